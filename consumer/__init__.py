@@ -1,0 +1,1 @@
+"""The inventory refresh consumer: inventory changes from Kafka become few, well-sized refresh requests to the OMS."""

@@ -1,0 +1,83 @@
+"""The columns of a frame of changes, the rules of the OMS for an item, and what makes two changes the same item.
+
+Columns carry the OMS's own JSON names, so that encoding renames nothing; columns of ours start with an underscore.
+The facts are from the OMS's documentation of Inventory Refresh.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import polars as pl
+
+LOCATION: Final = "locationName"
+
+ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "partNumber": pl.String(),
+    "upc": pl.String(),
+    "sku": pl.String(),
+    "binID": pl.Int64(),
+    "quantity": pl.Int64(),
+    "ltd": pl.Float64(),
+    "floor": pl.Int64(),
+    "safetyStock": pl.Int64(),
+    "currencyID": pl.Int64(),
+    "retailPrice": pl.Float64(),
+    "inventoryLocatorName": pl.String(),
+    "attributes": pl.List(pl.String()),
+}
+"""What the OMS takes for one item of a refresh request; every value but ``quantity`` may be null, which means absent."""
+
+IDENTIFIERS: Final = ("partNumber", "upc", "sku")
+"""At least one of them names the item."""
+
+ASSIGNMENT: Final = "_assignment"
+"""Number of the assignment by which this process held the row's partition when it read it (see ``ports.Assignment``)."""
+OFFSET: Final = "_offset"
+TIMESTAMP: Final = "_timestamp"
+"""Kafka's timestamp of the message, milliseconds since 1970; null where the message has none."""
+OCCURRED_AT: Final = "_occurredAt"
+"""When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else 0."""
+ARRIVED: Final = "_arrived"
+"""When the engine was given the row, monotonic seconds; set by the engine."""
+
+CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
+    LOCATION: pl.String(),
+    **ITEM_COLUMNS,
+    ASSIGNMENT: pl.Int32(),
+    OFFSET: pl.Int64(),
+    TIMESTAMP: pl.Int64(),
+    OCCURRED_AT: pl.Int64(),
+}
+"""A frame of changes, one row a change, as a decoder gives it."""
+
+ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID")
+"""The default item key: two changes of a location are of one item when these columns agree, nulls included."""
+
+
+class RejectReason(StrEnum):
+    """Why a change can never be sent: the one list of reason codes, in dead letters, metrics and documentation."""
+
+    NOT_FRAMED = "not_framed"
+    """The bytes do not begin as the configured framing says."""
+    UNKNOWN_SCHEMA = "unknown_schema"
+    """The schema registry answered that it has no schema of this id."""
+    UNUSABLE_SCHEMA = "unusable_schema"
+    """The writer's schema lacks a field that is needed, or has it with a type that cannot become the item's."""
+    CORRUPT = "corrupt"
+    """Truncated, or bytes that are no value of the writer's schema."""
+    TRAILING_BYTES = "trailing_bytes"
+    """A whole value, and then more bytes."""
+    INTEGER_OUT_OF_RANGE = "integer_out_of_range"
+    """An Avro int beyond 32 bits, or a number that JSON readers cannot hold exactly (beyond 2**53 - 1)."""
+    NO_LOCATION = "no_location"
+    NO_IDENTIFIER = "no_identifier"
+    NO_QUANTITY = "no_quantity"
+    NEGATIVE_QUANTITY = "negative_quantity"
+    BIN_ID_TOO_SMALL = "bin_id_too_small"
+    LOCATOR_TOO_LONG = "locator_too_long"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    NULL_ATTRIBUTE = "null_attribute"
+    NOT_A_NUMBER = "not_a_number"
+    """NaN or an infinity in ``retailPrice`` or ``ltd``: JSON has no such numbers."""
+    REFUSED_BY_OMS = "refused_by_oms"

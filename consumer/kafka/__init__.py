@@ -1,0 +1,1 @@
+"""confluent-kafka behind two ports: the source of changes and the dead-letter topic."""

@@ -1,0 +1,259 @@
+"""What the loop needs from outside, as protocols, and the data that crosses them.
+
+Production wires Kafka, Avro and HTTP behind these ports (``app.py``); the simulation wires a simulated broker and OMS.
+Errors of the outside world are classified once, in the adapter that meets them; the exceptions below are the only ones
+a port may raise. Any other exception is a bug, and stops the process: what is not committed is read again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from consumer.core.items import RejectReason
+from consumer.core.retry import Answer
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class StopError(Exception):
+    """The process must stop, nothing in doubt committed. The message says what to change, in one line."""
+
+    exit_code = 1
+
+
+class SettingsError(StopError):
+    """A setting is wrong or unknown."""
+
+    exit_code = 2
+
+
+class BrokerError(StopError):
+    """Kafka cannot be used: unreachable, credentials refused, a topic missing."""
+
+    exit_code = 3
+
+
+class OmsRefusedError(StopError):
+    """The OMS refuses us: credentials, permission, address, or a request that it answered with 400."""
+
+    exit_code = 4
+
+
+class DeadLettersError(StopError):
+    """A dead letter could not be delivered, or so many changes are rejected that something upstream must be wrong."""
+
+    exit_code = 5
+
+
+class SelfTestError(StopError):
+    """A part this process is built on does not work here."""
+
+    exit_code = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One partition, given to this process once: a partition that is lost and comes back has a new number.
+
+    The number stands in every row, answer and confirmation, so that what belongs to an earlier assignment is
+    recognised and ignored. ``committed`` is the group's committed offset (None: nothing committed yet), ``metadata``
+    what stood beside it ("" if nothing), ``low`` and ``high`` the log's first offset and its end at assignment,
+    ``topic_id`` the broker's id of the topic ("" where the broker does not tell).
+    """
+
+    number: int
+    topic: str
+    partition: int
+    committed: int | None
+    metadata: str
+    low: int
+    high: int
+    topic_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Messages as they were read, column by column; position i of each list belongs to message i.
+
+    ``values`` None is a tombstone; ``timestamps`` are milliseconds since 1970, None where the message has none;
+    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch, after its messages;
+    ``origin(i)`` gives key and headers of message i and is asked only for rejects.
+    """
+
+    values: list[bytes | None]
+    assignments: list[int]
+    offsets: list[int]
+    timestamps: list[int | None]
+    ends: Mapping[int, int]
+    origin: Callable[[int], tuple[bytes | None, Headers]]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A change that can never be sent, with all that its dead letter needs. ``detail`` is for people."""
+
+    assignment: int
+    offset: int
+    reason: RejectReason
+    detail: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp: int | None = None
+    schema_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One or more raw batches, decoded in order.
+
+    ``frame`` has the columns of ``core.items.CHANGE_SCHEMA`` and only changes that the OMS's item rules allow;
+    ``tombstones`` were passed over. ``next_offsets`` maps each assignment in the batches to the offset after its last
+    message, or to the partition's end where that was reached: rows, rejects and tombstones all lie below it.
+    """
+
+    frame: pl.DataFrame
+    rejects: tuple[Reject, ...]
+    tombstones: int
+    next_offsets: Mapping[int, int]
+    ends: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The offset and metadata to commit for one assignment."""
+
+    assignment: Assignment
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The broker has confirmed the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRefused:
+    """Nothing was committed; the rows stay. ``fenced``: this member is out of the group until a poll says lost or assigned."""
+
+    fenced: bool
+    detail: str
+
+
+class Clock(Protocol):
+    """``monotonic`` for everything the engine sees; ``wall`` only for the age of changes and for people."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back and goes on while the machine sleeps."""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+
+
+class RebalanceListener(Protocol):
+    """Called by ``Source.poll`` on the loop's own thread, before it returns."""
+
+    def on_assigned(self, assignments: Sequence[Assignment]) -> None: ...
+
+    def on_revoked(self, numbers: Sequence[int]) -> None:
+        """These partitions go to another member when this returns: commit first."""
+
+    def on_lost(self, numbers: Sequence[int]) -> None:
+        """These partitions are gone already: commit nothing."""
+
+
+class Source(Protocol):
+    """The changes' topics, as a member of a consumer group. Only the loop's thread calls it."""
+
+    def subscribe(self, listener: RebalanceListener) -> None: ...
+
+    def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
+        """Messages in order, at most ``messages_max``, none (and after at most the timeout) if there are none.
+
+        Raises BrokerError when the broker cannot be used.
+        """
+
+    def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
+        """Commit these offsets synchronously, all or none reported as done."""
+
+    def pause(self, numbers: Sequence[int]) -> None: ...
+
+    def resume(self, numbers: Sequence[int]) -> None: ...
+
+    def close(self) -> None:
+        """Leave the group. The listener hears of the revoke first."""
+
+
+class Decoder(Protocol):
+    """Raw batches in, frames out, in the order in which they were put; decoding goes on beside the loop."""
+
+    def room(self) -> bool:
+        """True while another batch may be put: at most a few are in hand."""
+
+    def put(self, batch: RawBatch) -> None: ...
+
+    def take(self) -> list[Decoded]:
+        """What is done, without waiting. Raises StopError when decoding cannot go on."""
+
+    def waiting_for(self) -> str:
+        """What decoding waits for (a schema registry that does not answer, say), "" when it does not wait."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of request ``number``; ``seconds`` from its submission to the answer."""
+
+    number: int
+    answer: Answer
+    seconds: float
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request on its way out: the raw changes of one location, to be coalesced and encoded beside the loop.
+
+    ``rows`` has the columns of a frame of changes; ``covered_at`` is the monotonic time read before the commit that
+    covers these rows was called: too old, and the request may not be sent any more (the fence).
+    """
+
+    number: int
+    location: str
+    rows: pl.DataFrame
+    covered_at: float
+
+
+class RefreshClient(Protocol):
+    """The OMS's Inventory Refresh. Requests go out beside the loop."""
+
+    def submit(self, submission: Submission) -> None: ...
+
+    def answers(self) -> list[Answered]:
+        """The answers that have come, without waiting; each submission has exactly one."""
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until an answer is there, at most this long."""
+
+    def close(self) -> None: ...
+
+
+class DeadLetters(Protocol):
+    """The dead-letter topic."""
+
+    def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None: ...
+
+    def confirmed(self) -> Sequence[tuple[int, int]]:
+        """Assignment and offset of each dead letter that the broker has confirmed since the last call.
+
+        Raises DeadLettersError when one could not be delivered.
+        """
+
+    def close(self) -> None: ...
