@@ -11,8 +11,9 @@ from typing import Protocol
 
 import polars as pl
 
+from consumer.core.engine import Request
 from consumer.core.items import RejectReason
-from consumer.core.retry import Answer
+from consumer.core.retry import Answer, Decision
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -78,8 +79,8 @@ class RawBatch:
     """Messages as they were read, column by column; position i of each list belongs to message i.
 
     ``values`` None is a tombstone; ``timestamps`` are milliseconds since 1970, None where the message has none;
-    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch, after its messages;
-    ``origin(i)`` gives key and headers of message i and is asked only for rejects.
+    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch, after its
+    messages; ``origin(i)`` gives key and headers of message i and is asked only for rejects.
     """
 
     values: list[bytes | None]
@@ -140,7 +141,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class CommitRefused:
-    """Nothing was committed; the rows stay. ``fenced``: this member is out of the group until a poll says lost or assigned."""
+    """Nothing was committed; the rows stay.
+
+    ``fenced``: this member is out of the group until a poll says lost or assigned.
+    """
 
     fenced: bool
     detail: str
@@ -201,6 +205,9 @@ class Decoder(Protocol):
     def take(self) -> list[Decoded]:
         """What is done, without waiting. Raises StopError when decoding cannot go on."""
 
+    def busy(self) -> bool:
+        """True while something that was put has not been taken."""
+
     def waiting_for(self) -> str:
         """What decoding waits for (a schema registry that does not answer, say), "" when it does not wait."""
 
@@ -257,3 +264,64 @@ class DeadLetters(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """One assigned partition, for people. Offsets are None while they are not known."""
+
+    topic: str
+    partition: int
+    watermark: int | None
+    committed: int | None
+    next_offset: int | None
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the loop at one moment, for metrics, probes and the status page. ``at`` is monotonic seconds."""
+
+    at: float
+    partitions: tuple[PartitionView, ...] = ()
+    pending_changes: int = 0
+    pending_locations: int = 0
+    oldest_pending_seconds: float = 0.0
+    in_flight: int = 0
+    held_locations: int = 0
+    unconfirmed_dead_letters: int = 0
+    oms_failures: int = 0
+    sending_stopped: str = ""
+    waiting_for: str = ""
+
+
+class Observer(Protocol):
+    """Facts for metrics, logs and pages, told by the loop as they happen. None of these may block or raise."""
+
+    def heartbeat(self, now: float) -> None:
+        """The loop is alive, at this monotonic time, though it has no turn to end (it waits in a revoke, say)."""
+
+    def changes_read(self, messages: int) -> None: ...
+
+    def changes_decoded(self, decoded: Decoded) -> None: ...
+
+    def request_sent(self, request: Request, chunks: int) -> None: ...
+
+    def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
+
+    def dead_letters_confirmed(self, count: int) -> None: ...
+
+    def committed(self, partitions: int) -> None: ...
+
+    def commit_refused(self, refused: CommitRefused) -> None: ...
+
+    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
+        """Tell of partitions that came or went.
+
+        ``kind`` is assigned, revoked or lost; ``unsettled`` requests were still in flight when a revoke's time was up.
+        """
+
+    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+        """The committed offset lies outside the log: changes are lost to retention, or the topic was made anew."""
+
+    def snapshot(self, snapshot: Snapshot) -> None: ...

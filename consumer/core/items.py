@@ -26,18 +26,21 @@ ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "inventoryLocatorName": pl.String(),
     "attributes": pl.List(pl.String()),
 }
-"""What the OMS takes for one item of a refresh request; every value but ``quantity`` may be null, which means absent."""
+"""What the OMS takes for one item of a refresh request; every value but ``quantity`` may be null,
+which means absent."""
 
 IDENTIFIERS: Final = ("partNumber", "upc", "sku")
 """At least one of them names the item."""
 
 ASSIGNMENT: Final = "_assignment"
-"""Number of the assignment by which this process held the row's partition when it read it (see ``ports.Assignment``)."""
+"""Number of the assignment by which this process held the row's partition when it read it (see
+``ports.Assignment``)."""
 OFFSET: Final = "_offset"
 TIMESTAMP: Final = "_timestamp"
 """Kafka's timestamp of the message, milliseconds since 1970; null where the message has none."""
 OCCURRED_AT: Final = "_occurredAt"
-"""When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else 0."""
+"""When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else
+0."""
 ARRIVED: Final = "_arrived"
 """When the engine was given the row, monotonic seconds; set by the engine."""
 

@@ -1,0 +1,108 @@
+"""Pending rows in blocks: a frame of changes sorted by location, and spans into it.
+
+One block a poll keeps the price of a poll at one sort and one short loop over the locations in it. (One small frame a
+location and poll would cost 6 kB each, however few its rows.)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from consumer.core.items import ARRIVED, LOCATION
+
+SPARSE_SHARE = 0.25
+"""A block with a smaller share of its rows alive moves what is left to a new one: a held location must not pin a whole
+block."""
+SMALL_ROWS = 4_096
+"""Blocks of fewer rows are small: a trickle makes many of them, and each costs kilobytes beside its rows."""
+SMALL_BLOCKS_MAX = 32
+"""So many small blocks are merged into one."""
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """Rows sorted by location; ``spans`` are those whose rows are still pending."""
+
+    frame: pl.DataFrame
+    spans: dict["Span", None] = field(default_factory=dict)
+    live: int = 0
+
+    @property
+    def sparse(self) -> bool:
+        return self.live < SPARSE_SHARE * self.frame.height
+
+    @property
+    def small(self) -> bool:
+        return self.frame.height < SMALL_ROWS
+
+
+@dataclass(eq=False, slots=True)
+class Span:
+    """The rows ``start`` to ``stop`` of a block, all of one location, the oldest read at ``first_arrived``."""
+
+    block: Block
+    location: str
+    start: int
+    stop: int
+    first_arrived: float
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def rows(self) -> pl.DataFrame:
+        return self.block.frame.slice(self.start, len(self))
+
+
+class Blocks:
+    """All blocks with pending rows."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[Block, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._blocks)
+
+    def add(self, frame: pl.DataFrame) -> list[Span]:
+        """Make a block of a frame with an arrival in every row; one span for each of its locations."""
+        if frame.is_empty():
+            return []
+        block = Block(frame.sort(LOCATION, maintain_order=True))
+        runs = (
+            block.frame.lazy()
+            .select(LOCATION, ARRIVED)
+            .group_by(LOCATION, maintain_order=True)
+            .agg(pl.len().alias("rows"), pl.col(ARRIVED).min())
+            .collect()
+        )
+        start = 0
+        for location, rows, arrived in runs.iter_rows():
+            block.spans[Span(block, location, start, start + rows, arrived)] = None
+            start += rows
+        block.live = start
+        self._blocks[block] = None
+        return list(block.spans)
+
+    def release(self, spans: Sequence[Span]) -> None:
+        """These spans' rows are no longer pending here."""
+        for span in spans:
+            block = span.block
+            del block.spans[span]
+            block.live -= len(span)
+            if not block.spans:
+                del self._blocks[block]
+
+    def wasteful(self) -> list[Block]:
+        """Blocks whose rows had better move to a new one together."""
+        found = [block for block in self._blocks if block.sparse]
+        small = [block for block in self._blocks if block.small and not block.sparse]
+        return found + small if len(small) > SMALL_BLOCKS_MAX else found
+
+
+def rows_of(spans: Sequence[Span]) -> pl.DataFrame:
+    """The spans' rows as one frame, in the order of their arrival."""
+    frame = pl.concat([span.rows() for span in spans], rechunk=True)
+    return frame if frame[ARRIVED].is_sorted() else frame.sort(ARRIVED, maintain_order=True)

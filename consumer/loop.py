@@ -1,0 +1,336 @@
+"""The one loop: poll, tell the engine, perform what it says.
+
+One thread runs it and owns Kafka and the engine. Decoding and HTTP go on beside it, behind ports; nothing here waits
+for them longer than a poll. The clock is read once a turn.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from consumer.core.engine import CommitPoint, Engine, Request
+from consumer.core.marks import Mark, format_mark, parse_mark
+from consumer.core.planner import chunks
+from consumer.core.retry import Accepted, Decision, Refused, RetryLimits, Stop, decide
+from consumer.ports import (
+    Answered,
+    Assignment,
+    Clock,
+    Commit,
+    Committed,
+    DeadLetters,
+    DeadLettersError,
+    Decoded,
+    Decoder,
+    Observer,
+    OmsRefusedError,
+    PartitionView,
+    RefreshClient,
+    Snapshot,
+    Source,
+    StopError,
+    Submission,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """What bounds a turn of the loop."""
+
+    poll_messages_max: int = 5_000
+    poll_seconds_max: float = 0.1
+    """A poll waits so long for messages when nothing else is under way."""
+    poll_seconds_busy: float = 0.005
+    """And so long while answers, frames or confirmations are awaited: nothing can wake a poll."""
+    poll_interval_seconds_max: float = 1.0
+    """While the decoder has no room there is nothing to poll for, but the group wants to hear of us: poll, with all
+    paused."""
+    commit_interval_seconds: float = 1.0
+    round_interval_seconds: float = 0.1
+    snapshot_interval_seconds: float = 0.25
+    revoke_seconds_max: float = 30.0
+    retry: RetryLimits = field(default_factory=RetryLimits)
+
+
+class Loop:
+    """The service's only thread of decisions. It is the source's rebalance listener too."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        clock: Clock,
+        source: Source,
+        decoder: Decoder,
+        client: RefreshClient,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        jitter: Callable[[], float],
+        options: LoopOptions,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._source = source
+        self._decoder = decoder
+        self._client = client
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._jitter = jitter
+        self._options = options
+        self._assignments: dict[int, Assignment] = {}
+        self._committed: dict[int, CommitPoint] = {}
+        self._paused: set[int] = set()
+        self._stopping = False
+        self._broken = False
+        self._fenced = False
+        self._crowded = False
+        self._polled_at = clock.monotonic()
+        self._next_commit_at = 0.0
+        self._next_round_at = 0.0
+        self._next_snapshot_at = 0.0
+        self._rebalanced = False
+
+    # Life
+
+    def stop(self) -> None:
+        """Ask the loop to leave in good order; safe in a signal handler and from another thread."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Turn until asked to stop; then settle what is in flight, commit and leave the group.
+
+        Raises StopError where the service cannot go on. What had been accepted is committed then too; after any other
+        exception, which is a bug, nothing more is.
+        """
+        try:
+            self._source.subscribe(self)
+            while not self._stopping:
+                self.turn()
+        except StopError:
+            self._leave(settle_dead_letters=False)
+            raise
+        except BaseException:
+            self._broken = True
+            self._source.close()
+            raise
+        self._leave(settle_dead_letters=True)
+
+    def turn(self) -> None:
+        """One turn: everything that is there is taken in, everything that may go goes out."""
+        self._poll()
+        now = self._clock.monotonic()
+        for decoded in self._decoder.take():
+            self._add(decoded, now)
+        self._settle(now)
+        self._send_round(now)
+        if now >= self._next_commit_at:
+            self._next_commit_at = now + self._options.commit_interval_seconds
+            self._commit(self._moved(now))
+        self._pause_and_resume()
+        if now >= self._next_snapshot_at or self._rebalanced:
+            self._rebalanced = False
+            self._next_snapshot_at = now + self._options.snapshot_interval_seconds
+            self._observer.snapshot(self._snapshot(now))
+
+    def _leave(self, *, settle_dead_letters: bool) -> None:
+        """Settle, commit and leave the group. The revoke that closing brings finds nothing left to do."""
+        self._give_up(list(self._engine.assignments), settle_dead_letters=settle_dead_letters)
+        self._source.close()
+
+    # Rebalances, called inside a poll
+
+    def on_assigned(self, assignments: Sequence[Assignment]) -> None:
+        for assignment in assignments:
+            start = assignment.committed
+            if start is not None and not assignment.low <= start <= assignment.high:
+                self._observer.committed_offset_out_of_range(assignment)
+                start = None
+            mark = None if start is None else parse_mark(assignment.metadata, committed=start).offset
+            self._assignments[assignment.number] = assignment
+            self._engine.assigned(assignment.number, start=start, mark=mark and min(mark, assignment.high))
+        self._fenced = False
+        self._rebalanced = True
+        self._observer.rebalanced("assigned", assignments)
+
+    def on_revoked(self, numbers: Sequence[int]) -> None:
+        """Settle what is in flight with rows of these partitions, commit, forget their rows."""
+        if not self._broken:
+            self._give_up(numbers, settle_dead_letters=True)
+
+    def on_lost(self, numbers: Sequence[int]) -> None:
+        """Another member has these partitions already: their rows go, and nothing is committed."""
+        self._forget(numbers, "lost")
+        self._fenced = False
+
+    def _give_up(self, numbers: Sequence[int], *, settle_dead_letters: bool) -> None:
+        """Nothing new leaves; what is in flight has one shared deadline to be answered."""
+        ours = [number for number in numbers if number in self._assignments]
+        if not ours:
+            return
+        now = self._clock.monotonic()
+        deadline = now + self._options.revoke_seconds_max
+        while now < deadline and (
+            self._engine.in_flight_with(ours) or (settle_dead_letters and self._engine.unconfirmed)
+        ):
+            self._client.wait(min(0.05, deadline - now))
+            now = self._clock.monotonic()
+            self._settle(now, settle_dead_letters=settle_dead_letters)
+            self._observer.heartbeat(now)
+        unsettled = self._engine.in_flight_with(ours)
+        self._commit([point for point in self._moved(now) if point.assignment in ours])
+        self._forget(ours, "revoked", unsettled)
+
+    def _forget(self, numbers: Sequence[int], kind: str, unsettled: int = 0) -> None:
+        gone = [self._assignments.pop(number) for number in numbers if number in self._assignments]
+        self._engine.forget(numbers)
+        self._paused.difference_update(numbers)
+        for number in numbers:
+            self._committed.pop(number, None)
+        self._rebalanced = True
+        self._observer.rebalanced(kind, gone, unsettled)
+
+    # Changes in
+
+    def _poll(self) -> None:
+        room = self._decoder.room()
+        now = self._clock.monotonic()
+        self._crowded = not room and now - self._polled_at >= self._options.poll_interval_seconds_max
+        if not room and not self._crowded:
+            self._client.wait(self._options.poll_seconds_busy)
+            return
+        self._pause_and_resume()
+        timeout = self._poll_seconds(now) if room else 0.0
+        batch = self._source.poll(messages_max=self._options.poll_messages_max, timeout_seconds=timeout)
+        self._polled_at = now
+        if len(batch) or batch.ends:
+            self._observer.changes_read(len(batch))
+            self._decoder.put(batch)
+
+    def _poll_seconds(self, now: float) -> float:
+        if self._engine.in_flight or self._engine.unconfirmed or self._decoder.busy():
+            return self._options.poll_seconds_busy
+        deadline = self._engine.next_deadline()
+        longest = self._options.poll_seconds_max
+        return longest if deadline is None else min(longest, max(deadline - now, 0.0))
+
+    def _add(self, decoded: Decoded, now: float) -> None:
+        rejects = [(reject.assignment, reject.offset) for reject in decoded.rejects]
+        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now)
+        self._observer.changes_decoded(decoded)
+        if too_many:
+            reasons = sorted({reject.reason.value for reject in decoded.rejects})
+            raise DeadLettersError(
+                f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
+                "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
+            )
+        ours = [reject for reject in decoded.rejects if reject.assignment in self._assignments]
+        if ours:
+            self._dead_letters.publish(ours, self._assignments)
+
+    def _pause_and_resume(self) -> None:
+        wanted = set(self._assignments) if self._crowded else self._engine.to_pause()
+        to_pause, to_resume = wanted - self._paused, self._paused - wanted
+        if to_pause:
+            self._source.pause(sorted(to_pause))
+        if to_resume:
+            self._source.resume(sorted(to_resume))
+        self._paused = set(wanted)
+
+    # Requests out, answers in
+
+    def _send_round(self, now: float) -> None:
+        """Commit, and only then let requests leave: a member without its partitions is refused here, and sends nothing."""
+        if self._fenced or now < self._next_round_at:
+            return
+        requests = self._engine.due(now)
+        if not requests:
+            return
+        self._next_round_at = now + self._options.round_interval_seconds
+        if not self._commit(self._engine.commit_points(now)):
+            self._engine.give_back(requests)
+            return
+        for request in requests:
+            self._client.submit(Submission(request.number, request.location, request.rows, covered_at=now))
+            self._observer.request_sent(request, chunks(request.items, self._engine.limits.items.chunk_items))
+
+    def _settle(self, now: float, *, settle_dead_letters: bool = True) -> None:
+        if settle_dead_letters:
+            confirmed = self._dead_letters.confirmed()
+            if confirmed:
+                self._engine.dead_lettered(confirmed)
+                self._observer.dead_letters_confirmed(len(confirmed))
+        for answered in self._client.answers():
+            self._answered(answered, now)
+
+    def _answered(self, answered: Answered, now: float) -> None:
+        attempt = self._engine.attempt(answered.number)
+        decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
+        request = self._engine.answered(answered.number, decision, now)
+        self._observer.answered(request, answered, decision)
+        stop = self._reason_to_stop(request, decision)
+        if stop:
+            raise OmsRefusedError(stop)
+
+    def _reason_to_stop(self, request: Request, decision: Decision) -> str:
+        match decision:
+            case Refused():
+                return (
+                    f"the OMS refuses a request of {request.items} items for location {request.location!r}: "
+                    f"{decision.detail}; nothing of it is committed: correct the location or the item at its source"
+                )
+            case Stop() if not self._engine.ever_accepted:
+                return decision.detail
+            case Accepted() | Stop() | _:
+                return ""
+
+    # Commits
+
+    def _moved(self, now: float) -> list[CommitPoint]:
+        return [point for point in self._engine.commit_points(now) if self._committed.get(point.assignment) != point]
+
+    def _commit(self, points: Collection[CommitPoint]) -> bool:
+        """Commit these points; False: refused, nothing may leave on the strength of it."""
+        if not points:
+            return True
+        outcome = self._source.commit([self._as_commit(point) for point in points])
+        if isinstance(outcome, Committed):
+            self._committed.update({point.assignment: point for point in points})
+            self._observer.committed(len(points))
+            return True
+        self._fenced = self._fenced or outcome.fenced
+        self._observer.commit_refused(outcome)
+        return False
+
+    def _as_commit(self, point: CommitPoint) -> Commit:
+        assignment = self._assignments[point.assignment]
+        mark = Mark(point.mark, point.open, assignment.topic_id)
+        return Commit(assignment, point.offset, format_mark(mark))
+
+    # What people see
+
+    def _snapshot(self, now: float) -> Snapshot:
+        engine = self._engine
+        oldest = engine.oldest_arrival()
+        points = {point.assignment: point for point in engine.commit_points(now)}
+        return Snapshot(
+            at=now,
+            partitions=tuple(
+                PartitionView(
+                    topic=assignment.topic,
+                    partition=assignment.partition,
+                    watermark=points[number].offset if number in points else None,
+                    committed=self._committed[number].offset if number in self._committed else assignment.committed,
+                    next_offset=engine.next_offset(number),
+                    paused=number in self._paused,
+                )
+                for number, assignment in sorted(self._assignments.items())
+            ),
+            pending_changes=engine.pending_changes,
+            pending_locations=engine.pending_locations,
+            oldest_pending_seconds=0.0 if oldest is None else now - oldest,
+            in_flight=engine.in_flight,
+            held_locations=engine.held_locations(now),
+            unconfirmed_dead_letters=engine.unconfirmed,
+            oms_failures=engine.oms_failures,
+            sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped,
+            waiting_for=self._decoder.waiting_for(),
+        )

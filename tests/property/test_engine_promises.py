@@ -1,0 +1,205 @@
+"""The engine keeps its invariants in any order of events that its surroundings allow, and in the end all is sent."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from consumer.core.engine import Engine, EngineLimits, Request
+from consumer.core.items import ASSIGNMENT, LOCATION, OFFSET
+from consumer.core.planner import Limits
+from consumer.core.retry import Accepted, Again, Decision, Hold
+from tests.support.frames import change, frame
+
+LOCATIONS = ["Berlin", "Rome", "Oslo"]
+ITEMS = 7
+PARTITIONS = 3
+CHUNK = 3
+LIMITS = EngineLimits(
+    items=Limits(chunk_items=CHUNK, max_items=4 * CHUNK, flush_items=2 * CHUNK),
+    max_age_seconds=10.0,
+    due_within_seconds=0.5,
+    max_in_flight=2,
+)
+
+
+@dataclass
+class Log:
+    """A partition's log and what the group has committed of it."""
+
+    changes: list[tuple[str, str, int] | None] = field(default_factory=list)
+    """Location, item and quantity; None is a change that can never be sent."""
+    committed: int = 0
+    read: int = 0
+    assignment: int = 0
+
+
+class EnginePromises(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = Engine(LIMITS)
+        self.now = 0.0
+        self.logs = [Log() for _ in range(PARTITIONS)]
+        self.covered: dict[int, set[int]] = defaultdict(set)
+        """By assignment: the offsets that a jobID or a confirmed dead letter covers."""
+        self.dead: list[tuple[int, int]] = []
+        self.flying: dict[int, Request] = {}
+        self.oms: dict[tuple[str, str], int] = {}
+        self.assignments = 0
+        self.held_until: dict[str, float] = {}
+        self.well = True
+        self.read_at: dict[tuple[int, int], float] = {}
+
+    @initialize()
+    def take_all(self) -> None:
+        for log in self.logs:
+            self.assign(log)
+
+    def assign(self, log: Log) -> None:
+        self.assignments += 1
+        log.assignment = self.assignments
+        log.read = log.committed
+        self.engine.assigned(log.assignment, start=log.committed, mark=None)
+
+    @rule(
+        changes=st.lists(
+            st.tuples(st.sampled_from(LOCATIONS), st.integers(0, ITEMS - 1), st.integers(0, 9)), min_size=1, max_size=12
+        ),
+        bad=st.sets(st.integers(0, 11), max_size=1),
+    )
+    def publish(self, changes: list[tuple[str, int, int]], bad: set[int]) -> None:
+        """An item's changes always go to the same partition; a location's come from several."""
+        for at, (location, item, quantity) in enumerate(changes):
+            log = self.logs[item % PARTITIONS]
+            log.changes.append(None if at in bad else (location, f"sku-{item}", quantity))
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), most=st.integers(1, 20))
+    def read(self, partition: int, most: int) -> None:
+        log = self.logs[partition]
+        if not log.assignment:
+            return
+        upto = min(len(log.changes), log.read + most)
+        rows: list[dict[str, Any]] = []
+        rejects = []
+        for offset in range(log.read, upto):
+            event = log.changes[offset]
+            if event is None:
+                rejects.append((log.assignment, offset))
+                continue
+            rows.append(change(*event, offset=offset, assignment=log.assignment))
+            self.read_at[log.assignment, offset] = self.now
+        self.engine.add(frame(rows), rejects, {log.assignment: upto}, self.now)
+        self.dead += rejects
+        log.read = upto
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 11.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def send(self) -> None:
+        for request in self.engine.due(self.now):
+            assert request.location not in {flying.location for flying in self.flying.values()}
+            assert self.held_until.get(request.location, 0.0) <= self.now
+            assert 1 <= request.items <= LIMITS.items.max_items
+            assert request.rows["sku"].n_unique() == request.items
+            assert request.rows[LOCATION].unique().to_list() == [request.location]
+            self.flying[request.number] = request
+        assert len(self.flying) <= LIMITS.max_in_flight
+
+    @precondition(lambda self: self.flying)
+    @rule(
+        data=st.data(), outcome=st.sampled_from(["accepted", "accepted", "refused for now", "lost", "lost but queued"])
+    )
+    def answer(self, data: st.DataObject, outcome: str) -> None:
+        number = data.draw(st.sampled_from(sorted(self.flying)))
+        self.settle(number, outcome)
+
+    def settle(self, number: int, outcome: str) -> None:
+        request = self.flying.pop(number)
+        decision: Decision = Accepted("1")
+        if outcome in {"accepted", "lost but queued"}:
+            self.apply(request)
+        if outcome == "accepted":
+            for row in request.rows.select(ASSIGNMENT, OFFSET).iter_rows():
+                self.covered[row[0]].add(row[1])
+        elif outcome == "refused for now":
+            decision = Again(after_seconds=2.0, whole_oms=True)
+            self.well = False
+        else:
+            decision = Hold(seconds=5.0)
+            self.held_until[request.location] = self.now + 5.0
+            self.well = False
+        self.engine.answered(number, decision, self.now)
+
+    def apply(self, request: Request) -> None:
+        newest = request.rows.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
+        for sku, quantity in newest.iter_rows():
+            self.oms[request.location, sku] = quantity
+
+    @rule()
+    def confirm_dead_letters(self) -> None:
+        self.engine.dead_lettered(self.dead)
+        for number, offset in self.dead:
+            self.covered[number].add(offset)
+        self.dead = []
+
+    @rule()
+    def commit(self) -> None:
+        for point in self.engine.commit_points(self.now):
+            log = next(log for log in self.logs if log.assignment == point.assignment)
+            assert point.offset >= log.committed
+            log.committed = point.offset
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), orderly=st.booleans())
+    def lose(self, partition: int, orderly: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+        """A partition goes and comes back: revoked, with requests settled and a commit before, or lost."""
+        log = self.logs[partition]
+        if orderly:
+            for number, request in list(self.flying.items()):
+                if log.assignment in request.rows[ASSIGNMENT]:
+                    self.settle(number, "accepted")
+            self.commit()
+        self.engine.forget([log.assignment])
+        self.assign(log)
+
+    @invariant()
+    def watermark_is_the_lowest_offset_not_covered(self) -> None:
+        for point in self.engine.commit_points(self.now):
+            log = next(log for log in self.logs if log.assignment == point.assignment)
+            uncovered = set(range(log.committed, log.read)) - self.covered[log.assignment]
+            assert point.offset == min(uncovered, default=log.read)
+            assert point.mark == log.read
+
+    @invariant()
+    def every_row_is_pending_once(self) -> None:
+        ours = {log.assignment for log in self.logs}
+        uncovered = sum(len(set(range(log.committed, log.read)) - self.covered[log.assignment]) for log in self.logs)
+        stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(ours))).sum()) for r in self.flying.values())
+        dead = sum(number in ours for number, _ in self.dead)
+        assert self.engine.pending_changes - stale + dead == uncovered
+
+    def teardown(self) -> None:
+        """Faults over: all is sent within max_age and some rounds, and the OMS holds the last change of every item."""
+        for partition in range(PARTITIONS):
+            self.read(partition, 10_000)
+        for _ in range(60):
+            for number in list(self.flying):
+                self.settle(number, "accepted")
+            self.send()
+            self.now += 1.0
+        self.confirm_dead_letters()
+        self.commit()
+        assert [log.committed for log in self.logs] == [len(log.changes) for log in self.logs]
+        last = {event[:2]: event[2] for log in self.logs for event in log.changes if event}
+        assert self.oms == last
+
+
+TestEnginePromises = EnginePromises.TestCase
+TestEnginePromises.settings = settings(
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

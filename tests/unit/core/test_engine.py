@@ -1,0 +1,350 @@
+"""The engine with the OMS's real limits: what leaves, when, and what may be committed."""
+
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+
+from consumer.core.engine import Engine, EngineLimits, Request
+from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, OFFSET
+from consumer.core.retry import Accepted, Again, AnswerKind, Hold, Stop
+from tests.support.frames import change, frame
+
+AGE = 300.0
+
+
+def burst(count: int, *, location: str = "Berlin", first: int = 0, assignment: int = 1) -> pl.DataFrame:
+    """So many changes of as many items, at offsets from ``first``."""
+    return pl.DataFrame(
+        {
+            "locationName": [location] * count,
+            "sku": [f"sku-{number}" for number in range(first, first + count)],
+            "quantity": range(count),
+            OFFSET: range(first, first + count),
+        },
+        schema_overrides={OFFSET: pl.Int64, "quantity": pl.Int64},
+    ).select(
+        pl.col(name).cast(dtype)
+        if name in {"locationName", "sku", "quantity", OFFSET}
+        else pl.lit({ASSIGNMENT: assignment}.get(name)).cast(dtype).alias(name)
+        for name, dtype in CHANGE_SCHEMA.items()
+    )
+
+
+def engine(**limits: float) -> Engine:
+    made = Engine(EngineLimits(**limits))  # type: ignore[arg-type] - a table of numbers
+    made.assigned(1, start=0, mark=None)
+    return made
+
+
+def give(made: Engine, rows: pl.DataFrame, now: float, assignment: int = 1) -> None:
+    made.add(rows, [], {assignment: int(rows[OFFSET].max()) + 1}, now)  # type: ignore[call-overload]
+
+
+def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
+    for request in requests:
+        made.answered(request.number, Accepted("1"), now)
+
+
+def watermarks(made: Engine, now: float = 0.0) -> dict[int, int]:
+    return {point.assignment: point.offset for point in made.commit_points(now)}
+
+
+def test_a_burst_of_21000_is_sent_as_12000_and_9000() -> None:
+    made = engine()
+    for poll in range(7):
+        give(made, burst(3_000, first=3_000 * poll), now=0.1 * poll)
+
+    first = made.due(1.0)
+    accept(made, first, 2.0)
+    assert made.due(2.0) == []
+    second = made.due(AGE + 0.4)
+    accept(made, second, AGE + 1)
+
+    assert [request.items for request in first + second] == [12_000, 9_000]
+    assert watermarks(made) == {1: 21_000}
+
+
+def test_6001_items_of_which_the_newest_is_not_yet_due_are_6000_and_then_1_on_its_own_deadline() -> None:
+    made = engine()
+    give(made, burst(6_000), now=0.0)
+    give(made, burst(1, first=6_000), now=100.0)
+
+    first = made.due(AGE)
+    accept(made, first, AGE + 1)
+    assert made.due(AGE + 99) == []
+    assert made.next_deadline() == AGE + 100
+    second = made.due(AGE + 100)
+
+    assert [request.items for request in first + second] == [6_000, 1]
+
+
+def test_5900_due_items_are_one_request() -> None:
+    made = engine()
+    give(made, burst(5_900), now=0.0)
+
+    assert [request.items for request in made.due(AGE)] == [5_900]
+
+
+def test_nothing_leaves_before_it_is_full_or_due() -> None:
+    made = engine()
+    give(made, burst(11_999), now=0.0)
+
+    assert made.due(AGE - 0.1) == []
+    assert watermarks(made) == {1: 0}
+
+
+def test_ten_thousand_changes_of_one_item_are_one_item_and_do_not_fill_a_window() -> None:
+    made = engine()
+    rows = burst(15_000).with_columns(pl.lit("the same").alias("sku"))
+    give(made, rows, now=0.0)
+
+    assert made.due(1.0) == []
+    (request,) = made.due(AGE)
+    assert (request.items, request.rows.height) == (1, 15_000)
+    accept(made, [request], AGE)
+    assert watermarks(made) == {1: 15_000}
+
+
+def test_one_location_has_one_request_in_flight_while_others_go_beside_it() -> None:
+    made = engine()
+    give(made, burst(24_000), now=0.0)
+    give(made, burst(12_000, location="Rome", first=24_000), now=0.0)
+
+    first = made.due(1.0)
+    assert sorted(request.location for request in first) == ["Berlin", "Rome"]
+    assert made.due(2.0) == []
+    accept(made, first, 3.0)
+    assert [request.location for request in made.due(3.0)] == ["Berlin"]
+
+
+def test_slots_go_to_the_oldest_deadlines_first() -> None:
+    made = engine(max_in_flight=2)
+    for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
+        give(made, burst(1, location=location, first=at), now=float(at))
+
+    assert [request.location for request in made.due(AGE + 10)] == ["Rome", "Berlin"]
+    assert made.next_deadline() is None
+
+
+def test_watermark_waits_for_the_slowest_location_of_a_partition() -> None:
+    made = engine()
+    give(
+        made,
+        frame([change("Rome", "a", offset=0), change("Berlin", "b", offset=1), change("Rome", "c", offset=2)]),
+        0.0,
+    )
+    requests = {request.location: request for request in made.due(AGE)}
+
+    accept(made, [requests["Berlin"]], AGE)
+    assert watermarks(made) == {1: 0}
+    accept(made, [requests["Rome"]], AGE)
+    assert watermarks(made) == {1: 3}
+
+
+def test_watermarks_of_all_partitions_of_a_location_wait_for_its_request() -> None:
+    made = engine()
+    made.assigned(2, start=50, mark=None)
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    give(made, frame([change("Rome", "b", offset=50, assignment=2)]), 0.0, assignment=2)
+    requests = made.due(AGE)
+    assert watermarks(made) == {1: 0, 2: 50}
+
+    accept(made, requests, AGE)
+    assert watermarks(made) == {1: 1, 2: 51}
+
+
+def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", 1, offset=0), change("Rome", "b", 1, offset=1)]), 0.0)
+    (request,) = made.due(AGE)
+    give(made, frame([change("Rome", "a", 2, offset=2)]), AGE + 1)
+
+    made.answered(request.number, Again(after_seconds=5.0, whole_oms=False), AGE + 2)
+    assert made.due(AGE + 6) == []
+    (again,) = made.due(AGE + 7)
+
+    assert again.items == 2
+    assert again.rows.select("sku", "quantity").rows() == [("a", 1), ("b", 1), ("a", 2)]
+
+
+def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_as_open() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.answered(request.number, Hold(seconds=120.0), AGE)
+
+    assert made.due(AGE + 119) == []
+    assert [point.open for point in made.commit_points(AGE + 119)] == [True]
+    assert made.held_locations(AGE + 119) == 1
+    assert len(made.due(AGE + 120)) == 1
+
+
+def test_a_hold_outlives_the_revoke_of_its_partition() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.answered(request.number, Hold(seconds=120.0), AGE)
+    made.forget([1])
+    made.assigned(2, start=0, mark=None)
+    give(made, frame([change("Rome", "a", offset=0, assignment=2)]), AGE - 250, assignment=2)
+
+    assert made.due(AGE + 60) == []
+    assert len(made.due(AGE + 120)) == 1
+
+
+def test_a_request_in_flight_keeps_its_location_busy_beyond_a_revoke_and_its_answer_counts_for_nothing() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.forget([1])
+    made.assigned(2, start=0, mark=None)
+    give(made, frame([change("Rome", "a", offset=0, assignment=2)]), 0.0, assignment=2)
+
+    assert made.due(AGE) == []
+    accept(made, [request], AGE)
+    assert watermarks(made) == {2: 0}
+    assert len(made.due(AGE)) == 1
+
+
+def test_only_rows_of_the_revoked_partition_leave_a_window_that_mixes_partitions() -> None:
+    made = engine()
+    made.assigned(2, start=0, mark=None)
+    give(made, frame([change("Rome", "a", offset=0), change("Rome", "b", offset=1)]), 0.0)
+    give(made, frame([change("Rome", "c", offset=0, assignment=2)]), 0.0, assignment=2)
+    made.forget([1])
+
+    (request,) = made.due(AGE)
+    assert request.rows["sku"].to_list() == ["c"]
+
+
+def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> None:
+    made = engine()
+    for at in range(20):
+        give(made, burst(1, location=f"store {at}", first=at), now=0.0)
+    requests = made.due(AGE)
+    assert len(requests) == 8
+    for request in requests:
+        made.answered(request.number, Again(after_seconds=30.0, whole_oms=True), AGE + 1)
+
+    assert made.oms_failures == 1
+    assert made.due(AGE + 30) == []
+    probe = made.due(AGE + 31)
+    assert len(probe) == 1
+    accept(made, probe, AGE + 32)
+    assert len(made.due(AGE + 32)) == 8
+
+
+def test_while_the_oms_refuses_our_credentials_partitions_pause_and_a_slow_probe_goes_on() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+
+    assert made.sending_stopped == "credentials refused"
+    assert made.to_pause() == {1}
+    assert made.due(AGE + 59) == []
+    probe = made.due(AGE + 60)
+    accept(made, probe, AGE + 61)
+    assert made.sending_stopped == ""
+    assert made.to_pause() == frozenset()
+
+
+def test_a_round_given_back_takes_its_place_again_as_if_it_had_never_left() -> None:
+    made = engine()
+    give(made, burst(12_500), now=0.0)
+    requests = made.due(0.0)
+    made.give_back(requests)
+
+    (again,) = made.due(0.0)
+    assert again.rows["sku"].to_list() == requests[0].rows["sku"].to_list()
+    assert made.in_flight == 1
+
+
+def test_polling_pauses_above_the_budget_and_resumes_well_below_it() -> None:
+    made = engine(max_pending_changes=10_000, max_age_seconds=1.0, max_in_flight=1)
+    for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
+        give(made, burst(4_000, location=location, first=4_000 * at), now=float(at))
+    assert made.to_pause() == {1}
+
+    accept(made, made.due(10.0), 10.0)
+    assert made.to_pause() == {1}
+    accept(made, made.due(10.0), 10.0)
+    assert made.to_pause() == frozenset()
+
+
+def test_a_partition_too_far_past_its_watermark_pauses_alone() -> None:
+    made = engine(max_distance=100)
+    made.assigned(2, start=0, mark=None)
+    give(made, burst(101), now=0.0)
+    give(made, burst(50, assignment=2), now=0.0, assignment=2)
+
+    assert made.to_pause() == {1}
+    accept(made, made.due(AGE), AGE)
+    assert made.to_pause() == frozenset()
+
+
+def test_a_reject_holds_the_watermark_until_its_dead_letter_is_confirmed() -> None:
+    made = engine()
+    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    assert (watermarks(made), made.unconfirmed) == ({1: 0}, 1)
+
+    made.dead_lettered([(1, 0)])
+    assert (watermarks(made), made.unconfirmed) == ({1: 1}, 0)
+
+
+def test_rows_rejects_and_confirmations_of_an_assignment_that_is_gone_are_ignored() -> None:
+    made = engine()
+    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    made.forget([1])
+    made.dead_lettered([(1, 0)])
+    give(made, frame([change("Rome", "a", offset=1)]), 0.0)
+
+    assert (made.pending_changes, made.unconfirmed, watermarks(made)) == (0, 0, {})
+
+
+def test_nothing_is_committed_for_a_partition_whose_start_is_not_known() -> None:
+    made = Engine(EngineLimits())
+    made.assigned(1, start=None, mark=None)
+    assert watermarks(made) == {}
+
+    made.add(frame([]), [], {1: 40}, 0.0)
+    assert watermarks(made) == {1: 40}
+
+
+def test_the_read_mark_never_decreases() -> None:
+    made = Engine(EngineLimits())
+    made.assigned(1, start=10, mark=500)
+    give(made, frame([change("Rome", "a", offset=10)]), 0.0)
+
+    assert [point.mark for point in made.commit_points(0.0)] == [500]
+
+
+def test_too_many_rejects_among_the_latest_changes_are_reported() -> None:
+    made = engine(rejected_ratio_max=0.1)
+
+    assert made.add(burst(800), [(1, 800 + at) for at in range(200)], {1: 1_000}, 0.0)
+
+
+def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
+    made = engine(max_age_seconds=10.0)
+    for poll in range(30):
+        rows = pl.concat([burst(1_000, first=1_001 * poll), burst(1, location="held", first=1_001 * poll + 1_000)])
+        give(made, rows, now=0.1 * poll)
+    for now in range(13, 60):
+        for request in made.due(float(now)):
+            decision = Hold(seconds=1_000.0) if request.location == "held" else Accepted("1")
+            made.answered(request.number, decision, float(now))
+    assert made.pending_changes == 30
+    assert sum(block.frame.height for block in made._windows._blocks) == 30
+
+
+@pytest.mark.parametrize("polls", [40, 200])
+def test_a_trickle_of_small_polls_is_merged_into_few_blocks(polls: int) -> None:
+    made = engine()
+    for poll in range(polls):
+        give(made, burst(10, first=10 * poll), now=0.1 * poll)
+
+    assert made._windows.blocks <= 33
+    (request,) = made.due(AGE + 30)
+    assert request.rows["sku"].to_list() == [f"sku-{number}" for number in range(10 * polls)]
