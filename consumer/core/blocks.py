@@ -4,7 +4,7 @@ One block a poll keeps the price of a poll at one sort and one short loop over t
 location and poll would cost 6 kB each, however few its rows.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -67,22 +67,23 @@ class Blocks:
         return iter(self._blocks)
 
     def add(self, frame: pl.DataFrame) -> list[Span]:
-        """Make a block of a frame with an arrival in every row; one span for each of its locations."""
+        """Make a block of a frame with an arrival in every row, oldest first; one span for each of its locations."""
         if frame.is_empty():
             return []
         block = Block(frame.sort(LOCATION, maintain_order=True))
-        runs = (
-            block.frame.lazy()
-            .select(LOCATION, ARRIVED)
-            .group_by(LOCATION, maintain_order=True)
-            .agg(pl.len().alias("rows"), pl.col(ARRIVED).min())
-            .collect()
-        )
-        start = 0
-        for location, rows, arrived in runs.iter_rows():
-            block.spans[Span(block, location, start, start + rows, arrived)] = None
-            start += rows
-        block.live = start
+        runs = block.frame[LOCATION].rle().struct.unnest()
+        stops = runs["len"].cum_sum()
+        starts = stops - runs["len"]
+        arrived = block.frame[ARRIVED][starts]
+        return self._keep(block, zip(runs["value"], starts, stops, arrived, strict=True))
+
+    def add_one(self, location: str, rows: pl.DataFrame) -> Span:
+        """Make a block of some rows of one location, oldest first."""
+        return self._keep(Block(rows), [(location, 0, rows.height, rows.item(0, ARRIVED))])[0]
+
+    def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float]]) -> list[Span]:
+        block.spans = dict.fromkeys(Span(block, *run) for run in runs)
+        block.live = block.frame.height
         self._blocks[block] = None
         return list(block.spans)
 

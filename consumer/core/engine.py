@@ -104,6 +104,8 @@ class Engine:
         self._pace = Pace(limits.max_in_flight)
         self._requests = 0
         self._unconfirmed: set[tuple[int, int]] = set()
+        self._covered: list[pl.DataFrame] = []
+        """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
         self._over_budget = False
         self._ratio = RejectRatio(limits.rejected_ratio_max)
         self.sending_stopped = ""
@@ -152,17 +154,18 @@ class Engine:
         if stale:
             frame = frame.filter(~pl.col(ASSIGNMENT).is_in(stale))
         rejected = [(number, offset) for number, offset in rejects if number in self._held]
-        opened = _offsets_by_assignment(frame)
+        owners, opened = frame[ASSIGNMENT], frame[OFFSET]
         for number, next_offset in next_offsets.items():
             held = self._held.get(number)
             if held is None:
                 continue
-            offsets = opened.get(number, _NO_OFFSETS)
+            offsets = opened.filter(owners == number)
             bad = [offset for owner, offset in rejected if owner == number]
             held.offsets.give(pl.concat([offsets, pl.Series(bad, dtype=pl.Int64)]) if bad else offsets, next_offset)
             held.mark = max(held.mark, held.offsets.next_offset or 0)
         self._unconfirmed.update(rejected)
-        self._add_rows(frame.with_columns(pl.lit(now).alias(ARRIVED)))
+        for window in self._windows.add(frame.with_columns(pl.lit(now).alias(ARRIVED))):
+            self._watch(window)
         return self._ratio.add(frame.height + len(rejected), len(rejected))
 
     def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
@@ -242,6 +245,7 @@ class Engine:
         """What may be committed now, for every assignment whose start is known."""
         under_way = {number for flight in self._flights.values() for number in flight.assignments}
         under_way |= self._pace.held_assignments(now)
+        self._close_covered()
         points = []
         for number, held in self._held.items():
             watermark = held.offsets.watermark
@@ -259,9 +263,10 @@ class Engine:
         """The assignments that should not be polled now: over the budget of rows, or too far past their watermark."""
         limit = self.limits.max_pending_changes
         self._over_budget = self.pending_changes > (RESUME_SHARE * limit if self._over_budget else limit)
+        if any(map(self._is_far, self._held.values())):
+            self._close_covered()
         for held in self._held.values():
-            distance = (held.offsets.next_offset or 0) - (held.offsets.watermark or 0)
-            held.far = distance > self.limits.max_distance * (RESUME_SHARE if held.far else 1)
+            held.far = self._is_far(held)
         if self._over_budget or self.sending_stopped:
             return frozenset(self._held)
         return frozenset(number for number, held in self._held.items() if held.far)
@@ -304,10 +309,6 @@ class Engine:
         return self._pace.oms_failures
 
     # Inside
-
-    def _add_rows(self, rows: pl.DataFrame, *, in_front: bool = False) -> None:
-        for window in self._windows.add(rows, in_front=in_front):
-            self._watch(window)
 
     def _watch(self, window: Window) -> None:
         """See to it that the window is looked at when it is full, and when its oldest change is due."""
@@ -375,24 +376,29 @@ class Engine:
         self._busy.discard(request.location)
 
     def _accept(self, request: Request) -> None:
-        for number, offsets in _offsets_by_assignment(request.rows).items():
-            if number in self._held:
-                self._held[number].offsets.close(offsets)
+        self._covered.append(request.rows[[ASSIGNMENT, OFFSET]])
         self._pace.accepted(request.location)
         self.sending_stopped = ""
         self.ever_accepted = True
 
+    def _is_far(self, held: _Held) -> bool:
+        distance = (held.offsets.next_offset or 0) - (held.offsets.watermark or 0)
+        return distance > self.limits.max_distance * (RESUME_SHARE if held.far else 1)
+
+    def _close_covered(self) -> None:
+        if not self._covered:
+            return
+        covered, self._covered = pl.concat(self._covered), []
+        owners, offsets = covered[ASSIGNMENT], covered[OFFSET]
+        for number in owners.unique().to_list():
+            if number in self._held:
+                self._held[number].offsets.close(offsets.filter(owners == number))
+
     def _put_back(self, request: Request) -> None:
         rows = request.rows
         gone = [number for number in rows[ASSIGNMENT].unique().to_list() if number not in self._held]
-        self._add_rows(rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows, in_front=True)
-        if self._windows.get(request.location):
+        ours = rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
+        window = self._windows.put_back(request.location, ours)
+        if window:
+            self._watch(window)
             self._ready.add(request.location)
-
-
-_NO_OFFSETS = pl.Series(dtype=pl.Int64)
-
-
-def _offsets_by_assignment(rows: pl.DataFrame) -> dict[int, pl.Series]:
-    parts = rows.select(ASSIGNMENT, OFFSET).partition_by(ASSIGNMENT, as_dict=True, maintain_order=False)
-    return {int(key[0]): part[OFFSET] for key, part in parts.items()}

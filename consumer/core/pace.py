@@ -1,4 +1,4 @@
-"""When the OMS may be sent to: rests of locations, and the health of the OMS as a whole. Times are monotonic seconds."""
+"""When the OMS may be sent to: rests of locations, the health of the OMS as a whole. Times are monotonic seconds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

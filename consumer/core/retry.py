@@ -5,6 +5,8 @@ The rules are those of the table "Answers that are not a jobID" (docs/oms-answer
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
+from typing import Final, assert_never
 
 
 class AnswerKind(StrEnum):
@@ -37,7 +39,8 @@ class Answer:
     """One answer, classified once by the adapter that met it.
 
     ``job_id`` is set exactly when the kind is ACCEPTED; ``retry_after_seconds`` is the OMS's own wish, if it had one;
-    ``status`` the HTTP code (0: there was none); ``detail`` the OMS's words, shortened, without secrets.
+    ``status`` the HTTP code (0: there was none); ``detail`` the OMS's words, shortened, without secrets. ``repeated``
+    of a FORBIDDEN: another token was forbidden before, and nothing was accepted since; of any other kind it is False.
     """
 
     kind: AnswerKind
@@ -45,3 +48,133 @@ class Answer:
     status: int = 0
     retry_after_seconds: float | None = None
     detail: str = ""
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLimits:
+    """What bounds waiting; all in seconds."""
+
+    backoff_seconds_min: float = 1.0
+    backoff_seconds_max: float = 60.0
+    unknown_hold_seconds: float = 120.0
+    """The OMS's own time limit: a request of unknown outcome may still be queued until then."""
+    retry_after_seconds_max: float = 3_600.0
+    """A longer wish of the OMS is cut to this: an odd header must not silence a location for days."""
+
+    def __post_init__(self) -> None:
+        numbers = (self.backoff_seconds_min, self.unknown_hold_seconds, self.retry_after_seconds_max)
+        if not self.backoff_seconds_min <= self.backoff_seconds_max or min(numbers) < 0:
+            msg = f"need 0 <= backoff min <= max, and no limit below 0: {self}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request's changes are covered by this job."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Surely not queued: plan the location anew, but not before ``after_seconds`` have passed.
+
+    ``whole_oms``: until then nothing at all is to be sent to the OMS.
+    """
+
+    after_seconds: float
+    whole_oms: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """It may have been queued: the location may not send for ``seconds``, then it is planned anew."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request, or one of its items, is wrong: sent again as it is, it would be refused again."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Nothing can be sent until a person has changed something; ``detail`` says what, in one line."""
+
+    kind: AnswerKind
+    detail: str
+
+
+Decision = Accepted | Again | Hold | Refused | Stop
+
+_DOUBLINGS_MAX: Final = 32
+"""More doublings change nothing under any sensible maximum, and 2.0**1024 would overflow."""
+
+_WHAT_TO_CHANGE: Final = {
+    AnswerKind.UNAUTHORISED: "the OMS does not accept the credentials: correct oms.api_key and oms.api_secret",
+    AnswerKind.FORBIDDEN: (
+        "the OMS does not allow this key to refresh inventory: have its package enabled, or correct oms.api or "
+        "oms.api_key"
+    ),
+    AnswerKind.WRONG_ADDRESS: (
+        "the OMS knows no such address: correct oms.base_url, oms.token_url, or oms.api for the key's package"
+    ),
+}
+
+
+def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - a return a row
+    """What happens with the changes of a request that was answered so.
+
+    ``attempt`` counts the failures in a row before this answer (0: the first), ``jitter`` is random in 0 to 1 and
+    spreads what several members do. An OMS's Retry-After is a floor under any wait.
+    """
+    kind = answer.kind
+    match kind:
+        case AnswerKind.ACCEPTED:
+            return Accepted(answer.job_id)
+        case AnswerKind.NOT_SENT:
+            return Again(after_seconds=0.0, whole_oms=False)
+        case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
+            return Again(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True)
+        case AnswerKind.UNKNOWN | AnswerKind.UNREADABLE:
+            # A 2xx without a jobID is no acceptance, and no proof of refusal either: it may well have been queued.
+            return Hold(max(limits.unknown_hold_seconds, _wait_seconds(answer, attempt, jitter, limits)))
+        case AnswerKind.REFUSED:
+            return Refused(_quoted(answer))
+        case AnswerKind.FORBIDDEN if not answer.repeated:
+            # The token may be stale: the client has dropped it, and the next request goes out with a new one.
+            return Again(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
+        case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
+            return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
+        case _:
+            assert_never(kind)
+
+
+def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
+    """Seconds to wait after failure number ``attempt`` (from 0): anywhere between the minimum and a doubling ceiling.
+
+    The first wait is spread already (from once to twice the minimum), for one outage meets all members at once.
+    """
+    if attempt < 0 or not 0 <= jitter <= 1:
+        msg = f"attempt counts from 0 and jitter lies in 0 to 1, not {attempt} and {jitter}"
+        raise ValueError(msg)
+    low = limits.backoff_seconds_min
+    ceiling = min(limits.backoff_seconds_max, low * 2.0 ** min(attempt + 1, _DOUBLINGS_MAX))
+    return low + jitter * (ceiling - low)
+
+
+def _wait_seconds(answer: Answer, attempt: int, jitter: float, limits: RetryLimits) -> float:
+    wished = answer.retry_after_seconds
+    if wished is None or not isfinite(wished):
+        wished = 0.0
+    return max(backoff_seconds(attempt, jitter, limits), min(wished, limits.retry_after_seconds_max))
+
+
+def _quoted(answer: Answer) -> str:
+    """The OMS's words with the code they came under, for people."""
+    code = f"HTTP {answer.status}" if answer.status else "no HTTP answer"
+    return f"{code}: {answer.detail}" if answer.detail else code

@@ -76,7 +76,7 @@ class OpenOffsets:
         if not len(offsets):
             return
         at = offsets - self._base
-        if self._flags.gather(at).sum() != len(offsets):
+        if self._flags[at].sum() != len(offsets):
             raise ValueError("an offset was closed that is not open")
         self._flags.scatter(at, 0)
         self._open -= len(offsets)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from consumer.core.blocks import Block, Blocks, Span, rows_of
-from consumer.core.coalesce import split_overfull
+from consumer.core.coalesce import item_key_expr, split_overfull
 from consumer.core.items import ARRIVED, ASSIGNMENT
 from consumer.core.planner import Limits, Plan, plan_items
 
@@ -66,15 +66,21 @@ class Windows:
     def blocks(self) -> int:
         return len(self._blocks)
 
-    def add(self, rows: pl.DataFrame, *, in_front: bool = False) -> list[Window]:
-        """Add rows, each with its arrival; those put back keep the arrival, and so the place, they had.
-
-        ``in_front``: before other rows of the same arrival. Returns the windows that grew.
-        """
-        grown = [self._grow(span, in_front=in_front) for span in self._blocks.add(rows)]
+    def add(self, rows: pl.DataFrame) -> list[Window]:
+        """Add rows, each with its arrival, oldest first. Returns the windows that grew."""
+        grown = [self._grow(span) for span in self._blocks.add(rows)]
         self.rows += rows.height
         self._compact()
         return grown
+
+    def put_back(self, location: str, rows: pl.DataFrame) -> Window | None:
+        """Give rows of one location their place again, by their arrival, before others of the same arrival."""
+        if rows.is_empty():
+            return self._windows.get(location)
+        window = self._grow(self._blocks.add_one(location, rows), in_front=True)
+        self.rows += rows.height
+        self._compact()
+        return window
 
     def take(self, window: Window, *, due_arrived: float, limits: Limits) -> Taken | None:
         """Take the rows that the planner lets go now, or None; rows that arrived until ``due_arrived`` are due.
@@ -83,9 +89,10 @@ class Windows:
         its oldest changes go and the rest stays (rule 19).
         """
         rows = rows_of(window.spans)
-        first = rows.select(self._key(rows)).to_series().is_first_distinct()
-        window.items_max = items = int(first.sum())
-        due = int((first & (rows[ARRIVED] <= due_arrived)).sum())
+        first = self._first_of_items(rows)
+        is_due = rows[ARRIVED] <= due_arrived
+        window.items_max = items = rows.height if first is None else int(first.sum())
+        due = int((is_due if first is None else is_due & first).sum())
         plan = plan_items(items, due, limits)
         if not plan.items:
             return None
@@ -93,8 +100,7 @@ class Windows:
         go, overfull = split_overfull(go, self._item_key)
         self._remove(window)
         for rest in (stay, overfull):
-            if rest.height:
-                self.add(rest, in_front=True)
+            self.put_back(window.location, rest)
         return Taken(go, plan.items, plan)
 
     def forget(self, assignments: Collection[int]) -> None:
@@ -104,20 +110,23 @@ class Windows:
             if block.frame[ASSIGNMENT].is_in(gone).any():
                 self._rebuild([block], drop=gone)
 
-    def _key(self, rows: pl.DataFrame) -> pl.Expr:
-        """The item key as one column; columns that are null throughout tell nothing apart and would only cost time."""
-        telling = [name for name in self._item_key if rows[name].null_count() < rows.height]
-        return pl.col(telling[0]) if len(telling) == 1 else pl.struct(telling or self._item_key[:1])
+    def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
+        """Which rows are the first of their item; None: all are, as in the common case of one change an item."""
+        key = rows.select(item_key_expr(rows, self._item_key)).to_series()
+        return None if key.n_unique() == rows.height else key.is_first_distinct()
 
-    def _split(self, rows: pl.DataFrame, first: pl.Series, items: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _split(self, rows: pl.DataFrame, first: pl.Series | None, items: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Split rows into all those of the first ``items`` items, and the rest."""
-        distinct = int(first.sum())
-        if items == distinct:
-            return rows, rows.clear()
-        if distinct == rows.height:
+        if first is None:
             return rows.head(items), rows.slice(items)
+        if items == first.sum():
+            return rows, rows.clear()
         cutoff = first.arg_true()[items]
-        place = rows.with_row_index("_row").select(pl.col("_row").min().over(self._key(rows))).to_series()
+        place = (
+            rows.with_row_index("_row")
+            .select(pl.col("_row").min().over(item_key_expr(rows, self._item_key)))
+            .to_series()
+        )
         return rows.filter(place < cutoff), rows.filter(place >= cutoff)
 
     def _grow(self, span: Span, *, in_front: bool = False) -> Window:

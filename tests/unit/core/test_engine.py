@@ -1,6 +1,7 @@
 """The engine with the OMS's real limits: what leaves, when, and what may be committed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import pytest
@@ -31,14 +32,14 @@ def burst(count: int, *, location: str = "Berlin", first: int = 0, assignment: i
     )
 
 
-def engine(**limits: float) -> Engine:
-    made = Engine(EngineLimits(**limits))  # type: ignore[arg-type] - a table of numbers
+def engine(**limits: Any) -> Engine:
+    made = Engine(EngineLimits(**limits))
     made.assigned(1, start=0, mark=None)
     return made
 
 
 def give(made: Engine, rows: pl.DataFrame, now: float, assignment: int = 1) -> None:
-    made.add(rows, [], {assignment: int(rows[OFFSET].max()) + 1}, now)  # type: ignore[call-overload]
+    made.add(rows, [], {assignment: rows[OFFSET].to_list()[-1] + 1}, now)
 
 
 def accept(made: Engine, requests: Sequence[Request], now: float) -> None:

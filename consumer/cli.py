@@ -1,0 +1,143 @@
+"""The command ``inventory-refresh``: parse, call, print."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consumer.ports import SettingsError, StopError
+
+app = typer.Typer(
+    name="inventory-refresh",
+    help="Hands inventory changes from Kafka to the OMS in few, well-sized refresh requests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Settings as YAML; see config.example.yaml. INVENTORY_REFRESH_… in the environment wins."
+    ),
+]
+
+
+def main() -> None:
+    """Run a command. Exit codes: 0 done; 1 disagreement or bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters; 6 self-test."""
+    # Rust's panics on corrupt bytes are caught and decided by fastavro; their backtraces would only fill the log.
+    os.environ.setdefault("RUST_BACKTRACE", "0")
+    try:
+        app()
+    except StopError as stop:
+        print(f"inventory-refresh: {stop}", file=sys.stderr)  # noqa: T201 - the one line for whoever started it
+        sys.exit(stop.exit_code)
+
+
+@app.command()
+def run(
+    config: Config = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check settings, Kafka, dead letters and credentials, then stop.")
+    ] = False,
+) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Example: inventory-refresh run --config config.yaml
+    """
+    from consumer.app import run_service  # noqa: PLC0415 - help should not wait for polars and librdkafka
+    from consumer.settings import load  # noqa: PLC0415
+
+    run_service(load(config), only_check=check)
+
+
+@app.command()
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, nothing else.")] = False,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Go on with ever new changes, so that metrics can be watched; stop with Ctrl-C.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
+    port: Annotated[int, typer.Option(help="Port of metrics and status page; 0 takes a free one.", min=0, max=65_535)] = 0,
+) -> None:
+    """Run the whole main job on this machine: an embedded broker, an OMS sandbox, and the service between them.
+
+    Exit code 0 only if the OMS then holds the last change of every item and every offset is committed.
+    """
+    _need_sandbox()
+    from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra
+
+    sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port))
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65_535)] = 8_090,
+    seconds_per_chunk: Annotated[float, typer.Option(help="What a begun chunk of 3,000 items costs, in seconds.")] = 1.0,
+    seconds_per_job: Annotated[float, typer.Option(help="What a job costs besides its chunks, in seconds.")] = 0.5,
+    token_seconds: Annotated[int, typer.Option(help="How long a token is good for, in seconds.")] = 3_600,
+    max_items: Annotated[int, typer.Option(help="Items the sandbox takes in one request.")] = 12_000,
+    count_only: Annotated[
+        bool, typer.Option("--count-only", help="Count items, check and hold nothing: for benchmarks of the service.")
+    ] = False,
+) -> None:
+    """Run an OMS to try things with: tokens, both refresh endpoints, a queue of jobs, and counts to read back.
+
+    Example: inventory-refresh sandbox --port 8090, then open http://127.0.0.1:8090/
+    """
+    _need_sandbox()
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from consumer.sandbox.oms_server import serve  # noqa: PLC0415 - needs the extra
+    from consumer.sandbox.oms_settings import SandboxSettings  # noqa: PLC0415
+
+    try:
+        settings = SandboxSettings(
+            host=host,
+            port=port,
+            seconds_per_chunk=seconds_per_chunk,
+            seconds_per_job=seconds_per_job,
+            token_seconds=token_seconds,
+            max_items=max_items,
+            validation="count" if count_only else "full",
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise SettingsError(f"--{option} is {first['input']!r}: {first['msg']}") from None
+    serve(settings, lambda url: typer.echo(f"OMS sandbox at {url} (status page there; Ctrl-C ends it)", err=True))
+
+
+@app.command()
+def produce(
+    config: Config = None,
+    topic: Annotated[str | None, typer.Option(help="Where to; the first of kafka.topics if not given.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Events as JSON lines, fields as in schemas/inventory-change.avsc; - is standard input.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Make up so many changes of distinct items instead.", min=1)] = None,
+    locations: Annotated[int, typer.Option(help="Over so many locations.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
+) -> None:
+    """Publish inventory changes, to try a set-up with: from a file, or made up.
+
+    Example: inventory-refresh produce --config config.yaml --count 10000
+    """
+    from consumer.sandbox.produce import produce_events  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    if (file is None) == (count is None):
+        raise SettingsError("produce: give either --file or --count")
+    produce_events(load(config), topic=topic, file=file, count=count, locations=locations, seed=seed)
+
+
+def _need_sandbox() -> None:
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"this command needs {' and '.join(missing)}, which the extra brings: pip install 'inventory-refresh[sandbox]'"
+        )

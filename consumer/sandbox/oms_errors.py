@@ -1,0 +1,42 @@
+"""What the OMS answers when it does not accept: HTTP code, its own code, and a message for people."""
+
+from enum import IntEnum
+
+
+class OmsCode(IntEnum):
+    """The OMS's own codes, in the field ``code`` of an error's body."""
+
+    UNAVAILABLE = 5001
+    NOT_FOUND = 5002
+    BAD_REQUEST = 5003
+    NOT_AUTHORISED = 5004
+    NOT_ALLOWED = 5005
+    SERVER_ERROR = 5006
+    MISSING_REQUEST_DATA = 5011
+    INVALID_ID = 5013
+    INVALID_REQUEST_DATA = 5015
+
+
+class RefusalError(Exception):
+    """The request is answered with ``status`` and ``body()``, and nothing is queued.
+
+    ``item`` and ``field`` name what is wrong with an item: its index in the request's items, and the field's name.
+    """
+
+    def __init__(
+        self, status: int, code: OmsCode, message: str, *, item: int | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.item = item
+        self.field = field
+
+    def body(self) -> dict[str, object]:
+        """The JSON body of the answer."""
+        body: dict[str, object] = {"code": int(self.code), "message": str(self)}
+        if self.item is not None:
+            body["item"] = self.item
+        if self.field is not None:
+            body["field"] = self.field
+        return body

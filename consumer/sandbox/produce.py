@@ -1,0 +1,44 @@
+"""What the command ``produce`` does: publish changes to the topic that the settings name, with progress to look at."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from consumer.ports import SettingsError
+from consumer.sandbox.generator import SCHEMA_ID, distinct_changes
+from consumer.sandbox.publisher import Encoder, Event, events_in, publish, register
+from consumer.settings import Settings
+
+
+def produce_events(
+    settings: Settings, *, topic: str | None, file: Path | None, count: int | None, locations: int, seed: int
+) -> None:
+    """Publish the changes of ``file``, or ``count`` made-up ones.
+
+    With a registry the bundled schema is registered for the topic; with a schema file the id in the events is the
+    sandbox's own, as any id will do there. Raises SettingsError or BrokerError.
+    """
+    if settings.avro.framing != "confluent":
+        raise SettingsError(f"avro.framing: produce writes Confluent framing only, not {settings.avro.framing}")
+    target = topic or settings.kafka.topics[0]
+    schema_id = SCHEMA_ID if settings.avro.schema_file else register(settings.avro, target)
+    console = Console(stderr=True)
+    columns = (TextColumn("published to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(target, total=count)
+        published = publish(
+            _events(schema_id, file=file, count=count, locations=locations, seed=seed),
+            bootstrap_servers=settings.kafka.bootstrap_servers,
+            topic=target,
+            properties=settings.kafka.properties,
+            on_progress=lambda done: progress.update(task, completed=done),
+        )
+    console.print(f"{published:,} changes published to {target}")
+
+
+def _events(schema_id: int, *, file: Path | None, count: int | None, locations: int, seed: int) -> Iterable[Event]:
+    if file is not None:
+        return events_in(Path("/dev/stdin") if str(file) == "-" else file, Encoder(schema_id))
+    return distinct_changes(count or 0, locations=locations, seed=seed, schema_id=schema_id)

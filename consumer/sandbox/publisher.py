@@ -1,0 +1,186 @@
+"""Inventory changes as events on a topic: encoding, files of them, and publishing."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import fastavro
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from consumer.avro.bundled import schema_text
+from consumer.ports import BrokerError, Headers, SettingsError
+
+Change = dict[str, Any]
+"""A change by the bundled schema's field names; a field that is not there is absent (null)."""
+
+QUEUE_MESSAGES_MAX: Final = 100_000
+FLUSH_SECONDS_MAX: Final = 60.0
+"""How long nothing may be taken by the broker before publishing gives up."""
+PROGRESS_EVENTS: Final = 1_000
+"""Progress is told after so many events."""
+LINE_BYTES_MAX: Final = 1_000_000
+"""Of a file of changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is published: ``key`` decides the partition, ``value`` None is a tombstone."""
+
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Encoder:
+    """Changes to the bytes of Confluent's wire format: a zero byte, the schema's id in four, and the Avro value."""
+
+    def __init__(self, schema_id: int) -> None:
+        self._prefix = b"\x00" + schema_id.to_bytes(4, "big")
+        self._schema = fastavro.parse_schema(json.loads(schema_text()))
+
+    def value(self, change: Mapping[str, Any]) -> bytes:
+        """Raises ValueError or TypeError where the change has a field or a value that the schema does not."""
+        buffer = BytesIO()
+        buffer.write(self._prefix)
+        fastavro.schemaless_writer(buffer, self._schema, change, strict_allow_default=True)
+        return buffer.getvalue()
+
+    def event(self, change: Mapping[str, Any]) -> Event:
+        """The change under its item's key, so that all changes of an item go to one partition."""
+        return Event(item_key(change), self.value(change))
+
+
+def item_key(change: Mapping[str, Any]) -> bytes:
+    """What names a change's item: location and identifiers, those that are absent as empty text."""
+    names = ("locationName", "partNumber", "upc", "sku", "binID")
+    return "|".join("" if change.get(name) is None else str(change[name]) for name in names).encode()
+
+
+def register(registry_url: str, topic: str) -> int:
+    """Register the bundled schema for the topic's values, and give its id.
+
+    Raises SettingsError where the registry refuses.
+    """
+    client = SchemaRegistryClient({"url": registry_url, "timeout": 10})
+    try:
+        return client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
+    except SchemaRegistryError as error:
+        raise SettingsError(f"avro.registry_url: the registry refuses the bundled schema: {error}") from error
+
+
+def changes_in(path: Path) -> Iterator[Change]:
+    """The changes of a file: one JSON object a line, empty lines passed over.
+
+    ``occurredAt`` is milliseconds since 1970. Raises SettingsError, which names the line, where it is no JSON object.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if len(line) > LINE_BYTES_MAX:
+                raise SettingsError(f"{path.name}, line {number}: longer than {LINE_BYTES_MAX:,} bytes")
+            if line.strip():
+                yield _change_in(line, f"{path.name}, line {number}")
+
+
+def _change_in(line: bytes, where: str) -> Change:
+    try:
+        change = json.loads(line)
+    except ValueError as error:
+        raise SettingsError(f"{where}: no JSON: {error}") from error
+    if not isinstance(change, dict):
+        raise SettingsError(f"{where}: a change is an object, as in schemas/examples")
+    return change
+
+
+def events_in(path: Path, encoder: Encoder) -> Iterator[Event]:
+    """The events of a file of changes.
+
+    Raises SettingsError, which names the change by its number, where one does not fit the schema.
+    """
+    for number, change in enumerate(changes_in(path), start=1):
+        try:
+            yield encoder.event(change)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{path.name}, change {number} does not fit the schema: {error}") from error
+
+
+def publish(
+    events: Iterable[Event],
+    *,
+    bootstrap_servers: str,
+    topic: str,
+    properties: Mapping[str, Any] | None = None,
+    on_progress: Callable[[int], None] = lambda _published: None,
+) -> int:
+    """Publish the events in order; gives their number when the broker has confirmed them all.
+
+    ``on_progress`` hears now and then how many were handed over. Raises BrokerError when one cannot be delivered.
+    """
+    failures: list[KafkaError] = []
+
+    def on_delivery(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = Producer(
+        _options(bootstrap_servers, properties or {}), logger=logging.getLogger("inventory_refresh.publisher")
+    )
+    published = 0
+    for event in events:
+        _produce(producer, topic, event, on_delivery)
+        published += 1
+        if published % PROGRESS_EVENTS == 0:
+            producer.poll(0)
+            on_progress(published)
+            _stop_at(failures, topic)
+    left = producer.flush(FLUSH_SECONDS_MAX)
+    _stop_at(failures, topic)
+    if left:
+        raise BrokerError(f"{bootstrap_servers} did not take {left} events within {FLUSH_SECONDS_MAX:g} s")
+    on_progress(published)
+    return published
+
+
+def _options(bootstrap_servers: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    ours = {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "inventory-refresh-publisher",
+        "acks": "all",
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "linger.ms": 20,
+        "batch.size": 262_144,
+        "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
+        "queue.buffering.max.kbytes": 131_072,
+        "delivery.timeout.ms": 60_000,
+        # As Java's producer chooses: an item stays in its partition whoever publishes.
+        "partitioner": "murmur2_random",
+        "delivery.report.only.error": True,
+    }
+    return ours | dict(properties)
+
+
+def _produce(
+    producer: Producer, topic: str, event: Event, on_delivery: Callable[[KafkaError | None, Message], None]
+) -> None:
+    while True:
+        try:
+            producer.produce(
+                topic, key=event.key, value=event.value, headers=list(event.headers), on_delivery=on_delivery
+            )
+        except BufferError:
+            producer.poll(0.1)  # bounded: each message leaves the queue by the delivery timeout
+        except KafkaException as error:
+            raise BrokerError(f'cannot publish to "{topic}": {error.args[0].str()}') from error
+        else:
+            return
+
+
+def _stop_at(failures: list[KafkaError], topic: str) -> None:
+    if failures:
+        raise BrokerError(f'{len(failures)} events could not be published to "{topic}": {failures[0].str()}')

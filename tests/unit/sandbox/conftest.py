@@ -1,0 +1,62 @@
+"""Sandboxes on real sockets."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import Package, SandboxSettings
+from tests.unit.sandbox.oms_caller import HandClock, MakeOms, OmsCaller
+
+
+def connect(server: SandboxServer) -> httpx.Client:
+    return httpx.Client(base_url=server.url, trust_env=False, timeout=10)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(scope="session")
+def stopper() -> Iterator[ThreadPoolExecutor]:
+    """Stops servers beside the tests that follow: a server takes some 0.3 s to stop."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def stopping(stopper: ThreadPoolExecutor) -> Iterator[list[Future[None]]]:
+    """Servers being stopped; a module ends when all of its own have."""
+    futures: list[Future[None]] = []
+    yield futures
+    for future in futures:
+        future.result(20)
+
+
+@pytest.fixture
+def make_oms(stopper: ThreadPoolExecutor, stopping: list[Future[None]]) -> Iterator[MakeOms]:
+    """Makes sandboxes with the settings given, each stopped after the test."""
+    started: list[tuple[SandboxServer, httpx.Client]] = []
+
+    def make(*, clock: HandClock | None = None, package: Package = Package.SPECIFIC, **settings: Any) -> OmsCaller:
+        server = SandboxServer(SandboxSettings(**settings), clock=clock)
+        server.start()
+        http = connect(server)
+        started.append((server, http))
+        return OmsCaller(server, http, package)
+
+    yield make
+    for server, http in started:
+        http.close()
+        stopping.append(stopper.submit(server.stop))
+
+
+@pytest.fixture(scope="module")
+def quick_oms() -> Iterator[OmsCaller]:
+    """One sandbox for all tests of a module that leave nothing behind: jobs are done at once."""
+    with SandboxServer(SandboxSettings(time_scale=0)) as server, connect(server) as http:
+        yield OmsCaller(server, http, Package.SPECIFIC)
