@@ -27,7 +27,10 @@ Config = Annotated[
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done; 1 disagreement or bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters; 6 self-test."""
+    """Run a command.
+
+    Exit codes: 0 done; 1 the demo does not agree, or a bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters; 6 self-test.
+    """
     # Rust's panics on corrupt bytes are caught and decided by fastavro; their backtraces would only fill the log.
     os.environ.setdefault("RUST_BACKTRACE", "0")
     try:
@@ -49,27 +52,35 @@ def run(
     Example: inventory-refresh run --config config.yaml
     """
     from consumer.app import run_service  # noqa: PLC0415 - help should not wait for polars and librdkafka
-    from consumer.settings import load  # noqa: PLC0415
+    from consumer.logs import configure_logging  # noqa: PLC0415
+    from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
-    run_service(load(config), only_check=check)
+    settings = load(config, os.environ)
+    configure_logging(settings.log)
+    run_service(settings, credentials_reader(settings, config, os.environ), only_check=check)
+    if check:
+        typer.echo("Settings, Kafka, dead letters and credentials are in order.")
 
 
 @app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, nothing else.")] = False,
     forever: Annotated[
-        bool, typer.Option("--forever", help="Go on with ever new changes, so that metrics can be watched; stop with Ctrl-C.")
+        bool, typer.Option("--forever", help="Go on with ever new changes, to watch the metrics; Ctrl-C ends it.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
-    port: Annotated[int, typer.Option(help="Port of metrics and status page; 0 takes a free one.", min=0, max=65_535)] = 0,
+    port: Annotated[int, typer.Option(help="Of metrics and status page; 0 takes a free one.", min=0, max=65_535)] = 0,
 ) -> None:
     """Run the whole main job on this machine: an embedded broker, an OMS sandbox, and the service between them.
 
     Exit code 0 only if the OMS then holds the last change of every item and every offset is committed.
     """
     _need_sandbox()
+    from consumer.logs import configure_logging  # noqa: PLC0415
     from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra
+    from consumer.settings import LogSettings  # noqa: PLC0415
 
+    configure_logging(LogSettings(level="error"))
     sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port))
 
 
@@ -77,7 +88,7 @@ def demo(
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65_535)] = 8_090,
-    seconds_per_chunk: Annotated[float, typer.Option(help="What a begun chunk of 3,000 items costs, in seconds.")] = 1.0,
+    seconds_per_chunk: Annotated[float, typer.Option(help="Cost of a begun chunk of 3,000 items, in seconds.")] = 1.0,
     seconds_per_job: Annotated[float, typer.Option(help="What a job costs besides its chunks, in seconds.")] = 0.5,
     token_seconds: Annotated[int, typer.Option(help="How long a token is good for, in seconds.")] = 3_600,
     max_items: Annotated[int, typer.Option(help="Items the sandbox takes in one request.")] = 12_000,
@@ -117,7 +128,8 @@ def produce(
     config: Config = None,
     topic: Annotated[str | None, typer.Option(help="Where to; the first of kafka.topics if not given.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Events as JSON lines, fields as in schemas/inventory-change.avsc; - is standard input.")
+        Path | None,
+        typer.Option(help="Events as JSON lines, fields as in schemas/inventory-change.avsc; - is standard input."),
     ] = None,
     count: Annotated[int | None, typer.Option(help="Make up so many changes of distinct items instead.", min=1)] = None,
     locations: Annotated[int, typer.Option(help="Over so many locations.", min=1)] = 100,
@@ -132,12 +144,10 @@ def produce(
 
     if (file is None) == (count is None):
         raise SettingsError("produce: give either --file or --count")
-    produce_events(load(config), topic=topic, file=file, count=count, locations=locations, seed=seed)
+    produce_events(load(config, os.environ), topic=topic, file=file, count=count, locations=locations, seed=seed)
 
 
 def _need_sandbox() -> None:
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SettingsError(
-            f"this command needs {' and '.join(missing)}, which the extra brings: pip install 'inventory-refresh[sandbox]'"
-        )
+        raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")

@@ -88,6 +88,7 @@ class Loop:
         self._next_round_at = 0.0
         self._next_snapshot_at = 0.0
         self._rebalanced = False
+        self._quiet = False
 
     # Life
 
@@ -95,8 +96,10 @@ class Loop:
         """Ask the loop to leave in good order; safe in a signal handler and from another thread."""
         self._stopping = True
 
-    def run(self) -> None:
+    def run(self, *, after_turn: Callable[[float, bool], None] = lambda _now, _quiet: None) -> None:
         """Turn until asked to stop; then settle what is in flight, commit and leave the group.
+
+        ``after_turn`` is called with the time and whether the turn was quiet (nothing was read).
 
         Raises StopError where the service cannot go on. What had been accepted is committed then too; after any other
         exception, which is a bug, nothing more is.
@@ -105,6 +108,7 @@ class Loop:
             self._source.subscribe(self)
             while not self._stopping:
                 self.turn()
+                after_turn(self._clock.monotonic(), self._quiet)
         except StopError:
             self._leave(settle_dead_letters=False)
             raise
@@ -201,6 +205,7 @@ class Loop:
         timeout = self._poll_seconds(now) if room else 0.0
         batch = self._source.poll(messages_max=self._options.poll_messages_max, timeout_seconds=timeout)
         self._polled_at = now
+        self._quiet = not len(batch)
         if len(batch) or batch.ends:
             self._observer.changes_read(len(batch))
             self._decoder.put(batch)
@@ -238,7 +243,7 @@ class Loop:
     # Requests out, answers in
 
     def _send_round(self, now: float) -> None:
-        """Commit, and only then let requests leave: a member without its partitions is refused here, and sends nothing."""
+        """Commit, and only then let requests leave: a member that lost its partitions is refused here, and sends none."""
         if self._fenced or now < self._next_round_at:
             return
         requests = self._engine.due(now)

@@ -1,4 +1,4 @@
-"""The main job on one machine: a generator, an embedded broker, the service, and the OMS sandbox, all over real sockets.
+"""The main job on one machine: generator, embedded broker, the service and the OMS sandbox, all over real sockets.
 
 The service is the one that ``run`` starts. What it did is judged by others: the broker says what is committed, the
 dead-letter topic what was rejected, the sandbox what it holds; and what it should hold is reckoned by the generator.
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -171,7 +172,9 @@ class _Stage:
 
     def go_on(self, seed: int, failed: Sequence[BaseException]) -> None:
         """Publish ever new changes and show them pass, until Ctrl-C."""
-        self._console.print(f"Metrics and status: {self._service.url} - OMS sandbox: {self._sandbox.url} - Ctrl-C ends it")
+        self._console.print(
+            f"Metrics and status: {self._service.url}; OMS sandbox: {self._sandbox.url}; Ctrl-C ends it"
+        )
         started = time.monotonic()
         try:
             with self._live(started) as live:
@@ -192,24 +195,25 @@ class _Stage:
 
     def _done(self) -> bool:
         """All that was published is committed, and the sandbox has worked off every job."""
-        committed = self._service.committed()
-        return (
-            len(committed) == PARTITIONS
-            and sum(committed.values()) == len(self._plan.events)
-            and all(job.finished is not None for job in self._sandbox.state.jobs())
+        return self._committed() == len(self._plan.events) and all(
+            job.finished is not None for job in self._sandbox.state.jobs()
         )
+
+    def _committed(self) -> int:
+        """Offsets committed, of all partitions together."""
+        return sum(max(partition.committed or 0, 0) for partition in self._service.board.latest.partitions)
 
     def _progress(self, started: float) -> Table:
         summary = self._sandbox.state.summary()
-        snapshot = self._service.snapshot()
-        table = Table.grid(padding=(0, 2))
+        snapshot = self._service.board.latest
+        table = Table("seconds", "read", "pending", "in flight", "sent", "committed", box=box.SIMPLE)
         table.add_row(
-            f"{time.monotonic() - started:5.1f} s",
-            f"read {self._service.changes_read():,}",
-            f"pending {snapshot.pending_changes:,} in {snapshot.pending_locations} locations",
-            f"in flight {snapshot.in_flight}",
-            f"items sent {summary.items:,} in {summary.jobs} requests",
-            f"committed {sum(self._service.committed().values()):,}",
+            f"{time.monotonic() - started:.1f}",
+            f"{self._service.board.totals.messages_read:,}",
+            f"{snapshot.pending_changes:,} of {snapshot.pending_locations} locations",
+            f"{snapshot.in_flight}",
+            f"{summary.items:,} items in {summary.jobs} requests",
+            f"{self._committed():,}",
         )
         return table
 
@@ -223,13 +227,13 @@ class _Stage:
         ok = (
             not found
             and committed == end
-            and sum(end.values()) == len(self._plan.events) == self._service.changes_read()
+            and sum(end.values()) == len(self._plan.events) == self._service.board.totals.messages_read
             and dead_letters == expected
             and [job.items for job in jobs if job.location == BURST_LOCATION] == [12_000, BURST_ITEMS - 12_000]
         )
         return Result(
             ok=ok,
-            changes_read=self._service.changes_read(),
+            changes_read=self._service.board.totals.messages_read,
             items_sent=sum(job.items for job in jobs),
             requests=[_sent(job) for job in jobs],
             chunks_used=sum(job.chunks for job in jobs),
@@ -267,9 +271,7 @@ def _offsets(bootstrap_servers: str) -> tuple[dict[str, int], dict[str, int]]:
     try:
         partitions = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
         committed = {str(p.partition): p.offset for p in consumer.committed(partitions, timeout=READ_SECONDS_MAX)}
-        end = {
-            str(p.partition): consumer.get_watermark_offsets(p, timeout=READ_SECONDS_MAX)[1] for p in partitions
-        }
+        end = {str(p.partition): consumer.get_watermark_offsets(p, timeout=READ_SECONDS_MAX)[1] for p in partitions}
     finally:
         consumer.close()
     return committed, end
@@ -297,8 +299,7 @@ def _dead_letters(bootstrap_servers: str) -> dict[str, int]:
         while reasons.total() < expected and time.monotonic() < deadline:
             for message in consumer.consume(expected, 0.2):
                 if message.error() is None:
-                    headers = dict(message.headers() or ())
-                    reasons[(headers.get("inventory_refresh.reason") or b"unknown").decode()] += 1
+                    reasons[str(dict(message.headers() or ())["inventory_refresh.reason"], "utf-8")] += 1
     finally:
         consumer.close()
     return dict(sorted(reasons.items()))
@@ -323,5 +324,3 @@ def _show(console: Console, result: Result) -> None:
     for difference in result.differences:
         console.print(difference, style="red")
     console.print("All agrees." if result.ok else "NOT all agrees.", style="bold green" if result.ok else "bold red")
-
-

@@ -1,0 +1,221 @@
+"""Wiring, signals and exit codes; nothing else.
+
+``Service`` is the whole service in this process: ``run`` wires it to the outside that the settings name, and so does
+the demo.
+"""
+
+import gc
+import platform
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version
+from types import FrameType
+from typing import Final
+
+import confluent_kafka
+import polars as pl
+import structlog
+
+from consumer.avro.pipe import build_decoder
+from consumer.core.engine import Engine, EngineLimits
+from consumer.core.planner import Limits
+from consumer.core.retry import RetryLimits
+from consumer.journal import Journal
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.options import group_times
+from consumer.kafka.source import KafkaSource
+from consumer.loop import Loop, LoopOptions
+from consumer.metrics import Metrics
+from consumer.observers import Observers
+from consumer.oms.client import HttpRefreshClient, build_client
+from consumer.settings import Credentials, Settings, redacted
+from consumer.status import Board, StatusServer
+
+STALLED_SECONDS: Final = 180.0
+"""A loop without a sign of life for so long is to be started anew. Longer than anything it may rightly wait for: to hear
+what is assigned may take 60 s, a commit 30 s; and it beats while it settles a revoke."""
+QUIET_SECONDS: Final = 5.0
+"""The cyclic collector runs by hand in quiet moments, at most this often."""
+COLLECT_SECONDS_MAX: Final = 60.0
+"""And at least this often, quiet or not."""
+
+_log = structlog.get_logger("inventory_refresh.app")
+
+
+class SystemClock:
+    """``ports.Clock``: where there is one, a monotonic clock that goes on while the machine sleeps."""
+
+    _id = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(self._id)
+
+    def wall(self) -> float:
+        return time.time()
+
+
+class Service:
+    """The service, from its start to its end. ``run`` may be called once; ``stop`` from anywhere, at any time."""
+
+    def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
+        """``credentials`` reads API key and secret anew; without it, those of the settings stay."""
+        self._settings = settings
+        self._credentials = credentials
+        self._clock = SystemClock()
+        build = _build()
+        self.board = Board(
+            self._clock,
+            version=build["version"],
+            settings=redacted(settings),
+            stalled_after_seconds=STALLED_SECONDS,
+        )
+        self.metrics = Metrics(self._clock, ready=self.board.ready, build=build)
+        self._loop: Loop | None = None
+        self._stopping = False
+        self.url = ""
+        """Of the status page, once it is served."""
+
+    def stop(self) -> None:
+        """Settle, commit and end; ``run`` returns after that."""
+        self._stopping = True
+        if self._loop is not None:
+            self._loop.stop()
+
+    def check(self) -> None:
+        """Ask Kafka, the dead-letter topic and the OMS whether all is as the settings say, and do nothing else.
+
+        Raises StopError with the one line that says what to change.
+        """
+        with ExitStack() as stack:
+            self._open(stack)
+
+    def run(self) -> None:
+        """Check, then work until stopped. Raises StopError where it cannot start or go on."""
+        with ExitStack() as stack:
+            server = StatusServer(self._settings.http, self.board, self.metrics.registry)
+            stack.callback(server.stop)
+            server.start()
+            self.url = f"http://{self._settings.http.host}:{server.port}"
+            self._loop = self._wired(stack)
+            if self._stopping:
+                self._loop.stop()
+            with _collecting_by_hand() as collect:
+                self._loop.run(after_turn=collect)
+
+    def _open(self, stack: ExitStack) -> tuple[KafkaSource, KafkaDeadLetters, HttpRefreshClient]:
+        """Open and check what is outside. What is opened here is closed with ``stack``, last first."""
+        settings = self._settings
+        source = stack.enter_context(closing(KafkaSource(settings.kafka)))
+        dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
+        times = group_times(settings.kafka)
+        client = stack.enter_context(
+            closing(
+                build_client(
+                    settings.oms,
+                    settings.window.item_key,
+                    monotonic=self._clock.monotonic,
+                    wall=self._clock.wall,
+                    fence_seconds=(times.session_timeout_seconds - times.heartbeat_interval_seconds) / 2,
+                    credentials=self._credentials,
+                )
+            )
+        )
+        source.check_broker()
+        dead_letters.check()
+        unreachable = client.check_credentials()
+        if unreachable:
+            _log.warning("oms_unreachable_at_start", detail=unreachable, next_step="nothing: it is tried again")
+        return source, dead_letters, client
+
+    def _wired(self, stack: ExitStack) -> Loop:
+        settings = self._settings
+        decoder = stack.enter_context(closing(build_decoder(settings.avro)))
+        source, dead_letters, client = self._open(stack)
+        return Loop(
+            engine=Engine(_engine_limits(settings), settings.window.item_key),
+            clock=self._clock,
+            source=source,
+            decoder=decoder,
+            client=client,
+            dead_letters=dead_letters,
+            observer=Observers(self.metrics, self.board, Journal()),
+            jitter=random.SystemRandom().random,
+            options=LoopOptions(
+                poll_messages_max=settings.kafka.poll_messages_max,
+                revoke_seconds_max=settings.kafka.revoke_timeout,
+                retry=RetryLimits(
+                    backoff_seconds_min=settings.oms.backoff_min,
+                    backoff_seconds_max=settings.oms.backoff_max,
+                    unknown_hold_seconds=settings.oms.unknown_hold,
+                ),
+            ),
+        )
+
+
+def run_service(settings: Settings, credentials: Credentials, *, only_check: bool = False) -> None:
+    """What the command ``run`` does: the service until SIGTERM or SIGINT."""
+    service = Service(settings, credentials)
+    if only_check:
+        service.check()
+        return
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    service.run()
+    _log.info("stopped")
+
+
+def _engine_limits(settings: Settings) -> EngineLimits:
+    return EngineLimits(
+        items=Limits(
+            chunk_items=settings.oms.chunk_items,
+            max_items=settings.oms.max_items,
+            flush_items=settings.window.flush_items,
+        ),
+        max_age_seconds=settings.window.max_age,
+        max_in_flight=settings.oms.max_in_flight,
+        max_pending_changes=settings.window.max_pending_changes,
+        max_distance=settings.kafka.max_distance,
+        rejected_ratio_max=settings.dead_letters.max_ratio,
+    )
+
+
+def _build() -> dict[str, str]:
+    return {
+        "version": version("inventory-refresh"),
+        "python": platform.python_version(),
+        "librdkafka": confluent_kafka.libversion()[0],
+        "polars": pl.__version__,
+    }
+
+
+@contextmanager
+def _collecting_by_hand() -> Iterator[Callable[[float, bool], None]]:
+    """Switch the cyclic collector off and give a function to call after each turn (time, whether it was quiet).
+
+    By itself the collector walks every message object again and again: half of the loop's time.
+    """
+    collected_at = float("-inf")
+
+    def collect(now: float, quiet: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+        nonlocal collected_at
+        since = now - collected_at
+        if since >= COLLECT_SECONDS_MAX or (quiet and since >= QUIET_SECONDS):
+            gc.collect()
+            collected_at = now
+
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,54 @@
+"""Sample values of a wire schema, to try a decoder on before it is trusted with messages."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, Final
+
+import fastavro
+
+SAMPLES: Final = 12
+"""Values written of each schema: enough for every branch of a nullable union beside every other length of an array."""
+
+_LONGS: Final = (0, 1, 0, -65, 1, 0, 300, 2**31 - 1, 0, 1, -(2**31), 0)
+"""Mostly numbers that an enum has too."""
+
+
+def sample_values(wire: dict[str, Any]) -> list[bytes]:
+    """Values of a schema (as ``wire_schema`` says it, without wide unions), written by fastavro."""
+    schema = fastavro.parse_schema(wire)
+    written = []
+    for number in range(SAMPLES):
+        stream = BytesIO()
+        fastavro.schemaless_writer(stream, schema, _value(wire, number))
+        written.append(stream.getvalue())
+    return written
+
+
+def _value(schema: Any, number: int) -> Any:
+    """Sample ``number`` of a type: numbers of one to five bytes, texts of more than one byte a letter."""
+    match schema:
+        case str():
+            sample = _PRIMITIVES[schema](number)
+        case [_, _]:
+            (other,) = [branch for branch in schema if branch != "null"]
+            sample = None if number % 3 == 0 else _value(other, number)
+        case {"type": "record", "fields": fields}:
+            sample = {field["name"]: _value(field["type"], number + place) for place, field in enumerate(fields)}
+        case {"type": "array", "items": items}:
+            sample = [_value(items, number + place) for place in range(number % 4)]
+        case {"type": "fixed", "size": size}:
+            sample = bytes(byte % 256 for byte in range(number, number + size))
+        case _:
+            raise TypeError(f"no sample for the type {schema}")
+    return sample
+
+
+_PRIMITIVES: Final[dict[str, Callable[[int], Any]]] = {
+    "null": lambda _: None,
+    "boolean": lambda number: number % 2 == 0,
+    "long": lambda number: _LONGS[number % len(_LONGS)],
+    "float": lambda number: (-1) ** number * number / 4,
+    "double": lambda number: (-1) ** number * number / 4,
+    "string": lambda number: "ä€x" * (number % 3),
+    "bytes": lambda number: bytes(range(number)),
+}

@@ -1,0 +1,104 @@
+"""The loop's facts as log lines: one event for each thing that an operator may want to find again."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from consumer.core.engine import Request
+from consumer.core.retry import Accepted, Again, Decision, Hold, Refused, Stop
+from consumer.observers import Bystander
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Snapshot
+
+_log = structlog.get_logger("inventory_refresh.loop")
+
+
+class Journal(Bystander):
+    """Logs what it is told. Nothing is logged per change."""
+
+    def __init__(self) -> None:
+        self._sending_stopped = ""
+        self._waiting_for = ""
+
+    def changes_decoded(self, decoded: Decoded) -> None:
+        if decoded.rejects:
+            first = decoded.rejects[0]
+            _log.warning(
+                "changes_rejected",
+                count=len(decoded.rejects),
+                first_reason=first.reason.value,
+                first_detail=first.detail,
+                first_offset=first.offset,
+            )
+
+    def request_sent(self, request: Request, chunks: int) -> None:
+        _log.debug(
+            "request_sent",
+            number=request.number,
+            location=request.location,
+            items=request.items,
+            chunks=chunks,
+            reason=request.reason.value,
+        )
+
+    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
+        log = _log.bind(
+            number=request.number, location=request.location, items=request.items, seconds=round(answered.seconds, 3)
+        )
+        match decision:
+            case Accepted():
+                log.info("request_accepted", job_id=decision.job_id, changes=request.rows.height)
+            case Again() if not answered.answer.status and not answered.answer.detail:
+                log.info("request_given_back", kind=answered.answer.kind.value)
+            case Again() | Hold() | Refused() | Stop():
+                log.warning(
+                    "request_not_accepted",
+                    kind=answered.answer.kind.value,
+                    status=answered.answer.status,
+                    detail=answered.answer.detail,
+                    decision=type(decision).__name__.lower(),
+                    wait_seconds=_wait_seconds(decision),
+                )
+
+    def commit_refused(self, refused: CommitRefused) -> None:
+        _log.warning("commit_refused", fenced=refused.fenced, detail=refused.detail)
+
+    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
+        _log.info(
+            f"partitions_{kind}",
+            partitions=[f"{assignment.topic}[{assignment.partition}]" for assignment in assignments],
+            requests_unsettled=unsettled,
+        )
+
+    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+        lost = max(assignment.low - (assignment.committed or 0), 0)
+        _log.error(
+            "committed_offset_outside_log",
+            partition=f"{assignment.topic}[{assignment.partition}]",
+            committed=assignment.committed,
+            log_start=assignment.low,
+            log_end=assignment.high,
+            changes_lost_by_retention=lost,
+            next_step="counts of that time may be stale: have upstream publish full counts for this topic",
+        )
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        if snapshot.sending_stopped != self._sending_stopped:
+            self._sending_stopped = snapshot.sending_stopped
+            if self._sending_stopped:
+                _log.error("sending_stopped", reason=self._sending_stopped)
+            else:
+                _log.info("sending_again")
+        if snapshot.waiting_for != self._waiting_for:
+            self._waiting_for = snapshot.waiting_for
+            if not self._waiting_for:
+                _log.info("decoding_again")
+
+
+def _wait_seconds(decision: Decision) -> float | None:
+    match decision:
+        case Again():
+            return round(decision.after_seconds, 3)
+        case Hold():
+            return round(decision.seconds, 3)
+        case _:
+            return None

@@ -1,0 +1,104 @@
+"""What an error of Kafka means for us. Each code is classified here, once; one that is not listed stops the process."""
+
+# ruff: noqa: SLF001 - librdkafka's own codes are public, though their names begin with an underscore
+
+from enum import Enum, auto
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+PARTITION_EOF: Final = KafkaError._PARTITION_EOF
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
+MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+
+class Meaning(Enum):
+    PASSING = auto()
+    """It may go by itself: try again, the client reconnects."""
+    FENCED = auto()
+    """This member is out of the group: a poll will say lost or assigned."""
+    UNAUTHORISED = auto()
+    """The credentials are refused, or they do not allow this."""
+    NOTHING_TO_DO = auto()
+    """There was nothing to commit."""
+    FINAL = auto()
+    """Everything else: it stays as it is until somebody changes something."""
+
+
+_PASSING: Final = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._IN_PROGRESS,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._PREV_IN_PROGRESS,
+    KafkaError._RESOLVE,
+    KafkaError._RETRY,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_CACHE,
+    KafkaError._WAIT_COORD,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.FETCH_SESSION_ID_NOT_FOUND,
+    KafkaError.INVALID_FETCH_SESSION_EPOCH,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.LISTENER_NOT_FOUND,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+)
+
+_FENCED: Final = (
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+)
+
+_UNAUTHORISED: Final = (
+    KafkaError._AUTHENTICATION,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+)
+
+_MEANINGS: Final = (
+    dict.fromkeys(_PASSING, Meaning.PASSING)
+    | dict.fromkeys(_FENCED, Meaning.FENCED)
+    | dict.fromkeys(_UNAUTHORISED, Meaning.UNAUTHORISED)
+    | {KafkaError._NO_OFFSET: Meaning.NOTHING_TO_DO}
+)
+
+
+def meaning_of(error: KafkaError) -> Meaning:
+    """Pure. A fatal error, and any code not listed, is FINAL."""
+    return Meaning.FINAL if error.fatal() else _MEANINGS.get(error.code(), Meaning.FINAL)
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """The error that an exception of the client carries."""
+    error: KafkaError = exception.args[0]
+    return error
+
+
+def text_of(error: KafkaError) -> str:
+    """One line for people: the error's words, and its name for whoever looks it up."""
+    return f"{' '.join(error.str().split())} ({error.name()})"

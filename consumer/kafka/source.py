@@ -1,0 +1,350 @@
+"""The changes' topics, as a member of a consumer group.
+
+A message object is touched once: its value, partition, offset and timestamp become columns, in loops that run in C.
+Events among the messages (a partition's end, an error) are looked for first and sorted out off that path.
+
+How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated, or made anew
+under its name), the assignment counts as lost, and the partition is taken again under a new number.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.kafka.assignments import Describer, start_offset
+from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.options import COOPERATIVE, connection_options, consumer_options, group_times, new_client
+from consumer.kafka.start import Check, Errors
+from consumer.ports import (
+    Assignment,
+    BrokerError,
+    Commit,
+    CommitRefused,
+    Committed,
+    Headers,
+    RawBatch,
+    RebalanceListener,
+    SettingsError,
+)
+from consumer.settings import KafkaSettings
+
+GATHER_SECONDS_MAX: Final = 0.02
+"""How long a poll that has messages waits for more: this bounds the polls a second while little comes."""
+LOG_SECONDS_MIN: Final = 30.0
+"""How long the same error is not logged again."""
+
+_log = logging.getLogger("inventory_refresh.kafka")
+
+# What a message without an error has.
+_topic = cast("Callable[[Message], str]", Message.topic)
+_partition = cast("Callable[[Message], int]", Message.partition)
+_offset = cast("Callable[[Message], int]", Message.offset)
+_value = cast("Callable[[Message], bytes | None]", Message.value)
+_headers = cast("Callable[[Message], Headers | None]", Message.headers)
+
+
+class KafkaSource:
+    """``ports.Source`` on a real broker. Only one thread may call it, and the listener is called on that thread."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Connects to nothing yet. Raises SettingsError if an option is wrong, or one that may not be set."""
+        for topic in settings.topics:
+            if topic.startswith("^"):
+                raise SettingsError(f'kafka.topics: "{topic}" is a pattern; name each topic')
+        group_times(settings)
+        options = consumer_options(settings)
+        self._settings = settings
+        self._errors = Errors()
+        self._cooperative = options["partition.assignment.strategy"] == COOPERATIVE
+        self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._on_error)
+        self._describer = Describer(
+            self._consumer, lambda: new_client(AdminClient, connection_options(settings), settings)
+        )
+        self._listener: RebalanceListener | None = None
+        self._assignments: dict[int, Assignment] = {}
+        self._number_of: dict[tuple[str, int], int] = {}
+        self._number_in_only_topic: dict[int, int] = {}
+        """The same by the partition alone, which is quicker to ask; of use where there is one topic."""
+        self._next_offsets: dict[int, int] = {}
+        self._logged_at: dict[int, float] = {}
+        self._started = False
+        self._closed = False
+
+    # Life
+
+    def check_broker(self) -> None:
+        """To be called before ``subscribe``: the broker answers, the topics are there, the group may be used.
+
+        Raises BrokerError with one line that says what to change; for an unreachable broker after
+        ``kafka.unreachable_timeout``, for everything else at once.
+        """
+        check = Check(self._consumer, self._errors, self._settings)
+        for topic in self._settings.topics:
+            if not check.topic_exists(topic):
+                near = check.near_names(topic)
+                hint = f"did you mean {' or '.join(near)}?" if near else "create it, or correct the name"
+                servers = self._settings.bootstrap_servers
+                raise BrokerError(f'kafka.topics: there is no topic "{topic}" at {servers}; {hint}')
+        check.group_is_usable(self._consumer)
+
+    def subscribe(self, listener: RebalanceListener) -> None:
+        """Join the group. A rebalance that gives nothing new still calls ``on_assigned``, with no assignments."""
+        self._listener = listener
+        self._started = True
+        with _refusals("the subscription"):
+            self._consumer.subscribe(
+                list(self._settings.topics),
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+
+    def close(self) -> None:
+        """Leave the group; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+    # Messages
+
+    def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
+        """See ``ports.Source``. While the broker is away there are no messages: the client reconnects by itself."""
+        with _refusals("reading"):
+            messages = self._gather(messages_max, timeout_seconds)
+        if self._errors.fatal is not None:
+            raise BrokerError(f"Kafka has shut this member out: {text_of(self._errors.fatal)}")
+        ends: dict[int, int] = {}
+        if any(map(Message.error, messages)):
+            messages, ends = self._sort_out(messages)
+        return self._batch(messages, ends)
+
+    def _gather(self, messages_max: int, timeout_seconds: float) -> list[Message]:
+        """Messages and events; asked for in short calls, since each waits until it has all that it was asked for."""
+        deadline = time.monotonic() + timeout_seconds
+        messages = self._consumer.consume(messages_max, min(GATHER_SECONDS_MAX, timeout_seconds))
+        left = deadline - time.monotonic()
+        if messages or left <= 0:
+            return messages
+        messages = self._consumer.consume(1, left)
+        if messages and messages_max > 1:
+            messages += self._consumer.consume(messages_max - 1, GATHER_SECONDS_MAX)
+        return messages
+
+    def _sort_out(self, messages: list[Message]) -> tuple[list[Message], dict[int, int]]:
+        """The messages alone, and the ends that were reached among them."""
+        good: list[Message] = []
+        ends: dict[int, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            elif error.code() == PARTITION_EOF:
+                number = self._number_of.get((_topic(message), _partition(message)))
+                if number is not None:
+                    ends[number] = _offset(message)
+            else:
+                self._judge(error)
+        return good, ends
+
+    def _batch(self, messages: list[Message], ends: Mapping[int, int]) -> RawBatch:
+        numbers = self._numbers(messages)
+        if None in numbers:
+            # Read before their partition went, in the very same call: its next owner reads them again.
+            messages = [message for message, number in zip(messages, numbers, strict=True) if number is not None]
+            numbers = [number for number in numbers if number is not None]
+        assignments = cast("list[int]", numbers)
+        offsets = list(map(_offset, messages))
+        backwards = self._backwards(assignments, offsets)
+        if backwards:
+            self._take_again(backwards)
+            kept = [message for message, number in zip(messages, assignments, strict=True) if number not in backwards]
+            return self._batch(kept, {number: end for number, end in ends.items() if number not in backwards})
+        for number, offset in dict(zip(assignments, offsets, strict=True)).items():
+            self._next_offsets[number] = offset + 1
+        for number, end in ends.items():
+            self._next_offsets[number] = max(self._next_offsets[number], end)
+
+        def origin(position: int) -> tuple[bytes | None, Headers]:
+            message = messages[position]
+            return message.key(), _headers(message) or ()
+
+        return RawBatch(
+            values=list(map(_value, messages)),
+            assignments=assignments,
+            offsets=offsets,
+            timestamps=[stamp if kind else None for kind, stamp in map(Message.timestamp, messages)],
+            ends={number: self._next_offsets[number] for number in ends},
+            origin=origin,
+        )
+
+    def _numbers(self, messages: Sequence[Message]) -> list[int | None]:
+        """The assignment of each message, None where it is not ours any more."""
+        partitions = map(_partition, messages)
+        if len(self._settings.topics) == 1:
+            return list(map(self._number_in_only_topic.get, partitions))
+        return list(map(self._number_of.get, zip(map(_topic, messages), partitions, strict=True)))
+
+    def _backwards(self, assignments: Sequence[int], offsets: Sequence[int]) -> set[int]:
+        """The assignments whose offsets begin below where they were read to, or end below where they begin."""
+        first = dict(zip(reversed(assignments), reversed(offsets), strict=True))
+        last = dict(zip(assignments, offsets, strict=True))
+        return {
+            number for number, offset in first.items() if offset < self._next_offsets[number] or last[number] < offset
+        }
+
+    # Partitions
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        given = self._describer.describe(partitions)
+        starts = [TopicPartition(each.topic, each.partition, start_offset(each)) for each in given]
+        with _refusals("the assignment"):
+            if self._cooperative:
+                self._consumer.incremental_assign(starts)
+            else:
+                self._consumer.assign(starts)
+        self._hold(given)
+
+    def _hold(self, given: Sequence[Assignment]) -> None:
+        """From here on their messages have their numbers, and the listener knows of them."""
+        for each in given:
+            self._assignments[each.number] = each
+            self._next_offsets[each.number] = start_offset(each)
+            self._number_of[each.topic, each.partition] = each.number
+            self._number_in_only_topic[each.partition] = each.number
+        self._told().on_assigned(given)
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = self._numbers_of(partitions)
+        if numbers:
+            self._told().on_revoked(numbers)
+        self._let_go(numbers, partitions)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = self._numbers_of(partitions)
+        self._told().on_lost(numbers)
+        self._let_go(numbers, partitions)
+
+    def _let_go(self, numbers: Sequence[int], partitions: list[TopicPartition]) -> None:
+        self._forget(numbers)
+        with _refusals("giving partitions back"):
+            if self._cooperative:
+                self._consumer.incremental_unassign(partitions)
+            else:
+                self._consumer.unassign()
+
+    def _forget(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            gone = self._assignments.pop(number)
+            del self._next_offsets[number]
+            del self._number_of[gone.topic, gone.partition]
+            self._number_in_only_topic.pop(gone.partition, None)
+
+    def _take_again(self, backwards: set[int]) -> None:
+        """What these assignments knew is of a log that is no more: lost, and given anew as the broker tells it now."""
+        gone = [self._assignments[number] for number in sorted(backwards)]
+        for each in gone:
+            _log.error(
+                "the offsets of %s [%d] went back: its log was cut, or made anew; it is taken again",
+                *(each.topic, each.partition),
+            )
+        self._told().on_lost([each.number for each in gone])
+        self._forget([each.number for each in gone])
+        given = self._describer.describe([TopicPartition(each.topic, each.partition) for each in gone])
+        with _refusals("reading again from another offset"):
+            for each in given:
+                self._consumer.seek(TopicPartition(each.topic, each.partition, start_offset(each)))
+        self._hold(given)
+
+    def pause(self, numbers: Sequence[int]) -> None:
+        """Read on nothing of these until they are resumed; numbers of earlier assignments are passed over."""
+        with _refusals("pausing"):
+            self._consumer.pause(self._partitions_of(numbers))
+
+    def resume(self, numbers: Sequence[int]) -> None:
+        """Undo ``pause``; numbers of earlier assignments are passed over."""
+        with _refusals("resuming"):
+            self._consumer.resume(self._partitions_of(numbers))
+
+    # Commits
+
+    def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
+        """See ``ports.Source``. Waits for the broker's word, at most about ``socket.timeout.ms``.
+
+        Commits of earlier assignments are passed over; if there are no others, that is a refusal. Raises BrokerError
+        when the broker says something that will not change by itself.
+        """
+        offsets = [
+            TopicPartition(each.assignment.topic, each.assignment.partition, each.offset, metadata=each.metadata)
+            for each in commits
+            if each.assignment.number in self._assignments
+        ]
+        if not offsets:
+            if commits:
+                return CommitRefused(fenced=False, detail="none of these partitions is assigned any more")
+            return Committed()
+        try:
+            outcome = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as exception:
+            return _commit_outcome([error_of(exception)])
+        return _commit_outcome([partition.error for partition in outcome if partition.error is not None])
+
+    # Errors
+
+    def _judge(self, error: KafkaError) -> None:
+        """An error among the messages: the client goes on by itself, or BrokerError is raised."""
+        match meaning_of(error):
+            case Meaning.PASSING | Meaning.FENCED:
+                self._log_sometimes(error)
+            case _:
+                raise BrokerError(f"Kafka does not let this service read on: {text_of(error)}")
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._errors.add(error)
+        if self._started:  # before, it becomes the one line that says why the service does not start
+            self._log_sometimes(error)
+
+    def _log_sometimes(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._logged_at.get(error.code(), -LOG_SECONDS_MIN) >= LOG_SECONDS_MIN:
+            self._logged_at[error.code()] = now
+            _log.warning("Kafka: %s; the client keeps trying", text_of(error))
+
+    def _told(self) -> RebalanceListener:
+        if self._listener is None:
+            raise RuntimeError("a rebalance before subscribe")
+        return self._listener
+
+    def _numbers_of(self, partitions: Sequence[TopicPartition]) -> list[int]:
+        keys = [(partition.topic, partition.partition) for partition in partitions]
+        return [self._number_of[key] for key in keys if key in self._number_of]
+
+    def _partitions_of(self, numbers: Sequence[int]) -> list[TopicPartition]:
+        held = [self._assignments[number] for number in numbers if number in self._assignments]
+        return [TopicPartition(each.topic, each.partition) for each in held]
+
+
+def _commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
+    """Pure, but for BrokerError; the worst error counts."""
+    meanings = {meaning_of(error): error for error in errors}
+    meanings.pop(Meaning.NOTHING_TO_DO, None)
+    if not meanings:
+        return Committed()
+    for meaning in (Meaning.FINAL, Meaning.UNAUTHORISED):
+        if meaning in meanings:
+            raise BrokerError(f"Kafka does not let this service commit: {text_of(meanings[meaning])}")
+    fenced = Meaning.FENCED in meanings
+    return CommitRefused(fenced, text_of(meanings[Meaning.FENCED if fenced else Meaning.PASSING]))
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Turns the client's own exception into BrokerError; others pass, the listener's among them."""
+    try:
+        yield
+    except KafkaException as exception:
+        raise BrokerError(f"Kafka refuses {what}: {text_of(error_of(exception))}") from exception

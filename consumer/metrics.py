@@ -1,0 +1,317 @@
+"""Every metric, each defined and described once; docs/metrics.md is made of this.
+
+Names follow Prometheus: prefix ``inventory_refresh_``, base units, ``_total`` for counters. Labels have few values: a
+location or an item is never one. What the loop counts is counted as it happens; what is a state is read from its
+latest snapshot when Prometheus asks, so that a partition that went leaves no series behind.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from consumer.core.engine import Request
+from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
+from consumer.core.planner import SendReason
+from consumer.core.retry import Accepted, AnswerKind, Decision
+from consumer.observers import Bystander
+from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, PartitionView, Snapshot
+
+PREFIX: Final = "inventory_refresh"
+
+REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
+REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
+"""The OMS's chunks are 3,000 items: most requests should lie on the upper four."""
+AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_600, 14_400, 86_400)
+"""Close around the default max_age of 300 s."""
+
+REBALANCES: Final = ("assigned", "revoked", "lost")
+SINCE: Final = ("occurred", "published", "read")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric, for the documentation: full name, type (counter, gauge, histogram), labels, and what it tells."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    description: str
+
+
+def _distance(partition: PartitionView) -> float | None:
+    if partition.next_offset is None or partition.watermark is None:
+        return None
+    return partition.next_offset - partition.watermark
+
+
+_STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
+    ("partitions_assigned", "Partitions this process reads.", lambda snapshot: len(snapshot.partitions)),
+    ("pending_changes", "Changes read and not yet accepted, in memory.", lambda snapshot: snapshot.pending_changes),
+    ("pending_locations", "Locations with pending changes.", lambda snapshot: snapshot.pending_locations),
+    (
+        "oldest_pending_seconds",
+        "How long ago the oldest pending change was read.",
+        lambda snapshot: snapshot.oldest_pending_seconds,
+    ),
+    ("requests_in_flight", "Requests whose answer is awaited.", lambda snapshot: snapshot.in_flight),
+    (
+        "held_locations",
+        "Locations that may not send yet, after a request with an unknown outcome.",
+        lambda snapshot: snapshot.held_locations,
+    ),
+    (
+        "dead_letters_unconfirmed",
+        "Dead letters whose confirmation by the broker is awaited.",
+        lambda snapshot: snapshot.unconfirmed_dead_letters,
+    ),
+    (
+        "oms_failures_in_a_row",
+        "Failures of the OMS as a whole since its last jobID; 0 while it is well.",
+        lambda snapshot: snapshot.oms_failures,
+    ),
+    (
+        "sending_stopped",
+        "1 while nothing is sent until a person changes something; the log and the status page say what.",
+        lambda snapshot: bool(snapshot.sending_stopped),
+    ),
+    (
+        "decoding_waits",
+        "1 while decoding waits for something outside, such as the schema registry.",
+        lambda snapshot: bool(snapshot.waiting_for),
+    ),
+)
+"""Gauges of the whole process: name, description, value."""
+
+_PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], float | None]]]] = (
+    (
+        "partition_watermark_offset",
+        "Lowest offset that no jobID covers yet: what is committed next.",
+        lambda partition: partition.watermark,
+    ),
+    ("partition_committed_offset", "Offset last committed.", lambda partition: partition.committed),
+    ("partition_next_offset", "Offset after the last change taken in.", lambda partition: partition.next_offset),
+    (
+        "partition_unaccepted_offsets",
+        "Offsets between the watermark and the last change taken in: what a successor would read again.",
+        _distance,
+    ),
+    ("partition_paused", "1 while the partition is not read on.", lambda partition: partition.paused),
+)
+"""Gauges of a partition: name, description, value (None: not known yet, so not shown)."""
+
+
+class Metrics(Bystander):
+    """The loop's facts as Prometheus metrics, in a registry of their own (``registry``).
+
+    ``ready`` tells whether the process is ready, as ``/readyz`` does; ``build`` are the labels of the build's metric:
+    versions of the service, of Python and of its main parts.
+    """
+
+    def __init__(self, clock: Clock, *, ready: Callable[[], bool], build: Mapping[str, str]) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.described: list[Described] = []
+        self._clock = clock
+        self._define_changes()
+        self._define_requests()
+        self._define_group()
+        self._define_process(ready, build)
+        self._states = _States()
+        self.described += self._states.described()
+        self.registry.register(self._states)
+        ProcessCollector(registry=self.registry)
+
+    # Definitions
+
+    def _define_changes(self) -> None:
+        self._changes_read = self._counter("changes_read", "Messages read from Kafka, whatever is in them.")
+        self._changes_decoded = self._counter("changes_decoded", "Changes decoded and found good.")
+        self._tombstones = self._counter("tombstones", "Messages without a value, passed over.")
+        self._changes_rejected = self._counter(
+            "changes_rejected", "Changes that can never be sent, by reason.", reason=tuple(RejectReason)
+        )
+        self._dead_letters = self._counter("dead_letters_confirmed", "Dead letters that the broker has confirmed.")
+        self._changes_accepted = self._counter(
+            "changes_accepted", "Changes covered by a jobID, also those that a newer one of their item superseded."
+        )
+
+    def _define_requests(self) -> None:
+        self._requests_sent = self._counter(
+            "requests_sent", "Requests handed to the OMS client, by why they left.", reason=tuple(SendReason)
+        )
+        self._items_sent = self._counter("items_sent", "Items in requests handed to the OMS client.")
+        self._chunks_sent = self._counter("chunks_sent", "Chunks that the OMS works off for these requests.")
+        self._bytes_sent = self._counter("request_bytes", "Bytes of request bodies sent to the OMS.")
+        self._request_items = self._histogram("request_items", "Items in a request.", REQUEST_ITEMS)
+        self._answers = self._counter("answers", "Answers by what they mean.", outcome=tuple(AnswerKind))
+        self._responses = self._counter("oms_responses", "HTTP responses to refresh requests.", code=())
+        self._request_seconds = self._histogram(
+            "request_seconds",
+            "From a request's submission to its answer, waiting for a connection included.",
+            REQUEST_SECONDS,
+        )
+        self._items_accepted = self._counter("items_accepted", "Items in requests that got a jobID.")
+        self._oldest_age = self._histogram(
+            "oldest_change_age_seconds",
+            "Age of the oldest change in a request when its jobID came: since it occurred, was published to Kafka, "
+            "or was read by this process.",
+            AGE_SECONDS,
+            since=SINCE,
+        )
+        self._token_renewals = self._counter("token_renewals", "Access tokens asked for.", result=("ok", "failed"))
+
+    def _define_group(self) -> None:
+        self._commits = self._counter("commits", "Commits that the broker has confirmed.")
+        self._commits_refused = self._counter(
+            "commits_refused",
+            "Commits that were refused; fenced=yes where this process is out of its group.",
+            fenced=("yes", "no"),
+        )
+        self._rebalances = self._counter("rebalances", "Times that partitions came or went.", kind=REBALANCES)
+        self._unsettled = self._counter(
+            "requests_unsettled", "Requests still in flight when their partitions had to be handed on."
+        )
+        self._out_of_range = self._counter(
+            "committed_offset_out_of_range",
+            "Partitions whose committed offset was outside the log: changes were lost to retention, or the topic was "
+            "made anew.",
+        )
+
+    def _define_process(self, ready: Callable[[], bool], build: Mapping[str, str]) -> None:
+        self._heartbeat = self._gauge("loop_heartbeat_timestamp_seconds", "When the loop last showed a sign of life.")
+        self._gauge("ready", "1 while /readyz says so.").set_function(ready)
+        names = tuple(build)
+        self._describe("build_info", "gauge", names, "Always 1; the labels tell what is running.")
+        Gauge(f"{PREFIX}_build_info", self.described[-1].description, names, registry=self.registry).labels(
+            **build
+        ).set(1)
+
+    def _counter(self, name: str, description: str, **labels: Sequence[str]) -> Counter:
+        """A counter, with at most one label; the label's values given here are shown from the start, as 0."""
+        counter = Counter(f"{PREFIX}_{name}", description, tuple(labels), registry=self.registry)
+        self._describe(f"{name}_total", "counter", tuple(labels), description)
+        for label, values in labels.items():
+            for value in values:
+                counter.labels(**{label: value})
+        return counter
+
+    def _histogram(self, name: str, description: str, buckets: Sequence[float], **labels: Sequence[str]) -> Histogram:
+        self._describe(name, "histogram", tuple(labels), description)
+        return Histogram(f"{PREFIX}_{name}", description, tuple(labels), buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        self._describe(name, "gauge", (), description)
+        return Gauge(f"{PREFIX}_{name}", description, registry=self.registry)
+
+    def _describe(self, name: str, kind: str, labels: tuple[str, ...], description: str) -> None:
+        self.described.append(Described(f"{PREFIX}_{name}", kind, labels, description))
+
+    # Facts, told by the loop
+
+    def heartbeat(self, now: float) -> None:
+        """The gauge is wall time, as Prometheus wants it; ``now`` is the loop's own."""
+        del now
+        self._heartbeat.set(self._clock.wall())
+
+    def changes_read(self, messages: int) -> None:
+        self._changes_read.inc(messages)
+
+    def changes_decoded(self, decoded: Decoded) -> None:
+        self._changes_decoded.inc(decoded.frame.height)
+        self._tombstones.inc(decoded.tombstones)
+        for reason, count in Tally(reject.reason for reject in decoded.rejects).items():
+            self._changes_rejected.labels(reason=reason).inc(count)
+
+    def request_sent(self, request: Request, chunks: int) -> None:
+        self._requests_sent.labels(reason=request.reason).inc()
+        self._items_sent.inc(request.items)
+        self._chunks_sent.inc(chunks)
+        self._request_items.observe(request.items)
+
+    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
+        self._answers.labels(outcome=answered.answer.kind).inc()
+        if answered.answer.status:
+            self._responses.labels(code=str(answered.answer.status)).inc()
+        self._bytes_sent.inc(answered.bytes_sent)
+        self._request_seconds.observe(answered.seconds)
+        if isinstance(decision, Accepted):
+            self._changes_accepted.inc(request.rows.height)
+            self._items_accepted.inc(request.items)
+            self._observe_ages(request.rows)
+
+    def dead_letters_confirmed(self, count: int) -> None:
+        self._dead_letters.inc(count)
+
+    def committed(self, partitions: int) -> None:
+        del partitions
+        self._commits.inc()
+
+    def commit_refused(self, refused: CommitRefused) -> None:
+        self._commits_refused.labels(fenced="yes" if refused.fenced else "no").inc()
+
+    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
+        del assignments
+        self._rebalances.labels(kind=kind).inc()
+        self._unsettled.inc(unsettled)
+
+    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+        del assignment
+        self._out_of_range.inc()
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self.heartbeat(snapshot.at)
+        self._states.latest = snapshot
+
+    # Facts, told by others
+
+    def token_renewed(self, *, ok: bool) -> None:
+        """An access token was asked for; may be called from any thread."""
+        self._token_renewals.labels(result="ok" if ok else "failed").inc()
+
+    def _observe_ages(self, rows: pl.DataFrame) -> None:
+        """One value a request, its oldest change's: thousands a request would cost more than they tell."""
+        wall_ms = self._clock.wall() * 1000
+        # 0 stands for an event without a time, in a message without one.
+        occurred, published = (rows[name].filter(rows[name] > 0).min() for name in (OCCURRED_AT, TIMESTAMP))
+        arrived = rows[ARRIVED].min() if ARRIVED in rows.columns else None
+        for since, age in (
+            ("occurred", _age(wall_ms, occurred, per_second=1000)),
+            ("published", _age(wall_ms, published, per_second=1000)),
+            ("read", _age(self._clock.monotonic(), arrived)),
+        ):
+            if age is not None:
+                self._oldest_age.labels(since=since).observe(age)
+
+
+class _States(Collector):
+    """The gauges of the latest snapshot, made when they are asked for."""
+
+    def __init__(self) -> None:
+        self.latest = Snapshot(at=0.0)
+
+    def collect(self) -> Iterable[Metric]:
+        snapshot = self.latest
+        for name, description, value_of in _STATES:
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", description, value=float(value_of(snapshot)))
+        for name, description, value_in in _PARTITION_STATES:
+            family = GaugeMetricFamily(f"{PREFIX}_{name}", description, labels=("topic", "partition"))
+            for partition in snapshot.partitions:
+                value = value_in(partition)
+                if value is not None:
+                    family.add_metric((partition.topic, str(partition.partition)), float(value))
+            yield family
+
+    def described(self) -> list[Described]:
+        whole = [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
+        labels = ("topic", "partition")
+        return whole + [Described(f"{PREFIX}_{name}", "gauge", labels, text) for name, text, _ in _PARTITION_STATES]
+
+
+def _age(now: float, then: object, *, per_second: float = 1.0) -> float | None:
+    """Seconds from ``then`` to ``now``; clocks of different machines may differ, so never less than 0."""
+    return max(now - then, 0.0) / per_second if isinstance(then, int | float) else None

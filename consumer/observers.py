@@ -1,0 +1,95 @@
+"""Observers of the loop in general: one that looks away, and one that passes every fact on to several."""
+
+from collections.abc import Sequence
+
+from consumer.core.engine import Request
+from consumer.core.retry import Decision
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, Snapshot
+
+
+class Bystander:
+    """An observer to whom nothing matters; those that care about a few facts inherit from it."""
+
+    def heartbeat(self, now: float) -> None:
+        del now
+
+    def changes_read(self, messages: int) -> None:
+        del messages
+
+    def changes_decoded(self, decoded: Decoded) -> None:
+        del decoded
+
+    def request_sent(self, request: Request, chunks: int) -> None:
+        del request, chunks
+
+    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
+        del request, answered, decision
+
+    def dead_letters_confirmed(self, count: int) -> None:
+        del count
+
+    def committed(self, partitions: int) -> None:
+        del partitions
+
+    def commit_refused(self, refused: CommitRefused) -> None:
+        del refused
+
+    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
+        del kind, assignments, unsettled
+
+    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+        del assignment
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        del snapshot
+
+
+class Observers:
+    """Tells each of several observers everything, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def heartbeat(self, now: float) -> None:
+        for observer in self._observers:
+            observer.heartbeat(now)
+
+    def changes_read(self, messages: int) -> None:
+        for observer in self._observers:
+            observer.changes_read(messages)
+
+    def changes_decoded(self, decoded: Decoded) -> None:
+        for observer in self._observers:
+            observer.changes_decoded(decoded)
+
+    def request_sent(self, request: Request, chunks: int) -> None:
+        for observer in self._observers:
+            observer.request_sent(request, chunks)
+
+    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
+        for observer in self._observers:
+            observer.answered(request, answered, decision)
+
+    def dead_letters_confirmed(self, count: int) -> None:
+        for observer in self._observers:
+            observer.dead_letters_confirmed(count)
+
+    def committed(self, partitions: int) -> None:
+        for observer in self._observers:
+            observer.committed(partitions)
+
+    def commit_refused(self, refused: CommitRefused) -> None:
+        for observer in self._observers:
+            observer.commit_refused(refused)
+
+    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
+        for observer in self._observers:
+            observer.rebalanced(kind, assignments, unsettled)
+
+    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+        for observer in self._observers:
+            observer.committed_offset_out_of_range(assignment)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        for observer in self._observers:
+            observer.snapshot(snapshot)

@@ -1,0 +1,126 @@
+"""HTTP at its plainest: one POST, sent at most once, bounded in time and size. No retries, no redirects."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from typing import Any, Final, Self
+
+import httpx
+
+REPLY_BYTES_MAX: Final = 65_536
+"""So much of a response's body is read: a jobID or an error takes some hundred, a gateway's page some thousand."""
+CONNECT_SECONDS_MAX: Final = 10.0
+"""An OMS that takes longer to accept a connection is as good as down."""
+KEEP_ALIVE_SECONDS: Final = 3.0
+"""Idle connections are closed after this. Servers close theirs too, many after 5 s; a request that is written just then
+is lost, and its location would be held."""
+
+_WAIT_SECONDS_MIN: Final = 0.001
+"""A wait of 0 would mean not to block at all, which is another kind of error."""
+
+_FIRST_BYTE: Final = "http11.send_request_headers.started"
+"""httpx traces this when the connection stands and before anything of the request is written to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response; the body is cut off at ``REPLY_BYTES_MAX``, or where the connection or the time came to an end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def without(self, *secrets: str) -> Self:
+        """The same without these secrets, should the other side have put them in: replies are quoted in messages."""
+        body = self.body
+        for secret in filter(None, secrets):
+            body = body.replace(secret.encode(), b"***")
+        return replace(self, body=body)
+
+
+def open_http(*, timeout_seconds: float, connections_max: int, transport: httpx.BaseTransport | None) -> httpx.Client:
+    """The one client of the service, shared by its threads; ``transport`` in place of real connections.
+
+    ``timeout_seconds`` bounds each wait for the other side. Certificates are checked against certifi's list, or that of
+    SSL_CERT_FILE or SSL_CERT_DIR; proxies of the environment are not used.
+    """
+    limits = httpx.Limits(
+        max_connections=connections_max,
+        max_keepalive_connections=connections_max,
+        keepalive_expiry=KEEP_ALIVE_SECONDS,
+    )
+    return httpx.Client(
+        auth=None,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={
+            "User-Agent": f"inventory-refresh/{version('inventory-refresh')}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        },
+        timeout=httpx.Timeout(
+            connect=min(CONNECT_SECONDS_MAX, timeout_seconds),
+            read=timeout_seconds,
+            write=timeout_seconds,
+            pool=timeout_seconds,
+        ),
+        follow_redirects=False,
+        max_redirects=0,
+        trust_env=False,
+        transport=transport
+        or httpx.HTTPTransport(
+            verify=httpx.create_ssl_context(verify=True, cert=None, trust_env=True),
+            http1=True,
+            http2=False,
+            limits=limits,
+            trust_env=False,
+            proxy=None,
+            retries=0,
+        ),
+    )
+
+
+def post(
+    http: httpx.Client,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    seconds_max: float,
+    monotonic: Callable[[], float],
+    before_first_byte: Callable[[], None],
+) -> Reply:
+    """Send the body once and read the reply.
+
+    ``before_first_byte`` is called when a connection stands, and may raise to have nothing sent. The whole takes
+    ``seconds_max`` at most: what is left of it bounds each single wait, and the reading of the reply's body altogether.
+    (The one way past it: a server that sends its headers byte by byte, each just in time.)
+
+    Raises httpx.HTTPError if no status came; once there is one, a lost connection only cuts the body off.
+    """
+    deadline = monotonic() + seconds_max
+    waits = dict.fromkeys(("read", "write", "pool"), seconds_max) | {"connect": min(CONNECT_SECONDS_MAX, seconds_max)}
+
+    def trace(event: str, _: Mapping[str, Any]) -> None:
+        if event == _FIRST_BYTE:
+            before_first_byte()
+        # httpx reads these anew for each part of the exchange.
+        waits["read"] = waits["write"] = max(deadline - monotonic(), _WAIT_SECONDS_MIN)
+
+    extensions = {"trace": trace, "timeout": waits}
+    with http.stream("POST", url, headers=headers, content=body, extensions=extensions) as response:
+        return Reply(response.status_code, response.headers, _read(response, deadline, monotonic))
+
+
+def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float]) -> bytes:
+    body = bytearray()
+    try:
+        for part in response.iter_bytes():
+            body += part
+            if len(body) >= REPLY_BYTES_MAX or monotonic() >= deadline:
+                break
+    except httpx.HTTPError:
+        # The status stands, and what it means does not depend on the rest, but for a jobID: without it the outcome is
+        # not known to be good, just as if nothing had come.
+        return bytes(body[:REPLY_BYTES_MAX])
+    return bytes(body[:REPLY_BYTES_MAX])

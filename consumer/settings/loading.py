@@ -1,0 +1,169 @@
+"""All sources together: environment beats secret files beat the YAML file. Wrong values become one clear line."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from consumer.ports import SettingsError
+from consumer.settings.models import Settings
+from consumer.settings.redaction import hide_credentials, is_secret
+from consumer.settings.sources import (
+    CONFIG_VARIABLE,
+    SECRETS_DIR_VARIABLE,
+    Found,
+    Given,
+    from_environment,
+    from_file,
+    from_secret_files,
+    is_map,
+    names,
+)
+from consumer.settings.values import parse_scalar_map
+
+PROBLEMS_MAX: Final = 3
+"""So many wrong values are told at once; the line should stay one that can be read."""
+SHOWN_CHARACTERS_MAX: Final = 80
+
+Credentials = Callable[[], tuple[str, str]]
+
+_log = structlog.get_logger("inventory_refresh.settings")
+
+_ALLOWED: Final[Mapping[str, str]] = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text (put it in quotes)",
+    "too_short": "must not be empty",
+    "value_error": "{error}",
+}
+"""What is allowed, in our words, by the kind of error that pydantic tells."""
+
+
+def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None) -> Settings:
+    """Read all sources and check them.
+
+    ``config`` is the YAML file (None: the one named by INVENTORY_REFRESH_CONFIG, if any), ``environ`` the process's
+    environment, ``secrets_dir`` the folder of secret files (None: INVENTORY_REFRESH_SECRETS_DIR, if any).
+    Raises SettingsError: its one line names the option, its value unless it is a secret's, and what is allowed.
+    """
+    found = _found(config, environ, secrets_dir)
+    try:
+        return Settings.model_validate(_nested(found))
+    except ValidationError as error:
+        raise SettingsError(_line(error.errors(include_url=False), found)) from None
+
+
+def credentials_reader(
+    settings: Settings, config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None
+) -> Credentials:
+    """Make a function that reads ``oms.api_key`` and ``oms.api_secret`` anew from where ``load`` found them.
+
+    Secrets change while the service runs. Where they cannot be read just then, the last ones stay, and a warning is
+    logged: the OMS has the last word on whether they are still good.
+    """
+    last = (settings.oms.api_key.get_secret_value(), settings.oms.api_secret.get_secret_value())
+
+    def reread() -> tuple[str, str]:
+        nonlocal last
+        try:
+            fresh = load(config, environ, secrets_dir).oms
+        except SettingsError as error:
+            _log.warning("credentials_not_read_again", detail=str(error))
+        else:
+            last = (fresh.api_key.get_secret_value(), fresh.api_secret.get_secret_value())
+        return last
+
+    return reread
+
+
+def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None) -> Found:
+    file = config or _path(environ.get(CONFIG_VARIABLE))
+    directory = secrets_dir or _path(environ.get(SECRETS_DIR_VARIABLE))
+    found: Found = {}
+    for source in (
+        from_file(file) if file else {},
+        from_secret_files(directory) if directory else {},
+        from_environment(environ),
+    ):
+        found.update(_entries(source))
+    return found
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _entries(source: Found) -> Found:
+    """The same, with a map that was given as one JSON text taken apart: sources add up entry by entry."""
+    entries: Found = {}
+    for path, given in source.items():
+        if len(path) == 2 and is_map(*path):
+            try:
+                parts = parse_scalar_map(given.value)
+            except ValueError as error:
+                raise SettingsError(f"{'.'.join(path)}: {error} (from {given.origin})") from None
+            entries |= {(*path, key): Given(part, given.origin) for key, part in parts.items()}
+        else:
+            entries[path] = given
+    return entries
+
+
+def _nested(found: Found) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {section: {} for section in names()}
+    for path, given in found.items():
+        match path:
+            case (section, name):
+                nested[section][name] = given.value
+            case (section, name, key):
+                nested[section].setdefault(name, {})[key] = given.value
+    return nested
+
+
+def _line(errors: list[ErrorDetails], found: Found) -> str:
+    missing = [".".join(map(str, error["loc"])) for error in errors if error["type"] == "missing"]
+    problems = [_problem(error, found) for error in errors if error["type"] != "missing"]
+    if missing:
+        problems.insert(0, f"{', '.join(missing)}: must be set (config.example.yaml shows how)")
+    more = len(problems) - PROBLEMS_MAX
+    return "; ".join(problems[:PROBLEMS_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _problem(error: ErrorDetails, found: Found) -> str:
+    bounds = {name: _plain(value) for name, value in error.get("ctx", {}).items()}
+    allowed = _ALLOWED.get(error["type"], error["msg"]).format(**bounds)
+    path = tuple(map(str, error["loc"][:2]))
+    if not path:
+        return allowed  # options that do not fit together: the text names them
+    option = ".".join(path)
+    given = found.get(path)
+    if given is None:
+        origins = sorted({part.origin for place, part in found.items() if place[:2] == path})
+        return f"{option}: {allowed}" + (f" (from {', '.join(origins)})" if origins else "")
+    value = "" if is_secret(*path) or is_map(*path) else f" {_shown(given.value)}"
+    return f"{option}:{value} {allowed} (from {given.origin})"
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _shown(value: object) -> str:
+    text = " ".join(hide_credentials(repr(value)).split())
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[: SHOWN_CHARACTERS_MAX - 3]}..."

@@ -1,0 +1,46 @@
+"""What may be shown of the settings: everything but secrets."""
+
+import re
+from typing import Any, Final
+
+from pydantic import BaseModel, SecretStr
+
+HIDDEN: Final = "***"
+
+_SECRET_KEYS: Final = re.compile(
+    r"pass(word|phrase)|secret|key|token|credential|jaas|assertion|basic\.auth|user\.info|oauthbearer\.config",
+    re.IGNORECASE,
+)
+"""Of options passed on to clients; by its name, so a few harmless ones are hidden as well."""
+
+_CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def is_secret(section: str, name: str, key: str = "") -> bool:
+    """Whether an option's value must never be shown; ``key`` is the name inside a map such as kafka.properties."""
+    return (section, name) in {("oms", "api_key"), ("oms", "api_secret")} or bool(_SECRET_KEYS.search(key))
+
+
+def hide_credentials(text: str) -> str:
+    """The text without the ``user:password`` of an address in it."""
+    return _CREDENTIALS_IN_URL.sub(f"{HIDDEN}@", text)
+
+
+def redacted(settings: BaseModel) -> dict[str, dict[str, Any]]:
+    """Section to option to value, fit for JSON, a log or a page: secrets are replaced by ``***``."""
+    return {
+        section: {name: _shown(section, name, value) for name, value in getattr(settings, section)}
+        for section in type(settings).model_fields
+    }
+
+
+def _shown(section: str, name: str, value: object) -> object:
+    if isinstance(value, SecretStr) or is_secret(section, name):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN if is_secret(section, name, key) else _shown(section, name, part) for key, part in value.items()
+        }
+    if isinstance(value, str):
+        return hide_credentials(value)
+    return value

@@ -1,0 +1,200 @@
+"""Where options come from: a YAML file, secret files, the environment. Each becomes the same flat list.
+
+Nothing is judged here but names: an unknown one is an error wherever it stands, with the likeliest right one.
+Every function raises SettingsError with one line.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from consumer.ports import SettingsError
+from consumer.settings.models import Settings
+
+PREFIX: Final = "INVENTORY_REFRESH_"
+CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+SECRETS_DIR_VARIABLE: Final = f"{PREFIX}SECRETS_DIR"
+
+CONFIG_BYTES_MAX: Final = 1_048_576
+SECRET_BYTES_MAX: Final = 65_536
+"""Room for a long certificate chain."""
+
+_DOTTED_MAPS: Final = {("kafka", "properties"), ("avro", "registry")}
+"""Maps whose names have dots, which a shell's variables cannot have: underscores stand for them there."""
+
+_SERVICE_LINK: Final = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+_SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
+
+OptionPath = tuple[str, ...]
+"""Section and name of an option; for one entry of a map its name in the map as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it was given, and where, in words for people."""
+
+    value: Any
+    origin: str
+
+
+Found = dict[OptionPath, Given]
+
+
+def from_file(path: Path) -> Found:
+    """The options of a YAML file. A name without a value counts as not given."""
+    origin = path.name
+    try:
+        with path.open("rb") as file:
+            data = file.read(CONFIG_BYTES_MAX + 1)
+    except OSError as error:
+        raise SettingsError(f"configuration file {str(path)!r} cannot be read: {error.strerror}") from None
+    if len(data) > CONFIG_BYTES_MAX:
+        raise SettingsError(f"configuration file {str(path)!r} is larger than {CONFIG_BYTES_MAX} bytes")
+    try:
+        content = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader underneath
+    except yaml.YAMLError as error:
+        raise SettingsError(f"configuration file {str(path)!r} is no valid YAML{_place(error)}") from None
+    return dict(_flat(_mapping(content, origin, "the file"), origin))
+
+
+def from_secret_files(directory: Path) -> Found:
+    """One option a file, named ``section__name``, as Kubernetes mounts a Secret; a last line break is no part of it.
+
+    Hidden files and folders (Kubernetes' own ``..data``) are passed over, and empty files count as not given.
+    """
+    found: Found = {}
+    try:
+        files = sorted(path for path in directory.iterdir() if not path.name.startswith(".") and not path.is_dir())
+    except OSError as error:
+        raise SettingsError(f"secrets directory {str(directory)!r} cannot be read: {error.strerror}") from None
+    for file in files:
+        origin = f"secret file {file.name}"
+        text = _secret_text(file)
+        if text:
+            found |= _option(file.name.split("__", 2), text, origin, file.name, dotted=False)
+    return found
+
+
+def from_environment(environ: Mapping[str, str]) -> Found:
+    """Options in variables ``INVENTORY_REFRESH_<SECTION>__<NAME>``; empty ones count as not given."""
+    found: Found = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable in {CONFIG_VARIABLE, SECRETS_DIR_VARIABLE}:
+            continue
+        name = variable.removeprefix(PREFIX)
+        if text and not _is_service_link(name, text):
+            found |= _option(name.split("__", 2), text, f"environment variable {variable}", variable, dotted=True)
+    return found
+
+
+def is_map(section: str, name: str) -> bool:
+    """Whether the option is a map, whose entries can be given one by one."""
+    section_model = Settings.model_fields[section].annotation
+    annotation = getattr(section_model, "model_fields", {})[name].annotation
+    return getattr(annotation, "__origin__", None) is dict
+
+
+def names() -> dict[str, list[str]]:
+    """Every section with its options."""
+    return {
+        section: list(getattr(field.annotation, "model_fields", {})) for section, field in Settings.model_fields.items()
+    }
+
+
+def _option(parts: list[str], text: str, origin: str, given_name: str, *, dotted: bool) -> Found:
+    """One option of the environment or a secret file; of a map one entry, or all as JSON."""
+    section, name = parts[0].lower(), parts[1].lower() if len(parts) > 1 else ""
+    if name not in names().get(section, ()):
+        raise SettingsError(f"{origin} sets no known option{_suggestion(given_name, dotted=dotted)}")
+    if len(parts) == 2:
+        return {(section, name): Given(text, origin)}
+    if not is_map(section, name) or not parts[2]:
+        raise SettingsError(f"{origin} sets no known option: {section}.{name} is no map")
+    key = parts[2].lower().replace("_", ".") if dotted and (section, name) in _DOTTED_MAPS else parts[2]
+    return {(section, name, key): Given(text, origin)}
+
+
+def _flat(content: Mapping[str, Any], origin: str) -> Iterator[tuple[OptionPath, Given]]:
+    known = names()
+    for section, options in content.items():
+        if section not in known:
+            raise SettingsError(f"{origin}: unknown section {section!r}{_near(section, list(known))}")
+        for name, value in _mapping(options, origin, section).items():
+            if name not in known[section]:
+                raise SettingsError(f"{origin}: unknown option {section}.{name}{_near(name, known[section])}")
+            if is_map(section, name) and isinstance(value, dict):
+                for key, part in _mapping(value, origin, f"{section}.{name}").items():
+                    yield (section, name, key), Given(part, origin)
+            elif value is not None:
+                yield (section, name), Given(value, origin)
+
+
+def _mapping(value: object, origin: str, what: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SettingsError(f"{origin}: {what} must hold names with values")
+    for name in value:
+        if not isinstance(name, str):
+            raise SettingsError(f"{origin}: {what} has the name {name!r}, which is no text: put it in quotes")
+    return value
+
+
+def _secret_text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(SECRET_BYTES_MAX + 1)
+        text = data.decode()
+    except OSError as error:
+        raise SettingsError(f"secret file {file.name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"secret file {file.name} must be UTF-8 text") from None
+    if len(data) > SECRET_BYTES_MAX:
+        raise SettingsError(f"secret file {file.name} is larger than {SECRET_BYTES_MAX} bytes")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    """Whether Kubernetes set this variable for a Service that is called like us.
+
+    Of the same form as a misspelt option (``HTTP_PORT``) is only the one that holds an address, so that is looked at.
+    """
+    if "__" in name or not _SERVICE_LINK.fullmatch(name):
+        return False
+    bare_port = name.endswith("PORT") and not name.endswith("SERVICE_PORT") and not re.search(r"_\d+_", name)
+    return not bare_port or bool(_SERVICE_ADDRESS.match(text))
+
+
+def _suggestion(given: str, *, dotted: bool) -> str:
+    plain = [f"{section}__{name}" for section, options in names().items() for name in options]
+    return _near(given, [f"{PREFIX}{name.upper()}" for name in plain] if dotted else plain)
+
+
+def _near(given: str, known: list[str]) -> str:
+    near = get_close_matches(given, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}" if len(known) < 10 else ""
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Line and reason, without the text around it, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or "not readable"
+    return f": line {mark.line + 1}: {reason}" if mark else f": {reason}"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without its most silent error: the same name twice, of which the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,127 @@
+"""Dead letters on a real Kafka."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.core.items import RejectReason
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.ports import Assignment, DeadLettersError, Reject
+from consumer.settings import DeadLetterSettings, KafkaSettings
+
+pytestmark = pytest.mark.integration
+
+MakeTopic = Callable[..., str]
+Open = Callable[[str], KafkaDeadLetters]
+
+ASSIGNMENT = Assignment(number=5, topic="changes", partition=3, committed=None, metadata="", low=0, high=9, topic_id="")
+REJECT = Reject(
+    assignment=5,
+    offset=77,
+    reason=RejectReason.CORRUPT,
+    detail="truncated — after 3 bytes",
+    value=b"\x00\x01",
+    key=b"item",
+    headers=[("trace", b"abc"), ("empty", None)],
+    timestamp=1_700_000_000_000,
+    schema_id=42,
+)
+
+
+@pytest.fixture
+def dead_letters(kafka: str) -> Iterator[Open]:
+    with ExitStack() as stack:
+
+        def make(topic: str) -> KafkaDeadLetters:
+            opened = KafkaDeadLetters(
+                KafkaSettings(bootstrap_servers=kafka, topics=["changes"], unreachable_timeout=10.0),
+                DeadLetterSettings(topic=topic),
+            )
+            stack.callback(opened.close)
+            return opened
+
+        yield make
+
+
+def confirmations(letters: KafkaDeadLetters, count: int) -> Sequence[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    deadline = time.monotonic() + 30.0
+    while len(found) < count and time.monotonic() < deadline:
+        found += letters.confirmed()
+        time.sleep(0.01)
+    return found
+
+
+def read(kafka: str, topic: str, count: int) -> list[Message]:
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        return consumer.consume(count, 30.0)
+    finally:
+        consumer.close()
+
+
+def test_a_confirmed_dead_letter_has_the_changes_own_key_value_and_headers_and_its_reason(
+    kafka: str, topic: MakeTopic, dead_letters: Open
+) -> None:
+    name = topic()
+    letters = dead_letters(name)
+    letters.check()
+    letters.publish([REJECT], {5: ASSIGNMENT})
+    assert confirmations(letters, 1) == [(5, 77)]
+    assert letters.confirmed() == []
+    (message,) = read(kafka, name, 1)
+    assert (message.key(), message.value()) == (b"item", b"\x00\x01")
+    assert message.headers() == [
+        ("trace", b"abc"),
+        ("empty", None),
+        ("inventory_refresh.reason", b"corrupt"),
+        ("inventory_refresh.detail", "truncated — after 3 bytes".encode()),
+        ("inventory_refresh.topic", b"changes"),
+        ("inventory_refresh.partition", b"3"),
+        ("inventory_refresh.offset", b"77"),
+        ("inventory_refresh.timestamp", b"1700000000000"),
+        ("inventory_refresh.schema_id", b"42"),
+    ]
+
+
+def test_a_reject_of_an_earlier_assignment_is_passed_over(topic: MakeTopic, dead_letters: Open) -> None:
+    letters = dead_letters(topic())
+    letters.publish([REJECT], {})
+    letters.close()
+    assert letters.confirmed() == []
+
+
+def test_a_change_too_large_for_the_topic_goes_without_its_value(
+    kafka: str, topic: MakeTopic, dead_letters: Open
+) -> None:
+    name = topic(config={"max.message.bytes": "20000", "compression.type": "producer"})
+    letters = dead_letters(name)
+    large = os.urandom(50_000)
+    small = [Reject(5, offset, RejectReason.CORRUPT, "", b"small") for offset in range(20)]
+    letters.publish([*small, Reject(5, 20, RejectReason.CORRUPT, "", large)], {5: ASSIGNMENT})
+    assert sorted(confirmations(letters, 21)) == [(5, offset) for offset in range(21)]
+    messages = read(kafka, name, 21)
+    assert [message.value() for message in messages] == [b"small"] * 20 + [None]
+    assert dict(messages[-1].headers() or [])["inventory_refresh.value_bytes"] == str(len(large)).encode()
+
+
+def test_a_missing_topic_is_named_at_the_start(dead_letters: Open) -> None:
+    with pytest.raises(DeadLettersError, match='dead_letters.topic: there is no topic "not-there" at'):
+        dead_letters("not-there").check()
+
+
+def test_a_dead_letter_that_cannot_be_delivered_stops_the_service(
+    topic: MakeTopic, dead_letters: Open, admin: AdminClient
+) -> None:
+    name = topic(config={"min.insync.replicas": "1", "max.message.bytes": "10"})
+    letters = dead_letters(name)
+    letters.publish([REJECT], {5: ASSIGNMENT})
+    with pytest.raises(DeadLettersError, match=f'cannot be delivered to "{name}"'):
+        confirmations(letters, 1)

@@ -1,0 +1,73 @@
+"""The embedded broker keeps the same contract as a real Kafka, where it can."""
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from consumer.core.marks import Mark, format_mark
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.source import KafkaSource
+from consumer.ports import BrokerError, Commit, Committed
+from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
+from consumer.settings import DeadLetterSettings, KafkaSettings
+from tests.support.kafka_members import Member, poll_until, publish
+
+TOPIC = "changes"
+
+
+@pytest.fixture
+def embedded() -> Iterator[KafkaSettings]:
+    with EmbeddedBroker([TOPIC, "dead-letters"]) as broker:
+        yield KafkaSettings(
+            bootstrap_servers=broker.bootstrap_servers,
+            topics=[TOPIC],
+            unreachable_timeout=5.0,
+        )
+
+
+def test_what_is_published_is_read_in_order_and_the_commit_is_kept(embedded: KafkaSettings) -> None:
+    publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"%d" % number) for number in range(40)])
+    first = Member.join(embedded)
+    poll_until(lambda: len(first.ends) == PARTITIONS, first)
+    assert len(first.values) == 40
+    assert set(first.ends.values()) == {10}
+    for number in first.held:
+        assert [offset for at, offset in first.rows if at == number] == list(range(10))
+    metadata = format_mark(Mark(10, open=False))
+    assert first.source.commit([Commit(each, 7, metadata) for each in first.held.values()]) == Committed()
+    first.source.close()
+    assert ("revoked", tuple(sorted(first.told[0][1]))) in first.told
+    assert committed(embedded) == {(7, metadata)}
+
+
+def committed(embedded: KafkaSettings) -> set[tuple[int, str | None]]:
+    """Read from outside the group: this broker lets a second member in only after many seconds."""
+    reader = Consumer({"bootstrap.servers": embedded.bootstrap_servers, "group.id": embedded.group_id})
+    try:
+        asked = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
+        return {(answer.offset, answer.metadata) for answer in reader.committed(asked, timeout=10.0)}
+    finally:
+        reader.close()
+
+
+def test_the_start_is_checked_as_on_a_real_broker(embedded: KafkaSettings) -> None:
+    KafkaSource(embedded).check_broker()
+    KafkaDeadLetters(embedded, DeadLetterSettings(topic="dead-letters")).check()
+    with pytest.raises(BrokerError, match="did you mean changes?"):
+        KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
+
+
+def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSettings) -> None:
+    publish(embedded.bootstrap_servers, TOPIC, [(0, b"%d" % number) for number in range(10)])
+    member = Member.join(embedded)
+    poll_until(lambda: len(member.values) == 10, member)
+    (before,) = [each.number for each in member.held.values() if each.partition == 0]
+    # What the client does by itself where the log no longer has the offset that it wants.
+    member.source._consumer.seek(TopicPartition(TOPIC, 0, 4))
+    poll_until(lambda: len(member.values) == 20, member)
+    assert ("lost", (before,)) in member.told
+    (after,) = [each.number for each in member.held.values() if each.partition == 0]
+    assert after > max(before, PARTITIONS)
+    assert [offset for number, offset in member.rows if number == after] == list(range(10))
+    member.source.close()

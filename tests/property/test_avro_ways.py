@@ -1,0 +1,247 @@
+"""Over generated schemas and values: both ways of decoding give exactly what was written."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from io import BytesIO
+from itertools import count
+from typing import Any
+
+import fastavro
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumer.avro.columnar import ColumnarReader
+from consumer.avro.fields import POSITION, TARGETS
+from consumer.avro.readers import Reader, ReaderFactory, Refused
+
+PREFIX = b"\x00\x00\x00\x00\x07"
+LONGS = st.integers(-(2**63), 2**63 - 1)
+INTS = st.integers(-(2**31), 2**31 - 1)
+TEXTS = st.text(max_size=6)
+Values = st.SearchStrategy[Any]
+
+
+@dataclass
+class Drawn:
+    """A type as drawn: its schema, strategy of its values, and how the item's value is made of one."""
+
+    schema: Any
+    values: Values
+    item: Callable[[Any], Any] = field(default=lambda value: value)
+    zero_width: bool = False
+    wide: bool = False
+
+
+class Schemas:
+    """Draws types; named types get names of their own, and may be referred to again."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.named: list[Drawn] = []
+        self.numbers = count()
+
+    def name(self) -> str:
+        return f"N{next(self.numbers)}"
+
+    def simple(self) -> Drawn:
+        kinds: list[tuple[Any, Values]] = [
+            ("boolean", st.booleans()),
+            ("int", INTS),
+            ("long", LONGS),
+            ("float", st.floats(width=32, allow_nan=False)),
+            ("double", st.floats(allow_nan=False)),
+            ("bytes", st.binary(max_size=4)),
+            ("string", TEXTS),
+            ({"type": "string", "logicalType": "uuid"}, st.uuids()),
+            ({"type": "long", "logicalType": "timestamp-micros"}, st.integers(0, 2**50)),
+            ({"type": "int", "logicalType": "date"}, INTS),
+        ]
+        return Drawn(*self.draw(st.sampled_from(kinds)))
+
+    def defined(self) -> Drawn:
+        """An enum or a fixed, to be referred to again by name."""
+        name = self.name()
+        if self.draw(st.booleans()):
+            symbols = ["A", "B", "C"][: self.draw(st.integers(1, 3))]
+            drawn = Drawn({"type": "enum", "name": name, "symbols": symbols}, st.sampled_from(symbols))
+        else:
+            size = self.draw(st.integers(0, 5))
+            schema = {"type": "fixed", "name": name, "size": size}
+            drawn = Drawn(schema, st.binary(min_size=size, max_size=size), zero_width=size == 0)
+        self.named.append(Drawn(name, drawn.values, zero_width=drawn.zero_width))
+        return drawn
+
+    def record(self, depth: int) -> Drawn:
+        name = self.name()
+        fields = [self.any(depth - 1) for _ in range(self.draw(st.integers(0, 3)))]
+        said = [{"name": f"x{place}", "type": each.schema} for place, each in enumerate(fields)]
+        drawn = Drawn(
+            {"type": "record", "name": name, "fields": said},
+            st.fixed_dictionaries({f"x{place}": each.values for place, each in enumerate(fields)}),
+            zero_width=all(each.zero_width for each in fields),
+            wide=any(each.wide for each in fields),
+        )
+        self.named.append(Drawn(name, drawn.values, zero_width=drawn.zero_width, wide=drawn.wide))
+        return drawn
+
+    def any(self, depth: int) -> Drawn:
+        """Any type at all, at most so many levels deep."""
+        kind = self.draw(st.sampled_from(["simple", "null", "defined", "named", "nullable", "wide", "record", "array", "map"]))
+        if kind == "named" and self.named:
+            return self.draw(st.sampled_from(self.named))
+        if kind == "null":
+            return Drawn("null", st.none(), zero_width=True)
+        if kind == "defined":
+            return self.defined()
+        if kind == "wide":
+            branches = self.draw(st.sampled_from([["null", "long", "string"], ["long"], ["boolean", "string"]]))
+            known = {"null": st.none(), "long": LONGS, "string": TEXTS, "boolean": st.booleans()}
+            return Drawn(branches, st.one_of(*(known[branch] for branch in branches)), wide=True)
+        if depth > 0 and kind == "record":
+            return self.record(depth)
+        if depth > 0 and kind in {"array", "map", "nullable"}:
+            return self.holding(kind, self.any(depth - 1))
+        return self.simple()
+
+    def holding(self, kind: str, held: Drawn) -> Drawn:
+        if kind == "map":
+            return Drawn({"type": "map", "values": held.schema}, st.dictionaries(TEXTS, held.values, max_size=3), wide=held.wide)
+        if kind == "array" and not held.zero_width:
+            return Drawn({"type": "array", "items": held.schema}, st.lists(held.values, max_size=3), wide=held.wide)
+        return self.nullable(held)
+
+    def nullable(self, held: Drawn) -> Drawn:
+        """``[null, T]`` or ``[T, null]``; T itself where it is a union or null already."""
+        if isinstance(held.schema, list) or held.schema == "null":
+            return held
+        branches = ["null", held.schema] if self.draw(st.booleans()) else [held.schema, "null"]
+        return Drawn(branches, st.none() | held.values, lambda value: None if value is None else held.item(value), wide=held.wide)
+
+    def target(self, name: str) -> Drawn:
+        """A type that can become this target."""
+        drawn = self.draw(st.sampled_from(self.fitting(name)))
+        return self.nullable(drawn) if self.draw(st.booleans()) else drawn
+
+    def fitting(self, name: str) -> list[Drawn]:
+        if name == "occurredAt":
+            units = {"timestamp-millis": 1, "timestamp-micros": 1_000}
+            timed = [
+                Drawn({"type": "long", "logicalType": unit}, LONGS, lambda value, ticks=ticks: value // ticks)
+                for unit, ticks in units.items()
+            ]
+            return [*timed, Drawn("long", LONGS)]
+        if name == "attributes":
+            return [
+                Drawn({"type": "array", "items": "string"}, st.lists(TEXTS, max_size=3)),
+                Drawn({"type": "array", "items": ["null", "string"]}, st.lists(st.none() | TEXTS, max_size=3)),
+            ]
+        if TARGETS[name] == pl.Int64():
+            return [Drawn("int", INTS), Drawn("long", LONGS)]
+        if TARGETS[name] == pl.Float64():
+            return [*self.decimals(), Drawn("double", st.floats(allow_nan=False)), Drawn("int", INTS, float)]
+        symbols = ["S1", "S2", "S3"]
+        enum = Drawn({"type": "enum", "name": self.name(), "symbols": symbols}, st.sampled_from(symbols))
+        return [Drawn("string", TEXTS, lambda text: text or None), enum]
+
+    def decimals(self) -> list[Drawn]:
+        values = st.integers(-(10**9), 10**9).map(lambda unscaled: Decimal(unscaled).scaleb(-3))
+        said = {"logicalType": "decimal", "precision": 10, "scale": 3}
+        return [
+            Drawn({"type": "bytes", **said}, values, float),
+            Drawn({"type": "fixed", "name": self.name(), "size": 6, **said}, values, float),
+        ]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[dict[str, Any], bool, list[dict[str, Any]], list[dict[str, Any]]]:
+    """A schema, whether it has a wide union, events of it, and what each event's columns must be."""
+    schemas = Schemas(draw)
+    optional = [name for name in TARGETS if name not in {"locationName", "quantity", "sku"}]
+    present = ["locationName", "quantity", "sku", *draw(st.lists(st.sampled_from(optional), unique=True, max_size=5))]
+    fields = {name: schemas.target(name) for name in present}
+    others = {f"other{place}": schemas.any(3) for place in range(draw(st.integers(0, 4)))}
+    everything = fields | others
+    # A type referred to by name must come after the one that defines it: drawn order is kept.
+    schema = {
+        "type": "record",
+        "name": "Event",
+        "fields": [{"name": name, "type": each.schema} for name, each in everything.items()],
+    }
+    events = draw(
+        st.lists(st.fixed_dictionaries({name: each.values for name, each in everything.items()}), min_size=1, max_size=8)
+    )
+    expected = [
+        {name: fields[name].item(event[name]) if name in fields else None for name in TARGETS} for event in events
+    ]
+    return schema, any(each.wide for each in everything.values()), events, expected
+
+
+def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]:
+    parsed = fastavro.parse_schema(schema)
+    values = []
+    for event in events:
+        stream = BytesIO(PREFIX)
+        stream.seek(len(PREFIX))
+        fastavro.schemaless_writer(stream, parsed, event)
+        values.append(stream.getvalue())
+    return values
+
+
+def reader_of(schema: dict[str, Any], way: Any) -> Reader:
+    reader = ReaderFactory({}, len(PREFIX), way).reader(json.dumps(schema))
+    assert not isinstance(reader, Refused), reader.detail
+    return reader
+
+
+def assert_rows(frame: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
+    assert frame.columns == [POSITION, *TARGETS]
+    assert frame[POSITION].to_list() == list(range(len(expected)))
+    assert frame.drop(POSITION).to_dicts() == expected
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_both_ways_give_what_was_written(case: Any) -> None:
+    schema, wide, events, expected = case
+    values = written(schema, events)
+
+    rows = reader_of(schema, "fastavro").read(values)
+    columnar = reader_of(schema, "columnar")
+    together = columnar.read_together(values)
+    apart = columnar.read([*values, *values[:1]])
+
+    assert isinstance(columnar, ColumnarReader) != wide
+    assert together is not None
+    for reading in (rows, together):
+        assert not reading.bad
+        assert_rows(reading.frame, expected)
+    assert_rows(apart.frame, [*expected, *expected[:1]])
+
+
+@pytest.mark.parametrize("way", ["columnar", "fastavro"])
+def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
+    money = {"type": "record", "name": "Money", "fields": [{"name": "amount", "type": "double"}]}
+    schema = {
+        "type": "record",
+        "name": "Event",
+        "namespace": "shop.stock",
+        "fields": [
+            {"name": "locationName", "type": "string"},
+            {"name": "sku", "type": "string"},
+            {"name": "quantity", "type": "int"},
+            {"name": "price", "type": money},
+            {"name": "before", "type": ["null", "Money"]},
+            {"name": "after", "type": ["null", "shop.stock.Money"]},
+        ],
+    }
+    events = [{"locationName": "x", "sku": "s", "quantity": 1, "price": {"amount": 1.5}, "before": {"amount": 2.0}, "after": None}]
+    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), way)
+
+    reader = factory.reader(json.dumps(schema))
+
+    assert not isinstance(reader, Refused)
+    assert reader.read(written(schema, events)).frame["retailPrice"].to_list() == [2.0]

@@ -1,0 +1,120 @@
+"""Messages, batches and a schema registry for tests of decoding."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+import fastavro
+
+from consumer.avro.batches import BatchDecoder
+from consumer.avro.bundled import schema_text
+from consumer.avro.readers import ReaderFactory, Way
+from consumer.avro.sources import FileSource
+from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
+from consumer.ports import RawBatch
+
+SCHEMA_ID = 7
+
+EVENT: dict[str, Any] = {"locationName": "Berlin", "sku": "s1", "quantity": 5}
+
+
+def value_of(schema: Any, event: Any) -> bytes:
+    """The Avro bytes of one event, without framing."""
+    stream = BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), event)
+    return stream.getvalue()
+
+
+def message(event: Mapping[str, Any] | None = None, *, schema_id: int = SCHEMA_ID, **changed: Any) -> bytes:
+    """A Confluent-framed event of the bundled schema."""
+    return confluent_prefix(schema_id) + value_of(json.loads(schema_text()), {**EVENT, **(event or {}), **changed})
+
+
+def raw_batch(
+    values: Sequence[bytes | None],
+    *,
+    first_offset: int = 100,
+    assignment: int = 1,
+    timestamps: Sequence[int | None] | None = None,
+    ends: Mapping[int, int] | None = None,
+) -> RawBatch:
+    """A batch of one partition; message i has the key ``key-<offset>`` and one header."""
+    offsets = list(range(first_offset, first_offset + len(values)))
+    return RawBatch(
+        values=list(values),
+        assignments=[assignment] * len(values),
+        offsets=offsets,
+        timestamps=[1_000 + offset for offset in offsets] if timestamps is None else list(timestamps),
+        ends=ends or {},
+        origin=lambda place: (f"key-{offsets[place]}".encode(), (("trace", b"t"),)),
+    )
+
+
+def file_decoder(
+    path: str, *, way: Way = "columnar", framing: Framing = CONFLUENT, fields: Mapping[str, str] | None = None
+) -> BatchDecoder:
+    """A decoder of one schema file."""
+    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, way)))
+
+
+class TinyRegistry:
+    """A schema registry over real HTTP on loopback, as far as a consumer sees one; it can be taken down and up again."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[int, dict[str, Any]] = {}
+        self.versions: dict[tuple[str, int], dict[str, Any]] = {}
+        self.answer_always: tuple[int, bytes] | None = None
+        self.asked: list[str] = []
+        self.port = 0
+        self.up()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        """Listen, on the port of before if there was one."""
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path
+                registry.asked.append(path)
+                status, body = registry.answer_always or registry._answer(path)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def down(self) -> None:
+        """Stop listening: connections are refused."""
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.server_close()
+
+    def add(self, schema_id: int, schema: str, **more: Any) -> None:
+        self.schemas[schema_id] = {"schema": schema, **more}
+
+    def _answer(self, path: str) -> tuple[int, bytes]:
+        match path.strip("/").split("/"):
+            case ["schemas", "ids", number] if int(number) in self.schemas:
+                return 200, json.dumps(self.schemas[int(number)]).encode()
+            case ["schemas", "ids", _]:
+                return 404, json.dumps({"error_code": 40403, "message": "Schema not found"}).encode()
+            case ["subjects", subject, "versions", version] if (subject, int(version)) in self.versions:
+                return 200, json.dumps(self.versions[subject, int(version)]).encode()
+            case ["subjects", _, "versions", _]:
+                return 404, json.dumps({"error_code": 40402, "message": "Version not found"}).encode()
+        return 404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}'

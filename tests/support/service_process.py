@@ -1,0 +1,166 @@
+"""The command ``run`` as a process of its own, against real services."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.sandbox.oms_app import TOKEN_PATH
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET
+
+WAIT_SECONDS_MAX = 60.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS_MAX) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, **sections: Mapping[str, Any]) -> Any:
+    """Settings for a service against a sandbox, with short times; ``sections`` come over them, name by name."""
+    config: dict[str, dict[str, Any]] = {
+        "kafka": {
+            "bootstrap_servers": bootstrap_servers,
+            "topics": [topic],
+            "group_id": f"group-of-{topic}",
+            "properties": {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 300},
+        },
+        "avro": {},
+        "window": {"max_age": 1.5},
+        "oms": {
+            "base_url": sandbox.url,
+            "token_url": sandbox.url + TOKEN_PATH,
+            "api_key": SPECIFIC_KEY,
+            "api_secret": SPECIFIC_SECRET,
+        },
+        "dead_letters": {"topic": f"{topic}.dead"},
+        "http": {"host": "127.0.0.1", "port": free_port()},
+        "log": {"format": "json"},
+    }
+    for section, values in sections.items():
+        config[section] = config.get(section, {}) | dict(values)
+    return config
+
+
+@dataclass
+class ServiceProcess:
+    """A running ``inventory-refresh run``; its output is in ``log``."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, f"the service has ended: {self.output()}"
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = WAIT_SECONDS_MAX) -> int:
+        """Send the signal and give the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running_service(
+    config: Mapping[str, Any], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[ServiceProcess]:
+    """Start it, and end it for good when the context is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(dict(config)))
+    log = folder / f"service-{time.monotonic_ns()}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - this project's own command
+            [sys.executable, "-m", "consumer", "run", "--config", str(path)],
+            cwd=ROOT,
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield ServiceProcess(process, log, f"http://127.0.0.1:{config['http']['port']}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10.0)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic and a group, as a stranger sees them."""
+
+    bootstrap_servers: str
+    name: str
+    group: str
+
+    def partitions(self) -> list[TopicPartition]:
+        metadata = AdminClient({"bootstrap.servers": self.bootstrap_servers}).list_topics(self.name, timeout=10.0)
+        return [TopicPartition(self.name, number) for number in sorted(metadata.topics[self.name].partitions)]
+
+    @contextmanager
+    def _stranger(self) -> Iterator[Consumer]:
+        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group, "log_level": 0})
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def committed(self) -> dict[int, int]:
+        """By partition; negative where nothing is committed."""
+        with self._stranger() as consumer:
+            return {each.partition: each.offset for each in consumer.committed(self.partitions(), timeout=10.0)}
+
+    def end(self) -> dict[int, int]:
+        with self._stranger() as consumer:
+            return {each.partition: consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self.partitions()}
+
+    def read_all(self) -> list[Any]:
+        """Every message, in the order of partitions and offsets."""
+        messages: list[Any] = []
+        options = {"bootstrap.servers": self.bootstrap_servers, "group.id": f"{self.group}-reader", "log_level": 0}
+        consumer = Consumer(options | {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
+        try:
+            partitions = self.partitions()
+            expected = sum(self.end().values())
+            consumer.assign([TopicPartition(self.name, each.partition, 0) for each in partitions])
+            deadline = time.monotonic() + WAIT_SECONDS_MAX
+            while len(messages) < expected and time.monotonic() < deadline:
+                messages += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
+        finally:
+            consumer.close()
+        return sorted(messages, key=lambda each: (each.partition(), each.offset()))

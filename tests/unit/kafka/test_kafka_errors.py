@@ -1,0 +1,59 @@
+import pytest
+from confluent_kafka import KafkaError
+
+from consumer.kafka.errors import Meaning, meaning_of, text_of
+from consumer.kafka.source import _commit_outcome
+from consumer.ports import BrokerError, CommitRefused, Committed
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        pytest.param(KafkaError.REBALANCE_IN_PROGRESS, Meaning.PASSING, id="rebalance"),
+        pytest.param(KafkaError.STALE_MEMBER_EPOCH, Meaning.PASSING, id="stale epoch"),
+        pytest.param(KafkaError._TIMED_OUT, Meaning.PASSING, id="timed out"),
+        pytest.param(KafkaError.COORDINATOR_NOT_AVAILABLE, Meaning.PASSING, id="no coordinator"),
+        pytest.param(KafkaError.UNKNOWN_MEMBER_ID, Meaning.FENCED, id="unknown member"),
+        pytest.param(KafkaError.ILLEGAL_GENERATION, Meaning.FENCED, id="illegal generation"),
+        pytest.param(KafkaError.FENCED_INSTANCE_ID, Meaning.FENCED, id="fenced instance"),
+        pytest.param(KafkaError.GROUP_AUTHORIZATION_FAILED, Meaning.UNAUTHORISED, id="group forbidden"),
+        pytest.param(KafkaError._AUTHENTICATION, Meaning.UNAUTHORISED, id="login refused"),
+        pytest.param(KafkaError._NO_OFFSET, Meaning.NOTHING_TO_DO, id="nothing to commit"),
+        pytest.param(KafkaError.UNKNOWN_TOPIC_OR_PART, Meaning.FINAL, id="topic gone"),
+        pytest.param(KafkaError._BAD_MSG, Meaning.FINAL, id="data that cannot be read are never passed over"),
+        pytest.param(KafkaError.UNKNOWN, Meaning.FINAL, id="unheard of"),
+    ],
+)
+def test_an_error_means(code: int, meaning: Meaning) -> None:
+    assert meaning_of(KafkaError(code)) is meaning
+
+
+def test_a_fatal_error_is_final_whatever_its_code() -> None:
+    assert meaning_of(KafkaError(KafkaError._TIMED_OUT, "over", fatal=True)) is Meaning.FINAL
+
+
+def test_an_errors_text_is_one_line_with_its_name() -> None:
+    assert text_of(KafkaError(KafkaError._TRANSPORT, "no\n route")) == "no route (_TRANSPORT)"
+
+
+def test_a_commit_that_had_nothing_to_do_is_committed() -> None:
+    assert _commit_outcome([KafkaError(KafkaError._NO_OFFSET)]) == Committed()
+
+
+def test_the_worst_error_of_a_commits_partitions_counts() -> None:
+    passing, fenced, forbidden = (
+        KafkaError(code)
+        for code in (
+            KafkaError.REQUEST_TIMED_OUT,
+            KafkaError.ILLEGAL_GENERATION,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        )
+    )
+    refused = _commit_outcome([passing])
+    assert isinstance(refused, CommitRefused)
+    assert not refused.fenced
+    refused = _commit_outcome([passing, fenced])
+    assert isinstance(refused, CommitRefused)
+    assert refused.fenced
+    with pytest.raises(BrokerError, match="TOPIC_AUTHORIZATION_FAILED"):
+        _commit_outcome([fenced, forbidden, passing])

@@ -1,0 +1,88 @@
+import pytest
+from confluent_kafka import Consumer
+
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.options import OWNED, GroupTimes, consumer_options, group_times, new_client, producer_options
+from consumer.kafka.source import KafkaSource
+from consumer.ports import SettingsError
+from consumer.settings import DeadLetterSettings, KafkaSettings, Scalar
+
+
+def settings(revoke_timeout: float = 30.0, **properties: Scalar) -> KafkaSettings:
+    return KafkaSettings(
+        bootstrap_servers="127.0.0.1:1", topics=["changes"], revoke_timeout=revoke_timeout, properties=properties
+    )
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_an_option_on_which_the_promise_rests_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(SettingsError, match=f'kafka.properties: "{name}" cannot be set there: '):
+        KafkaSource(settings(**{name: "anything"}))
+
+
+def test_the_promise_rests_on_these_options() -> None:
+    options = consumer_options(settings())
+    assert {name: options[name] for name in OWNED if name in options} == {
+        "bootstrap.servers": "127.0.0.1:1",
+        "group.id": "inventory-refresh",
+        "group.protocol": "classic",
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+    }
+
+
+def test_other_options_are_the_users_before_ours() -> None:
+    options = consumer_options(settings(**{"fetch.queue.backoff.ms": 50, "check.crcs": True}))
+    assert (options["fetch.queue.backoff.ms"], options["check.crcs"]) == (50, True)
+
+
+def test_the_dead_letters_connect_as_the_user_says_and_take_nothing_that_is_the_consumers() -> None:
+    properties: dict[str, Scalar] = {"security.protocol": "SASL_SSL", "ssl.ca.location": "ca.pem", "fetch.min.bytes": 9}
+    options = producer_options(settings(**properties))
+    assert options["security.protocol"] == "SASL_SSL"
+    assert options["ssl.ca.location"] == "ca.pem"
+    assert "fetch.min.bytes" not in options
+    assert options["acks"] == "all"
+    assert options["enable.idempotence"] is True
+
+
+def test_the_groups_times_are_those_that_the_consumer_is_told() -> None:
+    assert group_times(settings(**{"session.timeout.ms": "10000"})) == GroupTimes(10.0, 3.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        pytest.param(settings(300.0), "kafka.revoke_timeout: 300 s is too long", id="a revoke as long as a poll"),
+        pytest.param(settings(**{"session.timeout.ms": "soon"}), "\"session.timeout.ms\" is 'soon'", id="no number"),
+        pytest.param(settings(**{"no.such.option": 1}), "No such configuration property", id="unknown"),
+        pytest.param(settings(**{"fetch.min.bytes": -5}), "fetch.min.bytes", id="out of range"),
+        pytest.param(settings(error_cb="text"), "kafka.properties: ", id="a callback"),
+    ],
+)
+def test_a_wrong_option_is_said_in_one_line(wrong: KafkaSettings, line: str) -> None:
+    with pytest.raises(SettingsError, match=line) as raised:
+        KafkaSource(wrong)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_pattern_of_topics_is_refused() -> None:
+    with pytest.raises(SettingsError, match="is a pattern"):
+        KafkaSource(settings().model_copy(update={"topics": ["^changes-.*"]}))
+
+
+def test_a_secret_does_not_stand_in_the_line() -> None:
+    secret = settings(**{"sasl.password": "hunter2"})
+
+    def refuse(*arguments: object, **keywords: object) -> Consumer:
+        raise ValueError("cannot log in with hunter2")
+
+    with pytest.raises(SettingsError, match=r"cannot log in with \*\*\*"):
+        new_client(refuse, {}, secret)
+
+
+def test_dead_letters_may_not_go_to_a_topic_of_changes() -> None:
+    with pytest.raises(SettingsError, match="dead_letters.topic"):
+        KafkaDeadLetters(settings(), DeadLetterSettings(topic="changes"))
