@@ -35,8 +35,8 @@ from consumer.settings import Credentials, Settings, redacted
 from consumer.status import Board, StatusServer
 
 STALLED_SECONDS: Final = 180.0
-"""A loop without a sign of life for so long is to be started anew. Longer than anything it may rightly wait for: to hear
-what is assigned may take 60 s, a commit 30 s; and it beats while it settles a revoke."""
+"""A loop without a sign of life for so long is to be started anew. It may rightly wait 60 s to hear what
+is assigned to it, and 30 s for a commit; and it beats while it settles a revoke."""
 QUIET_SECONDS: Final = 5.0
 """The cyclic collector runs by hand in quiet moments, at most this often."""
 COLLECT_SECONDS_MAX: Final = 60.0

@@ -243,7 +243,7 @@ class Loop:
     # Requests out, answers in
 
     def _send_round(self, now: float) -> None:
-        """Commit, and only then let requests leave: a member that lost its partitions is refused here, and sends none."""
+        """Commit, and only then let requests leave: a member without its partitions is refused here and sends none."""
         if self._fenced or now < self._next_round_at:
             return
         requests = self._engine.due(now)

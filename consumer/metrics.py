@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consumer.core.engine import Request
@@ -49,6 +49,8 @@ def _distance(partition: PartitionView) -> float | None:
         return None
     return partition.next_offset - partition.watermark
 
+
+_TOKENS: Final = ("tokens_fetched", "Access tokens got from the OMS: the first, and each renewal.")
 
 _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
     ("partitions_assigned", "Partitions this process reads.", lambda snapshot: len(snapshot.partitions)),
@@ -163,7 +165,6 @@ class Metrics(Bystander):
             AGE_SECONDS,
             since=SINCE,
         )
-        self._token_renewals = self._counter("token_renewals", "Access tokens asked for.", result=("ok", "failed"))
 
     def _define_group(self) -> None:
         self._commits = self._counter("commits", "Commits that the broker has confirmed.")
@@ -267,11 +268,11 @@ class Metrics(Bystander):
         self.heartbeat(snapshot.at)
         self._states.latest = snapshot
 
-    # Facts, told by others
+    # Facts that others count
 
-    def token_renewed(self, *, ok: bool) -> None:
-        """An access token was asked for; may be called from any thread."""
-        self._token_renewals.labels(result="ok" if ok else "failed").inc()
+    def count_tokens(self, fetched: Callable[[], int]) -> None:
+        """Take the number of access tokens from here, whenever Prometheus asks; it must be safe in any thread."""
+        self._states.tokens_fetched = fetched
 
     def _observe_ages(self, rows: pl.DataFrame) -> None:
         """One value a request, its oldest change's: thousands a request would cost more than they tell."""
@@ -293,9 +294,11 @@ class _States(Collector):
 
     def __init__(self) -> None:
         self.latest = Snapshot(at=0.0)
+        self.tokens_fetched: Callable[[], int] = lambda: 0
 
     def collect(self) -> Iterable[Metric]:
         snapshot = self.latest
+        yield CounterMetricFamily(f"{PREFIX}_{_TOKENS[0]}", _TOKENS[1], value=self.tokens_fetched())
         for name, description, value_of in _STATES:
             yield GaugeMetricFamily(f"{PREFIX}_{name}", description, value=float(value_of(snapshot)))
         for name, description, value_in in _PARTITION_STATES:
@@ -307,7 +310,8 @@ class _States(Collector):
             yield family
 
     def described(self) -> list[Described]:
-        whole = [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
+        tokens = Described(f"{PREFIX}_{_TOKENS[0]}_total", "counter", (), _TOKENS[1])
+        whole = [tokens] + [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
         labels = ("topic", "partition")
         return whole + [Described(f"{PREFIX}_{name}", "gauge", labels, text) for name, text, _ in _PARTITION_STATES]
 

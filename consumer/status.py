@@ -40,6 +40,8 @@ CONNECTION_SECONDS_MAX: Final = 10.0
 CONNECTIONS_MAX: Final = 32
 """Served at once; one more is closed at once. Probes and Prometheus need a handful."""
 STOP_SECONDS_MAX: Final = 5.0
+POLL_SECONDS: Final = 0.1
+"""How soon the server notices that it is to stop."""
 
 _log = structlog.get_logger("inventory_refresh.status")
 
@@ -200,7 +202,9 @@ class StatusServer:
             ) from None
         self._server.set_app(_application(board, registry))
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="status", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to answer."""
@@ -274,8 +278,8 @@ def _application(board: Board, registry: CollectorRegistry) -> WSGIApplication:
         if method not in {"GET", "HEAD"}:
             response = _Response(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", "read only\n", (("Allow", "GET, HEAD"),))
         elif path == "/metrics":
-            body = metrics(environ, start_response)
-            return body if method == "GET" else []
+            body = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
+            return [] if method == "HEAD" else body
         elif path in pages:
             response = pages[path](board)
         else:
@@ -306,7 +310,7 @@ def _send(response: _Response, method: str, start_response: StartResponse) -> It
             *response.headers,
         ],
     )
-    return [body] if method == "GET" else []
+    return [] if method == "HEAD" else [body]
 
 
 def _verdict(trouble: str) -> _Response:

@@ -112,6 +112,10 @@ def _expression(leaf: Leaf) -> pl.Expr:
     column = pl.col(leaf.path[0])
     for name in leaf.path[1:]:
         column = column.struct.field(name)
+    if leaf.kind == "decimal":
+        column = column.cast(
+            pl.String
+        )  # the cast from decimal to float may miss the nearest float; from text it does not
     return column.cast(leaf.wire_dtype).alias(leaf.target)
 
 

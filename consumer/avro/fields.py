@@ -164,7 +164,7 @@ _FITTING: Final = {target: _fitting(target, dtype) for target, dtype in TARGETS.
 def decimal_value(unscaled: bytes, scale: int) -> float:
     """A decimal's big-endian bytes as the nearest float, an infinity beyond floats (the rules reject it)."""
     try:
-        return float(int.from_bytes(unscaled, "big", signed=True)) / float(10**scale)
+        return int.from_bytes(unscaled, "big", signed=True) / 10**scale
     except OverflowError:
         return float("inf")
 
@@ -207,7 +207,7 @@ def _within_range(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Ba
         for position, value in wire.filter(outside).select(POSITION, leaf.target).iter_rows():
             detail = f"{'.'.join(leaf.path)} is {value}, not from {low} to {high}"
             bad.setdefault(position, Bad(position, reason, detail))
-    return wire.filter(~pl.col(POSITION).is_in(list(bad))), list(bad.values())
+    return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
 
 
 def value_at(record: Mapping[str, Any], path: Sequence[str]) -> Any:

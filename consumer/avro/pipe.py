@@ -9,7 +9,6 @@ import structlog
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
-from consumer.avro.fields import TARGETS
 from consumer.avro.readers import ReaderFactory, Way, self_test
 from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
 from consumer.avro.wire import FRAMINGS, Framing
@@ -35,7 +34,7 @@ _log = structlog.get_logger(__name__)
 def build_decoder(settings: AvroSettings) -> Decoder:
     """The decoder that the settings describe, its thread started.
 
-    Raises SettingsError when framing, schema file, registry options or field names cannot work. The registry is not
+    Raises SettingsError when framing, schema file or registry options cannot work. The registry is not
     asked before the first message. Where the self-test of columnar decoding fails, warns and decodes with fastavro.
     """
     return DecoderPipe(build_batch_decoder(settings))
@@ -44,7 +43,7 @@ def build_decoder(settings: AvroSettings) -> Decoder:
 def build_batch_decoder(settings: AvroSettings) -> BatchDecoder:
     """The same without a thread: decodes when called, and leaves the waiting to the caller."""
     framing = FRAMINGS[settings.framing]
-    factory = ReaderFactory(_paths(settings), framing.length, _way(settings))
+    factory = ReaderFactory(settings.fields, framing.length, _way(settings))
     return BatchDecoder(framing, _source(settings, framing, factory))
 
 
@@ -60,17 +59,6 @@ def _way(settings: AvroSettings) -> Way:
         next_step="set avro.decoder to fastavro, or install the polars version that this release was tested with",
     )
     return "fastavro"
-
-
-def _paths(settings: AvroSettings) -> dict[str, str]:
-    for target, path in settings.fields.items():
-        if target not in TARGETS:
-            raise SettingsError(f"avro.fields: {target} is no field of an item; allowed are {', '.join(TARGETS)}")
-        if not all(path.split(".")):
-            raise SettingsError(
-                f"avro.fields: {target} has the path {path!r}; give a field's name, or names with dots between"
-            )
-    return dict(settings.fields)
 
 
 def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) -> SchemaSource:

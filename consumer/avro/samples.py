@@ -50,5 +50,5 @@ _PRIMITIVES: Final[dict[str, Callable[[int], Any]]] = {
     "float": lambda number: (-1) ** number * number / 4,
     "double": lambda number: (-1) ** number * number / 4,
     "string": lambda number: "ä€x" * (number % 3),
-    "bytes": lambda number: bytes(range(number)),
+    "bytes": lambda number: bytes(range(number, number + number % 9)),  # as long as a decimal may well be
 }

@@ -131,8 +131,12 @@ def producer_options(settings: KafkaSettings) -> Options:
 
 def connection_options(settings: KafkaSettings) -> Options:
     """Where the broker is, and how to connect to it."""
-    connection = {name: value for name, value in settings.properties.items() if name.startswith(_CONNECTION_PREFIXES)}
-    return connection | {"bootstrap.servers": settings.bootstrap_servers}
+    return connection_properties(settings.properties) | {"bootstrap.servers": settings.bootstrap_servers}
+
+
+def connection_properties(properties: Mapping[str, Any]) -> Options:
+    """Those about the connection, which hold for every client."""
+    return {name: value for name, value in properties.items() if name.startswith(_CONNECTION_PREFIXES)}
 
 
 def group_times(settings: KafkaSettings) -> GroupTimes:
@@ -188,6 +192,8 @@ def _seconds(options: Options, name: str) -> float:
 
 
 def _redacted(text: str, settings: KafkaSettings) -> str:
+    """One line, in which no secret of the properties stands."""
+    text = " ".join(text.split())
     for name, value in settings.properties.items():
         if str(value) and any(word in name for word in _SECRET_WORDS):
             text = text.replace(str(value), "***")

@@ -256,6 +256,7 @@ class KafkaSource:
         self._forget([each.number for each in gone])
         given = self._describer.describe([TopicPartition(each.topic, each.partition) for each in gone])
         with _refusals("reading again from another offset"):
+            self._consumer.resume([TopicPartition(each.topic, each.partition) for each in given])
             for each in given:
                 self._consumer.seek(TopicPartition(each.topic, each.partition, start_offset(each)))
         self._hold(given)

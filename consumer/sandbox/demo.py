@@ -222,7 +222,7 @@ class _Stage:
         committed, end = _offsets(self._bootstrap_servers)
         jobs = self._sandbox.state.jobs()
         dead_letters = _dead_letters(self._bootstrap_servers)
-        found = differences(self._plan.held, _as_held(self._sandbox.state.inventory()))
+        found = differences(self._plan.held, as_held(self._sandbox.state.inventory()))
         expected = {reason.value: count for reason, count in self._plan.rejects.items()}
         ok = (
             not found
@@ -255,7 +255,8 @@ def _chunks_fewest(held: Held, chunk_items: int) -> int:
     return sum(math.ceil(len(items) / chunk_items) for items in held.values())
 
 
-def _as_held(inventory: Mapping[str, Sequence[Mapping[str, Any]]]) -> Held:
+def as_held(inventory: Mapping[str, Sequence[Mapping[str, Any]]]) -> Held:
+    """What the sandbox holds, in the generator's form."""
     key = ("partNumber", "upc", "sku", "binID")
     return {
         location: {
@@ -299,10 +300,14 @@ def _dead_letters(bootstrap_servers: str) -> dict[str, int]:
         while reasons.total() < expected and time.monotonic() < deadline:
             for message in consumer.consume(expected, 0.2):
                 if message.error() is None:
-                    reasons[str(dict(message.headers() or ())["inventory_refresh.reason"], "utf-8")] += 1
+                    reasons[_text(dict(message.headers() or ()).get("inventory_refresh.reason"))] += 1
     finally:
         consumer.close()
     return dict(sorted(reasons.items()))
+
+
+def _text(header: str | bytes | None) -> str:
+    return header.decode() if isinstance(header, bytes) else header or "no reason"
 
 
 def _show(console: Console, result: Result) -> None:

@@ -4,24 +4,25 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-import fastavro
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumer.avro.bundled import schema_text
+from consumer.avro.encode import EventEncoder
+from consumer.kafka.options import connection_properties
 from consumer.ports import BrokerError, Headers, SettingsError
 
 Change = dict[str, Any]
 """A change by the bundled schema's field names; a field that is not there is absent (null)."""
 
 QUEUE_MESSAGES_MAX: Final = 100_000
-FLUSH_SECONDS_MAX: Final = 60.0
-"""How long nothing may be taken by the broker before publishing gives up."""
+DELIVERY_SECONDS_MAX: Final = 60.0
+"""How long an event may wait for the broker's confirmation before publishing gives up."""
+FLUSH_SECONDS_EXTRA: Final = 10.0
 PROGRESS_EVENTS: Final = 1_000
 """Progress is told after so many events."""
 LINE_BYTES_MAX: Final = 1_000_000
@@ -41,15 +42,11 @@ class Encoder:
     """Changes to the bytes of Confluent's wire format: a zero byte, the schema's id in four, and the Avro value."""
 
     def __init__(self, schema_id: int) -> None:
-        self._prefix = b"\x00" + schema_id.to_bytes(4, "big")
-        self._schema = fastavro.parse_schema(json.loads(schema_text()))
+        self._encoder = EventEncoder.confluent(schema_text(), schema_id)
 
     def value(self, change: Mapping[str, Any]) -> bytes:
         """Raises ValueError or TypeError where the change has a field or a value that the schema does not."""
-        buffer = BytesIO()
-        buffer.write(self._prefix)
-        fastavro.schemaless_writer(buffer, self._schema, change, strict_allow_default=True)
-        return buffer.getvalue()
+        return self._encoder.encode(change)
 
     def event(self, change: Mapping[str, Any]) -> Event:
         """The change under its item's key, so that all changes of an item go to one partition."""
@@ -67,11 +64,12 @@ def register(registry_url: str, topic: str) -> int:
 
     Raises SettingsError where the registry refuses.
     """
-    client = SchemaRegistryClient({"url": registry_url, "timeout": 10})
     try:
-        return client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
+        with SchemaRegistryClient({"url": registry_url, "timeout": 10}) as client:
+            schema_id: int = client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
     except SchemaRegistryError as error:
         raise SettingsError(f"avro.registry_url: the registry refuses the bundled schema: {error}") from error
+    return schema_id
 
 
 def changes_in(path: Path) -> Iterator[Change]:
@@ -116,10 +114,12 @@ def publish(
     topic: str,
     properties: Mapping[str, Any] | None = None,
     on_progress: Callable[[int], None] = lambda _published: None,
+    delivery_seconds_max: float = DELIVERY_SECONDS_MAX,
 ) -> int:
     """Publish the events in order; gives their number when the broker has confirmed them all.
 
-    ``on_progress`` hears now and then how many were handed over. Raises BrokerError when one cannot be delivered.
+    Of ``properties`` (``kafka.properties``) those about the connection are used. ``on_progress`` hears now and then how
+    many were handed over. Raises BrokerError when one cannot be delivered.
     """
     failures: list[KafkaError] = []
 
@@ -127,9 +127,8 @@ def publish(
         if error is not None:
             failures.append(error)
 
-    producer = Producer(
-        _options(bootstrap_servers, properties or {}), logger=logging.getLogger("inventory_refresh.publisher")
-    )
+    options = _options(bootstrap_servers, properties or {}, delivery_seconds_max)
+    producer = Producer(options, logger=logging.getLogger("inventory_refresh.publisher"))
     published = 0
     for event in events:
         _produce(producer, topic, event, on_delivery)
@@ -138,16 +137,16 @@ def publish(
             producer.poll(0)
             on_progress(published)
             _stop_at(failures, topic)
-    left = producer.flush(FLUSH_SECONDS_MAX)
+    producer.flush(delivery_seconds_max + FLUSH_SECONDS_EXTRA)
     _stop_at(failures, topic)
-    if left:
-        raise BrokerError(f"{bootstrap_servers} did not take {left} events within {FLUSH_SECONDS_MAX:g} s")
+    if len(producer):
+        raise BrokerError(f"{bootstrap_servers} did not confirm {len(producer)} events in time")
     on_progress(published)
     return published
 
 
-def _options(bootstrap_servers: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    ours = {
+def _options(bootstrap_servers: str, properties: Mapping[str, Any], delivery_seconds_max: float) -> dict[str, Any]:
+    return connection_properties(properties) | {
         "bootstrap.servers": bootstrap_servers,
         "client.id": "inventory-refresh-publisher",
         "acks": "all",
@@ -157,12 +156,11 @@ def _options(bootstrap_servers: str, properties: Mapping[str, Any]) -> dict[str,
         "batch.size": 262_144,
         "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
         "queue.buffering.max.kbytes": 131_072,
-        "delivery.timeout.ms": 60_000,
+        "delivery.timeout.ms": round(delivery_seconds_max * 1000),
         # As Java's producer chooses: an item stays in its partition whoever publishes.
         "partitioner": "murmur2_random",
         "delivery.report.only.error": True,
     }
-    return ours | dict(properties)
 
 
 def _produce(

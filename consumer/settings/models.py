@@ -251,12 +251,6 @@ class HttpSettings(Section):
         description="Address to listen on.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
-    stalled_after: Seconds = Field(
-        default=60.0,
-        ge=1,
-        le=3_600,
-        description="How long the loop may show no sign of life before `/healthz` answers 503.",
-    )
 
 
 class LogSettings(Section):

@@ -113,7 +113,7 @@ def test_a_change_too_large_for_the_topic_goes_without_its_value(
 
 
 def test_a_missing_topic_is_named_at_the_start(dead_letters: Open) -> None:
-    with pytest.raises(DeadLettersError, match='dead_letters.topic: there is no topic "not-there" at'):
+    with pytest.raises(DeadLettersError, match=r'dead_letters\.topic: there is no topic "not-there" at'):
         dead_letters("not-there").check()
 
 

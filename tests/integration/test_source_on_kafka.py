@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.core.marks import Mark, format_mark
-from consumer.kafka.source import KafkaSource
-from consumer.ports import BrokerError, Commit, CommitRefused, Committed, DeadLettersError
+from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
-from tests.support.services import SASL_PASSWORD, SASL_USER, Kafka
 
 pytestmark = pytest.mark.integration
 
@@ -214,6 +212,7 @@ def test_a_paused_partition_rests_and_goes_on_where_it_was(kafka: str, topic: Ma
     for _ in range(5):
         member.poll()
     assert {number for number, _ in member.rows} == {2}
+    member.source.pause([999])
     member.source.resume([1, 999])
     poll_until(lambda: len(member.values) == 200, member)
     assert [offset for number, offset in member.rows if number == 1] == list(range(100))

@@ -6,33 +6,29 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from consumer.kafka.source import KafkaSource
 from consumer.ports import BrokerError
-from consumer.settings import KafkaSettings
+from consumer.settings import KafkaSettings, Scalar
 from tests.support.services import SASL_PASSWORD, SASL_USER, Kafka
 
 pytestmark = pytest.mark.integration
 
 MakeTopic = Callable[..., str]
+Properties = dict[str, Scalar]
 
 
-def check(servers: str, topic: str, *, seconds: float = 10.0, **properties: str | int) -> None:
+def check(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = 10.0) -> None:
     source = KafkaSource(
         KafkaSettings(
             bootstrap_servers=servers,
             topics=[topic],
             group_id=f"group-{uuid.uuid4().hex[:8]}",
             unreachable_timeout=seconds,
-            properties=dict(properties),
+            properties=properties or {},
         )
     )
     try:
@@ -41,16 +37,16 @@ def check(servers: str, topic: str, *, seconds: float = 10.0, **properties: str 
         source.close()
 
 
-def refusal(servers: str, topic: str, *, seconds: float = 10.0, **properties: str | int) -> str:
+def refusal(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = 10.0) -> str:
     """The line with which the check stops the service."""
     with pytest.raises(BrokerError) as raised:
-        check(servers, topic, seconds=seconds, **properties)
+        check(servers, topic, properties, seconds=seconds)
     line = str(raised.value)
     assert "\n" not in line
     return line
 
 
-def as_user(password: str = SASL_PASSWORD) -> dict[str, str | int]:
+def as_user(password: str = SASL_PASSWORD) -> Properties:
     return {
         "security.protocol": "SASL_PLAINTEXT",
         "sasl.mechanism": "PLAIN",
@@ -90,7 +86,7 @@ def test_an_unreachable_broker_is_named_after_the_time_that_was_set_with_the_rea
 
 def test_refused_credentials_are_said_at_once_and_without_the_password(sasl_servers: str) -> None:
     began = time.monotonic()
-    line = refusal(sasl_servers, "any", seconds=60.0, **as_user("not-the-password"))
+    line = refusal(sasl_servers, "any", as_user("not-the-password"), seconds=60.0)
     assert time.monotonic() - began < 20.0
     assert line.startswith(f"Kafka at {sasl_servers} refuses the credentials")
     assert "not-the-password" not in line
@@ -103,14 +99,14 @@ def test_the_wrong_protocol_is_hinted_at(sasl_servers: str) -> None:
 
 def test_a_topic_that_may_not_be_read_is_said_at_once(sasl_servers: str, topic: MakeTopic) -> None:
     name = topic()
-    line = refusal(sasl_servers, name, **as_user())
+    line = refusal(sasl_servers, name, as_user())
     assert line.startswith(f'topic "{name}" may not be used with these credentials')
 
 
 def test_a_group_that_may_not_be_used_is_said_at_once(sasl_servers: str, topic: MakeTopic, admin: AdminClient) -> None:
     name = topic()
     allow_to_read(admin, name)
-    line = refusal(sasl_servers, name, **as_user())
+    line = refusal(sasl_servers, name, as_user())
     assert line.startswith('kafka.group_id: group "group-')
 
 

@@ -90,7 +90,9 @@ class Schemas:
 
     def any(self, depth: int) -> Drawn:
         """Any type at all, at most so many levels deep."""
-        kind = self.draw(st.sampled_from(["simple", "null", "defined", "named", "nullable", "wide", "record", "array", "map"]))
+        kind = self.draw(
+            st.sampled_from(["simple", "null", "defined", "named", "nullable", "wide", "record", "array", "map"])
+        )
         if kind == "named" and self.named:
             return self.draw(st.sampled_from(self.named))
         if kind == "null":
@@ -109,7 +111,9 @@ class Schemas:
 
     def holding(self, kind: str, held: Drawn) -> Drawn:
         if kind == "map":
-            return Drawn({"type": "map", "values": held.schema}, st.dictionaries(TEXTS, held.values, max_size=3), wide=held.wide)
+            return Drawn(
+                {"type": "map", "values": held.schema}, st.dictionaries(TEXTS, held.values, max_size=3), wide=held.wide
+            )
         if kind == "array" and not held.zero_width:
             return Drawn({"type": "array", "items": held.schema}, st.lists(held.values, max_size=3), wide=held.wide)
         return self.nullable(held)
@@ -119,7 +123,9 @@ class Schemas:
         if isinstance(held.schema, list) or held.schema == "null":
             return held
         branches = ["null", held.schema] if self.draw(st.booleans()) else [held.schema, "null"]
-        return Drawn(branches, st.none() | held.values, lambda value: None if value is None else held.item(value), wide=held.wide)
+        return Drawn(
+            branches, st.none() | held.values, lambda value: None if value is None else held.item(value), wide=held.wide
+        )
 
     def target(self, name: str) -> Drawn:
         """A type that can become this target."""
@@ -172,7 +178,9 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], bool, list[dict[str, Any]], 
         "fields": [{"name": name, "type": each.schema} for name, each in everything.items()],
     }
     events = draw(
-        st.lists(st.fixed_dictionaries({name: each.values for name, each in everything.items()}), min_size=1, max_size=8)
+        st.lists(
+            st.fixed_dictionaries({name: each.values for name, each in everything.items()}), min_size=1, max_size=8
+        )
     )
     expected = [
         {name: fields[name].item(event[name]) if name in fields else None for name in TARGETS} for event in events
@@ -238,7 +246,16 @@ def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
             {"name": "after", "type": ["null", "shop.stock.Money"]},
         ],
     }
-    events = [{"locationName": "x", "sku": "s", "quantity": 1, "price": {"amount": 1.5}, "before": {"amount": 2.0}, "after": None}]
+    events = [
+        {
+            "locationName": "x",
+            "sku": "s",
+            "quantity": 1,
+            "price": {"amount": 1.5},
+            "before": {"amount": 2.0},
+            "after": None,
+        }
+    ]
     factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), way)
 
     reader = factory.reader(json.dumps(schema))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from consumer.avro.bundled import schema_path, schema_text
+from consumer.avro.encode import EventEncoder
 from consumer.avro.readers import Way
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
-from consumer.avro.encode import EventEncoder
 from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
 
@@ -54,7 +54,11 @@ def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
     (reject,) = decoded.rejects
     offset = 100 + neighbours
     assert (reject.reason, reject.offset, reject.assignment, reject.value) == (reason, offset, 1, bad)
-    assert (reject.key, reject.headers, reject.timestamp) == (f"key-{offset}".encode(), (("trace", b"t"),), 1_000 + offset)
+    assert (reject.key, reject.headers, reject.timestamp) == (
+        f"key-{offset}".encode(),
+        (("trace", b"t"),),
+        1_000 + offset,
+    )
     assert reject.schema_id == (None if reason is RejectReason.NOT_FRAMED else SCHEMA_ID)
     assert reject.detail
     names = [f"{side}-{number}" for side in ("before", "after") for number in range(neighbours)]
@@ -166,9 +170,7 @@ def test_empty_texts_of_upstreams_that_write_them_for_none_are_absent(way: Way) 
 
 
 @WAYS
-@pytest.mark.parametrize(
-    "framing", [pytest.param(each, id=each.name) for each in (CONFLUENT, SINGLE_OBJECT, BARE)]
-)
+@pytest.mark.parametrize("framing", [pytest.param(each, id=each.name) for each in (CONFLUENT, SINGLE_OBJECT, BARE)])
 def test_each_framing_is_read(framing: Framing, way: Way) -> None:
     encoder = {
         "confluent": EventEncoder.confluent(schema_text(), 3),
@@ -207,9 +209,15 @@ def test_messages_of_one_fields_renamed_and_nested_schema_are_found_by_path(tmp_
         "type": "record",
         "name": "Moved",
         "fields": [
-            {"name": "where", "type": {"type": "record", "name": "Where", "fields": [{"name": "site", "type": "string"}]}},
+            {
+                "name": "where",
+                "type": {"type": "record", "name": "Where", "fields": [{"name": "site", "type": "string"}]},
+            },
             {"name": "count", "type": "int"},
-            {"name": "item", "type": ["null", {"type": "record", "name": "Item", "fields": [{"name": "sku", "type": "string"}]}]},
+            {
+                "name": "item",
+                "type": ["null", {"type": "record", "name": "Item", "fields": [{"name": "sku", "type": "string"}]}],
+            },
         ],
     }
     path = tmp_path / "moved.avsc"

@@ -13,6 +13,7 @@ from consumer.sandbox.generator import (
     BURST_LOCATION,
     LOCATIONS_SMALL,
     STARTED_MS,
+    Held,
     differences,
     distinct_changes,
     held_after,
@@ -100,7 +101,7 @@ def test_a_later_change_sets_what_it_has_leaves_what_it_lacks_and_adds_attribute
     ],
 )
 def test_differences_are_found(actual: Any, count: int) -> None:
-    expected = {"L": {("P", None, None, 1): {"quantity": 1, "attributes": ["A", "B"]}}}
+    expected: Held = {"L": {("P", None, None, 1): {"quantity": 1, "attributes": ["A", "B"]}}}
     assert len(differences(expected, actual)) == count
 
 

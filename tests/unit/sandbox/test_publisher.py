@@ -33,12 +33,7 @@ def test_events_of_one_key_are_published_in_order_to_one_partition(servers: str)
 
 def test_an_event_that_cannot_be_delivered_is_an_error() -> None:
     with pytest.raises(BrokerError, match="could not be published"):
-        publish(
-            [Event(b"k", b"v")],
-            bootstrap_servers="127.0.0.1:1",
-            topic="changes",
-            properties={"delivery.timeout.ms": 500, "linger.ms": 0},
-        )
+        publish([Event(b"k", b"v")], bootstrap_servers="127.0.0.1:1", topic="changes", delivery_seconds_max=0.5)
 
 
 def test_a_file_has_a_change_a_line_and_what_a_line_lacks_is_absent(tmp_path: Path) -> None:

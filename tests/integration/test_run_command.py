@@ -1,0 +1,251 @@
+"""The command ``run`` as a process, on a real Kafka and a real schema registry, against the OMS sandbox."""
+
+import io
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import httpx
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.avro.bundled import schema_path, schema_text
+from consumer.sandbox.demo import as_held
+from consumer.sandbox.generator import Plan, differences, plan_demo
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.publisher import Encoder, publish, register
+from tests.support.service_process import Topic, running_service, service_config, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(SandboxSettings(time_scale=0.0)) as server:
+        yield server
+
+
+@pytest.fixture
+def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
+    """A topic of four partitions with its dead-letter topic."""
+    name = topic(4)
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    return Topic(kafka, name, f"group-of-{name}")
+
+
+def all_sent(changes: Topic, plan: Plan, sandbox: SandboxServer) -> bool:
+    return changes.committed() == changes.end() and not differences(plan.held, as_held(sandbox.state.inventory()))
+
+
+def reasons(changes: Topic) -> Counter[str]:
+    dead = Topic(changes.bootstrap_servers, f"{changes.name}.dead", changes.group)
+    return Counter(dict(message.headers())["inventory_refresh.reason"].decode() for message in dead.read_all())
+
+
+def test_run_sends_every_change_and_commits_to_the_end_and_ends_well_at_sigterm(
+    kafka: str, registry: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(7, schema_id=register(registry, changes.name), burst_items=3_500)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    config = service_config(kafka, changes.name, sandbox, avro={"registry_url": registry})
+
+    with running_service(config, tmp_path) as service:
+        wait_until(service.is_ready, "ready")
+        wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+        assert service.stop() == 0
+
+    assert sum(changes.end().values()) == len(plan.events)
+    assert reasons(changes) == {reason.value: count for reason, count in plan.rejects.items()}
+    assert sandbox.state.summary().max_in_flight_per_location == 1
+    assert "Traceback" not in service.output()
+
+
+def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_no_unsent_change_is_passed(
+    kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(11, burst_items=9_000)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    config = service_config(
+        kafka,
+        changes.name,
+        sandbox,
+        avro={"schema_file": str(schema_path())},
+        kafka={"poll_messages_max": 500},
+        window={"max_age": 0.4, "flush_items": 3_000},
+        oms={"max_in_flight": 2},
+    )
+    values = {(message.partition(), message.offset()): message.value() for message in changes.read_all()}
+    for _ in range(3):
+        before = sandbox.state.summary().items
+        with running_service(config, tmp_path) as service:
+            wait_until(lambda before=before: sandbox.state.summary().items > before, "something sent")  # type: ignore[misc]
+            service.stop(signal.SIGKILL)
+        assert_committed_is_held(changes, values, sandbox)
+
+    with running_service(config, tmp_path) as service:
+        wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+        assert service.stop() == 0
+
+
+def assert_committed_is_held(
+    changes: Topic, values: dict[tuple[int, int], bytes | None], sandbox: SandboxServer
+) -> None:
+    """The item of every change below a committed offset is held by the sandbox, if it can be sent at all."""
+    held = {(location, item.get("sku")) for location, items in sandbox.state.inventory().items() for item in items}
+    committed = changes.committed()
+    passed = [value for (partition, offset), value in values.items() if value and offset < committed[partition]]
+    unsent = [change for change in map(_sendable, passed) if change and change not in held]
+    assert unsent == []
+
+
+def _sendable(value: bytes) -> tuple[str, str] | None:
+    """Location and SKU of a change; None of the generator's bad events, whose SKU is BAD or unreadable."""
+    try:
+        change: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(schema_text()), None)
+    except (EOFError, ValueError, IndexError):
+        return None
+    return None if change["sku"] in {"", "BAD"} else (change["locationName"], change["sku"])
+
+
+def test_two_members_share_the_partitions_and_all_is_sent_through_a_rolling_restart(
+    kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(13, burst_items=6_000)
+    half = len(plan.events) // 2
+    configs = [service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())}) for _ in range(2)]
+    with running_service(configs[0], tmp_path / "a") as first, running_service(configs[1], tmp_path / "b") as second:
+        for service in (first, second):
+            wait_until(service.is_ready, "ready")
+        publish(plan.events[:half], bootstrap_servers=kafka, topic=changes.name)
+        assert first.stop() == 0
+        with running_service(configs[0], tmp_path / "a") as again:
+            publish(plan.events[half:], bootstrap_servers=kafka, topic=changes.name)
+            wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+            assert [again.stop(), second.stop()] == [0, 0]
+
+
+Fault = Callable[[dict[str, Any], Topic], None]
+
+
+def _set(section: str, **values: Any) -> Fault:
+    def change(config: dict[str, Any], _changes: Topic) -> None:
+        config[section] |= values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_code", "named"),
+    [
+        pytest.param(_set("window", max_age="soon"), 2, ["window.max_age", "soon"], id="wrong value"),
+        pytest.param(_set("window", max_agee=3), 2, ["window.max_agee", "max_age"], id="unknown name"),
+        pytest.param(_set("window", flush_items=4_000), 2, ["window.flush_items", "3000"], id="flush between chunks"),
+        pytest.param(
+            _set("kafka", properties={"auto.offset.reset": "latest"}), 2, ["auto.offset.reset"], id="option of ours"
+        ),
+        pytest.param(
+            _set("kafka", properties={"no.such.option": "1"}), 2, ["no.such.option"], id="option nobody knows"
+        ),
+        pytest.param(
+            _set("kafka", bootstrap_servers="127.0.0.1:1", unreachable_timeout=2),
+            3,
+            ["127.0.0.1:1", "kafka.bootstrap_servers"],
+            id="unreachable broker",
+        ),
+        pytest.param(_set("kafka", topics=["no-such-topic"]), 3, ["kafka.topics", "no-such-topic"], id="missing topic"),
+        pytest.param(_set("oms", api_secret="wrong"), 4, ["oms.api_secret"], id="wrong OMS credentials"),
+        pytest.param(_set("dead_letters", topic="no-such-dead"), 5, ["dead_letters.topic"], id="missing dead letters"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_said_in_one_line_and_the_exit_code_tells_which_kind(
+    kafka: str,
+    changes: Topic,
+    sandbox: SandboxServer,
+    tmp_path: Path,
+    fault: Fault,
+    exit_code: int,
+    named: Sequence[str],
+) -> None:
+    config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())})
+    fault(config, changes)
+
+    with running_service(config, tmp_path) as service:
+        code = service.process.wait(30.0)
+
+    (line,) = [line for line in service.output().splitlines() if line.startswith("inventory-refresh: ")]
+    assert [part for part in named if part not in line] == []
+    assert "Traceback" not in service.output()
+    assert code == exit_code
+
+
+def test_wrong_kafka_credentials_are_said_in_one_line(
+    broker: Any, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    if not broker.sasl_servers:
+        pytest.skip("needs a broker with a SASL listener: unset KAFKA_BOOTSTRAP_SERVERS")
+    config = service_config(broker.sasl_servers, changes.name, sandbox, avro={"schema_file": str(schema_path())})
+    config["kafka"]["properties"] |= {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "inventory",
+        "sasl.password": "a wrong password",
+    }
+    with running_service(config, tmp_path) as service:
+        assert service.process.wait(30.0) == 3
+
+    assert "sasl" in service.output().lower()
+    assert "a wrong password" not in service.output()
+    assert "Traceback" not in service.output()
+
+
+def test_an_oms_that_is_away_at_the_start_is_no_reason_to_exit_and_all_is_sent_when_it_comes(
+    kafka: str, changes: Topic, tmp_path: Path
+) -> None:
+    with SandboxServer(SandboxSettings(time_scale=0.0)) as gone:
+        port = int(gone.url.rsplit(":", 1)[1])
+        config = service_config(
+            kafka, changes.name, gone, avro={"schema_file": str(schema_path())}, oms={"backoff_max": 1.0}
+        )
+    plan = plan_demo(17, burst_items=500)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    with running_service(config, tmp_path) as service:
+        wait_until(service.is_ready, "ready without the OMS")
+        with SandboxServer(SandboxSettings(port=port, time_scale=0.0)) as sandbox:
+            wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+            assert service.stop() == 0
+
+
+def test_a_refused_request_stops_the_service_and_passes_nothing(kafka: str, changes: Topic, tmp_path: Path) -> None:
+    """The sandbox takes fewer items than the service sends: a refusal of the whole request."""
+    encoder = Encoder(1)
+    events = [encoder.event({"locationName": "Rome", "sku": f"sku-{at}", "quantity": at}) for at in range(20)]
+    publish(events, bootstrap_servers=kafka, topic=changes.name)
+    with SandboxServer(SandboxSettings(time_scale=0.0, max_items=5)) as sandbox:
+        config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())})
+        with running_service(config, tmp_path) as service:
+            assert service.process.wait(30.0) == 4
+
+    assert "location 'Rome'" in service.output()
+    assert all(offset <= 0 for offset in changes.committed().values())
+
+
+def test_the_status_page_and_metrics_show_what_was_done(
+    kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(19, burst_items=100)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())})
+    with running_service(config, tmp_path) as service:
+        wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+        metrics = httpx.get(f"{service.url}/metrics").text
+        status = httpx.get(f"{service.url}/api/status").json()
+
+    assert f"inventory_refresh_changes_read_total {len(plan.events)}.0" in metrics
+    assert status["totals"]["messages_read"] == len(plan.events)
+    assert "sandbox-specific-secret" not in metrics + str(status) + service.output()

@@ -1,0 +1,45 @@
+"""Facts as the loop tells them to observers, from a few words each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from consumer.core.engine import Request
+from consumer.core.items import RejectReason
+from consumer.core.planner import SendReason
+from consumer.core.retry import Accepted, Again, Answer, AnswerKind
+from consumer.ports import Answered, Assignment, Decoded, Observer, PartitionView, Reject
+from tests.support.frames import change, frame
+
+
+def assignment(number: int = 1, partition: int = 0, **more: Any) -> Assignment:
+    known: dict[str, Any] = {"committed": 5, "metadata": "", "low": 0, "high": 10, "topic_id": ""}
+    return Assignment(number=number, topic="stock", partition=partition, **(known | more))
+
+
+def partition_view(partition: int = 0, *, watermark: int | None = 5, next_offset: int | None = 9) -> PartitionView:
+    return PartitionView("stock", partition, watermark, committed=4, next_offset=next_offset, paused=False)
+
+
+def request(rows: Sequence[dict[str, Any]] = ()) -> Request:
+    rows = rows or [change("shop", "a", arrived=990.0)]
+    return Request(
+        number=1, location=str(rows[0]["locationName"]), rows=frame(rows), items=len(rows), reason=SendReason.AGE
+    )
+
+
+def reject(reason: RejectReason, offset: int = 7, detail: str = "why") -> Reject:
+    return Reject(assignment=1, offset=offset, reason=reason, detail=detail, value=b"x")
+
+
+def decoded(*rejects: Reject, rows: Sequence[dict[str, Any]] = (), tombstones: int = 0) -> Decoded:
+    return Decoded(frame=frame(rows), rejects=rejects, tombstones=tombstones, next_offsets={1: 10})
+
+
+def accept(observer: Observer, sent: Request, *, job_id: str = "77", seconds: float = 0.3) -> None:
+    answer = Answer(AnswerKind.ACCEPTED, job_id=job_id, status=200)
+    observer.answered(sent, Answered(sent.number, answer, seconds, bytes_sent=100), Accepted(job_id))
+
+
+def fail(observer: Observer, sent: Request, *, kind: AnswerKind, status: int = 0, detail: str = "") -> None:
+    answered = Answered(sent.number, Answer(kind, status=status, detail=detail), seconds=2.0, bytes_sent=100)
+    observer.answered(sent, answered, Again(after_seconds=1.0, whole_oms=True))

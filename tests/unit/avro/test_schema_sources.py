@@ -1,0 +1,208 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from consumer.avro.bundled import schema_text
+from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.sources import (
+    READERS_MAX,
+    UNKNOWN_SECONDS,
+    FileSource,
+    RegistrySource,
+    SchemaUnavailableError,
+)
+from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
+from consumer.core.items import RejectReason
+from consumer.ports import SettingsError
+from tests.support.avro import TinyRegistry
+
+FACTORY = ReaderFactory({}, CONFLUENT.length, "columnar")
+SEVEN = confluent_prefix(7)
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def source_of(registry: TinyRegistry, clock: HandClock | None = None, **options: str) -> RegistrySource:
+    return RegistrySource(registry.url, options, CONFLUENT, FACTORY, clock=clock or HandClock())
+
+
+def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:
+    reader = source.reader(prefix)
+    assert isinstance(reader, Refused)
+    return reader
+
+
+def test_a_schema_is_asked_for_once(registry: TinyRegistry) -> None:
+    registry.add(7, schema_text())
+    source = source_of(registry)
+
+    first = source.reader(SEVEN)
+
+    assert not isinstance(first, Refused)
+    assert source.reader(SEVEN) is first
+    assert registry.asked == ["/schemas/ids/7"]
+
+
+def test_an_unknown_id_is_remembered_for_a_while_and_then_asked_for_again(registry: TinyRegistry) -> None:
+    clock = HandClock()
+    source = source_of(registry, clock)
+
+    assert refused(source).reason is RejectReason.UNKNOWN_SCHEMA
+    clock.now = UNKNOWN_SECONDS - 0.1
+    registry.add(7, schema_text())
+    assert refused(source).reason is RejectReason.UNKNOWN_SCHEMA
+    assert len(registry.asked) == 1
+    clock.now = UNKNOWN_SECONDS
+    assert not isinstance(source.reader(SEVEN), Refused)
+
+
+def test_no_more_unknown_ids_are_remembered_than_the_bound(registry: TinyRegistry) -> None:
+    source = source_of(registry)
+
+    for schema_id in range(READERS_MAX + 5):
+        source.reader(confluent_prefix(schema_id))
+
+    assert len(source._unknown) == READERS_MAX
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((500, b'{"error_code": 50001, "message": "store"}'), id="500"),
+        pytest.param((503, b"<html>no backend</html>"), id="a gateway's 503"),
+        pytest.param((429, b"{}"), id="too many requests"),
+        pytest.param((404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}'), id="404 of another path"),
+        pytest.param((404, b"default backend - 404"), id="404 of a proxy"),
+        pytest.param((302, b""), id="a redirect"),
+        pytest.param((200, b"<html>sign in</html>"), id="200 of a portal"),
+        pytest.param((200, b"[]"), id="200 with other JSON"),
+    ],
+)
+def test_what_is_no_answer_of_a_registry_says_nothing_of_the_messages(
+    registry: TinyRegistry, answer: tuple[int, bytes]
+) -> None:
+    source = source_of(registry)
+    registry.add(7, schema_text())
+    registry.answer_always = answer
+
+    with pytest.raises(SchemaUnavailableError):
+        source.reader(SEVEN)
+    registry.answer_always = None
+
+    assert not isinstance(source.reader(SEVEN), Refused)
+
+
+def test_a_registry_that_is_down_says_nothing_of_the_messages(registry: TinyRegistry) -> None:
+    registry.add(7, schema_text())
+    source = source_of(registry)
+    registry.down()
+
+    with pytest.raises(SchemaUnavailableError, match="schema registry"):
+        source.reader(SEVEN)
+    registry.up()
+
+    assert not isinstance(source.reader(SEVEN), Refused)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_stop_and_name_the_setting(registry: TinyRegistry, status: int) -> None:
+    registry.answer_always = (status, b"{}")
+
+    with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
+        source_of(registry, **{"basic.auth.user.info": "ann:s3cret"}).reader(SEVEN)
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        pytest.param("ftp://ann:s3cret@host", {}, id="another protocol"),
+        pytest.param("http://host", {"no.such.option": "s3cret"}, id="an unknown option"),
+        pytest.param("http://host", {"basic.auth.user.info": "s3cret"}, id="credentials of one part"),
+        pytest.param("http://host", {"ssl.ca.location": "/s3cret/nowhere.pem"}, id="a certificate that is not there"),
+    ],
+)
+def test_options_that_the_client_refuses_stop_at_once_without_secrets(url: str, options: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
+        RegistrySource(url, options, CONFLUENT, FACTORY)
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_schemas_that_a_schema_refers_to_are_fetched_with_theirs(registry: TinyRegistry) -> None:
+    amount = {"type": "record", "name": "Amount", "namespace": "shop", "fields": [{"name": "value", "type": "double"}]}
+    price = {"type": "record", "name": "shop.Price", "fields": [{"name": "amount", "type": "shop.Amount"}]}
+    event = {
+        "type": "record",
+        "name": "shop.Event",
+        "fields": [
+            {"name": "locationName", "type": "string"},
+            {"name": "sku", "type": "string"},
+            {"name": "quantity", "type": "int"},
+            {"name": "price", "type": "shop.Price"},
+            {"name": "list", "type": ["null", "shop.Amount"]},
+        ],
+    }
+    to_amount = {"name": "shop.Amount", "subject": "amount", "version": 3}
+    to_price = {"name": "shop.Price", "subject": "price", "version": 1}
+    registry.versions["amount", 3] = {"subject": "amount", "version": 3, "id": 1, "schema": json.dumps(amount)}
+    registry.versions["price", 1] = {
+        "subject": "price",
+        "version": 1,
+        "id": 2,
+        "schema": json.dumps(price),
+        "references": [to_amount],
+    }
+    registry.add(7, json.dumps(event), references=[to_price, to_amount])
+
+    reader = source_of(registry).reader(SEVEN)
+
+    assert not isinstance(reader, Refused)
+    value = SEVEN + b"\x02x\x02s\x02" + b"\x00" * 8 + b"\x00"
+    assert reader.read([value]).frame["sku"].to_list() == ["s"]
+
+
+def test_a_schema_that_refers_to_one_that_is_gone_is_unusable(registry: TinyRegistry) -> None:
+    registry.add(7, schema_text(), references=[{"name": "A", "subject": "amount", "version": 3}])
+
+    found = refused(source_of(registry))
+
+    assert (found.reason, found.detail) == (
+        RejectReason.UNUSABLE_SCHEMA,
+        "schema 7 refers to amount version 3, which the registry does not have",
+    )
+
+
+def test_a_schema_of_another_kind_is_unusable(registry: TinyRegistry) -> None:
+    registry.add(7, 'syntax = "proto3";', schemaType="PROTOBUF")
+
+    found = refused(source_of(registry))
+
+    assert (found.reason, found.detail) == (RejectReason.UNUSABLE_SCHEMA, "schema 7 is PROTOBUF, not Avro")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(None, "cannot be read", id="not there"),
+        pytest.param(b"\xff\xfe", "cannot be read", id="not text"),
+        pytest.param(b"{", "not JSON", id="not JSON"),
+        pytest.param(b'"string"', "not a record", id="no record"),
+        pytest.param(b'{"type": "record", "name": "E", "fields": []}', "no field locationName", id="no location"),
+    ],
+)
+def test_a_schema_file_that_cannot_be_used_stops_at_once(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "event.avsc"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(SettingsError, match=rf"avro\.schema_file: .*{says}"):
+        FileSource(str(path), BARE, FACTORY)

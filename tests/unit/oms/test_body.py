@@ -1,0 +1,73 @@
+import json
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.core.items import ITEM_COLUMNS
+from consumer.oms.body import encode
+
+exact = st.integers(-(2**53) + 1, 2**53 - 1)
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.none() | st.text(max_size=8)
+items = st.fixed_dictionaries(
+    {
+        "partNumber": texts,
+        "upc": texts,
+        "sku": texts,
+        "binID": st.none() | st.integers(1, 2**53 - 1),
+        "quantity": st.integers(0, 2**53 - 1),
+        "ltd": numbers,
+        "floor": st.none() | exact,
+        "safetyStock": st.none() | exact,
+        "currencyID": st.none() | exact,
+        "retailPrice": numbers,
+        "inventoryLocatorName": texts,
+        "attributes": st.none() | st.lists(st.text(max_size=4), max_size=3),
+    }
+)
+
+
+def rows_of(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([dict.fromkeys(ITEM_COLUMNS) | row for row in rows], schema=dict(ITEM_COLUMNS), orient="row")
+
+
+def by_words(found: list[dict[str, Any]]) -> list[str]:
+    return sorted(json.dumps(item, sort_keys=True) for item in found)
+
+
+@given(st.text(min_size=1), st.lists(items, min_size=1, max_size=12))
+def test_the_body_is_the_json_of_the_items_without_what_is_absent(location: str, rows: list[dict[str, Any]]) -> None:
+    body = json.loads(encode(location, rows_of(*rows)))
+
+    assert list(body) == ["locationName", "items"]
+    assert body["locationName"] == location
+    expected = [{name: value for name, value in row.items() if value is not None and value != []} for row in rows]
+    assert by_words(body["items"]) == by_words(expected)
+
+
+def test_a_body_reads_as_the_documentation_shows_it() -> None:
+    body = encode("Location 1", rows_of({"partNumber": "101010", "sku": "101010", "quantity": 101}))
+
+    assert body == b'{"locationName": "Location 1","items":[{"partNumber":"101010","sku":"101010","quantity":101}]}'
+
+
+def test_integers_are_written_as_such_and_numbers_exactly() -> None:
+    body = encode("Rome", rows_of({"sku": "a", "quantity": 2**53 - 1, "retailPrice": 0.1, "ltd": 1e300}))
+
+    assert b'"quantity":9007199254740991' in body
+    assert b'"retailPrice":0.1' in body
+    assert json.loads(body)["items"][0]["ltd"] == 1e300
+
+
+def test_another_api_may_call_the_location_otherwise() -> None:
+    body = encode("Rome", rows_of({"sku": "a", "quantity": 1}), location_field="locationCode")
+
+    assert json.loads(body)["locationCode"] == "Rome"
+
+
+def test_a_request_without_items_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="at least one item"):
+        encode("Rome", rows_of())

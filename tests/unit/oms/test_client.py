@@ -1,0 +1,294 @@
+import json
+import threading
+from importlib.metadata import version
+
+import httpx
+import polars as pl
+import pytest
+
+from consumer.core.retry import AnswerKind
+from consumer.ports import Answered, OmsRefusedError, Submission
+from tests.unit.oms.oms_bench import Bench, MakeBench
+
+FORBIDDEN = 403, {"code": 5004, "message": "not for you"}
+
+
+def reply(status: int, content: object = None, **headers: str) -> httpx.Response:
+    return httpx.Response(status, json=content, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("api", "url"),
+    [
+        ("inventory-specific", "https://oms.example/inv/api/v5/inventory/refresh"),
+        ("inventory-v5", "https://oms.example/api/v5/inventory/refresh"),
+    ],
+)
+def test_a_submission_becomes_one_request_and_its_answer(make_bench: MakeBench, api: str, url: str) -> None:
+    bench = make_bench(api=api)
+
+    answered = bench.send("a", "b", "a")
+
+    assert (answered.number, answered.answer.kind, answered.answer.job_id) == (1, AnswerKind.ACCEPTED, "42")
+    (request,) = bench.oms.sent_to("oms.example")
+    assert (request.method, str(request.url)) == ("POST", url)
+    assert request.headers["Authorization"] == "Bearer token-1"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["User-Agent"] == f"inventory-refresh/{version('inventory-refresh')}"
+    assert json.loads(request.content) == {
+        "locationName": "Rome",
+        "items": [{"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 1}],
+    }
+    assert answered.bytes_sent == len(request.content)
+
+
+def test_each_submission_is_answered_exactly_once_however_many_go_at_the_same_time(bench: Bench) -> None:
+    gate = threading.Barrier(4, timeout=10)
+
+    def together(_: httpx.Request) -> httpx.Response:
+        gate.wait()
+        return reply(200, {"jobID": 1})
+
+    bench.client.check_credentials()
+    bench.oms.refreshes = [together] * 4
+    numbers = {bench.submit(location=location) for location in ("Rome", "Oslo", "Bern", "Riga")}
+    answers: list[Answered] = []
+    while len(answers) < len(numbers):
+        bench.client.wait(10.0)
+        answers += bench.client.answers()
+
+    assert {answered.number for answered in answers} == numbers
+    assert bench.client.answers() == []
+
+
+def test_a_stale_token_is_renewed_once_and_the_same_body_sent_again(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(401)]
+
+    answered = bench.send()
+
+    assert answered.answer.kind is AnswerKind.ACCEPTED
+    assert bench.oms.bearers == ["token-1", "token-2"]
+    first, second = bench.oms.sent_to("oms.example")
+    assert first.content == second.content
+    assert answered.bytes_sent == 2 * len(first.content)
+
+
+def test_a_second_401_is_the_answer_and_the_next_request_comes_with_a_new_token(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(401), reply(401)]
+
+    assert bench.send().answer.kind is AnswerKind.UNAUTHORISED
+    assert bench.send().answer.kind is AnswerKind.ACCEPTED
+    assert bench.oms.bearers == ["token-1", "token-2", "token-3"]
+
+
+def test_the_body_is_not_repeated_after_anything_but_401(bench: Bench) -> None:
+    for status in (400, 403, 404, 429, 500, 503):
+        bench.oms.refreshes = [reply(status)]
+        bench.oms.requests.clear()
+        bench.send()
+        assert len(bench.oms.bearers) == 1
+
+
+def test_a_403_is_a_repeated_one_only_when_another_token_was_forbidden_before(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(*FORBIDDEN) for _ in range(3)]
+
+    assert [bench.send().answer.repeated for _ in range(3)] == [False, True, True]
+    assert bench.oms.bearers == ["token-1", "token-2", "token-3"]
+
+    bench.send()
+    bench.oms.refreshes = [reply(*FORBIDDEN)]
+    assert bench.send().answer.repeated is False
+
+
+def test_requests_forbidden_together_under_one_token_are_no_repetition(bench: Bench) -> None:
+    gate = threading.Barrier(3, timeout=10)
+
+    def together(_: httpx.Request) -> httpx.Response:
+        gate.wait()
+        return reply(*FORBIDDEN)
+
+    bench.client.check_credentials()
+    bench.oms.refreshes = [together] * 3
+    for location in ("Rome", "Oslo", "Bern"):
+        bench.submit(location=location)
+    answers: list[Answered] = []
+    while len(answers) < 3:
+        bench.client.wait(10.0)
+        answers += bench.client.answers()
+
+    assert [answered.answer.repeated for answered in answers] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("age", "sent"), [pytest.param(5.0, 1, id="just young enough"), pytest.param(5.01, 0, id="old")]
+)
+def test_a_request_whose_commit_is_too_old_is_given_back_unsent(bench: Bench, age: float, sent: int) -> None:
+    answered = bench.send(age_seconds=age)
+
+    assert answered.answer.kind is (AnswerKind.ACCEPTED if sent else AnswerKind.NOT_SENT)
+    assert len(bench.oms.bearers) == sent
+    assert bool(answered.bytes_sent) == bool(sent)
+
+
+def test_the_fence_is_looked_at_when_token_and_body_are_ready(bench: Bench) -> None:
+    def slow_token(_: httpx.Request) -> httpx.Response:
+        bench.clock.now += 6.0
+        return reply(200, {"access_token": "late", "expires_in": 60})
+
+    bench.oms.token_replies = [slow_token]
+
+    assert bench.send().answer.kind is AnswerKind.NOT_SENT
+    assert bench.oms.bearers == []
+
+
+def test_the_fence_is_looked_at_again_before_the_repeat_after_401(bench: Bench) -> None:
+    def slow_refusal(_: httpx.Request) -> httpx.Response:
+        bench.clock.now += 6.0
+        return reply(401)
+
+    bench.oms.refreshes = [slow_refusal]
+
+    answered = bench.send()
+
+    assert answered.answer.kind is AnswerKind.NOT_SENT
+    assert bench.oms.bearers == ["token-1"]
+    assert answered.bytes_sent > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectError("refused"), AnswerKind.UNAVAILABLE),
+        (httpx.ConnectTimeout("slow"), AnswerKind.UNAVAILABLE),
+        (httpx.ReadTimeout("silent"), AnswerKind.UNKNOWN),
+        (httpx.RemoteProtocolError("gone"), AnswerKind.UNKNOWN),
+    ],
+)
+def test_errors_of_the_connection_are_answers(bench: Bench, error: Exception, kind: AnswerKind) -> None:
+    bench.oms.refreshes = [error]
+
+    assert bench.send().answer.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("token_reply", "kind"),
+    [
+        pytest.param(reply(401, {"error": "invalid_client"}), AnswerKind.UNAUTHORISED, id="wrong credentials"),
+        pytest.param(reply(503), AnswerKind.UNAVAILABLE, id="the token endpoint is down"),
+        pytest.param(httpx.ReadTimeout("silent"), AnswerKind.UNAVAILABLE, id="and says nothing"),
+    ],
+)
+def test_without_a_token_nothing_is_sent_and_nothing_is_unknown(
+    bench: Bench, token_reply: httpx.Response | Exception, kind: AnswerKind
+) -> None:
+    bench.oms.token_replies = [token_reply]
+
+    answered = bench.send()
+
+    assert (answered.answer.kind, answered.bytes_sent) == (kind, 0)
+    assert "oms.token_url" in answered.answer.detail
+    assert bench.oms.bearers == []
+
+
+def test_retry_after_comes_along(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(429, None, **{"Retry-After": "17"})]
+
+    assert bench.send().answer.retry_after_seconds == 17.0
+
+
+def test_an_oms_that_echoes_the_token_does_not_get_it_into_messages(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(400, {"message": "x" * 290 + " Bearer token-1 is odd"})]
+
+    assert "token-" not in bench.send().answer.detail
+
+
+def test_cookies_are_neither_kept_nor_sent_back(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(200, {"jobID": 1}, **{"Set-Cookie": "node=7; Path=/"})]
+
+    bench.send()
+    bench.send()
+
+    assert all("Cookie" not in request.headers for request in bench.oms.requests)
+
+
+def test_a_bug_in_a_worker_reaches_the_loop_behind_the_answers_there_are(bench: Bench) -> None:
+    bench.send()
+    bench.client.submit(Submission(2, "Rome", pl.DataFrame({"sku": ["a"]}), bench.clock.now))
+    bench.client.wait(10.0)
+
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        bench.client.answers()
+
+
+def test_an_error_of_httpx_that_is_not_known_reaches_the_loop(bench: Bench) -> None:
+    bench.oms.refreshes = [httpx.InvalidURL("odd")]
+    bench.submit()
+    bench.client.wait(10.0)
+
+    with pytest.raises(httpx.InvalidURL):
+        bench.client.answers()
+
+
+def test_waiting_ends_at_its_time_when_no_answer_comes(bench: Bench) -> None:
+    bench.client.wait(0.01)
+
+    assert bench.client.answers() == []
+
+
+def test_nothing_is_sent_after_close(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def held(_: httpx.Request) -> httpx.Response:
+        entered.set()
+        leave.wait(10)
+        return reply(200, {"jobID": 1})
+
+    bench.oms.refreshes = [held]
+    bench.submit()
+    bench.submit(location="Oslo")
+    assert entered.wait(10)
+    closing = threading.Thread(target=bench.client.close)
+    closing.start()
+    while not bench.client._closed:
+        pass
+    leave.set()
+    closing.join(10)
+
+    assert len(bench.oms.sent_to("oms.example")) == 1
+    with pytest.raises(RuntimeError, match="closed"):
+        bench.submit()
+
+
+def test_credentials_are_checked_at_the_start(bench: Bench) -> None:
+    assert bench.client.check_credentials() == ""
+    assert bench.client.tokens_fetched == 1
+
+
+@pytest.mark.parametrize(
+    ("token_reply", "setting"),
+    [
+        pytest.param(reply(401, {"error": "invalid_client"}), r"^correct oms\.api_key and oms\.api_secret", id="401"),
+        pytest.param(reply(400, {"error": "invalid_client"}), r"^correct oms\.api_key", id="400"),
+        pytest.param(reply(403), r"^correct oms\.api_key", id="403"),
+        pytest.param(reply(404), r"^correct oms\.token_url", id="404"),
+        pytest.param(reply(302, Location="/login"), r"^correct oms\.token_url", id="302"),
+        pytest.param(httpx.Response(200, html="<html>"), r"^correct oms\.token_url", id="a web page"),
+    ],
+)
+def test_wrong_credentials_or_address_stop_the_start_with_the_setting(
+    bench: Bench, token_reply: httpx.Response, setting: str
+) -> None:
+    bench.oms.token_replies = [token_reply]
+
+    with pytest.raises(OmsRefusedError, match=setting) as caught:
+        bench.client.check_credentials()
+    assert "\n" not in str(caught.value)
+    assert "the-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token_reply", [reply(503), reply(429), httpx.ConnectError("refused")])
+def test_an_oms_that_is_away_is_no_reason_not_to_start(bench: Bench, token_reply: httpx.Response | Exception) -> None:
+    bench.oms.token_replies = [token_reply]
+
+    assert bench.client.check_credentials().startswith("no token from oms.token_url")

@@ -1,0 +1,264 @@
+"""The client over real connections: what only sockets can show."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from consumer.core.items import ITEM_KEY
+from consumer.core.retry import AnswerKind
+from consumer.oms.client import FenceClosedError, HttpRefreshClient, build_client
+from consumer.oms.transfer import REPLY_BYTES_MAX, open_http, post
+from consumer.ports import Answered, Submission
+from tests.support.frames import change, frame
+from tests.unit.oms.oms_bench import SETTINGS
+
+TIMEOUT_SECONDS = 0.4
+Script = Callable[[socket.socket], None]
+
+
+def respond(body: bytes, status: str = "200 OK", *headers: str) -> Script:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+    return script
+
+
+JOB = respond(b'{"jobID": 9}')
+TOKEN = respond(b'{"access_token": "t", "expires_in": 600}')
+
+
+class RawServer:
+    """Plays a script for each refresh request, byte by byte as it likes; token requests get a token."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = []
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                thread = threading.Thread(target=self._serve, args=[connection], daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while request := self._read(connection):
+                if b"/token" in request.split(b"\r\n", 1)[0]:
+                    TOKEN(connection)
+                    continue
+                self.requests.append(request)
+                (self.scripts.pop(0) if self.scripts else JOB)(connection)
+
+    def _read(self, connection: socket.socket) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = connection.recv(65_536)
+            if not part:
+                return b""
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
+        while len(body) < length:
+            body += connection.recv(65_536)
+        return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def server() -> Iterator[RawServer]:
+    made = RawServer()
+    yield made
+    made.close()
+
+
+def make_client(url: str, **settings: Any) -> HttpRefreshClient:
+    fields = {"base_url": url, "token_url": f"{url}/token", "timeout": TIMEOUT_SECONDS, "max_in_flight": 1}
+    return build_client(
+        SETTINGS.model_copy(update=fields | settings),
+        ITEM_KEY,
+        monotonic=time.monotonic,
+        wall=time.time,
+        fence_seconds=30.0,
+    )
+
+
+@pytest.fixture
+def client(server: RawServer) -> Iterator[HttpRefreshClient]:
+    made = make_client(server.url)
+    yield made
+    made.close()
+
+
+def send(client: HttpRefreshClient, number: int = 1) -> Answered:
+    client.submit(Submission(number, "Rome", frame([change("Rome", "a")]), time.monotonic()))
+    client.wait(20.0)
+    (answered,) = client.answers()
+    return answered
+
+
+def hang(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def close(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.02)
+
+
+def cut_off(status: str) -> Script:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(f'HTTP/1.1 {status}\r\nContent-Length: 500\r\n\r\n{{"jobID": 12'.encode())
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return script
+
+
+def test_one_connection_serves_token_and_requests(server: RawServer, client: HttpRefreshClient) -> None:
+    assert [send(client, number).answer.job_id for number in (1, 2, 3)] == ["9"] * 3
+
+    assert server.connections == 1
+    assert b"Accept-Encoding: identity" in server.requests[0]
+
+
+def test_nobody_listening_is_proof_that_nothing_was_queued(server: RawServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    client = make_client(nobody, token_url=f"{server.url}/token")
+
+    answered = send(client)
+
+    assert answered.answer.kind is AnswerKind.UNAVAILABLE
+    assert "ConnectError" in answered.answer.detail
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        pytest.param(hang, AnswerKind.UNKNOWN, id="no answer in time"),
+        pytest.param(close, AnswerKind.UNKNOWN, id="closed after the request"),
+        pytest.param(reset, AnswerKind.UNKNOWN, id="reset after the request"),
+        pytest.param(lambda connection: connection.sendall(b"what?\r\n\r\n"), AnswerKind.UNKNOWN, id="no HTTP"),
+        pytest.param(drip, AnswerKind.UNREADABLE, id="a body that never ends"),
+        pytest.param(cut_off("200 OK"), AnswerKind.UNREADABLE, id="a jobID cut off"),
+        pytest.param(cut_off("400 Bad Request"), AnswerKind.REFUSED, id="a refusal cut off"),
+        pytest.param(cut_off("504 Gateway Timeout"), AnswerKind.UNKNOWN, id="a gateway cut off"),
+        pytest.param(respond(b"", "307 Moved", "Location: /token"), AnswerKind.WRONG_ADDRESS, id="a redirect"),
+    ],
+)
+def test_what_sockets_do_to_an_answer(
+    server: RawServer, client: HttpRefreshClient, script: Script, kind: AnswerKind
+) -> None:
+    server.scripts = [script]
+    started = time.monotonic()
+
+    answered = send(client)
+
+    assert answered.answer.kind is kind
+    assert len(server.requests) == 1
+    assert time.monotonic() - started < TIMEOUT_SECONDS + 5.0
+
+
+def test_the_client_works_on_after_a_lost_connection(server: RawServer, client: HttpRefreshClient) -> None:
+    server.scripts = [reset, hang]
+
+    kinds = [send(client, number).answer.kind for number in (1, 2, 3)]
+
+    assert kinds == [AnswerKind.UNKNOWN, AnswerKind.UNKNOWN, AnswerKind.ACCEPTED]
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_not_used(server: RawServer, client: HttpRefreshClient) -> None:
+    def respond_and_close(connection: socket.socket) -> None:
+        JOB(connection)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    server.scripts = [respond_and_close]
+    send(client)
+    time.sleep(0.1)
+
+    assert send(client, 2).answer.kind is AnswerKind.ACCEPTED
+    assert server.connections == 2
+
+
+def test_proxies_of_the_environment_are_not_used(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    client = make_client(server.url)
+
+    assert send(client).answer.kind is AnswerKind.ACCEPTED
+    client.close()
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with open_http(timeout_seconds=5.0, connections_max=1, transport=None) as made:
+        yield made
+
+
+def exchange(http: httpx.Client, url: str, before_first_byte: Callable[[], None] = lambda: None) -> bytes:
+    return post(
+        http,
+        url,
+        headers={},
+        body=b"body",
+        seconds_max=5.0,
+        monotonic=time.monotonic,
+        before_first_byte=before_first_byte,
+    ).body
+
+
+def test_the_fence_can_close_while_a_connection_is_made(server: RawServer, http: httpx.Client) -> None:
+    def closed() -> None:
+        raise FenceClosedError
+
+    with pytest.raises(FenceClosedError):
+        exchange(http, server.url, closed)
+    assert exchange(http, server.url) == b'{"jobID": 9}'
+
+    # The first connection was made, and not a byte of a request was written to it.
+    assert server.connections == 2
+    assert len(server.requests) == 1
+
+
+def test_of_a_large_reply_no_more_is_read_than_the_limit(server: RawServer, http: httpx.Client) -> None:
+    server.scripts = [respond(b"x" * 1_000_000)]
+
+    assert exchange(http, server.url) == b"x" * REPLY_BYTES_MAX

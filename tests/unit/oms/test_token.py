@@ -1,0 +1,214 @@
+import threading
+import time
+from base64 import b64encode
+from typing import Any
+
+import httpx
+import pytest
+
+from consumer.core.retry import Answer, AnswerKind
+from consumer.oms.token import LIFE_SECONDS_DEFAULT, Token, Tokens
+
+URL = "https://auth.example/token"
+
+
+class Auth:
+    """A token endpoint and what a ``Tokens`` needs beside it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.reply: Any = None
+        self.requests: list[httpx.Request] = []
+        self.credentials = ("the-key", "the-secret")
+        self.http = httpx.Client(transport=httpx.MockTransport(self._answer))
+        self.tokens = Tokens(
+            self.http,
+            URL,
+            lambda: self.credentials,
+            timeout_seconds=5.0,
+            monotonic=lambda: self.now,
+            wall=lambda: 0.0,
+        )
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        if callable(self.reply):
+            self.reply()
+        if isinstance(self.reply, httpx.Response):
+            return self.reply
+        return self.token(f"token-{len(self.requests)}", 1_000)
+
+    @staticmethod
+    def token(value: object, expires_in: object = 1_000) -> httpx.Response:
+        return httpx.Response(200, json={"access_token": value, "expires_in": expires_in})
+
+    def get(self) -> Token:
+        token = self.tokens.get()
+        assert isinstance(token, Token)
+        return token
+
+    def fail(self) -> Answer:
+        answer = self.tokens.get()
+        assert isinstance(answer, Answer)
+        return answer
+
+
+@pytest.fixture
+def auth() -> Auth:
+    return Auth()
+
+
+def test_a_token_is_asked_for_as_oauth_says(auth: Auth) -> None:
+    assert auth.get().value == "token-1"
+
+    (request,) = auth.requests
+    assert (request.method, str(request.url), request.content) == ("POST", URL, b"grant_type=client_credentials")
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert request.headers["Authorization"] == "Basic " + b64encode(b"the-key:the-secret").decode()
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "margin", "life"),
+    [
+        pytest.param(3_600, 60.0, 3_600.0, id="an hour, a minute before"),
+        pytest.param("3600", 60.0, 3_600.0, id="as text"),
+        pytest.param(20.0, 2.0, 20.0, id="short, a tenth before"),
+        pytest.param(10**9, 60.0, 86_400.0, id="a day at most"),
+        pytest.param(None, 30.0, LIFE_SECONDS_DEFAULT, id="absent"),
+        pytest.param(0, 30.0, LIFE_SECONDS_DEFAULT, id="zero"),
+        pytest.param(-5, 30.0, LIFE_SECONDS_DEFAULT, id="negative"),
+        pytest.param(True, 30.0, LIFE_SECONDS_DEFAULT, id="true"),
+        pytest.param("soon", 30.0, LIFE_SECONDS_DEFAULT, id="words"),
+    ],
+)
+def test_a_token_is_used_until_shortly_before_it_expires(
+    auth: Auth, expires_in: object, margin: float, life: float
+) -> None:
+    auth.reply = Auth.token("t", expires_in)
+    auth.get()
+    auth.now = life - margin - 0.1
+    auth.get()
+    assert len(auth.requests) == 1
+
+    auth.now = life - margin
+    auth.get()
+    assert len(auth.requests) == 2
+
+
+def test_its_life_counts_from_when_it_was_asked_for(auth: Auth) -> None:
+    def slow() -> None:
+        auth.now += 30.0
+
+    auth.reply = slow
+
+    assert auth.get().use_until == 1_000.0 - 60.0
+
+
+def test_a_dropped_token_is_renewed_with_the_credentials_of_that_moment(auth: Auth) -> None:
+    first = auth.get()
+    auth.credentials = ("the-key", "another-secret")
+    auth.tokens.drop(first)
+
+    assert auth.get().value == "token-2"
+    assert auth.requests[1].headers["Authorization"] == "Basic " + b64encode(b"the-key:another-secret").decode()
+    assert auth.tokens.fetched == 2
+
+
+def test_dropping_a_token_that_another_thread_has_renewed_keeps_the_new_one(auth: Auth) -> None:
+    first = auth.get()
+    auth.tokens.drop(first)
+    second = auth.get()
+    auth.tokens.drop(first)
+
+    assert auth.get() == second
+    assert len(auth.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        pytest.param(httpx.Response(400), AnswerKind.UNAUTHORISED, id="400"),
+        pytest.param(httpx.Response(401), AnswerKind.UNAUTHORISED, id="401"),
+        pytest.param(httpx.Response(403), AnswerKind.UNAUTHORISED, id="403"),
+        pytest.param(
+            httpx.Response(403, headers={"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS"}),
+            AnswerKind.OVER_QUOTA,
+            id="403 over quota",
+        ),
+        pytest.param(httpx.Response(429), AnswerKind.OVER_QUOTA, id="429"),
+        pytest.param(httpx.Response(404), AnswerKind.WRONG_ADDRESS, id="404"),
+        pytest.param(httpx.Response(405), AnswerKind.WRONG_ADDRESS, id="405"),
+        pytest.param(httpx.Response(301), AnswerKind.WRONG_ADDRESS, id="301"),
+        pytest.param(httpx.Response(408), AnswerKind.UNAVAILABLE, id="408"),
+        pytest.param(httpx.Response(500), AnswerKind.UNAVAILABLE, id="500"),
+        pytest.param(httpx.Response(502), AnswerKind.UNAVAILABLE, id="502"),
+        pytest.param(httpx.ConnectError("refused"), AnswerKind.UNAVAILABLE, id="refused"),
+        pytest.param(httpx.ReadTimeout("silent"), AnswerKind.UNAVAILABLE, id="time-out"),
+        pytest.param(httpx.Response(200, content=b"<html>"), AnswerKind.WRONG_ADDRESS, id="a page"),
+        pytest.param(httpx.Response(200, json=[]), AnswerKind.WRONG_ADDRESS, id="a list"),
+        pytest.param(httpx.Response(200, json={}), AnswerKind.WRONG_ADDRESS, id="no token"),
+        pytest.param(Auth.token(""), AnswerKind.WRONG_ADDRESS, id="an empty token"),
+        pytest.param(Auth.token("a\r\nX-Evil: 1"), AnswerKind.WRONG_ADDRESS, id="no header value"),
+        pytest.param(Auth.token("a" * 8_193), AnswerKind.WRONG_ADDRESS, id="too long"),
+        pytest.param(Auth.token(7), AnswerKind.WRONG_ADDRESS, id="a number"),
+    ],
+)
+def test_why_there_is_no_token_is_never_unknown(auth: Auth, reply: object, kind: AnswerKind) -> None:
+    auth.reply = reply
+
+    assert auth.fail().kind is kind
+    auth.reply = None
+    assert auth.get().number == 1
+
+
+def test_secrets_stand_in_no_answer_and_no_representation(auth: Auth) -> None:
+    basic = b64encode(b"the-key:the-secret").decode()
+    auth.reply = httpx.Response(400, content=f"the-secret {basic} the-secret".encode())
+    assert auth.fail().detail == "no token from oms.token_url: *** *** ***"
+
+    auth.reply = httpx.Response(200, json={"access_token": "va lue", "note": "the-secret"})
+    assert "lue" not in auth.fail().detail
+
+    auth.reply = None
+    assert "token-" not in repr(auth.get())
+
+
+def test_threads_share_one_renewal(auth: Auth) -> None:
+    auth.reply = lambda: time.sleep(0.1)
+    tokens: list[Token] = []
+    together([lambda: tokens.append(auth.get())] * 6)
+
+    assert len(tokens) == 6
+    assert len(set(tokens)) == 1
+    assert len(auth.requests) == 1
+
+
+def test_threads_that_wait_for_a_failing_renewal_share_its_failure(auth: Auth) -> None:
+    entered = threading.Event()
+
+    def fail() -> None:
+        entered.set()
+        time.sleep(0.2)
+        raise httpx.ConnectTimeout("slow")
+
+    auth.reply = fail
+    answers: list[Answer] = []
+
+    def after_the_first() -> None:
+        assert entered.wait(10)
+        answers.append(auth.fail())
+
+    together([lambda: answers.append(auth.fail()), *[after_the_first] * 5])
+
+    assert [answer.kind for answer in answers] == [AnswerKind.UNAVAILABLE] * 6
+    assert len(auth.requests) == 1
+
+
+def together(calls: list[Any]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)

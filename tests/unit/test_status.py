@@ -1,0 +1,196 @@
+"""What probes, people and programs get from the status server, over real sockets."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.core.items import RejectReason
+from consumer.core.retry import AnswerKind
+from consumer.metrics import Metrics
+from consumer.ports import CommitRefused, SettingsError, Snapshot
+from consumer.settings import HttpSettings
+from consumer.status import CONNECTIONS_MAX, PROBLEMS_MAX, Board, StatusServer, _Handler
+from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
+from tests.support.fakes import FakeClock
+from tests.support.frames import change
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class Station:
+    clock: FakeClock
+    board: Board
+    server: StatusServer
+
+    def get(self, path: str, method: str = "GET") -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=5)
+        try:
+            connection.request(method, urlsplit(path).path)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read().decode())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    clock = FakeClock()
+    settings = {"oms": {"base_url": "https://oms.example", "api_secret": "***"}}
+    board = Board(clock, version="1.2.3", settings=settings, stalled_after_seconds=60.0)
+    metrics = Metrics(clock, ready=board.ready, build={"version": "1.2.3"})
+    server = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, metrics.registry)
+    server.start()
+    yield Station(clock, board, server)
+    server.stop()
+
+
+def test_the_process_is_alive_while_the_loop_shows_signs_of_life(station: Station) -> None:
+    station.clock.now += 60
+    assert station.get("/healthz").status == 200
+    station.clock.now += 1
+    answer = station.get("/healthz")
+    assert (answer.status, answer.body) == (503, "the loop has shown no sign of life for 61 s\n")
+    station.board.heartbeat(station.clock.now)
+    assert station.get("/healthz").status == 200
+
+
+def test_a_snapshot_is_a_sign_of_life_too(station: Station) -> None:
+    station.clock.now += 100
+    station.board.snapshot(Snapshot(at=station.clock.now))
+    assert station.get("/healthz").body == "ok\n"
+
+
+def test_the_process_is_ready_from_its_first_assignment_until_it_is_out_of_the_group(station: Station) -> None:
+    assert station.get("/readyz").body == "not in the consumer group, waiting for partitions\n"
+    station.board.rebalanced("assigned", [assignment()])
+    assert station.get("/readyz").status == 200
+    station.board.rebalanced("revoked", [assignment()])
+    assert station.get("/readyz").status == 200
+    station.board.rebalanced("lost", [])
+    assert station.get("/readyz").status == 503
+
+
+def test_a_spare_member_without_partitions_is_ready(station: Station) -> None:
+    station.board.rebalanced("assigned", [])
+    assert station.get("/readyz").status == 200
+
+
+def test_a_process_that_waits_for_a_person_is_not_ready_and_says_why(station: Station) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(Snapshot(at=station.clock.now, sending_stopped="correct oms.api_key"))
+    answer = station.get("/readyz")
+    assert (answer.status, answer.body) == (503, "correct oms.api_key\n")
+
+
+def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station: Station) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(Snapshot(at=station.clock.now, oms_failures=9, waiting_for="the schema registry"))
+    assert station.get("/readyz").status == 200
+    assert "Waiting for the schema registry" in station.get("/").body
+
+
+def test_metrics_are_served_for_prometheus(station: Station) -> None:
+    answer = station.get("/metrics")
+    assert answer.status == 200
+    assert "inventory_refresh_ready 0.0" in answer.body
+
+
+def test_the_status_tells_totals_partitions_and_problems_as_json(station: Station) -> None:
+    station.board.changes_read(3)
+    station.board.changes_decoded(decoded(reject(RejectReason.CORRUPT, detail="truncated")))
+    accept(station.board, request([change("shop", "a", arrived=1.0), change("shop", "b", arrived=1.0)]))
+    fail(station.board, request(), kind=AnswerKind.UNKNOWN, status=504, detail="gateway")
+    station.board.commit_refused(CommitRefused(fenced=True, detail="unknown member"))
+    station.board.snapshot(Snapshot(at=station.clock.now, partitions=(partition_view(),), pending_changes=5))
+    answer = station.get("/api/status")
+    status = json.loads(answer.body)
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert status["totals"] == {
+        "messages_read": 3,
+        "changes_rejected": 1,
+        "changes_accepted": 2,
+        "items_accepted": 2,
+        "requests_accepted": 1,
+    }
+    assert status["snapshot"]["partitions"][0]["watermark"] == 5
+    assert [problem["what"] for problem in status["problems"]] == [
+        "commit refused",
+        "request unknown",
+        "changes rejected",
+    ]
+    assert status["problems"][1]["detail"] == "1 items of shop: 504 gateway"
+
+
+def test_only_the_latest_problems_are_kept(station: Station) -> None:
+    for number in range(PROBLEMS_MAX + 5):
+        station.board.commit_refused(CommitRefused(fenced=False, detail=f"number {number}"))
+    problems = station.board.status()["problems"]
+    assert len(problems) == PROBLEMS_MAX
+    assert problems[0]["detail"] == f"number {PROBLEMS_MAX + 4}"
+
+
+def test_the_page_escapes_what_upstream_or_the_oms_wrote(station: Station) -> None:
+    fail(station.board, request([change("<b>shop</b>", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="<script>")
+    page = station.get("/")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "&lt;b&gt;shop" in page.body
+    assert "<script>" not in page.body
+    assert "https://oms.example" in page.body
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/readyz", "/metrics"])
+def test_every_path_is_read_only(station: Station, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = station.get(path, method)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    head, get = station.get(path, "HEAD"), station.get(path)
+    assert (head.status, head.body) == (get.status, "")
+
+
+def test_an_unknown_path_is_not_found(station: Station) -> None:
+    assert station.get("/admin").status == 404
+
+
+def test_a_port_that_is_taken_is_a_wrong_setting(station: Station) -> None:
+    taken = HttpSettings(host="127.0.0.1", port=station.server.port)
+    with pytest.raises(SettingsError, match=rf"http.port: cannot listen on 127.0.0.1:{taken.port}: .*in use"):
+        StatusServer(taken, station.board, CollectorRegistry())
+
+
+def test_a_client_that_sends_nothing_is_cut_off(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Handler, "timeout", 0.1)
+    with socket.create_connection(("127.0.0.1", station.server.port), timeout=5) as client:
+        client.sendall(b"GET / HT")
+        assert client.recv(1) == b""
+
+
+def test_more_connections_than_the_limit_are_closed_and_the_others_served(station: Station) -> None:
+    address = ("127.0.0.1", station.server.port)
+    idle = [socket.create_connection(address, timeout=5) for _ in range(CONNECTIONS_MAX)]
+    try:
+        with socket.create_connection(address, timeout=5) as one_more:
+            assert one_more.recv(1) == b""
+    finally:
+        for client in idle:
+            client.close()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            assert station.get("/healthz").status == 200
+        except (ConnectionError, http.client.BadStatusLine):
+            assert time.monotonic() < deadline
+        else:
+            break
