@@ -119,11 +119,19 @@ def _problems(problems: Sequence[Mapping[str, Any]]) -> str:
 
 def _settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
     rows = (
-        f"<tr><td>{escape(section)}.{escape(name)}</td><td>{escape(str(value))}</td></tr>"
+        f"<tr><td>{escape(section)}.{escape(name)}</td><td>{escape(_text(value))}</td></tr>"
         for section, options in settings.items()
         for name, value in options.items()
     )
     return f"<table>{''.join(rows)}</table>"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

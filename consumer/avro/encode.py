@@ -32,7 +32,7 @@ class EventEncoder:
     def encode(self, event: Mapping[str, Any]) -> bytes:
         """One message; a field with a default may be left out.
 
-        Raises ValueError or TypeError when the event does not fit the schema.
+        Raises ValueError, TypeError or OverflowError when the event does not fit the schema.
         """
         stream = BytesIO()
         stream.write(self._prefix)

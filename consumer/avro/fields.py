@@ -164,7 +164,7 @@ _FITTING: Final = {target: _fitting(target, dtype) for target, dtype in TARGETS.
 def decimal_value(unscaled: bytes, scale: int) -> float:
     """A decimal's big-endian bytes as the nearest float, an infinity beyond floats (the rules reject it)."""
     try:
-        return int.from_bytes(unscaled, "big", signed=True) / 10**scale
+        return int.from_bytes(unscaled, "big", signed=True) / int(10**scale)
     except OverflowError:
         return float("inf")
 

@@ -120,7 +120,7 @@ def _rows_past_limit(ordered: pl.DataFrame, item_key: Sequence[str], limit: int)
     for *values, attributes, row in ordered.select(*item_key, _ATTRIBUTES, _ROW).iter_rows():
         item = tuple(values)
         union = united.get(item, set()).union(attributes or ())
-        if (item in united and len(union) > limit):
+        if item in full or (item in united and len(union) > limit):
             full.add(item)
             past.append(row)
         else:

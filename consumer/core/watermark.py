@@ -21,11 +21,14 @@ class OpenOffsets:
     Its size is bounded by how far a partition may be read past its watermark (``kafka.max_distance``).
     """
 
-    __slots__ = ("_base", "_flags", "_low", "_next", "_open")
+    __slots__ = ("_base", "_flags", "_is_low_open", "_low", "_next", "_open")
 
     def __init__(self) -> None:
         self._base = 0
         self._low = 0
+        """Nothing below is open."""
+        self._is_low_open = False
+        """That offset itself is known to be open, so that asking again costs nothing."""
         self._next: int | None = None
         self._flags = pl.Series(dtype=pl.UInt8)
         self._open = 0
@@ -79,9 +82,12 @@ class OpenOffsets:
         if self._flags[at].sum() != len(offsets):
             raise ValueError("an offset was closed that is not open")
         self._flags.scatter(at, 0)
+        self._is_low_open = False
         self._open -= len(offsets)
 
     def _lowest_open(self) -> int:
+        if self._is_low_open:
+            return self._low
         end = self._base + len(self._flags)
         while self._low < end:
             # In stretches, as arg_max reads all it is given, and the first open offset is mostly close by.
@@ -89,6 +95,7 @@ class OpenOffsets:
             first = stretch.arg_max()
             if first is not None and stretch[first]:
                 self._low += first
+                self._is_low_open = True
                 return self._low
             self._low += len(stretch)
         raise AssertionError("offsets are open, but none is flagged")
@@ -101,3 +108,4 @@ class OpenOffsets:
         size = max(_GROW_MIN, 2 * (end - keep_from))
         self._flags = pl.concat([kept, pl.zeros(size - len(kept), dtype=pl.UInt8, eager=True)], rechunk=True)
         self._base = self._low = keep_from
+        self._is_low_open = False

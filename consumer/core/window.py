@@ -1,7 +1,9 @@
 """The pending changes of all locations: a window each, over shared blocks."""
 
+from bisect import insort_left, insort_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import polars as pl
 
@@ -10,6 +12,8 @@ from consumer.core.coalesce import item_key_expr, split_overfull
 from consumer.core.items import ARRIVED, ASSIGNMENT
 from consumer.core.planner import Limits, Plan, plan_items
 
+_first_arrived = attrgetter("first_arrived")
+
 
 @dataclass(eq=False, slots=True)
 class Window:
@@ -17,12 +21,15 @@ class Window:
 
     location: str
     spans: list[Span] = field(default_factory=list)
+    """By first arrival, so that joined they are rarely out of order."""
     rows: int = 0
     items_max: int = 0
     first_arrived: float = float("inf")
 
     def add(self, span: Span, *, in_front: bool = False) -> None:
-        self.spans.insert(0 if in_front else len(self.spans), span)
+        """Put the span where its first arrival belongs; ``in_front``: before others of the same arrival."""
+        insert = insort_left if in_front else insort_right
+        insert(self.spans, span, key=_first_arrived)
         self.rows += len(span)
         self.items_max += len(span)
         self.first_arrived = min(self.first_arrived, span.first_arrived)

@@ -4,7 +4,8 @@ A message object is touched once: its value, partition, offset and timestamp bec
 Events among the messages (a partition's end, an error) are looked for first and sorted out off that path.
 
 How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated, or made anew
-under its name), the assignment counts as lost, and the partition is taken again under a new number.
+under its name), the assignment counts as lost, and the partition is taken again under a new number. Should they go
+backwards amid what one call of the client gives, the engine finds it and the process stops: it starts again rightly.
 """
 
 import logging
@@ -114,6 +115,7 @@ class KafkaSource:
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
         """See ``ports.Source``. While the broker is away there are no messages: the client reconnects by itself."""
+        before = self._number_of.copy()
         with _refusals("reading"):
             messages = self._gather(messages_max, timeout_seconds)
         if self._errors.fatal is not None:
@@ -121,7 +123,7 @@ class KafkaSource:
         ends: dict[int, int] = {}
         if any(map(Message.error, messages)):
             messages, ends = self._sort_out(messages)
-        return self._batch(messages, ends)
+        return self._batch(messages, ends, self._came_back(before))
 
     def _gather(self, messages_max: int, timeout_seconds: float) -> list[Message]:
         """Messages and events; asked for in short calls, since each waits until it has all that it was asked for."""
@@ -151,7 +153,13 @@ class KafkaSource:
                 self._judge(error)
         return good, ends
 
-    def _batch(self, messages: list[Message], ends: Mapping[int, int]) -> RawBatch:
+    def _came_back(self, before: Mapping[tuple[str, int], int]) -> set[int]:
+        """Assignments of partitions that went and came back since ``before``, while one poll waited."""
+        if before == self._number_of:
+            return set()
+        return {number for key, number in self._number_of.items() if before.get(key, number) != number}
+
+    def _batch(self, messages: list[Message], ends: Mapping[int, int], came_back: set[int]) -> RawBatch:
         numbers = self._numbers(messages)
         if None in numbers:
             # Read before their partition went, in the very same call: its next owner reads them again.
@@ -159,12 +167,15 @@ class KafkaSource:
             numbers = [number for number in numbers if number is not None]
         assignments = cast("list[int]", numbers)
         offsets = list(map(_offset, messages))
-        backwards = self._backwards(assignments, offsets)
-        if backwards:
-            self._take_again(backwards)
-            kept = [message for message, number in zip(messages, assignments, strict=True) if number not in backwards]
-            return self._batch(kept, {number: end for number, end in ends.items() if number not in backwards})
-        for number, offset in dict(zip(assignments, offsets, strict=True)).items():
+        last = dict(zip(assignments, offsets, strict=True))
+        first = dict(zip(reversed(assignments), reversed(offsets), strict=True))
+        astray = {number for number, offset in first.items() if self._is_backwards(number, offset, last[number])}
+        astray |= {number for number in came_back if self._is_stale(number, first.get(number, ends.get(number)))}
+        if astray:
+            self._take_again(astray)
+            kept = [message for message, number in zip(messages, assignments, strict=True) if number not in astray]
+            return self._batch(kept, {number: end for number, end in ends.items() if number not in astray}, set())
+        for number, offset in last.items():
             self._next_offsets[number] = offset + 1
         for number, end in ends.items():
             self._next_offsets[number] = max(self._next_offsets[number], end)
@@ -182,20 +193,23 @@ class KafkaSource:
             origin=origin,
         )
 
+    def _is_backwards(self, number: int, first: int, last: int) -> bool:
+        return first < self._next_offsets[number] or last < first
+
+    def _is_stale(self, number: int, first: int | None) -> bool:
+        """Whether the first offset read may be of the assignment before, under whose number it was not delivered.
+
+        The client throws such messages away. If it ever did not, the watermark would pass what lies between: so what
+        does not begin where it was told to is not believed.
+        """
+        return first is not None and first != self._next_offsets[number]
+
     def _numbers(self, messages: Sequence[Message]) -> list[int | None]:
         """The assignment of each message, None where it is not ours any more."""
         partitions = map(_partition, messages)
         if len(self._settings.topics) == 1:
             return list(map(self._number_in_only_topic.get, partitions))
         return list(map(self._number_of.get, zip(map(_topic, messages), partitions, strict=True)))
-
-    def _backwards(self, assignments: Sequence[int], offsets: Sequence[int]) -> set[int]:
-        """The assignments whose offsets begin below where they were read to, or end below where they begin."""
-        first = dict(zip(reversed(assignments), reversed(offsets), strict=True))
-        last = dict(zip(assignments, offsets, strict=True))
-        return {
-            number for number, offset in first.items() if offset < self._next_offsets[number] or last[number] < offset
-        }
 
     # Partitions
 
@@ -244,13 +258,13 @@ class KafkaSource:
             del self._number_of[gone.topic, gone.partition]
             self._number_in_only_topic.pop(gone.partition, None)
 
-    def _take_again(self, backwards: set[int]) -> None:
-        """What these assignments knew is of a log that is no more: lost, and given anew as the broker tells it now."""
-        gone = [self._assignments[number] for number in sorted(backwards)]
+    def _take_again(self, astray: set[int]) -> None:
+        """What was read does not go on from where it was: lost, and given anew as the broker tells it now."""
+        gone = [self._assignments[number] for number in sorted(astray)]
         for each in gone:
             _log.error(
-                "the offsets of %s [%d] went back: its log was cut, or made anew; it is taken again",
-                *(each.topic, each.partition),
+                "%s [%d] does not go on at offset %d: its log was cut, or made anew; the partition is taken again",
+                *(each.topic, each.partition, self._next_offsets[each.number]),
             )
         self._told().on_lost([each.number for each in gone])
         self._forget([each.number for each in gone])

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder
@@ -59,17 +58,22 @@ def item_key(change: Mapping[str, Any]) -> bytes:
     return "|".join("" if change.get(name) is None else str(change[name]) for name in names).encode()
 
 
-def register(registry_url: str, topic: str) -> int:
+def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = None) -> int:
     """Register the bundled schema for the topic's values, and give its id.
 
-    Raises SettingsError where the registry refuses.
+    ``options`` are those of the registry's client (``avro.registry``). Raises SettingsError where the registry refuses
+    or does not answer.
     """
-    try:
-        with SchemaRegistryClient({"url": registry_url, "timeout": 10}) as client:
+    with SchemaRegistryClient(
+        {"timeout": 10, "max.retries": 0} | dict(options or {}) | {"url": registry_url}
+    ) as client:
+        try:
             schema_id: int = client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
-    except SchemaRegistryError as error:
-        raise SettingsError(f"avro.registry_url: the registry refuses the bundled schema: {error}") from error
-    return schema_id
+        except Exception as error:
+            # Which errors the client's HTTP library raises is its own affair: none is swallowed.
+            reason = " ".join(str(error).split())
+            raise SettingsError(f"avro.registry_url: cannot register the schema at {registry_url}: {reason}") from error
+        return schema_id
 
 
 def changes_in(path: Path) -> Iterator[Change]:

@@ -109,7 +109,7 @@ class AvroSettings(Section):
     )
     decoder: Literal["columnar", "fastavro"] = Field(
         default="columnar",
-        description="`columnar` decodes whole batches; `fastavro` message by message, about ten times slower.",
+        description="`columnar` decodes whole batches; `fastavro` message by message, many times slower.",
     )
     registry_url: UrlList | None = Field(
         default=None, description="Address of the schema registry; several separated by commas."
@@ -162,8 +162,8 @@ class WindowSettings(Section):
         default=1_000_000,
         ge=1,
         le=100_000_000,
-        description="Changes held in memory, at most about (roughly 0.2 kB each); above it reading pauses, below 75 % "
-        "of it reading goes on.",
+        description="Changes held in memory, roughly 0.2 kB each: above it reading pauses, below 75 % of it reading "
+        "goes on.",
     )
     item_key: TextList = Field(
         default_factory=lambda: list(ITEM_KEY),
@@ -250,7 +250,7 @@ class HttpSettings(Section):
         default="0.0.0.0",  # noqa: S104 - a pod's probes and Prometheus come from outside
         description="Address to listen on.",
     )
-    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
 
 
 class LogSettings(Section):

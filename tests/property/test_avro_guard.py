@@ -99,8 +99,7 @@ class ByTheLetter:
         while count := self.long():
             if count < 0:
                 self.long()
-            for _ in range(abs(count)):
-                items.append(self.text())
+            items.extend(self.text() for _ in range(abs(count)))
         return items
 
     def nullable(self, read: Any) -> Any:

@@ -95,10 +95,8 @@ class Schemas:
         )
         if kind == "named" and self.named:
             return self.draw(st.sampled_from(self.named))
-        if kind == "null":
-            return Drawn("null", st.none(), zero_width=True)
-        if kind == "defined":
-            return self.defined()
+        if kind in {"defined", "null"}:
+            return self.defined() if kind == "defined" else Drawn("null", st.none(), zero_width=True)
         if kind == "wide":
             branches = self.draw(st.sampled_from([["null", "long", "string"], ["long"], ["boolean", "string"]]))
             known = {"null": st.none(), "long": LONGS, "string": TEXTS, "boolean": st.booleans()}
@@ -134,12 +132,11 @@ class Schemas:
 
     def fitting(self, name: str) -> list[Drawn]:
         if name == "occurredAt":
-            units = {"timestamp-millis": 1, "timestamp-micros": 1_000}
-            timed = [
-                Drawn({"type": "long", "logicalType": unit}, LONGS, lambda value, ticks=ticks: value // ticks)
-                for unit, ticks in units.items()
+            return [
+                Drawn({"type": "long", "logicalType": "timestamp-millis"}, LONGS),
+                Drawn({"type": "long", "logicalType": "timestamp-micros"}, LONGS, lambda value: value // 1_000),
+                Drawn("long", LONGS),
             ]
-            return [*timed, Drawn("long", LONGS)]
         if name == "attributes":
             return [
                 Drawn({"type": "array", "items": "string"}, st.lists(TEXTS, max_size=3)),

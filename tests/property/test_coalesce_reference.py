@@ -14,23 +14,25 @@ LIMIT = 4
 Change = dict[str, Any]
 Item = tuple[Any, ...]
 
-names = st.none() | st.sampled_from(["", "x"])
-changes = st.builds(
-    change,
-    location=st.just("Rome"),
-    sku=names,
-    partNumber=names,
-    upc=st.none() | st.just("u"),
-    binID=st.none() | st.integers(1, 2),
-    quantity=st.integers(0, 99),
-    ltd=st.none() | st.integers(0, 3).map(float),
-    floor=st.none() | st.integers(0, 3),
-    retailPrice=st.none() | st.integers(0, 3).map(float),
-    inventoryLocatorName=st.none() | st.sampled_from(["A5", "B6"]),
-    attributes=st.none() | st.lists(st.sampled_from("pqrstuvw"), max_size=LIMIT, unique=True),
-    assignment=st.integers(1, 3),
-    occurred_at=st.integers(0, 4),
+KEYS: list[dict[str, Any]] = [
+    {"sku": "x"},
+    {"sku": "x", "partNumber": ""},
+    {"sku": "x", "partNumber": "", "binID": 1},
+    {"sku": None, "upc": "x"},
+]
+fields = st.fixed_dictionaries(
+    {
+        "quantity": st.integers(0, 99),
+        "ltd": st.none() | st.integers(0, 3).map(float),
+        "floor": st.none() | st.integers(0, 3),
+        "retailPrice": st.none() | st.integers(0, 3).map(float),
+        "inventoryLocatorName": st.none() | st.sampled_from(["A5", "B6"]),
+        "attributes": st.none() | st.lists(st.sampled_from("pqrstu"), max_size=LIMIT, unique=True),
+        "assignment": st.integers(1, 3),
+        "occurred_at": st.integers(0, 4),
+    }
 )
+changes = st.builds(lambda key, fields: change("Rome", **(key | fields)), st.sampled_from(KEYS), fields)
 
 
 @st.composite

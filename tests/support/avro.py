@@ -62,7 +62,7 @@ def file_decoder(
 
 
 class TinyRegistry:
-    """A schema registry over real HTTP on loopback, as far as a consumer sees one; it can be taken down and up again."""
+    """A schema registry over real HTTP on loopback, as far as a consumer sees one; it can go down and come up again."""
 
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}

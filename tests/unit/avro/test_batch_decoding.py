@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
 
 @WAYS
 def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: Way) -> None:
-    cases = [case.values for case in BAD]
+    cases: list[Any] = [case.values for case in BAD]
     values = [part for number, case in enumerate(cases) for part in (case[0], message(sku=f"good-{number}"))]
 
     decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch(values)])

@@ -8,9 +8,7 @@ import pytest
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.pipe import BATCHES_IN_HAND_MAX, JOINED_MESSAGES_MAX, DecoderPipe, build_decoder
-from consumer.avro.readers import Refused
 from consumer.avro.sources import SchemaUnavailableError
-from consumer.avro.wire import CONFLUENT
 from consumer.core.items import OFFSET, RejectReason
 from consumer.ports import Decoded, Decoder, RawBatch, SettingsError
 from consumer.settings import AvroSettings
@@ -218,5 +216,3 @@ def test_messages_of_several_schemas_stay_in_order(registry: TinyRegistry) -> No
         done = taken(decoder, 150)
 
     assert [sku for each in done for sku in each.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]
-
-

@@ -6,7 +6,6 @@ import pytest
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.sources import (
-    READERS_MAX,
     UNKNOWN_SECONDS,
     FileSource,
     RegistrySource,
@@ -29,8 +28,10 @@ class HandClock:
         return self.now
 
 
-def source_of(registry: TinyRegistry, clock: HandClock | None = None, **options: str) -> RegistrySource:
-    return RegistrySource(registry.url, options, CONFLUENT, FACTORY, clock=clock or HandClock())
+def source_of(
+    registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
+) -> RegistrySource:
+    return RegistrySource(registry.url, options or {}, CONFLUENT, FACTORY, clock=clock or HandClock())
 
 
 def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:
@@ -63,13 +64,20 @@ def test_an_unknown_id_is_remembered_for_a_while_and_then_asked_for_again(regist
     assert not isinstance(source.reader(SEVEN), Refused)
 
 
-def test_no_more_unknown_ids_are_remembered_than_the_bound(registry: TinyRegistry) -> None:
+def test_no_more_schemas_and_unknown_ids_are_kept_than_the_bound(
+    registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.avro.sources.READERS_MAX", 3)
     source = source_of(registry)
+    for schema_id in range(10):
+        registry.add(schema_id, '"string"')
 
-    for schema_id in range(READERS_MAX + 5):
+    for schema_id in range(20):
         source.reader(confluent_prefix(schema_id))
+    source.reader(confluent_prefix(7))
 
-    assert len(source._unknown) == READERS_MAX
+    assert list(source._readers) == [confluent_prefix(each) for each in (8, 9, 7)]
+    assert list(source._unknown) == [confluent_prefix(each) for each in (17, 18, 19)]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,7 @@ def test_refused_credentials_stop_and_name_the_setting(registry: TinyRegistry, s
     registry.answer_always = (status, b"{}")
 
     with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
-        source_of(registry, **{"basic.auth.user.info": "ann:s3cret"}).reader(SEVEN)
+        source_of(registry, options={"basic.auth.user.info": "ann:s3cret"}).reader(SEVEN)
 
     assert "s3cret" not in str(caught.value)
 

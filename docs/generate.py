@@ -1,0 +1,193 @@
+"""Write the pages that are made of the code: docs/configuration.md and docs/metrics.md.
+
+``python docs/generate.py`` writes them; ``--check`` only says which are not current (exit code 1).
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from consumer.metrics import Described, Metrics
+from consumer.settings import PREFIX, Section, Settings
+from consumer.settings.values import parse_seconds
+
+DOCS: Final = Path(__file__).parent
+_BOUNDS: Final = {
+    Ge: ("ge", "at least {}"),
+    Gt: ("gt", "more than {}"),
+    Le: ("le", "at most {}"),
+    Lt: ("lt", "less than {}"),
+}
+_KINDS: Final[Mapping[Any, str]] = {
+    bool: "true or false",
+    dict: "map",
+    float: "number",
+    int: "whole number",
+    list: "list",
+    SecretStr: "secret",
+    str: "text",
+}
+
+_CONFIGURATION_HEAD: Final = """\
+# Configuration
+
+<!-- Made by `make docs` from consumer/settings/models.py: change it there. -->
+
+An option has a section and a name. It can stand in three places; the first one that has it counts:
+
+1. **Environment:** `INVENTORY_REFRESH_<SECTION>__<NAME>` (two underscores between the two).
+2. **Secret files:** files named `section__name` in the folder that `INVENTORY_REFRESH_SECRETS_DIR` names, as Kubernetes
+   mounts a Secret. A line break at the end is no part of the value; hidden files are passed over.
+3. **A YAML file:** `--config FILE`, or `INVENTORY_REFRESH_CONFIG`; see
+   [config.example.yaml](../config.example.yaml).
+
+What is good to know:
+
+- An unknown section or name is an error in all three places, so a misspelt option never passes silently.
+  A wrong value stops the start with exit code 2 and one line: option, value, what is allowed, and where it came from.
+- An empty value counts as not given.
+- A **duration** is a number of seconds, or text with a unit: `500ms`, `90s`, `5m`, `1h`.
+- A **list** is a YAML list, JSON, or text with commas: `INVENTORY_REFRESH_KAFKA__TOPICS=stock,returns`.
+- A **map** is a YAML map, JSON text, or one entry by its name:
+  `INVENTORY_REFRESH_KAFKA__PROPERTIES__SECURITY_PROTOCOL=SSL`, or the secret file `kafka__properties__sasl.password`.
+  Entries of all places add up. In variables for `kafka.properties` and `avro.registry`, underscores stand for the dots
+  of the entry's name, and its case does not matter; entries of `avro.fields` are written as they are. Entries given one
+  by one are text; where an option must be a number, use YAML or JSON.
+- Secrets are never shown, neither in the log nor on the status page: `oms.api_key`, `oms.api_secret`, and entries of
+  maps whose name looks like a secret's (password, secret, key, token and the like).
+- `oms.api_key` and `oms.api_secret` are read anew at each renewal of the access token, so a changed secret needs no
+  restart. All else is read once, at the start.
+- Variables that Kubernetes sets for a Service called `inventory-refresh` are no options, and are passed over.
+"""
+
+_METRICS_HEAD: Final = """\
+# Metrics
+
+<!-- Made by `make docs` from consumer/metrics.py: change it there. -->
+
+`/metrics` serves them for Prometheus. Besides these there are `process_*` (memory, CPU, open files), and a `_created`
+gauge beside each counter and histogram with the time of its first use. A histogram has the series `_bucket`, `_sum`
+and `_count`. Locations and items are never labels: there are too many of them.
+"""
+
+
+def configuration() -> str:
+    """The text of docs/configuration.md."""
+    parts = [_CONFIGURATION_HEAD]
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, Section):
+            parts.append(f"## {section}\n\n{(model.__doc__ or '').strip()}\n\n{_option_table(section, model)}")
+    return "\n".join(parts)
+
+
+def metrics() -> str:
+    """The text of docs/metrics.md."""
+    described = Metrics(
+        _NoClock(), ready=bool, build=dict.fromkeys(("version", "python", "librdkafka", "polars"), "")
+    ).described
+    rows = [_metric_row(metric) for metric in sorted(described, key=lambda metric: metric.name)]
+    return f"{_METRICS_HEAD}\n{_table(('Metric', 'Type', 'Labels', 'What it tells'), rows)}"
+
+
+def _option_table(section: str, model: type[Section]) -> str:
+    rows = [
+        (f"`{section}.{name}`", _kind(field), _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+    example = next(iter(model.model_fields)).upper()
+    table = _table(("Option", "Kind", "Default", "Meaning"), rows)
+    return f"In the environment: `{PREFIX}{section.upper()}__{example}` and so on.\n\n{table}"
+
+
+def _kind(field: FieldInfo) -> str:
+    bare = _bare(field.annotation)
+    if get_origin(bare) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(bare))
+    if _is_duration(field):
+        return _bounded("duration", field, " s")
+    return _bounded(_KINDS[get_origin(bare) or bare], field, "")
+
+
+def _bare(annotation: Any) -> Any:
+    """The type itself, without ``| None`` and annotations around it."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return _bare(next(part for part in get_args(annotation) if part is not type(None)))
+    return annotation
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    return any(getattr(part, "func", None) is parse_seconds for part in field.metadata)
+
+
+def _bounded(kind: str, field: FieldInfo, unit: str) -> str:
+    bounds = [
+        words.format(f"{getattr(part, attribute):,}".removesuffix(".0") + unit)
+        for bound, (attribute, words) in _BOUNDS.items()
+        for part in field.metadata
+        if isinstance(part, bound)
+    ]
+    return ", ".join([kind, *bounds])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined or value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, list):
+        return f"`{', '.join(value)}`"
+    if _is_duration(field):
+        return f"`{value:g}s`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _metric_row(metric: Described) -> tuple[str, ...]:
+    return f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.description
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+class _NoClock:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall(self) -> float:
+        return 0.0
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"configuration.md": configuration, "metrics.md": metrics}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` tell which differ."""
+    stale = [name for name, make in PAGES.items() if not _is_current(DOCS / name, make())]
+    if "--check" in arguments:
+        print("\n".join(f"docs/{name} is not current: run make docs" for name in stale), end="\n" if stale else "")
+        return 1 if stale else 0
+    for name in stale:
+        (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+def _is_current(page: Path, text: str) -> bool:
+    return page.is_file() and page.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

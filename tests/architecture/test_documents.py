@@ -1,0 +1,127 @@
+"""What is written about the project agrees with the project."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from consumer.core.items import RejectReason
+from consumer.settings import Settings, load
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
+
+SECRETS = {"INVENTORY_REFRESH_OMS__API_KEY": "k", "INVENTORY_REFRESH_OMS__API_SECRET": "s"}
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - found on the path
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    if listed.returncode:
+        pytest.skip(f"not a git checkout: {listed.stderr.strip()}")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "metrics.md"])
+def test_the_generated_pages_are_current(page: str) -> None:
+    made = generator().PAGES[page]()
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run make docs"
+
+
+def test_every_option_has_a_description_and_stands_in_the_page() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for section, field in Settings.model_fields.items():
+        for name, option in getattr(field.annotation, "model_fields", {}).items():
+            assert option.description, f"{section}.{name}"
+            assert f"| `{section}.{name}` |" in page
+
+
+def test_the_example_configuration_is_a_right_one() -> None:
+    example = ROOT / "config.example.yaml"
+    settings = load(example, SECRETS)
+    assert settings.kafka.topics == ["inventory-changes"]
+    # Its comments begin where a value could: an option that is taken out of comment must be known too.
+    offered = re.findall(r"^  # ([a-z_]+): ", example.read_text(encoding="utf-8"), re.MULTILINE)
+    known = {name for field in Settings.model_fields.values() for name in getattr(field.annotation, "model_fields", {})}
+    assert set(offered) <= known
+    assert "api_secret" not in yaml.safe_load(example.read_text(encoding="utf-8"))["oms"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_commands_that_a_page_shows_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+    assert shown <= make_targets()
+    commands = set(re.findall(r"^(?:\$ )?(?:\.venv/bin/)?inventory-refresh ([a-z]+)", text, re.MULTILINE))
+    assert commands <= {"run", "demo", "sandbox", "produce"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_reject_reason_is_explained() -> None:
+    explained = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert not [reason for reason in RejectReason if f"`{reason}`" not in explained]
+
+
+def test_nothing_names_a_place_of_one_machine_or_a_host_of_packages() -> None:
+    # Put together here, so that this file does not hold what it looks for.
+    paths = "|".join("/" + place + "/" for place in ("root", "work", "home/[a-z]+", "Users/[a-z]+"))
+    hosts = "|".join(
+        re.escape(host) for host in ("pypi" + ".org", "files.python" + "hosted", "maven" + ".org", "proxy.go" + "lang")
+    )
+    banned = re.compile(rf"(?<![\w.:/-])(?:{paths})|{hosts}")
+    found = []
+    for file in tracked_files():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{relative(file)}: {match[0]}" for match in [banned.search(text)] if match]
+    assert not found
+
+
+def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> None:
+    declared = re.findall(
+        r'^  "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool")[0], re.MULTILINE
+    )
+    locked = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    assert {name.lower() for name in declared if name[0].islower()} <= set(
+        re.findall(r"^([a-z0-9-]+)(?:\[.*\])?==", locked, re.MULTILINE)
+    )
+    for lock in ("runtime", "sandbox", "dev"):
+        text = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
+        pinned = re.findall(r"^[a-z0-9-]+(?:\[.*\])?==.*$", text, re.MULTILINE)
+        assert pinned
+        assert all(line.endswith("\\") for line in pinned)

@@ -1,0 +1,87 @@
+"""The rules of the code's shape that a program can check."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "consumer"
+CORE = sorted((PACKAGE / "core").glob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 450
+
+BANNED_MODULES = {
+    "asyncio", "datetime", "io", "logging", "os", "pathlib", "queue", "random", "secrets", "signal", "socket",
+    "structlog", "subprocess", "sys", "threading", "time", "uuid",
+}  # fmt: skip
+BANNED_CALLS = {"breakpoint", "eval", "exec", "input", "open", "print"}
+
+
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"), filename=str(module))
+
+
+def imported(module: Path) -> Iterator[str]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_imports_go_one_way() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    checked = subprocess.run(  # noqa: S603 - our own tool
+        [str(linter), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("module", CORE, ids=relative)
+def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: Path) -> None:
+    assert not BANNED_MODULES & set(imported(module))
+    called = {
+        node.func.id
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not BANNED_CALLS & called
+
+
+@pytest.mark.parametrize("module", MODULES, ids=relative)
+def test_functions_and_modules_fit_in_one_sitting(module: Path) -> None:
+    long = [
+        f"{node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES_MAX
+    ]
+    assert not long
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES_MAX
+
+
+@pytest.mark.parametrize("module", MODULES, ids=relative)
+def test_input_is_never_checked_with_assert(module: Path) -> None:
+    assert not [node.lineno for node in ast.walk(tree(module)) if isinstance(node, ast.Assert)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=relative)
+def test_no_exception_is_swallowed(module: Path) -> None:
+    """A handler that does nothing at all, or catches everything and goes on, hides what went wrong."""
+    silent = [
+        node.lineno
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or all(isinstance(line, ast.Pass) for line in node.body))
+    ]
+    assert not silent

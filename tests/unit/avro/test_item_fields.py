@@ -1,0 +1,245 @@
+import json
+import math
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from consumer.avro.columnar import ColumnarReader
+from consumer.avro.fields import POSITION
+from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.rows import RowReader
+from consumer.core.items import RejectReason
+from tests.support.avro import value_of
+
+WAYS = pytest.mark.parametrize("way", ["columnar", "fastavro"])
+NEEDED = {"locationName": "string", "sku": "string", "quantity": "int"}
+VALUES = {"locationName": "Berlin", "sku": "s", "quantity": 1}
+
+
+def event_schema(**types: Any) -> dict[str, Any]:
+    """A record of the needed fields and these; None takes a field away."""
+    fields = {name: type_ for name, type_ in (NEEDED | types).items() if type_ is not None}
+    return {"type": "record", "name": "Event", "fields": [{"name": name, "type": t} for name, t in fields.items()]}
+
+
+def reader_of(schema: Any, way: Any, paths: dict[str, str] | None = None) -> Any:
+    reader = ReaderFactory(paths or {}, 0, way).reader(json.dumps(schema))
+    assert not isinstance(reader, Refused), reader.detail
+    return reader
+
+
+ENUM = {"type": "enum", "name": "Site", "symbols": ["ROME", "PARIS"]}
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("name", "schema", "written", "read"),
+    [
+        pytest.param("quantity", "int", 2**31 - 1, 2**31 - 1, id="int"),
+        pytest.param("quantity", "long", 2**40, 2**40, id="long"),
+        pytest.param("binID", ["null", "int"], 5, 5, id="nullable int"),
+        pytest.param("binID", ["null", "int"], None, None, id="null"),
+        pytest.param("binID", ["null", "int", "long"], 5, 5, id="union of integers"),
+        pytest.param("binID", "null", None, None, id="null alone"),
+        pytest.param("retailPrice", "double", 9.99, 9.99, id="double"),
+        pytest.param("retailPrice", "float", 0.5, 0.5, id="float"),
+        pytest.param("retailPrice", "int", 3, 3.0, id="number from int"),
+        pytest.param("retailPrice", ["null", "long", "double"], 3, 3.0, id="union of numbers"),
+        pytest.param(
+            "retailPrice",
+            {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+            Decimal("19.99"),
+            19.99,
+            id="decimal of bytes",
+        ),
+        pytest.param(
+            "ltd",
+            ["null", {"type": "fixed", "name": "F", "size": 4, "logicalType": "decimal", "precision": 9, "scale": 3}],
+            Decimal("-0.125"),
+            -0.125,
+            id="decimal of a fixed",
+        ),
+        pytest.param(
+            "ltd",
+            {"type": "fixed", "name": "F", "size": 20, "logicalType": "decimal", "precision": 40, "scale": 1},
+            Decimal("0.5"),
+            0.5,
+            id="decimal wider than polars has",
+        ),
+        pytest.param("locationName", ENUM, "PARIS", "PARIS", id="enum"),
+        pytest.param("locationName", ["null", ENUM], None, None, id="nullable enum"),
+        pytest.param("sku", {"type": "string", "logicalType": "uuid"}, "5f0c", "5f0c", id="uuid"),
+        pytest.param("sku", ["string"], "x", "x", id="union of one"),
+        pytest.param("attributes", {"type": "array", "items": "string"}, ["a", ""], ["a", ""], id="texts"),
+        pytest.param("attributes", ["null", {"type": "array", "items": "string"}], None, None, id="null texts"),
+        pytest.param(
+            "attributes", {"type": "array", "items": ["string", "null"]}, ["a", None], ["a", None], id="null in texts"
+        ),
+        pytest.param("occurredAt", "long", 1_700_000_000_123, 1_700_000_000_123, id="long of milliseconds"),
+        pytest.param("occurredAt", {"type": "long", "logicalType": "timestamp-millis"}, 123, 123, id="milliseconds"),
+        pytest.param(
+            "occurredAt", {"type": "long", "logicalType": "timestamp-micros"}, 123_999, 123, id="microseconds"
+        ),
+        pytest.param("occurredAt", {"type": "long", "logicalType": "timestamp-nanos"}, 5_999_999, 5, id="nanoseconds"),
+    ],
+)
+def test_each_type_that_can_become_the_items_is_read(name: str, schema: Any, written: Any, read: Any, way: Any) -> None:
+    writer = event_schema(**{name: schema})
+    value = value_of(_without_times(writer), VALUES | {name: written})
+
+    reading = reader_of(writer, way).read([value, value])
+
+    assert list(reading.bad) == []
+    assert reading.frame[name].to_list() == [read, read]
+    assert reading.frame[POSITION].to_list() == [0, 1]
+
+
+def _without_times(schema: Any) -> Any:
+    """The schema by which fastavro takes numbers for times."""
+    return json.loads(json.dumps(schema).replace("timestamp-", "no-"))
+
+
+@pytest.mark.parametrize(
+    ("types", "detail"),
+    [
+        pytest.param(
+            {"locationName": None}, "the schema has no field locationName (locationName is needed)", id="no location"
+        ),
+        pytest.param({"quantity": None}, "the schema has no field quantity (quantity is needed)", id="no quantity"),
+        pytest.param({"quantity": "null"}, "the schema has no field quantity (quantity is needed)", id="only null"),
+        pytest.param(
+            {"sku": None}, "the schema has none of the fields partNumber, upc, sku (one is needed)", id="no identifier"
+        ),
+        pytest.param({"quantity": "string"}, "the field quantity is string, which cannot become quantity", id="text"),
+        pytest.param({"quantity": "double"}, "the field quantity is double, which cannot become quantity", id="number"),
+        pytest.param(
+            {"binID": ["null", "int", "string"]},
+            "the field binID is int or string, which cannot become binID",
+            id="mixed",
+        ),
+        pytest.param({"sku": "bytes"}, "the field sku is bytes, which cannot become sku", id="bytes"),
+        pytest.param(
+            {"attributes": {"type": "map", "values": "string"}},
+            "the field attributes is map, which cannot become attributes",
+            id="map",
+        ),
+        pytest.param(
+            {"attributes": {"type": "array", "items": "int"}},
+            "the field attributes is array, which cannot become attributes",
+            id="array of int",
+        ),
+        pytest.param(
+            {"occurredAt": {"type": "int", "logicalType": "date"}},
+            "the field occurredAt is int (date), which cannot become occurredAt",
+            id="date",
+        ),
+        pytest.param(
+            {"occurredAt": {"type": "long", "logicalType": "local-timestamp-millis"}},
+            "the field occurredAt is long (local-timestamp-millis), which cannot become occurredAt",
+            id="local time",
+        ),
+        pytest.param(
+            {"retailPrice": {"type": "bytes", "logicalType": "decimal"}},
+            "the field retailPrice is bytes, which cannot become retailPrice",
+            id="decimal without precision",
+        ),
+    ],
+)
+def test_a_schema_that_lacks_a_needed_field_or_has_another_type_is_unusable(types: dict[str, Any], detail: str) -> None:
+    refused = ReaderFactory({}, 0, "columnar").reader(json.dumps(event_schema(**types)))
+
+    assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, detail)
+
+
+def test_a_path_through_what_is_no_record_is_unusable_and_says_where() -> None:
+    refused = ReaderFactory({"sku": "locationName.sku"}, 0, "columnar").reader(json.dumps(event_schema()))
+
+    assert isinstance(refused, Refused)
+    assert refused.detail == "the field locationName is string, not a record with sku in it (sku)"
+
+
+@WAYS
+def test_a_path_whose_field_is_not_there_is_absent(way: Any) -> None:
+    reader = reader_of(event_schema(), way, {"upc": "no.such.field", "occurredAt": "never"})
+
+    frame = reader.read([value_of(event_schema(), VALUES)]).frame
+
+    assert frame.select("upc", "occurredAt").row(0) == (None, None)
+
+
+@WAYS
+def test_a_path_through_records_of_a_wide_union_is_followed_in_each(way: Any) -> None:
+    branches = [
+        "null",
+        {"type": "record", "name": "A", "fields": [{"name": "code", "type": "string"}]},
+        {"type": "record", "name": "B", "fields": [{"name": "other", "type": "int"}]},
+    ]
+    writer = event_schema(item=branches)
+    values = [value_of(writer, VALUES | {"item": item}) for item in ({"code": "c"}, {"other": 1}, None)]
+
+    frame = reader_of(writer, way, {"upc": "item.code"}).read(values).frame
+
+    assert frame["upc"].to_list() == ["c", None, None]
+
+
+@WAYS
+def test_an_int_beyond_32_bits_is_out_of_range_and_its_neighbours_are_kept(way: Any) -> None:
+    written = event_schema(quantity="long", binID=["null", "long"])
+    values = [
+        value_of(written, VALUES | changed | {"binID": bin_id})
+        for changed, bin_id in (({}, 1), ({"quantity": 2**31}, 1), ({}, -(2**31) - 1), ({"quantity": -(2**31)}, None))
+    ]
+
+    reading = reader_of(event_schema(quantity="int", binID=["null", "int"]), way).read(values)
+
+    assert reading.frame[POSITION].to_list() == [0, 3]
+    assert [(bad.position, bad.reason) for bad in reading.bad] == [
+        (1, RejectReason.INTEGER_OUT_OF_RANGE),
+        (2, RejectReason.INTEGER_OUT_OF_RANGE),
+    ]
+    assert reading.bad[0].detail == "quantity is 2147483648, not from -2147483648 to 2147483647"
+
+
+@WAYS
+@pytest.mark.parametrize("number", [-1, 2, 2**40])
+def test_a_number_that_its_enum_does_not_have_is_corrupt(number: int, way: Any) -> None:
+    values = [value_of(event_schema(locationName="long"), VALUES | {"locationName": each}) for each in (0, number, 1)]
+
+    reading = reader_of(event_schema(locationName=ENUM), way).read(values)
+
+    assert reading.frame["locationName"].to_list() == ["ROME", "PARIS"]
+    assert [(bad.position, bad.reason) for bad in reading.bad] == [(1, RejectReason.CORRUPT)]
+
+
+def test_a_decimal_beyond_floats_becomes_an_infinity_which_the_rules_reject() -> None:
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale": 0}
+    value = value_of(event_schema(ltd="bytes"), VALUES | {"ltd": b"\x7f" + b"\xff" * 200})
+
+    reading = reader_of(event_schema(ltd=decimal), "columnar").read([value])
+
+    assert reading.frame["ltd"].to_list() == [math.inf]
+
+
+@pytest.mark.parametrize(
+    ("types", "way"),
+    [
+        pytest.param({}, ColumnarReader, id="plain"),
+        pytest.param(
+            {"other": {"type": "map", "values": {"type": "map", "values": "null"}}}, ColumnarReader, id="maps"
+        ),
+        pytest.param({"other": ["null", ENUM]}, ColumnarReader, id="nullable enum"),
+        pytest.param({"other": ["null", "int", "string"]}, RowReader, id="a wide union"),
+    ],
+)
+def test_the_columnar_way_is_taken_where_it_can_be(types: dict[str, Any], way: type) -> None:
+    assert isinstance(reader_of(event_schema(**types), "columnar"), way)
+
+
+@WAYS
+def test_fields_that_no_column_needs_are_passed_over_unchecked(way: Any) -> None:
+    value = value_of(event_schema(note="bytes", kind="long"), VALUES | {"note": b"\xff\xfe", "kind": 9})
+
+    reading = reader_of(event_schema(note="string", kind=ENUM), way).read([value])
+
+    assert len(reading.frame) == 1

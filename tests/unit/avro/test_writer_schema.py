@@ -1,0 +1,103 @@
+import json
+from typing import Any
+
+import pytest
+
+from consumer.avro.writer_schema import UnusableSchemaError, parse
+
+
+def record(*types: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": f"f{i}", "type": t} for i, t in enumerate(types)],
+        **more,
+    }
+
+
+def nested(depth: int) -> Any:
+    schema: Any = "int"
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A record of few types said, and 2 to the power of levels when each stands where it is used."""
+    inner: Any = record("int", name="R0")
+    for level in range(1, levels):
+        inner = record(inner, f"R{level - 1}", name=f"R{level}")
+    return dict(inner)
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        pytest.param("string", "a string, not a record", id="no record"),
+        pytest.param([record("int")], "a union, not a record", id="a union of records"),
+        pytest.param(5, "5 where a type should stand", id="a number"),
+        pytest.param({"name": "E"}, "where a type should stand", id="no type"),
+        pytest.param({"type": "record", "fields": []}, "without 'name'", id="no name"),
+        pytest.param({"type": "record", "name": "E"}, "without 'fields'", id="no fields"),
+        pytest.param({"type": "record", "name": 5, "fields": []}, "5 as name", id="a number as name"),
+        pytest.param({"type": "record", "name": "E", "fields": [5]}, "not a list of fields", id="a number as field"),
+        pytest.param(
+            {"type": "record", "name": "E", "fields": [{"name": "a", "type": "int"}] * 2},
+            "field of E twice",
+            id="a field twice",
+        ),
+        pytest.param(record("Nowhere"), "the type Nowhere, which it does not define", id="an unknown type"),
+        pytest.param(record(record("int"), name="F") | {"name": "E"}, "defines the type E twice", id="a type twice"),
+        pytest.param(record(["null", "E"]), "the type E contains itself", id="a type in itself"),
+        pytest.param(record(["null", ["int"]]), "a union directly in a union", id="a union in a union"),
+        pytest.param(record({"type": "fixed", "name": "F", "size": -1}), "the size of F is -1", id="a negative size"),
+        pytest.param(record({"type": "fixed", "name": "F", "size": "4"}), 'the size of F is "4"', id="a text as size"),
+        pytest.param(
+            record({"type": "enum", "name": "F", "symbols": "A"}), '"A" where each symbol', id="a text as symbols"
+        ),
+        pytest.param(record({"type": "array", "items": "null"}), "items take no byte", id="an array of nulls"),
+        pytest.param(
+            record({"type": "array", "items": record("null", name="F")}), "items take no byte", id="an array of nothing"
+        ),
+        pytest.param(record(nested(70)), "nests deeper than 64", id="too deep"),
+        pytest.param(doubling(16), "more than 10000 types", id="too many types"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_says_why(schema: Any, says: str) -> None:
+    with pytest.raises(UnusableSchemaError, match=says):
+        parse(json.dumps(schema))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
+def test_what_is_not_json_is_no_schema(text: str) -> None:
+    with pytest.raises(UnusableSchemaError, match="not JSON"):
+        parse(text)
+
+
+def test_named_types_stand_where_they_are_used() -> None:
+    money = record("double", name="Money", namespace="shop")
+    root = parse(json.dumps(record(money, ["null", "shop.Money"])))
+
+    assert root.children[1].branches == (root.children[0],)
+
+
+def test_a_name_without_dots_is_looked_for_in_the_namespace_around_it_then_without_one() -> None:
+    inner = {"type": "enum", "name": "Site", "symbols": ["A"]}
+    schema = record(inner, "Site", "a.b.Site", name="a.b.E")
+
+    assert [child.kind for child in parse(json.dumps(schema)).children] == ["enum"] * 3
+    assert parse(json.dumps(record("Site", namespace="far")), [json.dumps(inner)]).children[0].kind == "enum"
+
+
+def test_a_logical_type_that_is_not_valid_is_as_if_it_were_not_there() -> None:
+    fields = parse(
+        json.dumps(
+            record(
+                {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 3},
+                {"type": "bytes", "logicalType": "decimal", "precision": "2"},
+                {"type": "string", "logicalType": 5},
+            )
+        )
+    ).children
+
+    assert [str(each) for each in fields] == ["bytes", "bytes", "string"]

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from consumer.core.retry import AnswerKind
+
+PAGE = (Path(__file__).parents[3] / "docs" / "oms-answers.md").read_text()
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.value) for kind in AnswerKind])
+def test_the_page_for_operators_has_a_row_for_each_outcome(kind: AnswerKind) -> None:
+    assert f"| `{kind.value}` |" in PAGE
