@@ -134,6 +134,7 @@ class Service:
         settings = self._settings
         decoder = stack.enter_context(closing(build_decoder(settings.avro)))
         source, dead_letters, client = self._open(stack)
+        self.metrics.count_tokens(lambda: client.tokens_fetched)
         return Loop(
             engine=Engine(_engine_limits(settings), settings.window.item_key),
             clock=self._clock,

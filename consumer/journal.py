@@ -1,11 +1,12 @@
 """The loop's facts as log lines: one event for each thing that an operator may want to find again."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from consumer.core.engine import Request
-from consumer.core.retry import Accepted, Again, Decision, Hold, Refused, Stop
+from consumer.core.retry import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Snapshot
 
@@ -18,15 +19,17 @@ class Journal(Bystander):
     def __init__(self) -> None:
         self._sending_stopped = ""
         self._waiting_for = ""
+        self._partitions: dict[int, str] = {}
 
     def changes_decoded(self, decoded: Decoded) -> None:
-        if decoded.rejects:
-            first = decoded.rejects[0]
+        for reason, count in Counter(reject.reason for reject in decoded.rejects).items():
+            first = next(reject for reject in decoded.rejects if reject.reason is reason)
             _log.warning(
                 "changes_rejected",
-                count=len(decoded.rejects),
-                first_reason=first.reason.value,
+                reason=reason.value,
+                count=count,
                 first_detail=first.detail,
+                first_partition=self._partitions.get(first.assignment, ""),
                 first_offset=first.offset,
             )
 
@@ -46,9 +49,9 @@ class Journal(Bystander):
         )
         match decision:
             case Accepted():
-                log.info("request_accepted", job_id=decision.job_id, changes=request.rows.height)
-            case Again() if not answered.answer.status and not answered.answer.detail:
-                log.info("request_given_back", kind=answered.answer.kind.value)
+                log.info("request_accepted", job_id=decision.job_id, changes=request.taken.height)
+            case Again() if answered.answer.kind is AnswerKind.NOT_SENT:
+                log.info("request_given_back", detail=answered.answer.detail)
             case Again() | Hold() | Refused() | Stop():
                 log.warning(
                     "request_not_accepted",
@@ -68,6 +71,11 @@ class Journal(Bystander):
             partitions=[f"{assignment.topic}[{assignment.partition}]" for assignment in assignments],
             requests_unsettled=unsettled,
         )
+        for assignment in assignments:
+            if kind == "assigned":
+                self._partitions[assignment.number] = f"{assignment.topic}[{assignment.partition}]"
+            else:
+                self._partitions.pop(assignment.number, None)
 
     def committed_offset_out_of_range(self, assignment: Assignment) -> None:
         lost = max(assignment.low - (assignment.committed or 0), 0)

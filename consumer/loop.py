@@ -254,7 +254,7 @@ class Loop:
             self._engine.give_back(requests)
             return
         for request in requests:
-            self._client.submit(Submission(request.number, request.location, request.rows, covered_at=now))
+            self._client.submit(Submission(request.number, request.location, request.taken, covered_at=now))
             self._observer.request_sent(request, chunks(request.items, self._engine.limits.items.chunk_items))
 
     def _settle(self, now: float, *, settle_dead_letters: bool = True) -> None:

@@ -241,7 +241,7 @@ class Metrics(Bystander):
         self._bytes_sent.inc(answered.bytes_sent)
         self._request_seconds.observe(answered.seconds)
         if isinstance(decision, Accepted):
-            self._changes_accepted.inc(request.rows.height)
+            self._changes_accepted.inc(request.taken.height)
             self._items_accepted.inc(request.items)
             self._observe_ages(request.rows)
 

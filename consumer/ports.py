@@ -11,6 +11,7 @@ from typing import Protocol
 
 import polars as pl
 
+from consumer.core.blocks import Rows
 from consumer.core.engine import Request
 from consumer.core.items import RejectReason
 from consumer.core.retry import Answer, Decision
@@ -228,13 +229,13 @@ class Answered:
 class Submission:
     """A request on its way out: the raw changes of one location, to be coalesced and encoded beside the loop.
 
-    ``rows`` has the columns of a frame of changes; ``covered_at`` is the monotonic time read before the commit that
+    ``taken`` has the columns of a frame of changes; ``covered_at`` is the monotonic time read before the commit that
     covers these rows was called: too old, and the request may not be sent any more (the fence).
     """
 
     number: int
     location: str
-    rows: pl.DataFrame
+    taken: Rows
     covered_at: float
 
 

@@ -6,6 +6,7 @@ location and poll would cost 6 kB each, however few its rows.)
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
@@ -20,11 +21,40 @@ SMALL_BLOCKS_MAX = 32
 """So many small blocks are merged into one."""
 
 
+class Rows:
+    """Rows that leave a window, oldest first: slices, joined to one frame when that is first asked for.
+
+    That is beside the loop, where the request's body is made: to join is dearer than to decide what goes.
+    """
+
+    def __init__(self, *parts: pl.DataFrame) -> None:
+        self._parts = parts
+        self.height = sum(part.height for part in parts)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return self._parts[0] if len(self._parts) == 1 else pl.concat(self._parts, rechunk=True)
+
+    def column(self, name: str) -> pl.Series:
+        """One column, without joining the others."""
+        return pl.concat([part[name] for part in self._parts])
+
+    def first_arrived(self) -> float:
+        """When the oldest of the rows was read, monotonic seconds."""
+        return float(self._parts[0].item(0, ARRIVED))
+
+
 @dataclass(eq=False, slots=True)
 class Block:
-    """Rows sorted by location; ``spans`` are those whose rows are still pending."""
+    """Rows sorted by location; ``spans`` are those whose rows are still pending.
+
+    ``key`` is the only column of the item key that has values here, None if there are several; ``even``: all rows
+    arrived together. Where both hold, what goes of a window can be decided without joining its rows.
+    """
 
     frame: pl.DataFrame
+    key: str | None
+    even: bool
     spans: dict["Span", None] = field(default_factory=dict)
     live: int = 0
 
@@ -57,7 +87,8 @@ class Span:
 class Blocks:
     """All blocks with pending rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, item_key: Sequence[str]) -> None:
+        self._item_key = item_key
         self._blocks: dict[Block, None] = {}
 
     def __len__(self) -> int:
@@ -70,7 +101,7 @@ class Blocks:
         """Make a block of a frame with an arrival in every row, oldest first; one span for each of its locations."""
         if frame.is_empty():
             return []
-        block = Block(frame.sort(LOCATION, maintain_order=True))
+        block = self._block(frame.sort(LOCATION, maintain_order=True), even=_arrived_together(frame))
         runs = block.frame[LOCATION].rle().struct.unnest()
         stops = runs["len"].cum_sum()
         starts = stops - runs["len"]
@@ -79,7 +110,23 @@ class Blocks:
 
     def add_one(self, location: str, rows: pl.DataFrame) -> Span:
         """Make a block of some rows of one location, oldest first."""
-        return self._keep(Block(rows), [(location, 0, rows.height, rows.item(0, ARRIVED))])[0]
+        block = self._block(rows, even=_arrived_together(rows))
+        return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED))])[0]
+
+    def split(self, span: Span, rows: int) -> tuple[Span, Span]:
+        """Cut a span in two, the first of so many rows."""
+        block, cut = span.block, span.start + rows
+        parts = (
+            Span(block, span.location, span.start, cut, span.first_arrived),
+            Span(block, span.location, cut, span.stop, block.frame.item(cut, ARRIVED)),
+        )
+        del block.spans[span]
+        block.spans.update(dict.fromkeys(parts))
+        return parts
+
+    def _block(self, frame: pl.DataFrame, *, even: bool) -> Block:
+        telling = [name for name in self._item_key if frame[name].null_count() < frame.height]
+        return Block(frame, telling[0] if len(telling) == 1 else None, even)
 
     def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float]]) -> list[Span]:
         block.spans = dict.fromkeys(Span(block, *run) for run in runs)
@@ -101,6 +148,11 @@ class Blocks:
         found = [block for block in self._blocks if block.sparse]
         small = [block for block in self._blocks if block.small and not block.sparse]
         return found + small if len(small) > SMALL_BLOCKS_MAX else found
+
+
+def _arrived_together(frame: pl.DataFrame) -> bool:
+    """Whether the rows of a frame, oldest first, arrived at one time."""
+    return bool(frame.item(0, ARRIVED) == frame.item(-1, ARRIVED))
 
 
 def rows_of(spans: Sequence[Span]) -> pl.DataFrame:

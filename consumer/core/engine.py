@@ -23,6 +23,7 @@ from typing import assert_never
 
 import polars as pl
 
+from consumer.core.blocks import Rows
 from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_KEY, OFFSET
 from consumer.core.pace import Pace
 from consumer.core.planner import Limits, SendReason
@@ -54,13 +55,18 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be sent: ``rows`` are all pending changes of ``items`` items of one location, oldest item first."""
+    """What is to be sent: ``taken`` are all pending changes of ``items`` items of one location, oldest item first."""
 
     number: int
     location: str
-    rows: pl.DataFrame
+    taken: Rows
     items: int
     reason: SendReason
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The changes as one frame: those of ``taken``, joined now if they were not before."""
+        return self.taken.frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +289,7 @@ class Engine:
     @property
     def pending_changes(self) -> int:
         """Rows in windows and in flight: what the budget bounds."""
-        return self._windows.rows + sum(flight.request.rows.height for flight in self._flights.values())
+        return self._windows.rows + sum(flight.request.taken.height for flight in self._flights.values())
 
     @property
     def pending_locations(self) -> int:
@@ -296,7 +302,7 @@ class Engine:
     def oldest_arrival(self) -> float | None:
         """When the oldest pending change was read, in windows or in flight; None without any."""
         times = [window.first_arrived for window in self._windows]
-        times += [flight.request.rows.item(0, ARRIVED) for flight in self._flights.values()]
+        times += [flight.request.taken.first_arrived() for flight in self._flights.values()]
         return min(times, default=None)
 
     def held_locations(self, now: float) -> int:
@@ -365,8 +371,8 @@ class Engine:
         if rest:
             self._watch(rest)
         self._requests += 1
-        request = Request(self._requests, location, taken.rows, taken.items, taken.plan.reason)
-        assignments = frozenset(taken.rows[ASSIGNMENT].unique().to_list())
+        request = Request(self._requests, location, taken.rows, taken.plan.items, taken.plan.reason)
+        assignments = frozenset(taken.rows.column(ASSIGNMENT).unique().to_list())
         self._flights[request.number] = _Flight(request, now, assignments)
         self._busy.add(location)
         return request

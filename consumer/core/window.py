@@ -1,13 +1,14 @@
 """The pending changes of all locations: a window each, over shared blocks."""
 
-from bisect import insort_left, insort_right
+from bisect import bisect_left, insort_left, insort_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import attrgetter
 
 import polars as pl
 
-from consumer.core.blocks import Block, Blocks, Span, rows_of
+from consumer.core.blocks import Block, Blocks, Rows, Span, rows_of
 from consumer.core.coalesce import item_key_expr, split_overfull
 from consumer.core.items import ARRIVED, ASSIGNMENT
 from consumer.core.planner import Limits, Plan, plan_items
@@ -43,10 +44,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Rows that leave a window together: all pending changes of ``items`` items, superseded ones too."""
+    """Rows that leave a window together: all pending changes of ``plan.items`` items, superseded ones too."""
 
-    rows: pl.DataFrame
-    items: int
+    rows: Rows
     plan: Plan
 
 
@@ -55,7 +55,7 @@ class Windows:
 
     def __init__(self, item_key: Sequence[str]) -> None:
         self._item_key = tuple(item_key)
-        self._blocks = Blocks()
+        self._blocks = Blocks(self._item_key)
         self._windows: dict[str, Window] = {}
         self.rows = 0
         """Pending rows of all windows."""
@@ -95,6 +95,8 @@ class Windows:
         Items leave in the order of their first pending change. Where an item's attributes would pass the OMS's limit,
         its oldest changes go and the rest stays (rule 19).
         """
+        if self._has_one_change_an_item(window):
+            return self._take_spans(window, due_arrived, limits)
         rows = rows_of(window.spans)
         first = self._first_of_items(rows)
         is_due = rows[ARRIVED] <= due_arrived
@@ -108,7 +110,7 @@ class Windows:
         self._remove(window)
         for rest in (stay, overfull):
             self.put_back(window.location, rest)
-        return Taken(go, plan.items, plan)
+        return Taken(Rows(go), plan)
 
     def forget(self, assignments: Collection[int]) -> None:
         """Drop the rows of these assignments, also in windows and blocks that mix partitions."""
@@ -116,6 +118,39 @@ class Windows:
         for block in list(self._blocks):
             if block.frame[ASSIGNMENT].is_in(gone).any():
                 self._rebuild([block], drop=gone)
+
+    def _has_one_change_an_item(self, window: Window) -> bool:
+        """The common case, found by the item key alone; False if that cannot be told so cheaply."""
+        key = window.spans[0].block.key
+        if key is None or not all(span.block.even and span.block.key == key for span in window.spans):
+            return False
+        keys = pl.concat([span.block.frame[key].slice(span.start, len(span)) for span in window.spans])
+        return keys.n_unique() == len(keys)
+
+    def _take_spans(self, window: Window, due_arrived: float, limits: Limits) -> Taken | None:
+        """``take`` where each row is an item and each span arrived together: whole spans go, and a part of one."""
+        window.items_max = window.rows
+        due = sum(len(span) for span in window.spans if span.first_arrived <= due_arrived)
+        plan = plan_items(window.rows, due, limits)
+        if not plan.items:
+            return None
+        go = self._first_spans(window, plan.items)
+        rows = Rows(*(span.rows() for span in go))
+        self._blocks.release(go)
+        self.rows -= plan.items
+        window.drop(set(go))
+        if not window.rows:
+            del self._windows[window.location]
+        return Taken(rows, plan)
+
+    def _first_spans(self, window: Window, rows: int) -> list[Span]:
+        """The window's oldest spans that have so many rows together, the last one cut if need be."""
+        stops = list(accumulate(map(len, window.spans)))
+        last = bisect_left(stops, rows)
+        if stops[last] > rows:
+            span = window.spans[last]
+            window.spans[last : last + 1] = self._blocks.split(span, len(span) - (stops[last] - rows))
+        return window.spans[: last + 1]
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
         """Which rows are the first of their item; None: all are, as in the common case of one change an item."""

@@ -23,7 +23,11 @@ def produce_events(
     if settings.avro.framing != "confluent":
         raise SettingsError(f"avro.framing: produce writes Confluent framing only, not {settings.avro.framing}")
     target = topic or settings.kafka.topics[0]
-    schema_id = register(settings.avro.registry_url, target) if settings.avro.registry_url else SCHEMA_ID
+    schema_id = (
+        register(settings.avro.registry_url, target, settings.avro.registry)
+        if settings.avro.registry_url
+        else SCHEMA_ID
+    )
     console = Console(stderr=True)
     columns = (TextColumn("published to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

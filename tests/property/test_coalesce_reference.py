@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.core.coalesce import coalesce, newest_last, split_overfull
@@ -11,6 +11,7 @@ from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, ITEM_KEY, OCCURRED_AT,
 from tests.support.frames import change, frame
 
 LIMIT = 4
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Change = dict[str, Any]
 Item = tuple[Any, ...]
 
@@ -69,6 +70,7 @@ def applied(rows: Iterable[Mapping[str, Any]]) -> dict[Item, dict[str, Any]]:
     return oms
 
 
+@unhurried
 @given(backlogs())
 def test_the_oms_ends_up_as_if_each_change_had_been_sent_in_order(rows: list[Change]) -> None:
     items = coalesce(frame(rows), ITEM_KEY)
@@ -78,6 +80,7 @@ def test_the_oms_ends_up_as_if_each_change_had_been_sent_in_order(rows: list[Cha
     assert [item_of(item) for item in sent] == list(dict.fromkeys(map(item_of, rows)))
 
 
+@unhurried
 @given(backlogs())
 def test_newest_last_orders_each_item_as_the_rule_says(rows: list[Change]) -> None:
     ordered = list(newest_last(frame(rows), ITEM_KEY).iter_rows(named=True))
@@ -87,6 +90,7 @@ def test_newest_last_orders_each_item_as_the_rule_says(rows: list[Change]) -> No
         assert [(row[ASSIGNMENT], row[OFFSET]) for row in ordered if item_of(row) == item] == expected
 
 
+@unhurried
 @given(backlogs())
 def test_changes_split_by_attributes_fit_and_together_do_the_same(rows: list[Change]) -> None:
     go, stay = split_overfull(frame(rows), ITEM_KEY, LIMIT)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from consumer.core.blocks import Rows
 from consumer.core.engine import Request
 from consumer.core.items import RejectReason
 from consumer.core.planner import SendReason
@@ -23,7 +24,7 @@ def partition_view(partition: int = 0, *, watermark: int | None = 5, next_offset
 def request(rows: Sequence[dict[str, Any]] = ()) -> Request:
     rows = rows or [change("shop", "a", arrived=990.0)]
     return Request(
-        number=1, location=str(rows[0]["locationName"]), rows=frame(rows), items=len(rows), reason=SendReason.AGE
+        number=1, location=str(rows[0]["locationName"]), taken=Rows(frame(rows)), items=len(rows), reason=SendReason.AGE
     )
 
 

@@ -106,7 +106,7 @@ def test_a_round_whose_commit_is_refused_does_not_leave_and_goes_later() -> None
 
     stage.source.refusal = None
     stage.turns()
-    assert [submission.rows.height for submission in stage.client.submitted] == [3]
+    assert [submission.taken.height for submission in stage.client.submitted] == [3]
 
 
 @pytest.mark.parametrize("event", ["assigned", "lost"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from consumer.core.blocks import Rows
 from consumer.oms.client import HttpRefreshClient
 from consumer.ports import Answered, Submission
 from consumer.settings import OmsSettings
@@ -83,7 +84,7 @@ class Bench:
     def submit(self, *skus: str, location: str = "Rome", age_seconds: float = 0.0) -> int:
         self.submitted += 1
         rows = frame(change(location, sku, offset=offset) for offset, sku in enumerate(skus or ("a",)))
-        self.client.submit(Submission(self.submitted, location, rows, self.clock.now - age_seconds))
+        self.client.submit(Submission(self.submitted, location, Rows(rows), self.clock.now - age_seconds))
         return self.submitted
 
     def answered(self) -> Answered:

@@ -3,7 +3,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.core.items import ITEM_COLUMNS
@@ -38,6 +38,7 @@ def by_words(found: list[dict[str, Any]]) -> list[str]:
     return sorted(json.dumps(item, sort_keys=True) for item in found)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(min_size=1), st.lists(items, min_size=1, max_size=12))
 def test_the_body_is_the_json_of_the_items_without_what_is_absent(location: str, rows: list[dict[str, Any]]) -> None:
     body = json.loads(encode(location, rows_of(*rows)))

@@ -6,6 +6,7 @@ import httpx
 import polars as pl
 import pytest
 
+from consumer.core.blocks import Rows
 from consumer.core.retry import AnswerKind
 from consumer.ports import Answered, OmsRefusedError, Submission
 from tests.unit.oms.oms_bench import Bench, MakeBench
@@ -213,7 +214,7 @@ def test_cookies_are_neither_kept_nor_sent_back(bench: Bench) -> None:
 
 def test_a_bug_in_a_worker_reaches_the_loop_behind_the_answers_there_are(bench: Bench) -> None:
     bench.send()
-    bench.client.submit(Submission(2, "Rome", pl.DataFrame({"sku": ["a"]}), bench.clock.now))
+    bench.client.submit(Submission(2, "Rome", Rows(pl.DataFrame({"sku": ["a"]})), bench.clock.now))
     bench.client.wait(10.0)
 
     with pytest.raises(pl.exceptions.ColumnNotFoundError):

@@ -186,21 +186,24 @@ def test_threads_share_one_renewal(auth: Auth) -> None:
 
 
 def test_threads_that_wait_for_a_failing_renewal_share_its_failure(auth: Auth) -> None:
-    entered = threading.Event()
+    failing, waiting = threading.Event(), threading.Semaphore(0)
 
     def fail() -> None:
-        entered.set()
+        failing.set()
+        for _ in range(5):
+            assert waiting.acquire(timeout=10)
         time.sleep(0.2)
         raise httpx.ConnectTimeout("slow")
 
     auth.reply = fail
     answers: list[Answer] = []
 
-    def after_the_first() -> None:
-        assert entered.wait(10)
+    def come_later() -> None:
+        assert failing.wait(10)
+        waiting.release()
         answers.append(auth.fail())
 
-    together([lambda: answers.append(auth.fail()), *[after_the_first] * 5])
+    together([lambda: answers.append(auth.fail()), *[come_later] * 5])
 
     assert [answer.kind for answer in answers] == [AnswerKind.UNAVAILABLE] * 6
     assert len(auth.requests) == 1

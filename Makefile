@@ -1,0 +1,88 @@
+# One command for each thing to do; `make help` lists them. Everything is installed into .venv, nothing elsewhere.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := install
+.DELETE_ON_ERROR:
+
+# The first Python on the path that is new enough; `make PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+TESTS ?= tests
+TEST_PROCESSES ?= 2
+
+DEV := $(VENV)/.installed-dev
+SANDBOX := $(VENV)/.installed-sandbox
+# The demo needs less than development does; what is there already is enough for it.
+DEMO_NEEDS := $(if $(wildcard $(DEV)),$(DEV),$(SANDBOX))
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(DEV) ## Install everything for development into .venv (the default)
+
+.PHONY: demo
+demo: $(DEMO_NEEDS) ## Run the whole main job on this machine: embedded broker, OMS sandbox, the service
+	$(BIN)/inventory-refresh demo
+
+.PHONY: test
+test: $(DEV) ## Run every test; real Kafka and schema registry are started where Maven can get them
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
+
+.PHONY: lint
+lint: $(DEV) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(DEV) ## Put all code into its form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(DEV) ## Measure the rate of the service against that of a bare consumer, on a real Kafka
+	$(BIN)/python bench/throughput.py
+
+.PHONY: docs
+docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
+	$(BIN)/python docs/generate.py
+
+.PHONY: lock
+lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
+	$(PIP) install 'uv>=0.9,<1'
+	$(LOCK) requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
+	$(LOCK) requirements/build.in --extra sandbox --constraint requirements/dev.txt --output-file requirements/sandbox.txt
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/runtime.txt
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE) pyproject.toml
+
+.PHONY: clean
+clean: ## Remove .venv and all that was built
+	rm -rf $(VENV) .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { \
+		echo 'Python 3.11 or newer is needed and none is on the path: install it, or run make PYTHON=/path/to/python3.11' >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Python 3.11 or newer is needed, and $(PYTHON) is not: run make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(PYTHON) lacks venv: install it (on Debian and Ubuntu: apt-get install python3-venv)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(DEV): requirements/dev.txt pyproject.toml $(VENV)/pyvenv.cfg
+	$(PIP) install --require-hashes --only-binary :all: --requirement requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SANDBOX): requirements/sandbox.txt pyproject.toml $(VENV)/pyvenv.cfg
+	$(PIP) install --require-hashes --only-binary :all: --requirement requirements/sandbox.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
