@@ -45,7 +45,7 @@ class LoopOptions:
     """While the decoder has no room there is nothing to poll for, but the group wants to hear of us: poll, with all
     paused."""
     commit_interval_seconds: float = 1.0
-    round_interval_seconds: float = 0.1
+    round_interval_seconds: float = 0.03
     snapshot_interval_seconds: float = 0.25
     revoke_seconds_max: float = 30.0
     retry: RetryLimits = field(default_factory=RetryLimits)
@@ -126,9 +126,7 @@ class Loop:
             self._add(decoded, now)
         self._settle(now)
         self._send_round(now)
-        if now >= self._next_commit_at:
-            self._next_commit_at = now + self._options.commit_interval_seconds
-            self._commit(self._moved(now))
+        self._commit_if_moved(now)
         self._pause_and_resume()
         if now >= self._next_snapshot_at or self._rebalanced:
             self._rebalanced = False
@@ -288,6 +286,14 @@ class Loop:
                 return ""
 
     # Commits
+
+    def _commit_if_moved(self, now: float) -> None:
+        """Commit what has moved, at most once a second; at once when nothing is left that could move it further."""
+        if now >= self._next_commit_at or not self._engine.pending_changes:
+            moved = self._moved(now)
+            if moved:
+                self._next_commit_at = now + self._options.commit_interval_seconds
+                self._commit(moved)
 
     def _moved(self, now: float) -> list[CommitPoint]:
         return [point for point in self._engine.commit_points(now) if self._committed.get(point.assignment) != point]

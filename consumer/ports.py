@@ -84,10 +84,10 @@ class RawBatch:
     messages; ``origin(i)`` gives key and headers of message i and is asked only for rejects.
     """
 
-    values: list[bytes | None]
+    values: Sequence[bytes | None]
     assignments: list[int]
     offsets: list[int]
-    timestamps: list[int | None]
+    timestamps: Sequence[int | None]
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
 
@@ -114,7 +114,8 @@ class Reject:
 class Decoded:
     """One or more raw batches, decoded in order.
 
-    ``frame`` has the columns of ``core.items.CHANGE_SCHEMA`` and only changes that the OMS's item rules allow;
+    ``frame`` has the columns of ``core.items.CHANGE_SCHEMA``, sorted by location (what comes first of a location was
+    read first), and only changes that the OMS's item rules allow;
     ``tombstones`` were passed over. ``next_offsets`` maps each assignment in the batches to the offset after its last
     message, or to the partition's end where that was reached: rows, rejects and tombstones all lie below it.
     """

@@ -16,7 +16,7 @@ from consumer.avro.readers import Refused
 from consumer.avro.rows import Reading, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
+from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.core.rules import REASON, check, describe
 from consumer.ports import Decoded, RawBatch, Reject
 
@@ -43,7 +43,8 @@ class BatchDecoder:
         good, broken = check(_with_origin(reading.frame, joined))
         bad = in_order([*reading.bad, *_broken(broken)])
         return Decoded(
-            frame=good.select(list(CHANGE_SCHEMA)),
+            # Sorted here, as the engine wants it, since this is not the loop's thread.
+            frame=good.select(list(CHANGE_SCHEMA)).sort(LOCATION, maintain_order=True),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
             next_offsets=_next_offsets(joined, batches),
@@ -136,7 +137,7 @@ class _Joined:
     def of(cls, batches: Sequence[RawBatch]) -> "_Joined":
         if len(batches) == 1:
             (only,) = batches
-            return cls(only.values, only.assignments, only.offsets, only.timestamps)
+            return cls(list(only.values), only.assignments, only.offsets, list(only.timestamps))
         return cls(
             list(chain.from_iterable(batch.values for batch in batches)),
             list(chain.from_iterable(batch.assignments for batch in batches)),

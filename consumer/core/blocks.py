@@ -10,7 +10,9 @@ from functools import cached_property
 
 import polars as pl
 
-from consumer.core.items import ARRIVED, LOCATION
+from consumer.core.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION
+
+_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64()}
 
 SPARSE_SHARE = 0.25
 """A block with a smaller share of its rows alive moves what is left to a new one: a held location must not pin a whole
@@ -33,7 +35,7 @@ class Rows:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        return self._parts[0] if len(self._parts) == 1 else pl.concat(self._parts, rechunk=True)
+        return _joined(self._parts)
 
     def column(self, name: str) -> pl.Series:
         """One column, without joining the others."""
@@ -48,6 +50,8 @@ class Rows:
 class Block:
     """Rows sorted by location; ``spans`` are those whose rows are still pending.
 
+    ``frame`` lacks the columns that have no value in any row: most changes have few of the optional ones, and every
+    column costs memory, and time whenever rows are cut or joined.
     ``key`` is the only column of the item key that has values here, None if there are several; ``even``: all rows
     arrived together. Where both hold, what goes of a window can be decided without joining its rows.
     """
@@ -98,10 +102,13 @@ class Blocks:
         return iter(self._blocks)
 
     def add(self, frame: pl.DataFrame) -> list[Span]:
-        """Make a block of a frame with an arrival in every row, oldest first; one span for each of its locations."""
+        """Make a block of a frame with an arrival in every row, each location's oldest first; a span a location."""
         if frame.is_empty():
             return []
-        block = self._block(frame.sort(LOCATION, maintain_order=True), even=_arrived_together(frame))
+        even = _arrived_together(frame)
+        narrow = _narrowed(frame)
+        ordered = narrow if narrow[LOCATION].is_sorted() else narrow.sort(LOCATION, maintain_order=True)
+        block = self._block(ordered, even=even)
         runs = block.frame[LOCATION].rle().struct.unnest()
         stops = runs["len"].cum_sum()
         starts = stops - runs["len"]
@@ -110,7 +117,7 @@ class Blocks:
 
     def add_one(self, location: str, rows: pl.DataFrame) -> Span:
         """Make a block of some rows of one location, oldest first."""
-        block = self._block(rows, even=_arrived_together(rows))
+        block = self._block(_narrowed(rows), even=_arrived_together(rows))
         return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED))])[0]
 
     def split(self, span: Span, rows: int) -> tuple[Span, Span]:
@@ -125,7 +132,7 @@ class Blocks:
         return parts
 
     def _block(self, frame: pl.DataFrame, *, even: bool) -> Block:
-        telling = [name for name in self._item_key if frame[name].null_count() < frame.height]
+        telling = [name for name in self._item_key if name in frame.columns]
         return Block(frame, telling[0] if len(telling) == 1 else None, even)
 
     def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float]]) -> list[Span]:
@@ -151,11 +158,30 @@ class Blocks:
 
 
 def _arrived_together(frame: pl.DataFrame) -> bool:
-    """Whether the rows of a frame, oldest first, arrived at one time."""
-    return bool(frame.item(0, ARRIVED) == frame.item(-1, ARRIVED))
+    """Whether the rows arrived at one time."""
+    arrived = frame[ARRIVED]
+    return bool(arrived.min() == arrived.max())
+
+
+def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame without the item columns that have no value in any row."""
+    empty = {name for name in frame.columns if name in ITEM_COLUMNS and frame[name].null_count() == frame.height}
+    return frame[[name for name in frame.columns if name not in empty]]
+
+
+def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The parts as one frame with all columns."""
+    alike = all(part.columns == parts[0].columns for part in parts)
+    frame = pl.concat(parts, how="vertical" if alike else "diagonal", rechunk=True)
+    if frame.width == len(_PENDING_SCHEMA):
+        return frame.select(*_PENDING_SCHEMA)
+    return frame.select(
+        pl.col(name) if name in frame.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in _PENDING_SCHEMA.items()
+    )
 
 
 def rows_of(spans: Sequence[Span]) -> pl.DataFrame:
     """The spans' rows as one frame, in the order of their arrival."""
-    frame = pl.concat([span.rows() for span in spans], rechunk=True)
+    frame = _joined([span.rows() for span in spans])
     return frame if frame[ARRIVED].is_sorted() else frame.sort(ARRIVED, maintain_order=True)

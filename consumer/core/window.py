@@ -74,7 +74,7 @@ class Windows:
         return len(self._blocks)
 
     def add(self, rows: pl.DataFrame) -> list[Window]:
-        """Add rows, each with its arrival, oldest first. Returns the windows that grew."""
+        """Add rows, each with its arrival, oldest first in each location. Returns the windows that grew."""
         grown = [self._grow(span) for span in self._blocks.add(rows)]
         self.rows += rows.height
         self._compact()

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -185,10 +185,10 @@ class KafkaSource:
             return message.key(), _headers(message) or ()
 
         return RawBatch(
-            values=list(map(_value, messages)),
+            values=_Values(messages),
             assignments=assignments,
             offsets=offsets,
-            timestamps=[stamp if kind else None for kind, stamp in map(Message.timestamp, messages)],
+            timestamps=_Timestamps(messages),
             ends={number: self._next_offsets[number] for number in ends},
             origin=origin,
         )
@@ -341,6 +341,39 @@ class KafkaSource:
     def _partitions_of(self, numbers: Sequence[int]) -> list[TopicPartition]:
         held = [self._assignments[number] for number in numbers if number in self._assignments]
         return [TopicPartition(each.topic, each.partition) for each in held]
+
+
+class _Values(Sequence[bytes | None]):
+    """The values of messages, taken when they are asked for: by the decoder's thread, which spares the loop's."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return map(_value, self._messages)
+
+    def __getitem__(self, position: Any) -> Any:
+        return _value(self._messages[position])
+
+
+class _Timestamps(Sequence[int | None]):
+    """The timestamps of messages, likewise; None where a message has none."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[int | None]:
+        return (stamp if kind else None for kind, stamp in map(Message.timestamp, self._messages))
+
+    def __getitem__(self, position: Any) -> Any:
+        kind, stamp = self._messages[position].timestamp()
+        return stamp if kind else None
 
 
 def _commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:

@@ -77,7 +77,7 @@ def test_a_message_has_its_timestamp_key_and_headers_and_a_tombstone_no_value(
     member = join(name)
     poll_until(lambda: len(member.values) == 2, member)
     batch = next(batch for batch in member.batches if len(batch))
-    assert batch.values == [b"first", None]
+    assert list(batch.values) == [b"first", None]
     assert all(stamp is not None and before_ms <= stamp <= time.time() * 1000 for stamp in batch.timestamps)
     assert batch.origin(1) == (b"key", [("trace", b"abc")])
 

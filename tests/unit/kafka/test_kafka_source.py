@@ -47,7 +47,7 @@ def test_a_message_of_a_partition_that_went_while_the_poll_waited_is_dropped() -
 def test_a_message_without_a_timestamp_has_none() -> None:
     source = holding(assignment(1, partition=0))
     unstamped = Message("changes", 0, 1, value=b"v", timestamp=(0, -1))
-    assert source._batch([*messages(0, 0), unstamped], {}, set()).timestamps == [7, None]
+    assert list(source._batch([*messages(0, 0), unstamped], {}, set()).timestamps) == [7, None]
 
 
 def test_an_end_that_was_followed_by_messages_is_told_as_after_them() -> None:
