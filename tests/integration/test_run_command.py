@@ -221,6 +221,36 @@ def test_an_oms_that_is_away_at_the_start_is_no_reason_to_exit_and_all_is_sent_w
             assert service.stop() == 0
 
 
+FAULTS: dict[str, dict[str, Any]] = {
+    "quota of the gateway": {"quota": True, "retry_after": 1},
+    "overload by the OMS's word": {"status": 503, "body": {"code": 5001}},
+    "a gateway's word, though it was queued": {"status": 504, "queue": True},
+    "a gateway's word": {"status": 502},
+    "lost after it was queued": {"reset": "after_queue"},
+    "lost before it was queued": {"reset": "before_queue"},
+    "no jobID": {"status": 200, "body_text": "{}"},
+    "a key that may not, once": {"status": 403, "body": {"code": 5004}},
+}
+
+
+def test_all_is_sent_through_quota_outage_lost_answers_and_revoked_tokens(
+    kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(23, burst_items=2_000)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    hold = {"unknown_hold": 1.5, "backoff_min": 0.1, "backoff_max": 0.5}
+    config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())}, oms=hold)
+    faults = httpx.post(f"{sandbox.url}/sandbox/faults", json={"answers": list(FAULTS.values())})
+    assert faults.status_code < 300, faults.text
+    with running_service(config, tmp_path) as service:
+        wait_until(lambda: sandbox.state.summary().faults_left == 0, "all faults met")
+        httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True})
+        wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
+        assert service.stop() == 0
+
+    assert sandbox.state.summary().max_in_flight_per_location == 1
+
+
 def test_a_refused_request_stops_the_service_and_passes_nothing(kafka: str, changes: Topic, tmp_path: Path) -> None:
     """The sandbox takes fewer items than the service sends: a refusal of the whole request."""
     encoder = Encoder(1)
