@@ -107,7 +107,7 @@ def events_in(path: Path, encoder: Encoder) -> Iterator[Event]:
     for number, change in enumerate(changes_in(path), start=1):
         try:
             yield encoder.event(change)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise SettingsError(f"{path.name}, change {number} does not fit the schema: {error}") from error
 
 

@@ -1,0 +1,89 @@
+"""The commands that people try things out with, as processes that fit together: sandbox, produce, run."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.avro.bundled import schema_path
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.service_process import ROOT, Topic, free_port, running_service, service_config, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "consumer", *arguments]
+
+
+@contextmanager
+def sandbox_command() -> Iterator[str]:
+    port = free_port()
+    options = ("--port", str(port), "--seconds-per-chunk", "0", "--seconds-per-job", "0")
+    with subprocess.Popen(command("sandbox", *options), cwd=ROOT, stderr=subprocess.PIPE) as process:  # noqa: S603
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: answers(url), "the sandbox answers")
+            yield url
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2.0).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def test_what_produce_publishes_from_a_file_and_made_up_is_what_the_sandbox_command_then_holds(
+    kafka: str, topic: Callable[..., str], admin: AdminClient, tmp_path: Path
+) -> None:
+    name = topic(2)
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    changes = Topic(kafka, name, f"group-of-{name}")
+    with sandbox_command() as url:
+        there = SandboxServer(SandboxSettings())
+        there.url = url
+        config = service_config(kafka, name, there, avro={"schema_file": str(schema_path())})
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        lines = tmp_path / "changes.jsonl"
+        lines.write_text('{"locationName": "Rome", "sku": "A-1", "quantity": 7, "attributes": ["NEW"]}\n')
+        for source in (("--file", str(lines)), ("--count", "500", "--locations", "5")):
+            produce = command("produce", "--config", str(path), *source)
+            told = subprocess.run(produce, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+            assert "changes published to" in told.stderr
+        with running_service(config, tmp_path) as service:
+            wait_until(lambda: changes.committed() == changes.end(), "all committed")
+            held = httpx.get(f"{url}/sandbox/inventory").json()
+            assert service.stop() == 0
+
+    items = held.get("locations", held)
+    assert len(items) == 6
+    assert items["Rome"] == [{"sku": "A-1", "quantity": 7, "attributes": ["NEW"]}]
+
+
+def test_check_tells_that_all_is_in_order_and_sends_nothing(
+    kafka: str, topic: Callable[..., str], admin: AdminClient, tmp_path: Path
+) -> None:
+    name = topic(1)
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    with SandboxServer(SandboxSettings()) as sandbox:
+        path = tmp_path / "config.yaml"
+        config = service_config(kafka, name, sandbox, avro={"schema_file": str(schema_path())})
+        path.write_text(yaml.safe_dump(config))
+        run = command("run", "--check", "--config", str(path))
+        told = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+
+        assert "in order" in told.stdout
+        assert sandbox.state.summary().jobs == 0
