@@ -132,7 +132,7 @@ class Service:
 
     def _wired(self, stack: ExitStack) -> Loop:
         settings = self._settings
-        decoder = stack.enter_context(closing(build_decoder(settings.avro)))
+        decoder = stack.enter_context(closing(build_decoder(settings.avro, settings.window.item_key)))
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
         return Loop(

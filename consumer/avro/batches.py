@@ -16,7 +16,16 @@ from consumer.avro.readers import Refused
 from consumer.avro.rows import Reading, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
+from consumer.core.items import (
+    ASSIGNMENT,
+    CHANGE_SCHEMA,
+    ITEM_KEY,
+    LOCATION,
+    OCCURRED_AT,
+    OFFSET,
+    TIMESTAMP,
+    RejectReason,
+)
 from consumer.core.rules import REASON, check, describe
 from consumer.ports import Decoded, RawBatch, Reject
 
@@ -26,8 +35,10 @@ _NOTHING: Final = Reading(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS})
 class BatchDecoder:
     """Decodes raw batches at once. Use it from one thread."""
 
-    def __init__(self, framing: Framing, source: SchemaSource) -> None:
+    def __init__(self, framing: Framing, source: SchemaSource, item_key: Sequence[str] = ITEM_KEY) -> None:
+        """``item_key`` are the columns that tell items apart: each change needs an identifier among them."""
         self._framing = framing
+        self._item_key = tuple(item_key)
         self._source = source
         self._mixed = False
         """The last messages had several prefixes: grouping first is cheaper then than trying them as one block."""
@@ -40,7 +51,7 @@ class BatchDecoder:
         """
         joined = _Joined.of(batches)
         reading, tombstones = self._read_present(joined.values)
-        good, broken = check(_with_origin(reading.frame, joined))
+        good, broken = check(_with_origin(reading.frame, joined), self._item_key)
         bad = in_order([*reading.bad, *_broken(broken)])
         return Decoded(
             # Sorted here, as the engine wants it, since this is not the loop's thread.

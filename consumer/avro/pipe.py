@@ -12,6 +12,7 @@ from consumer.avro.columnar import silence_backtraces
 from consumer.avro.readers import ReaderFactory, Way, self_test
 from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
 from consumer.avro.wire import FRAMINGS, Framing
+from consumer.core.items import ITEM_KEY
 from consumer.ports import Decoded, Decoder, RawBatch, SettingsError
 from consumer.settings import AvroSettings
 
@@ -31,20 +32,22 @@ CLOSE_SECONDS_MAX: Final = 15.0
 _log = structlog.get_logger(__name__)
 
 
-def build_decoder(settings: AvroSettings) -> Decoder:
+def build_decoder(settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY) -> Decoder:
     """The decoder that the settings describe, its thread started.
+
+    ``item_key`` (``window.item_key``) are the columns that tell items apart: a change needs an identifier among them.
 
     Raises SettingsError when framing, schema file or registry options cannot work. The registry is not
     asked before the first message. Where the self-test of columnar decoding fails, warns and decodes with fastavro.
     """
-    return DecoderPipe(build_batch_decoder(settings))
+    return DecoderPipe(build_batch_decoder(settings, item_key))
 
 
-def build_batch_decoder(settings: AvroSettings) -> BatchDecoder:
+def build_batch_decoder(settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY) -> BatchDecoder:
     """The same without a thread: decodes when called, and leaves the waiting to the caller."""
     framing = FRAMINGS[settings.framing]
     factory = ReaderFactory(settings.fields, framing.length, _way(settings))
-    return BatchDecoder(framing, _source(settings, framing, factory))
+    return BatchDecoder(framing, _source(settings, framing, factory), item_key)
 
 
 def _way(settings: AvroSettings) -> Way:

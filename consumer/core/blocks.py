@@ -6,7 +6,6 @@ location and poll would cost 6 kB each, however few its rows.)
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import polars as pl
 
@@ -31,11 +30,15 @@ class Rows:
 
     def __init__(self, *parts: pl.DataFrame) -> None:
         self._parts = parts
+        self._frame: pl.DataFrame | None = None
         self.height = sum(part.height for part in parts)
 
-    @cached_property
+    @property
     def frame(self) -> pl.DataFrame:
-        return _joined(self._parts)
+        """All columns, joined once. Should two threads ask at once both join, and either result will do."""
+        if self._frame is None:
+            self._frame = _joined(self._parts)
+        return self._frame
 
     def column(self, name: str) -> pl.Series:
         """One column, without joining the others."""

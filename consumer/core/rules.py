@@ -4,14 +4,14 @@ The rules are those of the parameter tables of Inventory Refresh. The good path 
 row breaks a rule is it asked which.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
 import polars as pl
 
-from consumer.core.items import IDENTIFIERS, LOCATION, RejectReason
+from consumer.core.items import IDENTIFIERS, ITEM_KEY, LOCATION, RejectReason
 
 REASON: Final = "_reason"
 """The column of a rejected row that has its reason code."""
@@ -74,20 +74,28 @@ def _rules() -> tuple[_Rule, ...]:
 _RULES: Final = _rules()
 
 
-def check(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def check(frame: pl.DataFrame, item_key: Sequence[str] = ITEM_KEY) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part a frame into the rows that the OMS's rules allow and the rows that they do not.
 
     ``frame`` has at least ``locationName`` and ``core.items.ITEM_COLUMNS``; an absent text is null, never empty. Both
     parts keep all columns and the order of rows; the rejected part has one more column, ``REASON``, with the first
-    broken rule.
+    broken rule. A row needs an identifier of ``item_key``: rows without one would all count as one item.
     """
-    rules = [rule for rule in _RULES if rule.possible(frame)]
+    rules = [rule for rule in (*_RULES, *_key_rule(item_key)) if rule.possible(frame)]
     broken = pl.any_horizontal(rule.broken for rule in rules)
     if not frame.select(broken.any()).item():
         return frame, frame.clear().with_columns(pl.lit(None, pl.String).alias(REASON))
     first = pl.coalesce(pl.when(rule.broken).then(pl.lit(rule.reason.value)) for rule in rules)
     marked = frame.with_columns(first.alias(REASON))
     return marked.filter(pl.col(REASON).is_null()).drop(REASON), marked.filter(pl.col(REASON).is_not_null())
+
+
+def _key_rule(item_key: Sequence[str]) -> tuple[_Rule, ...]:
+    """The rule for an item key that has not all identifiers: those that it has must not all be absent."""
+    telling = [name for name in IDENTIFIERS if name in item_key]
+    if len(telling) == len(IDENTIFIERS):
+        return ()
+    return (_Rule(RejectReason.NO_IDENTIFIER, pl.all_horizontal(pl.col(name).is_null() for name in telling)),)
 
 
 def describe(reason: RejectReason, row: Mapping[str, Any]) -> str:
@@ -107,7 +115,9 @@ def _beyond_exact(row: Mapping[str, Any]) -> str:
 
 _DETAILS: Final[Mapping[RejectReason, Callable[[Mapping[str, Any]], str]]] = {
     RejectReason.NO_LOCATION: lambda _: f"{LOCATION} is absent or empty",
-    RejectReason.NO_IDENTIFIER: lambda _: f"each of {', '.join(IDENTIFIERS)} is absent or empty",
+    RejectReason.NO_IDENTIFIER: lambda row: (
+        f"{', '.join(name for name in IDENTIFIERS if row[name] is None)} absent or empty: nothing names the item"
+    ),
     RejectReason.NO_QUANTITY: lambda _: "quantity is null",
     RejectReason.NEGATIVE_QUANTITY: lambda row: f"quantity is {row['quantity']}, below 0",
     RejectReason.BIN_ID_TOO_SMALL: lambda row: f"binID is {row['binID']}, below {BIN_ID_MIN}",

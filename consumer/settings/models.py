@@ -167,7 +167,8 @@ class WindowSettings(Section):
     )
     item_key: TextList = Field(
         default_factory=lambda: list(ITEM_KEY),
-        description="Columns that together say that two changes of a location are of one item.",
+        description="Columns that together say that two changes of a location are of one item. "
+        "A change that has none of the identifiers among them is a dead letter.",
     )
 
     @field_validator("item_key")
