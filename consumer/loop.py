@@ -80,6 +80,7 @@ class Loop:
         self._committed: dict[int, CommitPoint] = {}
         self._paused: set[int] = set()
         self._stopping = False
+        self._leaving = False
         self._broken = False
         self._fenced = False
         self._crowded = False
@@ -135,6 +136,7 @@ class Loop:
 
     def _leave(self, *, settle_dead_letters: bool) -> None:
         """Settle, commit and leave the group. The revoke that closing brings finds nothing left to do."""
+        self._leaving = True  # what comes now cannot stop the service a second time
         self._give_up(list(self._engine.assignments), settle_dead_letters=settle_dead_letters)
         self._source.close()
 
@@ -261,17 +263,18 @@ class Loop:
             if confirmed:
                 self._engine.dead_lettered(confirmed)
                 self._observer.dead_letters_confirmed(len(confirmed))
-        for answered in self._client.answers():
-            self._answered(answered, now)
+        reasons = [self._answered(answered, now) for answered in self._client.answers()]
+        stop = next(filter(None, reasons), "")
+        if stop and not self._leaving:
+            raise OmsRefusedError(stop)
 
-    def _answered(self, answered: Answered, now: float) -> None:
+    def _answered(self, answered: Answered, now: float) -> str:
+        """Settle one request; returns why the service must stop for it, "" if it need not."""
         attempt = self._engine.attempt(answered.number)
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
         request = self._engine.answered(answered.number, decision, now)
         self._observer.answered(request, answered, decision)
-        stop = self._reason_to_stop(request, decision)
-        if stop:
-            raise OmsRefusedError(stop)
+        return self._reason_to_stop(request, decision)
 
     def _reason_to_stop(self, request: Request, decision: Decision) -> str:
         match decision:

@@ -218,6 +218,25 @@ def test_a_refused_request_stops_with_what_to_do_and_without_passing_it() -> Non
     assert stage.diary[-1] == ("close", None)
 
 
+def test_a_refusal_does_not_lose_the_other_answers_that_came_with_it_and_stops_without_waiting() -> None:
+    stage = Stage()
+    stage.give(0, location="Rome")
+    stage.turns()
+    stage.give(3, location="Oslo")
+    stage.give(6, location="Bonn")
+    stage.turns()
+    refused = Answer(AnswerKind.REFUSED, status=400, detail="no")
+    for submission, answer in zip(stage.client.submitted, (ACCEPTED, refused, refused), strict=True):
+        stage.client.answer(submission, answer)
+    before = stage.clock.now
+
+    with pytest.raises(OmsRefusedError, match=r"'(Oslo|Bonn)'"):
+        stage.loop.run()
+
+    assert stage.source.committed == {1: 3}
+    assert stage.clock.now - before < 1.0
+
+
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=kind.value) for kind in (AnswerKind.UNAUTHORISED, AnswerKind.WRONG_ADDRESS)]
 )
