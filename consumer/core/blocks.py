@@ -55,13 +55,12 @@ class Block:
 
     ``frame`` lacks the columns that have no value in any row: most changes have few of the optional ones, and every
     column costs memory, and time whenever rows are cut or joined.
-    ``key`` is the only column of the item key that has values here, None if there are several; ``even``: all rows
-    arrived together. Where both hold, what goes of a window can be decided without joining its rows.
+    ``key`` is the only column of the item key that has values here, None if there are several: where there is one, what
+    goes of a window can be decided without joining its rows.
     """
 
     frame: pl.DataFrame
     key: str | None
-    even: bool
     spans: dict["Span", None] = field(default_factory=dict)
     live: int = 0
 
@@ -76,19 +75,29 @@ class Block:
 
 @dataclass(eq=False, slots=True)
 class Span:
-    """The rows ``start`` to ``stop`` of a block, all of one location, the oldest read at ``first_arrived``."""
+    """The rows ``start`` to ``stop`` of a block, all of one location, by arrival from the first to the last."""
 
     block: Block
     location: str
     start: int
     stop: int
     first_arrived: float
+    last_arrived: float
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def rows(self) -> pl.DataFrame:
         return self.block.frame.slice(self.start, len(self))
+
+    def column(self, name: str) -> pl.Series:
+        return self.block.frame[name].slice(self.start, len(self))
+
+    def arrived_until(self, time: float) -> int:
+        """How many of the rows had arrived by then."""
+        if self.last_arrived <= time:
+            return len(self)
+        return 0 if self.first_arrived > time else int((self.column(ARRIVED) <= time).sum())
 
 
 class Blocks:
@@ -108,37 +117,39 @@ class Blocks:
         """Make a block of a frame with an arrival in every row, each location's oldest first; a span a location."""
         if frame.is_empty():
             return []
-        even = _arrived_together(frame)
         narrow = _narrowed(frame)
         ordered = narrow if narrow[LOCATION].is_sorted() else narrow.sort(LOCATION, maintain_order=True)
-        block = self._block(ordered, even=even)
+        block = self._block(ordered)
         runs = block.frame[LOCATION].rle().struct.unnest()
         stops = runs["len"].cum_sum()
         starts = stops - runs["len"]
-        arrived = block.frame[ARRIVED][starts]
-        return self._keep(block, zip(runs["value"], starts, stops, arrived, strict=True))
+        arrived = block.frame[ARRIVED]
+        return self._keep(
+            block, zip(runs["value"], starts, stops, arrived[starts], arrived[stops.cast(pl.Int64) - 1], strict=True)
+        )
 
     def add_one(self, location: str, rows: pl.DataFrame) -> Span:
         """Make a block of some rows of one location, oldest first."""
-        block = self._block(_narrowed(rows), even=_arrived_together(rows))
-        return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED))])[0]
+        block = self._block(_narrowed(rows))
+        return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED), rows.item(-1, ARRIVED))])[0]
 
     def split(self, span: Span, rows: int) -> tuple[Span, Span]:
         """Cut a span in two, the first of so many rows."""
         block, cut = span.block, span.start + rows
+        before, behind = block.frame.item(cut - 1, ARRIVED), block.frame.item(cut, ARRIVED)
         parts = (
-            Span(block, span.location, span.start, cut, span.first_arrived),
-            Span(block, span.location, cut, span.stop, block.frame.item(cut, ARRIVED)),
+            Span(block, span.location, span.start, cut, span.first_arrived, before),
+            Span(block, span.location, cut, span.stop, behind, span.last_arrived),
         )
         del block.spans[span]
         block.spans.update(dict.fromkeys(parts))
         return parts
 
-    def _block(self, frame: pl.DataFrame, *, even: bool) -> Block:
+    def _block(self, frame: pl.DataFrame) -> Block:
         telling = [name for name in self._item_key if name in frame.columns]
-        return Block(frame, telling[0] if len(telling) == 1 else None, even)
+        return Block(frame, telling[0] if len(telling) == 1 else None)
 
-    def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float]]) -> list[Span]:
+    def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float, float]]) -> list[Span]:
         block.spans = dict.fromkeys(Span(block, *run) for run in runs)
         block.live = block.frame.height
         self._blocks[block] = None
@@ -158,12 +169,6 @@ class Blocks:
         found = [block for block in self._blocks if block.sparse]
         small = [block for block in self._blocks if block.small and not block.sparse]
         return found + small if len(small) > SMALL_BLOCKS_MAX else found
-
-
-def _arrived_together(frame: pl.DataFrame) -> bool:
-    """Whether the rows arrived at one time."""
-    arrived = frame[ARRIVED]
-    return bool(arrived.min() == arrived.max())
 
 
 def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort_left, insort_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import attrgetter
 
 import polars as pl
@@ -120,17 +120,19 @@ class Windows:
                 self._rebuild([block], drop=gone)
 
     def _has_one_change_an_item(self, window: Window) -> bool:
-        """The common case, found by the item key alone; False if that cannot be told so cheaply."""
-        key = window.spans[0].block.key
-        if key is None or not all(span.block.even and span.block.key == key for span in window.spans):
+        """The common case, found by the item key alone; False if that, or the order, cannot be told so cheaply."""
+        spans = window.spans
+        key = spans[0].block.key
+        in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
+        if key is None or not in_order or any(span.block.key != key for span in spans):
             return False
-        keys = pl.concat([span.block.frame[key].slice(span.start, len(span)) for span in window.spans])
+        keys = pl.concat([span.column(key) for span in spans])
         return keys.n_unique() == len(keys)
 
     def _take_spans(self, window: Window, due_arrived: float, limits: Limits) -> Taken | None:
-        """``take`` where each row is an item and each span arrived together: whole spans go, and a part of one."""
+        """``take`` where each row is an item and the spans are in order: whole spans go, and a part of one."""
         window.items_max = window.rows
-        due = sum(len(span) for span in window.spans if span.first_arrived <= due_arrived)
+        due = sum(span.arrived_until(due_arrived) for span in window.spans)
         plan = plan_items(window.rows, due, limits)
         if not plan.items:
             return None
