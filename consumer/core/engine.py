@@ -229,7 +229,8 @@ class Engine:
                 self._accept(flight.request)
                 return flight.request
             case Again():
-                self._pace.rest(location, now + decision.after_seconds)
+                if decision.after_seconds:  # given back unsent, it is no failure of the location
+                    self._pace.rest(location, now + decision.after_seconds)
                 if decision.whole_oms:
                     self._pace.oms_failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.after_seconds)
             case Hold():

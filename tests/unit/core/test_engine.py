@@ -169,6 +169,16 @@ def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
     assert again.rows.select("sku", "quantity").rows() == [("a", 1), ("b", 1), ("a", 2)]
 
 
+def test_a_request_that_never_left_is_planned_anew_at_once_and_counts_as_no_failure() -> None:
+    made = engine()
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.answered(request.number, Again(after_seconds=0.0, whole_oms=False), AGE)
+
+    (again,) = made.due(AGE)
+    assert made.attempt(again.number) == 0
+
+
 def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_as_open() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
