@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from consumer.core.engine import CommitPoint, Engine, Request
 from consumer.core.marks import Mark, format_mark, parse_mark
 from consumer.core.planner import chunks
-from consumer.core.retry import Accepted, Decision, Refused, RetryLimits, Stop, decide
+from consumer.core.retry import Decision, Refused, RetryLimits, Stop, decide
 from consumer.ports import (
     Answered,
     Assignment,
@@ -285,7 +285,7 @@ class Loop:
                 )
             case Stop() if not self._engine.ever_accepted:
                 return decision.detail
-            case Accepted() | Stop() | _:
+            case _:
                 return ""
 
     # Commits

@@ -11,9 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET
-
-ATTRIBUTES_MAX: Final = 63
-"""Attributes that the OMS takes for one item of a request."""
+from consumer.core.rules import ATTRIBUTES_MAX
 
 _ATTRIBUTES: Final = "attributes"
 _ROW: Final = "_row"

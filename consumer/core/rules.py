@@ -21,6 +21,7 @@ EXACT_INTEGER_MAX: Final = 2**53 - 1
 
 LOCATOR_CHARACTERS_MAX: Final = 50
 ATTRIBUTES_MAX: Final = 63
+"""Attributes of one item in a request: of one change, and of those that are sent as one."""
 BIN_ID_MIN: Final = 1
 
 _INTEGERS: Final = ("quantity", "binID", "floor", "safetyStock", "currencyID")
