@@ -111,6 +111,26 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class SentChanges:
+    """Changes of one partition that were sent and that the OMS will not apply: dead letters, once found again.
+
+    ``assignment`` is the one that holds the ``offsets`` (ascending) open; 0 where nobody waits for them, their offsets
+    being committed already. ``items`` has the change's item as JSON by its offset, to be kept where the topic has the
+    change no more.
+    """
+
+    assignment: int
+    topic: str
+    partition: int
+    offsets: tuple[int, ...]
+    reason: RejectReason
+    detail: str
+    location: str
+    job_id: str = ""
+    items: Mapping[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """One or more raw batches, decoded in order.
 
@@ -258,6 +278,15 @@ class DeadLetters(Protocol):
     """The dead-letter topic."""
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None: ...
+
+    def recall(self, changes: Sequence[SentChanges]) -> None:
+        """Find these again in their topic, beside the loop, and dead-letter each as it came.
+
+        ``confirmed`` tells of each as of any other.
+        """
+
+    def recalling(self) -> int:
+        """How many changes are still to be found again."""
 
     def confirmed(self) -> Sequence[tuple[int, int]]:
         """Assignment and offset of each dead letter that the broker has confirmed since the last call.

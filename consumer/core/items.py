@@ -84,3 +84,6 @@ class RejectReason(StrEnum):
     NOT_A_NUMBER = "not_a_number"
     """NaN or an infinity in ``retailPrice`` or ``ltd``: JSON has no such numbers."""
     REFUSED_BY_OMS = "refused_by_oms"
+    """The OMS answered 400 to a request of this change alone, or narrowing its request down took too many requests."""
+    JOB_FAILED = "job_failed"
+    """A jobID came, but the job ended as FAILED: nothing of it was applied."""
