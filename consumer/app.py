@@ -182,6 +182,8 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         ),
         max_age_seconds=settings.window.max_age,
         max_in_flight=settings.oms.max_in_flight,
+        max_requests_per_second=settings.oms.max_requests_per_second,
+        narrowing_requests_max=settings.oms.narrowing_requests_max,
         max_pending_changes=settings.window.max_pending_changes,
         max_distance=settings.kafka.max_distance,
         rejected_ratio_max=settings.dead_letters.max_ratio,

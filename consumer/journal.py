@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Snapshot
@@ -61,6 +61,9 @@ class Journal(Bystander):
                     decision=type(decision).__name__.lower(),
                     wait_seconds=_wait_seconds(decision),
                 )
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        _log.warning("changes_refused", location=refusal.location, changes=refusal.rows.height, detail=refusal.detail)
 
     def commit_refused(self, refused: CommitRefused) -> None:
         _log.warning("commit_refused", fenced=refused.fenced, detail=refused.detail)

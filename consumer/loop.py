@@ -7,10 +7,12 @@ for them longer than a poll. The clock is read once a turn.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from consumer.core.engine import CommitPoint, Engine, Request
+from consumer.condemned import refused_changes
+from consumer.core.engine import Engine, Refusal
 from consumer.core.marks import Mark, format_mark, parse_mark
+from consumer.core.partitions import CommitPoint
 from consumer.core.planner import chunks
-from consumer.core.retry import Decision, Refused, RetryLimits, Stop, decide
+from consumer.core.retry import RetryLimits, Stop, decide
 from consumer.ports import (
     Answered,
     Assignment,
@@ -41,6 +43,8 @@ class LoopOptions:
     """A poll waits so long for messages when nothing else is under way."""
     poll_seconds_busy: float = 0.005
     """And so long while answers, frames or confirmations are awaited: nothing can wake a poll."""
+    recalling_changes_max: int = 100_000
+    """While so many refused changes are still to be found again for their dead letters, nothing more is read."""
     poll_interval_seconds_max: float = 1.0
     """While the decoder has no room there is nothing to poll for, but the group wants to hear of us: poll, with all
     paused."""
@@ -213,7 +217,7 @@ class Loop:
     def _poll_seconds(self, now: float) -> float:
         if self._engine.in_flight or self._engine.unconfirmed or self._decoder.busy():
             return self._options.poll_seconds_busy
-        deadline = self._engine.next_deadline()
+        deadline = self._engine.next_deadline(now)
         longest = self._options.poll_seconds_max
         return longest if deadline is None else min(longest, max(deadline - now, 0.0))
 
@@ -232,7 +236,8 @@ class Loop:
             self._dead_letters.publish(ours, self._assignments)
 
     def _pause_and_resume(self) -> None:
-        wanted = set(self._assignments) if self._crowded else self._engine.to_pause()
+        all_paused = self._crowded or self._dead_letters.recalling() > self._options.recalling_changes_max
+        wanted = set(self._assignments) if all_paused else self._engine.to_pause()
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
         if to_pause:
             self._source.pause(sorted(to_pause))
@@ -264,6 +269,8 @@ class Loop:
                 self._engine.dead_lettered(confirmed)
                 self._observer.dead_letters_confirmed(len(confirmed))
         reasons = [self._answered(answered, now) for answered in self._client.answers()]
+        for refusal in self._engine.refusals():
+            self._dead_letter_refused(refusal)
         stop = next(filter(None, reasons), "")
         if stop and not self._leaving:
             raise OmsRefusedError(stop)
@@ -274,19 +281,17 @@ class Loop:
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
         request = self._engine.answered(answered.number, decision, now)
         self._observer.answered(request, answered, decision)
-        return self._reason_to_stop(request, decision)
+        return decision.detail if isinstance(decision, Stop) and not self._engine.ever_accepted else ""
 
-    def _reason_to_stop(self, request: Request, decision: Decision) -> str:
-        match decision:
-            case Refused():
-                return (
-                    f"the OMS refuses a request of {request.items} items for location {request.location!r}: "
-                    f"{decision.detail}; nothing of it is committed: correct the location or the item at its source"
-                )
-            case Stop() if not self._engine.ever_accepted:
-                return decision.detail
-            case _:
-                return ""
+    def _dead_letter_refused(self, refusal: Refusal) -> None:
+        self._dead_letters.recall(refused_changes(refusal, self._assignments))
+        self._observer.changes_refused(refusal)
+        if self._engine.too_many_refused and not self._leaving:
+            raise DeadLettersError(
+                f"the OMS refuses too many of the latest changes (last: location {refusal.location!r}, "
+                f"{refusal.detail}): correct what upstream sends, or the locations in the OMS, or raise "
+                "dead_letters.max_ratio; nothing past this is committed"
+            )
 
     # Commits
 
@@ -345,6 +350,10 @@ class Loop:
             held_locations=engine.held_locations(now),
             unconfirmed_dead_letters=engine.unconfirmed,
             oms_failures=engine.oms_failures,
+            breaker=engine.breaker(now),
+            requests_per_second_max=engine.requests_per_second_max(now),
+            narrowing_locations=engine.narrowing_locations,
+            flush_items=engine.flush_items,
             sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped,
             waiting_for=self._decoder.waiting_for(),
         )

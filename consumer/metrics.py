@@ -5,6 +5,7 @@ location or an item is never one. What the loop counts is counted as it happens;
 latest snapshot when Prometheus asks, so that a partition that went leaves no series behind.
 """
 
+import math
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
+from consumer.core.health import BreakerState
 from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
 from consumer.core.planner import SendReason
 from consumer.core.retry import Accepted, AnswerKind, Decision
@@ -52,6 +54,11 @@ def _distance(partition: PartitionView) -> float | None:
 
 _TOKENS: Final = ("tokens_fetched", "Access tokens got from the OMS: the first, and each renewal.")
 
+_BREAKER: Final = (
+    "oms_breaker_state",
+    "1 for the state of the breaker: closed (the OMS is well), open (nothing is sent), half_open (one probe at a time).",
+)
+
 _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
     ("partitions_assigned", "Partitions this process reads.", lambda snapshot: len(snapshot.partitions)),
     ("pending_changes", "Changes read and not yet accepted, in memory.", lambda snapshot: snapshot.pending_changes),
@@ -77,6 +84,17 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
         "Failures of the OMS as a whole since its last jobID; 0 while it is well.",
         lambda snapshot: snapshot.oms_failures,
     ),
+    (
+        "oms_requests_per_second_max",
+        "Calls a second that the OMS is sent at most, as set or learned from over-quota answers; +Inf without a limit.",
+        lambda snapshot: math.inf if snapshot.requests_per_second_max is None else snapshot.requests_per_second_max,
+    ),
+    (
+        "narrowing_locations",
+        "Locations of which a refused request is being narrowed down to the items that cause it.",
+        lambda snapshot: snapshot.narrowing_locations,
+    ),
+    ("flush_items", "Items from which on a window is full.", lambda snapshot: snapshot.flush_items),
     (
         "sending_stopped",
         "1 while nothing is sent until a person changes something; the log and the status page say what.",
@@ -245,6 +263,9 @@ class Metrics(Bystander):
             self._items_accepted.inc(request.items)
             self._observe_ages(request.rows)
 
+    def changes_refused(self, refusal: Refusal) -> None:
+        self._changes_rejected.labels(reason=RejectReason.REFUSED_BY_OMS).inc(refusal.rows.height)
+
     def dead_letters_confirmed(self, count: int) -> None:
         self._dead_letters.inc(count)
 
@@ -299,6 +320,10 @@ class _States(Collector):
     def collect(self) -> Iterable[Metric]:
         snapshot = self.latest
         yield CounterMetricFamily(f"{PREFIX}_{_TOKENS[0]}", _TOKENS[1], value=self.tokens_fetched())
+        breaker = GaugeMetricFamily(f"{PREFIX}_{_BREAKER[0]}", _BREAKER[1], labels=("state",))
+        for state in BreakerState:
+            breaker.add_metric((state,), float(snapshot.breaker is state))
+        yield breaker
         for name, description, value_of in _STATES:
             yield GaugeMetricFamily(f"{PREFIX}_{name}", description, value=float(value_of(snapshot)))
         for name, description, value_in in _PARTITION_STATES:
@@ -311,7 +336,8 @@ class _States(Collector):
 
     def described(self) -> list[Described]:
         tokens = Described(f"{PREFIX}_{_TOKENS[0]}_total", "counter", (), _TOKENS[1])
-        whole = [tokens] + [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
+        breaker = Described(f"{PREFIX}_{_BREAKER[0]}", "gauge", ("state",), _BREAKER[1])
+        whole = [tokens, breaker] + [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
         labels = ("topic", "partition")
         return whole + [Described(f"{PREFIX}_{name}", "gauge", labels, text) for name, text, _ in _PARTITION_STATES]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
 from consumer.core.retry import Decision
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, Snapshot
 
@@ -24,6 +24,9 @@ class Bystander:
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         del request, answered, decision
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        del refusal
 
     def dead_letters_confirmed(self, count: int) -> None:
         del count
@@ -69,6 +72,10 @@ class Observers:
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         for observer in self._observers:
             observer.answered(request, answered, decision)
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        for observer in self._observers:
+            observer.changes_refused(refusal)
 
     def dead_letters_confirmed(self, count: int) -> None:
         for observer in self._observers:

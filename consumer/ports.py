@@ -12,7 +12,8 @@ from typing import Protocol
 import polars as pl
 
 from consumer.core.blocks import Rows
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
+from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
 from consumer.core.retry import Answer, Decision
 
@@ -322,6 +323,12 @@ class Snapshot:
     held_locations: int = 0
     unconfirmed_dead_letters: int = 0
     oms_failures: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
+    requests_per_second_max: float | None = None
+    """What the OMS's quota allows, as set or learned; None: no limit."""
+    narrowing_locations: int = 0
+    flush_items: int = 0
+    """From how many items on a window is full, at present."""
     sending_stopped: str = ""
     waiting_for: str = ""
 
@@ -339,6 +346,9 @@ class Observer(Protocol):
     def request_sent(self, request: Request, chunks: int) -> None: ...
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        """The OMS will not take these changes: they go to the dead letters."""
 
     def dead_letters_confirmed(self, count: int) -> None: ...
 

@@ -24,7 +24,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SettingsError, Snapshot
@@ -122,6 +122,10 @@ class Board(Bystander):
         elif answered.answer.kind is not AnswerKind.NOT_SENT:
             said = f"{answered.answer.status or 'no answer'} {answered.answer.detail}".strip()
             self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        self._add(changes_rejected=refusal.rows.height)
+        self._problem("changes refused", f"{refusal.rows.height} of {refusal.location}: {refusal.detail}")
 
     def commit_refused(self, refused: CommitRefused) -> None:
         self._problem("commit refused", refused.detail)

@@ -16,25 +16,29 @@ Invariants (numbers as in docs/architecture.md):
 Times are monotonic seconds, as the caller's ``now``; offsets are Kafka's.
 """
 
-import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import polars as pl
 
+from consumer.core.agenda import Agenda
 from consumer.core.blocks import Rows
-from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_KEY, OFFSET
+from consumer.core.health import BreakerState, Health
+from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_KEY
+from consumer.core.narrowing import Narrowings, Part
 from consumer.core.pace import Pace
+from consumer.core.partitions import RESUME_SHARE, CommitPoint, Partitions
 from consumer.core.planner import Limits, SendReason
+from consumer.core.quota import Quota
 from consumer.core.ratio import RejectRatio
 from consumer.core.retry import Accepted, Again, Decision, Hold, Refused, Stop
-from consumer.core.watermark import OpenOffsets
 from consumer.core.window import Window, Windows
 
-RESUME_SHARE = 0.75
-"""A paused partition resumes below this share of the limit that paused it: pausing throws away what
-was fetched ahead."""
+REFUSED_CHANGES_MAX = 100_000
+"""The latest changes that the OMS took or refused, of which too many refused ones stop the service."""
+REFUSED_CHANGES_MIN = 30_000
+"""More than two requests at their largest: one location that the OMS does not know must not stop all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ class EngineLimits:
     due_within_seconds: float = 1.0
     """A burst read in several polls is one burst: changes due so soon count as due."""
     max_in_flight: int = 8
+    max_requests_per_second: float | None = None
+    narrowing_requests_max: int = 200
+    """Further requests by which the bad items of a refused one are looked for."""
     max_pending_changes: int = 1_000_000
     max_distance: int = 5_000_000
     rejected_ratio_max: float = 0.5
@@ -70,22 +77,12 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitPoint:
-    """What may be committed for an assignment: its watermark, read mark, and whether a request may be under way."""
+class Refusal:
+    """Changes of a location that the OMS will not take, with its words: dead letters, once they are found again."""
 
-    assignment: int
-    offset: int
-    mark: int
-    open: bool
-
-
-@dataclass(slots=True)
-class _Held:
-    """One partition while it is ours."""
-
-    offsets: OpenOffsets
-    mark: int
-    far: bool = False
+    location: str
+    rows: pl.DataFrame
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,8 @@ class _Flight:
     request: Request
     sent_at: float
     assignments: frozenset[int]
+    part: Part | None = None
+    """What it is to find out about a refused request, if anything."""
 
 
 class Engine:
@@ -100,20 +99,31 @@ class Engine:
 
     def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY) -> None:
         self.limits = limits
-        self._held: dict[int, _Held] = {}
+        self._item_limits = limits.items
+        self._partitions = Partitions(limits.max_distance)
         self._windows = Windows(item_key)
-        self._deadlines: list[tuple[float, str]] = []
-        self._queued: dict[str, float] = {}
-        self._ready: set[str] = set()
+        self._agenda = Agenda(
+            self._windows,
+            flush_items=limits.items.flush_items,
+            max_age_seconds=limits.max_age_seconds,
+            due_within_seconds=limits.due_within_seconds,
+        )
         self._flights: dict[int, _Flight] = {}
         self._busy: set[str] = set()
-        self._pace = Pace(limits.max_in_flight)
+        self._pace = Pace()
+        self._health = Health(limits.max_in_flight, Quota(limits.max_requests_per_second))
+        self._narrowings = Narrowings(
+            item_key, chunk_items=limits.items.chunk_items, requests_max=limits.narrowing_requests_max
+        )
         self._requests = 0
-        self._unconfirmed: set[tuple[int, int]] = set()
-        self._covered: list[pl.DataFrame] = []
-        """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
+        self._refusals: list[Refusal] = []
         self._over_budget = False
         self._ratio = RejectRatio(limits.rejected_ratio_max)
+        self._refused_ratio = RejectRatio(
+            limits.rejected_ratio_max, changes_max=REFUSED_CHANGES_MAX, changes_min=REFUSED_CHANGES_MIN
+        )
+        self.too_many_refused = False
+        """Of the latest changes the OMS refused so many that the service should not go on."""
         self.sending_stopped = ""
         """Why nothing is sent (the OMS refuses our credentials, say); "" while all is well."""
         self.ever_accepted = False
@@ -126,21 +136,18 @@ class Engine:
         ``start`` is its committed offset (None: not known, so nothing is committed before its first rows), ``mark`` the
         read mark found beside it.
         """
-        held = self._held[assignment] = _Held(OpenOffsets(), mark or 0)
-        if start is not None:
-            held.offsets.start(start)
-            held.mark = max(held.mark, start)
+        self._partitions.assigned(assignment, start=start, mark=mark)
 
     def forget(self, assignments: Collection[int]) -> None:
         """Drop all pending rows of these assignments: revoked (after the commit) or lost."""
-        gone = [number for number in assignments if self._held.pop(number, None)]
+        gone = self._partitions.forget(assignments)
         if gone:
             self._windows.forget(gone)
-            self._unconfirmed = {dead for dead in self._unconfirmed if dead[0] in self._held}
+            self._keep_suspects()
 
     @property
     def assignments(self) -> Collection[int]:
-        return self._held.keys()
+        return self._partitions.numbers
 
     # Changes in
 
@@ -156,39 +163,25 @@ class Engine:
         Every assignment of a row or reject has its entry in ``next_offsets``; what belongs to one that is gone is
         ignored. Returns whether too many of the latest changes are rejected for the service to go on.
         """
-        stale = [number for number in next_offsets if number not in self._held]
-        if stale:
-            frame = frame.filter(~pl.col(ASSIGNMENT).is_in(stale))
-        rejected = [(number, offset) for number, offset in rejects if number in self._held]
-        owners, opened = frame[ASSIGNMENT], frame[OFFSET]
-        for number, next_offset in next_offsets.items():
-            held = self._held.get(number)
-            if held is None:
-                continue
-            offsets = opened.filter(owners == number)
-            bad = [offset for owner, offset in rejected if owner == number]
-            held.offsets.give(pl.concat([offsets, pl.Series(bad, dtype=pl.Int64)]) if bad else offsets, next_offset)
-            held.mark = max(held.mark, held.offsets.next_offset or 0)
-        self._unconfirmed.update(rejected)
+        frame = self._partitions.ours(frame)
+        rejected = [(number, offset) for number, offset in rejects if number in self._partitions]
+        self._partitions.give(frame, rejected, next_offsets)
         for window in self._windows.add(frame.with_columns(pl.lit(now).alias(ARRIVED))):
-            self._watch(window)
+            self._agenda.watch(window)
         return self._ratio.add(frame.height + len(rejected), len(rejected))
 
     def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
         """The broker has confirmed these dead letters, by assignment and offset."""
-        for number, offset in confirmed:
-            self._unconfirmed.discard((number, offset))
-            if number in self._held:
-                self._held[number].offsets.close(pl.Series([offset], dtype=pl.Int64))
+        self._partitions.dead_lettered(confirmed)
 
     # Requests out
 
     def due(self, now: float) -> list[Request]:
         """Let a round go: what the planner says, oldest deadline first. Its requests are in flight from here on."""
-        self._ripen(now)
+        self._agenda.ripen(now)
         requests: list[Request] = []
-        slots = self._pace.slots(len(self._flights))
-        if slots <= 0 or now < self._pace.oms_free_at() or not self._ready:
+        slots = self._health.slots(len(self._flights), now) if self._agenda.ready else 0
+        if not slots:
             return requests
         for window in sorted(self._sendable(now), key=lambda window: window.first_arrived):
             if len(requests) == slots:
@@ -196,6 +189,7 @@ class Engine:
             request = self._take(window, now)
             if request:
                 requests.append(request)
+        self._health.quota.spend(len(requests), now)
         return requests
 
     def give_back(self, requests: Iterable[Request]) -> None:
@@ -204,20 +198,38 @@ class Engine:
             self._land(self._flights[request.number].request)
             self._put_back(request)
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self, now: float) -> float | None:
         """When ``due`` may have something next, as far as time alone decides; None: other things must happen first."""
-        if self._pace.slots(len(self._flights)) <= 0:
-            return None
-        times = [self._pace.free_at(location) for location in self._ready if location not in self._busy]
-        if self._deadlines:
-            times.append(self._deadlines[0][0] + self.limits.max_age_seconds)
-        return max(min(times), self._pace.oms_free_at()) if times else None
+        oms_free_at = self._health.free_at(len(self._flights), now)
+        times = [self._pace.free_at(location) for location in self._agenda.ready if location not in self._busy]
+        next_age = self._agenda.next_deadline()
+        if next_age is not None:
+            times.append(next_age)
+        return max(min(times), oms_free_at) if times and oms_free_at is not None else None
+
+    def aim(self, flush_items: int) -> None:
+        """Windows are full from another number of items on, as the OMS's queue allows."""
+        if flush_items != self._item_limits.flush_items:
+            self._item_limits = replace(self._item_limits, flush_items=flush_items)
+            self._agenda.aim(flush_items)
+
+    def side_calls(self, now: float) -> int:
+        """How many calls besides refresh requests the OMS may be sent now."""
+        return 0 if self.sending_stopped else self._health.side_calls(now)
+
+    def side_called(self, calls: int, now: float) -> None:
+        """So many were sent."""
+        self._health.quota.spend(calls, now)
+
+    def side_call_over_quota(self, *, sent_at: float, now: float) -> None:
+        """One of them was answered that it was over-quota."""
+        self._health.quota.over(sent_at=sent_at, now=now)
 
     # Answers in
 
     def attempt(self, number: int) -> int:
         """How often in a row this request's location, or the OMS as a whole, has failed before this answer."""
-        return self._pace.attempt(self._flights[number].request.location)
+        return max(self._pace.attempt(self._flights[number].request.location), self._health.failures)
 
     def answered(self, number: int, decision: Decision, now: float) -> Request:
         """Settle a request in flight; returns it. Rows of assignments that are gone count for nothing."""
@@ -226,25 +238,33 @@ class Engine:
         self._land(flight.request)
         match decision:
             case Accepted():
-                self._accept(flight.request)
+                self._accept(flight)
                 return flight.request
             case Again():
                 if decision.after_seconds:  # given back unsent, it is no failure of the location
                     self._pace.rest(location, now + decision.after_seconds)
                 if decision.whole_oms:
-                    self._pace.oms_failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.after_seconds)
+                    self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.after_seconds)
+                if decision.over_quota:
+                    self._health.quota.over(sent_at=flight.sent_at, now=now)
             case Hold():
                 self._pace.rest(location, now + decision.seconds, queued=flight.assignments)
-                self._pace.oms_failed(sent_at=flight.sent_at, now=now, rest_seconds=0.0)
+                self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.oms_rest_seconds)
             case Refused():
-                self._pace.rest(location, now)
+                self._refuse(flight, decision)
+                return flight.request
             case Stop():
                 self.sending_stopped = decision.detail
-                self._pace.oms_failed(sent_at=flight.sent_at, now=now, rest_seconds=self.limits.stopped_retry_seconds)
+                self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=self.limits.stopped_retry_seconds)
             case _:
                 assert_never(decision)
         self._put_back(flight.request)
         return flight.request
+
+    def refusals(self) -> list[Refusal]:
+        """The changes that were found since the last call to be refused for good; they await ``dead_lettered``."""
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     # Watermarks out
 
@@ -252,17 +272,11 @@ class Engine:
         """What may be committed now, for every assignment whose start is known."""
         under_way = {number for flight in self._flights.values() for number in flight.assignments}
         under_way |= self._pace.held_assignments(now)
-        self._close_covered()
-        points = []
-        for number, held in self._held.items():
-            watermark = held.offsets.watermark
-            if watermark is not None:
-                points.append(CommitPoint(number, watermark, max(held.mark, watermark), number in under_way))
-        return points
+        return self._partitions.commit_points(under_way)
 
     def next_offset(self, assignment: int) -> int | None:
         """How far the engine has been given the partition; None while its start is not known."""
-        return self._held[assignment].offsets.next_offset
+        return self._partitions.next_offset(assignment)
 
     # What the loop and the status page want to know
 
@@ -270,13 +284,8 @@ class Engine:
         """The assignments that should not be polled now: over the budget of rows, or too far past their watermark."""
         limit = self.limits.max_pending_changes
         self._over_budget = self.pending_changes > (RESUME_SHARE * limit if self._over_budget else limit)
-        if any(map(self._is_far, self._held.values())):
-            self._close_covered()
-        for held in self._held.values():
-            held.far = self._is_far(held)
-        if self._over_budget or self.sending_stopped:
-            return frozenset(self._held)
-        return frozenset(number for number, held in self._held.items() if held.far)
+        far = self._partitions.far()
+        return frozenset(self.assignments if self._over_budget or self.sending_stopped else far)
 
     def in_flight_with(self, assignments: Collection[int]) -> int:
         """How many requests in flight have rows of these assignments."""
@@ -285,7 +294,7 @@ class Engine:
     @property
     def unconfirmed(self) -> int:
         """Dead letters whose confirmation is awaited."""
-        return len(self._unconfirmed)
+        return self._partitions.unconfirmed
 
     @property
     def pending_changes(self) -> int:
@@ -312,69 +321,71 @@ class Engine:
 
     @property
     def oms_failures(self) -> int:
-        """Failures of the OMS as a whole since its last jobID."""
-        return self._pace.oms_failures
+        """Failures of the OMS as a whole since it was last well."""
+        return self._health.failures
+
+    def breaker(self, now: float) -> BreakerState:
+        """Whether the OMS is sent to."""
+        return self._health.state(now)
+
+    def requests_per_second_max(self, now: float) -> float | None:
+        """Calls a second that the OMS is sent at most now; None: no limit is set, and none was learned."""
+        return self._health.quota.limit(now)
+
+    @property
+    def narrowing_locations(self) -> int:
+        """Locations of which a refused request is being narrowed down."""
+        return len(self._narrowings)
+
+    @property
+    def flush_items(self) -> int:
+        """From how many items on a window is full, at present."""
+        return self._item_limits.flush_items
 
     # Inside
 
-    def _watch(self, window: Window) -> None:
-        """See to it that the window is looked at when it is full, and when its oldest change is due."""
-        location = window.location
-        if window.items_max >= self.limits.items.flush_items:
-            self._ready.add(location)
-        if window.first_arrived < self._queued.get(location, float("inf")):
-            self._queued[location] = window.first_arrived
-            heapq.heappush(self._deadlines, (window.first_arrived, location))
-
-    def _ripen(self, now: float) -> None:
-        """Move windows whose oldest change is due from the queue of deadlines to the ready ones."""
-        while self._deadlines and self._deadlines[0][0] + self.limits.max_age_seconds <= now:
-            arrived, location = heapq.heappop(self._deadlines)
-            if self._queued.get(location) != arrived:
-                continue
-            del self._queued[location]
-            window = self._windows.get(location)
-            if window is None:
-                continue
-            if self._is_due(window, now):
-                self._ready.add(location)
-            else:
-                self._watch(window)
-
-    def _is_due(self, window: Window, now: float) -> bool:
-        return window.first_arrived + self.limits.max_age_seconds <= now
-
-    def _due_arrived(self, window: Window, now: float) -> float:
-        """Rows that arrived until then are due: none while the oldest is not."""
-        if not self._is_due(window, now):
-            return float("-inf")
-        soon = now - self.limits.max_age_seconds + self.limits.due_within_seconds
-        return max(soon, window.first_arrived)
-
     def _sendable(self, now: float) -> list[Window]:
         found = []
-        for location in list(self._ready):
+        for location in list(self._agenda.ready):
             window = self._windows.get(location)
             if window is None:
-                self._ready.discard(location)
+                self._agenda.ready.discard(location)
             elif location not in self._busy and self._pace.free_at(location) <= now:
                 found.append(window)
         return found
 
     def _take(self, window: Window, now: float) -> Request | None:
+        """What the window lets go now, in flight; None: nothing."""
         location = window.location
-        self._ready.discard(location)
-        taken = self._windows.take(window, due_arrived=self._due_arrived(window, now), limits=self.limits.items)
+        self._agenda.ready.discard(location)
+        part = self._narrowings.part(location)
+        if part:
+            return self._take_part(window, part, now)
+        due_arrived = self._agenda.due_arrived(window, now)
+        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._item_limits)
         if taken is None or taken.plan.reason is None:
-            self._watch(window)
+            self._agenda.watch(window)
             return None
+        return self._depart(location, taken.rows, taken.plan.items, taken.plan.reason, now)
+
+    def _take_part(self, window: Window, part: Part, now: float) -> Request | None:
+        rows = self._windows.take_part(window, part)
+        if rows is None:
+            self._narrowings.drop(window.location, part)
+            return self._take(window, now)
+        items = part.keys.height
+        return self._depart(window.location, rows, items, SendReason.NARROWING, now, part)
+
+    def _depart(
+        self, location: str, rows: Rows, items: int, reason: SendReason, now: float, part: Part | None = None
+    ) -> Request:
         rest = self._windows.get(location)
         if rest:
-            self._watch(rest)
+            self._agenda.watch(rest)
         self._requests += 1
-        request = Request(self._requests, location, taken.rows, taken.plan.items, taken.plan.reason)
-        assignments = frozenset(taken.rows.column(ASSIGNMENT).unique().to_list())
-        self._flights[request.number] = _Flight(request, now, assignments)
+        request = Request(self._requests, location, rows, items, reason)
+        assignments = frozenset(rows.column(ASSIGNMENT).unique().to_list())
+        self._flights[request.number] = _Flight(request, now, assignments, part)
         self._busy.add(location)
         return request
 
@@ -382,30 +393,65 @@ class Engine:
         del self._flights[request.number]
         self._busy.discard(request.location)
 
-    def _accept(self, request: Request) -> None:
-        self._covered.append(request.rows[[ASSIGNMENT, OFFSET]])
-        self._pace.accepted(request.location)
+    def _accept(self, flight: _Flight) -> None:
+        request = flight.request
+        self._partitions.cover(request.rows)
+        self._pace.well(request.location)
+        self._health.well(sent_at=flight.sent_at)
         self.sending_stopped = ""
         self.ever_accepted = True
+        self._refused_ratio.add(request.taken.height, 0)
+        self._narrowings.accepted(request.location, flight.part)
+        self._go_on_narrowing(request.location)
 
-    def _is_far(self, held: _Held) -> bool:
-        distance = (held.offsets.next_offset or 0) - (held.offsets.watermark or 0)
-        return distance > self.limits.max_distance * (RESUME_SHARE if held.far else 1)
-
-    def _close_covered(self) -> None:
-        if not self._covered:
+    def _refuse(self, flight: _Flight, decision: Refused) -> None:
+        """A 400: the OMS is well, and looked at the request. Its suspects are narrowed down."""
+        location = flight.request.location
+        self._pace.well(location)
+        self._health.well(sent_at=flight.sent_at)
+        rows = self._partitions.ours(flight.request.rows)
+        if rows.is_empty():
             return
-        covered, self._covered = pl.concat(self._covered), []
-        owners, offsets = covered[ASSIGNMENT], covered[OFFSET]
-        for number in owners.unique().to_list():
-            if number in self._held:
-                self._held[number].offsets.close(offsets.filter(owners == number))
+        alone = self._narrowings.refused(
+            location, flight.part, rows, sent_at=flight.sent_at, detail=decision.detail, named=decision.named
+        )
+        if alone:
+            self._condemn(location, rows, decision.detail)
+        else:
+            self._put_back(flight.request)
+        self._go_on_narrowing(location)
+
+    def _go_on_narrowing(self, location: str) -> None:
+        """Look at the location again for its next suspects, or give the rest of them up."""
+        given_up = self._narrowings.given_up(location)
+        window = self._windows.get(location)
+        if given_up and window:
+            rows = self._windows.take_arrived(window, given_up.keys, given_up.arrived_until)
+            self._condemn(location, rows, given_up.detail)
+        if self._narrowings.part(location) or given_up:
+            self._agenda.ready.add(location)
+
+    def _condemn(self, location: str, rows: pl.DataFrame, detail: str) -> None:
+        """These changes are dead letters: they stay open until the broker has confirmed each."""
+        self._partitions.condemn(rows)
+        self._refusals.append(Refusal(location, rows, detail))
+        self.too_many_refused = self._refused_ratio.add(rows.height, rows.height)
+
+    def _keep_suspects(self) -> None:
+        """Suspects without a pending change, in the window or in flight, are dropped."""
+        in_flight = {flight.request.location: flight.request for flight in self._flights.values()}
+        for location in self._narrowings.locations():
+            window = self._windows.get(location)
+            frames = [self._windows.rows_of(window)] if window else []
+            if location in in_flight:
+                frames.append(self._partitions.ours(in_flight[location].rows))
+            if frames:
+                self._narrowings.keep(location, pl.concat(frames))
+            else:
+                self._narrowings.forget(location)
 
     def _put_back(self, request: Request) -> None:
-        rows = request.rows
-        gone = [number for number in rows[ASSIGNMENT].unique().to_list() if number not in self._held]
-        ours = rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
-        window = self._windows.put_back(request.location, ours)
+        window = self._windows.put_back(request.location, self._partitions.ours(request.rows))
         if window:
-            self._watch(window)
-            self._ready.add(request.location)
+            self._agenda.watch(window)
+            self._agenda.ready.add(request.location)

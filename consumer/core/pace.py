@@ -1,4 +1,7 @@
-"""When the OMS may be sent to: rests of locations, the health of the OMS as a whole. Times are monotonic seconds."""
+"""Which locations may not send yet: rests after a failure, holds after an unknown outcome.
+
+They belong to locations, not to windows: they outlive an empty window and a revoke. Times are monotonic seconds.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,20 +21,15 @@ class _Rest:
 
 
 class Pace:
-    """Rests and failures. They belong to locations, not windows: they outlive an empty window and a revoke."""
+    """Rests and failures in a row, by location."""
 
-    def __init__(self, max_in_flight: int) -> None:
-        self._max_in_flight = max_in_flight
+    def __init__(self) -> None:
         self._rests: dict[str, _Rest] = {}
         self._attempts: dict[str, int] = {}
-        self._failed_at = _LONG_AGO
-        self._rests_until = _LONG_AGO
-        self.oms_failures = 0
-        """Failures of the OMS as a whole since its last jobID."""
 
     def attempt(self, location: str) -> int:
-        """How often in a row this location, or the OMS as a whole, has failed."""
-        return max(self._attempts.get(location, 0), self.oms_failures)
+        """How often in a row this location has failed."""
+        return self._attempts.get(location, 0)
 
     def rest(self, location: str, until: float, *, queued: Iterable[int] = ()) -> None:
         """Let a location rest after a failure; a longer rest that it has already stays.
@@ -42,29 +40,10 @@ class Pace:
         before = self._rests.get(location, _Rest())
         self._rests[location] = _Rest(max(until, before.until), before.assignments.union(queued))
 
-    def oms_failed(self, *, sent_at: float, now: float, rest_seconds: float) -> None:
-        """Count a failure of the OMS as a whole, once for all requests under way together, and let it rest."""
-        if sent_at >= self._failed_at:
-            self.oms_failures += 1
-            self._failed_at = now
-        self._rests_until = max(self._rests_until, now + rest_seconds)
-
-    def accepted(self, location: str) -> None:
-        """A jobID came back: the OMS is well, and so is the location."""
+    def well(self, location: str) -> None:
+        """The OMS took a request of the location, or looked at it and refused it."""
         self._attempts.pop(location, None)
         self._rests.pop(location, None)
-        self.oms_failures = 0
-        self._rests_until = _LONG_AGO
-
-    def slots(self, in_flight: int) -> int:
-        """How many more requests may be under way, time aside.
-
-        After a failure of the OMS one request is the probe, until a jobID shows that it is well again.
-        """
-        return (1 if self.oms_failures else self._max_in_flight) - in_flight
-
-    def oms_free_at(self) -> float:
-        return self._rests_until
 
     def free_at(self, location: str) -> float:
         rest = self._rests.get(location)

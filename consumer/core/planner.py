@@ -15,6 +15,8 @@ class SendReason(StrEnum):
     """The window held ``flush_items`` items."""
     AGE = "age"
     """The window's oldest change was ``max_age`` old."""
+    NARROWING = "narrowing"
+    """Part of a request that the OMS refused, to find out for which items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ CHANGES_MIN = 1_000
 
 
 class RejectRatio:
-    """Counts per frame, as far back as the latest 10,000 changes."""
+    """Counts per frame, as far back as the latest ``changes_max`` changes, and not before there are ``changes_min``."""
 
-    def __init__(self, ratio_max: float) -> None:
+    def __init__(self, ratio_max: float, *, changes_max: int = CHANGES_MAX, changes_min: int = CHANGES_MIN) -> None:
         self._ratio_max = ratio_max
+        self._changes_max = changes_max
+        self._changes_min = changes_min
         self._frames: deque[tuple[int, int]] = deque()
         self.changes = 0
         self.rejected = 0
@@ -22,8 +24,8 @@ class RejectRatio:
         self._frames.append((changes, rejected))
         self.changes += changes
         self.rejected += rejected
-        while self.changes - self._frames[0][0] >= CHANGES_MAX:
+        while self.changes - self._frames[0][0] >= self._changes_max:
             old_changes, old_rejected = self._frames.popleft()
             self.changes -= old_changes
             self.rejected -= old_rejected
-        return self.changes >= CHANGES_MIN and self.rejected > self._ratio_max * self.changes
+        return self.changes >= self._changes_min and self.rejected > self._ratio_max * self.changes

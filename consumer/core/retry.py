@@ -49,6 +49,8 @@ class Answer:
     retry_after_seconds: float | None = None
     detail: str = ""
     repeated: bool = False
+    named: tuple[tuple[str | int | None, ...], ...] = ()
+    """Of a REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's words seem to name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +82,35 @@ class Accepted:
 class Again:
     """Surely not queued: plan the location anew, but not before ``after_seconds`` have passed.
 
-    ``whole_oms``: until then nothing at all is to be sent to the OMS.
+    ``whole_oms``: until then nothing at all is to be sent to the OMS. ``over_quota``: there were too many calls, so
+    fewer a second are to be sent from now on.
     """
 
     after_seconds: float
     whole_oms: bool
+    over_quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It may have been queued: the location may not send for ``seconds``, then it is planned anew."""
+    """It may have been queued: the location may not send for ``seconds``, then it is planned anew.
+
+    Nothing at all is to be sent to the OMS for ``oms_rest_seconds``: whatever went wrong may not be over.
+    """
 
     seconds: float
+    oms_rest_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The request, or one of its items, is wrong: sent again as it is, it would be refused again."""
+    """The request, or one of its items, is wrong: sent again as it is, it would be refused again.
+
+    ``named`` are the item keys that the OMS's words seem to name: a hint where to look first.
+    """
 
     detail: str
+    named: tuple[tuple[str | int | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +151,14 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
         case AnswerKind.NOT_SENT:
             return Again(after_seconds=0.0, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
-            return Again(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True)
+            over_quota = kind is AnswerKind.OVER_QUOTA
+            return Again(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True, over_quota=over_quota)
         case AnswerKind.UNKNOWN | AnswerKind.UNREADABLE:
             # A 2xx without a jobID is no acceptance, and no proof of refusal either: it may well have been queued.
-            return Hold(max(limits.unknown_hold_seconds, _wait_seconds(answer, attempt, jitter, limits)))
+            wait = _wait_seconds(answer, attempt, jitter, limits)
+            return Hold(max(limits.unknown_hold_seconds, wait), oms_rest_seconds=wait)
         case AnswerKind.REFUSED:
-            return Refused(_quoted(answer))
+            return Refused(_quoted(answer), answer.named)
         case AnswerKind.FORBIDDEN if not answer.repeated:
             # The token may be stale: the client has dropped it, and the next request goes out with a new one.
             return Again(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)

@@ -9,8 +9,9 @@ from operator import attrgetter
 import polars as pl
 
 from consumer.core.blocks import Block, Blocks, Rows, Span, rows_of
-from consumer.core.coalesce import item_key_expr, split_overfull
-from consumer.core.items import ARRIVED, ASSIGNMENT
+from consumer.core.coalesce import item_key_expr, newest_last, split_overfull
+from consumer.core.items import ARRIVED, ASSIGNMENT, OFFSET
+from consumer.core.narrowing import Part, chosen
 from consumer.core.planner import Limits, Plan, plan_items
 
 _first_arrived = attrgetter("first_arrived")
@@ -111,6 +112,38 @@ class Windows:
         for rest in (stay, overfull):
             self.put_back(window.location, rest)
         return Taken(Rows(go), plan)
+
+    def take_part(self, window: Window, part: Part) -> Rows | None:
+        """Take all pending changes of the part's items (rule 19 holds here too), or the oldest one alone; None: none.
+
+        These are suspects of a refused request: they leave whatever the planner says of the rest of the window.
+        """
+        rows = rows_of(window.spans)
+        mask = chosen(rows, part.keys)
+        suspects = rows.filter(mask)
+        if suspects.is_empty():
+            return None
+        if part.changes_left:
+            oldest = newest_last(suspects, self._item_key).head(1)
+            go, rest = oldest, suspects.join(oldest, on=[ASSIGNMENT, OFFSET], how="anti", maintain_order="left")
+        else:
+            go, rest = split_overfull(suspects, self._item_key)
+        self._remove(window)
+        for stays in (rows.filter(~mask), rest):
+            self.put_back(window.location, stays)
+        return Rows(go)
+
+    def take_arrived(self, window: Window, keys: pl.DataFrame, until: float) -> pl.DataFrame:
+        """Take the changes of these items that had arrived by then, out of the window for good."""
+        rows = rows_of(window.spans)
+        mask = chosen(rows, keys) & (rows[ARRIVED] <= until)
+        self._remove(window)
+        self.put_back(window.location, rows.filter(~mask))
+        return rows.filter(mask)
+
+    def rows_of(self, window: Window) -> pl.DataFrame:
+        """The window's rows, in the order of their arrival."""
+        return rows_of(window.spans)
 
     def forget(self, assignments: Collection[int]) -> None:
         """Drop the rows of these assignments, also in windows and blocks that mix partitions."""

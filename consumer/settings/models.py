@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from consumer.core.items import IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
+from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
 from consumer.settings.values import (
     is_loopback,
     parse_list,
@@ -127,7 +127,8 @@ class AvroSettings(Section):
     fields: TextMap = Field(
         default_factory=dict,
         description="For events with other names: name of the OMS (or `locationName`, `occurredAt`) to the path of a "
-        "field in the event, dots between levels. What is not named here is looked for under its own name.",
+        "field in the event, dots between levels. What is not named here is looked for under its own name "
+        "(lotCode, condition, date, serialNumber and externalID only with oms.api unified-commerce).",
     )
 
     @field_validator("fields")
@@ -182,11 +183,21 @@ class WindowSettings(Section):
 class OmsSettings(Section):
     """Where the refresh requests go, and how hard the OMS may be pressed."""
 
-    api: Literal["inventory-specific", "inventory-v5"] = Field(
+    api: Literal["inventory-specific", "inventory-v5", "unified-commerce"] = Field(
         default="inventory-specific",
-        description="The API package that the key belongs to: Inventory Specific (the one to prefer) or Inventory V5.",
+        description="The API package that the key belongs to: Inventory Specific (the one to prefer) or Inventory V5; "
+        "or Unified Commerce, the OMS's newest API.",
     )
-    base_url: Url = Field(description="Address of the OMS without the call's path: `https://host`.")
+    base_url: Url = Field(
+        description="Address of the OMS without the call's path: `https://host`, for Unified Commerce often "
+        "`https://host/api`."
+    )
+    tenant: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**63 - 1,
+        description="Number of the tenant, only for Unified Commerce, which needs it with each call.",
+    )
     token_url: Url = Field(description="Address of the token endpoint, with its path.")
     api_key: SecretStr = Field(min_length=1, description="API key. Read again at each renewal of the token.")
     api_secret: SecretStr = Field(
@@ -195,6 +206,18 @@ class OmsSettings(Section):
     allow_http: bool = Field(
         default=False,
         description="Take `http://` addresses of other machines, over which key and counts travel in the clear.",
+    )
+    ca_file: Text | None = Field(
+        default=None,
+        description="Certificates (PEM) of the authorities to trust for base_url and token_url, in place of the usual "
+        "ones.",
+    )
+    client_cert_file: Text | None = Field(
+        default=None, description="Certificate (PEM, its chain after it) to show to the OMS, where it wants one."
+    )
+    client_key_file: Text | None = Field(
+        default=None,
+        description="The certificate's private key (PEM, without a password), unless it is in client_cert_file too.",
     )
     timeout: Seconds = Field(
         default=30.0, gt=0, le=600, description="How long one call may take; after it the outcome is unknown."
@@ -210,6 +233,31 @@ class OmsSettings(Section):
     max_items: int = Field(default=OMS_ITEMS_MAX, ge=1, le=OMS_ITEMS_MAX, description="Items in one request.")
     max_in_flight: int = Field(
         default=8, ge=1, le=256, description="Requests under way at once, each of another location."
+    )
+    max_requests_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000,
+        allow_inf_nan=False,
+        description="Calls a second (refresh and get-job together) of this process at most; divide the key's quota by "
+        "the number of processes. Without it a limit is learned from over-quota answers.",
+    )
+    narrowing_requests_max: int = Field(
+        default=200,
+        ge=32,
+        le=10_000,
+        description="Further requests by which the items are looked for that made the OMS refuse a request. What is "
+        "left after them goes to the dead letters.",
+    )
+    track_jobs: bool = Field(
+        default=True,
+        description="Ask the OMS what became of each job, with few calls, until it has ended.",
+    )
+    job_age_max: Seconds = Field(
+        default=86_400.0,
+        ge=60,
+        le=2_592_000,
+        description="A job that has not ended so long after its jobID came counts as never finished.",
     )
     backoff_min: Seconds = Field(
         default=1.0, gt=0, le=3_600, description="The first wait after a failure is up to this long, then it doubles."
@@ -277,6 +325,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
         problems = [*_item_limits(self.window, self.oms), *_schema_source(self.avro), *_addresses(self.oms)]
+        problems += [*_api_options(self.avro, self.oms), *_certificates(self.oms)]
         if self.oms.backoff_min > self.oms.backoff_max:
             problems.append(
                 f"oms.backoff_min: {self.oms.backoff_min:g} s must be at most oms.backoff_max "
@@ -325,6 +374,25 @@ def _addresses(oms: OmsSettings) -> list[str]:
         for name, url in (("base_url", oms.base_url), ("token_url", oms.token_url))
         if url.startswith("http://") and not is_loopback(url)
     ]
+
+
+def _api_options(avro: AvroSettings, oms: OmsSettings) -> list[str]:
+    """What belongs to one API of the OMS only."""
+    if oms.api == "unified-commerce":
+        return [] if oms.tenant else ["oms.tenant: must be set, as oms.api unified-commerce needs it with each call"]
+    problems = []
+    if oms.tenant is not None:
+        problems.append(f"oms.tenant: must not be set, as oms.api {oms.api} has no tenants")
+    granular = [name for name in avro.fields if name in GRANULAR_COLUMNS]
+    if granular:
+        problems.append(f"avro.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
+    return problems
+
+
+def _certificates(oms: OmsSettings) -> list[str]:
+    if oms.client_key_file and not oms.client_cert_file:
+        return ["oms.client_cert_file: must be set, as oms.client_key_file is its key"]
+    return []
 
 
 def _without_repeats(names: list[str]) -> list[str]:

@@ -11,14 +11,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from consumer.core.engine import Engine, EngineLimits, Request
 from consumer.core.items import ASSIGNMENT, LOCATION, OFFSET
-from consumer.core.planner import Limits
-from consumer.core.retry import Accepted, Again, Decision, Hold
+from consumer.core.planner import Limits, SendReason
+from consumer.core.retry import Accepted, Again, Decision, Hold, Refused
 from tests.support.frames import change, frame
 
 LOCATIONS = ["Berlin", "Rome", "Oslo"]
 ITEMS = 7
 PARTITIONS = 3
 CHUNK = 3
+REFUSED = 9
+"""The OMS refuses a request with an item of this quantity."""
 LIMITS = EngineLimits(
     items=Limits(chunk_items=CHUNK, max_items=4 * CHUNK, flush_items=2 * CHUNK),
     max_age_seconds=10.0,
@@ -107,6 +109,8 @@ class EnginePromises(RuleBasedStateMachine):
             assert self.held_until.get(request.location, 0.0) <= self.now
             assert 1 <= request.items <= LIMITS.items.max_items
             assert request.rows["sku"].n_unique() == request.items
+            if request.reason is SendReason.NARROWING:
+                assert request.items <= LIMITS.items.max_items // 2 or request.items == 1
             assert request.rows[LOCATION].unique().to_list() == [request.location]
             self.flying[request.number] = request
         assert len(self.flying) <= LIMITS.max_in_flight
@@ -122,24 +126,32 @@ class EnginePromises(RuleBasedStateMachine):
     def settle(self, number: int, outcome: str) -> None:
         request = self.flying.pop(number)
         decision: Decision = Accepted("1")
+        newest = self.newest(request)
+        if REFUSED in newest.values() and outcome != "refused for now":
+            outcome = "refused" if outcome == "accepted" else "lost"
         if outcome in {"accepted", "lost but queued"}:
-            self.apply(request)
-        if outcome == "accepted":
+            self.oms.update({(request.location, sku): quantity for sku, quantity in newest.items()})
+        if outcome == "refused":
+            decision = Refused("400")
+        elif outcome == "accepted":
             for row in request.rows.select(ASSIGNMENT, OFFSET).iter_rows():
                 self.covered[row[0]].add(row[1])
         elif outcome == "refused for now":
             decision = Again(after_seconds=2.0, whole_oms=True)
             self.well = False
         else:
-            decision = Hold(seconds=5.0)
+            decision = Hold(seconds=5.0, oms_rest_seconds=1.0)
             self.held_until[request.location] = self.now + 5.0
             self.well = False
         self.engine.answered(number, decision, self.now)
+        for refusal in self.engine.refusals():
+            assert refusal.rows["quantity"].to_list() == [REFUSED]  # only a bad change, alone
+            self.dead += refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()
 
-    def apply(self, request: Request) -> None:
-        newest = request.rows.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
-        for sku, quantity in newest.iter_rows():
-            self.oms[request.location, sku] = quantity
+    def newest(self, request: Request) -> dict[str, int]:
+        """What the request says: of each item the newest change's quantity."""
+        rows = request.rows.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
+        return dict(rows.iter_rows())
 
     @rule()
     def confirm_dead_letters(self) -> None:
@@ -195,7 +207,7 @@ class EnginePromises(RuleBasedStateMachine):
         self.confirm_dead_letters()
         self.commit()
         assert [log.committed for log in self.logs] == [len(log.changes) for log in self.logs]
-        last = {event[:2]: event[2] for log in self.logs for event in log.changes if event}
+        last = {event[:2]: event[2] for log in self.logs for event in log.changes if event and event[2] != REFUSED}
         assert self.oms == last
 
 

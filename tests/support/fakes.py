@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.engine import Request
+from consumer.core.engine import Refusal, Request
 from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
     Answered,
@@ -19,6 +19,7 @@ from consumer.ports import (
     RawBatch,
     RebalanceListener,
     Reject,
+    SentChanges,
     Snapshot,
     Submission,
 )
@@ -156,10 +157,18 @@ class FakeDeadLetters:
     confirming: bool = True
     failing: str = ""
     waiting: list[tuple[int, int]] = field(default_factory=list)
+    looked_for: int = 0
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
         self.diary.append(("dead letters", [reject.offset for reject in rejects]))
         self.waiting += [(reject.assignment, reject.offset) for reject in rejects]
+
+    def recall(self, changes: Sequence[SentChanges]) -> None:
+        self.diary.append(("recall", list(changes)))
+        self.waiting += [(each.assignment, offset) for each in changes for offset in each.offsets]
+
+    def recalling(self) -> int:
+        return self.looked_for
 
     def confirmed(self) -> Sequence[tuple[int, int]]:
         if self.failing:
@@ -194,6 +203,9 @@ class FakeObserver:
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         self.diary.append(("answered", type(decision).__name__))
+
+    def changes_refused(self, refusal: Refusal) -> None:
+        self.diary.append(("refused", refusal.location))
 
     def dead_letters_confirmed(self, count: int) -> None:
         return None

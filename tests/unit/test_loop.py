@@ -1,5 +1,7 @@
 """The loop against doubles of its ports: what it does, and in which order."""
 
+import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -206,34 +208,70 @@ def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
     assert stage.said("commit", "close") == [("close", None)]
 
 
-def test_a_refused_request_stops_with_what_to_do_and_without_passing_it() -> None:
+def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_the_rest_is_sent() -> None:
     stage = Stage()
-    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="item 2: no such sku")
+    refused = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
+    stage.dead_letters.confirming = False
     stage.give(0)
+    stage.turns(2)
+    while stage.client.submitted:
+        submission = stage.client.submitted.pop()
+        bad = "sku-1" in submission.taken.frame["sku"]
+        stage.client.answer(submission, refused if bad else ACCEPTED)
+        stage.turns(2)
 
-    with pytest.raises(OmsRefusedError, match=r"location 'Rome'.*item 2: no such sku"):
-        stage.loop.run()
+    ((_, (recalled,)),) = stage.said("recall")
+    assert recalled.offsets == (1,)
+    assert recalled.detail == "HTTP 400: no such sku"
+    assert json.loads(recalled.items[1]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    assert stage.source.committed == {1: 1}
+    stage.dead_letters.confirming = True
+    stage.turns(2)
+    assert stage.source.committed == {1: 3}
 
-    assert stage.source.committed == {1: 0}
-    assert stage.diary[-1] == ("close", None)
+
+def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topic_is_emptied() -> None:
+    stage = Stage(rejected_ratio_max=0.5, narrowing_requests_max=32)
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such location")
+
+    def feed() -> None:
+        for offset in itertools.count(0, 3):
+            stage.give(offset, location=f"store {offset % 2_000}")
+            stage.turns(1, seconds=0.05)
+
+    with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
+        feed()
+
+    assert stage.said("recall")
 
 
-def test_a_refusal_does_not_lose_the_other_answers_that_came_with_it_and_stops_without_waiting() -> None:
+def test_nothing_more_is_read_while_too_many_refused_changes_are_looked_for() -> None:
+    stage = Stage()
+    stage.dead_letters.looked_for = 100_001
+    stage.turns()
+    assert stage.source.paused == {1}
+
+    stage.dead_letters.looked_for = 0
+    stage.turns()
+    assert stage.source.paused == set()
+
+
+def test_credentials_refused_do_not_lose_the_other_answers_that_came_with_them_and_stop_without_waiting() -> None:
     stage = Stage()
     stage.give(0, location="Rome")
     stage.turns()
     stage.give(3, location="Oslo")
     stage.give(6, location="Bonn")
     stage.turns()
-    refused = Answer(AnswerKind.REFUSED, status=400, detail="no")
-    for submission, answer in zip(stage.client.submitted, (ACCEPTED, refused, refused), strict=True):
+    refused = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
+    for submission, answer in zip(stage.client.submitted, (refused, refused, ACCEPTED), strict=True):
         stage.client.answer(submission, answer)
     before = stage.clock.now
 
-    with pytest.raises(OmsRefusedError, match=r"'(Oslo|Bonn)'"):
+    with pytest.raises(OmsRefusedError, match=r"correct oms\.api_key"):
         stage.loop.run()
 
-    assert stage.source.committed == {1: 3}
+    assert [said for _, said in stage.said("answered")] == ["Stop", "Stop", "Accepted"]
     assert stage.clock.now - before < 1.0
 
 

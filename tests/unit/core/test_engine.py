@@ -74,7 +74,7 @@ def test_6001_items_of_which_the_newest_is_not_yet_due_are_6000_and_then_1_on_it
     first = made.due(AGE)
     accept(made, first, AGE + 1)
     assert made.due(AGE + 99) == []
-    assert made.next_deadline() == AGE + 100
+    assert made.next_deadline(AGE) == AGE + 100
     second = made.due(AGE + 100)
 
     assert [request.items for request in first + second] == [6_000, 1]
@@ -125,7 +125,7 @@ def test_slots_go_to_the_oldest_deadlines_first() -> None:
         give(made, burst(1, location=location, first=at), now=float(at))
 
     assert [request.location for request in made.due(AGE + 10)] == ["Rome", "Berlin"]
-    assert made.next_deadline() is None
+    assert made.next_deadline(AGE) is None
 
 
 def test_watermark_waits_for_the_slowest_location_of_a_partition() -> None:
@@ -183,7 +183,7 @@ def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0), AGE)
+    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
 
     assert made.due(AGE + 119) == []
     assert [point.open for point in made.commit_points(AGE + 119)] == [True]
@@ -195,7 +195,7 @@ def test_a_hold_outlives_the_revoke_of_its_partition() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0), AGE)
+    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
     made.forget([1])
     made.assigned(2, start=0, mark=None)
     give(made, frame([change("Rome", "a", offset=0, assignment=2)]), AGE - 250, assignment=2)
@@ -344,7 +344,7 @@ def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
         give(made, rows, now=0.1 * poll)
     for now in range(13, 60):
         for request in made.due(float(now)):
-            decision = Hold(seconds=1_000.0) if request.location == "held" else Accepted("1")
+            decision = Hold(seconds=1_000.0, oms_rest_seconds=0.0) if request.location == "held" else Accepted("1")
             made.answered(request.number, decision, float(now))
     assert made.pending_changes == 30
     assert sum(block.frame.height for block in made._windows._blocks) == 30

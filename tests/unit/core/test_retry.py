@@ -16,13 +16,15 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
     [
         pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="a jobID covers"),
         pytest.param(Answer(AnswerKind.NOT_SENT), Again(0.0, whole_oms=False), id="not sent, again at once"),
-        pytest.param(Answer(AnswerKind.OVER_QUOTA, status=403), Again(1.0, whole_oms=True), id="quota, all wait"),
-        pytest.param(Answer(AnswerKind.UNAVAILABLE), Again(1.0, whole_oms=True), id="outage, all wait"),
-        pytest.param(Answer(AnswerKind.UNKNOWN, status=504), Hold(120.0), id="unknown, the location is held"),
-        pytest.param(Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0), id="2xx without a jobID, held as well"),
         pytest.param(
-            Answer(AnswerKind.REFUSED, status=400, detail="no such sku"),
-            Refused("HTTP 400: no such sku"),
+            Answer(AnswerKind.OVER_QUOTA, status=403), Again(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
+        ),
+        pytest.param(Answer(AnswerKind.UNAVAILABLE), Again(1.0, whole_oms=True), id="outage, all wait"),
+        pytest.param(Answer(AnswerKind.UNKNOWN, status=504), Hold(120.0, 1.0), id="unknown, the location is held"),
+        pytest.param(Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0, 1.0), id="2xx without jobID, held"),
+        pytest.param(
+            Answer(AnswerKind.REFUSED, status=400, detail="no such sku", named=(("a",),)),
+            Refused("HTTP 400: no such sku", named=(("a",),)),
             id="refused with the OMS's words",
         ),
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Again(1.0, whole_oms=True), id="forbidden once"),
@@ -84,15 +86,15 @@ def test_back_off_doubles_its_ceiling_and_lies_anywhere_under_it(attempt: int, j
 def test_retry_after_is_a_floor_with_a_cap(wished: float, seconds: float) -> None:
     answer = Answer(AnswerKind.OVER_QUOTA, status=429, retry_after_seconds=wished)
 
-    assert decided(answer) == Again(seconds, whole_oms=True)
+    assert decided(answer) == Again(seconds, whole_oms=True, over_quota=True)
 
 
 def test_a_hold_outlasts_back_off_and_retry_after() -> None:
     short = RetryLimits(backoff_seconds_max=600.0, unknown_hold_seconds=100.0)
 
-    assert decided(Answer(AnswerKind.UNKNOWN), 20, 0.0, short) == Hold(100.0)
-    assert decided(Answer(AnswerKind.UNKNOWN), 20, 1.0, short) == Hold(600.0)
-    assert decided(Answer(AnswerKind.UNKNOWN, retry_after_seconds=300.0), 0, 1.0, short) == Hold(300.0)
+    assert decided(Answer(AnswerKind.UNKNOWN), 20, 0.0, short) == Hold(100.0, 1.0)
+    assert decided(Answer(AnswerKind.UNKNOWN), 20, 1.0, short) == Hold(600.0, 600.0)
+    assert decided(Answer(AnswerKind.UNKNOWN, retry_after_seconds=300.0), 0, 1.0, short) == Hold(300.0, 300.0)
 
 
 @pytest.mark.parametrize(("attempt", "jitter"), [(-1, 0.0), (0, -0.1), (0, 1.1), (0, float("nan"))])

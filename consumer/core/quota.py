@@ -1,0 +1,91 @@
+"""How many calls a second the OMS may be sent: a token bucket that learns from answers that it was over-quota.
+
+Over-quota halves the rate, and it recovers slowly: a gateway counts for all members of the group and for other users of
+the key, so the right rate is found by trying, not known. Times are monotonic seconds.
+"""
+
+from math import exp, log
+from typing import Final
+
+BURST_SECONDS: Final = 1.0
+"""A bucket holds what may leave in so long, at least one call."""
+SLOWER: Final = 0.5
+"""An over-quota answer leaves this share of the rate."""
+RECOVERY_A_MINUTE: Final = 1.25
+"""The rate grows by this factor a minute: from half of it to the whole takes three."""
+RATE_MIN: Final = 0.2
+"""Calls a second, however often the OMS says over-quota: a call every 5 s finds out that the quota is free again."""
+FORGET_FACTOR: Final = 4.0
+"""Without a configured limit, a learned one is dropped when it has recovered to so many times its lowest."""
+_GROWTH: Final = log(RECOVERY_A_MINUTE) / 60.0
+_GROWTH_SECONDS_MAX: Final = 3_600.0
+"""Nothing grows for longer: the number would overflow one day."""
+_OBSERVED_SECONDS: Final = 5.0
+"""The rate of the past is a mean that forgets at this pace."""
+
+
+class Quota:
+    """The bucket. ``max_per_second`` None: no limit until an over-quota answer teaches one."""
+
+    def __init__(self, max_per_second: float | None) -> None:
+        self._max = max_per_second
+        self._learned: float | None = None
+        self._learned_at = 0.0
+        self._calls = BURST_SECONDS * (max_per_second or 0.0)
+        self._filled_at = float("-inf")
+        self._recent = 0.0
+        self._recent_at = 0.0
+
+    def limit(self, now: float) -> float | None:
+        """Calls a second that may leave now; None: as many as may be in flight."""
+        if self._learned is None:
+            return self._max
+        learned = self._learned * exp(_GROWTH * min(now - self._learned_at, _GROWTH_SECONDS_MAX))
+        if self._max is not None:
+            return min(self._max, learned)
+        return learned if learned < FORGET_FACTOR * self._learned else None
+
+    def allowed(self, now: float) -> float:
+        """How many calls may leave now, rounded down by the caller; infinite without a limit."""
+        limit = self.limit(now)
+        if limit is None:
+            return float("inf")
+        self._fill(limit, now)
+        return self._calls
+
+    def free_at(self, now: float) -> float:
+        """When the next call may leave."""
+        limit = self.limit(now)
+        missing = 1.0 - self.allowed(now)
+        return now if limit is None or missing <= 0 else now + missing / limit
+
+    def spend(self, calls: int, now: float) -> None:
+        """So many calls leave now."""
+        self._recent = self._observed(now) * _OBSERVED_SECONDS + calls
+        self._recent_at = now
+        if self.limit(now) is not None:
+            self.allowed(now)
+            self._calls -= calls
+
+    def over(self, *, sent_at: float, now: float) -> None:
+        """A call was answered over-quota: slow down, once for all calls that were under way together."""
+        if self._learned is not None and sent_at < self._learned_at:
+            return
+        limit = self.limit(now)
+        observed = self._observed(now)
+        rate = observed if limit is None else min(limit, observed)
+        self._learned = max(RATE_MIN, SLOWER * rate)
+        if self._max is not None:
+            self._learned = min(self._learned, self._max)
+        self._learned_at = now
+        self._calls = 0.0
+        self._filled_at = now
+
+    def _observed(self, now: float) -> float:
+        """Calls a second, of late."""
+        return self._recent * exp((self._recent_at - now) / _OBSERVED_SECONDS) / _OBSERVED_SECONDS
+
+    def _fill(self, limit: float, now: float) -> None:
+        size = max(1.0, BURST_SECONDS * limit)
+        self._calls = min(size, self._calls + limit * max(now - self._filled_at, 0.0))
+        self._filled_at = now
