@@ -20,8 +20,9 @@ import polars as pl
 import structlog
 
 from consumer.avro.pipe import build_decoder
-from consumer.core.engine import Engine, EngineLimits
+from consumer.core.engine import Engine
 from consumer.core.planner import Limits
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import RetryLimits
 from consumer.journal import Journal
 from consumer.kafka.dead_letters import KafkaDeadLetters
@@ -187,6 +188,7 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_pending_changes=settings.window.max_pending_changes,
         max_distance=settings.kafka.max_distance,
         rejected_ratio_max=settings.dead_letters.max_ratio,
+        unknown_hold_seconds=settings.oms.unknown_hold,
     )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from consumer.core.engine import Refusal
 from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, LOCATION, OFFSET, RejectReason
+from consumer.core.requests import Refusal
 from consumer.ports import Assignment, SentChanges
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from consumer.core.engine import Refusal, Request
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Snapshot

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from consumer.condemned import refused_changes
-from consumer.core.engine import Engine, Refusal
+from consumer.core.engine import Engine
 from consumer.core.marks import Mark, format_mark, parse_mark
 from consumer.core.partitions import CommitPoint
 from consumer.core.planner import chunks
+from consumer.core.requests import Refusal
 from consumer.core.retry import RetryLimits, Stop, decide
 from consumer.ports import (
     Answered,
@@ -147,14 +148,20 @@ class Loop:
     # Rebalances, called inside a poll
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:
+        now = self._clock.monotonic()
         for assignment in assignments:
             start = assignment.committed
             if start is not None and not assignment.low <= start <= assignment.high:
                 self._observer.committed_offset_out_of_range(assignment)
                 start = None
-            mark = None if start is None else parse_mark(assignment.metadata, committed=start).offset
             self._assignments[assignment.number] = assignment
-            self._engine.assigned(assignment.number, start=start, mark=mark and min(mark, assignment.high))
+            if assignment.committed is None:  # of this group nobody has sent anything
+                self._engine.assigned(assignment.number, start=None, mark=None, open_=False, now=now)
+                continue
+            mark = parse_mark(assignment.metadata, committed=assignment.committed)
+            self._engine.assigned(
+                assignment.number, start=start, mark=min(mark.offset, assignment.high), open_=mark.open, now=now
+            )
         self._fenced = False
         self._rebalanced = True
         self._observer.rebalanced("assigned", assignments)
@@ -223,7 +230,7 @@ class Loop:
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [(reject.assignment, reject.offset) for reject in decoded.rejects]
-        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now)
+        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends)
         self._observer.changes_decoded(decoded)
         if too_many:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})
@@ -340,6 +347,7 @@ class Loop:
                     committed=self._committed[number].offset if number in self._committed else assignment.committed,
                     next_offset=engine.next_offset(number),
                     paused=number in self._paused,
+                    gathering=number in engine.gathering,
                 )
                 for number, assignment in sorted(self._assignments.items())
             ),

@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from consumer.core.engine import Refusal, Request
 from consumer.core.health import BreakerState
 from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
 from consumer.core.planner import SendReason
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, PartitionView, Snapshot
@@ -56,7 +56,7 @@ _TOKENS: Final = ("tokens_fetched", "Access tokens got from the OMS: the first, 
 
 _BREAKER: Final = (
     "oms_breaker_state",
-    "1 for the state of the breaker: closed (the OMS is well), open (nothing is sent), half_open (one probe at a time).",
+    "1 for the breaker's state: closed (the OMS is well), open (nothing is sent), half_open (one probe at a time).",
 )
 
 _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
@@ -122,6 +122,11 @@ _PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], floa
         _distance,
     ),
     ("partition_paused", "1 while the partition is not read on.", lambda partition: partition.paused),
+    (
+        "partition_gathering",
+        "1 while nothing of the partition leaves, as what its last owner had read is read again first.",
+        lambda partition: partition.gathering,
+    ),
 )
 """Gauges of a partition: name, description, value (None: not known yet, so not shown)."""
 

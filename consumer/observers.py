@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from consumer.core.engine import Refusal, Request
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Decision
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, Snapshot
 

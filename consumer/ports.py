@@ -12,9 +12,9 @@ from typing import Protocol
 import polars as pl
 
 from consumer.core.blocks import Rows
-from consumer.core.engine import Refusal, Request
 from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Answer, Decision
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -308,6 +308,8 @@ class PartitionView:
     committed: int | None
     next_offset: int | None
     paused: bool
+    gathering: bool = False
+    """Nothing of it leaves yet: what its last owner had read is read again first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from consumer.core.engine import Refusal, Request
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SettingsError, Snapshot

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from consumer.core.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION
+from consumer.core.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION, OPEN_OFFSET
 
-_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64()}
+_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), OPEN_OFFSET: pl.Int64()}
+_MOSTLY_EMPTY = {*ITEM_COLUMNS, OPEN_OFFSET}
 
 SPARSE_SHARE = 0.25
 """A block with a smaller share of its rows alive moves what is left to a new one: a held location must not pin a whole
@@ -172,8 +173,8 @@ class Blocks:
 
 
 def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame without the item columns that have no value in any row."""
-    empty = {name for name in frame.columns if name in ITEM_COLUMNS and frame[name].null_count() == frame.height}
+    """The frame without the columns of items, and the like, that have no value in any row."""
+    empty = {name for name in frame.columns if name in _MOSTLY_EMPTY and frame[name].null_count() == frame.height}
     return frame[[name for name in frame.columns if name not in empty]]
 
 

@@ -10,11 +10,14 @@ from typing import Any, Final
 
 import polars as pl
 
-from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET
+from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, OPEN_OFFSET
 from consumer.core.rules import ATTRIBUTES_MAX
 
 _ATTRIBUTES: Final = "attributes"
 _ROW: Final = "_row"
+_OPEN: Final = "_open"
+_LOWEST: Final = "_lowest"
+_STAYS: Final = "_stays"
 _HEAD_OCCURRED_AT: Final = "_headOccurredAt"
 
 
@@ -82,6 +85,34 @@ def split_overfull(
     stay = pl.Series(_rows_past_limit(newest_last(suspects, item_key), item_key, limit), dtype=pl.UInt32)
     stays = numbered[_ROW].is_in(stay.implode())
     return rows.filter(~stays), rows.filter(stays)
+
+
+def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Drop the pending rows that newer ones make superfluous: the rows that stay, and the offsets that are free.
+
+    A row is superfluous if a newer one of its assignment and item (``key``, with the location) has the same fields, and
+    the same attributes: whatever becomes of the others, what it says is said anew. So every row that stays is a change
+    as it came. It takes over the earliest arrival of those it stands for, and their lowest open offset as its
+    ``OPEN_OFFSET``. The free ones have the columns ``ASSIGNMENT`` and ``OFFSET``. Rows stay in order of arrival.
+    """
+    optional = [name for name in ITEM_COLUMNS if name in rows.columns and name not in (*key, _ATTRIBUTES)]
+    alike: list[str | pl.Expr] = [ASSIGNMENT, *(name for name in key if name in rows.columns)]
+    alike += [pl.col(name).is_null() for name in optional if 0 < rows[name].null_count() < rows.height]
+    if _ATTRIBUTES in rows.columns and rows[_ATTRIBUTES].null_count() < rows.height:
+        alike.append(_ATTRIBUTES)
+    if OPEN_OFFSET not in rows.columns:
+        rows = rows.with_columns(pl.lit(None, pl.Int64).alias(OPEN_OFFSET))
+    marked = rows.with_columns(
+        pl.coalesce(OPEN_OFFSET, OFFSET).alias(_OPEN),
+        pl.coalesce(OPEN_OFFSET, OFFSET).min().over(alike).alias(_LOWEST),
+        (pl.col(OFFSET) == pl.col(OFFSET).max().over(alike)).alias(_STAYS),
+        pl.col(ARRIVED).min().over(alike),
+    )
+    stay = marked.filter(_STAYS).with_columns(
+        pl.when(pl.col(_LOWEST) != pl.col(OFFSET)).then(_LOWEST).alias(OPEN_OFFSET)
+    )
+    free = marked.filter(pl.col(_OPEN) != pl.col(_LOWEST)).select(ASSIGNMENT, pl.col(_OPEN).alias(OFFSET))
+    return stay.select(rows.columns).sort(ARRIVED, maintain_order=True), free
 
 
 def _have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:

@@ -11,78 +11,39 @@ Invariants (numbers as in docs/architecture.md):
 4. Rows, answers and confirmations of an assignment that was revoked or lost count for nothing, row by row.
 5. After an unknown outcome the location is held for ``unknown_hold``; the hold and the request in flight belong to the
    location, so they outlive an empty window and a revoke.
-6. The read mark of an assignment never decreases.
+6. The read mark of an assignment never decreases, and nothing of a partition leaves before it is read up to the mark
+   of its last owner, nor while a request of that owner may still be under way (gathering).
 
 Times are monotonic seconds, as the caller's ``now``; offsets are Kafka's.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import polars as pl
 
 from consumer.core.agenda import Agenda
 from consumer.core.blocks import Rows
+from consumer.core.gathering import Gatherings
 from consumer.core.health import BreakerState, Health
 from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_KEY
 from consumer.core.narrowing import Narrowings, Part
 from consumer.core.pace import Pace
 from consumer.core.partitions import RESUME_SHARE, CommitPoint, Partitions
-from consumer.core.planner import Limits, SendReason
+from consumer.core.planner import SendReason
 from consumer.core.quota import Quota
 from consumer.core.ratio import RejectRatio
+from consumer.core.requests import EngineLimits, Refusal, Request
 from consumer.core.retry import Accepted, Again, Decision, Hold, Refused, Stop
 from consumer.core.window import Window, Windows
 
+COALESCE_GROWTH = 1.25
+"""Windows are coalesced in place again when there are so many times more rows than the last time left."""
 REFUSED_CHANGES_MAX = 100_000
 """The latest changes that the OMS took or refused, of which too many refused ones stop the service."""
 REFUSED_CHANGES_MIN = 30_000
 """More than two requests at their largest: one location that the OMS does not know must not stop all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What bounds the engine: items, seconds, rows."""
-
-    items: Limits = field(default_factory=Limits)
-    max_age_seconds: float = 300.0
-    due_within_seconds: float = 1.0
-    """A burst read in several polls is one burst: changes due so soon count as due."""
-    max_in_flight: int = 8
-    max_requests_per_second: float | None = None
-    narrowing_requests_max: int = 200
-    """Further requests by which the bad items of a refused one are looked for."""
-    max_pending_changes: int = 1_000_000
-    max_distance: int = 5_000_000
-    rejected_ratio_max: float = 0.5
-    stopped_retry_seconds: float = 60.0
-    """Between two tries while the OMS refuses our credentials, permission or address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be sent: ``taken`` are all pending changes of ``items`` items of one location, oldest item first."""
-
-    number: int
-    location: str
-    taken: Rows
-    items: int
-    reason: SendReason
-
-    @property
-    def rows(self) -> pl.DataFrame:
-        """The changes as one frame: those of ``taken``, joined now if they were not before."""
-        return self.taken.frame
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Changes of a location that the OMS will not take, with its words: dead letters, once they are found again."""
-
-    location: str
-    rows: pl.DataFrame
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +63,7 @@ class Engine:
         self._item_limits = limits.items
         self._partitions = Partitions(limits.max_distance)
         self._windows = Windows(item_key)
+        self._gatherings = Gatherings(item_key)
         self._agenda = Agenda(
             self._windows,
             flush_items=limits.items.flush_items,
@@ -118,6 +80,7 @@ class Engine:
         self._requests = 0
         self._refusals: list[Refusal] = []
         self._over_budget = False
+        self._coalesce_from = 0
         self._ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
             limits.rejected_ratio_max, changes_max=REFUSED_CHANGES_MAX, changes_min=REFUSED_CHANGES_MIN
@@ -130,18 +93,25 @@ class Engine:
 
     # Partitions
 
-    def assigned(self, assignment: int, *, start: int | None, mark: int | None) -> None:
-        """Take a partition.
+    def assigned(
+        self, assignment: int, *, start: int | None, mark: int | None, open_: bool = False, now: float = 0.0
+    ) -> None:
+        """Take a partition: it gathers first.
 
         ``start`` is its committed offset (None: not known, so nothing is committed before its first rows), ``mark`` the
-        read mark found beside it.
+        read mark found beside it (None: no member of the group has read it), ``open_`` whether a request of its last
+        owner may still be under way.
         """
         self._partitions.assigned(assignment, start=start, mark=mark)
+        open_until = now + self.limits.unknown_hold_seconds if open_ else now
+        self._gatherings.begin(assignment, mark=mark or 0, open_until=open_until, start=start)
+        self._end_gathering(now)
 
     def forget(self, assignments: Collection[int]) -> None:
         """Drop all pending rows of these assignments: revoked (after the commit) or lost."""
         gone = self._partitions.forget(assignments)
         if gone:
+            self._gatherings.forget(gone)
             self._windows.forget(gone)
             self._keep_suspects()
 
@@ -157,17 +127,22 @@ class Engine:
         rejects: Iterable[tuple[int, int]],
         next_offsets: Mapping[int, int],
         now: float,
+        ends: Collection[int] = (),
     ) -> bool:
         """Take a frame of changes, the rejects (assignment and offset), and how far each assignment is read by them.
 
         Every assignment of a row or reject has its entry in ``next_offsets``; what belongs to one that is gone is
-        ignored. Returns whether too many of the latest changes are rejected for the service to go on.
+        ignored. ``ends`` are those that were read to their partition's present end. Returns whether too many of the
+        latest changes are rejected for the service to go on.
         """
         frame = self._partitions.ours(frame)
         rejected = [(number, offset) for number, offset in rejects if number in self._partitions]
         self._partitions.give(frame, rejected, next_offsets)
-        for window in self._windows.add(frame.with_columns(pl.lit(now).alias(ARRIVED))):
-            self._agenda.watch(window)
+        self._put(self._gatherings.keep(frame.with_columns(pl.lit(now).alias(ARRIVED))))
+        self._gatherings.read(next_offsets, ends)
+        self._end_gathering(now)
+        if self.pending_changes > self.limits.max_pending_changes:
+            self._coalesce_in_place()
         return self._ratio.add(frame.height + len(rejected), len(rejected))
 
     def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
@@ -178,6 +153,7 @@ class Engine:
 
     def due(self, now: float) -> list[Request]:
         """Let a round go: what the planner says, oldest deadline first. Its requests are in flight from here on."""
+        self._end_gathering(now)
         self._agenda.ripen(now)
         requests: list[Request] = []
         slots = self._health.slots(len(self._flights), now) if self._agenda.ready else 0
@@ -205,7 +181,9 @@ class Engine:
         next_age = self._agenda.next_deadline()
         if next_age is not None:
             times.append(next_age)
-        return max(min(times), oms_free_at) if times and oms_free_at is not None else None
+        sends_at = max(min(times), oms_free_at) if times and oms_free_at is not None else None
+        gathered_at = self._gatherings.next_deadline()
+        return min((at for at in (sends_at, gathered_at) if at is not None), default=None)
 
     def aim(self, flush_items: int) -> None:
         """Windows are full from another number of items on, as the OMS's queue allows."""
@@ -272,6 +250,7 @@ class Engine:
         """What may be committed now, for every assignment whose start is known."""
         under_way = {number for flight in self._flights.values() for number in flight.assignments}
         under_way |= self._pace.held_assignments(now)
+        under_way |= self._gatherings.waiting(now)  # what we inherited may still be queued, whoever comes after us
         return self._partitions.commit_points(under_way)
 
     def next_offset(self, assignment: int) -> int | None:
@@ -281,11 +260,20 @@ class Engine:
     # What the loop and the status page want to know
 
     def to_pause(self) -> frozenset[int]:
-        """The assignments that should not be polled now: over the budget of rows, or too far past their watermark."""
+        """The assignments that should not be polled now: over the budget of rows, or too far past their watermark.
+
+        A partition is read up to its mark whatever its distance; of several that must be, one at a time while there is
+        no room. Pausing them all would wait for ever: nothing of them may leave before.
+        """
         limit = self.limits.max_pending_changes
         self._over_budget = self.pending_changes > (RESUME_SHARE * limit if self._over_budget else limit)
-        far = self._partitions.far()
-        return frozenset(self.assignments if self._over_budget or self.sending_stopped else far)
+        if not self._over_budget:
+            self._coalesce_from = 0
+        if self.sending_stopped:
+            return frozenset(self.assignments)
+        if self._over_budget:
+            return frozenset(self.assignments) - {self._gatherings.to_read_on()}
+        return frozenset(self._partitions.far() - self._gatherings.unread())
 
     def in_flight_with(self, assignments: Collection[int]) -> int:
         """How many requests in flight have rows of these assignments."""
@@ -298,8 +286,9 @@ class Engine:
 
     @property
     def pending_changes(self) -> int:
-        """Rows in windows and in flight: what the budget bounds."""
-        return self._windows.rows + sum(flight.request.taken.height for flight in self._flights.values())
+        """Rows in windows, gathered and in flight: what the budget bounds."""
+        in_flight = sum(flight.request.taken.height for flight in self._flights.values())
+        return self._windows.rows + self._gatherings.rows + in_flight
 
     @property
     def pending_locations(self) -> int:
@@ -313,6 +302,8 @@ class Engine:
         """When the oldest pending change was read, in windows or in flight; None without any."""
         times = [window.first_arrived for window in self._windows]
         times += [flight.request.taken.first_arrived() for flight in self._flights.values()]
+        gathered = self._gatherings.first_arrived()
+        times += [] if gathered is None else [gathered]
         return min(times, default=None)
 
     def held_locations(self, now: float) -> int:
@@ -342,7 +333,34 @@ class Engine:
         """From how many items on a window is full, at present."""
         return self._item_limits.flush_items
 
+    @property
+    def gathering(self) -> Collection[int]:
+        """The assignments that send nothing yet, as they read again what their last owner had read."""
+        return self._gatherings.numbers
+
     # Inside
+
+    def _put(self, rows: pl.DataFrame) -> None:
+        for window in self._windows.add(rows):
+            self._agenda.watch(window)
+
+    def _end_gathering(self, now: float) -> None:
+        for rows in self._gatherings.over(now):
+            self._put(rows)
+
+    def _coalesce_in_place(self) -> None:
+        """Make room: of an item that changed several times while it waits, the newest change is enough.
+
+        Gathered rows whenever they have doubled; windows only when they have grown clearly, for it takes a second a few
+        million rows.
+        """
+        for free in self._gatherings.compact():
+            self._partitions.close(free)
+        if self._windows.rows >= self._coalesce_from:
+            self._partitions.close(self._windows.coalesce())
+            self._coalesce_from = int(COALESCE_GROWTH * self._windows.rows)
+            for window in self._windows:
+                self._agenda.watch(window)
 
     def _sendable(self, now: float) -> list[Window]:
         found = []

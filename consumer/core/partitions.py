@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from consumer.core.items import ASSIGNMENT, OFFSET
+from consumer.core.items import ASSIGNMENT, OFFSET, OPEN_OFFSET
 from consumer.core.watermark import OpenOffsets
 
 RESUME_SHARE: Final = 0.75
@@ -44,7 +44,8 @@ class Partitions:
         self._held: dict[int, _Held] = {}
         self._covered: list[pl.DataFrame] = []
         """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
-        self._unconfirmed: set[tuple[int, int]] = set()
+        self._unconfirmed: dict[tuple[int, int], int] = {}
+        """Assignment and offset of each dead letter, and the offset that its confirmation closes."""
 
     def __contains__(self, assignment: int) -> bool:
         return assignment in self._held
@@ -69,7 +70,7 @@ class Partitions:
         """Let these go; returns those that were ours."""
         gone = [number for number in assignments if self._held.pop(number, None)]
         if gone:
-            self._unconfirmed = {dead for dead in self._unconfirmed if dead[0] in self._held}
+            self._unconfirmed = {dead: at for dead, at in self._unconfirmed.items() if dead[0] in self._held}
         return gone
 
     def ours(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -88,22 +89,27 @@ class Partitions:
             bad = [offset for owner, offset in rejected if owner == number]
             held.offsets.give(pl.concat([offsets, pl.Series(bad, dtype=pl.Int64)]) if bad else offsets, next_offset)
             held.mark = max(held.mark, held.offsets.next_offset or 0)
-        self._unconfirmed.update(rejected)
+        self._unconfirmed.update((dead, dead[1]) for dead in rejected)
 
     def cover(self, rows: pl.DataFrame) -> None:
         """A jobID covers these rows."""
-        self._covered.append(rows[[ASSIGNMENT, OFFSET]])
+        self._covered.append(rows.select(ASSIGNMENT, _open_offsets(rows)))
+
+    def close(self, offsets: pl.DataFrame) -> None:
+        """Other rows stand for these assignments and offsets now."""
+        self._covered.append(offsets)
 
     def condemn(self, rows: pl.DataFrame) -> None:
         """These rows, open as they are, become dead letters."""
-        self._unconfirmed.update(rows.select(ASSIGNMENT, OFFSET).iter_rows())
+        opened = rows.select(ASSIGNMENT, OFFSET, _open_offsets(rows).alias("open"))
+        self._unconfirmed.update(((number, offset), at) for number, offset, at in opened.iter_rows())
 
     def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
         """The broker has confirmed these dead letters, by assignment and offset; unknown ones are passed over."""
         for dead in confirmed:
-            if dead in self._unconfirmed:
-                self._unconfirmed.discard(dead)
-                self._held[dead[0]].offsets.close(pl.Series([dead[1]], dtype=pl.Int64))
+            closes = self._unconfirmed.pop(dead, None)
+            if closes is not None:
+                self._held[dead[0]].offsets.close(pl.Series([closes], dtype=pl.Int64))
 
     def commit_points(self, under_way: Collection[int]) -> list[CommitPoint]:
         """What may be committed now, for every assignment whose start is known."""
@@ -127,6 +133,10 @@ class Partitions:
             held.far = self._is_far(held)
         return {number for number, held in self._held.items() if held.far}
 
+    def mark(self, assignment: int) -> int:
+        """The read mark: how far the partition was ever read when requests left."""
+        return self._held[assignment].mark
+
     def _is_far(self, held: _Held) -> bool:
         distance = (held.offsets.next_offset or 0) - (held.offsets.watermark or 0)
         return distance > self._max_distance * (RESUME_SHARE if held.far else 1)
@@ -139,3 +149,10 @@ class Partitions:
         for number in owners.unique().to_list():
             if number in self._held:
                 self._held[number].offsets.close(offsets.filter(owners == number))
+
+
+def _open_offsets(rows: pl.DataFrame) -> pl.Expr:
+    """The offsets that stand open for these rows: their own, but for rows that stand for older ones."""
+    if OPEN_OFFSET not in rows.columns or rows[OPEN_OFFSET].null_count() == rows.height:
+        return pl.col(OFFSET)
+    return pl.coalesce(OPEN_OFFSET, OFFSET).alias(OFFSET)

@@ -9,8 +9,8 @@ from operator import attrgetter
 import polars as pl
 
 from consumer.core.blocks import Block, Blocks, Rows, Span, rows_of
-from consumer.core.coalesce import item_key_expr, newest_last, split_overfull
-from consumer.core.items import ARRIVED, ASSIGNMENT, OFFSET
+from consumer.core.coalesce import item_key_expr, newest_last, split_overfull, superseded
+from consumer.core.items import ARRIVED, ASSIGNMENT, LOCATION, OFFSET
 from consumer.core.narrowing import Part, chosen
 from consumer.core.planner import Limits, Plan, plan_items
 
@@ -144,6 +144,18 @@ class Windows:
     def rows_of(self, window: Window) -> pl.DataFrame:
         """The window's rows, in the order of their arrival."""
         return rows_of(window.spans)
+
+    def coalesce(self) -> pl.DataFrame:
+        """Drop the rows that newer ones make superfluous, in all windows; returns assignments and offsets now free."""
+        spans = [span for block in self._blocks for span in block.spans]
+        if not spans:
+            return pl.DataFrame(schema={ASSIGNMENT: pl.Int32, OFFSET: pl.Int64})
+        stay, free = superseded(rows_of(spans), (LOCATION, *self._item_key))
+        self._blocks.release(spans)
+        self._windows.clear()
+        self.rows = 0
+        self.add(stay)
+        return free
 
     def forget(self, assignments: Collection[int]) -> None:
         """Drop the rows of these assignments, also in windows and blocks that mix partitions."""

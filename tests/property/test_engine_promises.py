@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from consumer.core.engine import Engine, EngineLimits, Request
+from consumer.core.engine import Engine
 from consumer.core.items import ASSIGNMENT, LOCATION, OFFSET
 from consumer.core.planner import Limits, SendReason
+from consumer.core.requests import EngineLimits, Request
 from consumer.core.retry import Accepted, Again, Decision, Hold, Refused
 from tests.support.frames import change, frame
 

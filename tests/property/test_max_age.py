@@ -3,8 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.core.engine import Engine, EngineLimits
+from consumer.core.engine import Engine
 from consumer.core.planner import Limits
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import Accepted
 from tests.support.frames import change, frame
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from consumer.core.blocks import Rows
-from consumer.core.engine import Request
 from consumer.core.items import RejectReason
 from consumer.core.planner import SendReason
+from consumer.core.requests import Request
 from consumer.core.retry import Accepted, Again, Answer, AnswerKind
 from consumer.ports import Answered, Assignment, Decoded, Observer, PartitionView, Reject
 from tests.support.frames import change, frame

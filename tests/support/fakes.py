@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.engine import Refusal, Request
+from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
     Answered,
@@ -226,8 +226,14 @@ class FakeObserver:
         self.latest = snapshot
 
 
-def assignment(number: int, *, committed: int | None = 0, low: int = 0, high: int = 1_000_000) -> Assignment:
-    return Assignment(number, "changes", number - 1, committed, "", low, high, "")
+def assignment(
+    number: int, *, committed: int | None = 0, low: int = 0, high: int = 1_000_000, metadata: str | None = None
+) -> Assignment:
+    """Of a partition whose last owner left it in good order, unless ``metadata`` says otherwise."""
+    orderly = "" if committed is None else f"v1;{committed};0;"
+    return Assignment(
+        number, "changes", number - 1, committed, orderly if metadata is None else metadata, low, high, ""
+    )
 
 
 def decoded(frame: pl.DataFrame, next_offsets: Mapping[int, int], rejects: Sequence[Reject] = ()) -> Decoded:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from consumer.core.engine import Engine, EngineLimits
+from consumer.core.engine import Engine
 from consumer.core.items import RejectReason
 from consumer.core.planner import Limits
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import Answer, AnswerKind
 from consumer.loop import Loop, LoopOptions
 from consumer.ports import CommitRefused, DeadLettersError, OmsRefusedError, Reject

@@ -7,9 +7,10 @@ from itertools import pairwise
 import polars as pl
 import pytest
 
-from consumer.core.engine import Engine, EngineLimits
+from consumer.core.engine import Engine
 from consumer.core.health import BreakerState
 from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OFFSET
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import Answer, AnswerKind
 from consumer.loop import Loop, LoopOptions
 from consumer.ports import RawBatch, Submission

@@ -6,8 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.core.engine import Engine, EngineLimits, Request
+from consumer.core.engine import Engine
 from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, OFFSET
+from consumer.core.requests import EngineLimits, Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Hold, Stop
 from tests.support.frames import change, frame
 

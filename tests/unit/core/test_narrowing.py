@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.core.engine import Engine, EngineLimits, Refusal, Request
+from consumer.core.engine import Engine
 from consumer.core.items import ASSIGNMENT, OFFSET
 from consumer.core.narrowing import REQUESTS_MIN
 from consumer.core.planner import SendReason
+from consumer.core.requests import EngineLimits, Refusal, Request
 from consumer.core.retry import Accepted, Again, Hold, Refused
 from tests.support.frames import change, frame
 
