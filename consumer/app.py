@@ -175,11 +175,12 @@ def run_service(settings: Settings, credentials: Credentials, *, only_check: boo
 
 
 def _engine_limits(settings: Settings) -> EngineLimits:
+    flush_items = settings.window.flush_items
     return EngineLimits(
         items=Limits(
             chunk_items=settings.oms.chunk_items,
             max_items=settings.oms.max_items,
-            flush_items=settings.window.flush_items,
+            flush_items=settings.oms.chunk_items if flush_items == "auto" else flush_items,
         ),
         max_age_seconds=settings.window.max_age,
         max_in_flight=settings.oms.max_in_flight,

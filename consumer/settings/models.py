@@ -17,7 +17,9 @@ from pydantic import (
 
 from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
 from consumer.settings.values import (
+    OMS_ITEMS_MAX,
     is_loopback,
+    parse_items_or_auto,
     parse_list,
     parse_map,
     parse_scalar_map,
@@ -26,6 +28,7 @@ from consumer.settings.values import (
     parse_url_list,
 )
 
+ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
 Scalar = str | int | float | bool
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 TextList = Annotated[list[str], BeforeValidator(parse_list)]
@@ -34,9 +37,6 @@ TextMap = Annotated[dict[str, str], BeforeValidator(parse_map)]
 Url = Annotated[str, AfterValidator(parse_url)]
 UrlList = Annotated[str, AfterValidator(parse_url_list)]
 Text = Annotated[str, Field(min_length=1)]
-
-OMS_ITEMS_MAX: Final = 12_000
-"""The OMS takes no more items in one request."""
 
 FIELD_TARGETS: Final = (LOCATION, *ITEM_COLUMNS, "occurredAt")
 """What ``avro.fields`` may say the place of."""
@@ -152,12 +152,11 @@ class WindowSettings(Section):
         description="How long a change may wait after it was read while the OMS is well. Locations / max_age is the "
         "number of small jobs a second that the OMS's queue must bear.",
     )
-    flush_items: int = Field(
+    flush_items: ItemsOrAuto = Field(
         default=OMS_ITEMS_MAX,
-        ge=1,
-        le=OMS_ITEMS_MAX,
-        description="Distinct items of a location that leave without waiting for max_age; "
-        "a multiple of oms.chunk_items.",
+        description="Distinct items of a location that leave without waiting for max_age; a multiple of "
+        "oms.chunk_items. `auto` follows the OMS's queue: one chunk while it is idle, a chunk more for each of our "
+        "jobs that has not ended; it needs oms.track_jobs.",
     )
     max_pending_changes: int = Field(
         default=1_000_000,
@@ -342,6 +341,13 @@ def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
     problems = []
     if oms.chunk_items > oms.max_items:
         problems.append(f"oms.chunk_items: {oms.chunk_items} must be at most oms.max_items ({oms.max_items})")
+    if window.flush_items == "auto":
+        if window.max_pending_changes < oms.max_items:
+            problems.append(
+                f"window.max_pending_changes: {window.max_pending_changes} must be at least oms.max_items "
+                f"({oms.max_items}) for window.flush_items: auto"
+            )
+        return problems
     if window.flush_items > oms.max_items:
         problems.append(f"window.flush_items: {window.flush_items} must be at most oms.max_items ({oms.max_items})")
     if window.flush_items % oms.chunk_items:

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 _UNIT_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", re.ASCII)
+OMS_ITEMS_MAX: Final = 12_000
+"""The OMS takes no more items in one request."""
+
 _NOT_A_DURATION: Final = "must be seconds, or text such as 500ms, 90s, 5m, 1h"
 
 
@@ -25,6 +28,16 @@ def parse_seconds(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(_NOT_A_DURATION)
     return float(value)
+
+
+def parse_items_or_auto(value: object) -> object:
+    """A number of items within one request, or ``auto``."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        value = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else text
+    if value == "auto" or (isinstance(value, int) and 1 <= value <= OMS_ITEMS_MAX):
+        return value
+    raise ValueError(f"must be a number of 1 to {OMS_ITEMS_MAX} items, or auto")
 
 
 def parse_list(value: object) -> object:

@@ -165,6 +165,13 @@ def test_lists_have_commas_or_are_json(text: str) -> None:
             {"OMS__MAX_ITEMS": "9000"}, "12000 must be at most oms.max_items (9000)", id="flush above request"
         ),
         pytest.param({"OMS__MAX_ITEMS": "2000"}, "oms.chunk_items: 3000 must be at most", id="chunk above request"),
+        pytest.param({"WINDOW__FLUSH_ITEMS": "all"}, "must be a number of 1 to 12000 items, or auto", id="not a size"),
+        pytest.param({"WINDOW__FLUSH_ITEMS": "0"}, "must be a number of 1 to 12000 items, or auto", id="no size"),
+        pytest.param(
+            {"WINDOW__FLUSH_ITEMS": "auto", "WINDOW__MAX_PENDING_CHANGES": "9"},
+            "9 must be at least oms.max_items (12000) for window.flush_items: auto",
+            id="never full by itself",
+        ),
         pytest.param({"WINDOW__MAX_PENDING_CHANGES": "9"}, "9 must be at least window.flush_items", id="never full"),
         pytest.param({"OMS__BACKOFF_MIN": "2m"}, "oms.backoff_min: 120 s must be at most", id="back-off upside down"),
         pytest.param(
