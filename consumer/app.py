@@ -21,9 +21,11 @@ import structlog
 
 from consumer.avro.pipe import build_decoder
 from consumer.core.engine import Engine
+from consumer.core.jobs import JobLimits
 from consumer.core.planner import Limits
 from consumer.core.requests import EngineLimits
 from consumer.core.retry import RetryLimits
+from consumer.follow_up import FollowUp
 from consumer.journal import Journal
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.options import group_times
@@ -31,6 +33,7 @@ from consumer.kafka.source import KafkaSource
 from consumer.loop import Loop, LoopOptions
 from consumer.metrics import Metrics
 from consumer.observers import Observers
+from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
 from consumer.status import Board, StatusServer
@@ -133,18 +136,34 @@ class Service:
 
     def _wired(self, stack: ExitStack) -> Loop:
         settings = self._settings
-        decoder = stack.enter_context(closing(build_decoder(settings.avro, settings.window.item_key)))
+        item_columns = APIS[settings.oms.api].item_columns
+        decoder = stack.enter_context(closing(build_decoder(settings.avro, settings.window.item_key, item_columns)))
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
+        engine = Engine(_engine_limits(settings), settings.window.item_key)
+        observer = Observers(self.metrics, self.board, Journal())
+        jitter = random.SystemRandom().random
+        follow_up = None
+        if client.jobs:
+            follow_up = FollowUp(
+                client=client.jobs,
+                limits=JobLimits(age_seconds_max=settings.oms.job_age_max),
+                engine=engine,
+                dead_letters=dead_letters,
+                observer=observer,
+                jitter=jitter,
+                aims=engine.limits.items if settings.window.flush_items == "auto" else None,
+            )
         return Loop(
-            engine=Engine(_engine_limits(settings), settings.window.item_key),
+            engine=engine,
             clock=self._clock,
             source=source,
             decoder=decoder,
             client=client,
             dead_letters=dead_letters,
-            observer=Observers(self.metrics, self.board, Journal()),
-            jitter=random.SystemRandom().random,
+            observer=observer,
+            jitter=jitter,
+            follow_up=follow_up,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 revoke_seconds_max=settings.kafka.revoke_timeout,

@@ -63,6 +63,22 @@ def run(
 
 
 @app.command()
+def job(
+    job_ids: Annotated[list[str], typer.Argument(help="jobIDs, as the log shows them.", metavar="JOBID...")],
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+) -> None:
+    """Ask the OMS what became of jobs, such as those that the log names as left or dropped.
+
+    Example: inventory-refresh job --config config.yaml 1234567 1234570
+    """
+    from consumer.ask_jobs import ask_jobs  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    ask_jobs(load(config, os.environ), job_ids, as_json=as_json)
+
+
+@app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, nothing else.")] = False,
     forever: Annotated[

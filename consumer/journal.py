@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from consumer.core.jobs import Ended, Job, JobOutcome
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
 from consumer.observers import Bystander
@@ -19,6 +20,7 @@ class Journal(Bystander):
     def __init__(self) -> None:
         self._sending_stopped = ""
         self._waiting_for = ""
+        self._jobs_untold = ""
         self._partitions: dict[int, str] = {}
 
     def changes_decoded(self, decoded: Decoded) -> None:
@@ -65,6 +67,33 @@ class Journal(Bystander):
     def changes_refused(self, refusal: Refusal) -> None:
         _log.warning("changes_refused", location=refusal.location, changes=refusal.rows.height, detail=refusal.detail)
 
+    def job_ended(self, ended: Ended) -> None:
+        log = _log.info if ended.outcome is JobOutcome.SUCCESS else _log.warning
+        log(
+            "job_ended",
+            job_id=ended.job.job_id,
+            location=ended.job.location,
+            items=ended.job.items,
+            outcome=ended.outcome.value,
+            queued_seconds=_rounded(ended.queued_seconds),
+            worked_seconds=_rounded(ended.worked_seconds),
+            messages=list(ended.messages),
+        )
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        _log.warning(
+            "jobs_dropped",
+            jobs=_named(jobs),
+            next_step="the OMS is far behind: ask it with inventory-refresh job what became of them",
+        )
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        _log.warning(
+            "jobs_left",
+            jobs=_named(jobs),
+            next_step="nobody follows them any more: ask with inventory-refresh job what became of them",
+        )
+
     def commit_refused(self, refused: CommitRefused) -> None:
         _log.warning("commit_refused", fenced=refused.fenced, detail=refused.detail)
 
@@ -99,10 +128,24 @@ class Journal(Bystander):
                 _log.error("sending_stopped", reason=self._sending_stopped)
             else:
                 _log.info("sending_again")
+        if snapshot.jobs_untold != self._jobs_untold:
+            self._jobs_untold = snapshot.jobs_untold
+            if self._jobs_untold:
+                _log.warning("jobs_untold", detail=self._jobs_untold, next_step="none: it is asked again, more slowly")
+            else:
+                _log.info("jobs_told_again")
         if snapshot.waiting_for != self._waiting_for:
             self._waiting_for = snapshot.waiting_for
             if not self._waiting_for:
                 _log.info("decoding_again")
+
+
+def _named(jobs: Sequence[Job]) -> list[str]:
+    return [f"{job.job_id} ({job.location}, {job.items} items)" for job in jobs]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _wait_seconds(decision: Decision) -> float | None:

@@ -13,7 +13,8 @@ from consumer.core.marks import Mark, format_mark, parse_mark
 from consumer.core.partitions import CommitPoint
 from consumer.core.planner import chunks
 from consumer.core.requests import Refusal
-from consumer.core.retry import RetryLimits, Stop, decide
+from consumer.core.retry import Accepted, RetryLimits, Stop, decide
+from consumer.follow_up import FollowUp
 from consumer.ports import (
     Answered,
     Assignment,
@@ -71,7 +72,9 @@ class Loop:
         observer: Observer,
         jitter: Callable[[], float],
         options: LoopOptions,
+        follow_up: FollowUp | None = None,
     ) -> None:
+        """``follow_up`` looks after the jobs of accepted requests; without it nobody does."""
         self._engine = engine
         self._clock = clock
         self._source = source
@@ -81,6 +84,7 @@ class Loop:
         self._observer = observer
         self._jitter = jitter
         self._options = options
+        self._follow_up = follow_up
         self._assignments: dict[int, Assignment] = {}
         self._committed: dict[int, CommitPoint] = {}
         self._paused: set[int] = set()
@@ -132,6 +136,8 @@ class Loop:
             self._add(decoded, now)
         self._settle(now)
         self._send_round(now)
+        if self._follow_up:
+            self._follow_up.turn(now)
         self._commit_if_moved(now)
         self._pause_and_resume()
         if now >= self._next_snapshot_at or self._rebalanced:
@@ -143,6 +149,8 @@ class Loop:
         """Settle, commit and leave the group. The revoke that closing brings finds nothing left to do."""
         self._leaving = True  # what comes now cannot stop the service a second time
         self._give_up(list(self._engine.assignments), settle_dead_letters=settle_dead_letters)
+        if self._follow_up:
+            self._follow_up.leave()
         self._source.close()
 
     # Rebalances, called inside a poll
@@ -288,6 +296,8 @@ class Loop:
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
         request = self._engine.answered(answered.number, decision, now)
         self._observer.answered(request, answered, decision)
+        if self._follow_up and isinstance(decision, Accepted):
+            self._follow_up.accepted(request, decision.job_id, self._assignments, now)
         return decision.detail if isinstance(decision, Stop) and not self._engine.ever_accepted else ""
 
     def _dead_letter_refused(self, refusal: Refusal) -> None:
@@ -337,6 +347,7 @@ class Loop:
         engine = self._engine
         oldest = engine.oldest_arrival()
         points = {point.assignment: point for point in engine.commit_points(now)}
+        jobs = self._follow_up.jobs if self._follow_up else None
         return Snapshot(
             at=now,
             partitions=tuple(
@@ -362,6 +373,10 @@ class Loop:
             requests_per_second_max=engine.requests_per_second_max(now),
             narrowing_locations=engine.narrowing_locations,
             flush_items=engine.flush_items,
+            unfinished_jobs=jobs.unfinished if jobs else 0,
+            unfinished_job_items=jobs.unfinished_items if jobs else 0,
+            oldest_job_seconds=jobs.oldest_seconds(now) if jobs else 0.0,
+            jobs_untold=jobs.failing if jobs else "",
             sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped,
             waiting_for=self._decoder.waiting_for(),
         )

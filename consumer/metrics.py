@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from consumer.core.health import BreakerState
 from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
+from consumer.core.jobs import Ended, Job, JobOutcome
 from consumer.core.planner import SendReason
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
@@ -29,6 +30,7 @@ PREFIX: Final = "inventory_refresh"
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
 """The OMS's chunks are 3,000 items: most requests should lie on the upper four."""
+JOB_SECONDS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
 AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_600, 14_400, 86_400)
 """Close around the default max_age of 300 s."""
 
@@ -94,6 +96,22 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
         "Locations of which a refused request is being narrowed down to the items that cause it.",
         lambda snapshot: snapshot.narrowing_locations,
     ),
+    ("jobs_unfinished", "Jobs of ours whose end the OMS has not told yet.", lambda snapshot: snapshot.unfinished_jobs),
+    (
+        "jobs_unfinished_items",
+        "Items of jobs of ours whose end the OMS has not told yet.",
+        lambda snapshot: snapshot.unfinished_job_items,
+    ),
+    (
+        "jobs_oldest_unfinished_seconds",
+        "How long the oldest of these jobs has been followed.",
+        lambda snapshot: snapshot.oldest_job_seconds,
+    ),
+    (
+        "jobs_untold",
+        "1 while the OMS tells nothing of jobs: get-job is refused, over-quota or unreachable.",
+        lambda snapshot: bool(snapshot.jobs_untold),
+    ),
     ("flush_items", "Items from which on a window is full.", lambda snapshot: snapshot.flush_items),
     (
         "sending_stopped",
@@ -144,6 +162,7 @@ class Metrics(Bystander):
         self._clock = clock
         self._define_changes()
         self._define_requests()
+        self._define_jobs()
         self._define_group()
         self._define_process(ready, build)
         self._states = _States()
@@ -187,6 +206,22 @@ class Metrics(Bystander):
             "or was read by this process.",
             AGE_SECONDS,
             since=SINCE,
+        )
+
+    def _define_jobs(self) -> None:
+        self._jobs_ended = self._counter(
+            "jobs_ended",
+            "Jobs of accepted requests that came to an end (success: applied), or are followed no longer.",
+            outcome=tuple(JobOutcome),
+        )
+        self._jobs_unfollowed = self._counter(
+            "jobs_unfollowed", "Jobs whose end nobody will tell: there were too many, or the process ended."
+        )
+        self._job_queued = self._histogram(
+            "job_queued_seconds", "From a job's being added to its start, by the OMS's clock.", JOB_SECONDS
+        )
+        self._job_worked = self._histogram(
+            "job_worked_seconds", "From a job's start to its end, by the OMS's clock.", JOB_SECONDS
         )
 
     def _define_group(self) -> None:
@@ -270,6 +305,19 @@ class Metrics(Bystander):
 
     def changes_refused(self, refusal: Refusal) -> None:
         self._changes_rejected.labels(reason=RejectReason.REFUSED_BY_OMS).inc(refusal.rows.height)
+
+    def job_ended(self, ended: Ended) -> None:
+        self._jobs_ended.labels(outcome=ended.outcome).inc()
+        if ended.queued_seconds is not None:
+            self._job_queued.observe(ended.queued_seconds)
+        if ended.worked_seconds is not None:
+            self._job_worked.observe(ended.worked_seconds)
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        self._jobs_unfollowed.inc(len(jobs))
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        self._jobs_unfollowed.inc(len(jobs))
 
     def dead_letters_confirmed(self, count: int) -> None:
         self._dead_letters.inc(count)

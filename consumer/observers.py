@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from consumer.core.jobs import Ended, Job
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Decision
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, Snapshot
@@ -27,6 +28,15 @@ class Bystander:
 
     def changes_refused(self, refusal: Refusal) -> None:
         del refusal
+
+    def job_ended(self, ended: Ended) -> None:
+        del ended
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        del jobs
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        del jobs
 
     def dead_letters_confirmed(self, count: int) -> None:
         del count
@@ -76,6 +86,18 @@ class Observers:
     def changes_refused(self, refusal: Refusal) -> None:
         for observer in self._observers:
             observer.changes_refused(refusal)
+
+    def job_ended(self, ended: Ended) -> None:
+        for observer in self._observers:
+            observer.job_ended(ended)
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        for observer in self._observers:
+            observer.jobs_dropped(jobs)
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        for observer in self._observers:
+            observer.jobs_left(jobs)
 
     def dead_letters_confirmed(self, count: int) -> None:
         for observer in self._observers:

@@ -14,6 +14,7 @@ import polars as pl
 from consumer.core.blocks import Rows
 from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
+from consumer.core.jobs import Ended, Job, JobReport
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Answer, Decision
 
@@ -275,6 +276,18 @@ class RefreshClient(Protocol):
     def close(self) -> None: ...
 
 
+class JobClient(Protocol):
+    """The OMS's get-job. Calls go out beside the loop."""
+
+    def ask(self, job_id: str) -> None:
+        """Ask how far the OMS has got with the job."""
+
+    def reports(self) -> list[JobReport]:
+        """The answers that have come, without waiting; each question has exactly one."""
+
+    def close(self) -> None: ...
+
+
 class DeadLetters(Protocol):
     """The dead-letter topic."""
 
@@ -331,6 +344,11 @@ class Snapshot:
     narrowing_locations: int = 0
     flush_items: int = 0
     """From how many items on a window is full, at present."""
+    unfinished_jobs: int = 0
+    unfinished_job_items: int = 0
+    oldest_job_seconds: float = 0.0
+    jobs_untold: str = ""
+    """Why the OMS tells nothing of jobs at present; "" while it does, or is not asked."""
     sending_stopped: str = ""
     waiting_for: str = ""
 
@@ -351,6 +369,15 @@ class Observer(Protocol):
 
     def changes_refused(self, refusal: Refusal) -> None:
         """The OMS will not take these changes: they go to the dead letters."""
+
+    def job_ended(self, ended: Ended) -> None:
+        """The job of an accepted request came to its end, or is followed no longer."""
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        """These jobs are followed no longer: there were too many."""
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        """The process ends while these jobs had not: nobody will tell of their end."""
 
     def dead_letters_confirmed(self, count: int) -> None: ...
 

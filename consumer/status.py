@@ -24,6 +24,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from consumer.core.jobs import Ended, JobOutcome
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
@@ -126,6 +127,11 @@ class Board(Bystander):
     def changes_refused(self, refusal: Refusal) -> None:
         self._add(changes_rejected=refusal.rows.height)
         self._problem("changes refused", f"{refusal.rows.height} of {refusal.location}: {refusal.detail}")
+
+    def job_ended(self, ended: Ended) -> None:
+        if ended.outcome is not JobOutcome.SUCCESS:
+            job, said = ended.job, "; ".join(ended.messages)
+            self._problem(f"job {ended.outcome}", f"{job.job_id}, {job.items} items of {job.location}: {said}")
 
     def commit_refused(self, refused: CommitRefused) -> None:
         self._problem("commit refused", refused.detail)

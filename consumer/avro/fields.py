@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from consumer.avro.writer_schema import Type, UnusableSchemaError
-from consumer.core.items import IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
+from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
 
 OCCURRED_AT_FIELD: Final = "occurredAt"
 """The event's own time; ``core.items.OCCURRED_AT`` is made of it."""
@@ -24,7 +24,7 @@ Kind = Literal["integer", "number", "decimal", "text", "enum", "texts", "time"]
 TARGETS: Final[Mapping[str, pl.DataType]] = {LOCATION: pl.String(), **ITEM_COLUMNS, OCCURRED_AT_FIELD: pl.Int64()}
 """The columns that a reader gives (with ``POSITION``), in this order; ``occurredAt`` in milliseconds since 1970."""
 
-_EMPTY_MEANS_ABSENT: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName")
+_EMPTY_MEANS_ABSENT: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName", *GRANULAR_COLUMNS)
 """Texts for which upstreams write "" when they have none; the OMS takes no empty ones."""
 
 _INT_MIN: Final = -(2**31)
@@ -81,10 +81,14 @@ class Plan:
 def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
     """Find each target's field in a schema; ``paths`` maps a target to a dotted path, by default its own name.
 
+    Granular columns are looked for only where ``paths`` has them: with the OMS's older APIs a field of that name in the
+    event means something else.
+
     Raises UnusableSchemaError naming field and type when ``locationName``, ``quantity`` or all identifiers are missing,
     or when a field is there with a type that cannot become the item's.
     """
-    found = {target: _leaf(root, target, tuple(paths.get(target, target).split("."))) for target in TARGETS}
+    wanted = [target for target in TARGETS if target in paths or target not in GRANULAR_COLUMNS]
+    found = {target: _leaf(root, target, tuple(paths.get(target, target).split("."))) for target in wanted}
     for needed in (LOCATION, "quantity"):
         if found[needed] is None:
             raise UnusableSchemaError(f"the schema has no field {paths.get(needed, needed)} ({needed} is needed)")

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -12,7 +12,7 @@ from consumer.avro.columnar import silence_backtraces
 from consumer.avro.readers import ReaderFactory, Way, self_test
 from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
 from consumer.avro.wire import FRAMINGS, Framing
-from consumer.core.items import ITEM_KEY
+from consumer.core.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
 from consumer.ports import Decoded, Decoder, RawBatch, SettingsError
 from consumer.settings import AvroSettings
 
@@ -32,21 +32,27 @@ CLOSE_SECONDS_MAX: Final = 15.0
 _log = structlog.get_logger(__name__)
 
 
-def build_decoder(settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY) -> Decoder:
+def build_decoder(
+    settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
+) -> Decoder:
     """The decoder that the settings describe, its thread started.
 
     ``item_key`` (``window.item_key``) are the columns that tell items apart: a change needs an identifier among them.
+    ``item_columns`` are those that the OMS's API takes; the others are not looked for in events, and stay null.
 
     Raises SettingsError when framing, schema file or registry options cannot work. The registry is not
     asked before the first message. Where the self-test of columnar decoding fails, warns and decodes with fastavro.
     """
-    return DecoderPipe(build_batch_decoder(settings, item_key))
+    return DecoderPipe(build_batch_decoder(settings, item_key, item_columns))
 
 
-def build_batch_decoder(settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY) -> BatchDecoder:
+def build_batch_decoder(
+    settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
+) -> BatchDecoder:
     """The same without a thread: decodes when called, and leaves the waiting to the caller."""
     framing = FRAMINGS[settings.framing]
-    factory = ReaderFactory(settings.fields, framing.length, _way(settings))
+    granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
+    factory = ReaderFactory(granular | settings.fields, framing.length, _way(settings))
     return BatchDecoder(framing, _source(settings, framing, factory), item_key)
 
 

@@ -40,10 +40,6 @@ from consumer.core.window import Window, Windows
 
 COALESCE_GROWTH = 1.25
 """Windows are coalesced in place again when there are so many times more rows than the last time left."""
-REFUSED_CHANGES_MAX = 100_000
-"""The latest changes that the OMS took or refused, of which too many refused ones stop the service."""
-REFUSED_CHANGES_MIN = 30_000
-"""More than two requests at their largest: one location that the OMS does not know must not stop all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,9 @@ class Engine:
         self._coalesce_from = 0
         self._ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
-            limits.rejected_ratio_max, changes_max=REFUSED_CHANGES_MAX, changes_min=REFUSED_CHANGES_MIN
+            limits.rejected_ratio_max,
+            changes_max=limits.refused_changes_max,
+            changes_min=limits.refused_changes_min,
         )
         self.too_many_refused = False
         """Of the latest changes the OMS refused so many that the service should not go on."""

@@ -12,7 +12,7 @@ import polars as pl
 
 LOCATION: Final = "locationName"
 
-ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+PLAIN_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "partNumber": pl.String(),
     "upc": pl.String(),
     "sku": pl.String(),
@@ -26,8 +26,21 @@ ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     "inventoryLocatorName": pl.String(),
     "attributes": pl.List(pl.String()),
 }
-"""What the OMS takes for one item of a refresh request; every value but ``quantity`` may be null,
-which means absent."""
+"""What every API of the OMS takes for one item of a refresh request."""
+
+GRANULAR_COLUMNS: Final[Mapping[str, pl.DataType]] = {
+    "lotCode": pl.String(),
+    "condition": pl.String(),
+    "date": pl.String(),
+    "serialNumber": pl.String(),
+    "externalID": pl.String(),
+}
+"""What only the newest API takes besides, to keep the stock of one item apart by lot, condition, date or piece. For the
+older ones these are never looked for in events, so they are null throughout, which costs nothing, and are never sent.
+"""
+
+ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_COLUMNS}
+"""The columns of an item; every value but ``quantity`` may be null, which means absent."""
 
 IDENTIFIERS: Final = ("partNumber", "upc", "sku")
 """At least one of them names the item."""
@@ -43,6 +56,9 @@ OCCURRED_AT: Final = "_occurredAt"
 0."""
 ARRIVED: Final = "_arrived"
 """When the engine was given the row, monotonic seconds; set by the engine."""
+OPEN_OFFSET: Final = "_openOffset"
+"""The offset that stays open for the row, where that is not its own but the lowest of those it stands for, being the
+newest of several changes that were coalesced while they waited; else null."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     LOCATION: pl.String(),
@@ -54,7 +70,7 @@ CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 }
 """A frame of changes, one row a change, as a decoder gives it."""
 
-ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID")
+ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID", *GRANULAR_COLUMNS)
 """The default item key: two changes of a location are of one item when these columns agree, nulls included."""
 
 
@@ -79,6 +95,8 @@ class RejectReason(StrEnum):
     NEGATIVE_QUANTITY = "negative_quantity"
     BIN_ID_TOO_SMALL = "bin_id_too_small"
     LOCATOR_TOO_LONG = "locator_too_long"
+    TEXT_TOO_LONG = "text_too_long"
+    """``lotCode``, ``condition`` or ``serialNumber`` over the OMS's limit."""
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
     NULL_ATTRIBUTE = "null_attribute"
     NOT_A_NUMBER = "not_a_number"

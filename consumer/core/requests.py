@@ -25,6 +25,10 @@ class EngineLimits:
     unknown_hold_seconds: float = 120.0
     """How long a request of a partition's last owner may still be under way."""
     rejected_ratio_max: float = 0.5
+    refused_changes_max: int = 100_000
+    """The latest changes that the OMS took or refused, of which too many refused ones stop the service."""
+    refused_changes_min: int = 30_000
+    """More than two requests at their largest: one location that the OMS does not know must not stop all others."""
     stopped_retry_seconds: float = 60.0
     """Between two tries while the OMS refuses our credentials, permission or address."""
 

@@ -20,6 +20,8 @@ EXACT_INTEGER_MAX: Final = 2**53 - 1
 """Largest integer that every JSON reader holds exactly."""
 
 LOCATOR_CHARACTERS_MAX: Final = 50
+TEXT_CHARACTERS_MAX: Final[Mapping[str, int]] = {"lotCode": 50, "condition": 50, "serialNumber": 30}
+"""Of the granular texts; for ``date`` and ``externalID`` the OMS's documentation names no limit."""
 ATTRIBUTES_MAX: Final = 63
 """Attributes of one item in a request: of one change, and of those that are sent as one."""
 BIN_ID_MIN: Final = 1
@@ -61,6 +63,10 @@ def _rules() -> tuple[_Rule, ...]:
             reason.LOCATOR_TOO_LONG,
             col("inventoryLocatorName").str.len_chars() > LOCATOR_CHARACTERS_MAX,
             "inventoryLocatorName",
+        ),
+        *(
+            _Rule(reason.TEXT_TOO_LONG, col(name).str.len_chars() > characters, name)
+            for name, characters in TEXT_CHARACTERS_MAX.items()
         ),
         _Rule(reason.TOO_MANY_ATTRIBUTES, attributes.len() > ATTRIBUTES_MAX, "attributes"),
         _Rule(reason.NULL_ATTRIBUTE, attributes.drop_nulls().list.len() < attributes.len(), "attributes"),
@@ -109,6 +115,15 @@ def _not_numbers(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} is {row[name]}" for name in strange)
 
 
+def _too_long(row: Mapping[str, Any]) -> str:
+    lengths = {name: len(row[name] or "") for name in TEXT_CHARACTERS_MAX}
+    return ", ".join(
+        f"{name} has {characters} characters, over {TEXT_CHARACTERS_MAX[name]}"
+        for name, characters in lengths.items()
+        if characters > TEXT_CHARACTERS_MAX[name]
+    )
+
+
 def _beyond_exact(row: Mapping[str, Any]) -> str:
     beyond = [name for name in _INTEGERS if row[name] is not None and abs(row[name]) > EXACT_INTEGER_MAX]
     return ", ".join(f"{name} is {row[name]}, beyond 2**53 - 1" for name in beyond)
@@ -125,6 +140,7 @@ _DETAILS: Final[Mapping[RejectReason, Callable[[Mapping[str, Any]], str]]] = {
     RejectReason.LOCATOR_TOO_LONG: lambda row: (
         f"inventoryLocatorName has {len(row['inventoryLocatorName'])} characters, over {LOCATOR_CHARACTERS_MAX}"
     ),
+    RejectReason.TEXT_TOO_LONG: _too_long,
     RejectReason.TOO_MANY_ATTRIBUTES: lambda row: f"{len(row['attributes'])} attributes, over {ATTRIBUTES_MAX}",
     RejectReason.NULL_ATTRIBUTE: lambda _: "attributes has a null in it",
     RejectReason.NOT_A_NUMBER: _not_numbers,

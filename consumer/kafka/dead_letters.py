@@ -3,6 +3,9 @@
 A dead letter has the change's own key, value and headers, and after those the headers of ``HEADERS``. A change that is
 larger than the topic takes a message goes without its value, with the header ``VALUE_BYTES``: the source topic still
 has it, at the offset that the headers name.
+
+What the OMS refused, or could not apply, is found again in its topic first (``recall``); where it is gone from there,
+its item as JSON stands in for it, with the header ``GONE``.
 """
 
 import logging
@@ -15,13 +18,18 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.kafka.errors import MESSAGE_TOO_LARGE, error_of, text_of
 from consumer.kafka.options import new_client, producer_options
+from consumer.kafka.recall import Found, Recall
 from consumer.kafka.start import Check, Errors
-from consumer.ports import Assignment, DeadLettersError, Reject, SettingsError
+from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges, SettingsError
 from consumer.settings import DeadLetterSettings, KafkaSettings
 
 PREFIX: Final = "inventory_refresh."
-HEADERS: Final = ("reason", "detail", "topic", "partition", "offset", "timestamp", "schema_id")
-"""What stands behind ``PREFIX``, as UTF-8 text; the last two only where they are known."""
+HEADERS: Final = (
+    "reason", "detail", "topic", "partition", "offset", "timestamp", "schema_id", "location", "job_id", "gone",
+)  # fmt: skip
+"""What stands behind ``PREFIX``, as UTF-8 text; those from ``timestamp`` on only where they are known."""
+GONE: Final = f"{PREFIX}gone"
+"""The change was no longer in its topic: the value is its item as JSON, or absent where that is not known either."""
 VALUE_BYTES: Final = f"{PREFIX}value_bytes"
 """How large the value was that was left out."""
 
@@ -67,6 +75,7 @@ class KafkaDeadLetters:
         self._confirmed: list[Confirmation] = []
         self._too_large: list[_Letter] = []
         self._failed: KafkaError | None = None
+        self._recall = Recall(kafka)
 
     def check(self) -> None:
         """The topic is there, so that the first bad change does not stop the service. To be called at the start.
@@ -87,14 +96,24 @@ class KafkaDeadLetters:
         for reject in rejects:
             assignment = assignments.get(reject.assignment)
             if assignment is not None:
-                headers: _Headers = [*reject.headers, *_reason_headers(reject, assignment)]
+                headers: _Headers = [*reject.headers, *_reject_headers(reject, assignment)]
                 self._send(_Letter((reject.assignment, reject.offset), reject.key, reject.value, headers))
+
+    def recall(self, changes: Sequence[SentChanges]) -> None:
+        """Find these again in their topic, beside the caller; ``confirmed`` sends them on their way when they are."""
+        self._recall.ask(changes)
+
+    def recalling(self) -> int:
+        """How many changes are still to be found again."""
+        return self._recall.waiting()
 
     def confirmed(self) -> Sequence[Confirmation]:
         """Assignment and offset of each one that the broker has confirmed since the last call; without waiting.
 
         Raises DeadLettersError when one could not be delivered.
         """
+        for found in self._recall.found():
+            self._send(_letter_of(found))
         self._producer.poll(0)
         if self._failed is not None:
             raise self._undeliverable(text_of(self._failed))
@@ -106,6 +125,7 @@ class KafkaDeadLetters:
 
     def close(self) -> None:
         """Wait a little for what is under way."""
+        self._recall.close()
         left = self._producer.flush(FLUSH_SECONDS_MAX)
         if left:
             _log.warning("%d dead letters were not confirmed in time: their changes will be read again", left)
@@ -149,14 +169,36 @@ class KafkaDeadLetters:
         )
 
 
-def _reason_headers(reject: Reject, assignment: Assignment) -> list[tuple[str, bytes]]:
-    values = {
-        "reason": reject.reason.value,
-        "detail": reject.detail[:DETAIL_CHARACTERS_MAX],
-        "topic": assignment.topic,
-        "partition": assignment.partition,
-        "offset": reject.offset,
-        "timestamp": reject.timestamp,
-        "schema_id": reject.schema_id,
-    }
-    return [(PREFIX + name, str(values[name]).encode()) for name in HEADERS if values[name] is not None]
+def _reject_headers(reject: Reject, assignment: Assignment) -> _Headers:
+    return _headers(
+        reason=reject.reason.value,
+        detail=reject.detail,
+        topic=assignment.topic,
+        partition=assignment.partition,
+        offset=reject.offset,
+        timestamp=reject.timestamp,
+        schema_id=reject.schema_id,
+    )
+
+
+def _letter_of(found: Found) -> _Letter:
+    changes = found.changes
+    headers = _headers(
+        reason=changes.reason.value,
+        detail=changes.detail,
+        topic=changes.topic,
+        partition=changes.partition,
+        offset=found.offset,
+        timestamp=found.timestamp,
+        location=changes.location,
+        job_id=changes.job_id or None,
+        gone="1" if found.gone else None,
+    )
+    value = changes.items.get(found.offset) if found.gone else found.value
+    return _Letter((changes.assignment, found.offset), found.key, value, [*found.headers, *headers])
+
+
+def _headers(*, detail: str, **values: str | int | None) -> _Headers:
+    """Headers in the order of ``HEADERS``, without those that are not known."""
+    known = {"detail": detail[:DETAIL_CHARACTERS_MAX]} | values
+    return [(PREFIX + name, str(known[name]).encode()) for name in HEADERS if known.get(name) is not None]

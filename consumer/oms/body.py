@@ -27,8 +27,13 @@ def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION
         raise ValueError(msg)
     head = json.dumps({location_field: location}, ensure_ascii=False).removesuffix("}")
     # write_json gives one array a part: "[{...},{...}]".
-    parts = ",".join(part.write_json()[1:-1] for part in _by_pattern(_without_empty_lists(items)))
+    parts = ",".join(_without_nulls(part).write_json()[1:-1] for part in _by_pattern(_without_empty_lists(items)))
     return f'{head},"items":[{parts}]}}'.encode()
+
+
+def in_body_order(items: pl.DataFrame) -> pl.DataFrame:
+    """The same items in the order in which ``encode`` writes them, without the columns that none of them has."""
+    return pl.concat(_by_pattern(_without_empty_lists(items)))
 
 
 def _without_empty_lists(items: pl.DataFrame) -> pl.DataFrame:
@@ -39,12 +44,18 @@ def _without_empty_lists(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_pattern(items: pl.DataFrame) -> list[pl.DataFrame]:
-    """Parts of ``items`` whose columns have a value in every row."""
+    """Parts of ``items`` in each of which a column has a value in every row or in none.
+
+    Columns without a value in any part are left out.
+    """
     nulls = {name: items[name].null_count() for name in ITEM_COLUMNS}
     mixed = [name for name, count in nulls.items() if 0 < count < items.height]
     present = [name for name, count in nulls.items() if count < items.height]
     if not mixed:
         return [items.select(present)]
-    bits = [pl.col(name).is_null().cast(pl.UInt16) * 2**bit for bit, name in enumerate(mixed)]
-    parts = items.select(*present, pl.sum_horizontal(bits).alias(_PATTERN)).partition_by(_PATTERN, include_key=False)
-    return [part.select(name for name in present if part[name].null_count() == 0) for part in parts]
+    bits = [pl.col(name).is_null().cast(pl.UInt32) * 2**bit for bit, name in enumerate(mixed)]
+    return items.select(*present, pl.sum_horizontal(bits).alias(_PATTERN)).partition_by(_PATTERN, include_key=False)
+
+
+def _without_nulls(part: pl.DataFrame) -> pl.DataFrame:
+    return part.select(name for name in part.columns if part[name].null_count() == 0)

@@ -1,20 +1,24 @@
 """Refresh requests, beside the loop: coalesced, encoded and sent by worker threads, each answered exactly once."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Final
 
 import httpx
+import polars as pl
 
 from consumer.core.coalesce import coalesce
 from consumer.core.retry import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.apis import APIS
-from consumer.oms.body import encode
+from consumer.oms.apis import APIS, TENANT_HEADER
+from consumer.oms.body import encode, in_body_order
+from consumer.oms.certificates import load_certificates
+from consumer.oms.jobs import WORKERS, HttpJobs
+from consumer.oms.naming import find_named
 from consumer.oms.token import Credentials, Token, Tokens
-from consumer.oms.transfer import open_http, post
+from consumer.oms.transfer import call, open_http
 from consumer.ports import Answered, OmsRefusedError, Submission
 from consumer.settings import OmsSettings
 
@@ -31,10 +35,11 @@ class FenceClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go, and what the API there calls the location."""
+    """Where requests go, what the API there calls the location, and the headers that it wants with each call."""
 
     url: str
     location_field: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpRefreshClient:
@@ -52,7 +57,10 @@ class HttpRefreshClient:
         fence_seconds: float,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        jobs: HttpJobs | None = None,
     ) -> None:
+        """``jobs`` uses the same connections, so it is closed with this client."""
+        self.jobs = jobs
         self._http = http
         self._tokens = tokens
         self._target = target
@@ -121,6 +129,8 @@ class HttpRefreshClient:
     def close(self) -> None:
         """Send nothing more, and wait a few seconds for what is under way; a request left then is abandoned."""
         self._closed = True
+        if self.jobs:
+            self.jobs.close()
         for _ in self._workers:
             self._submitted.put(None)
         deadline = self._monotonic() + CLOSE_SECONDS_MAX
@@ -154,7 +164,7 @@ class HttpRefreshClient:
             token = self._tokens.get()
             if isinstance(token, Answer):
                 return token, sends * len(body)
-            answer = self._send(submission, body, token)
+            answer = self._send(submission, items, body, token)
             if answer.kind is AnswerKind.NOT_SENT:
                 return answer, sends * len(body)
             if answer.kind is not AnswerKind.UNAUTHORISED:
@@ -162,17 +172,22 @@ class HttpRefreshClient:
             self._tokens.drop(token)
         return answer, _SENDS_MAX * len(body)
 
-    def _send(self, submission: Submission, body: bytes, token: Token) -> Answer:
+    def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         def check_fence() -> None:
             if self._monotonic() - submission.covered_at > self._fence_seconds:
                 raise FenceClosedError
 
         try:
             check_fence()  # spares a connection, and stands alone where a transport has no trace
-            reply = post(
+            reply = call(
                 self._http,
+                "POST",
                 self._target.url,
-                headers={"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"},
+                headers={
+                    **self._target.headers,
+                    "Authorization": f"Bearer {token.value}",
+                    "Content-Type": "application/json",
+                },
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,
@@ -183,7 +198,10 @@ class HttpRefreshClient:
         except httpx.HTTPError as error:
             return classify_error(error)
         reply = reply.without(token.value)
-        return classify(reply.status, reply.headers, reply.body, wall=self._wall())
+        answer = classify(reply.status, reply.headers, reply.body, wall=self._wall())
+        if answer.kind is AnswerKind.REFUSED and items.height > 1:
+            return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
+        return answer
 
     def _noted(self, answer: Answer, token: Token) -> Answer:
         """Let the tokens know of what the answer says about this one."""
@@ -208,11 +226,21 @@ def build_client(
 
     A request leaves only while its covering commit is at most ``fence_seconds`` old. ``credentials`` gives API key and
     secret anew at each renewal of the token (default: those of the settings); ``transport`` stands in for real
-    connections.
+    connections. With ``track_jobs`` its ``jobs`` is a ``ports.JobClient``, closed with the client.
+
+    Raises SettingsError where a file of certificates cannot be used.
     """
     api = APIS[settings.api]
-    # One more than requests: a thread may renew the token while all others send.
-    http = open_http(timeout_seconds=settings.timeout, connections_max=settings.max_in_flight + 1, transport=transport)
+    base_url = settings.base_url.rstrip("/")
+    headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
+    # One more than calls: a thread may renew the token while all others send.
+    calls_max = settings.max_in_flight + (WORKERS if settings.track_jobs else 0)
+    http = open_http(
+        timeout_seconds=settings.timeout,
+        connections_max=calls_max + 1,
+        transport=transport,
+        certificates=load_certificates(settings),
+    )
     tokens = Tokens(
         http,
         settings.token_url,
@@ -220,15 +248,28 @@ def build_client(
         timeout_seconds=settings.timeout,
         monotonic=monotonic,
         wall=wall,
+        request=api.token_request,
     )
+    jobs = None
+    if settings.track_jobs:
+        jobs = HttpJobs(
+            http,
+            tokens,
+            base_url + api.job_path,
+            headers,
+            timeout_seconds=settings.timeout,
+            monotonic=monotonic,
+            wall=wall,
+        )
     return HttpRefreshClient(
         http,
         tokens,
-        Target(settings.base_url.rstrip("/") + api.refresh_path, api.location_field),
+        Target(base_url + api.refresh_path, api.location_field, headers),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,
         fence_seconds=fence_seconds,
         monotonic=monotonic,
         wall=wall,
+        jobs=jobs,
     )

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -12,7 +12,7 @@ import httpx
 
 from consumer.core.retry import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.transfer import Reply, post
+from consumer.oms.transfer import Reply, call
 
 Credentials = Callable[[], tuple[str, str]]
 """API key and secret, asked for at every renewal: a secret that was changed in its file needs no restart."""
@@ -37,6 +37,29 @@ class Token:
     use_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """What to post for a token. ``secrets`` are the forms in which the secret stands in it."""
+
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+def as_form(key: str, secret: str) -> TokenRequest:
+    """As OAuth 2.0 has it: the credentials in the header, the grant in a form."""
+    basic = b64encode(f"{key}:{secret}".encode()).decode()
+    headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"}
+    return TokenRequest(headers, b"grant_type=client_credentials", (secret, basic))
+
+
+def as_json(key: str, secret: str) -> TokenRequest:
+    """All in a JSON body, as Unified Commerce wants it."""
+    content = {"client_id": key, "client_secret": secret, "grant_type": "client_credentials"}
+    body = json.dumps(content, ensure_ascii=False).encode()
+    return TokenRequest({"Content-Type": "application/json"}, body, (secret, json.dumps(secret)[1:-1]))
+
+
 class Tokens:
     """The token in use, shared by all threads."""
 
@@ -49,13 +72,16 @@ class Tokens:
         timeout_seconds: float,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        request: Callable[[str, str], TokenRequest] = as_form,
     ) -> None:
+        """``request`` makes the request for a token of API key and secret."""
         self._http = http
         self._url = url
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._monotonic = monotonic
         self._wall = wall
+        self._request = request
         self._renewing = threading.Lock()
         self._state = threading.Lock()
         self._token: Token | None = None
@@ -112,24 +138,23 @@ class Tokens:
         return token if token and self._monotonic() < token.use_until else None
 
     def _fetch(self) -> Token | Answer:
-        key, secret = self._credentials()
-        basic = b64encode(f"{key}:{secret}".encode()).decode()
+        request = self._request(*self._credentials())
         asked_at = self._monotonic()
         try:
-            reply = post(
+            reply = call(
                 self._http,
+                "POST",
                 self._url,
-                headers={"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"},
-                body=b"grant_type=client_credentials",
+                headers=request.headers,
+                body=request.body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,
-                before_first_byte=_go_on,
             )
         except httpx.HTTPError as error:
             return _no_token(classify_error(error))
         if 200 <= reply.status <= 299:
             return self._read(reply, asked_at)
-        reply = reply.without(secret, basic)
+        reply = reply.without(*request.secrets)
         return _no_token(classify(reply.status, reply.headers, reply.body, wall=self._wall()))
 
     def _read(self, reply: Reply, asked_at: float) -> Token | Answer:
@@ -145,10 +170,6 @@ class Tokens:
         life = _life_seconds(content.get("expires_in"))
         self.fetched += 1
         return Token(self.fetched, value, asked_at + life - min(MARGIN_SECONDS_MAX, MARGIN_SHARE * life))
-
-
-def _go_on() -> None:
-    """Nothing forbids to ask for a token at any time."""
 
 
 def _life_seconds(expires_in: object) -> float:

@@ -1,15 +1,17 @@
-"""HTTP at its plainest: one POST, sent at most once, bounded in time and size. No retries, no redirects."""
+"""HTTP at its plainest: one call, sent at most once, bounded in time and size. No retries, no redirects."""
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import httpx
 
 REPLY_BYTES_MAX: Final = 65_536
-"""So much of a response's body is read: a jobID or an error takes some hundred, a gateway's page some thousand."""
+"""So much of a response's body is read, unless the caller says otherwise: a jobID or an error takes some hundred, a
+gateway's page some thousand."""
 CONNECT_SECONDS_MAX: Final = 10.0
 """An OMS that takes longer to accept a connection is as good as down."""
 KEEP_ALIVE_SECONDS: Final = 3.0
@@ -25,7 +27,7 @@ _FIRST_BYTE: Final = "http11.send_request_headers.started"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response; the body is cut off at ``REPLY_BYTES_MAX``, or where the connection or the time came to an end."""
+    """A response; the body is cut off at the caller's limit, or where the connection or the time came to an end."""
 
     status: int
     headers: httpx.Headers
@@ -39,11 +41,22 @@ class Reply:
         return replace(self, body=body)
 
 
-def open_http(*, timeout_seconds: float, connections_max: int, transport: httpx.BaseTransport | None) -> httpx.Client:
+def usual_certificates() -> ssl.SSLContext:
+    """Trust the authorities of certifi's list, or those of SSL_CERT_FILE or SSL_CERT_DIR; show no certificate."""
+    return httpx.create_ssl_context(verify=True, cert=None, trust_env=True)
+
+
+def open_http(
+    *,
+    timeout_seconds: float,
+    connections_max: int,
+    transport: httpx.BaseTransport | None,
+    certificates: ssl.SSLContext | None = None,
+) -> httpx.Client:
     """The one client of the service, shared by its threads; ``transport`` in place of real connections.
 
-    ``timeout_seconds`` bounds each wait for the other side. Certificates are checked against certifi's list, or that of
-    SSL_CERT_FILE or SSL_CERT_DIR; proxies of the environment are not used.
+    ``timeout_seconds`` bounds each wait for the other side. ``certificates`` says whom to trust and as whom to come
+    (default: ``usual_certificates``). Proxies of the environment are not used.
     """
     limits = httpx.Limits(
         max_connections=connections_max,
@@ -69,7 +82,7 @@ def open_http(*, timeout_seconds: float, connections_max: int, transport: httpx.
         trust_env=False,
         transport=transport
         or httpx.HTTPTransport(
-            verify=httpx.create_ssl_context(verify=True, cert=None, trust_env=True),
+            verify=certificates or usual_certificates(),
             http1=True,
             http2=False,
             limits=limits,
@@ -80,17 +93,19 @@ def open_http(*, timeout_seconds: float, connections_max: int, transport: httpx.
     )
 
 
-def post(
+def call(
     http: httpx.Client,
+    method: Literal["GET", "POST"],
     url: str,
     *,
     headers: Mapping[str, str],
-    body: bytes,
+    body: bytes | None,
     seconds_max: float,
     monotonic: Callable[[], float],
-    before_first_byte: Callable[[], None],
+    before_first_byte: Callable[[], None] = lambda: None,
+    reply_bytes_max: int = REPLY_BYTES_MAX,
 ) -> Reply:
-    """Send the body once and read the reply.
+    """Send the request once and read the reply.
 
     ``before_first_byte`` is called when a connection stands, and may raise to have nothing sent. The whole takes
     ``seconds_max`` at most: what is left of it bounds each single wait, and the reading of the reply's body altogether.
@@ -108,19 +123,20 @@ def post(
         waits["read"] = waits["write"] = max(deadline - monotonic(), _WAIT_SECONDS_MIN)
 
     extensions = {"trace": trace, "timeout": waits}
-    with http.stream("POST", url, headers=headers, content=body, extensions=extensions) as response:
-        return Reply(response.status_code, response.headers, _read(response, deadline, monotonic))
+    with http.stream(method, url, headers=headers, content=body, extensions=extensions) as response:
+        content = _read(response, deadline, monotonic, reply_bytes_max)
+        return Reply(response.status_code, response.headers, content)
 
 
-def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float]) -> bytes:
+def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float], bytes_max: int) -> bytes:
     body = bytearray()
     try:
         for part in response.iter_bytes():
             body += part
-            if len(body) >= REPLY_BYTES_MAX or monotonic() >= deadline:
+            if len(body) >= bytes_max or monotonic() >= deadline:
                 break
     except httpx.HTTPError:
         # The status stands, and what it means does not depend on the rest, but for a jobID: without it the outcome is
         # not known to be good, just as if nothing had come.
-        return bytes(body[:REPLY_BYTES_MAX])
-    return bytes(body[:REPLY_BYTES_MAX])
+        return bytes(body[:bytes_max])
+    return bytes(body[:bytes_max])

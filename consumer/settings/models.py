@@ -342,6 +342,8 @@ def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
     if oms.chunk_items > oms.max_items:
         problems.append(f"oms.chunk_items: {oms.chunk_items} must be at most oms.max_items ({oms.max_items})")
     if window.flush_items == "auto":
+        if not oms.track_jobs:
+            problems.append("window.flush_items: auto needs oms.track_jobs: true, to know how far the OMS is behind")
         if window.max_pending_changes < oms.max_items:
             problems.append(
                 f"window.max_pending_changes: {window.max_pending_changes} must be at least oms.max_items "

@@ -5,14 +5,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.core.items import RejectReason
 from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.ports import Assignment, DeadLettersError, Reject
+from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges
 from consumer.settings import DeadLetterSettings, KafkaSettings
 
 pytestmark = pytest.mark.integration
@@ -125,3 +126,90 @@ def test_a_dead_letter_that_cannot_be_delivered_stops_the_service(
     letters.publish([REJECT], {5: ASSIGNMENT})
     with pytest.raises(DeadLettersError, match=f'cannot be delivered to "{name}"'):
         confirmations(letters, 1)
+
+
+# What was sent, and is found again in its topic
+
+
+def publish_changes(kafka: str, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for number in range(count):
+        trace = [("trace", str(number))]
+        producer.produce(topic, f"value {number}", key=f"key {number}", headers=trace, timestamp=1_000)
+    assert producer.flush(30.0) == 0
+
+
+def sent(topic: str, *offsets: int, **more: Any) -> SentChanges:
+    known = {"reason": RejectReason.JOB_FAILED, "detail": "no such location", "location": "Rome", "job_id": "7"}
+    return SentChanges(assignment=5, topic=topic, partition=0, offsets=offsets, **(known | more))
+
+
+def headers_of(message: Message) -> dict[str, object]:
+    return {name.removeprefix("inventory_refresh."): value for name, value in dict(message.headers() or []).items()}
+
+
+def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
+    kafka: str, topic: MakeTopic, dead_letters: Open
+) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 5_000)
+    letters = dead_letters(name)
+    letters.recall([sent(source, 3, 4, 4_999), sent(source, 8, reason=RejectReason.REFUSED_BY_OMS, job_id="")])
+    assert letters.recalling() == 4
+
+    assert confirmations(letters, 4) == [(5, 3), (5, 4), (5, 4_999), (5, 8)]
+    assert letters.recalling() == 0
+    messages = read(kafka, name, 4)
+    assert [message.key() for message in messages] == [b"key 3", b"key 4", b"key 4999", b"key 8"]
+    assert [message.value() for message in messages] == [b"value 3", b"value 4", b"value 4999", b"value 8"]
+    assert messages[0].headers() == [
+        ("trace", b"3"),
+        ("inventory_refresh.reason", b"job_failed"),
+        ("inventory_refresh.detail", b"no such location"),
+        ("inventory_refresh.topic", source.encode()),
+        ("inventory_refresh.partition", b"0"),
+        ("inventory_refresh.offset", b"3"),
+        ("inventory_refresh.timestamp", b"1000"),
+        ("inventory_refresh.location", b"Rome"),
+        ("inventory_refresh.job_id", b"7"),
+    ]
+    assert "job_id" not in headers_of(messages[3])
+
+
+def test_a_change_that_retention_took_is_kept_as_its_item_or_at_least_named(
+    kafka: str, topic: MakeTopic, dead_letters: Open, admin: AdminClient
+) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 10)
+    (deleted,) = admin.delete_records([TopicPartition(source, 0, 5)]).values()
+    deleted.result(30.0)
+    letters = dead_letters(name)
+    letters.recall([sent(source, 2, 3, 7, items={2: b'{"sku": "a"}'})])
+
+    assert sorted(confirmations(letters, 3)) == [(5, 2), (5, 3), (5, 7)]
+    found = {headers_of(message)["offset"]: message for message in read(kafka, name, 3)}
+    assert [found[at].value() for at in (b"2", b"3", b"7")] == [b'{"sku": "a"}', None, b"value 7"]
+    assert [headers_of(found[at]).get("gone") for at in (b"2", b"3", b"7")] == [b"1", b"1", None]
+
+
+def test_changes_of_a_topic_that_is_no_more_are_gone(kafka: str, topic: MakeTopic, dead_letters: Open) -> None:
+    name = topic()
+    letters = dead_letters(name)
+    letters.recall([sent("never-was", 2)])
+
+    assert confirmations(letters, 1) == [(5, 2)]
+    (message,) = read(kafka, name, 1)
+    assert headers_of(message)["gone"] == b"1"
+
+
+def test_a_broker_that_stays_away_confirms_nothing_and_closing_does_not_wait_for_it(kafka: str) -> None:
+    letters = KafkaDeadLetters(
+        KafkaSettings(bootstrap_servers="localhost:1", topics=["changes"]), DeadLetterSettings(topic="dead")
+    )
+    letters.recall([sent("changes", 2)])
+    started = time.monotonic()
+    while time.monotonic() - started < 2.0:
+        assert letters.confirmed() == []
+
+    letters.close()
+    assert letters.recalling() == 1

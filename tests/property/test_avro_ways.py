@@ -197,7 +197,7 @@ def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]
 
 
 def reader_of(schema: dict[str, Any], way: Any) -> Reader:
-    reader = ReaderFactory({}, len(PREFIX), way).reader(json.dumps(schema))
+    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), way).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 

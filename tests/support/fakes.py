@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from consumer.core.jobs import Ended, Job, JobReport
 from consumer.core.requests import Refusal, Request
 from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
@@ -152,6 +153,24 @@ class FakeClient:
 
 
 @dataclass
+class FakeJobs:
+    """An OMS that tells of jobs what it is told to."""
+
+    asked: list[str] = field(default_factory=list)
+    ready: list[JobReport] = field(default_factory=list)
+
+    def ask(self, job_id: str) -> None:
+        self.asked.append(job_id)
+
+    def reports(self) -> list[JobReport]:
+        ready, self.ready = self.ready, []
+        return ready
+
+    def close(self) -> None:
+        return None
+
+
+@dataclass
 class FakeDeadLetters:
     diary: Diary
     confirming: bool = True
@@ -206,6 +225,15 @@ class FakeObserver:
 
     def changes_refused(self, refusal: Refusal) -> None:
         self.diary.append(("refused", refusal.location))
+
+    def job_ended(self, ended: Ended) -> None:
+        self.diary.append(("job ended", ended))
+
+    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+        self.diary.append(("jobs dropped", list(jobs)))
+
+    def jobs_left(self, jobs: Sequence[Job]) -> None:
+        self.diary.append(("jobs left", list(jobs)))
 
     def dead_letters_confirmed(self, count: int) -> None:
         return None

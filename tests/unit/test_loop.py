@@ -232,7 +232,7 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_t
 
 
 def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topic_is_emptied() -> None:
-    stage = Stage(rejected_ratio_max=0.5, narrowing_requests_max=32)
+    stage = Stage(rejected_ratio_max=0.5, refused_changes_min=100)
     stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such location")
 
     def feed() -> None:

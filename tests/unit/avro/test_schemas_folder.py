@@ -8,11 +8,23 @@ from consumer.avro.encode import EventEncoder
 from consumer.avro.fields import TARGETS, plan_fields
 from consumer.avro.readers import self_test
 from consumer.avro.writer_schema import parse
-from consumer.core.items import IDENTIFIERS, ITEM_COLUMNS, LOCATION
-from consumer.core.rules import ATTRIBUTES_MAX, BIN_ID_MIN, EXACT_INTEGER_MAX, LOCATOR_CHARACTERS_MAX
+from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
+from consumer.core.rules import (
+    ATTRIBUTES_MAX,
+    BIN_ID_MIN,
+    EXACT_INTEGER_MAX,
+    LOCATOR_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+)
 
 FOLDER = schema_path().parent
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
+GRANULAR_EXAMPLES = sorted((FOLDER / "examples" / "granular").glob("*.json"))
+PLAIN = [name for name in TARGETS if name not in GRANULAR_COLUMNS]
+
+
+def granular_text() -> str:
+    return (FOLDER / "inventory-change-granular.avsc").read_text(encoding="utf-8")
 
 
 def request_schema() -> dict[str, Any]:
@@ -22,11 +34,33 @@ def request_schema() -> dict[str, Any]:
 def test_the_bundled_schema_has_every_field_of_an_item_documented() -> None:
     fields = json.loads(schema_text())["fields"]
 
-    assert {field["name"] for field in fields} == {*TARGETS, "eventId"}
+    assert {field["name"] for field in fields} == {*PLAIN, "eventId"}
     assert all(field["doc"] for field in fields)
     optional = [field for field in fields if field["name"] not in {LOCATION, "quantity"}]
     assert all(field["type"][0] == "null" and field["default"] is None for field in optional)
-    assert len(plan_fields(parse(schema_text()), {}).leaves) == len(TARGETS)
+    assert len(plan_fields(parse(schema_text()), {}).leaves) == len(PLAIN)
+
+
+def test_the_granular_schema_is_the_bundled_one_with_the_granular_fields_after_it() -> None:
+    granular = json.loads(granular_text())
+    bundled = json.loads(schema_text())
+
+    more = granular["fields"][len(bundled["fields"]) :]
+    assert granular["fields"][: len(bundled["fields"])] == bundled["fields"]
+    assert [field["name"] for field in more] == list(GRANULAR_COLUMNS)
+    assert all(field["doc"] and field["type"] == ["null", "string"] and field["default"] is None for field in more)
+    assert (granular["name"], granular["namespace"]) == (bundled["name"], bundled["namespace"])
+    paths = {name: name for name in GRANULAR_COLUMNS}
+    assert len(plan_fields(parse(granular_text()), paths).leaves) == len(TARGETS)
+
+
+@pytest.mark.parametrize("path", GRANULAR_EXAMPLES, ids=lambda path: path.stem)
+def test_each_granular_example_is_an_event_of_the_granular_schema(path: Any) -> None:
+    event = json.loads(path.read_text(encoding="utf-8"))
+
+    assert set(event) <= {*TARGETS, "eventId"}
+    assert set(event) & set(GRANULAR_COLUMNS)
+    assert EventEncoder(granular_text(), b"").encode(event)
 
 
 def test_both_ways_of_decoding_agree_on_the_bundled_schema() -> None:
@@ -37,7 +71,7 @@ def test_both_ways_of_decoding_agree_on_the_bundled_schema() -> None:
 def test_each_example_is_an_event_of_the_bundled_schema(path: Any) -> None:
     event = json.loads(path.read_text(encoding="utf-8"))
 
-    assert set(event) <= {*TARGETS, "eventId"}
+    assert set(event) <= {*PLAIN, "eventId"}
     assert EventEncoder(schema_text(), b"").encode(event)
 
 
@@ -49,6 +83,8 @@ def test_the_request_schema_says_what_the_item_rules_say() -> None:
     assert [entry["required"] for entry in item["anyOf"]] == [[name] for name in IDENTIFIERS]
     assert properties["attributes"]["maxItems"] == ATTRIBUTES_MAX
     assert properties["inventoryLocatorName"]["maxLength"] == LOCATOR_CHARACTERS_MAX
+    limits = {name: properties[name].get("maxLength") for name in GRANULAR_COLUMNS}
+    assert {name: limit for name, limit in limits.items() if limit} == TEXT_CHARACTERS_MAX
     assert properties["binID"]["minimum"] == BIN_ID_MIN
     integers = [each for each in properties.values() if each["type"] == "integer"]
     assert {each["maximum"] for each in integers} == {EXACT_INTEGER_MAX}

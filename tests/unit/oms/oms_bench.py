@@ -1,5 +1,6 @@
 """A client on a test bench: its clock, and an OMS that answers from a script behind httpx's own mock transport."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 
 from consumer.core.blocks import Rows
+from consumer.core.jobs import JobReport
 from consumer.oms.client import HttpRefreshClient
 from consumer.ports import Answered, Submission
 from consumer.settings import OmsSettings
@@ -92,6 +94,19 @@ class Bench:
         self.client.wait(ANSWER_SECONDS_MAX)
         (answered,) = self.client.answers()
         return answered
+
+    def asked(self, *job_ids: str) -> list[JobReport]:
+        """Ask about these jobs at once; returns the reports, waited for."""
+        assert self.client.jobs is not None
+        for job_id in job_ids:
+            self.client.jobs.ask(job_id)
+        reports: list[JobReport] = []
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        while len(reports) < len(job_ids):
+            assert time.monotonic() < deadline, "no report came"
+            time.sleep(0.002)
+            reports += self.client.jobs.reports()
+        return reports
 
     def send(self, *skus: str, age_seconds: float = 0.0) -> Answered:
         self.submit(*skus, age_seconds=age_seconds)

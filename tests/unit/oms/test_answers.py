@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from consumer.core.retry import Answer, AnswerKind
-from consumer.oms.answers import DETAIL_CHARACTERS_MAX, classify, classify_error
+from consumer.oms.answers import classify, classify_error
+from consumer.oms.reading import DETAIL_CHARACTERS_MAX
 
 WALL = 1_700_000_000.0
 OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS"}

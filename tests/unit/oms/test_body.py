@@ -26,6 +26,11 @@ items = st.fixed_dictionaries(
         "retailPrice": numbers,
         "inventoryLocatorName": texts,
         "attributes": st.none() | st.lists(st.text(max_size=4), max_size=3),
+        "lotCode": texts,
+        "condition": texts,
+        "date": texts,
+        "serialNumber": texts,
+        "externalID": texts,
     }
 )
 
@@ -67,6 +72,17 @@ def test_another_api_may_call_the_location_otherwise() -> None:
     body = encode("Rome", rows_of({"sku": "a", "quantity": 1}), location_field="locationCode")
 
     assert json.loads(body)["locationCode"] == "Rome"
+
+
+def test_items_of_every_pattern_go_together() -> None:
+    values: dict[Any, Any] = {pl.String(): "x", pl.Int64(): 1, pl.Float64(): 1.5}
+    full = {name: values.get(dtype, ["x"]) for name, dtype in ITEM_COLUMNS.items()}
+    rows: list[dict[str, Any]] = [full, {"quantity": 1}]
+    rows += [{name: full[name], "quantity": 1} for name in ITEM_COLUMNS if name != "quantity"]
+
+    body = json.loads(encode("Rome", rows_of(*rows)))
+
+    assert by_words(body["items"]) == by_words(rows)
 
 
 def test_a_request_without_items_is_a_bug() -> None:

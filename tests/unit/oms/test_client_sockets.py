@@ -13,9 +13,10 @@ import pytest
 
 from consumer.core.blocks import Rows
 from consumer.core.items import ITEM_KEY
+from consumer.core.jobs import JobReport, JobStatus
 from consumer.core.retry import AnswerKind
 from consumer.oms.client import FenceClosedError, HttpRefreshClient, build_client
-from consumer.oms.transfer import REPLY_BYTES_MAX, open_http, post
+from consumer.oms.transfer import REPLY_BYTES_MAX, call, open_http
 from consumer.ports import Answered, Submission
 from tests.support.frames import change, frame
 from tests.unit.oms.oms_bench import SETTINGS
@@ -36,11 +37,11 @@ def respond(body: bytes, status: str = "200 OK", *headers: str) -> Script:
 
 
 JOB = respond(b'{"jobID": 9}')
-TOKEN = respond(b'{"access_token": "t", "expires_in": 600}')
+TOKEN = respond(b'{"access_token": "the-token", "expires_in": 600}')
 
 
 class RawServer:
-    """Plays a script for each refresh request, byte by byte as it likes; token requests get a token."""
+    """Plays a script for each request, byte by byte as it likes; token requests get a token."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
@@ -88,7 +89,8 @@ class RawServer:
                 return b""
             data += part
         head, _, body = data.partition(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
+        lengths = (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
+        length = next(lengths, 0)
         while len(body) < length:
             body += connection.recv(65_536)
         return head + b"\r\n\r\n" + body
@@ -124,6 +126,17 @@ def send(client: HttpRefreshClient, number: int = 1) -> Answered:
     client.wait(20.0)
     (answered,) = client.answers()
     return answered
+
+
+def ask(client: HttpRefreshClient, job_id: str = "9") -> JobReport:
+    assert client.jobs is not None
+    client.jobs.ask(job_id)
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        for report in client.jobs.reports():
+            return report
+        time.sleep(0.002)
+    raise AssertionError("no report came")
 
 
 def hang(connection: socket.socket) -> None:
@@ -242,6 +255,57 @@ def test_proxies_of_the_environment_are_not_used(server: RawServer, monkeypatch:
     client.close()
 
 
+def test_a_question_goes_out_on_the_connection_of_the_requests_and_without_a_body(
+    server: RawServer, client: HttpRefreshClient
+) -> None:
+    server.scripts = [JOB, respond(b'{"jobID": 9, "status": "SUCCESS"}')]
+    send(client)
+
+    assert ask(client).status is JobStatus.SUCCESS
+    assert server.connections == 1
+    head, _, body = server.requests[1].partition(b"\r\n\r\n")
+    assert head.startswith(b"GET /inv/api/v1/queue/9 HTTP/1.1\r\n")
+    assert (body, b"content-length" in head.lower()) == (b"", False)
+
+
+def test_a_job_with_a_message_an_item_is_read_whole(server: RawServer, client: HttpRefreshClient) -> None:
+    messages = b",".join([b'"the part 0123456789 is not known at this location, nor anywhere else"'] * 12_000)
+    server.scripts = [respond(b'{"jobID": 9, "status": "FAILED", "messages": [' + messages + b"]}")]
+
+    assert ask(client).status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param(hang, "ReadTimeout", id="no answer in time"),
+        pytest.param(drip, "without a job", id="a body that never ends"),
+    ],
+)
+def test_a_question_ends_at_its_time(server: RawServer, script: Script, words: str) -> None:
+    client = make_client(server.url, timeout=SHORT_TIMEOUT_SECONDS)
+    server.scripts = [script]
+
+    report = ask(client)
+    client.close()
+
+    assert report.status is None
+    assert words in report.detail
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(close, id="closed"), pytest.param(respond(b"", "307 Moved", "Location: /token"), id="moved")],
+)
+def test_a_lost_question_is_not_put_again_and_no_redirect_followed(
+    server: RawServer, client: HttpRefreshClient, script: Script
+) -> None:
+    server.scripts = [script]
+
+    assert ask(client).status is None
+    assert len(server.requests) == 1
+
+
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
     with open_http(timeout_seconds=5.0, connections_max=1, transport=None) as made:
@@ -249,8 +313,9 @@ def http() -> Iterator[httpx.Client]:
 
 
 def exchange(http: httpx.Client, url: str, before_first_byte: Callable[[], None] = lambda: None) -> bytes:
-    return post(
+    return call(
         http,
+        "POST",
         url,
         headers={},
         body=b"body",

@@ -1,0 +1,349 @@
+"""What becomes of accepted requests: which job to ask the OMS about and when, with few calls. Pure.
+
+The OMS works jobs off one at a time, in order. So while the oldest unfinished job (the *head*) has not ended, the ones
+behind it mostly have not either: only the head is asked about, after waits that double, and when it ends the next one
+at once. Whatever the OMS is seen to have passed by (a later job is at work, or has ended) is asked about as well. A
+head that is waited for longer than a minute may be stuck alone: then now and then one of the later jobs is asked about,
+which tells if the OMS has passed it by.
+
+Times are monotonic seconds, as the caller's ``now``; those in reports are the OMS's, seconds since 1970.
+"""
+
+import heapq
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, isfinite
+from typing import Final
+
+ASKED_AT_ONCE_MAX: Final = 2
+"""Calls under way: one for the head, one for a job that the OMS has passed by. More would ask no sooner, only more."""
+ASK_SECONDS_MIN: Final = 2.0
+"""Before the first call for a job, and after it; a job of one chunk takes the OMS about so long."""
+ASK_SECONDS_MAX: Final = 60.0
+"""The waits between calls for one job double up to this."""
+ASK_SECONDS_SPREAD: Final = 0.25
+"""Jitter shortens a wait by up to this share."""
+STALLED_ASKS: Final = 6
+"""A head that was asked about so often in vain (for a minute or more) may be stuck: others are tried besides."""
+UNKNOWN_ANSWERS_MAX: Final = 2
+"""So often in a row the OMS must know nothing of a job: what reads its queue may lag behind what writes it."""
+REFUSED_SECONDS_MAX: Final = 900.0
+"""While the OMS refuses the calls as such (no permission, wrong address) all asking slows down to this."""
+RETRY_AFTER_SECONDS_MAX: Final = 3_600.0
+"""A longer wish of the OMS is cut to this."""
+
+_REFUSALS: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
+"""HTTP codes that will most likely be the same next time: redirects, no permission, no such address."""
+_DOUBLINGS_MAX: Final = 32
+
+
+class JobStatus(StrEnum):
+    """As the OMS names them."""
+
+    PENDING = "PENDING"
+    WORKING = "WORKING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What one call for a job brought.
+
+    ``status`` None: no usable answer, for the reason in ``detail``; the job is asked about again later. ``unknown``:
+    the OMS says that it knows no such job. ``added``, ``started`` and ``finished`` are seconds since 1970, None where
+    the OMS does not say. ``messages`` are the OMS's words, bounded in number and length. ``over_quota``: there were too
+    many calls; ``retry_after_seconds`` is the OMS's own wish, if it had one. ``http_status`` 0: there was no answer.
+    """
+
+    job_id: str
+    status: JobStatus | None = None
+    unknown: bool = False
+    added: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    messages: tuple[str, ...] = ()
+    detail: str = ""
+    over_quota: bool = False
+    retry_after_seconds: float | None = None
+    http_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An accepted request. ``changes`` are its changes as topic, partition and offsets (``packing.pack_changes``)."""
+
+    job_id: str
+    location: str
+    items: int
+    chunks: int
+    changes: tuple[tuple[str, int, bytes], ...] = ()
+
+
+class JobOutcome(StrEnum):
+    """How a job ended; a label in metrics."""
+
+    SUCCESS = "success"
+    """The OMS has applied it."""
+    FAILED = "failed"
+    """The OMS says that nothing of it was applied."""
+    NEVER_FINISHED = "never_finished"
+    """It had not ended when ``age_seconds_max`` was over."""
+    UNKNOWN_JOB = "unknown_job"
+    """The OMS gave a jobID, and now knows of no such job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job is over.
+
+    ``queued_seconds`` from added to started and ``worked_seconds`` from started to finished are by the OMS's clock, and
+    None where it does not say.
+    """
+
+    job: Job
+    outcome: JobOutcome
+    queued_seconds: float | None = None
+    worked_seconds: float | None = None
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What bounds the follow-up."""
+
+    age_seconds_max: float = 86_400.0
+    jobs_max: int = 10_000
+    """An OMS that is so far behind has other troubles; the oldest is dropped."""
+    packed_bytes_max: int = 64 * 1024 * 1024
+    """Of all offsets kept: 10,000 jobs of 12,000 changes could take three times as much."""
+
+
+@dataclass(eq=False, slots=True)
+class _Followed:
+    job: Job
+    number: int
+    """In the order in which the OMS accepted them."""
+    since: float
+    asks: int = 0
+    """Calls in vain since the job became the head, or was passed by."""
+    ask_at: float | None = None
+    """When it is to be asked about; None: not until others have ended, or a call is under way."""
+    unknown_answers: int = 0
+
+
+class Jobs:
+    """The accepted jobs whose end is not known yet."""
+
+    def __init__(self, limits: JobLimits) -> None:
+        self._limits = limits
+        self._followed: dict[str, _Followed] = {}
+        self._waiting: dict[str, _Followed] = {}
+        """Those of them that the OMS is not seen to have passed by. The first is the head."""
+        self._agenda: list[tuple[float, int, str]] = []
+        """A heap of when to ask, number and jobID. Entries that do not agree with ``ask_at`` any more are stale."""
+        self._under_way: set[str] = set()
+        self._dropped: list[Job] = []
+        self._numbers = 0
+        self._packed_bytes = 0
+        self._failures = 0
+        self._rests_until = -inf
+        self.unfinished_items = 0
+        self.failing = ""
+        """Why the OMS tells nothing of jobs at present, in its words; "" while it does."""
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs are followed."""
+        return len(self._followed)
+
+    def oldest_seconds(self, now: float) -> float:
+        """For how long the oldest unfinished job has been followed; 0 without any."""
+        return now - next(iter(self._followed.values())).since if self._followed else 0.0
+
+    def left(self) -> list[Job]:
+        """The jobs whose end is not known, oldest first."""
+        return [followed.job for followed in self._followed.values()]
+
+    def dropped(self) -> list[Job]:
+        """The jobs that had to make room since the last call: nobody will tell of their end."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def follow(self, job: Job, now: float) -> None:
+        """Follow a job that was just accepted. Should its jobID be followed already, that one is dropped."""
+        if job.job_id in self._followed:
+            self._drop(job.job_id, now)
+        self._numbers += 1
+        followed = _Followed(job, self._numbers, now)
+        self._followed[job.job_id] = self._waiting[job.job_id] = followed
+        self.unfinished_items += job.items
+        self._packed_bytes += _packed_bytes(job)
+        while len(self._followed) > self._limits.jobs_max or (
+            self._packed_bytes > self._limits.packed_bytes_max and len(self._followed) > 1
+        ):
+            self._drop(next(iter(self._followed)), now)
+        self._watch_head(now)
+
+    def due(self, now: float, calls_max: int) -> list[str]:
+        """The jobs to ask about now, at most ``calls_max``. Each is under way until ``told``."""
+        asked: list[str] = []
+        room = min(calls_max, self._room()) if now >= self._rests_until else 0
+        while len(asked) < room and (followed := self._next()) and followed.ask_at is not None:
+            if followed.ask_at > now:
+                break
+            followed.ask_at = None
+            self._under_way.add(followed.job.job_id)
+            asked.append(followed.job.job_id)
+        return asked
+
+    def told(self, report: JobReport, now: float, jitter: float) -> Ended | None:
+        """Take what a call brought; returns the job's end if that is it. ``jitter`` is random in 0 to 1."""
+        self._under_way.discard(report.job_id)
+        if report.status is None and not report.unknown:
+            self._rest(report, now, jitter)
+        else:
+            self._failures, self.failing = 0, ""
+        followed = self._followed.get(report.job_id)
+        if followed is None:
+            return None
+        followed.unknown_answers = followed.unknown_answers + 1 if report.unknown else 0
+        if followed.unknown_answers >= UNKNOWN_ANSWERS_MAX:
+            return self._end(followed, JobOutcome.UNKNOWN_JOB, report, now)
+        match report.status:
+            case JobStatus.SUCCESS | JobStatus.FAILED as status:
+                self._passed_by(followed.number, now)
+                return self._end(followed, JobOutcome(status.lower()), report, now)
+            case JobStatus.WORKING:
+                self._passed_by(followed.number, now)
+        self._ask_again(followed, now, jitter)
+        return None
+
+    def expired(self, now: float) -> list[Ended]:
+        """The jobs that have not ended in ``age_seconds_max``: they are followed no longer."""
+        old = []
+        for followed in self._followed.values():
+            if now - followed.since < self._limits.age_seconds_max:
+                break
+            if followed.job.job_id not in self._under_way:
+                old.append(followed)
+        nothing = JobReport("")
+        return [self._end(followed, JobOutcome.NEVER_FINISHED, nothing, now) for followed in old]
+
+    def next_deadline(self) -> float | None:
+        """When ``due`` or ``expired`` may have something next, as far as time alone decides."""
+        times = []
+        following = self._next()
+        if following and following.ask_at is not None and self._room() > 0:
+            times.append(max(following.ask_at, self._rests_until))
+        oldest = next(iter(self._followed.values()), None)
+        if oldest and oldest.job.job_id not in self._under_way:
+            times.append(oldest.since + self._limits.age_seconds_max)
+        return min(times, default=None)
+
+    # Inside
+
+    def _room(self) -> int:
+        """How many more calls may be under way; after a failure a single one finds out whether the OMS is well."""
+        return (1 if self._failures else ASKED_AT_ONCE_MAX) - len(self._under_way)
+
+    def _next(self) -> _Followed | None:
+        """The job to be asked about next."""
+        while self._agenda:
+            ask_at, number, job_id = self._agenda[0]
+            followed = self._followed.get(job_id)
+            if followed and (followed.number, followed.ask_at) == (number, ask_at):
+                return followed
+            heapq.heappop(self._agenda)
+        return None
+
+    def _plan(self, followed: _Followed, ask_at: float) -> None:
+        followed.ask_at = ask_at
+        heapq.heappush(self._agenda, (ask_at, followed.number, followed.job.job_id))
+
+    def _is_idle(self, followed: _Followed) -> bool:
+        return followed.ask_at is None and followed.job.job_id not in self._under_way
+
+    def _watch_head(self, now: float) -> None:
+        """See to it that the head is asked about: at once, but not before the OMS had a moment for it."""
+        head = next(iter(self._waiting.values()), None)
+        if head and self._is_idle(head):
+            head.asks = 0
+            self._plan(head, max(now, head.since + ASK_SECONDS_MIN))
+
+    def _passed_by(self, number: int, now: float) -> None:
+        """The OMS has come as far as this job: those before it must have ended, or are stuck."""
+        while self._waiting and (head := next(iter(self._waiting.values()))).number < number:
+            del self._waiting[head.job.job_id]
+            if self._is_idle(head):
+                head.asks = 0
+                self._plan(head, now)
+
+    def _ask_again(self, followed: _Followed, now: float, jitter: float) -> None:
+        head = next(iter(self._waiting), None)
+        followed.asks += 1
+        if followed.job.job_id == head or followed.job.job_id not in self._waiting:
+            self._plan(followed, now + _wait_seconds(followed.asks, ASK_SECONDS_MAX, jitter))
+        if followed.job.job_id == head and followed.asks >= STALLED_ASKS:
+            self._try_another(now)
+
+    def _try_another(self, now: float) -> None:
+        """Ask about a job behind a head that may be stuck: the first one that was asked about least."""
+        behind = [followed for followed in self._waiting.values() if self._is_idle(followed)]
+        if behind:
+            self._plan(min(behind, key=lambda followed: (followed.asks, followed.number)), now)
+
+    def _rest(self, report: JobReport, now: float, jitter: float) -> None:
+        """No usable answer: ask about nothing for a while, longer each time, and as long as the OMS wishes."""
+        self._failures += 1
+        self.failing = report.detail
+        refused = report.http_status in _REFUSALS and not report.over_quota
+        longest = REFUSED_SECONDS_MAX if refused else ASK_SECONDS_MAX
+        wished = report.retry_after_seconds or 0.0
+        wished = min(wished, RETRY_AFTER_SECONDS_MAX) if isfinite(wished) else 0.0
+        seconds = max(_wait_seconds(self._failures, longest, jitter), wished)
+        self._rests_until = max(self._rests_until, now + seconds)
+
+    def _end(self, followed: _Followed, outcome: JobOutcome, report: JobReport, now: float) -> Ended:
+        self._remove(followed, now)
+        queued = _seconds_between(report.added, report.started)
+        worked = _seconds_between(report.started, report.finished)
+        return Ended(followed.job, outcome, queued, worked, report.messages)
+
+    def _drop(self, job_id: str, now: float) -> None:
+        followed = self._followed[job_id]
+        self._dropped.append(followed.job)
+        self._remove(followed, now)
+
+    def _remove(self, followed: _Followed, now: float) -> None:
+        del self._followed[followed.job.job_id]
+        self._waiting.pop(followed.job.job_id, None)
+        self.unfinished_items -= followed.job.items
+        self._packed_bytes -= _packed_bytes(followed.job)
+        self._watch_head(now)
+
+
+def aim_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int) -> int:
+    """From how many items on a window should count as full, given how many of our jobs the OMS has not worked off.
+
+    An idle OMS gets single chunks, which are applied soonest; the more it is behind, the larger requests pay off: a
+    chunk more per unfinished job, up to the most whole chunks of a request.
+    """
+    return min(1 + unfinished_jobs, max(max_items // chunk_items, 1)) * chunk_items
+
+
+def _packed_bytes(job: Job) -> int:
+    return sum(len(packed) for _, _, packed in job.changes)
+
+
+def _wait_seconds(asks: int, longest: float, jitter: float) -> float:
+    """Seconds after the ``asks``-th call in vain (from 1)."""
+    if not 0 <= jitter <= 1:
+        msg = f"jitter lies in 0 to 1, not {jitter}"
+        raise ValueError(msg)
+    doubled = ASK_SECONDS_MIN * 2.0 ** min(asks - 1, _DOUBLINGS_MAX)
+    return min(doubled, longest) * (1 - ASK_SECONDS_SPREAD * jitter)
+
+
+def _seconds_between(earlier: float | None, later: float | None) -> float | None:
+    return None if earlier is None or later is None or later < earlier else later - earlier

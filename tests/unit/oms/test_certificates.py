@@ -1,0 +1,195 @@
+"""Certificates of one's own: a real TLS server with a self-made authority, and files that are not what they should."""
+
+import json
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.core.items import ITEM_KEY
+from consumer.oms.certificates import load_certificates
+from consumer.oms.client import build_client
+from consumer.ports import SettingsError
+from tests.unit.oms.oms_bench import SETTINGS
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+@dataclass(frozen=True)
+class Files:
+    """An authority, what it signed, and another authority that nobody trusts."""
+
+    ca: Path
+    server_cert: Path
+    server_key: Path
+    client_cert: Path
+    client_key: Path
+    locked_key: Path
+    other_ca: Path
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)  # noqa: S603, S607 - a tool of tests
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def at(name: str) -> str:
+        return str(folder / name)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        subject = ("-subj", f"/CN={name} of tests", "-days", "2")
+        openssl("req", "-x509", *new_key, *subject, "-keyout", at(f"{name}.key"), "-out", at(f"{name}.pem"))
+    for name in ("server", "client"):
+        openssl("req", *new_key, "-subj", f"/CN={name}", "-keyout", at(f"{name}.key"), "-out", at(f"{name}.csr"))
+        extensions = folder / f"{name}.ext"
+        extensions.write_text("subjectAltName=IP:127.0.0.1\nkeyUsage=digitalSignature\n", encoding="utf-8")
+        signing = ("-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "2")
+        openssl(
+            "x509", "-req", "-in", at(f"{name}.csr"), *signing, "-extfile", str(extensions), "-out", at(f"{name}.pem")
+        )
+    openssl("ec", "-in", at("client.key"), "-aes256", "-passout", "pass:secret", "-out", at("locked.key"))
+    names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key", "locked.key", "other.pem")
+    return Files(*(folder / name for name in names))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"access_token": "t", "expires_in": 600}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Say nothing."""
+
+
+ServeTls = Callable[..., str]
+
+
+@pytest.fixture
+def serve_tls(files: Files) -> Iterator[ServeTls]:
+    """Serve over TLS; ``clients_of`` is the authority of the certificates that clients must show."""
+    servers = []
+
+    def serve(*, clients_of: Path | None = None) -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files.server_cert, files.server_key)
+        if clients_of:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients_of)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a refused handshake is what is tested
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        servers.append(server)
+        return f"https://127.0.0.1:{server.server_port}/token"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def unreachable(token_url: str, **files: Path | None) -> str:
+    """Why there is no token, "" if there is one."""
+    named = {name: str(path) for name, path in files.items() if path}
+    client = build_client(
+        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 10.0} | named),
+        ITEM_KEY,
+        monotonic=time.monotonic,
+        wall=time.time,
+        fence_seconds=30.0,
+    )
+    try:
+        return client.check_credentials()
+    finally:
+        client.close()
+
+
+def test_an_authority_of_ones_own_is_trusted_only_where_it_is_named(files: Files, serve_tls: ServeTls) -> None:
+    url = serve_tls()
+
+    assert unreachable(url, ca_file=files.ca) == ""
+    assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url)
+    assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url, ca_file=files.other_ca)
+
+
+def test_an_oms_that_wants_a_certificate_is_shown_it(files: Files, serve_tls: ServeTls) -> None:
+    url = serve_tls(clients_of=files.ca)
+
+    assert (
+        unreachable(url, ca_file=files.ca, client_cert_file=files.client_cert, client_key_file=files.client_key) == ""
+    )
+    assert unreachable(url, ca_file=files.ca) != ""
+
+
+def test_certificate_and_key_may_stand_in_one_file(files: Files, serve_tls: ServeTls, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(files.client_cert.read_bytes() + files.client_key.read_bytes())
+
+    assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) == ""
+
+
+def refusal(**files: Path) -> str:
+    named = {name: str(path) for name, path in files.items()}
+    with pytest.raises(SettingsError) as caught:
+        load_certificates(SETTINGS.model_copy(update=named))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_that_is_not_there_stops_the_start_with_its_setting(files: Files, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pem"
+    words = f"{gone} cannot be read: No such file or directory"
+
+    assert refusal(ca_file=gone) == f"oms.ca_file: {words}"
+    assert refusal(client_cert_file=gone) == f"oms.client_cert_file: {words}"
+    assert refusal(client_cert_file=files.client_cert, client_key_file=gone) == f"oms.client_key_file: {words}"
+    assert "oms.ca_file" in refusal(ca_file=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_without_an_authority_stops_the_start(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(content)
+
+    assert refusal(ca_file=path) == f"oms.ca_file: {path} has no certificate of an authority in PEM form"
+
+
+def test_a_key_of_another_certificate_stops_the_start(files: Files) -> None:
+    words = refusal(client_cert_file=files.client_cert, client_key_file=files.server_key)
+
+    assert words.startswith(f"oms.client_cert_file: {files.client_cert} with the key in {files.server_key} cannot be")
+    assert "key values mismatch" in words
+
+
+def test_a_certificate_without_its_key_stops_the_start(files: Files) -> None:
+    assert "with the key in it cannot be used" in refusal(client_cert_file=files.client_cert)
+
+
+def test_a_key_with_a_password_stops_the_start_and_asks_nobody(files: Files) -> None:
+    words = refusal(client_cert_file=files.client_cert, client_key_file=files.locked_key)
+
+    assert words == f"oms.client_key_file: {files.locked_key} is locked with a password; give it without one"
+
+
+def test_without_files_the_usual_authorities_are_trusted() -> None:
+    assert load_certificates(SETTINGS) is None

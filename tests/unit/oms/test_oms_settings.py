@@ -1,0 +1,66 @@
+"""Options that belong together: the OMS's APIs, their tenant and columns, certificates."""
+
+import pytest
+
+from consumer.ports import SettingsError
+from consumer.settings import Settings, load
+
+ENOUGH = {
+    "KAFKA__BOOTSTRAP_SERVERS": "broker:9092",
+    "KAFKA__TOPICS": "stock",
+    "AVRO__REGISTRY_URL": "http://registry:8081",
+    "OMS__BASE_URL": "https://oms.example",
+    "OMS__TOKEN_URL": "https://auth.example/token",
+    "OMS__API_KEY": "the-key",
+    "OMS__API_SECRET": "the-secret",
+}
+UNIFIED = {"OMS__API": "unified-commerce", "OMS__TENANT": "1234"}
+
+
+def settings(**options: str) -> Settings:
+    return load(None, {f"INVENTORY_REFRESH_{name}": value for name, value in (ENOUGH | options).items()})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({"OMS__API": "unified-commerce"}, "oms.tenant: must be set", id="no tenant"),
+        pytest.param({"OMS__TENANT": "7"}, "oms.tenant: must not be set, as oms.api inventory-specific", id="a tenant"),
+        pytest.param({"OMS__API": "inventory-v5", "OMS__TENANT": "7"}, "oms.api inventory-v5 has no", id="V5's tenant"),
+        pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
+        pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
+        pytest.param(
+            {"AVRO__FIELDS__lotCode": "lot.code", "AVRO__FIELDS__date": "made"},
+            "avro.fields: date, lotCode can only be sent with oms.api unified-commerce",
+            id="lots for an older API",
+        ),
+        pytest.param({"OMS__CLIENT_KEY_FILE": "key.pem"}, "oms.client_cert_file: must be set", id="a key alone"),
+        pytest.param({"OMS__JOB_AGE_MAX": "59s"}, "oms.job_age_max: '59s' must be at least 60", id="too young"),
+        pytest.param({"OMS__TRACK_JOBS": "maybe"}, "oms.track_jobs: 'maybe' must be true or false", id="maybe"),
+    ],
+)
+def test_options_that_do_not_fit_stop_the_start_with_a_line_that_names_them(
+    options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(**options)
+
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unified_commerce_takes_a_tenant_and_fields_of_lots() -> None:
+    found = settings(**UNIFIED, AVRO__FIELDS__lotCode="lot.code")
+
+    assert (found.oms.api, found.oms.tenant) == ("unified-commerce", 1234)
+    assert found.avro.fields == {"lotCode": "lot.code"}
+
+
+def test_a_lot_may_be_part_of_the_item_key_and_is_by_default() -> None:
+    assert settings(WINDOW__ITEM_KEY="sku,lotCode").window.item_key == ["sku", "lotCode"]
+    assert {"lotCode", "condition", "date", "serialNumber", "externalID"} <= set(settings().window.item_key)
+
+
+def test_jobs_are_followed_for_a_day_unless_told_otherwise() -> None:
+    assert (settings().oms.track_jobs, settings().oms.job_age_max) == (True, 86_400.0)
+    assert settings(OMS__TRACK_JOBS="false", OMS__JOB_AGE_MAX="2h").oms.job_age_max == 7_200.0
