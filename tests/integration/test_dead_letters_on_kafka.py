@@ -134,7 +134,7 @@ def test_a_dead_letter_that_cannot_be_delivered_stops_the_service(
 def publish_changes(kafka: str, topic: str, count: int) -> None:
     producer = Producer({"bootstrap.servers": kafka})
     for number in range(count):
-        trace = [("trace", str(number))]
+        trace: list[tuple[str, str | bytes | None]] = [("trace", str(number))]
         producer.produce(topic, f"value {number}", key=f"key {number}", headers=trace, timestamp=1_000)
     assert producer.flush(30.0) == 0
 
