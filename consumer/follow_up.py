@@ -49,7 +49,7 @@ class FollowUp:
         """Take in what the OMS says of jobs, and ask about those whose turn it is."""
         for report in self._client.reports():
             if report.over_quota:
-                self._engine.side_call_over_quota(sent_at=now, now=now)
+                self._engine.health.quota.over(sent_at=now, now=now)
             ended = self.jobs.told(report, now, self._jitter())
             if ended:
                 self._end(ended)
@@ -58,8 +58,8 @@ class FollowUp:
         dropped = self.jobs.dropped()
         if dropped:
             self._observer.jobs_dropped(dropped)
-        asked = self.jobs.due(now, self._engine.side_calls(now))
-        self._engine.side_called(len(asked), now)
+        asked = self.jobs.due(now, self._engine.health.side_calls(now))
+        self._engine.health.quota.spend(len(asked), now)
         for job_id in asked:
             self._client.ask(job_id)
         if self._aims:

@@ -12,6 +12,7 @@ import polars as pl
 from consumer.core.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION, OPEN_OFFSET
 
 _PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), OPEN_OFFSET: pl.Int64()}
+_ABSENT = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in _PENDING_SCHEMA.items()}
 _MOSTLY_EMPTY = {*ITEM_COLUMNS, OPEN_OFFSET}
 
 SPARSE_SHARE = 0.25
@@ -184,9 +185,10 @@ def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     frame = pl.concat(parts, how="vertical" if alike else "diagonal", rechunk=True)
     if frame.width == len(_PENDING_SCHEMA):
         return frame.select(*_PENDING_SCHEMA)
-    return frame.select(
-        pl.col(name) if name in frame.columns else pl.lit(None, dtype).alias(name)
-        for name, dtype in _PENDING_SCHEMA.items()
+    present = set(frame.columns)
+    # Literals in a select would cost several times as much, and this is done for every request.
+    return pl.DataFrame(
+        [frame[name] if name in present else _ABSENT[name].new_from_index(0, frame.height) for name in _PENDING_SCHEMA]
     )
 
 

@@ -18,16 +18,17 @@ Times are monotonic seconds, as the caller's ``now``; offsets are Kafka's.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 import polars as pl
 
 from consumer.core.agenda import Agenda
 from consumer.core.blocks import Rows
+from consumer.core.flights import Flight, Flights
 from consumer.core.gathering import Gatherings
-from consumer.core.health import BreakerState, Health
-from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_KEY
+from consumer.core.health import Health
+from consumer.core.items import ARRIVED, ITEM_KEY
 from consumer.core.narrowing import Narrowings, Part
 from consumer.core.pace import Pace
 from consumer.core.partitions import RESUME_SHARE, CommitPoint, Partitions
@@ -40,15 +41,6 @@ from consumer.core.window import Window, Windows
 
 COALESCE_GROWTH = 1.25
 """Windows are coalesced in place again when there are so many times more rows than the last time left."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    request: Request
-    sent_at: float
-    assignments: frozenset[int]
-    part: Part | None = None
-    """What it is to find out about a refused request, if anything."""
 
 
 class Engine:
@@ -66,10 +58,10 @@ class Engine:
             max_age_seconds=limits.max_age_seconds,
             due_within_seconds=limits.due_within_seconds,
         )
-        self._flights: dict[int, _Flight] = {}
-        self._busy: set[str] = set()
+        self._flights = Flights()
         self._pace = Pace()
-        self._health = Health(limits.max_in_flight, Quota(limits.max_requests_per_second))
+        self.health = Health(limits.max_in_flight, Quota(limits.max_requests_per_second))
+        """How the OMS is; for others to ask, and to tell of calls of theirs."""
         self._narrowings = Narrowings(
             item_key, chunk_items=limits.items.chunk_items, requests_max=limits.narrowing_requests_max
         )
@@ -154,7 +146,7 @@ class Engine:
         self._end_gathering(now)
         self._agenda.ripen(now)
         requests: list[Request] = []
-        slots = self._health.slots(len(self._flights), now) if self._agenda.ready else 0
+        slots = self.health.slots(len(self._flights), now) if self._agenda.ready else 0
         if not slots:
             return requests
         for window in sorted(self._sendable(now), key=lambda window: window.first_arrived):
@@ -163,19 +155,19 @@ class Engine:
             request = self._take(window, now)
             if request:
                 requests.append(request)
-        self._health.quota.spend(len(requests), now)
+        self.health.quota.spend(len(requests), now)
         return requests
 
     def give_back(self, requests: Iterable[Request]) -> None:
         """The round may not leave (its commit was refused): nothing was sent, the rows take their place again."""
         for request in requests:
-            self._land(self._flights[request.number].request)
+            self._flights.land(request.number)
             self._put_back(request)
 
     def next_deadline(self, now: float) -> float | None:
         """When ``due`` may have something next, as far as time alone decides; None: other things must happen first."""
-        oms_free_at = self._health.free_at(len(self._flights), now)
-        times = [self._pace.free_at(location) for location in self._agenda.ready if location not in self._busy]
+        oms_free_at = self.health.free_at(len(self._flights), now)
+        times = [self._pace.free_at(location) for location in self._agenda.ready if not self._flights.at(location)]
         next_age = self._agenda.next_deadline()
         if next_age is not None:
             times.append(next_age)
@@ -189,29 +181,16 @@ class Engine:
             self._item_limits = replace(self._item_limits, flush_items=flush_items)
             self._agenda.aim(flush_items)
 
-    def side_calls(self, now: float) -> int:
-        """How many calls besides refresh requests the OMS may be sent now."""
-        return 0 if self.sending_stopped else self._health.side_calls(now)
-
-    def side_called(self, calls: int, now: float) -> None:
-        """So many were sent."""
-        self._health.quota.spend(calls, now)
-
-    def side_call_over_quota(self, *, sent_at: float, now: float) -> None:
-        """One of them was answered that it was over-quota."""
-        self._health.quota.over(sent_at=sent_at, now=now)
-
     # Answers in
 
     def attempt(self, number: int) -> int:
         """How often in a row this request's location, or the OMS as a whole, has failed before this answer."""
-        return max(self._pace.attempt(self._flights[number].request.location), self._health.failures)
+        return max(self._pace.attempt(self._flights[number].request.location), self.health.failures)
 
     def answered(self, number: int, decision: Decision, now: float) -> Request:
         """Settle a request in flight; returns it. Rows of assignments that are gone count for nothing."""
-        flight = self._flights[number]
+        flight = self._flights.land(number)
         location = flight.request.location
-        self._land(flight.request)
         match decision:
             case Accepted():
                 self._accept(flight)
@@ -220,18 +199,18 @@ class Engine:
                 if decision.after_seconds:  # given back unsent, it is no failure of the location
                     self._pace.rest(location, now + decision.after_seconds)
                 if decision.whole_oms:
-                    self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.after_seconds)
+                    self.health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.after_seconds)
                 if decision.over_quota:
-                    self._health.quota.over(sent_at=flight.sent_at, now=now)
+                    self.health.quota.over(sent_at=flight.sent_at, now=now)
             case Hold():
                 self._pace.rest(location, now + decision.seconds, queued=flight.assignments)
-                self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.oms_rest_seconds)
+                self.health.failed(sent_at=flight.sent_at, now=now, rest_seconds=decision.oms_rest_seconds)
             case Refused():
                 self._refuse(flight, decision)
                 return flight.request
             case Stop():
                 self.sending_stopped = decision.detail
-                self._health.failed(sent_at=flight.sent_at, now=now, rest_seconds=self.limits.stopped_retry_seconds)
+                self.health.failed(sent_at=flight.sent_at, now=now, rest_seconds=self.limits.stopped_retry_seconds)
             case _:
                 assert_never(decision)
         self._put_back(flight.request)
@@ -246,7 +225,7 @@ class Engine:
 
     def commit_points(self, now: float) -> list[CommitPoint]:
         """What may be committed now, for every assignment whose start is known."""
-        under_way = {number for flight in self._flights.values() for number in flight.assignments}
+        under_way = self._flights.assignments()
         under_way |= self._pace.held_assignments(now)
         under_way |= self._gatherings.waiting(now)  # what we inherited may still be queued, whoever comes after us
         return self._partitions.commit_points(under_way)
@@ -275,7 +254,7 @@ class Engine:
 
     def in_flight_with(self, assignments: Collection[int]) -> int:
         """How many requests in flight have rows of these assignments."""
-        return sum(not flight.assignments.isdisjoint(assignments) for flight in self._flights.values())
+        return self._flights.with_rows_of(assignments)
 
     @property
     def unconfirmed(self) -> int:
@@ -285,8 +264,7 @@ class Engine:
     @property
     def pending_changes(self) -> int:
         """Rows in windows, gathered and in flight: what the budget bounds."""
-        in_flight = sum(flight.request.taken.height for flight in self._flights.values())
-        return self._windows.rows + self._gatherings.rows + in_flight
+        return self._windows.rows + self._gatherings.rows + self._flights.rows
 
     @property
     def pending_locations(self) -> int:
@@ -298,11 +276,9 @@ class Engine:
 
     def oldest_arrival(self) -> float | None:
         """When the oldest pending change was read, in windows or in flight; None without any."""
-        times = [window.first_arrived for window in self._windows]
-        times += [flight.request.taken.first_arrived() for flight in self._flights.values()]
-        gathered = self._gatherings.first_arrived()
-        times += [] if gathered is None else [gathered]
-        return min(times, default=None)
+        in_windows = min((window.first_arrived for window in self._windows), default=None)
+        times = (in_windows, self._flights.first_arrived(), self._gatherings.first_arrived())
+        return min((time for time in times if time is not None), default=None)
 
     def held_locations(self, now: float) -> int:
         """Locations held after an unknown outcome."""
@@ -311,15 +287,7 @@ class Engine:
     @property
     def oms_failures(self) -> int:
         """Failures of the OMS as a whole since it was last well."""
-        return self._health.failures
-
-    def breaker(self, now: float) -> BreakerState:
-        """Whether the OMS is sent to."""
-        return self._health.state(now)
-
-    def requests_per_second_max(self, now: float) -> float | None:
-        """Calls a second that the OMS is sent at most now; None: no limit is set, and none was learned."""
-        return self._health.quota.limit(now)
+        return self.health.failures
 
     @property
     def narrowing_locations(self) -> int:
@@ -366,7 +334,7 @@ class Engine:
             window = self._windows.get(location)
             if window is None:
                 self._agenda.ready.discard(location)
-            elif location not in self._busy and self._pace.free_at(location) <= now:
+            elif not self._flights.at(location) and self._pace.free_at(location) <= now:
                 found.append(window)
         return found
 
@@ -400,31 +368,25 @@ class Engine:
             self._agenda.watch(rest)
         self._requests += 1
         request = Request(self._requests, location, rows, items, reason)
-        assignments = frozenset(rows.column(ASSIGNMENT).unique().to_list())
-        self._flights[request.number] = _Flight(request, now, assignments, part)
-        self._busy.add(location)
+        self._flights.depart(request, now, part)
         return request
 
-    def _land(self, request: Request) -> None:
-        del self._flights[request.number]
-        self._busy.discard(request.location)
-
-    def _accept(self, flight: _Flight) -> None:
+    def _accept(self, flight: Flight) -> None:
         request = flight.request
         self._partitions.cover(request.rows)
         self._pace.well(request.location)
-        self._health.well(sent_at=flight.sent_at)
+        self.health.well(sent_at=flight.sent_at)
         self.sending_stopped = ""
         self.ever_accepted = True
         self._refused_ratio.add(request.taken.height, 0)
         self._narrowings.accepted(request.location, flight.part)
         self._go_on_narrowing(request.location)
 
-    def _refuse(self, flight: _Flight, decision: Refused) -> None:
+    def _refuse(self, flight: Flight, decision: Refused) -> None:
         """A 400: the OMS is well, and looked at the request. Its suspects are narrowed down."""
         location = flight.request.location
         self._pace.well(location)
-        self._health.well(sent_at=flight.sent_at)
+        self.health.well(sent_at=flight.sent_at)
         rows = self._partitions.ours(flight.request.rows)
         if rows.is_empty():
             return
@@ -455,12 +417,12 @@ class Engine:
 
     def _keep_suspects(self) -> None:
         """Suspects without a pending change, in the window or in flight, are dropped."""
-        in_flight = {flight.request.location: flight.request for flight in self._flights.values()}
         for location in self._narrowings.locations():
             window = self._windows.get(location)
             frames = [self._windows.rows_of(window)] if window else []
-            if location in in_flight:
-                frames.append(self._partitions.ours(in_flight[location].rows))
+            flight = self._flights.at(location)
+            if flight:
+                frames.append(self._partitions.ours(flight.request.rows))
             if frames:
                 self._narrowings.keep(location, pl.concat(frames))
             else:

@@ -10,7 +10,7 @@ its item as JSON stands in for it, with the header ``GONE``.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -61,8 +61,16 @@ class _Letter:
 class KafkaDeadLetters:
     """``ports.DeadLetters`` on a real broker. Only one thread may call it."""
 
-    def __init__(self, kafka: KafkaSettings, dead_letters: DeadLetterSettings) -> None:
-        """Connects to nothing yet. Raises SettingsError if an option is wrong, or the topic is read for changes."""
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        dead_letters: DeadLetterSettings,
+        schema_id_of: Callable[[bytes], int | None] = lambda _value: None,
+    ) -> None:
+        """Connects to nothing yet. ``schema_id_of`` reads a schema's id off the bytes of a change found again.
+
+        Raises SettingsError if an option is wrong, or the topic is read for changes.
+        """
         if dead_letters.topic in kafka.topics:
             raise SettingsError(
                 f'dead_letters.topic: "{dead_letters.topic}" is also in kafka.topics, so dead letters would be read as '
@@ -76,6 +84,7 @@ class KafkaDeadLetters:
         self._too_large: list[_Letter] = []
         self._failed: KafkaError | None = None
         self._recall = Recall(kafka)
+        self._schema_id_of = schema_id_of
 
     def check(self) -> None:
         """The topic is there, so that the first bad change does not stop the service. To be called at the start.
@@ -112,8 +121,7 @@ class KafkaDeadLetters:
 
         Raises DeadLettersError when one could not be delivered.
         """
-        for found in self._recall.found():
-            self._send(_letter_of(found))
+        self._send_found()
         self._producer.poll(0)
         if self._failed is not None:
             raise self._undeliverable(text_of(self._failed))
@@ -125,10 +133,25 @@ class KafkaDeadLetters:
 
     def close(self) -> None:
         """Wait a little for what is under way."""
+        deadline = time.monotonic() + FLUSH_SECONDS_MAX
+        while self._recall.waiting() and not self._recall.stuck() and time.monotonic() < deadline:
+            self._send_found()
+            self._producer.poll(POLL_SECONDS)
         self._recall.close()
-        left = self._producer.flush(FLUSH_SECONDS_MAX)
+        if self._recall.waiting():
+            _log.warning(
+                "%d changes were not found again in time: those of failed jobs, which the log names, have no dead "
+                "letters; the others will be read again",
+                self._recall.waiting(),
+            )
+        left = self._producer.flush(max(deadline - time.monotonic(), POLL_SECONDS))
         if left:
             _log.warning("%d dead letters were not confirmed in time: their changes will be read again", left)
+
+    def _send_found(self) -> None:
+        for found in self._recall.found():
+            schema_id = None if found.gone or found.value is None else self._schema_id_of(found.value)
+            self._send(_letter_of(found, schema_id))
 
     def _send(self, letter: _Letter) -> None:
         deadline = time.monotonic() + QUEUE_SECONDS_MAX
@@ -181,7 +204,7 @@ def _reject_headers(reject: Reject, assignment: Assignment) -> _Headers:
     )
 
 
-def _letter_of(found: Found) -> _Letter:
+def _letter_of(found: Found, schema_id: int | None) -> _Letter:
     changes = found.changes
     headers = _headers(
         reason=changes.reason.value,
@@ -190,6 +213,7 @@ def _letter_of(found: Found) -> _Letter:
         partition=changes.partition,
         offset=found.offset,
         timestamp=found.timestamp,
+        schema_id=schema_id,
         location=changes.location,
         job_id=changes.job_id or None,
         gone="1" if found.gone else None,

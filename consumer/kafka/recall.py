@@ -22,6 +22,8 @@ GAP_OFFSETS_MAX: Final = 1_000
 """Offsets so near to each other are read in one go; what lies between costs less than another seek."""
 FOUND_MAX: Final = 5_000
 """So many found messages wait for the loop, and the thread for it to take them: they are in memory with their bytes."""
+FOUND_BYTES_MAX: Final = 32 * 1024 * 1024
+"""And so many bytes of values."""
 READ_MESSAGES_MAX: Final = 1_000
 READ_SECONDS: Final = 0.5
 SILENT_SECONDS_MAX: Final = 30.0
@@ -65,7 +67,9 @@ class Recall:
         self._changed = threading.Condition()
         self._orders: deque[SentChanges] = deque()
         self._found: list[Found] = []
+        self._found_bytes = 0
         self._waiting = 0
+        self._stuck = False
         self._closing = False
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -84,12 +88,17 @@ class Recall:
         """How many were asked for and not yet taken from ``found``."""
         return self._waiting
 
+    def stuck(self) -> bool:
+        """Whether the broker does not answer at present, and is asked again later."""
+        return self._stuck
+
     def found(self) -> list[Found]:
         """Those that were found since the last call, or are gone. Raises what the thread met and nobody foresaw."""
         if not self._waiting:
             return []
         with self._changed:
             found, self._found = self._found, []
+            self._found_bytes = 0
             self._waiting -= len(found)
             self._changed.notify_all()
             if not found and self._failure:
@@ -108,7 +117,7 @@ class Recall:
 
     def _work(self) -> None:
         try:
-            consumer = new_client(Consumer, _options(self._settings), self._settings)
+            consumer = new_client(Consumer, reader_options(self._settings, "inventory-refresh-recall"), self._settings)
             try:
                 while order := self._next():
                     self._look_for(consumer, order)
@@ -125,34 +134,38 @@ class Recall:
 
     def _look_for(self, consumer: Consumer, order: SentChanges) -> None:
         """Find all of an order, however long the broker stays away."""
-        left = list(order.offsets)
+        left = set(order.offsets)
         backoff_seconds = BACKOFF_SECONDS_MIN
         unknown = 0
         while left and not self._closing:
+            before = len(left)
             try:
-                for run in _runs(left):
+                for run in _runs(sorted(left)):
                     self._read_run(consumer, order, run, left)
             except KafkaException as exception:
                 error = error_of(exception)
+                if len(left) < before:
+                    unknown, backoff_seconds = 0, BACKOFF_SECONDS_MIN
                 unknown += error.code() in _GONE
                 if unknown > UNKNOWN_ANSWERS_MAX:
-                    self._tell([Found(order, offset, gone=True) for offset in left])
+                    self._tell_gone(order, sorted(left), left)
                     return
                 _log.warning(
                     "%d changes of %s [%d] cannot be found again yet, for their dead letters: %s",
                     *(len(left), order.topic, order.partition, text_of(error)),
                 )
+                self._stuck = True
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
 
-    def _read_run(self, consumer: Consumer, order: SentChanges, run: list[int], left: list[int]) -> None:
+    def _read_run(self, consumer: Consumer, order: SentChanges, run: list[int], left: set[int]) -> None:
         """Read from the first to the last offset of a run; those found, or gone, leave ``left``."""
         partition = TopicPartition(order.topic, order.partition)
         low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
+        self._stuck = False
         wanted = {offset for offset in run if low <= offset < high}
-        self._tell([Found(order, offset, gone=True) for offset in run if offset not in wanted])
-        left[:] = [offset for offset in left if offset not in run or offset in wanted]
+        self._tell_gone(order, [offset for offset in run if offset not in wanted], left)
         if not wanted:
             return
         consumer.assign([TopicPartition(order.topic, order.partition, min(wanted))])
@@ -161,13 +174,12 @@ class Recall:
                 offset = message.offset()
                 if offset in wanted:
                     wanted.discard(offset)
-                    left.remove(offset)
+                    left.discard(offset)
                     self._tell([_found(order, message)])
         finally:
             consumer.unassign()
         if not self._closing:  # passed by without a message: compacted away
-            self._tell([Found(order, offset, gone=True) for offset in sorted(wanted)])
-            left[:] = [offset for offset in left if offset not in wanted]
+            self._tell_gone(order, sorted(wanted), left)
 
     def _messages(self, consumer: Consumer, last: int) -> Iterator[Message]:
         """The messages up to this offset or the partition's end. Raises KafkaException for an error among them."""
@@ -190,10 +202,18 @@ class Recall:
                 else:
                     raise KafkaException(error)
 
+    def _tell_gone(self, order: SentChanges, offsets: Sequence[int], left: set[int]) -> None:
+        left.difference_update(offsets)
+        self._tell([Found(order, offset, gone=True) for offset in offsets])
+
     def _tell(self, found: list[Found]) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._found) < FOUND_MAX or self._closing)
+            self._changed.wait_for(lambda: self._has_room() or self._closing)
             self._found += found
+            self._found_bytes += sum(len(each.value or b"") for each in found)
+
+    def _has_room(self) -> bool:
+        return len(self._found) < FOUND_MAX and self._found_bytes < FOUND_BYTES_MAX
 
 
 def _runs(offsets: Sequence[int]) -> list[list[int]]:
@@ -228,10 +248,13 @@ def _bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def _options(settings: KafkaSettings) -> dict[str, Any]:
-    """A consumer that joins no group: it is assigned what it reads, and the group's id is only for access control."""
+def reader_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """A consumer that joins no group: it is assigned what it reads, and the group's id is only for access control.
+
+    An offset that is out of the log is an error, and a partition's end is told.
+    """
     return connection_options(settings) | {
-        "client.id": "inventory-refresh-recall",
+        "client.id": client_id,
         "group.id": settings.group_id,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

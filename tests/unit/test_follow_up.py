@@ -128,7 +128,7 @@ def test_calls_for_jobs_come_out_of_the_same_quota_and_learn_from_over_quota() -
     assert stage.ask(10.0) == ["7"]
     stage.tell(10.5, "7", None, over_quota=True, http_status=403, detail="over")
 
-    assert (stage.engine.requests_per_second_max(10.5) or 9.0) < 4.0
+    assert (stage.engine.health.quota.limit(10.5) or 9.0) < 4.0
 
 
 def test_windows_aim_higher_the_further_the_oms_is_behind_and_lower_as_it_catches_up() -> None:

@@ -209,6 +209,44 @@ def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
     assert stage.said("commit", "close") == [("close", None)]
 
 
+def test_a_partition_gathers_up_to_the_mark_but_never_beyond_the_end_that_its_log_had() -> None:
+    stage = Stage()
+    stage.source.queue.append(
+        lambda listener: listener.on_assigned([assignment(2, committed=0, high=3, metadata="v1;900;0;")])
+    )
+    stage.turns()
+    assert list(stage.engine.gathering) == [2]
+
+    rows = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(3)]
+    stage.decoder.ready.append(decoded(frame(rows), {2: 3}))
+    stage.turns()
+    assert list(stage.engine.gathering) == []
+
+
+def test_a_partition_whose_committed_offset_retention_took_is_loud_and_still_gathers_up_to_its_mark() -> None:
+    stage = Stage()
+    stage.source.queue.append(
+        lambda listener: listener.on_assigned([assignment(2, committed=5, low=50, high=99, metadata="v1;80;0;")])
+    )
+    stage.turns()
+
+    assert stage.said("out of range") == [("out of range", 2)]
+    assert list(stage.engine.gathering) == [2]
+
+
+def test_metadata_that_says_nothing_counts_as_a_request_under_way() -> None:
+    stage = Stage()
+    foreign = ("", "foreign", "v2;1;0;", "v1;x;0;")
+    given = [assignment(number, committed=0, metadata=metadata) for number, metadata in enumerate(foreign, start=2)]
+    stage.source.queue.append(lambda listener: listener.on_assigned(given))
+    stage.turns()
+    assert list(stage.engine.gathering) == [2, 3, 4, 5]
+
+    stage.clock.now += 120.0
+    stage.turns()
+    assert list(stage.engine.gathering) == []
+
+
 def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_the_rest_is_sent() -> None:
     stage = Stage()
     refused = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")

@@ -278,11 +278,25 @@ def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
     oms.answer(first, LATER)
     (part,) = made.due(LATER)
     made.forget([2])
+    assert made.narrowing_locations == 1
     oms.answer(part, LATER)
     oms.work_off()
 
     assert oms.dead == [0]
     assert made.narrowing_locations == 0
+
+
+def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_back() -> None:
+    oms = stage(4, is_one_of(0))
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    oms.made.forget([1])
+    assert oms.made.narrowing_locations == 0
+
+    oms.made.assigned(2, start=0, mark=0)
+    again = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(4)]
+    oms.made.add(frame(again), [], {2: 4}, 0.0)
+    assert [request.reason for request in oms.made.due(LATER)] == [SendReason.AGE]
 
 
 def test_a_refusal_shows_that_the_oms_is_well() -> None:

@@ -1,0 +1,163 @@
+"""What stands between an accepted change and a count that is right in the OMS, each made to happen in the sandbox."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.service_process import wait_until
+from tests.support.shop import changes, open_shop
+
+pytestmark = pytest.mark.integration
+
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(SandboxSettings(time_scale=0)) as running:
+        yield running
+
+
+# Refused requests
+
+
+def test_an_oms_that_takes_fewer_items_than_we_were_told_still_gets_every_count(kafka: str, topic: MakeTopic) -> None:
+    with (
+        SandboxServer(SandboxSettings(time_scale=0, max_items=1_000)) as sandbox,
+        open_shop(kafka, topic(4), sandbox, changes(7_000)) as shop,
+    ):
+        shop.finish()
+
+        assert shop.differences() == []
+        assert max(shop.sizes()) <= 1_000
+        assert len(shop.sizes()) == 9
+        assert shop.letters() == []
+
+
+# Breaker and quota
+
+
+def test_an_outage_is_waited_out_with_single_probes_while_the_service_stays_ready(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer
+) -> None:
+    with open_shop(kafka, topic(4), sandbox) as shop:
+        shop.order(answers=[{"status": 503, "body": {"code": 5001, "message": "unavailable"}}] * 14)
+        shop.publish(*(change for number in range(20) for change in changes(5, location=f"store {number}")))
+        wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 0, "the breaker is not closed")
+        assert (shop.probe("/healthz"), shop.probe("/readyz")) == (200, 200)
+        shop.finish()
+
+        assert shop.differences() == []
+        assert shop.metric("answers_total", outcome="unavailable") == 14
+        wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 1, "the breaker is closed")
+
+
+def test_over_quota_is_waited_out_as_long_as_the_oms_says_and_the_rate_goes_down(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer
+) -> None:
+    with open_shop(kafka, topic(4), sandbox) as shop:
+        shop.order(answers=[{"quota": True, "retry_after": 3}])
+        shop.publish(*changes(5))
+        wait_until(lambda: shop.metric("answers_total", outcome="over_quota") == 1, "it was over-quota")
+        refused_at = time.monotonic()
+        wait_until(lambda: bool(shop.sizes()), "the request is accepted")
+
+        assert time.monotonic() - refused_at >= 2.5
+        shop.finish()
+        assert shop.metric("oms_requests_per_second_max") < 10.0
+        assert shop.differences() == []
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param({"reset": "before_queue"}, id="reset before it was queued"),
+        pytest.param({"reset": "after_queue"}, id="reset after it was queued"),
+        pytest.param({"close": "after_queue"}, id="closed after it was queued"),
+        pytest.param({"status": 504, "queue": True}, id="a gateway's word, though queued"),
+        pytest.param({"status": 200, "queue": True, "body": {}}, id="no jobID, though queued"),
+        pytest.param({"status": 200, "body": {}}, id="no jobID, and not queued"),
+    ],
+)
+def test_an_answer_that_proves_nothing_holds_the_location_and_the_newest_count_wins(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer, lost: dict[str, object]
+) -> None:
+    with open_shop(kafka, topic(1), sandbox) as shop:
+        shop.order(answers=[lost])
+        shop.publish(*changes(3, quantity=1))
+        wait_until(lambda: shop.service.board.latest.held_locations == 1, "the location is held")
+        shop.publish(*changes(3, quantity=2))
+        shop.finish()
+
+        assert shop.differences() == []
+        assert {item["quantity"] for item in shop.held()["Rome"].values()} == {2}
+
+
+def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_or_as_text_is_one(
+    kafka: str, topic: MakeTopic
+) -> None:
+    with (
+        SandboxServer(SandboxSettings(time_scale=0, job_id_style="leading-zero")) as sandbox,
+        open_shop(kafka, topic(1), sandbox) as shop,
+    ):
+        shop.publish(*changes(3))
+        shop.finish()
+        shop.order(revoke_tokens=True)
+        shop.publish(*changes(3, quantity=9))
+        shop.finish()
+
+        assert shop.differences() == []
+        assert shop.metric("tokens_fetched_total") == 2
+
+
+# Job outcomes
+
+
+def test_jobs_are_followed_to_success_with_few_calls(kafka: str, topic: MakeTopic) -> None:
+    with (
+        SandboxServer(SandboxSettings(seconds_per_chunk=0.2, seconds_per_job=0.1)) as sandbox,
+        open_shop(kafka, topic(4), sandbox) as shop,
+    ):
+        shop.publish(*(change for number in range(10) for change in changes(5, location=f"store {number}")))
+        wait_until(lambda: shop.metric("jobs_ended_total", outcome="success") == 10, "all jobs are told")
+
+        asked = sum(sandbox.state.summary().requests[path]["200"] for path in job_paths(sandbox))
+        assert asked <= 20
+        assert shop.metric("job_worked_seconds_count") == 10
+
+
+def job_paths(sandbox: SandboxServer) -> list[str]:
+    return [path for path in sandbox.state.summary().requests if "queue" in path]
+
+
+def test_the_changes_of_a_failed_job_are_dead_lettered_as_they_came_with_job_id_and_messages(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer
+) -> None:
+    with open_shop(kafka, topic(4), sandbox) as shop:
+        shop.order(answers=[{"location": "Rome", "fail_job": True}])
+        shop.publish(*changes(3), *changes(2, location="Oslo"))
+        wait_until(lambda: shop.metric("jobs_ended_total", outcome="failed") == 1, "the failed job is told")
+        wait_until(lambda: shop.metric("dead_letters_confirmed_total") == 3, "its changes are dead letters")
+
+        failed = next(job for job in sandbox.state.jobs() if job.location == "Rome")
+        letters = shop.letters()
+        assert {letter["reason"] for letter in letters} == {"job_failed"}
+        assert {letter["job_id"] for letter in letters} == {str(failed.job_id)}
+        assert {letter["detail"] for letter in letters} == {failed.messages[0]}
+        assert all(int(letter["value"]) > 5 for letter in letters)
+        assert list(shop.held()) == ["Oslo"]
+
+
+def test_windows_aim_higher_while_the_oms_is_behind(kafka: str, topic: MakeTopic) -> None:
+    with (
+        SandboxServer(SandboxSettings(seconds_per_chunk=2.0, seconds_per_job=1.0)) as sandbox,
+        open_shop(kafka, topic(1), sandbox, window={"flush_items": "auto", "max_age": 60}) as shop,
+    ):
+        shop.publish(*changes(3_000))
+        wait_until(lambda: shop.sizes() == [3_000], "a chunk leaves an idle OMS's way at once")
+        wait_until(lambda: shop.metric("flush_items") == 6_000, "one unfinished job, one chunk more")
+        shop.publish(*changes(6_000, location="Oslo"))
+        wait_until(lambda: shop.sizes() == [3_000, 6_000], "two chunks leave as one request")
