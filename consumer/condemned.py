@@ -9,20 +9,21 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from consumer.core.coalesce import all_offsets
 from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, LOCATION, OFFSET, RejectReason
 from consumer.core.requests import Refusal
 from consumer.ports import Assignment, SentChanges
 
 
 def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> list[SentChanges]:
-    """The refused changes, by partition; those of assignments that are gone are left out."""
-    parts = refusal.rows.sort(OFFSET).partition_by(ASSIGNMENT, as_dict=True)
+    """The refused changes, by partition, with those they stand for; those of assignments that are gone are left out."""
+    parts = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
     return [
         SentChanges(
             assignment=number,
             topic=assignments[number].topic,
             partition=assignments[number].partition,
-            offsets=tuple(rows[OFFSET]),
+            offsets=tuple(all_offsets(rows)[OFFSET].sort()),
             reason=RejectReason.REFUSED_BY_OMS,
             detail=refusal.detail,
             location=refusal.location,

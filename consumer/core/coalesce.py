@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import polars as pl
 
-from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, OPEN_OFFSET
+from consumer.core.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, STANDS_FOR
 from consumer.core.rules import ATTRIBUTES_MAX
 
 _ATTRIBUTES: Final = "attributes"
 _ROW: Final = "_row"
 _OPEN: Final = "_open"
 _LOWEST: Final = "_lowest"
-_STAYS: Final = "_stays"
+_NEWEST: Final = "_newest"
 _HEAD_OCCURRED_AT: Final = "_headOccurredAt"
 
 
@@ -92,27 +92,52 @@ def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl
 
     A row is superfluous if a newer one of its assignment and item (``key``, with the location) has the same fields, and
     the same attributes: whatever becomes of the others, what it says is said anew. So every row that stays is a change
-    as it came. It takes over the earliest arrival of those it stands for, and their lowest open offset as its
-    ``OPEN_OFFSET``. The free ones have the columns ``ASSIGNMENT`` and ``OFFSET``. Rows stay in order of arrival.
+    as it came. It takes over the earliest arrival of those it stands for, and remembers their offsets (``STANDS_FOR``):
+    the lowest stays open, the others are free (columns ``ASSIGNMENT`` and ``OFFSET``), until it should be refused.
+    Rows stay in order of arrival.
     """
+    if STANDS_FOR not in rows.columns:
+        rows = rows.with_columns(pl.lit(None, pl.List(pl.Int64)).alias(STANDS_FOR))
+    alike = _alike(rows, key)
+    marked = rows.with_columns(
+        pl.col(OFFSET).max().over(alike).alias(_NEWEST),
+        pl.col(ARRIVED).min().over(alike),
+        open_offset(rows).alias(_OPEN),
+        open_offset(rows).min().over(alike).alias(_LOWEST),
+    )
+    stay = marked.filter(pl.col(OFFSET) == pl.col(_NEWEST))
+    gone = marked.filter(pl.col(OFFSET) != pl.col(_NEWEST))
+    free = marked.filter(pl.col(_OPEN) != pl.col(_LOWEST)).select(ASSIGNMENT, pl.col(_OPEN).alias(OFFSET))
+    stood_for = all_offsets(pl.concat([gone, stay.with_columns(pl.lit(None, pl.Int64).alias(OFFSET))]), _NEWEST)
+    lists = stood_for.drop_nulls(OFFSET).group_by(ASSIGNMENT, _NEWEST).agg(pl.col(OFFSET).sort().alias(STANDS_FOR))
+    joined = stay.drop(STANDS_FOR).join(lists, on=[ASSIGNMENT, _NEWEST], how="left", maintain_order="left")
+    return joined.select(rows.columns).sort(ARRIVED, maintain_order=True), free
+
+
+def open_offset(rows: pl.DataFrame) -> pl.Expr:
+    """The offset that stands open for each row: its own, or the lowest of those it stands for."""
+    if STANDS_FOR not in rows.columns or rows[STANDS_FOR].null_count() == rows.height:
+        return pl.col(OFFSET)
+    return pl.coalesce(pl.col(STANDS_FOR).list.first(), OFFSET).alias(OFFSET)
+
+
+def all_offsets(rows: pl.DataFrame, *more: str) -> pl.DataFrame:
+    """Assignment and offset (and the columns ``more``) of every change in the rows, those they stand for included."""
+    own = rows.select(ASSIGNMENT, OFFSET, *more)
+    if STANDS_FOR not in rows.columns or rows[STANDS_FOR].null_count() == rows.height:
+        return own
+    older = rows.filter(pl.col(STANDS_FOR).is_not_null())
+    return pl.concat([own, older.select(ASSIGNMENT, pl.col(STANDS_FOR).alias(OFFSET), *more).explode(OFFSET)])
+
+
+def _alike(rows: pl.DataFrame, key: Sequence[str]) -> list[str | pl.Expr]:
+    """What rows must agree in for a newer one to make an older one superfluous."""
     optional = [name for name in ITEM_COLUMNS if name in rows.columns and name not in (*key, _ATTRIBUTES)]
     alike: list[str | pl.Expr] = [ASSIGNMENT, *(name for name in key if name in rows.columns)]
     alike += [pl.col(name).is_null() for name in optional if 0 < rows[name].null_count() < rows.height]
     if _ATTRIBUTES in rows.columns and rows[_ATTRIBUTES].null_count() < rows.height:
         alike.append(_ATTRIBUTES)
-    if OPEN_OFFSET not in rows.columns:
-        rows = rows.with_columns(pl.lit(None, pl.Int64).alias(OPEN_OFFSET))
-    marked = rows.with_columns(
-        pl.coalesce(OPEN_OFFSET, OFFSET).alias(_OPEN),
-        pl.coalesce(OPEN_OFFSET, OFFSET).min().over(alike).alias(_LOWEST),
-        (pl.col(OFFSET) == pl.col(OFFSET).max().over(alike)).alias(_STAYS),
-        pl.col(ARRIVED).min().over(alike),
-    )
-    stay = marked.filter(_STAYS).with_columns(
-        pl.when(pl.col(_LOWEST) != pl.col(OFFSET)).then(_LOWEST).alias(OPEN_OFFSET)
-    )
-    free = marked.filter(pl.col(_OPEN) != pl.col(_LOWEST)).select(ASSIGNMENT, pl.col(_OPEN).alias(OFFSET))
-    return stay.select(rows.columns).sort(ARRIVED, maintain_order=True), free
+    return alike
 
 
 def _have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:

@@ -149,7 +149,7 @@ class Engine:
         slots = self.health.slots(len(self._flights), now) if self._agenda.ready else 0
         if not slots:
             return requests
-        for window in sorted(self._sendable(now), key=lambda window: window.first_arrived):
+        for window in sorted(self._sendable(now), key=lambda window: (window.first_arrived, window.location)):
             if len(requests) == slots:
                 break
             request = self._take(window, now)
@@ -246,7 +246,8 @@ class Engine:
         self._over_budget = self.pending_changes > (RESUME_SHARE * limit if self._over_budget else limit)
         if not self._over_budget:
             self._coalesce_from = 0
-        if self.sending_stopped:
+        # Something must be there to be tried, or sending would never be found to work again.
+        if self.sending_stopped and (self._windows.rows or len(self._flights)):
             return frozenset(self.assignments)
         if self._over_budget:
             return frozenset(self.assignments) - {self._gatherings.to_read_on()}

@@ -54,7 +54,7 @@ class Gathering:
     def compact(self, item_key: Sequence[str]) -> pl.DataFrame:
         """Drop the rows that newer ones make superfluous; returns their assignments and offsets: not open any more.
 
-        The newer row has the lowest offset of those it stands for as its ``OPEN_OFFSET``, which stays open.
+        The newer row stands for them, and the lowest of their offsets stays open.
         """
         kept, closed = superseded(pl.concat(self._frames, how="diagonal"), (LOCATION, *item_key))
         self._frames = [kept]

@@ -56,9 +56,9 @@ OCCURRED_AT: Final = "_occurredAt"
 0."""
 ARRIVED: Final = "_arrived"
 """When the engine was given the row, monotonic seconds; set by the engine."""
-OPEN_OFFSET: Final = "_openOffset"
-"""The offset that stays open for the row, where that is not its own but the lowest of those it stands for, being the
-newest of several changes that were coalesced while they waited; else null."""
+STANDS_FOR: Final = "_standsFor"
+"""The offsets of the older changes that the row stands for, ascending, where several were coalesced while they waited;
+else null. Of all of them the lowest stays open."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     LOCATION: pl.String(),

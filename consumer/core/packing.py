@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.coalesce import all_offsets
 from consumer.core.items import ASSIGNMENT, OFFSET
 
 _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
@@ -19,8 +20,10 @@ _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
 def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) -> tuple[tuple[str, int, bytes], ...]:
     """The changes of a request, as ``Job`` keeps them, from its assignments and offsets.
 
-    ``partitions`` maps an assignment's number to topic and partition; rows of others are left out.
+    ``partitions`` maps an assignment's number to topic and partition; rows of others are left out. What the rows stand
+    for is among the changes.
     """
+    rows = all_offsets(rows)
     owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
     numbers = [number for number in owners.unique().sort().to_list() if number in partitions]
     if len(numbers) == 1 and owners.n_unique() == 1:

@@ -9,7 +9,8 @@ from typing import Final
 
 import polars as pl
 
-from consumer.core.items import ASSIGNMENT, OFFSET, OPEN_OFFSET
+from consumer.core.coalesce import all_offsets, open_offset
+from consumer.core.items import ASSIGNMENT, OFFSET
 from consumer.core.watermark import OpenOffsets
 
 RESUME_SHARE: Final = 0.75
@@ -44,8 +45,7 @@ class Partitions:
         self._held: dict[int, _Held] = {}
         self._covered: list[pl.DataFrame] = []
         """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
-        self._unconfirmed: dict[tuple[int, int], int] = {}
-        """Assignment and offset of each dead letter, and the offset that its confirmation closes."""
+        self._unconfirmed: set[tuple[int, int]] = set()
 
     def __contains__(self, assignment: int) -> bool:
         return assignment in self._held
@@ -70,7 +70,7 @@ class Partitions:
         """Let these go; returns those that were ours."""
         gone = [number for number in assignments if self._held.pop(number, None)]
         if gone:
-            self._unconfirmed = {dead: at for dead, at in self._unconfirmed.items() if dead[0] in self._held}
+            self._unconfirmed = {dead for dead in self._unconfirmed if dead[0] in self._held}
         return gone
 
     def ours(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -89,27 +89,31 @@ class Partitions:
             bad = [offset for owner, offset in rejected if owner == number]
             held.offsets.give(pl.concat([offsets, pl.Series(bad, dtype=pl.Int64)]) if bad else offsets, next_offset)
             held.mark = max(held.mark, held.offsets.next_offset or 0)
-        self._unconfirmed.update((dead, dead[1]) for dead in rejected)
+        self._unconfirmed.update(rejected)
 
     def cover(self, rows: pl.DataFrame) -> None:
         """A jobID covers these rows."""
-        self._covered.append(rows.select(ASSIGNMENT, _open_offsets(rows)))
+        self._covered.append(rows.select(ASSIGNMENT, open_offset(rows)))
 
     def close(self, offsets: pl.DataFrame) -> None:
         """Other rows stand for these assignments and offsets now."""
         self._covered.append(offsets)
 
     def condemn(self, rows: pl.DataFrame) -> None:
-        """These rows, open as they are, become dead letters."""
-        opened = rows.select(ASSIGNMENT, OFFSET, _open_offsets(rows).alias("open"))
-        self._unconfirmed.update(((number, offset), at) for number, offset, at in opened.iter_rows())
+        """These rows, open as they are, become dead letters, and with each the changes that it stands for."""
+        self._close_covered()  # what they stand for must count as closed before it is opened again
+        offsets = all_offsets(rows)
+        free = offsets.join(rows.select(ASSIGNMENT, open_offset(rows)), on=[ASSIGNMENT, OFFSET], how="anti")
+        for (number,), part in free.partition_by(ASSIGNMENT, as_dict=True).items():
+            self._held[number].offsets.reopen(part[OFFSET])
+        self._unconfirmed.update(offsets.iter_rows())
 
     def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
         """The broker has confirmed these dead letters, by assignment and offset; unknown ones are passed over."""
         for dead in confirmed:
-            closes = self._unconfirmed.pop(dead, None)
-            if closes is not None:
-                self._held[dead[0]].offsets.close(pl.Series([closes], dtype=pl.Int64))
+            if dead in self._unconfirmed:
+                self._unconfirmed.discard(dead)
+                self._held[dead[0]].offsets.close(pl.Series([dead[1]], dtype=pl.Int64))
 
     def commit_points(self, under_way: Collection[int]) -> list[CommitPoint]:
         """What may be committed now, for every assignment whose start is known."""
@@ -149,10 +153,3 @@ class Partitions:
         for number in owners.unique().to_list():
             if number in self._held:
                 self._held[number].offsets.close(offsets.filter(owners == number))
-
-
-def _open_offsets(rows: pl.DataFrame) -> pl.Expr:
-    """The offsets that stand open for these rows: their own, but for rows that stand for older ones."""
-    if OPEN_OFFSET not in rows.columns or rows[OPEN_OFFSET].null_count() == rows.height:
-        return pl.col(OFFSET)
-    return pl.coalesce(OPEN_OFFSET, OFFSET).alias(OFFSET)

@@ -85,6 +85,11 @@ class OpenOffsets:
         self._is_low_open = False
         self._open -= len(offsets)
 
+    def reopen(self, offsets: pl.Series) -> None:
+        """These are open again, each by itself: until now a lower one, which is open still, stood for them."""
+        self._flags.scatter(offsets - self._base, 1)
+        self._open += len(offsets)
+
     def _lowest_open(self) -> int:
         if self._is_low_open:
             return self._low

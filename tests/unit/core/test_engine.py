@@ -247,6 +247,20 @@ def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> 
     assert len(made.due(AGE + 32)) == 8
 
 
+def test_while_nothing_is_there_to_be_tried_reading_goes_on_though_the_oms_refused_our_credentials() -> None:
+    made = engine()
+    made.assigned(2, start=0, mark=0)
+    give(made, frame([change("Rome", "a", offset=0)]), 0.0)
+    (request,) = made.due(AGE)
+    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.forget([1])
+
+    assert made.sending_stopped == "credentials refused"
+    assert made.to_pause() == frozenset()
+    give(made, frame([change("Rome", "b", offset=0, assignment=2)]), AGE, assignment=2)
+    assert made.to_pause() == {2}
+
+
 def test_while_the_oms_refuses_our_credentials_partitions_pause_and_a_slow_probe_goes_on() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)

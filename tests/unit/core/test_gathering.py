@@ -5,11 +5,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.core.coalesce import superseded
+from consumer.condemned import refused_changes
+from consumer.core.coalesce import open_offset, superseded
 from consumer.core.engine import Engine
-from consumer.core.items import ARRIVED, LOCATION, OFFSET, OPEN_OFFSET
+from consumer.core.items import ARRIVED, LOCATION, OFFSET, STANDS_FOR
+from consumer.core.packing import pack_changes, unpack_offsets
 from consumer.core.requests import EngineLimits
 from consumer.core.retry import Accepted, Refused
+from tests.support.fakes import assignment
 from tests.support.frames import change, frame
 
 AGE = 300.0
@@ -169,6 +172,14 @@ def test_gathered_changes_of_an_item_are_coalesced_in_place_and_only_its_newest_
     assert request.rows.sort(OFFSET)["quantity"].to_list()[-2:] == [23_998, 23_999]
 
 
+def test_what_stands_for_older_changes_is_dead_lettered_with_them_when_its_job_fails() -> None:
+    made = gathered_over_budget()
+    (request,) = made.due(24_000.0)
+    ((_, _, packed),) = pack_changes(request.rows, {1: ("changes", 0)})
+
+    assert unpack_offsets(packed) == tuple(range(24_000))
+
+
 def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them() -> None:
     made = gathered_over_budget()
     assert [point.offset for point in made.commit_points(0.0)] == [0]
@@ -178,7 +189,7 @@ def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them
     assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
 
 
-def test_the_dead_letter_of_a_coalesced_change_is_the_newest_itself_and_its_confirmation_frees_them_all() -> None:
+def test_a_coalesced_change_that_is_refused_is_dead_lettered_with_all_that_it_stands_for() -> None:
     made = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
     made.assigned(1, start=0, mark=0, open_=False, now=0.0)
     give(made, 0, 1, 2, sku="a")
@@ -188,9 +199,12 @@ def test_the_dead_letter_of_a_coalesced_change_is_the_newest_itself_and_its_conf
     (refusal,) = made.refusals()
 
     assert refusal.rows[OFFSET].to_list() == [2]
-    assert [point.offset for point in made.commit_points(AGE)] == [0]
-    made.dead_lettered([(1, 2)])
-    assert [point.offset for point in made.commit_points(AGE)] == [3]
+    (changes,) = refused_changes(refusal, {1: assignment(1)})
+    assert changes.offsets == (0, 1, 2)
+    assert list(changes.items) == [2]
+    for confirmed, watermark in ((0, 1), (2, 1), (1, 3)):
+        made.dead_lettered([(1, confirmed)])
+        assert [point.offset for point in made.commit_points(AGE)] == [watermark]
 
 
 def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
@@ -209,14 +223,14 @@ def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() 
 # Which rows are superfluous
 
 
-def rows_left(*rows: dict[str, Any]) -> list[tuple[int, int | None]]:
+def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
     pending = frame([row | {ARRIVED: 1.0 + at} for at, row in enumerate(rows)])
     stay, free = superseded(pending, [LOCATION, "sku"])
     freed = set(free[OFFSET])
-    held = set(stay.select(pl.coalesce(OPEN_OFFSET, OFFSET)).to_series())
+    held = set(stay.select(open_offset(stay)).to_series())
     assert freed.isdisjoint(held)
     assert freed | held == {row[OFFSET] for row in rows}
-    return sorted(stay.select(OFFSET, OPEN_OFFSET).rows())
+    return sorted(stay.select(OFFSET, STANDS_FOR).rows())
 
 
 def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
@@ -224,7 +238,7 @@ def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
     count = change("Rome", "a", 2, offset=1)
     newer = change("Rome", "a", 3, offset=2)
 
-    assert rows_left(price, count, newer) == [(0, None), (2, 1)]
+    assert rows_left(price, count, newer) == [(0, None), (2, [1])]
 
 
 def test_rows_with_other_attributes_stay_for_they_are_united() -> None:
@@ -232,7 +246,7 @@ def test_rows_with_other_attributes_stay_for_they_are_united() -> None:
     second = change("Rome", "a", 2, offset=1, attributes=["Y"])
     third = change("Rome", "a", 3, offset=2, attributes=["X"])
 
-    assert rows_left(first, second, third) == [(1, None), (2, 0)]
+    assert rows_left(first, second, third) == [(1, None), (2, [0])]
 
 
 def test_rows_of_another_location_item_or_partition_are_never_superfluous() -> None:
@@ -246,12 +260,12 @@ def test_rows_of_another_location_item_or_partition_are_never_superfluous() -> N
     assert rows_left(*rows) == [(0, None), (1, None), (2, None), (3, None)]
 
 
-def test_what_was_coalesced_once_is_coalesced_again_with_its_lowest_offset() -> None:
+def test_what_was_coalesced_once_is_coalesced_again_and_stands_for_all_before() -> None:
     once, _ = superseded(
         frame([change("Rome", "a", at, offset=at, arrived=float(at)) for at in (3, 4)]), [LOCATION, "sku"]
     )
     newer = frame([change("Rome", "a", 9, offset=9, arrived=9.0)])
     stay, free = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
 
-    assert stay.select(OFFSET, OPEN_OFFSET, ARRIVED).rows() == [(9, 3, 3.0)]
+    assert stay.select(OFFSET, STANDS_FOR, ARRIVED).rows() == [(9, [3, 4], 3.0)]
     assert free[OFFSET].to_list() == [9]
