@@ -74,7 +74,9 @@ class FollowUp:
     def _end(self, ended: Ended) -> None:
         self._observer.job_ended(ended)
         if ended.outcome is JobOutcome.FAILED:
-            self._dead_letters.recall(failed_changes(ended))
+            changes = failed_changes(ended)
+            self._dead_letters.recall(changes)
+            self._observer.changes_condemned(changes)
 
 
 def failed_changes(ended: Ended) -> list[SentChanges]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import structlog
 
 from consumer.core.jobs import Ended, Job, JobOutcome
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
 from consumer.observers import Bystander
-from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Snapshot
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, SentChanges, Snapshot
 
 _log = structlog.get_logger("inventory_refresh.loop")
 
@@ -64,8 +64,18 @@ class Journal(Bystander):
                     wait_seconds=_wait_seconds(decision),
                 )
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        _log.warning("changes_refused", location=refusal.location, changes=refusal.rows.height, detail=refusal.detail)
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        for each in changes:
+            _log.warning(
+                "changes_condemned",
+                reason=each.reason.value,
+                location=each.location,
+                changes=len(each.offsets),
+                partition=f"{each.topic}[{each.partition}]",
+                first_offset=each.offsets[0],
+                job_id=each.job_id,
+                detail=each.detail,
+            )
 
     def job_ended(self, ended: Ended) -> None:
         log = _log.info if ended.outcome is JobOutcome.SUCCESS else _log.warning

@@ -301,8 +301,9 @@ class Loop:
         return decision.detail if isinstance(decision, Stop) and not self._engine.ever_accepted else ""
 
     def _dead_letter_refused(self, refusal: Refusal) -> None:
-        self._dead_letters.recall(refused_changes(refusal, self._assignments))
-        self._observer.changes_refused(refusal)
+        changes = refused_changes(refusal, self._assignments)
+        self._dead_letters.recall(changes)
+        self._observer.changes_condemned(changes)
         if self._engine.too_many_refused and not self._leaving:
             raise DeadLettersError(
                 f"the OMS refuses too many of the latest changes (last: location {refusal.location!r}, "

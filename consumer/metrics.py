@@ -20,10 +20,10 @@ from consumer.core.health import BreakerState
 from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
 from consumer.core.jobs import Ended, Job, JobOutcome
 from consumer.core.planner import SendReason
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, PartitionView, Snapshot
+from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, PartitionView, SentChanges, Snapshot
 
 PREFIX: Final = "inventory_refresh"
 
@@ -177,7 +177,9 @@ class Metrics(Bystander):
         self._changes_decoded = self._counter("changes_decoded", "Changes decoded and found good.")
         self._tombstones = self._counter("tombstones", "Messages without a value, passed over.")
         self._changes_rejected = self._counter(
-            "changes_rejected", "Changes that can never be sent, by reason.", reason=tuple(RejectReason)
+            "changes_rejected",
+            "Changes that can never be sent, or that the OMS did not apply, by reason.",
+            reason=tuple(RejectReason),
         )
         self._dead_letters = self._counter("dead_letters_confirmed", "Dead letters that the broker has confirmed.")
         self._changes_accepted = self._counter(
@@ -303,8 +305,9 @@ class Metrics(Bystander):
             self._items_accepted.inc(request.items)
             self._observe_ages(request.rows)
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        self._changes_rejected.labels(reason=RejectReason.REFUSED_BY_OMS).inc(refusal.rows.height)
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        for each in changes:
+            self._changes_rejected.labels(reason=each.reason).inc(len(each.offsets))
 
     def job_ended(self, ended: Ended) -> None:
         self._jobs_ended.labels(outcome=ended.outcome).inc()

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from consumer.core.jobs import Ended, Job
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Decision
-from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, Snapshot
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, SentChanges, Snapshot
 
 
 class Bystander:
@@ -26,8 +26,8 @@ class Bystander:
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         del request, answered, decision
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        del refusal
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        del changes
 
     def job_ended(self, ended: Ended) -> None:
         del ended
@@ -83,9 +83,9 @@ class Observers:
         for observer in self._observers:
             observer.answered(request, answered, decision)
 
-    def changes_refused(self, refusal: Refusal) -> None:
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
         for observer in self._observers:
-            observer.changes_refused(refusal)
+            observer.changes_condemned(changes)
 
     def job_ended(self, ended: Ended) -> None:
         for observer in self._observers:

@@ -15,7 +15,7 @@ from consumer.core.blocks import Rows
 from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
 from consumer.core.jobs import Ended, Job, JobReport
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Answer, Decision
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -367,8 +367,8 @@ class Observer(Protocol):
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        """The OMS will not take these changes: they go to the dead letters."""
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        """The OMS will not take, or did not apply, these changes: they go to the dead letters."""
 
     def job_ended(self, ended: Ended) -> None:
         """The job of an accepted request came to its end, or is followed no longer."""

@@ -25,10 +25,10 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from consumer.core.jobs import Ended, JobOutcome
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SettingsError, Snapshot
+from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SentChanges, SettingsError, Snapshot
 from consumer.settings import HttpSettings
 from consumer.status_page import render_page
 
@@ -124,9 +124,12 @@ class Board(Bystander):
             said = f"{answered.answer.status or 'no answer'} {answered.answer.detail}".strip()
             self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        self._add(changes_rejected=refusal.rows.height)
-        self._problem("changes refused", f"{refusal.rows.height} of {refusal.location}: {refusal.detail}")
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        count = sum(len(each.offsets) for each in changes)
+        self._add(changes_rejected=count)
+        if changes:
+            first = changes[0]
+            self._problem(f"changes {first.reason}", f"{count} of {first.location}: {first.detail}")
 
     def job_ended(self, ended: Ended) -> None:
         if ended.outcome is not JobOutcome.SUCCESS:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from consumer.core.jobs import Ended, Job, JobReport
-from consumer.core.requests import Refusal, Request
+from consumer.core.requests import Request
 from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
     Answered,
@@ -223,8 +223,8 @@ class FakeObserver:
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         self.diary.append(("answered", type(decision).__name__))
 
-    def changes_refused(self, refusal: Refusal) -> None:
-        self.diary.append(("refused", refusal.location))
+    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+        self.diary.append(("condemned", [each.location for each in changes]))
 
     def job_ended(self, ended: Ended) -> None:
         self.diary.append(("job ended", ended))
