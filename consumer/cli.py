@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+dead_letters = typer.Typer(
+    name="dead-letters",
+    help="Looks into the dead letters, and sends those back to their topics whose cause is mended.",
+    no_args_is_help=True,
+)
+app.add_typer(dead_letters)
 
 Config = Annotated[
     Path | None,
@@ -86,6 +94,10 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
     port: Annotated[int, typer.Option(help="Of metrics and status page; 0 takes a free one.", min=0, max=65_535)] = 0,
+    faults: Annotated[
+        bool,
+        typer.Option("--faults", help="With an OMS that goes wrong in every way: outages, quota, lost answers, jobs."),
+    ] = False,
 ) -> None:
     """Run the whole main job on this machine: an embedded broker, an OMS sandbox, and the service between them.
 
@@ -97,7 +109,7 @@ def demo(
     from consumer.settings import LogSettings  # noqa: PLC0415
 
     configure_logging(LogSettings(level="error"))
-    sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port))
+    sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port, faults=faults))
 
 
 @app.command()
@@ -161,6 +173,106 @@ def produce(
     if (file is None) == (count is None):
         raise SettingsError("produce: give either --file or --count")
     produce_events(load(config, os.environ), topic=topic, file=file, count=count, locations=locations, seed=seed)
+
+
+Reason = Annotated[str | None, typer.Option(help="Only letters of this reason, such as no_quantity.")]
+Location = Annotated[str | None, typer.Option(help="Only letters of this location.")]
+Since = Annotated[
+    str | None, typer.Option(help="Only letters written since: a time in ISO 8601, or how long ago: 90s, 15m, 2h.")
+]
+Until = Annotated[str | None, typer.Option(help="Only letters written before; as --since.")]
+SourceTopic = Annotated[str | None, typer.Option("--topic", help="Only changes of this source topic.")]
+SourcePartition = Annotated[
+    int | None, typer.Option("--partition", help="Only changes of this source partition.", min=0)
+]
+SourceOffset = Annotated[int | None, typer.Option("--offset", help="Only the change at this source offset.", min=0)]
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    config: Config = None,
+    reason: Reason = None,
+    location: Location = None,
+    since: Since = None,
+    until: Until = None,
+    topic: SourceTopic = None,
+    partition: SourcePartition = None,
+    offset: SourceOffset = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many.", min=1)] = None,
+    each: Annotated[bool, typer.Option("--each", help="Print one line a letter, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a letter, nothing else.")] = False,
+) -> None:
+    """Count dead letters by reason and location.
+
+    Example: inventory-refresh dead-letters list --config config.yaml --since 2h
+    """
+    from consumer.redrive.commands import list_letters  # noqa: PLC0415
+    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
+    list_letters(load(config, os.environ), filters, limit=limit, each=each, as_lines=as_json)
+
+
+@dead_letters.command("show")
+def show_dead_letters(
+    config: Config = None,
+    reason: Reason = None,
+    location: Location = None,
+    since: Since = None,
+    until: Until = None,
+    topic: SourceTopic = None,
+    partition: SourcePartition = None,
+    offset: SourceOffset = None,
+    limit: Annotated[int, typer.Option(help="The first so many.", min=1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a letter, nothing else.")] = False,
+) -> None:
+    """Print dead letters in full: reason, headers, and the decoded event, or its bytes where it cannot be decoded.
+
+    Example: inventory-refresh dead-letters show --config config.yaml --topic changes --partition 3 --offset 4711
+    """
+    from consumer.redrive.commands import show_letters  # noqa: PLC0415
+    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
+    show_letters(load(config, os.environ), filters, limit=limit, as_lines=as_json)
+
+
+@dead_letters.command("redrive")
+def redrive_dead_letters(
+    config: Config = None,
+    reason: Reason = None,
+    location: Location = None,
+    since: Since = None,
+    until: Until = None,
+    topic: SourceTopic = None,
+    partition: SourcePartition = None,
+    offset: SourceOffset = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many.", min=1, max=100_000)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go and what stays, send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
+) -> None:
+    """Send changes back to their topics, those only of whose items the topics have nothing newer.
+
+    Example: inventory-refresh dead-letters redrive --config config.yaml --reason job_failed --location Rome --dry-run
+    """
+    from consumer.redrive.commands import redrive_letters  # noqa: PLC0415
+    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise SettingsError("redrive: there is nobody to ask: give --yes to send, or --dry-run to look only")
+    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
+    redrive_letters(
+        load(config, os.environ),
+        filters,
+        limit=limit,
+        dry_run=dry_run,
+        confirm=lambda question: yes or typer.confirm(question),
+    )
 
 
 def _need_sandbox() -> None:

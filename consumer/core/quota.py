@@ -4,6 +4,7 @@ Over-quota halves the rate, and it recovers slowly: a gateway counts for all mem
 the key, so the right rate is found by trying, not known. Times are monotonic seconds.
 """
 
+from collections import deque
 from math import exp, log
 from typing import Final
 
@@ -11,17 +12,17 @@ BURST_SECONDS: Final = 1.0
 """A bucket holds what may leave in so long, at least one call."""
 SLOWER: Final = 0.5
 """An over-quota answer leaves this share of the rate."""
-RECOVERY_A_MINUTE: Final = 1.25
-"""The rate grows by this factor a minute: from half of it to the whole takes three."""
-RATE_MIN: Final = 0.2
-"""Calls a second, however often the OMS says over-quota: a call every 5 s finds out that the quota is free again."""
+RECOVERY_A_MINUTE: Final = 1.5
+"""The rate grows by this factor a minute: from half of it to the whole takes not quite two."""
+RATE_MIN: Final = 0.5
+"""Calls a second, however often the OMS says over-quota: few enough, as its Retry-After is honoured besides."""
 FORGET_FACTOR: Final = 4.0
 """Without a configured limit, a learned one is dropped when it has recovered to so many times its lowest."""
 _GROWTH: Final = log(RECOVERY_A_MINUTE) / 60.0
 _GROWTH_SECONDS_MAX: Final = 3_600.0
 """Nothing grows for longer: the number would overflow one day."""
-_OBSERVED_SECONDS: Final = 5.0
-"""The rate of the past is a mean that forgets at this pace."""
+_OBSERVED_SECONDS: Final = 1.0
+"""Gateways count by the second: the calls of so long make the rate that was too much, where none is known."""
 
 
 class Quota:
@@ -33,8 +34,7 @@ class Quota:
         self._learned_at = 0.0
         self._calls = BURST_SECONDS * (max_per_second or 0.0)
         self._filled_at = float("-inf")
-        self._recent = 0.0
-        self._recent_at = 0.0
+        self._recent: deque[tuple[float, int]] = deque()
 
     def limit(self, now: float) -> float | None:
         """Calls a second that may leave now; None: as many as may be in flight."""
@@ -61,8 +61,9 @@ class Quota:
 
     def spend(self, calls: int, now: float) -> None:
         """So many calls leave now."""
-        self._recent = self._observed(now) * _OBSERVED_SECONDS + calls
-        self._recent_at = now
+        if calls:
+            self._recent.append((now, calls))
+        self._forget(before=now - _OBSERVED_SECONDS)
         if self.limit(now) is not None:
             self.allowed(now)
             self._calls -= calls
@@ -72,18 +73,19 @@ class Quota:
         if self._learned is not None and sent_at < self._learned_at:
             return
         limit = self.limit(now)
-        observed = self._observed(now)
-        rate = observed if limit is None else min(limit, observed)
-        self._learned = max(RATE_MIN, SLOWER * rate)
+        if limit is None:
+            self._forget(before=sent_at - _OBSERVED_SECONDS)
+            limit = sum(calls for _, calls in self._recent) / _OBSERVED_SECONDS
+        self._learned = max(RATE_MIN, SLOWER * limit)
         if self._max is not None:
             self._learned = min(self._learned, self._max)
         self._learned_at = now
         self._calls = 0.0
         self._filled_at = now
 
-    def _observed(self, now: float) -> float:
-        """Calls a second, of late."""
-        return self._recent * exp((self._recent_at - now) / _OBSERVED_SECONDS) / _OBSERVED_SECONDS
+    def _forget(self, before: float) -> None:
+        while self._recent and self._recent[0][0] < before:
+            self._recent.popleft()
 
     def _fill(self, limit: float, now: float) -> None:
         size = max(1.0, BURST_SECONDS * limit)

@@ -13,18 +13,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
+from fastavro import parse_schema, schemaless_reader
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from consumer.app import Service
-from consumer.avro.bundled import schema_path
+from consumer.avro.bundled import schema_path, schema_text
+from consumer.core.items import RejectReason
+from consumer.sandbox.demo_faults import demo_faults
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
-from consumer.sandbox.generator import BURST_ITEMS, BURST_LOCATION, Held, Plan, differences, plan_demo
+from consumer.sandbox.generator import BURST_ITEMS, BURST_LOCATION, Held, Plan, differences, held_after, plan_demo
 from consumer.sandbox.oms_app import TOKEN_PATH
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
@@ -39,10 +43,18 @@ MAX_AGE_SECONDS: Final = 5.0
 """In place of the default 300 s: people watch."""
 SECONDS_MAX: Final = 50.0
 """The demo has failed if not all is done by then."""
+FAULTS_SECONDS_MAX: Final = 150.0
+"""The same with faults: many a location is held, or the OMS is given time, more than once."""
+FAULTS_HOLD_SECONDS: Final = 3
+"""In place of the default 120 s after an unknown outcome: the sandbox queues at once, or never."""
+AFTER_SENDING: Final = (RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value)
+"""Reasons of dead letters that depend on what the OMS does."""
 READ_SECONDS_MAX: Final = 10.0
 FOREVER_PAUSE_SECONDS: Final = 2.0
 FOREVER_BURST_ITEMS: Final = 500
 DIFFERENCES_SHOWN_MAX: Final = 20
+CONFLUENT_BYTES: Final = 5
+"""Before the Avro value: a zero byte and the schema's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Result:
     """What the demo found; printed as a table, or as one JSON object with these names."""
 
     ok: bool
+    faults: dict[str, int]
+    """Answers and jobs that went wrong, by what they were."""
     changes_read: int
     items_sent: int
     requests: list[SentRequest]
@@ -72,22 +86,27 @@ class Result:
     seconds: float
 
 
-def run_demo(*, as_json: bool, forever: bool, seed: int, port: int) -> int:
-    """Run it, print what came of it; 0 if all agrees, else 1."""
+def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool = False) -> int:
+    """Run it, with an OMS that goes wrong in every way if ``faults``, and print what came of it.
+
+    0 if all agrees, else 1.
+    """
     console = Console(stderr=as_json)
     sandbox_settings = SandboxSettings(seconds_per_chunk=0.05, seconds_per_job=0.05)
     with EmbeddedBroker([TOPIC, DEAD_LETTERS]) as broker, SandboxServer(sandbox_settings) as sandbox:
-        service = Service(_settings(broker.bootstrap_servers, sandbox.url, port))
+        service = Service(_settings(broker.bootstrap_servers, sandbox.url, port, faults=faults))
         plan = plan_demo(seed)
+        if faults:
+            sandbox.state.order_faults(demo_faults(seed))
         started = time.monotonic()
         publish(plan.events, bootstrap_servers=broker.bootstrap_servers, topic=TOPIC)
         with _running(service) as failed:
             stage = _Stage(broker.bootstrap_servers, sandbox, service, plan, console, quiet=as_json)
-            stage.watch(started, failed)
+            stage.watch(started, failed, FAULTS_SECONDS_MAX if faults else SECONDS_MAX)
             if forever:
                 stage.go_on(seed, failed)
                 return 0
-        result = stage.result(time.monotonic() - started)
+        result = stage.result(time.monotonic() - started, faults=faults)
     if as_json:
         print(json.dumps(asdict(result)))  # noqa: T201 - the result is what was asked for
     else:
@@ -95,7 +114,8 @@ def run_demo(*, as_json: bool, forever: bool, seed: int, port: int) -> int:
     return 0 if result.ok else 1
 
 
-def _settings(bootstrap_servers: str, oms_url: str, port: int) -> Settings:
+def _settings(bootstrap_servers: str, oms_url: str, port: int, *, faults: bool) -> Settings:
+    short = {"unknown_hold": FAULTS_HOLD_SECONDS, "backoff_min": 0.2, "backoff_max": 2} if faults else {}
     return Settings.model_validate(
         {
             "kafka": {
@@ -112,6 +132,7 @@ def _settings(bootstrap_servers: str, oms_url: str, port: int) -> Settings:
                 "token_url": oms_url + TOKEN_PATH,
                 "api_key": SPECIFIC_KEY,
                 "api_secret": SPECIFIC_SECRET,
+                **short,
             },
             "dead_letters": {"topic": DEAD_LETTERS},
             "http": {"host": "127.0.0.1", "port": port},
@@ -162,10 +183,10 @@ class _Stage:
         self._console = console
         self._quiet = quiet
 
-    def watch(self, started: float, failed: Sequence[BaseException]) -> None:
+    def watch(self, started: float, failed: Sequence[BaseException], seconds_max: float) -> None:
         """Show progress until all is done, or the time for it is over."""
         with self._live(started) as live:
-            while not failed and not self._done() and time.monotonic() - started < SECONDS_MAX:
+            while not failed and not self._done() and time.monotonic() - started < seconds_max:
                 live.update(self._progress(started))
                 time.sleep(0.1)
             live.update(self._progress(started))
@@ -194,10 +215,27 @@ class _Stage:
         return Live(self._progress(started), console=self._console, refresh_per_second=5, transient=self._quiet)
 
     def _done(self) -> bool:
-        """All that was published is committed, and the sandbox has worked off every job."""
-        return self._committed() == len(self._plan.events) and all(
-            job.finished is not None for job in self._sandbox.state.jobs()
+        """All that was published is committed, and the end of every job is known and dealt with."""
+        latest = self._service.board.latest
+        return (
+            self._committed() == len(self._plan.events)
+            and all(job.finished is not None for job in self._sandbox.state.jobs())
+            and not latest.unfinished_jobs
+            and self._metric("dead_letters_confirmed_total") == sum(self._metrics_by("changes_rejected_total").values())
         )
+
+    def _metric(self, name: str) -> float:
+        return self._service.metrics.registry.get_sample_value(f"inventory_refresh_{name}") or 0.0
+
+    def _metrics_by(self, name: str) -> dict[str, int]:
+        """A counter's samples that are not 0, by the value of their label."""
+        samples = [
+            sample
+            for metric in self._service.metrics.registry.collect()
+            for sample in metric.samples
+            if sample.name == f"inventory_refresh_{name}"
+        ]
+        return {next(iter(sample.labels.values())): round(sample.value) for sample in samples if sample.value}
 
     def _committed(self) -> int:
         """Offsets committed, of all partitions together."""
@@ -206,33 +244,42 @@ class _Stage:
     def _progress(self, started: float) -> Table:
         summary = self._sandbox.state.summary()
         snapshot = self._service.board.latest
-        table = Table("seconds", "read", "pending", "in flight", "sent", "committed", box=box.SIMPLE)
+        table = Table("seconds", "read", "pending", "in flight", "breaker", "sent", "committed", box=box.SIMPLE)
         table.add_row(
             f"{time.monotonic() - started:.1f}",
             f"{self._service.board.totals.messages_read:,}",
             f"{snapshot.pending_changes:,} of {snapshot.pending_locations} locations",
             f"{snapshot.in_flight}",
+            snapshot.breaker.value.replace("_", "-"),
             f"{summary.items:,} items in {summary.jobs} requests",
             f"{self._committed():,}",
         )
         return table
 
-    def result(self, seconds: float) -> Result:
-        """Ask the broker and the sandbox what has become of the plan."""
+    def result(self, seconds: float, *, faults: bool) -> Result:
+        """Ask the broker and the sandbox what has become of the plan.
+
+        With faults the OMS should hold what all changes but the dead-lettered ones leave.
+        """
         committed, end = _offsets(self._bootstrap_servers)
         jobs = self._sandbox.state.jobs()
-        dead_letters = _dead_letters(self._bootstrap_servers)
-        found = differences(self._plan.held, as_held(self._sandbox.state.inventory()))
+        letters = _dead_letters(self._bootstrap_servers)
+        dead_letters = dict(sorted(Counter(letter.reason for letter in letters).items()))
+        in_vain = {letter.event_id for letter in letters if letter.reason in AFTER_SENDING}
+        held = held_after(change for change in self._plan.changes if change["eventId"] not in in_vain)
+        found = differences(held, as_held(self._sandbox.state.inventory()))
         expected = {reason.value: count for reason, count in self._plan.rejects.items()}
+        before_sending = {reason: count for reason, count in dead_letters.items() if reason not in AFTER_SENDING}
         ok = (
             not found
             and committed == end
             and sum(end.values()) == len(self._plan.events) == self._service.board.totals.messages_read
-            and dead_letters == expected
-            and [job.items for job in jobs if job.location == BURST_LOCATION] == [12_000, BURST_ITEMS - 12_000]
+            and before_sending == expected
+            and (faults or _went_smoothly(jobs, dead_letters, expected))
         )
         return Result(
             ok=ok,
+            faults=self._faults(),
             changes_read=self._service.board.totals.messages_read,
             items_sent=sum(job.items for job in jobs),
             requests=[_sent(job) for job in jobs],
@@ -244,6 +291,18 @@ class _Stage:
             differences=found[:DIFFERENCES_SHOWN_MAX],
             seconds=round(seconds, 1),
         )
+
+    def _faults(self) -> dict[str, int]:
+        answers = self._metrics_by("answers_total") | {"accepted": 0}
+        jobs = self._metrics_by("jobs_ended_total") | {"success": 0}
+        told = {f"answers: {kind}": count for kind, count in answers.items()}
+        return {what: count for what, count in (told | {f"jobs: {end}": n for end, n in jobs.items()}).items() if count}
+
+
+def _went_smoothly(jobs: Sequence[JobRecord], dead_letters: Mapping[str, int], expected: Mapping[str, int]) -> bool:
+    """Nothing was refused, and the burst took two requests."""
+    burst = [job.items for job in jobs if job.location == BURST_LOCATION]
+    return dead_letters == expected and burst == [12_000, BURST_ITEMS - 12_000]
 
 
 def _sent(job: JobRecord) -> SentRequest:
@@ -278,8 +337,15 @@ def _offsets(bootstrap_servers: str) -> tuple[dict[str, int], dict[str, int]]:
     return committed, end
 
 
-def _dead_letters(bootstrap_servers: str) -> dict[str, int]:
-    """How many dead letters there are, by reason."""
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    reason: str
+    event_id: str
+    """Of a change that was sent; "" of others."""
+
+
+def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
+    """All dead letters there are."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -289,7 +355,7 @@ def _dead_letters(bootstrap_servers: str) -> dict[str, int]:
             "log_level": 0,
         }
     )
-    reasons: Counter[str] = Counter()
+    letters: list[_Letter] = []
     try:
         partitions = [TopicPartition(DEAD_LETTERS, partition, 0) for partition in range(PARTITIONS)]
         expected = sum(
@@ -297,13 +363,21 @@ def _dead_letters(bootstrap_servers: str) -> dict[str, int]:
         )
         consumer.assign(partitions)
         deadline = time.monotonic() + READ_SECONDS_MAX
-        while reasons.total() < expected and time.monotonic() < deadline:
+        while len(letters) < expected and time.monotonic() < deadline:
             for message in consumer.consume(expected, 0.2):
                 if message.error() is None:
-                    reasons[_text(dict(message.headers() or ()).get("inventory_refresh.reason"))] += 1
+                    reason = _text(dict(message.headers() or ()).get("inventory_refresh.reason"))
+                    letters.append(_Letter(reason, _event_id(message.value()) if reason in AFTER_SENDING else ""))
     finally:
         consumer.close()
-    return dict(sorted(reasons.items()))
+    return letters
+
+
+def _event_id(value: str | bytes | None) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError("a dead letter of a change that was sent has the change's own bytes")
+    event: Any = schemaless_reader(BytesIO(value[CONFLUENT_BYTES:]), parse_schema(json.loads(schema_text())), None)
+    return str(event["eventId"])
 
 
 def _text(header: str | bytes | None) -> str:
@@ -316,6 +390,8 @@ def _show(console: Console, result: Result) -> None:
         requests.add_row(request.location, f"{request.items:,}", str(request.chunks), str(request.job_id))
     console.print(requests)
     table = Table(title="Inventory refresh demo", show_header=False, title_justify="left")
+    for what, count in result.faults.items():
+        table.add_row(what, str(count))
     table.add_row("changes read", f"{result.changes_read:,}")
     table.add_row("items sent", f"{result.items_sent:,} in {len(result.requests)} requests")
     table.add_row("chunks used / fewest possible", f"{result.chunks_used} / {result.chunks_fewest}")

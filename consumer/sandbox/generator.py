@@ -39,6 +39,8 @@ class Plan:
     held: Held
     rejects: Mapping[RejectReason, int]
     tombstones: int
+    changes: Sequence[Change] = ()
+    """The good ones, in their order; ``eventId`` names each."""
 
 
 def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST_ITEMS) -> Plan:
@@ -56,7 +58,7 @@ def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST
     for event, _ in bad:
         events.insert(chance.randrange(len(events)), event)
     reasons = Counter(reason for _, reason in bad if reason is not None)
-    return Plan(events, held_after(changes), dict(reasons), sum(1 for event, _ in bad if event.value is None))
+    return Plan(events, held_after(changes), dict(reasons), sum(event.value is None for event, _ in bad), changes)
 
 
 def distinct_changes(count: int, *, locations: int, seed: int, schema_id: int = SCHEMA_ID) -> Iterator[Event]:

@@ -68,18 +68,28 @@ def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
     assert quota.allowed(10.0) == pytest.approx(1.0)
 
 
-def test_without_a_setting_over_quota_halves_the_rate_of_late_and_it_recovers_slowly() -> None:
+def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_recovers_slowly() -> None:
     quota = Quota(None)
     assert quota.limit(0.0) is None
     for tenth in range(600):
         quota.spend(1, tenth / 10)
-    quota.over(sent_at=59.9, now=60.0)
-    learned = quota.limit(60.0) or 0.0
+    quota.over(sent_at=59.95, now=60.2)
+    learned = quota.limit(60.2) or 0.0
 
-    assert learned == pytest.approx(5.0, rel=0.05)
-    assert quota.allowed(60.0) == 0.0
-    assert quota.limit(120.0) == pytest.approx(1.25 * learned)
-    assert quota.limit(60.0 + 3 * 3_600) is None
+    assert learned == pytest.approx(5.0, rel=0.1)
+    assert quota.allowed(60.2) == 0.0
+    assert quota.limit(120.2) == pytest.approx(1.5 * learned)
+    assert quota.limit(60.2 + 3 * 3_600) is None
+
+
+def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_have_become() -> None:
+    quota = Quota(None)
+    quota.spend(16, 10.0)
+    quota.over(sent_at=10.0, now=10.1)
+    quota.spend(1, 20.0)
+    quota.over(sent_at=20.0, now=20.1)
+
+    assert quota.limit(20.1) == pytest.approx(4.0, rel=0.1)
 
 
 def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:

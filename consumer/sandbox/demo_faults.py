@@ -1,0 +1,39 @@
+"""What goes wrong in ``demo --faults``, from a seed: nearly everything that an OMS and its gateway can do."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from consumer.sandbox.oms_faults import FaultOrder, ScriptedAnswer
+
+ANSWERS: Final = 60
+"""Scripted answers; the usual ones among them. Every kind of fault comes at least once."""
+FAULTS_SHARE: Final = 0.45
+
+_FAULTS: Final[Sequence[dict[str, Any]]] = (
+    {"status": 503, "body": {"code": 5001, "message": "the OMS is unavailable"}},
+    {"status": 500, "body": {"code": 5006, "message": "server error"}},
+    {"status": 429, "retry_after": 1},
+    {"quota": True, "retry_after": 1},
+    {"status": 502, "body_text": "<h1>Bad gateway</h1>"},
+    {"status": 504, "body_text": "<h1>Gateway time-out</h1>", "queue": True},
+    {"reset": "before_queue"},
+    {"reset": "after_queue"},
+    {"close": "before_queue"},
+    {"close": "after_queue"},
+    {"status": 200, "body": {}},
+    {"status": 200, "body": {}, "queue": True},
+    {"status": 200, "body_text": '{"jobID": 0', "queue": True},
+    {"hang_seconds": 0.5},
+    {"fail_job": True},
+)
+
+
+def demo_faults(seed: int) -> FaultOrder:
+    """The same seed orders the same faults."""
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    again = [fault for fault in _FAULTS if "retry_after" not in fault]  # over-quota once of each kind: it slows us down
+    faults = [*_FAULTS, *chance.choices(again, k=round(ANSWERS * FAULTS_SHARE) - len(_FAULTS))]
+    answers = [*faults, *({} for _ in range(ANSWERS - len(faults)))]
+    chance.shuffle(answers)
+    return FaultOrder(answers=[ScriptedAnswer.model_validate(answer) for answer in answers])
