@@ -25,8 +25,10 @@ _FAULTS: Final[Sequence[dict[str, Any]]] = (
     {"status": 200, "body": {}, "queue": True},
     {"status": 200, "body_text": '{"jobID": 0', "queue": True},
     {"hang_seconds": 0.5},
-    {"fail_job": True},
 )
+_FAILING: Final = ("Store 03", "Store 17", "Store 29")
+"""The job of their first request fails. What was lost before may have been queued all the same: of another location it
+could not be told whether the OMS should hold the changes of a failed job."""
 
 
 def demo_faults(seed: int) -> FaultOrder:
@@ -36,4 +38,5 @@ def demo_faults(seed: int) -> FaultOrder:
     faults = [*_FAULTS, *chance.choices(again, k=round(ANSWERS * FAULTS_SHARE) - len(_FAULTS))]
     answers = [*faults, *({} for _ in range(ANSWERS - len(faults)))]
     chance.shuffle(answers)
-    return FaultOrder(answers=[ScriptedAnswer.model_validate(answer) for answer in answers])
+    failing = [{"location": location, "fail_job": True} for location in _FAILING]
+    return FaultOrder(answers=[ScriptedAnswer.model_validate(answer) for answer in (*failing, *answers)])
