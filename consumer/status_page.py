@@ -33,6 +33,10 @@ _CARDS: Final = (
     ("held_locations", "locations held"),
     ("unconfirmed_dead_letters", "dead letters unconfirmed"),
     ("oms_failures", "OMS failures in a row"),
+    ("narrowing_locations", "refused requests narrowed down"),
+    ("flush_items", "items make a window full"),
+    ("unfinished_jobs", "jobs not ended"),
+    ("oldest_job_seconds", "seconds the oldest job takes"),
 )
 _TOTALS: Final = (
     ("messages_read", "messages read"),
@@ -72,10 +76,13 @@ def _verdict(status: Mapping[str, Any]) -> str:
     waiting_for = status["snapshot"]["waiting_for"]
     if waiting_for:
         return f'<p class="verdict waits">Waiting for {escape(waiting_for)}</p>'
-    if status["snapshot"]["oms_failures"]:
-        return (
-            '<p class="verdict waits">The OMS does not take requests just now; nothing is lost, it is tried again</p>'
-        )
+    breaker = status["snapshot"]["breaker"]
+    if breaker != "closed":
+        words = "is given time" if breaker == "open" else "is being tried, one request at a time"
+        return f'<p class="verdict waits">The OMS does not take requests just now and {words}; nothing is lost</p>'
+    if status["snapshot"]["jobs_untold"]:
+        told = escape(status["snapshot"]["jobs_untold"])
+        return f'<p class="verdict waits">Requests are accepted, but the OMS tells nothing of their jobs: {told}</p>'
     return '<p class="verdict good">All is well</p>'
 
 
@@ -94,10 +101,15 @@ def _partitions(partitions: Sequence[Mapping[str, Any]]) -> str:
         f"<tr><td>{escape(partition['topic'])}/{partition['partition']}</td>"
         + "".join(f'<td class="number">{_number(partition[name])}</td>' for name in _OFFSETS)
         + f'<td class="number">{_number(_unaccepted(partition))}</td>'
-        + f"<td>{'paused' if partition['paused'] else ''}</td></tr>"
+        + f"<td>{_state(partition)}</td></tr>"
         for partition in partitions
     )
     return f"<table>{head}<th></th></tr>{''.join(rows)}</table>"
+
+
+def _state(partition: Mapping[str, Any]) -> str:
+    states = (("gathering", "reads again what its last owner had read"), ("paused", "paused"))
+    return ", ".join(words for name, words in states if partition[name])
 
 
 def _unaccepted(partition: Mapping[str, Any]) -> int | None:

@@ -5,12 +5,13 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
 from consumer.core.retry import AnswerKind
 from consumer.metrics import Metrics
@@ -100,6 +101,24 @@ def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station
     station.board.snapshot(Snapshot(at=station.clock.now, oms_failures=9, waiting_for="the schema registry"))
     assert station.get("/readyz").status == 200
     assert "Waiting for the schema registry" in station.get("/").body
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        pytest.param(Snapshot(at=0.0, breaker=BreakerState.OPEN), "and is given time", id="breaker open"),
+        pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
+        pytest.param(Snapshot(at=0.0, jobs_untold="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"),
+        pytest.param(Snapshot(at=0.0), "All is well", id="well"),
+    ],
+)
+def test_the_page_says_first_how_the_oms_is(station: Station, snapshot: Snapshot, words: str) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(replace(snapshot, at=station.clock.now))
+    page = station.get("/")
+
+    assert words in page.body
+    assert station.get("/readyz").status == 200
 
 
 def test_metrics_are_served_for_prometheus(station: Station) -> None:
