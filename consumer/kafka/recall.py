@@ -59,8 +59,12 @@ class Found:
     timestamp: int | None = None
 
 
+_Wanted = dict[int, list[SentChanges]]
+"""Offsets, and the orders that each stands in."""
+
+
 class Recall:
-    """Looks for messages, order by order. ``ask`` and ``found`` are for one thread, that of the dead letters."""
+    """Looks for messages, partition by partition. ``ask`` and ``found`` are for the dead letters' one thread."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -119,67 +123,79 @@ class Recall:
         try:
             consumer = new_client(Consumer, reader_options(self._settings, "inventory-refresh-recall"), self._settings)
             try:
-                while order := self._next():
-                    self._look_for(consumer, order)
+                while orders := self._next():
+                    self._look_for(consumer, orders)
             finally:
                 consumer.close()
         except BaseException as error:  # noqa: BLE001 - raised again by found(), on the loop's thread
             with self._changed:
                 self._failure = error
 
-    def _next(self) -> SentChanges | None:
+    def _next(self) -> list[SentChanges]:
+        """The first order and all others of its partition, waiting for one; none when closing.
+
+        Together, since each time that reading begins somewhere it takes a while: the OMS may refuse items one by one.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._orders or self._closing)
-            return None if self._closing else self._orders.popleft()
+            if self._closing:
+                return []
+            first = self._orders[0]
+            taken = [each for each in self._orders if (each.topic, each.partition) == (first.topic, first.partition)]
+            left = [each for each in self._orders if (each.topic, each.partition) != (first.topic, first.partition)]
+            self._orders = deque(left)
+            return taken
 
-    def _look_for(self, consumer: Consumer, order: SentChanges) -> None:
-        """Find all of an order, however long the broker stays away."""
-        left = set(order.offsets)
+    def _look_for(self, consumer: Consumer, orders: Sequence[SentChanges]) -> None:
+        """Find all changes of a partition's orders, however long the broker stays away."""
+        left: _Wanted = {}
+        for order in orders:
+            for offset in order.offsets:
+                left.setdefault(offset, []).append(order)
+        partition = TopicPartition(orders[0].topic, orders[0].partition)
         backoff_seconds = BACKOFF_SECONDS_MIN
         unknown = 0
         while left and not self._closing:
             before = len(left)
             try:
                 for run in _runs(sorted(left)):
-                    self._read_run(consumer, order, run, left)
+                    self._read_run(consumer, partition, run, left)
             except KafkaException as exception:
                 error = error_of(exception)
                 if len(left) < before:
                     unknown, backoff_seconds = 0, BACKOFF_SECONDS_MIN
                 unknown += error.code() in _GONE
                 if unknown > UNKNOWN_ANSWERS_MAX:
-                    self._tell_gone(order, sorted(left), left)
+                    self._tell_gone(sorted(left), left)
                     return
                 _log.warning(
                     "%d changes of %s [%d] cannot be found again yet, for their dead letters: %s",
-                    *(len(left), order.topic, order.partition, text_of(error)),
+                    *(len(left), partition.topic, partition.partition, text_of(error)),
                 )
                 self._stuck = True
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
 
-    def _read_run(self, consumer: Consumer, order: SentChanges, run: list[int], left: set[int]) -> None:
+    def _read_run(self, consumer: Consumer, partition: TopicPartition, run: list[int], left: _Wanted) -> None:
         """Read from the first to the last offset of a run; those found, or gone, leave ``left``."""
-        partition = TopicPartition(order.topic, order.partition)
         low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
         self._stuck = False
         wanted = {offset for offset in run if low <= offset < high}
-        self._tell_gone(order, [offset for offset in run if offset not in wanted], left)
+        self._tell_gone([offset for offset in run if offset not in wanted], left)
         if not wanted:
             return
-        consumer.assign([TopicPartition(order.topic, order.partition, min(wanted))])
+        consumer.assign([TopicPartition(partition.topic, partition.partition, min(wanted))])
         try:
             for message in self._messages(consumer, last=max(wanted)):
                 offset = message.offset()
                 if offset in wanted:
                     wanted.discard(offset)
-                    left.discard(offset)
-                    self._tell([_found(order, message)])
+                    self._tell([_found(order, message) for order in left.pop(offset)])
         finally:
             consumer.unassign()
         if not self._closing:  # passed by without a message: compacted away
-            self._tell_gone(order, sorted(wanted), left)
+            self._tell_gone(sorted(wanted), left)
 
     def _messages(self, consumer: Consumer, last: int) -> Iterator[Message]:
         """The messages up to this offset or the partition's end. Raises KafkaException for an error among them."""
@@ -202,9 +218,8 @@ class Recall:
                 else:
                     raise KafkaException(error)
 
-    def _tell_gone(self, order: SentChanges, offsets: Sequence[int], left: set[int]) -> None:
-        left.difference_update(offsets)
-        self._tell([Found(order, offset, gone=True) for offset in offsets])
+    def _tell_gone(self, offsets: Sequence[int], left: _Wanted) -> None:
+        self._tell([Found(order, offset, gone=True) for offset in offsets for order in left.pop(offset)])
 
     def _tell(self, found: list[Found]) -> None:
         with self._changed:
@@ -261,7 +276,8 @@ def reader_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
         "isolation.level": settings.properties.get("isolation.level", "read_committed"),
-        "fetch.wait.max.ms": 100,
+        # What was asked for lies before the end; a fetch that waits there holds the next place to read up.
+        "fetch.wait.max.ms": 10,
         "queued.max.messages.kbytes": 16_384,
         "socket.timeout.ms": 30_000,
         "socket.keepalive.enable": True,

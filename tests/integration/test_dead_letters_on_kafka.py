@@ -4,7 +4,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -131,21 +131,29 @@ def test_a_dead_letter_that_cannot_be_delivered_stops_the_service(
 # What was sent, and is found again in its topic
 
 
+SENT_AT = round(time.time() * 1000)
+"""Retention would take what is older, within the test."""
+
+
 def publish_changes(kafka: str, topic: str, count: int) -> None:
     producer = Producer({"bootstrap.servers": kafka})
     for number in range(count):
         trace: list[tuple[str, str | bytes | None]] = [("trace", str(number))]
-        producer.produce(topic, f"value {number}", key=f"key {number}", headers=trace, timestamp=1_000)
+        producer.produce(topic, f"value {number}", key=f"key {number}", headers=trace, timestamp=SENT_AT)
     assert producer.flush(30.0) == 0
 
 
 def sent(topic: str, *offsets: int, **more: Any) -> SentChanges:
     known = {"reason": RejectReason.JOB_FAILED, "detail": "no such location", "location": "Rome", "job_id": "7"}
-    return SentChanges(assignment=5, topic=topic, partition=0, offsets=offsets, **(known | more))
+    return SentChanges(topic=topic, partition=0, offsets=offsets, **({"assignment": 5} | known | more))
 
 
-def headers_of(message: Message) -> dict[str, object]:
-    return {name.removeprefix("inventory_refresh."): value for name, value in dict(message.headers() or []).items()}
+def headers_of(message: Message) -> dict[str, bytes | None]:
+    headers = dict(message.headers() or [])
+    return {
+        name.removeprefix("inventory_refresh."): value.encode() if isinstance(value, str) else value
+        for name, value in headers.items()
+    }
 
 
 def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
@@ -157,11 +165,11 @@ def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
     letters.recall([sent(source, 3, 4, 4_999), sent(source, 8, reason=RejectReason.REFUSED_BY_OMS, job_id="")])
     assert letters.recalling() == 4
 
-    assert confirmations(letters, 4) == [(5, 3), (5, 4), (5, 4_999), (5, 8)]
+    assert sorted(confirmations(letters, 4)) == [(5, 3), (5, 4), (5, 8), (5, 4_999)]
     assert letters.recalling() == 0
-    messages = read(kafka, name, 4)
-    assert [message.key() for message in messages] == [b"key 3", b"key 4", b"key 4999", b"key 8"]
-    assert [message.value() for message in messages] == [b"value 3", b"value 4", b"value 4999", b"value 8"]
+    messages = sorted(read(kafka, name, 4), key=lambda message: int(headers_of(message)["offset"] or 0))
+    assert [message.key() for message in messages] == [b"key 3", b"key 4", b"key 8", b"key 4999"]
+    assert [message.value() for message in messages] == [b"value 3", b"value 4", b"value 8", b"value 4999"]
     assert messages[0].headers() == [
         ("trace", b"3"),
         ("inventory_refresh.reason", b"job_failed"),
@@ -169,11 +177,12 @@ def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
         ("inventory_refresh.topic", source.encode()),
         ("inventory_refresh.partition", b"0"),
         ("inventory_refresh.offset", b"3"),
-        ("inventory_refresh.timestamp", b"1000"),
+        ("inventory_refresh.timestamp", str(SENT_AT).encode()),
         ("inventory_refresh.location", b"Rome"),
         ("inventory_refresh.job_id", b"7"),
     ]
-    assert "job_id" not in headers_of(messages[3])
+    assert headers_of(messages[2])["reason"] == b"refused_by_oms"
+    assert "job_id" not in headers_of(messages[2])
 
 
 def test_a_change_that_retention_took_is_kept_as_its_item_or_at_least_named(
@@ -190,6 +199,62 @@ def test_a_change_that_retention_took_is_kept_as_its_item_or_at_least_named(
     found = {headers_of(message)["offset"]: message for message in read(kafka, name, 3)}
     assert [found[at].value() for at in (b"2", b"3", b"7")] == [b'{"sku": "a"}', None, b"value 7"]
     assert [headers_of(found[at]).get("gone") for at in (b"2", b"3", b"7")] == [b"1", b"1", None]
+
+
+def test_items_that_were_refused_one_by_one_are_found_in_one_go(
+    kafka: str, topic: MakeTopic, dead_letters: Open
+) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 3_000)
+    letters = dead_letters(name)
+    letters.recall([*(sent(source, offset) for offset in range(3_000)), sent(source, 7, assignment=6)])
+
+    assert sorted(confirmations(letters, 3_001)) == [*((5, offset) for offset in range(3_000)), (6, 7)]
+
+
+def test_an_offset_that_has_no_message_is_gone_and_those_beside_it_are_found(
+    kafka: str, topic: MakeTopic, dead_letters: Open
+) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 1)
+    aborting = Producer({"bootstrap.servers": kafka, "transactional.id": source})
+    aborting.init_transactions(30.0)
+    aborting.begin_transaction()
+    aborting.produce(source, "aborted")
+    aborting.flush(30.0)
+    aborting.abort_transaction(30.0)
+    publish_changes(kafka, source, 1)
+    letters = dead_letters(name)
+    letters.recall([sent(source, 0, 1, 3)])
+
+    assert sorted(confirmations(letters, 3)) == [(5, 0), (5, 1), (5, 3)]
+    found = {headers_of(message)["offset"]: message for message in read(kafka, name, 3)}
+    assert [found[at].value() for at in (b"0", b"1", b"3")] == [b"value 0", None, b"value 0"]
+    assert [headers_of(found[at]).get("gone") for at in (b"0", b"1", b"3")] == [None, b"1", None]
+
+
+def test_a_change_that_is_found_again_names_its_schema_where_its_bytes_tell(kafka: str, topic: MakeTopic) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 2)
+    settings = KafkaSettings(bootstrap_servers=kafka, topics=["changes"])
+    with closing(
+        KafkaDeadLetters(
+            settings, DeadLetterSettings(topic=name), schema_id_of=lambda value: 42 if value == b"value 1" else None
+        )
+    ) as letters:
+        letters.recall([sent(source, 0, 1)])
+        confirmations(letters, 2)
+    assert [headers_of(message).get("schema_id") for message in read(kafka, name, 2)] == [None, b"42"]
+
+
+def test_closing_waits_for_what_is_being_found(kafka: str, topic: MakeTopic, dead_letters: Open) -> None:
+    source, name = topic(), topic()
+    publish_changes(kafka, source, 3)
+    letters = dead_letters(name)
+    letters.recall([sent(source, 0, 1, 2, assignment=0)])
+    letters.close()
+    assert letters.recalling() == 0
+    assert len(read(kafka, name, 3)) == 3
 
 
 def test_changes_of_a_topic_that_is_no_more_are_gone(kafka: str, topic: MakeTopic, dead_letters: Open) -> None:

@@ -1,0 +1,156 @@
+"""A source topic with changes, and dead letters of some of them, for tests of what is done with dead letters."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from consumer.avro.bundled import schema_path, schema_text
+from consumer.avro.encode import EventEncoder
+from consumer.core.items import RejectReason
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.ports import Assignment, Reject, SentChanges
+from consumer.settings import Settings
+
+WAIT_SECONDS_MAX = 30.0
+ENCODER = EventEncoder.confluent(schema_text(), 7)
+
+Sent = tuple[int, int]
+"""Partition and offset."""
+
+
+@dataclass
+class Shop:
+    """Everything by the names of one source topic."""
+
+    servers: str
+    topic: str
+    dead_topic: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "kafka": {
+                "bootstrap_servers": self.servers,
+                "topics": [self.topic],
+                "group_id": f"group-of-{self.topic}",
+                "properties": dict(self.properties),
+            },
+            "avro": {"schema_file": str(schema_path())},
+            "oms": {
+                "base_url": "http://127.0.0.1:1",
+                "token_url": "http://127.0.0.1:1/token",
+                "api_key": "key",
+                "api_secret": "secret",
+            },
+            "dead_letters": {"topic": self.dead_topic},
+        }
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate(self.config)
+
+    def change(self, sku: str, quantity: int, partition: int = 0, **more: Any) -> Sent:
+        """Publish a change of an item in Rome."""
+        event = {"locationName": "Rome", "sku": sku, "quantity": quantity} | more
+        return self.raw(ENCODER.encode(event), sku, partition)
+
+    def raw(self, value: bytes, key: str = "key", partition: int = 0) -> Sent:
+        with self.producing() as producer:
+            return self.publish(producer, value, key, partition)
+
+    @contextmanager
+    def producing(self, **options: Any) -> Iterator[Producer]:
+        producer = Producer({"bootstrap.servers": self.servers} | options)
+        yield producer
+        assert producer.flush(WAIT_SECONDS_MAX) == 0
+
+    def publish(self, producer: Producer, value: bytes, key: str = "key", partition: int = 0) -> Sent:
+        offsets: list[int | None] = []
+        producer.produce(
+            self.topic,
+            value,
+            key,
+            partition,
+            headers=[("trace", b"abc")],
+            on_delivery=lambda error, message: offsets.append(None if error else message.offset()),
+        )
+        assert producer.flush(WAIT_SECONDS_MAX) == 0
+        assert isinstance(offsets[0], int)
+        return partition, offsets[0]
+
+    def job_failed(self, *sent: Sent, items: Mapping[int, bytes] | None = None) -> None:
+        """Dead letters as the service writes them for a job that failed."""
+        changes = [
+            SentChanges(
+                assignment=0,
+                topic=self.topic,
+                partition=partition,
+                offsets=(offset,),
+                reason=RejectReason.JOB_FAILED,
+                detail="no such location",
+                location="Rome",
+                job_id="12",
+                items=items or {},
+            )
+            for partition, offset in sent
+        ]
+        self._written(len(sent), changes=changes)
+
+    def rejected(self, sent: Sent, value: bytes, reason: RejectReason = RejectReason.CORRUPT, key: str = "key") -> None:
+        """A dead letter as the service writes it for a change that it rejects."""
+        partition, offset = sent
+        reject = Reject(1, offset, reason, "so it is", value, key.encode(), [("trace", b"abc")], timestamp=1_000)
+        self._written(1, rejects=[reject], partition=partition)
+
+    def _written(
+        self, count: int, changes: Sequence[SentChanges] = (), rejects: Sequence[Reject] = (), partition: int = 0
+    ) -> None:
+        settings = self.settings
+        assignment = Assignment(1, self.topic, partition, None, "", 0, 0, "")
+        with closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)) as letters:
+            letters.recall(changes)
+            letters.publish(rejects, {1: assignment})
+            deadline = time.monotonic() + WAIT_SECONDS_MAX
+            while count and time.monotonic() < deadline:
+                count -= len(letters.confirmed())
+                time.sleep(0.01)
+        assert count == 0
+
+    def settle(self, partition: int, offset: int) -> None:
+        """Commit for the service's group, as if everything below had been accepted."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"group-of-{self.topic}"})
+        consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=False)
+        consumer.close()
+
+    def committed(self, partition: int = 0) -> int:
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"group-of-{self.topic}"})
+        (told,) = consumer.committed([TopicPartition(self.topic, partition)], timeout=WAIT_SECONDS_MAX)
+        consumer.close()
+        return int(told.offset)
+
+    def read(self, partition: int = 0, first: int = 0) -> list[Message]:
+        """What the service would read from there on."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.servers,
+                "group.id": "reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+            }
+        )
+        start = TopicPartition(self.topic, partition, first)
+        messages: list[Message] = []
+        try:
+            _, end = consumer.get_watermark_offsets(start, timeout=WAIT_SECONDS_MAX)
+            consumer.assign([start])
+            deadline = time.monotonic() + WAIT_SECONDS_MAX
+            while consumer.position([start])[0].offset < end and first < end and time.monotonic() < deadline:
+                messages += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
+        finally:
+            consumer.close()
+        return messages
