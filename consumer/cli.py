@@ -120,34 +120,54 @@ def sandbox(
     seconds_per_job: Annotated[float, typer.Option(help="What a job costs besides its chunks, in seconds.")] = 0.5,
     token_seconds: Annotated[int, typer.Option(help="How long a token is good for, in seconds.")] = 3_600,
     max_items: Annotated[int, typer.Option(help="Items the sandbox takes in one request.")] = 12_000,
+    tenant: Annotated[int, typer.Option(help="The tenant of Unified Commerce, as in oms.tenant.")] = 10_001,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE,...", help="What is to go wrong; may be repeated. docs/sandbox.md has all."
+        ),
+    ] = None,
+    fault_seed: Annotated[int, typer.Option(help="The same seed and calls: the same faults.")] = 1,
     count_only: Annotated[
         bool, typer.Option("--count-only", help="Count items, check and hold nothing: for benchmarks of the service.")
     ] = False,
 ) -> None:
-    """Run an OMS to try things with: tokens, both refresh endpoints, a queue of jobs, and counts to read back.
+    """Run an OMS to try things with: tokens, the refresh endpoints, a queue of jobs, and counts to read back.
 
     Example: inventory-refresh sandbox --port 8090, then open http://127.0.0.1:8090/
+
+    With faults:
+
+    - --fault quota:rate=0.05,retry_after=2
+
+    - --fault limit:calls=10 (a second, refresh and get-job together)
+
+    - --fault latency:median=0.2,p99=2 --fault hang:seconds=90,rate=0.01
+
+    - --fault reset:when=after_queue,rate=0.02 --fault answer:status=504,when=after_queue,rate=0.01
+
+    - --fault outage:begin=60,duration=600 --fault revoke:every=300
+
+    - --fault fail_job:rate=0.02 --fault stall_job:seconds=120,rate=0.01
+
+    - --fault refuse:prefix=BAD-,quantity=999,named=false
     """
     _need_sandbox()
-    from pydantic import ValidationError  # noqa: PLC0415
+    from consumer.sandbox.oms_options import settings_from_options  # noqa: PLC0415 - needs the extra
+    from consumer.sandbox.oms_server import serve  # noqa: PLC0415
 
-    from consumer.sandbox.oms_server import serve  # noqa: PLC0415 - needs the extra
-    from consumer.sandbox.oms_settings import SandboxSettings  # noqa: PLC0415
-
-    try:
-        settings = SandboxSettings(
-            host=host,
-            port=port,
-            seconds_per_chunk=seconds_per_chunk,
-            seconds_per_job=seconds_per_job,
-            token_seconds=token_seconds,
-            max_items=max_items,
-            validation="count" if count_only else "full",
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise SettingsError(f"--{option} is {first['input']!r}: {first['msg']}") from None
+    settings = settings_from_options(
+        fault or (),
+        fault_seed=fault_seed,
+        host=host,
+        port=port,
+        seconds_per_chunk=seconds_per_chunk,
+        seconds_per_job=seconds_per_job,
+        token_seconds=token_seconds,
+        max_items=max_items,
+        tenant=tenant,
+        validation="count" if count_only else "full",
+    )
     serve(settings, lambda url: typer.echo(f"OMS sandbox at {url} (status page there; Ctrl-C ends it)", err=True))
 
 

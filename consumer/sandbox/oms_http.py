@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consumer.sandbox.oms_errors import OmsCode, RefusalError
+from consumer.sandbox.oms_fate import CannedAnswer, Fate
 from consumer.sandbox.oms_state import SandboxState
 
 LOST: Final = "lost"
@@ -55,6 +56,18 @@ class DroppedConnection(Response):
             pass
 
 
+def end_of(fate: Fate) -> Response | None:
+    """What stands in place of the usual answer; None if nothing does."""
+    if fate.drop is not None:
+        return DroppedConnection(abruptly=fate.drop == "reset")
+    return None if fate.answer is None else canned(fate.answer)
+
+
+def canned(answer: CannedAnswer) -> Response:
+    """The answer as it is sent."""
+    return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
+
+
 class CountAnswers:
     """Counts each answer by endpoint and HTTP code, before its first byte leaves."""
 
@@ -81,11 +94,28 @@ def endpoint_of(scope: Scope) -> str:
     path: str = scope["path"]
     if path.startswith("/sandbox/") or path == "/":
         return "sandbox"
-    endings = {"/oauth2/token": "token", "/v5/inventory/refresh": "refresh"}
+    endings = {"/oauth2/token": "token", "/authtickets/oauth": "token", "/v5/inventory/refresh": "refresh"}
     for ending, name in endings.items():
         if path.endswith(ending):
             return name
     return "job" if "/v1/queue/" in path else "other"
+
+
+async def json_body(request: Request, bytes_max: int) -> bytes:
+    """The bytes of a JSON body. Raises RefusalError: 415 if it is of another kind, 413 if too large, 400 if empty."""
+    if content_type(request) != "application/json":
+        raise RefusalError(415, OmsCode.BAD_REQUEST, "the body must be application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RefusalError(415, OmsCode.BAD_REQUEST, "the body must not be compressed")
+    body = await read_body(request, bytes_max)
+    if not body:
+        raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, "the body is empty")
+    return body
+
+
+def content_type(request: Request) -> str:
+    """What the body is said to be, without parameters, in small letters; "" if nothing is said."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

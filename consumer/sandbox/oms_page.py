@@ -55,7 +55,7 @@ for each begun chunk of {settings.chunk_items:,} items; one such second takes {s
 </tbody>
 </table>
 </div>
-<p>As JSON: /sandbox/summary, /sandbox/jobs, /sandbox/inventory</p>
+<p>As JSON: /sandbox/summary, /sandbox/jobs, /sandbox/inventory, /sandbox/faults</p>
 </main>
 </body>
 </html>
@@ -77,6 +77,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         ("Most requests at once for one location", f"{summary.max_in_flight_per_location:,}"),
         ("Tokens issued", f"{summary.tokens_issued:,}"),
         ("Refresh answers", _codes(summary.requests.get("refresh", {}))),
+        ("Faults met", _codes(summary.faults_met)),
     ]
 
 

@@ -6,6 +6,7 @@ unknown field): what passes here should pass anywhere.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Final, NotRequired
@@ -17,8 +18,15 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from consumer.sandbox.oms_errors import OmsCode, RefusalError
+from consumer.sandbox.oms_settings import Package
 
-_IDENTIFIERS: Final = ("partNumber", "upc", "sku")
+IDENTIFIERS: Final = ("partNumber", "upc", "sku")
+LOCATION_FIELDS: Final[Mapping[Package, str]] = {
+    Package.SPECIFIC: "locationName",
+    Package.V5: "locationName",
+    Package.UNIFIED: "locationCode",
+}
+"""What each generation calls the location."""
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 _Name = Annotated[str, Field(min_length=1)]
@@ -46,8 +54,20 @@ class Item(TypedDict):
     attributes: NotRequired[Annotated[list[str], Field(max_length=63)]]
 
 
+@with_config(_STRICT)
+class GranularItem(Item):
+    """One item of a request of Unified Commerce: these fields, too, tell stock apart."""
+
+    lotCode: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
+    condition: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
+    date: NotRequired[_Name]
+    serialNumber: NotRequired[Annotated[str, Field(min_length=1, max_length=30)]]
+    externalID: NotRequired[_Name]
+
+
 _FIELD_RULES: Final = {
     "locationName": "a string of at least 1 character",
+    "locationCode": "a string of at least 1 character",
     "quantity": "an integer of at least 0",
     "partNumber": "a string of at least 1 character",
     "upc": "a string of at least 1 character",
@@ -60,6 +80,11 @@ _FIELD_RULES: Final = {
     "retailPrice": "a number",
     "inventoryLocatorName": "a string of at most 50 characters",
     "attributes": "an array of at most 63 strings",
+    "lotCode": "a string of 1 to 50 characters",
+    "condition": "a string of 1 to 50 characters",
+    "date": "a string of at least 1 character",
+    "serialNumber": "a string of 1 to 30 characters",
+    "externalID": "a string of at least 1 character",
 }
 """What a field must be, for people; the types above check it."""
 
@@ -73,40 +98,41 @@ class Refresh:
     items: list[Item] | None
 
 
-def read_refresh(body: bytes, *, max_items: int) -> Refresh:
-    """Check every rule of a request's body.
+def read_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
+    """Check every rule of a request's body, as the package's generation has it.
 
     Raises RefusalError (400): 5003 if it is no JSON or has no or too many items, 5011 if something is missing, 5015 if
     something is not what it must be. Its message names the first item and field at fault.
     """
     try:
-        request = _adapter(max_items).validate_json(body)
+        request = _adapter(max_items, package).validate_json(body)
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False, include_input=False)[0], max_items) from None
     items: list[Item] = request["items"]
     for index, item in enumerate(items):
         if "sku" not in item and "partNumber" not in item and "upc" not in item:
-            message = f"items[{index}]: one of {', '.join(_IDENTIFIERS)} is required"
+            message = f"items[{index}]: one of {', '.join(IDENTIFIERS)} is required"
             raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, message, item=index)
-    return Refresh(request["locationName"], len(items), items)
+    return Refresh(request[LOCATION_FIELDS[package]], len(items), items)
 
 
-def count_refresh(body: bytes, *, max_items: int) -> Refresh:
+def count_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
     """Read a request's location and count its items, without looking at them.
 
     In JSON the bytes ``"quantity"`` followed by a colon are a key: inside a string its quotes would be escaped. Raises
     RefusalError (400) if no location or no item is found, or too many.
     """
-    found = re.search(rb'"locationName"\s*:\s*(?=")', body)
+    field = LOCATION_FIELDS[package]
+    found = re.search(rb'"%s"\s*:\s*(?=")' % field.encode(), body)
     if found is None:
-        raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, "locationName is required", field="locationName")
+        raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, f"{field} is required", field=field)
     closing = re.compile(rb'"(?:[^"\\]|\\.)+"').match(body, found.end())
     if closing is None:
-        raise _wrong("locationName", "locationName")
+        raise _wrong(field, field)
     try:
         location = json.loads(closing.group())
     except ValueError:
-        raise _wrong("locationName", "locationName") from None
+        raise _wrong(field, field) from None
     count = body.count(b'"quantity":') or len(re.findall(rb'"quantity"\s+:', body))
     if not 1 <= count <= max_items:
         raise _wrong_item_count(count, max_items)
@@ -114,7 +140,7 @@ def count_refresh(body: bytes, *, max_items: int) -> Refresh:
 
 
 @cache
-def _adapter(max_items: int) -> TypeAdapter[Any]:
+def _adapter(max_items: int, package: Package) -> TypeAdapter[Any]:
     """The checker of whole requests. The limit is a setting, so the type is made when it is known."""
 
     @with_config(_STRICT)
@@ -122,7 +148,12 @@ def _adapter(max_items: int) -> TypeAdapter[Any]:
         locationName: _Name
         items: Annotated[list[Item], Field(min_length=1, max_length=max_items)]
 
-    return TypeAdapter(Body)
+    @with_config(_STRICT)
+    class UnifiedBody(TypedDict):
+        locationCode: _Name
+        items: Annotated[list[GranularItem], Field(min_length=1, max_length=max_items)]
+
+    return TypeAdapter(UnifiedBody if package is Package.UNIFIED else Body)
 
 
 def _refusal(error: ErrorDetails, max_items: int) -> RefusalError:

@@ -12,9 +12,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from consumer.ports import SettingsError, StopError
-from consumer.sandbox.oms_app import Sandbox, create_app
+from consumer.sandbox.oms_app import create_app
 from consumer.sandbox.oms_http import TransportInScope
 from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms_shared import Sandbox
 from consumer.sandbox.oms_state import Clock, SandboxState
 
 _BACKLOG: Final = 1_024

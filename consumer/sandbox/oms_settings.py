@@ -5,21 +5,32 @@ those two are round numbers that let a person watch the queue work.
 """
 
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from consumer.sandbox.oms_fate import JobIdStyle
+from consumer.sandbox.oms_fault_rules import RULES_MAX, FaultRule, Refuse
 
 SPECIFIC_KEY: Final = "sandbox-specific"
 SPECIFIC_SECRET: Final = "sandbox-specific-secret"  # noqa: S105 - the sandbox's documented default, it guards nothing
 V5_KEY: Final = "sandbox-v5"
 V5_SECRET: Final = "sandbox-v5-secret"  # noqa: S105 - the sandbox's documented default, it guards nothing
+UNIFIED_KEY: Final = "sandbox-unified"
+UNIFIED_SECRET: Final = "sandbox-unified-secret"  # noqa: S105 - the sandbox's documented default, it guards nothing
+TENANT: Final = 10_001
 
 
 class Package(StrEnum):
-    """What an API key is for. A token of one package is refused with 403 at the paths of the other."""
+    """What an API key is for. A token of one package is refused with 403 at the paths of the others."""
 
     SPECIFIC = "inventory-specific"
     V5 = "inventory-v5"
+    UNIFIED = "unified-commerce"
+
+
+CLASSIC: Final = (Package.SPECIFIC, Package.V5)
+"""The packages that share the older token endpoint."""
 
 
 class SandboxSettings(BaseModel):
@@ -35,6 +46,11 @@ class SandboxSettings(BaseModel):
     specific_secret: SecretStr = Field(default=SecretStr(SPECIFIC_SECRET), min_length=1)
     v5_key: str = Field(default=V5_KEY, min_length=1)
     v5_secret: SecretStr = Field(default=SecretStr(V5_SECRET), min_length=1)
+    unified_key: str = Field(default=UNIFIED_KEY, min_length=1)
+    """The ``client_id`` of Unified Commerce."""
+    unified_secret: SecretStr = Field(default=SecretStr(UNIFIED_SECRET), min_length=1)
+    tenant: int = Field(default=TENANT, ge=1)
+    """The only tenant of Unified Commerce, named in each of its calls but that for a token."""
     token_seconds: int = Field(default=3_600, ge=1, le=86_400)
     """How long a token is good for."""
     tokens_max: int = Field(default=10_000, ge=1)
@@ -57,7 +73,7 @@ class SandboxSettings(BaseModel):
     time_scale: float = Field(default=1.0, ge=0, le=1_000, allow_inf_nan=False)
     """Real seconds for one OMS second: 0 works jobs off at once; reported costs stay OMS seconds."""
     first_job_id: int = Field(default=1_234_567, ge=1, le=2**53 - 1)
-    job_id_style: Literal["integer", "leading-zero", "string"] = "integer"
+    job_id_style: JobIdStyle = "integer"
     """How an answer writes the jobID: 1234567, 01234567 (as the documentation's example, no JSON) or "1234567"."""
 
     queued_items_max: int = Field(default=1_000_000, ge=1)
@@ -68,3 +84,14 @@ class SandboxSettings(BaseModel):
     """Locations seen; a request for one more is answered 503 with code 5001."""
     jobs_kept_max: int = Field(default=100_000, ge=1)
     """Finished jobs that can still be looked at; totals go on counting."""
+
+    faults: tuple[FaultRule, ...] = Field(default=(), max_length=RULES_MAX)
+    """What goes wrong from the start on, by chance or by the clock; docs/sandbox.md has them all."""
+    fault_seed: int = 1
+    """The same seed and the same calls in the same order: the same faults."""
+
+    @model_validator(mode="after")
+    def _can_refuse(self) -> Self:
+        if self.validation == "count" and any(isinstance(fault, Refuse) for fault in self.faults):
+            raise ValueError("items that are only counted cannot be refused: leave out either refuse or counting")
+        return self

@@ -7,18 +7,25 @@ copies. Time is read from ``clock`` alone, so a test can let an hour pass.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from consumer.sandbox.oms_errors import OmsCode, RefusalError
-from consumer.sandbox.oms_faults import FaultOrder, FaultScript, ScriptedAnswer
+from consumer.sandbox.oms_fate import Call, CannedAnswer, Fate, JobFate
+from consumer.sandbox.oms_fault_rules import Refuse
+from consumer.sandbox.oms_faults import FaultOrder, FaultScript
 from consumer.sandbox.oms_queue import HeldItem, Job, JobQueue, JobStatus
+from consumer.sandbox.oms_refusals import ItemRefusals
 from consumer.sandbox.oms_rules import Refresh
 from consumer.sandbox.oms_settings import Package, SandboxSettings
+from consumer.sandbox.oms_standing import StandingFaults
 from consumer.sandbox.oms_tokens import Tokens
+
+SCRIPTED: Final = "scripted"
+"""Under which scripted answers are counted, beside the names of standing faults."""
 
 Clock = Callable[[], float]
 
@@ -47,7 +54,11 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Totals since the start. ``requests``: answers by endpoint and HTTP code ("lost": dropped on purpose)."""
+    """Totals since the start.
+
+    ``requests``: answers by endpoint and HTTP code ("lost": dropped on purpose). ``faults_met``: calls by the faults
+    that they met. ``stalled_jobs``: those of the WORKING ones that the queue has gone past.
+    """
 
     jobs: int
     jobs_by_status: dict[str, int]
@@ -65,6 +76,8 @@ class Summary:
     locations: int
     held_items: int
     faults_left: int
+    faults_met: dict[str, int]
+    stalled_jobs: int
 
 
 class SandboxState:
@@ -78,7 +91,10 @@ class SandboxState:
         self._lock = threading.Lock()
         self._tokens = Tokens(settings)
         self._queue = JobQueue(settings)
-        self._faults = FaultScript()
+        self._script = FaultScript()
+        self._scripted = 0
+        self._standing = StandingFaults(settings.fault_seed)
+        self._standing.add(settings.faults, self.clock())
         self._requests: dict[str, Counter[str]] = {}
         self._bytes_received = 0
         self._locations: set[str] = set()
@@ -87,10 +103,32 @@ class SandboxState:
         self._max_in_flight = 0
         self._max_in_flight_per_location = 0
 
-    def issue_token(self, key: str, secret: str) -> str | None:
-        """A token for the key, None if the secret is not the key's."""
+    def package_for(self, key: str, secret: str, packages: Collection[Package]) -> Package | None:
+        """Which of these packages the key is for; None if none, or if the secret is not the key's."""
+        return self._tokens.package_for(key, secret, packages)
+
+    def issue_token(self, package: Package) -> str:
+        """A new token for the package."""
         with self._lock:
-            return self._tokens.issue(key, secret, self.clock())
+            now = self.clock()
+            self._revoke_by_clock(now)
+            return self._tokens.issue(package, now)
+
+    def admit(self, token: str, call: Call) -> Package | None:
+        """What the token that came with a call is good for; None if it is good for nothing, or is revoked just now."""
+        with self._lock:
+            now = self.clock()
+            self._revoke_by_clock(now)
+            package = self._tokens.package_of(token, now)
+            if package is not None and self._standing.revokes_by_chance(call, now):
+                self._tokens.revoke_all()
+                return None
+            return package
+
+    def over_limit(self, call: Call) -> CannedAnswer | None:
+        """The gateway's answer to a call that is one too many; None if it may pass."""
+        with self._lock:
+            return self._standing.over_limit(call, self.clock())
 
     def package_of(self, token: str) -> Package | None:
         """What the token is good for, None if it is good for nothing."""
@@ -121,18 +159,33 @@ class SandboxState:
                 if not self._open[location]:
                     del self._open[location]
 
-    def take_fault(self, location: str) -> ScriptedAnswer | None:
-        """The scripted answer for a request of this location, used up by it."""
+    def refuse(self, refresh: Refresh) -> None:
+        """Raises RefusalError (400) if a standing fault is about one of the request's items."""
         with self._lock:
-            return self._faults.take(location)
+            refusals = self._standing.refusals(refresh.location, self.clock())
+        for standing, rule in refusals:
+            refusal = ItemRefusals(rule).find(refresh.items or ())
+            if refusal is not None:
+                with self._lock:
+                    self._standing.count(standing)
+                raise refusal
 
-    def accept(self, refresh: Refresh, *, fails: bool = False) -> int:
+    def fate(self, call: Call, location: str | None = None) -> Fate:
+        """What becomes of a call that would be answered as usual: the next scripted answer, else what faults stand."""
+        with self._lock:
+            scripted = self._script.take(call, location)
+            if scripted is None:
+                return self._standing.meet(call, location, self.clock())
+            self._scripted += 1
+            return scripted.fate()
+
+    def accept(self, refresh: Refresh, fate: JobFate | None = None) -> int:
         """Queue a request and return its jobID. Raises RefusalError (503, nothing queued) if the queue is full."""
         with self._lock:
             if self._queue.queued_items + refresh.item_count > self.settings.queued_items_max:
                 message = f"the sandbox queues at most {self.settings.queued_items_max} items (queued_items_max)"
                 raise RefusalError(503, OmsCode.UNAVAILABLE, message)
-            job = self._queue.add(refresh.location, refresh.item_count, refresh.items, self.clock(), fails=fails)
+            job = self._queue.add(refresh.location, refresh.item_count, refresh.items, self.clock(), fate)
         self.job_added()
         return job.number
 
@@ -140,27 +193,45 @@ class SandboxState:
         """Apply every job that is done by now; seconds until the next one is, None if the queue is empty."""
         now = self._worked_off()
         with self._lock:
-            finish = self._queue.next_finish()
-        return None if finish is None else max(0.0, finish - now)
+            change = self._queue.next_change()
+        return None if change is None else max(0.0, change - now)
 
     def order_faults(self, order: FaultOrder) -> bool:
-        """Script what the order says; False, with nothing changed, if there would be too many answers to come."""
+        """Do what the order says; False, with nothing changed, if there would be too many answers or standing faults.
+
+        Raises RefusalError (400) for ``refuse`` in a sandbox that only counts items.
+        """
+        if self.settings.validation == "count" and any(isinstance(rule, Refuse) for rule in order.rules):
+            raise RefusalError(400, OmsCode.BAD_REQUEST, "rules: items that are only counted cannot be refused")
         with self._lock:
-            if not self._faults.order(order):
+            if not (self._script.has_room(order) and self._standing.has_room(order.rules)):
                 return False
+            self._script.order(order)
+            if order.seed is not None:
+                self._standing.seed(order.seed)
+            self._standing.add(order.rules, self.clock())
             if order.revoke_tokens:
                 self._tokens.revoke_all()
             return True
 
     def clear_faults(self) -> None:
-        """All answers are the usual ones again, without delay."""
+        """All answers are the usual ones again, without delay; chances begin anew."""
         with self._lock:
-            self._faults.clear()
+            self._script.clear()
+            self._standing.clear()
 
     def faults(self) -> tuple[int, float]:
         """Scripted answers still to come, and seconds of delay before each refresh request."""
         with self._lock:
-            return len(self._faults), self._faults.delay_seconds
+            return len(self._script), self._script.delay_seconds
+
+    def standing_faults(self) -> list[dict[str, Any]]:
+        """The standing faults in the order given: as they were given, and under ``met`` the calls that met each."""
+        with self._lock:
+            return [
+                {"fault": one.rule.fault, **one.rule.model_dump(exclude_defaults=True), "met": one.met}
+                for one in self._standing.all()
+            ]
 
     def count_request(self, endpoint: str, outcome: str) -> None:
         """Count an answer, by endpoint and HTTP code."""
@@ -201,8 +272,7 @@ class SandboxState:
             queue = self._queue
             ended = queue.ended
             under_way = queue.added - sum(ended.values())
-            working = 0 if queue.next_finish() is None else 1
-            by_status = {JobStatus.PENDING: under_way - working, JobStatus.WORKING: working, **ended}
+            by_status = {JobStatus.PENDING: under_way - queue.working, JobStatus.WORKING: queue.working, **ended}
             return Summary(
                 jobs=queue.added,
                 jobs_by_status={str(status): count for status, count in by_status.items()},
@@ -219,8 +289,17 @@ class SandboxState:
                 max_in_flight_per_location=self._max_in_flight_per_location,
                 locations=len(self._locations),
                 held_items=queue.held_items,
-                faults_left=len(self._faults),
+                faults_left=len(self._script),
+                faults_met=self._faults_met(),
+                stalled_jobs=queue.stalled,
             )
+
+    def _faults_met(self) -> dict[str, int]:
+        return {**self._standing.met, **({SCRIPTED: self._scripted} if self._scripted else {})}
+
+    def _revoke_by_clock(self, now: float) -> None:
+        if self._standing.revokes_by_clock(now):
+            self._tokens.revoke_all()
 
     def _worked_off(self) -> float:
         """Apply every job that is done by now; returns that now, for it is at that time that what follows is true."""

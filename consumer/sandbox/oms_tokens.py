@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,19 +22,25 @@ class Tokens:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._credentials = {
-            settings.specific_key: (settings.specific_secret.get_secret_value(), Package.SPECIFIC),
-            settings.v5_key: (settings.v5_secret.get_secret_value(), Package.V5),
+            Package.SPECIFIC: (settings.specific_key, settings.specific_secret.get_secret_value()),
+            Package.V5: (settings.v5_key, settings.v5_secret.get_secret_value()),
+            Package.UNIFIED: (settings.unified_key, settings.unified_secret.get_secret_value()),
         }
         self._seconds = settings.token_seconds
         self._max = settings.tokens_max
         self._grants: dict[str, _Grant] = {}
         self.issued = 0
 
-    def issue(self, key: str, secret: str, now: float) -> str | None:
-        """A new token for the key's package; None if key and secret do not belong together."""
-        expected, package = self._credentials.get(key, ("", Package.SPECIFIC))
-        if not expected or not hmac.compare_digest(expected.encode(), secret.encode()):
-            return None
+    def package_for(self, key: str, secret: str, packages: Collection[Package]) -> Package | None:
+        """Which of these packages the key is for; None if none, or if the secret is not the key's."""
+        for package in packages:
+            expected_key, expected_secret = self._credentials[package]
+            if key == expected_key and hmac.compare_digest(expected_secret.encode(), secret.encode()):
+                return package
+        return None
+
+    def issue(self, package: Package, now: float) -> str:
+        """A new token for the package."""
         # Grants stand in the order in which they expire, since all live equally long.
         while self._grants:
             oldest = next(iter(self._grants))

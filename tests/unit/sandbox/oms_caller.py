@@ -5,12 +5,27 @@ from typing import Any
 
 import httpx
 
-from consumer.sandbox.oms_app import REFRESH_PATHS, TOKEN_PATH
+from consumer.sandbox.oms_access import TENANT_HEADER
+from consumer.sandbox.oms_app import JOB_PATHS, REFRESH_PATHS, TOKEN_PATH, UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms_rules import LOCATION_FIELDS
 from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, V5_KEY, V5_SECRET, Package
+from consumer.sandbox.oms_settings import (
+    SPECIFIC_KEY,
+    SPECIFIC_SECRET,
+    UNIFIED_KEY,
+    UNIFIED_SECRET,
+    V5_KEY,
+    V5_SECRET,
+    Package,
+)
 from consumer.sandbox.oms_state import SandboxState
 
-CREDENTIALS = {Package.SPECIFIC: (SPECIFIC_KEY, SPECIFIC_SECRET), Package.V5: (V5_KEY, V5_SECRET)}
+CREDENTIALS = {
+    Package.SPECIFIC: (SPECIFIC_KEY, SPECIFIC_SECRET),
+    Package.V5: (V5_KEY, V5_SECRET),
+    Package.UNIFIED: (UNIFIED_KEY, UNIFIED_SECRET),
+}
+GRANT = {"grant_type": "client_credentials"}
 
 
 class HandClock:
@@ -41,15 +56,28 @@ class OmsCaller:
         return self.server.state
 
     def renew(self) -> None:
-        answer = self.http.post(TOKEN_PATH, data={"grant_type": "client_credentials"}, auth=CREDENTIALS[self.package])
-        self.token = answer.json()["access_token"]
+        self.token = self.ask_token().json()["access_token"]
+
+    def ask_token(self) -> httpx.Response:
+        key, secret = CREDENTIALS[self.package]
+        if self.package is Package.UNIFIED:
+            return self.http.post(UNIFIED_TOKEN_PATH, json={**GRANT, "client_id": key, "client_secret": secret})
+        return self.http.post(TOKEN_PATH, data=GRANT, auth=(key, secret))
 
     @property
     def bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
+        """The headers of a call."""
+        tenant = {TENANT_HEADER: str(self.server.settings.tenant)} if self.package is Package.UNIFIED else {}
+        return {"Authorization": f"Bearer {self.token}", **tenant}
 
     def refresh(self, location: str, items: list[dict[str, Any]]) -> httpx.Response:
-        return self.send({"locationName": location, "items": items})
+        return self.send(self.body(location, items))
+
+    def body(self, location: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+        return {LOCATION_FIELDS[self.package]: location, "items": items}
+
+    def job(self, job_id: object) -> httpx.Response:
+        return self.http.get(JOB_PATHS[self.package].format(job_id=job_id), headers=self.bearer)
 
     def send(self, body: object, *, package: Package | None = None) -> httpx.Response:
         return self.http.post(REFRESH_PATHS[package or self.package], json=body, headers=self.bearer)
@@ -57,6 +85,14 @@ class OmsCaller:
     def script(self, *answers: dict[str, Any], **order: object) -> None:
         answer = self.http.post("/sandbox/faults", json={"answers": answers, **order})
         assert answer.status_code == 200, answer.text
+
+    def stand(self, *rules: dict[str, Any], **order: object) -> None:
+        """Let these faults stand."""
+        answer = self.http.post("/sandbox/faults", json={"rules": rules, **order})
+        assert answer.status_code == 200, answer.text
+
+    def met(self) -> dict[str, int]:
+        return self.state.summary().faults_met
 
     def get(self, path: str) -> Any:
         return self.http.get(path).json()

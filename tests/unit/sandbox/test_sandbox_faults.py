@@ -108,8 +108,9 @@ def test_a_request_that_is_refused_anyway_takes_no_scripted_answer(make_oms: Mak
 def test_clearing_takes_answers_and_delay_away(make_oms: MakeOms) -> None:
     oms = make_oms()
     oms.script({"status": 503}, delay_seconds=60)
-    assert oms.get("/sandbox/faults") == {"answers_left": 1, "delay_seconds": 60.0}
-    assert oms.http.delete("/sandbox/faults").json() == {"answers_left": 0, "delay_seconds": 0.0}
+    told = {"answers_left": 1, "delay_seconds": 60.0, "rules": [], "met": {}}
+    assert oms.get("/sandbox/faults") == told
+    assert oms.http.delete("/sandbox/faults").json() == {**told, "answers_left": 0, "delay_seconds": 0.0}
     assert oms.refresh("L", [GOOD]).status_code == 200
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from consumer.sandbox.oms_fate import JobFate
 from consumer.sandbox.oms_queue import HeldItem, Job, JobQueue, JobStatus
 from consumer.sandbox.oms_settings import SandboxSettings
 
@@ -13,7 +14,7 @@ def queue(**settings: Any) -> JobQueue:
 
 
 def add(jobs: JobQueue, location: str, items: list[Any], *, now: float = 0.0, fails: bool = False) -> Job:
-    return jobs.add(location, len(items), items, now, fails=fails)
+    return jobs.add(location, len(items), items, now, JobFate(fails=fails))
 
 
 def finish(jobs: JobQueue, now: float) -> None:
