@@ -50,6 +50,12 @@ format: $(DEV) ## Put all code into its form
 bench: $(DEV) ## Measure the rate of the service against that of a bare consumer, on a real Kafka
 	$(BIN)/python bench/throughput.py
 
+SEEDS ?= 500
+
+.PHONY: simulate
+simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a simulated world, or just SEED=k
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 .PHONY: docs
 docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
 	$(BIN)/python docs/generate.py

@@ -1,0 +1,103 @@
+"""The simulated broker: a log for each partition, what the group has committed, and the dead-letter topic."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.simulation.checkers import Checker
+from tests.simulation.group import Group, Standing
+from tests.simulation.plan import Entry, EntryKind, Plan
+from tests.simulation.world import World
+
+TOPIC: Final = "changes"
+TOPIC_ID: Final = "topic-1"
+RETENTION_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class Log:
+    """One partition. ``start`` is its first offset; what lies below is gone."""
+
+    start: int
+    entries: list[Entry] = field(default_factory=list)
+    first: int = 0
+    """The offset of ``entries[0]``."""
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.entries)
+
+    def entry(self, offset: int) -> Entry:
+        return self.entries[offset - self.first]
+
+    def messages(self, position: int, messages_max: int) -> tuple[list[tuple[int, Entry]], int]:
+        """Messages from a position on, and the position after them; gaps are passed over."""
+        found: list[tuple[int, Entry]] = []
+        while position < self.end and len(found) < messages_max:
+            entry = self.entry(position)
+            if entry.kind is not EntryKind.GAP:
+                found.append((position, entry))
+            position += 1
+        while position < self.end and self.entry(position).kind is EntryKind.GAP:
+            position += 1
+        return found, position
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOffset:
+    """What the group has committed for a partition."""
+
+    offset: int
+    metadata: str
+
+
+class Broker:
+    """Everything that Kafka keeps."""
+
+    def __init__(self, world: World, plan: Plan, checker: Checker, group: Group) -> None:
+        self._world = world
+        self._checker = checker
+        self.group = group
+        self.logs = [Log(plan.log_start, first=plan.log_start) for _ in range(plan.partitions)]
+        self.committed: dict[int, GroupOffset] = {}
+        self.foreign: set[int] = set()
+        """Partitions whose committed offset another tool will write anew before they have another owner."""
+        checker.logs = self.logs
+        for entry in plan.entries:
+            world.at(entry.at, lambda entry=entry: self._produce(entry))  # type: ignore[misc]
+        world.after(RETENTION_SECONDS, self._retain)
+
+    def commit(self, member_id: str, generation: int, offsets: dict[int, GroupOffset]) -> Standing:
+        """What the coordinator does with a commit: it looks at the member and its generation, not at who owns what."""
+        standing = self.group.standing(member_id, generation)
+        if standing is Standing.WELL:
+            for partition, committed in sorted(offsets.items()):
+                self._checker.committed(partition, committed.offset, committed.metadata)
+                self.committed[partition] = committed
+        return standing
+
+    def describe(self, partition: int) -> GroupOffset | None:
+        """What a new owner finds. It may be that another tool was there just before, and knows nothing of marks."""
+        found = self.committed.get(partition)
+        if found is not None and partition in self.foreign:
+            self.foreign.discard(partition)
+            self._checker.mark_lost(partition)
+            found = self.committed[partition] = GroupOffset(found.offset, "by hand")
+        return found
+
+    def _produce(self, entry: Entry) -> None:
+        log = self.logs[entry.partition]
+        self._world.note("topic", "%d@%d %s %s", entry.partition, log.end, entry.kind, f"{entry.item}={entry.number}")
+        self._checker.produced(entry, log.end)
+        log.entries.append(entry)
+
+    def _retain(self) -> None:
+        """Retention takes what is committed, now and then: it never passes what is not."""
+        for partition, log in enumerate(self.logs):
+            committed = self.committed.get(partition)
+            if committed is not None and committed.offset - log.start > RETENTION_LAG:
+                log.start = committed.offset - RETENTION_LAG
+        self._world.after(RETENTION_SECONDS, self._retain)
+
+
+RETENTION_LAG: Final = 10
+"""Offsets that are committed and still kept."""

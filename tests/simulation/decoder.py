@@ -1,0 +1,96 @@
+"""``ports.Decoder`` without Avro: what a change says is known by its number. Late by some steps, in order."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, RejectReason
+from consumer.ports import Decoded, RawBatch, Reject
+from tests.simulation.plan import Entry, EntryKind, item_key_of
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+
+class SimulatedDecoder:
+    """Batches come out one after another, or several joined, as the real one joins them."""
+
+    def __init__(self, process: "Process", entries: dict[int, Entry], *, batches_max: int) -> None:
+        self._process = process
+        self._entries = entries
+        self._batches_max = batches_max
+        self._queued: deque[RawBatch] = deque()
+        self._done: list[tuple[Decoded, int]] = []
+        self._in_hand = 0
+        self._working = False
+
+    def room(self) -> bool:
+        self._process.enter()
+        return self._in_hand < self._batches_max
+
+    def put(self, batch: RawBatch) -> None:
+        self._process.enter()
+        self._queued.append(batch)
+        self._in_hand += 1
+        if not self._working:
+            self._work_later()
+
+    def take(self) -> list[Decoded]:
+        self._process.enter()
+        done, self._done = self._done, []
+        self._in_hand -= sum(batches for _, batches in done)
+        return [decoded for decoded, _ in done]
+
+    def busy(self) -> bool:
+        return self._in_hand > 0
+
+    def waiting_for(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        return None
+
+    def _work_later(self) -> None:
+        self._working = True
+        self._process.after(self._process.latency(), self._work)
+
+    def _work(self) -> None:
+        taken = [self._queued.popleft()]
+        while self._queued and self._process.random.random() < 0.5:
+            taken.append(self._queued.popleft())
+        self._done.append((self._decode(taken), len(taken)))
+        self._working = False
+        if self._queued:
+            self._work_later()
+
+    def _decode(self, batches: list[RawBatch]) -> Decoded:
+        rows: list[dict[str, Any]] = []
+        rejects: list[Reject] = []
+        next_offsets: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        for batch in batches:
+            for value, number, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
+                assert value is not None
+                entry = self._entries[int(value)]
+                if entry.kind is EntryKind.REJECT:
+                    rejects.append(Reject(number, offset, RejectReason.CORRUPT, "", value))
+                elif entry.kind is not EntryKind.TOMBSTONE:
+                    rows.append(row_of(entry, number, offset))
+                next_offsets[number] = offset + 1
+            next_offsets |= batch.ends
+            ends |= batch.ends
+        rows.sort(key=lambda row: row[LOCATION])
+        frame = pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
+        return Decoded(frame, tuple(rejects), 0, next_offsets, ends)
+
+
+_NOTHING = dict.fromkeys(CHANGE_SCHEMA)
+
+
+def row_of(entry: Entry, assignment: int, offset: int) -> dict[str, Any]:
+    """The change as a row of a frame. Items are named in two ways, as upstreams do."""
+    row: dict[str, Any] = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
+    row |= {LOCATION: entry.location, "quantity": entry.number}
+    row |= {ASSIGNMENT: assignment, OFFSET: offset, OCCURRED_AT: int(1000 * entry.at)}
+    return row

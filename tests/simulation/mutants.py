@@ -1,0 +1,384 @@
+"""Deliberate breaks of the rules, one at a time: each must be found by the simulation, or a checker is blind.
+
+A mutant changes production code from outside, for the length of a run. ``rule`` is its number in docs/protocol.md.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import polars as pl
+import pytest
+
+from consumer import loop as loop_module
+from consumer.core import window as window_module
+from consumer.core.engine import Engine
+from consumer.core.gathering import Gatherings
+from consumer.core.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
+from consumer.core.marks import Mark, parse_mark
+from consumer.core.narrowing import Narrowings
+from consumer.core.pace import Pace
+from consumer.core.partitions import CommitPoint, Partitions
+from consumer.core.requests import Request
+from consumer.core.retry import Accepted, Again, Answer, AnswerKind, Decision, Hold, decide
+from consumer.core.watermark import OpenOffsets
+from consumer.loop import Loop
+from consumer.ports import Assignment, Commit, Submission
+from tests.simulation.client import Flight, SimulatedClient
+from tests.simulation.oms import Wire
+from tests.simulation.plan import Theme
+from tests.simulation.source import SimulatedSource
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    rule: str
+    apply: Callable[[Patch], None]
+    theme: Theme | None
+    """The theme of the plans in which it shows soonest; None: in any."""
+
+
+MUTANTS: Final[dict[str, Mutant]] = {}
+
+
+def _mutant(rule: str, theme: Theme | None = None) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    def register(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        name = apply.__name__
+        MUTANTS[name] = Mutant(name, rule, apply, theme)
+        return apply
+
+    return register
+
+
+@contextmanager
+def applied(name: str) -> Iterator[None]:
+    """With this break; "" breaks nothing."""
+    with Patch.context() as patch:
+        if name:
+            MUTANTS[name].apply(patch)
+        yield
+
+
+# Watermark and mark
+
+
+@_mutant("3")
+def commits_too_early(patch: Patch) -> None:
+    """What was read is committed, whether it was sent or not."""
+
+    def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
+        return [replace(point, offset=point.mark) for point in original(self, under_way)]
+
+    original = Partitions.commit_points
+    patch.setattr(Partitions, "commit_points", points)
+
+
+@_mutant("3")
+def judges_by_the_position(patch: Patch) -> None:
+    """Where nothing is open, what the consumer has read is committed, though the decoder may still have it."""
+
+    def as_commit(self: Any, point: CommitPoint) -> Commit:
+        commit: Commit = original(self, point)
+        if point.offset == self._engine.next_offset(point.assignment):
+            return replace(commit, offset=self._source.positions[point.assignment])
+        return commit
+
+    original = Loop._as_commit
+    patch.setattr(Loop, "_as_commit", as_commit)
+
+
+@_mutant("3")
+def forgets_superseded_offsets(patch: Patch) -> None:
+    """An older change counts as done as soon as a newer one of its item is read."""
+
+    def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
+        original_give(self, rows, rejected, next_offsets)
+        latest = self.__dict__.setdefault("latest", {})
+        for number, offset, *item in rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows():
+            older = latest.get((number, *item))
+            if older is not None and number in self._held:
+                self._held[number].offsets.close(pl.Series([older]))
+            latest[number, *item] = offset
+
+    def close(self: Any, offsets: pl.Series) -> None:
+        known = offsets.filter(offsets >= self._base)
+        if len(known):
+            original_close(self, known.filter(self._flags[known - self._base] == 1))
+
+    original_give, original_close = Partitions.give, OpenOffsets.close
+    patch.setattr(Partitions, "give", give)
+    patch.setattr(OpenOffsets, "close", close)
+
+
+@_mutant("1 of the design")
+def forgets_rejects(patch: Patch) -> None:
+    """A reject counts as done before its dead letter is confirmed."""
+
+    def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
+        del rejected
+        original(self, rows, [], next_offsets)
+
+    original = Partitions.give
+    patch.setattr(Partitions, "give", give)
+
+
+@_mutant("4")
+def marks_go_backwards(patch: Patch) -> None:
+    """A successor commits how far it has read itself, below its predecessor's mark."""
+
+    def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
+        return [
+            replace(point, mark=max(point.offset, self.next_offset(point.assignment) or 0))
+            for point in original(self, under_way)
+        ]
+
+    original = Partitions.commit_points
+    patch.setattr(Partitions, "commit_points", points)
+
+
+@_mutant("5", Theme.HANDOVERS)
+def takes_foreign_metadata_as_closed(patch: Patch) -> None:
+    def parse(metadata: str, *, committed: int) -> Mark:
+        mark = parse_mark(metadata, committed=committed)
+        return mark if metadata.startswith("v1;") else replace(mark, open=False)
+
+    patch.setattr(loop_module, "parse_mark", parse)
+
+
+@_mutant("5", Theme.HANDOVERS)
+def closes_what_it_inherited(patch: Patch) -> None:
+    """A successor that still waits for its predecessor's requests commits that none is under way."""
+    patch.setattr(Gatherings, "waiting", lambda _self, _now: set())
+
+
+@_mutant("6")
+def ends_are_no_progress(patch: Patch) -> None:
+    def fetch(self: Any, messages_max: int) -> Any:
+        batch = original(self, messages_max)
+        return replace(batch, ends={})
+
+    original = SimulatedSource._fetch
+    patch.setattr(SimulatedSource, "_fetch", fetch)
+
+
+# Taking over
+
+
+@_mutant("7")
+def never_gathers(patch: Patch) -> None:
+    patch.setattr(Gatherings, "begin", lambda _self, _number, **_found: None)
+
+
+@_mutant("7", Theme.HANDOVERS)
+def ignores_open(patch: Patch) -> None:
+    """A successor does not wait for what its predecessor may still have under way."""
+
+    def parse(metadata: str, *, committed: int) -> Mark:
+        return replace(parse_mark(metadata, committed=committed), open=False)
+
+    patch.setattr(loop_module, "parse_mark", parse)
+
+
+@_mutant("9")
+def resets_to_latest(patch: Patch) -> None:
+    def start_of(_self: SimulatedSource, assignment: Assignment) -> int:
+        return assignment.high if assignment.committed is None else assignment.committed
+
+    patch.setattr(SimulatedSource, "start_of", start_of)
+
+
+@_mutant("10")
+def budget_pauses_gathering(patch: Patch) -> None:
+    def to_pause(self: Any) -> frozenset[int]:
+        wanted: frozenset[int] = original(self)
+        return frozenset(self.assignments) if self._over_budget else wanted
+
+    original = Engine.to_pause
+    patch.setattr(Engine, "to_pause", to_pause)
+
+
+@_mutant("10")
+def distance_pauses_gathering(patch: Patch) -> None:
+    patch.setattr(Gatherings, "unread", lambda _self: set())
+
+
+@_mutant("10")
+def distance_pauses_nothing(patch: Patch) -> None:
+    patch.setattr(Partitions, "far", lambda _self: set())
+
+
+# The fence
+
+
+@_mutant("11")
+def sends_though_the_commit_was_refused(patch: Patch) -> None:
+    def commit(self: Loop, points: Collection[CommitPoint]) -> bool:
+        original(self, points)
+        self._fenced = False
+        return True
+
+    original = Loop._commit
+    patch.setattr(Loop, "_commit", commit)
+
+
+@_mutant("12")
+def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
+    def give_back(self: Any, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._land(request)
+
+    patch.setattr(Engine, "give_back", give_back)
+
+
+@_mutant("13")
+def workers_have_no_fence(patch: Patch) -> None:
+    patch.setattr(SimulatedClient, "fence_seconds", float("inf"))
+
+
+@_mutant("13")
+def fence_ages_from_the_return(patch: Patch) -> None:
+    """The commit's age is reckoned from when its answer came."""
+
+    def submit(self: Any, submission: Submission) -> None:
+        original(self, replace(submission, covered_at=self._process.uptime()))
+
+    original = SimulatedClient.submit
+    patch.setattr(SimulatedClient, "submit", submit)
+
+
+@_mutant("13", Theme.TOKENS)
+def repeats_without_the_fence(patch: Patch) -> None:
+    """After a 401 the body goes out again without another look."""
+
+    def answered(self: Any, flight: Flight, wire: Wire, answer: Answer) -> None:
+        if answer.kind is AnswerKind.UNAUTHORISED:
+            flight.submission = replace(flight.submission, covered_at=float("inf"))
+        original(self, flight, wire, answer)
+
+    original = SimulatedClient._answered
+    patch.setattr(SimulatedClient, "_answered", answered)
+
+
+# Answers
+
+
+@_mutant("14")
+def takes_unknown_as_accepted(patch: Patch) -> None:
+    _decides(patch, lambda decision: Accepted("?") if isinstance(decision, Hold) else decision)
+
+
+@_mutant("15")
+def never_holds(patch: Patch) -> None:
+    def instead(decision: Decision) -> Decision:
+        return Again(decision.oms_rest_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
+
+    _decides(patch, instead)
+
+
+@_mutant("15")
+def forgets_holds_on_revoke(patch: Patch) -> None:
+    def forget(self: Any, assignments: Collection[int]) -> None:
+        original(self, assignments)
+        self._pace = Pace()
+
+    original = Engine.forget
+    patch.setattr(Engine, "forget", forget)
+
+
+@_mutant("16")
+def sends_the_frozen_body_again(patch: Patch) -> None:
+    """A failed request is not planned anew: its worker sends the same body again."""
+
+    def answer(self: Any, flight: Flight, answer: Answer) -> None:
+        if answer.kind in {AnswerKind.UNKNOWN, AnswerKind.UNAVAILABLE} and flight.sends < 4:
+            flight.sends += 1
+            self._process.after(1.0, lambda: self._first_byte(flight, self._wire(flight)))
+        else:
+            original(self, flight, answer)
+
+    original = SimulatedClient._answer
+    patch.setattr(SimulatedClient, "_answer", answer)
+
+
+@_mutant("17")
+def puts_back_rows_of_old_assignments(patch: Patch) -> None:
+    def put_back(self: Any, request: Request) -> None:
+        window = self._windows.put_back(request.location, request.rows)
+        self._agenda.watch(window)
+        self._agenda.ready.add(request.location)
+
+    patch.setattr(Engine, "_put_back", put_back)
+
+
+@_mutant("17")
+def takes_frames_of_old_assignments(patch: Patch) -> None:
+    def add(self: Any, *args: Any) -> bool:
+        with Patch.context() as within:
+            within.setattr(self._partitions, "ours", lambda rows: rows)
+            return original(self, *args)
+
+    original = Engine.add
+    patch.setattr(Engine, "add", add)
+
+
+@_mutant("18")
+def condemns_all_changes_of_an_item(patch: Patch) -> None:
+    """One bad change of an item takes its good ones with it."""
+
+    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, **more: Any) -> bool:
+        if rows.select(ITEM_KEY[:4]).n_unique() == 1:
+            self._settle(location, self._open[location], part) if location in self._open else None
+            return True
+        return original(self, location, part, rows, **more)
+
+    original = Narrowings.refused
+    patch.setattr(Narrowings, "refused", refused)
+
+
+@_mutant("19")
+def takes_unions_whole(patch: Patch) -> None:
+    patch.setattr(window_module, "split_overfull", lambda rows, _item_key: (rows, rows.clear()))
+
+
+# The rest
+
+
+@_mutant("2 of the design")
+def sends_two_requests_of_a_location(patch: Patch) -> None:
+    def depart(self: Any, location: str, *args: Any) -> Request:
+        request: Request = original(self, location, *args)
+        self._busy.discard(location)
+        return request
+
+    original = Engine._depart
+    patch.setattr(Engine, "_depart", depart)
+
+
+@_mutant("20")
+def keeps_rows_of_lost_partitions(patch: Patch) -> None:
+    """What was pending of a partition that is gone is still sent."""
+    patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: None)
+
+
+@_mutant("20", Theme.HANDOVERS)
+def commits_nothing_is_open_on_revoke(patch: Patch) -> None:
+    """A partition is handed over as if nothing of it were under way."""
+
+    def give_up(self: Any, numbers: Sequence[int], **more: Any) -> None:
+        with Patch.context() as within:
+            within.setattr(loop_module, "Mark", lambda offset, _open, topic_id: Mark(offset, False, topic_id))
+            original(self, numbers, **more)
+
+    original = Loop._give_up
+    patch.setattr(Loop, "_give_up", give_up)
+
+
+def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:
+    def decided(answer: Answer, **more: Any) -> Decision:
+        return instead(decide(answer, **more))
+
+    patch.setattr(loop_module, "decide", decided)

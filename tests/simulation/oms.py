@@ -1,0 +1,215 @@
+"""The simulated OMS: refuses, queues, answers or does not, and applies absolute counts job by job."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from consumer.core.retry import Answer, AnswerKind
+from consumer.core.rules import ATTRIBUTES_MAX
+from tests.simulation.checkers import Checker
+from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Plan, Rates
+from tests.simulation.world import Violation, World, new_random
+
+ItemKey = tuple[str, str | None, str | None, int | None]
+"""Location, part number, SKU, bin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A request on the wire: what the OMS sees of it, and what only the checker sees."""
+
+    owner: str
+    number: int
+    location: str
+    items: tuple[Mapping[str, Any], ...]
+    checked_at: float
+    """When its worker last looked at the fence."""
+    token: int
+    rows: tuple[tuple[int, int], ...]
+    """Partition and offset of each change that it is to cover, superseded ones too."""
+    given_at: Mapping[int, float]
+    """When its owner was given each of these partitions."""
+    alone: bool
+    """It is a single change, sent to find out whether the OMS refuses it."""
+
+    def __str__(self) -> str:
+        items = " ".join(f"{item.get('sku') or item.get('partNumber')}={item['quantity']}" for item in self.items)
+        return f"{self.owner}#{self.number} {self.location}: {items}"
+
+
+Reply = Callable[[Answer], None]
+
+
+@dataclass(slots=True)
+class ItemState:
+    """What the OMS knows of an item at a location."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    attributes: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Fate:
+    """What becomes of a request on its way."""
+
+    answer: Answer | None = None
+    """What is answered whatever becomes of it; None: the OMS's own answer, if the request arrives."""
+    queued_after: float | None = None
+    """When it arrives; None: never."""
+
+
+class Oms:
+    """Requests in, jobs applied in their order."""
+
+    def __init__(self, world: World, plan: Plan, checker: Checker) -> None:
+        self._world = world
+        self._random = new_random(plan.seed, "oms")
+        self._rates = plan.rates
+        self._hold_seconds = plan.hold_seconds
+        self._checker = checker
+        self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
+        self._jobs: deque[Wire] = deque()
+        self._jobs_made = 0
+        self._working = False
+        self.token = 1
+        """Tokens below are not known any more."""
+        self.down_until = 0.0
+        self.stops_until = 0.0
+        self.stops_with = AnswerKind.UNAUTHORISED
+        self.items: dict[ItemKey, ItemState] = {}
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs
+
+    @property
+    def rates(self) -> Rates:
+        return Rates() if self._world.healed else self._rates
+
+    # Requests
+
+    def post(self, wire: Wire, reply: Reply) -> None:
+        """A request leaves its worker. ``reply`` is called when an answer reaches it, if one does."""
+        is_faulty = self._random.random() < self.rates.oms
+        fate = self._faulty(wire) if is_faulty else _Fate(queued_after=self._latency())
+        if fate.answer is not None:
+            answer = fate.answer
+            self._world.after(self._latency(), lambda: self._answer(wire, answer, reply))
+        if fate.queued_after is None:
+            return
+        at = self._world.now + fate.queued_after
+        # Nothing may outlast the limit from the worker's last check: that is what stays open, and has no remedy.
+        if at < wire.checked_at + self._hold_seconds:
+            self._world.at(at, lambda: self._arrive(wire, None if fate.answer else reply))
+
+    def _faulty(self, wire: Wire) -> _Fate:
+        """Everything that the way to the OMS, or its gateway, may do to a request."""
+        random = self._random
+        gateway = Answer(AnswerKind.UNKNOWN, status=502, detail="bad gateway")
+        if random.random() < self.rates.late:
+            left = wire.checked_at + self._hold_seconds - self._world.now
+            late = max(0.0, left) * random.choice((random.random(), 0.999))
+            return _Fate(random.choice((gateway, None)), late)
+        wish = random.choice((None, 0.5, 3.0))
+        return random.choice(
+            (
+                _Fate(),
+                _Fate(gateway),
+                _Fate(gateway, self._latency()),
+                _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
+                _Fate(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
+                _Fate(Answer(AnswerKind.UNREADABLE, status=200)),
+                _Fate(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
+                _Fate(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
+                _Fate(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
+                _Fate(Answer(AnswerKind.FORBIDDEN, status=403)),
+            )
+        )
+
+    def _arrive(self, wire: Wire, reply: Reply | None) -> None:
+        answer = self._judge(wire) or self._queue(wire)
+        if reply:
+            self._answer(wire, answer, reply)
+
+    def _judge(self, wire: Wire) -> Answer | None:
+        """Why it is not queued; None: it is."""
+        if self._world.now < self.stops_until:
+            return Answer(self.stops_with, status=404, repeated=True)
+        if self._world.now < self.down_until:
+            return Answer(AnswerKind.UNAVAILABLE, status=503, detail="5001")
+        if wire.token < self.token:
+            return Answer(AnswerKind.UNAUTHORISED, status=401)
+        bad = [item for item in wire.items if self._is_bad(item)]
+        if bad:
+            return Answer(AnswerKind.REFUSED, status=400, detail="5015", named=self._named(wire, bad))
+        return None
+
+    def _queue(self, wire: Wire) -> Answer:
+        self._world.note("oms", "queues %s", wire)
+        _check_size(wire)
+        self._checker.queued(wire)
+        self._jobs.append(wire)
+        self._jobs_made += 1
+        if not self._working:
+            self._work_later()
+        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200)
+
+    def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
+        self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.number, answer.kind.value)
+        reply(answer)
+
+    def _is_bad(self, item: Mapping[str, Any]) -> bool:
+        return (
+            item["quantity"] in self._bad_counts
+            or item.get("inventoryLocatorName") == BAD_LOCATOR
+            or BAD_ATTRIBUTE in item.get("attributes", ())
+        )
+
+    def _named(self, wire: Wire, bad: list[Mapping[str, Any]]) -> tuple[tuple[str | int | None, ...], ...]:
+        """The OMS's words may name the bad items, or others, or nothing."""
+        chosen = self._random.choice(([], [], bad, [self._random.choice(wire.items)]))
+        return tuple(
+            (item.get("partNumber"), None, item.get("sku"), item.get("binID")) + (None,) * 5 for item in chosen
+        )
+
+    def _latency(self) -> float:
+        return self._random.choice((0.02, 0.1, 0.4)) * self._random.uniform(0.5, 1.5)
+
+    # Jobs
+
+    def _work_later(self) -> None:
+        self._working = True
+        self._world.after(self._random.uniform(0.01, 0.5), self._work)
+
+    def _work(self) -> None:
+        wire = self._jobs.popleft()
+        for item in wire.items:
+            self._apply(wire.location, item)
+        self._working = False
+        if self._jobs:
+            self._work_later()
+
+    def _apply(self, location: str, item: Mapping[str, Any]) -> None:
+        """Count and fields are set, what is absent stays; attributes are added."""
+        key = (location, item.get("partNumber"), item.get("sku"), item.get("binID"))
+        state = self.items.setdefault(key, ItemState())
+        state.fields |= {name: value for name, value in item.items() if name not in _KEYS}
+        state.attributes.update(item.get("attributes", ()))
+
+
+_KEYS: Final = frozenset({"partNumber", "upc", "sku", "binID", "attributes"})
+
+
+def _has_bad_count(entry: Entry) -> bool:
+    return entry.kind is EntryKind.BAD and not entry.fields
+
+
+def _check_size(wire: Wire) -> None:
+    keys = {(item.get("partNumber"), item.get("sku"), item.get("binID")) for item in wire.items}
+    if not 1 <= len(wire.items) <= MAX_ITEMS:
+        raise Violation(f"rule 2 of the design: a request of {len(wire.items)} items: {wire}")
+    if len(keys) < len(wire.items):
+        raise Violation(f"a request has an item twice: {wire}")
+    if any(len(item.get("attributes", ())) > ATTRIBUTES_MAX for item in wire.items):
+        raise Violation(f"rule 19: an item has more attributes than the OMS takes: {wire}")

@@ -1,0 +1,318 @@
+"""What a seed stands for: how large everything is, what is produced when, and what goes wrong when.
+
+A plan is data, so that a failing one can be shortened: entries and faults can be left out, rates set to nothing.
+All times are simulated seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from random import Random
+from typing import Any, Final
+
+from tests.simulation.world import new_random
+
+LOCATIONS: Final = ("Berlin", "Rome", "Oslo", "Lima")
+SESSION_SECONDS: Final = 10.0
+HEARTBEAT_SECONDS: Final = 1.0
+FENCE_SECONDS: Final = (SESSION_SECONDS - HEARTBEAT_SECONDS) / 2
+"""As ``app.py`` reckons it."""
+POLL_SECONDS_MAX: Final = 30.0
+"""max.poll.interval.ms."""
+REVOKE_SECONDS_MAX: Final = 6.0
+"""Above the fence, below ``POLL_SECONDS_MAX``."""
+FAULTY_SECONDS: Final = 80.0
+HEALED_SECONDS_MAX: Final = 900.0
+"""After the faults are over all must be sent within this: an over-quota rate recovers slowly."""
+ROOMY: Final = 10_000
+"""A limit that no plan reaches."""
+CHUNK_ITEMS: Final = 3
+MAX_ITEMS: Final = 12
+
+
+class EntryKind(StrEnum):
+    CHANGE = "change"
+    BAD = "bad"
+    """The OMS refuses a request with what only this change says."""
+    REJECT = "reject"
+    """Cannot be decoded."""
+    TOMBSTONE = "tombstone"
+    GAP = "gap"
+    """An offset without a message: a transaction's marker, or compacted away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One offset of a partition's log. ``number`` is the change's quantity, so that a count tells its change."""
+
+    at: float
+    partition: int
+    kind: EntryKind
+    number: int
+    item: str = ""
+    location: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class FaultKind(StrEnum):
+    PAUSE = "pause"
+    """SIGSTOP of a member, its workers and heartbeats too."""
+    KILL = "kill"
+    """SIGKILL; started again after ``seconds``."""
+    RESTART = "restart"
+    """SIGTERM; started again after ``seconds``."""
+    CUT = "cut"
+    """The member does not reach the broker."""
+    MOVE = "move"
+    """A rebalance that takes a partition from its owner."""
+    OMS_DOWN = "oms down"
+    OMS_STOPS = "oms stops"
+    """The OMS refuses our credentials, permission or address."""
+    TOKEN = "token"
+    """The OMS forgets all tokens."""
+    FOREIGN_METADATA = "foreign metadata"
+    """Another tool writes a partition's committed offset anew, without our metadata."""
+
+
+TAKEOVERS: Final = frozenset(
+    {FaultKind.PAUSE, FaultKind.KILL, FaultKind.RESTART, FaultKind.CUT, FaultKind.MOVE, FaultKind.FOREIGN_METADATA}
+)
+"""Those after which a partition has another owner, or the same one anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    at: float
+    kind: FaultKind
+    target: int
+    """Which member or partition."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How often each thing goes wrong by chance, from 0 to 1."""
+
+    pause: float = 0.0
+    """The whole process is stopped just where a commit is made, a request handed over, or its token renewed."""
+    stall: float = 0.0
+    """The loop's thread is held up when it reads the clock."""
+    commit_unanswered: float = 0.0
+    """A commit times out; every other one of them was applied."""
+    slow: float = 0.0
+    """A step that mostly takes no time takes seconds."""
+    oms: float = 0.0
+    """The OMS, or the way to it, does not take a request as it should, or does not say so."""
+    late: float = 0.0
+    """Of those: the request is queued late."""
+    undeliverable: float = 0.0
+    """A dead letter cannot be delivered, and the service stops."""
+
+
+class Theme(StrEnum):
+    """What a plan makes much of: some breaks show only where rare things come together."""
+
+    MIXED = "mixed"
+    HANDOVERS = "handovers"
+    """Partitions go from hand to hand, while requests are queued late."""
+    TOKENS = "tokens"
+    """The OMS forgets tokens, and processes are paused where they renew them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seed: int
+    theme: Theme
+    members: int
+    partitions: int
+    log_start: int
+    flush_items: int
+    max_age_seconds: float
+    hold_seconds: float
+    """``oms.unknown_hold``; the OMS takes a request at most so long after its worker's last check."""
+    http_seconds: float
+    """``oms.timeout``."""
+    max_in_flight: int
+    max_requests_per_second: float | None
+    max_pending_changes: int
+    max_distance: int
+    messages_max: int
+    batches_in_hand_max: int
+    fixed_partition: bool
+    """All changes of an item are in one partition (rule 2); if not, nothing is promised about counts."""
+    rates: Rates
+    entries: tuple[Entry, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def is_tight(self) -> bool:
+        """There may be more pending changes than the budget allows, so that they are coalesced in place."""
+        return self.max_pending_changes < ROOMY
+
+    @property
+    def without_takeovers(self) -> "Plan":
+        """One member that keeps its partitions."""
+        faults = tuple(fault for fault in self.faults if fault.kind not in TAKEOVERS)
+        rates = replace(self.rates, pause=0.0, undeliverable=0.0)
+        return replace(self, members=1, faults=faults, rates=rates)
+
+
+def draw_plan(seed: int) -> Plan:
+    random = new_random(seed, "plan")
+    theme = random.choice((Theme.MIXED, Theme.MIXED, Theme.MIXED, Theme.HANDOVERS, Theme.TOKENS))
+    partitions = random.randint(2, 4)
+    members = random.choice((2, 2, 3, 3, 4))
+    fixed = random.random() < 0.9
+    plan = Plan(
+        seed=seed,
+        theme=theme,
+        members=members,
+        partitions=partitions,
+        log_start=random.choice((0, 7)),
+        flush_items=random.choice((CHUNK_ITEMS, 2 * CHUNK_ITEMS)),
+        max_age_seconds=random.choice((1.5, 4.0)),
+        hold_seconds=random.choice((6.0, 20.0)),
+        http_seconds=random.choice((3.0, 9.0)),
+        max_in_flight=random.choice((1, 2, 4)),
+        max_requests_per_second=random.choice((None, None, 4.0)),
+        max_pending_changes=random.choice((12, 25)) if random.random() < 0.25 else ROOMY,
+        max_distance=random.choice((10, 20)) if random.random() < 0.25 else ROOMY,
+        messages_max=random.choice((3, 6, 12)),
+        batches_in_hand_max=random.choice((2, 3)),
+        fixed_partition=fixed,
+        rates=_draw_rates(random),
+        entries=_draw_entries(random, partitions, fixed=fixed),
+        faults=_draw_faults(random, theme, members, partitions),
+    )
+    match theme:
+        case Theme.HANDOVERS:
+            rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
+            return replace(plan, hold_seconds=20.0, http_seconds=3.0, max_age_seconds=1.5, rates=rates)
+        case Theme.TOKENS:
+            return replace(plan, hold_seconds=6.0, rates=replace(plan.rates, pause=0.05))
+        case _:
+            return plan
+
+
+def _draw_rates(random: Random) -> Rates:
+    return Rates(
+        pause=random.choice((0.0, 0.0, 0.01, 0.03)),
+        stall=random.choice((0.0, 0.0, 0.01)),
+        commit_unanswered=random.choice((0.0, 0.03, 0.15)),
+        slow=random.choice((0.0, 0.05, 0.2)),
+        oms=random.choice((0.0, 0.1, 0.3, 0.5)),
+        late=random.choice((0.2, 0.6)),
+        undeliverable=random.choice((0.0, 0.0, 0.05)),
+    )
+
+
+def _draw_entries(random: Random, partitions: int, *, fixed: bool) -> tuple[Entry, ...]:
+    items = [
+        (location, f"{location[0]}{number}")
+        for location in LOCATIONS[: random.randint(1, 4)]
+        for number in range(random.randint(2, 9))
+    ]
+    partition_of = {item: random.randrange(partitions) for item in items}
+    fat = set(random.sample(items, k=min(2, len(items)))) if random.random() < 0.4 else set()
+    bad_share = random.choice((0.0, 0.0, 0.03, 0.1))
+    other_share = random.choice((0.0, 0.05, 0.2))
+    burst = random.choice((1, 4, 15))
+    entries: list[Entry] = []
+    count = random.randint(60, 200)
+    time = 0.0
+    for number in range(1, count):
+        if number % burst == 0:
+            time += random.expovariate(count / (0.9 * FAULTY_SECONDS * burst))
+        item = random.choice(items)
+        partition = partition_of[item] if fixed else random.randrange(partitions)
+        # Never two at the same time: their order in the log would be another than here.
+        at = min(time, 0.9 * FAULTY_SECONDS) + number / 1e6
+        if random.random() < other_share:
+            kind = random.choice((EntryKind.REJECT, EntryKind.TOMBSTONE, EntryKind.GAP))
+            entries.append(Entry(at, partition, kind, number))
+        elif random.random() < bad_share:
+            entries.append(Entry(at, partition, EntryKind.BAD, number, item[1], item[0], _bad_fields(random)))
+        else:
+            fields = _draw_fields(random, number, is_fat=item in fat)
+            entries.append(Entry(at, partition, EntryKind.CHANGE, number, item[1], item[0], fields))
+    return tuple(entries)
+
+
+BAD_LOCATOR: Final = "refused"
+BAD_ATTRIBUTE: Final = "REFUSED"
+
+
+def _bad_fields(random: Random) -> dict[str, Any]:
+    """What makes a change bad, and nothing else beside its count: so it never matters whether it was sent or not."""
+    return random.choice(({}, {"inventoryLocatorName": BAD_LOCATOR}, {"attributes": [BAD_ATTRIBUTE]}))
+
+
+def _draw_fields(random: Random, number: int, *, is_fat: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if random.random() < 0.3:
+        fields["retailPrice"] = float(number)
+    if random.random() < 0.2:
+        fields["floor"] = number
+    if random.random() < 0.15:
+        fields["inventoryLocatorName"] = f"Aisle {number}"
+    if is_fat:
+        first = random.randrange(150)
+        fields["attributes"] = [f"A{at}" for at in range(first, first + random.randint(10, 40))]
+    elif random.random() < 0.2:
+        fields["attributes"] = [f"A{random.randrange(20)}"]
+    return fields
+
+
+def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) -> tuple[Fault, ...]:
+    weights = {
+        FaultKind.PAUSE: random.choice((0, 3, 8)),
+        FaultKind.KILL: random.choice((0, 1, 4)),
+        FaultKind.RESTART: random.choice((0, 1, 3)),
+        FaultKind.CUT: random.choice((0, 2)),
+        FaultKind.MOVE: random.choice((0, 1, 4)),
+        FaultKind.OMS_DOWN: random.choice((0, 1)),
+        FaultKind.OMS_STOPS: random.choice((0, 0, 1)),
+        FaultKind.TOKEN: 1,
+        FaultKind.FOREIGN_METADATA: random.choice((0, 0, 1)),
+    }
+    count = random.randint(0, 25)
+    match theme:
+        case Theme.HANDOVERS:
+            weights = {FaultKind.MOVE: 6, FaultKind.RESTART: 2, FaultKind.FOREIGN_METADATA: random.choice((0, 2))}
+            count = 40
+        case Theme.TOKENS:
+            weights |= {FaultKind.TOKEN: 30, FaultKind.OMS_STOPS: 0}
+            count = 60
+        case _:
+            pass
+    kinds = random.choices(list(weights), weights=list(weights.values()), k=count)
+    faults: list[Fault] = []
+    at = 0.0
+    for kind in kinds:
+        # Often one upon the other: what is found out about the first is not finished when the second comes.
+        at = at + random.uniform(0.0, 6.0) if random.random() < 0.4 else random.uniform(0.0, FAULTY_SECONDS)
+        faults.append(_draw_fault(random, kind, min(at, FAULTY_SECONDS), members, partitions))
+    return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partitions: int) -> Fault:
+    of_partition = kind in {FaultKind.MOVE, FaultKind.FOREIGN_METADATA}
+    target = random.randrange(partitions if of_partition else members)
+    seconds = {
+        FaultKind.PAUSE: draw_pause_seconds(random),
+        FaultKind.CUT: random.uniform(0.5, 2 * SESSION_SECONDS),
+    }.get(kind, random.uniform(0.1, 8.0))
+    return Fault(at, kind, target, seconds)
+
+
+def draw_pause_seconds(random: Random) -> float:
+    """Short, about as long as a session, or so long that a successor has done all that it must before it sends."""
+    return random.choice((0.5, 3.0, SESSION_SECONDS, 2.5 * SESSION_SECONDS, 4 * SESSION_SECONDS)) * random.uniform(
+        0.5, 1.5
+    )
+
+
+def item_key_of(item: str) -> dict[str, Any]:
+    """How the item is named: by a SKU, every third one by part number and bin."""
+    number = int(item[1:])
+    return {"partNumber": item, "binID": number + 1} if number % 3 == 2 else {"sku": item}

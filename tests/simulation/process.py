@@ -1,0 +1,179 @@
+"""One run of the service: the real loop and the real engine, with simulated ports. A restart makes a new one."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from consumer.core.engine import Engine
+from consumer.core.planner import Limits, SendReason
+from consumer.core.requests import EngineLimits, Request
+from consumer.core.retry import RetryLimits
+from consumer.loop import Loop, LoopOptions
+from consumer.observers import Bystander
+from consumer.ports import Snapshot, StopError
+from tests.simulation.broker import Broker
+from tests.simulation.checkers import Checker
+from tests.simulation.client import SimulatedClient
+from tests.simulation.dead_letters import SimulatedDeadLetters
+from tests.simulation.decoder import SimulatedDecoder
+from tests.simulation.oms import Oms
+from tests.simulation.plan import CHUNK_ITEMS, MAX_ITEMS, REVOKE_SECONDS_MAX, Entry, Plan, Rates, draw_pause_seconds
+from tests.simulation.source import SimulatedSource
+from tests.simulation.world import Strand, World, new_random
+
+QUICK_SECONDS: Final = 0.02
+SLOW_SECONDS: Final = 2.0
+STALL_SECONDS: Final = 1.0
+WALL_SECONDS: Final = 1_700_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all processes share."""
+
+    world: World
+    plan: Plan
+    broker: Broker
+    oms: Oms
+    checker: Checker
+    entries: dict[int, Entry]
+
+
+class Process(Strand):
+    """A process, from its start to its end."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        super().__init__(around.world, name)
+        self.plan = around.plan
+        self.checker = around.checker
+        self.random: Random = new_random(around.plan.seed, name)
+        self.cut_off_until = 0.0
+        self.given_at: dict[int, float] = {}
+        """When each assignment was given."""
+        self._booted = self.random.uniform(0.0, 10_000.0)
+        self.source = SimulatedSource(self, around.broker)
+        self.client = SimulatedClient(self, around.oms)
+        self.dead_letters = SimulatedDeadLetters(self)
+        self.decoder = SimulatedDecoder(self, around.entries, batches_max=self.plan.batches_in_hand_max)
+        self.observer = ProcessObserver(self)
+        self._loop: Loop | None = None
+
+    def run(self) -> None:
+        """The process's main thread."""
+        self._loop = Loop(
+            engine=Engine(engine_limits(self.plan)),
+            clock=self,
+            source=self.source,
+            decoder=self.decoder,
+            client=self.client,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            jitter=self.random.random,
+            options=loop_options(self.plan),
+        )
+        try:
+            self._loop.run()
+        except StopError as error:
+            self.note("stops: %s", error)
+        self.note("has ended")
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self._loop is not None:
+            self._loop.stop()
+
+    # ports.Clock
+
+    def monotonic(self) -> float:
+        self.enter()
+        if self.by_chance(self.rates.stall):
+            self.sleep(self.random.uniform(0.0, STALL_SECONDS))
+        return self.uptime()
+
+    def wall(self) -> float:
+        return self.world.now + WALL_SECONDS
+
+    # For its ports
+
+    def uptime(self) -> float:
+        """The clock as other threads of the process read it."""
+        return self.world.now + self._booted
+
+    @property
+    def rates(self) -> Rates:
+        return _NO_RATES if self.world.healed else self.plan.rates
+
+    def by_chance(self, rate: float) -> bool:
+        return rate > 0 and self.random.random() < rate
+
+    def stop_by_chance(self) -> None:
+        """SIGSTOP just here, if the seed says so."""
+        if self.by_chance(self.rates.pause):
+            seconds = draw_pause_seconds(self.random)
+            self.note("is paused for %.1f s", seconds)
+            self.stop(seconds)
+
+    def latency(self) -> float:
+        """Seconds that a step takes: mostly next to none."""
+        longest = SLOW_SECONDS if self.by_chance(self.rates.slow) else QUICK_SECONDS
+        return self.random.uniform(0.0, longest)
+
+    def new_assignment(self, partition: int) -> int:
+        number = len(self.given_at) + 1
+        self.given_at[number] = self.world.now
+        self.checker.assigned(self.name, partition)
+        return number
+
+    def note(self, what: str, *args: object) -> None:
+        self.world.note(self.name, what, *args)
+
+
+_NO_RATES: Final = Rates()
+
+
+class ProcessObserver(Bystander):
+    """Passes on to the checker what only an observer is told."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.narrowing: set[int] = set()
+        """Requests that are to find out what the OMS refuses."""
+
+    def request_sent(self, request: Request, chunks: int) -> None:
+        del chunks
+        if request.reason is SendReason.NARROWING:
+            self.narrowing.add(request.number)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        plan = self._process.plan
+        in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)
+        self._process.checker.snapshot(self._process.name, snapshot, in_hand_max=in_hand_max)
+
+
+def engine_limits(plan: Plan) -> EngineLimits:
+    return EngineLimits(
+        items=Limits(chunk_items=CHUNK_ITEMS, max_items=MAX_ITEMS, flush_items=plan.flush_items),
+        max_age_seconds=plan.max_age_seconds,
+        due_within_seconds=0.2,
+        max_in_flight=plan.max_in_flight,
+        max_requests_per_second=plan.max_requests_per_second,
+        narrowing_requests_max=100_000,
+        max_pending_changes=plan.max_pending_changes,
+        max_distance=plan.max_distance,
+        unknown_hold_seconds=plan.hold_seconds,
+        stopped_retry_seconds=2.0,
+    )
+
+
+def loop_options(plan: Plan) -> LoopOptions:
+    """Longer waits than in production: a simulated second is then a few turns."""
+    return LoopOptions(
+        poll_messages_max=plan.messages_max,
+        poll_seconds_max=0.5,
+        poll_seconds_busy=0.1,
+        commit_interval_seconds=1.0,
+        round_interval_seconds=0.1,
+        snapshot_interval_seconds=1.0,
+        revoke_seconds_max=REVOKE_SECONDS_MAX,
+        retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
+    )

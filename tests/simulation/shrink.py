@@ -1,0 +1,65 @@
+"""From a plan that fails to a shorter one that fails in the same way."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Final, TypeVar
+
+from tests.simulation.plan import Plan, Rates
+from tests.simulation.simulation import Outcome, simulate
+
+SHRINK_SECONDS_MAX: Final = 30.0
+"""Real seconds: a shorter trace is worth some, not minutes."""
+
+T = TypeVar("T")
+
+
+def shrink(failed: Outcome, *, seconds_max: float = SHRINK_SECONDS_MAX) -> Outcome:
+    """Leave out whatever the failure does not need: faults by chance, faults by plan, entries, members."""
+    deadline = time.monotonic() + seconds_max
+    kind = _kind(failed)
+
+    def tried(plan: Plan, best: Outcome) -> Outcome:
+        if time.monotonic() > deadline:
+            return best
+        outcome = simulate(plan)
+        return outcome if outcome.violation and _kind(outcome) == kind else best
+
+    best = failed
+    for rates in _quieter(best.plan.rates):
+        best = tried(replace(best.plan, rates=rates(best.plan.rates)), best)
+    best = _without(best, lambda plan: plan.faults, lambda plan, faults: replace(plan, faults=faults), tried)
+    best = _without(best, lambda plan: plan.entries, lambda plan, entries: replace(plan, entries=entries), tried)
+    for members in range(1, best.plan.members):
+        best = tried(replace(best.plan, members=members), best)
+    return best
+
+
+def _kind(outcome: Outcome) -> str:
+    """What a violation begins with: the rule, or the exception."""
+    return outcome.violation.partition(":")[0].partition(" in the service")[0][:12]
+
+
+def _quieter(rates: Rates) -> Iterator[Callable[[Rates], Rates]]:
+    for each in fields(rates):
+        yield lambda now, name=each.name: replace(now, **{name: 0.0})  # type: ignore[misc]
+
+
+def _without(
+    best: Outcome,
+    part: Callable[[Plan], tuple[T, ...]],
+    with_part: Callable[[Plan, tuple[T, ...]], Plan],
+    tried: Callable[[Plan, Outcome], Outcome],
+) -> Outcome:
+    """Leave out halves, quarters and so on, down to single ones."""
+    size = len(part(best.plan)) // 2
+    while size:
+        at = 0
+        while at < len(part(best.plan)):
+            now: Sequence[T] = part(best.plan)
+            shorter = tried(with_part(best.plan, (*now[:at], *now[at + size :])), best)
+            if shorter is best:
+                at += size
+            best = shorter
+        size //= 2
+    return best

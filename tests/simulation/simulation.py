@@ -1,0 +1,172 @@
+"""A whole run: members that come and go, faults, then none, and everything must be sent."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.core.retry import AnswerKind
+from tests.simulation.broker import Broker
+from tests.simulation.checkers import Checker
+from tests.simulation.group import Group
+from tests.simulation.oms import Oms
+from tests.simulation.plan import (
+    FAULTY_SECONDS,
+    HEALED_SECONDS_MAX,
+    POLL_SECONDS_MAX,
+    SESSION_SECONDS,
+    Fault,
+    FaultKind,
+    Plan,
+)
+from tests.simulation.process import Process, Surroundings
+from tests.simulation.world import Violation, World, new_random
+
+START_AGAIN_SECONDS: Final = 2.0
+"""How long after its end a service is started again, as Kubernetes does."""
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether all is done, once faults are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a plan; ``violation`` is "" if nothing was wrong."""
+
+    plan: Plan
+    violation: str
+    steps: int
+    seconds: float
+    """Simulated."""
+    trace: tuple[str, ...]
+
+
+def simulate(plan: Plan, *, trace_lines: int = 60) -> Outcome:
+    """Run a plan to its end, or to the first violation."""
+    simulation = Simulation(plan)
+    violation = ""
+    try:
+        simulation.world.run()
+    except Violation as found:
+        violation = str(found)
+    except Exception as error:  # noqa: BLE001 - whatever the service raises, but for StopError, is a bug of it
+        violation = f"{type(error).__name__} in the service: {error}{_place(error)}"
+    world = simulation.world
+    return Outcome(plan, violation, world.steps, world.now, tuple(world.trace(trace_lines)) if violation else ())
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, innermost frames last."""
+    frames = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return f" ({' > '.join(frames[-6:])})"
+
+
+class Simulation:
+    """Everything of a plan, wired."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.world = World(plan.seed)
+        self._plan = plan
+        self._random = new_random(plan.seed, "simulation")
+        self._checker = Checker(self.world, plan)
+        self._group = Group(
+            self.world,
+            plan.seed,
+            plan.partitions,
+            session_seconds=SESSION_SECONDS,
+            rebalance_seconds=POLL_SECONDS_MAX,
+        )
+        self._broker = Broker(self.world, plan, self._checker, self._group)
+        self._oms = Oms(self.world, plan, self._checker)
+        entries = {entry.number: entry for entry in plan.entries}
+        self._around = Surroundings(self.world, plan, self._broker, self._oms, self._checker, entries)
+        self._members: list[Process | None] = [None] * plan.members
+        self._starts = [0] * plan.members
+        for member in range(plan.members):
+            self.world.after(self._random.uniform(0.0, 5.0), lambda member=member: self._start(member))  # type: ignore[misc]
+        for fault in plan.faults:
+            self.world.at(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+        self.world.at(FAULTY_SECONDS, self._heal)
+
+    # Members
+
+    def _start(self, member: int) -> None:
+        if self._running(member):
+            return
+        self._starts[member] += 1
+        process = Process(f"{'ABCDEFGH'[member]}{self._starts[member]}", self._around)
+        self._members[member] = process
+        self.world.adopt(process)
+
+        def live() -> None:
+            process.run()
+            self.world.after(START_AGAIN_SECONDS, lambda: self._start(member))
+
+        self.world.note(process.name, "starts")
+        process.start(live)
+
+    def _running(self, member: int) -> Process | None:
+        process = self._members[member]
+        return process if process is not None and process.alive and not process.ended else None
+
+    # Faults
+
+    def _strike(self, fault: Fault) -> None:
+        self.world.note("fault", "%s %d for %.1f", fault.kind, fault.target, fault.seconds)
+        match fault.kind:
+            case FaultKind.MOVE:
+                self._group.move(fault.target % self._plan.partitions)
+            case FaultKind.FOREIGN_METADATA:
+                self._broker.foreign.add(fault.target % self._plan.partitions)
+            case FaultKind.TOKEN:
+                self._oms.token += 1
+            case FaultKind.OMS_DOWN:
+                self._oms.down_until = self.world.now + fault.seconds
+            case FaultKind.OMS_STOPS:
+                self._oms.stops_until = self.world.now + fault.seconds
+                kinds = (AnswerKind.UNAUTHORISED, AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS)
+                self._oms.stops_with = self._random.choice(kinds)
+            case _:
+                self._strike_member(fault)
+
+    def _strike_member(self, fault: Fault) -> None:
+        member = fault.target % self._plan.members
+        process = self._running(member)
+        if process is None:
+            return
+        match fault.kind:
+            case FaultKind.PAUSE:
+                process.stop(fault.seconds)
+            case FaultKind.CUT:
+                process.cut_off_until = self.world.now + fault.seconds
+            case FaultKind.KILL:
+                process.kill()
+                self.world.after(fault.seconds, lambda: self._start(member))
+            case _:
+                process.terminate()
+
+    def _heal(self) -> None:
+        """From here on nothing goes wrong, and every member runs."""
+        self.world.note("fault", "no more")
+        self.world.healed = True
+        self._oms.down_until = self._oms.stops_until = 0.0
+        for member in range(self._plan.members):
+            process = self._running(member)
+            if process is None:
+                self._start(member)
+            else:
+                process.stopped_until = process.cut_off_until = 0.0
+        self._look()
+
+    def _look(self) -> None:
+        """Is all done?"""
+        unsettled = self._checker.unsettled(self._oms)
+        if not unsettled:
+            self._checker.settled(self._oms)
+            self.world.finish()
+        elif self.world.now > FAULTY_SECONDS + HEALED_SECONDS_MAX:
+            raise Violation(f"not done {HEALED_SECONDS_MAX:.0f} s after the faults: {'; '.join(unsettled)}")
+        else:
+            self.world.after(LOOK_SECONDS, self._look)

@@ -1,0 +1,54 @@
+"""The real loop and engine, a simulated world: no seed may violate a rule, and every one ends with all sent."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.campaign import FIXED
+from tests.simulation.plan import draw_plan
+from tests.simulation.simulation import simulate
+
+ROOT = Path(__file__).parents[2]
+SEEDS_A_CHUNK = 30
+CHUNKS = 12
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.simulation", "--processes", "1", *options]
+    return subprocess.run(  # noqa: S603 - our own command
+        command, cwd=ROOT, env=os.environ | FIXED, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_nothing_is_lost_or_goes_backwards_whatever_fails(chunk: int) -> None:
+    done = run("--first", str(chunk * SEEDS_A_CHUNK), "--seeds", str(SEEDS_A_CHUNK))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(f"{SEEDS_A_CHUNK} passed, 0 failed\n")
+
+
+def test_a_member_that_keeps_its_partitions_sends_all_in_order_too() -> None:
+    done = run("--without-takeovers", "--first", "10000", "--seeds", "40")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_means_the_same_run_each_time() -> None:
+    first, second = simulate(draw_plan(5)), simulate(draw_plan(5))
+
+    assert (first.steps, first.seconds) == (second.steps, second.seconds)
+
+
+def test_a_failing_seed_is_shortened_and_told_with_its_latest_steps() -> None:
+    done = run("--mutant", "never_gathers", "--seeds", "40", "--until-first")
+
+    assert done.returncode == 1
+    *trace, violation, again, _rate, verdict = done.stdout.splitlines()
+    assert len(trace) < 80
+    assert violation.startswith("stale: ")
+    assert again.startswith("again: make simulate SEED=")
+    assert verdict.endswith(", 1 failed")
