@@ -56,6 +56,10 @@ SEEDS ?= 500
 simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a simulated world, or just SEED=k
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+.PHONY: mutants
+mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the simulated seeds until that is found
+	$(BIN)/python -m tests.simulation --mutants --seeds 200
+
 .PHONY: docs
 docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
 	$(BIN)/python docs/generate.py

@@ -156,6 +156,7 @@ class Loop:
     # Rebalances, called inside a poll
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:
+        """Begin each at what its last owner committed, as far as the log still has that (rule 8)."""
         now = self._clock.monotonic()
         for assignment in assignments:
             start = assignment.committed
@@ -180,12 +181,12 @@ class Loop:
             self._give_up(numbers, settle_dead_letters=True)
 
     def on_lost(self, numbers: Sequence[int]) -> None:
-        """Another member has these partitions already: their rows go, and nothing is committed."""
+        """Another member has these partitions already: their rows go, and nothing is committed (rule 20)."""
         self._forget(numbers, "lost")
         self._fenced = False
 
     def _give_up(self, numbers: Sequence[int], *, settle_dead_letters: bool) -> None:
-        """Nothing new leaves; what is in flight has one shared deadline to be answered."""
+        """Nothing new leaves; what is in flight has one shared deadline to be answered (rule 20)."""
         ours = [number for number in numbers if number in self._assignments]
         if not ours:
             return
@@ -263,7 +264,10 @@ class Loop:
     # Requests out, answers in
 
     def _send_round(self, now: float) -> None:
-        """Commit, and only then let requests leave: a member without its partitions is refused here and sends none."""
+        """Commit, and only then let requests leave: a member without its partitions is refused here and sends none.
+
+        That is rule 11. When it is refused its rows stay, all of them (rule 12).
+        """
         if self._fenced or now < self._next_round_at:
             return
         requests = self._engine.due(now)

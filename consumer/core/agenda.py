@@ -1,6 +1,7 @@
 """Which windows are to be looked at, and when: those that may be full, and those whose oldest change comes of age.
 
-Looking is the windows' and the planner's; here nothing is decided. Times are monotonic seconds.
+Looking is the windows' and the planner's; here nothing is decided, but that each is looked at in time (rule 21 of
+docs/protocol.md). Times are monotonic seconds.
 """
 
 import heapq

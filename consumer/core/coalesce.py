@@ -43,7 +43,7 @@ def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
 
 
 def newest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """The same rows, so ordered that of each item the oldest change comes first and the newest last.
+    """The same rows, so ordered that of each item the oldest change comes first and the newest last (rule 1).
 
     Newer is the higher offset within one partition's assignment; between assignments, the later ``_occurredAt`` of the
     item's newest changes there, then the higher assignment number. Nothing is said about the order of items.
@@ -64,7 +64,7 @@ def newest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
 def split_overfull(
     rows: pl.DataFrame, item_key: Sequence[str], limit: int = ATTRIBUTES_MAX
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split rows into those that may go now and those that must stay, each part in the order of ``rows``.
+    """Split rows into those that may go now and those that must stay, each part in the order of ``rows`` (rule 19).
 
     An item with more than ``limit`` distinct attributes in all goes with the longest prefix of its changes, oldest
     first, whose attributes fit; at least one change of each item goes.
@@ -88,7 +88,7 @@ def split_overfull(
 
 
 def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Drop the pending rows that newer ones make superfluous: the rows that stay, and the offsets that are free.
+    """Drop pending rows that newer ones make superfluous (rule 10): the rows that stay, and the offsets that are free.
 
     A row is superfluous if a newer one of its assignment and item (``key``, with the location) has the same fields, and
     the same attributes: whatever becomes of the others, what it says is said anew. So every row that stays is a change

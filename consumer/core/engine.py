@@ -224,7 +224,7 @@ class Engine:
     # Watermarks out
 
     def commit_points(self, now: float) -> list[CommitPoint]:
-        """What may be committed now, for every assignment whose start is known."""
+        """What may be committed now, for every assignment whose start is known (rules 5 and 6)."""
         under_way = self._flights.assignments()
         under_way |= self._pace.held_assignments(now)
         under_way |= self._gatherings.waiting(now)  # what we inherited may still be queued, whoever comes after us
@@ -239,8 +239,8 @@ class Engine:
     def to_pause(self) -> frozenset[int]:
         """The assignments that should not be polled now: over the budget of rows, or too far past their watermark.
 
-        A partition is read up to its mark whatever its distance; of several that must be, one at a time while there is
-        no room. Pausing them all would wait for ever: nothing of them may leave before.
+        A partition is read up to its mark whatever its distance (rule 10); of several that must be, one at a time while
+        there is no room. Pausing them all would wait for ever: nothing of them may leave before.
         """
         limit = self.limits.max_pending_changes
         self._over_budget = self.pending_changes > (RESUME_SHARE * limit if self._over_budget else limit)
@@ -430,6 +430,7 @@ class Engine:
                 self._narrowings.forget(location)
 
     def _put_back(self, request: Request) -> None:
+        """Its rows, not its body, wait again: they are planned anew with what has come meanwhile (rule 16)."""
         window = self._windows.put_back(request.location, self._partitions.ours(request.rows))
         if window:
             self._agenda.watch(window)

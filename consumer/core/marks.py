@@ -25,7 +25,7 @@ def format_mark(mark: Mark) -> str:
 def parse_mark(metadata: str, *, committed: int) -> Mark:
     """Read what was written beside ``committed``.
 
-    What is missing, foreign or malformed counts as open, with the mark at ``committed``.
+    What is missing, foreign or malformed counts as open, with the mark at ``committed`` (rule 5).
     """
     version, _, rest = metadata.partition(";")
     fields = rest.split(";")

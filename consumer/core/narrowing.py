@@ -1,4 +1,4 @@
-"""Finding the items for which the OMS refused a request, with few further requests (bisection).
+"""Finding the items for which the OMS refused a request, with few further requests: bisection, by rule 18.
 
 The suspects of a refused request are kept as item keys, never as a body: each part is planned anew from all pending
 changes of its items. Only a refusal narrows, and only a change that was refused alone is dead-lettered: with several

@@ -1,6 +1,7 @@
 """Which locations may not send yet: rests after a failure, holds after an unknown outcome.
 
-They belong to locations, not to windows: they outlive an empty window and a revoke. Times are monotonic seconds.
+They belong to locations, not to windows: they outlive an empty window and a revoke (rule 15 of docs/protocol.md). Times
+are monotonic seconds.
 """
 
 from collections.abc import Iterable

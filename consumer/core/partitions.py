@@ -74,12 +74,15 @@ class Partitions:
         return gone
 
     def ours(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows without those of assignments that are gone."""
+        """The rows without those of assignments that are gone (rule 17)."""
         gone = [number for number in rows[ASSIGNMENT].unique().to_list() if number not in self._held]
         return rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
 
     def give(self, rows: pl.DataFrame, rejected: Collection[tuple[int, int]], next_offsets: Mapping[int, int]) -> None:
-        """Open the offsets of these rows and rejects; ``next_offsets`` says how far each assignment is read by them."""
+        """Open the offsets of these rows and rejects; ``next_offsets`` says how far each assignment is read by them.
+
+        The mark only ever grows, from the one that was found at the assignment on (rule 4).
+        """
         owners, opened = rows[ASSIGNMENT], rows[OFFSET]
         for number, next_offset in next_offsets.items():
             held = self._held.get(number)

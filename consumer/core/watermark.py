@@ -1,4 +1,4 @@
-"""Offsets of one assignment: which are open, and so how far may be committed.
+"""Offsets of one assignment: which are open, and so how far may be committed (rules 3 and 6 of docs/protocol.md).
 
 An offset is *open* from when the engine is given its change until a jobID covers it or its dead letter is confirmed.
 The watermark is the lowest open offset, or what was given if none is open. Nothing closes an offset but being named in

@@ -1,7 +1,7 @@
 """What an answer of the OMS means: a pure function for responses, and one for the errors of httpx.
 
 docs/oms-answers.md has the table for people. Where nothing proves that a request was not queued, its outcome is
-unknown: taking a gateway's word for a refusal is how stale counts are made.
+unknown (rule 14 of docs/protocol.md): taking a gateway's word for a refusal is how stale counts are made.
 """
 
 from collections.abc import Mapping

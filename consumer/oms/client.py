@@ -178,7 +178,7 @@ class HttpRefreshClient:
                 raise FenceClosedError
 
         try:
-            check_fence()  # spares a connection, and stands alone where a transport has no trace
+            check_fence()  # rule 13; spares a connection, and stands alone where a transport has no trace
             reply = call(
                 self._http,
                 "POST",

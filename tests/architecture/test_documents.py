@@ -125,3 +125,23 @@ def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> No
         pinned = re.findall(r"^[a-z0-9-]+(?:\[.*\])?==.*$", text, re.MULTILINE)
         assert pinned
         assert all(line.endswith("\\") for line in pinned)
+
+
+def test_every_rule_of_the_protocol_is_named_where_it_is_kept_and_has_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rules = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "consumer").rglob("*.py"))
+    named = {
+        int(number)
+        for numbers in re.findall(r"[Rr]ules? (\d+(?:(?:, | and )\d+)*)", code)
+        for number in re.findall(r"\d+", numbers)
+    }
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    exist = set(re.findall(r"def (\w+)\(", tests))
+    shown = re.split(r"^## ", page, flags=re.MULTILINE)
+    table = next(part for part in shown if part.startswith("What shows"))
+
+    assert rules == set(range(1, 22))
+    assert named == rules - {2}, "rule 2 is the sources' to keep"
+    assert set(map(int, re.findall(r"^\| (\d+) \| `test_", table, re.MULTILINE))) == rules - {2}
+    assert set(re.findall(r"`([a-z0-9_]+)`", table)) - exist == set()

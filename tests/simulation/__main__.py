@@ -22,6 +22,8 @@ def main() -> int:
     options = _options()
     if any(os.environ.get(name) != value for name, value in FIXED.items()):
         os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], os.environ | FIXED)  # noqa: S606 - itself
+    if options.mutants:
+        return _table(options)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     seeds = seeds_of(options.mutant, seeds)
     started = time.monotonic()
@@ -54,10 +56,31 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="run just this one")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many side by side")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="with this deliberate break")
+    parser.add_argument("--mutants", action="store_true", help="each break in turn: how many seeds until it is found")
     parser.add_argument("--without-takeovers", action="store_true", help="one member that keeps its partitions")
     parser.add_argument("--until-first", action="store_true", help="stop at the first failing seed")
     parser.add_argument("--no-trace", action="store_true", help="do not shorten and show the first failing seed")
     return parser.parse_args()
+
+
+def _table(options: argparse.Namespace) -> int:
+    """One line a mutant: its rule, and how many seeds (of its theme, where it has one) were run until one failed."""
+    missed = 0
+    for name, mutant in MUTANTS.items():
+        seeds = seeds_of(name, range(options.first, options.first + options.seeds))
+        found = 0
+        for number, outcome in enumerate(outcomes(seeds, mutant=name, alone=False, processes=1), start=1):
+            if outcome.violation:
+                found = number
+                _say(
+                    f"{name:40} rule {mutant.rule:16} seeds {number:4}  {outcome.violation.partition(chr(10))[0][:100]}"
+                )
+                break
+        if not found:
+            missed += 1
+            _say(f"{name:40} rule {mutant.rule:16} NOT FOUND in {len(seeds)} seeds")
+    _say(f"{len(MUTANTS) - missed} found, {missed} not found")
+    return 1 if missed else 0
 
 
 def _show(failed: Outcome, mutant: str) -> None:
