@@ -12,6 +12,7 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import POSITION, TARGETS
 from consumer.avro.readers import ReaderFactory
+from consumer.core.items import GRANULAR_COLUMNS
 from tests.support.avro import EVENT, message
 
 PREFIX = message()[:5]
@@ -55,7 +56,8 @@ class ByTheLetter:
 
     def record(self) -> dict[str, Any]:
         names = ("partNumber", "upc", "sku")
-        row: dict[str, Any] = {"locationName": self.text() or None}
+        row: dict[str, Any] = dict.fromkeys(GRANULAR_COLUMNS)  # this schema has none of them
+        row |= {"locationName": self.text() or None}
         row |= {name: self.nullable(self.text) or None for name in names}
         row["quantity"] = self.long()
         row["binID"] = self.nullable(self.long)

@@ -14,6 +14,7 @@ import pytest
 from consumer import loop as loop_module
 from consumer.core import window as window_module
 from consumer.core.engine import Engine
+from consumer.core.flights import Flight, Flights
 from consumer.core.gathering import Gatherings
 from consumer.core.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.marks import Mark, parse_mark
@@ -25,7 +26,8 @@ from consumer.core.retry import Accepted, Again, Answer, AnswerKind, Decision, H
 from consumer.core.watermark import OpenOffsets
 from consumer.loop import Loop
 from consumer.ports import Assignment, Commit, Submission
-from tests.simulation.client import Flight, SimulatedClient
+from tests.simulation.client import Flight as SimulatedFlight
+from tests.simulation.client import SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
 from tests.simulation.source import SimulatedSource
@@ -229,7 +231,8 @@ def sends_though_the_commit_was_refused(patch: Patch) -> None:
 def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
     def give_back(self: Any, requests: Sequence[Request]) -> None:
         for request in requests:
-            self._land(request)
+            self._flights.land(request.number)
+            self._partitions.cover(request.rows)
 
     patch.setattr(Engine, "give_back", give_back)
 
@@ -254,7 +257,7 @@ def fence_ages_from_the_return(patch: Patch) -> None:
 def repeats_without_the_fence(patch: Patch) -> None:
     """After a 401 the body goes out again without another look."""
 
-    def answered(self: Any, flight: Flight, wire: Wire, answer: Answer) -> None:
+    def answered(self: Any, flight: SimulatedFlight, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED:
             flight.submission = replace(flight.submission, covered_at=float("inf"))
         original(self, flight, wire, answer)
@@ -293,7 +296,7 @@ def forgets_holds_on_revoke(patch: Patch) -> None:
 def sends_the_frozen_body_again(patch: Patch) -> None:
     """A failed request is not planned anew: its worker sends the same body again."""
 
-    def answer(self: Any, flight: Flight, answer: Answer) -> None:
+    def answer(self: Any, flight: SimulatedFlight, answer: Answer) -> None:
         if answer.kind in {AnswerKind.UNKNOWN, AnswerKind.UNAVAILABLE} and flight.sends < 4:
             flight.sends += 1
             self._process.after(1.0, lambda: self._first_byte(flight, self._wire(flight)))
@@ -349,13 +352,19 @@ def takes_unions_whole(patch: Patch) -> None:
 
 @_mutant("2 of the design")
 def sends_two_requests_of_a_location(patch: Patch) -> None:
-    def depart(self: Any, location: str, *args: Any) -> Request:
-        request: Request = original(self, location, *args)
-        self._busy.discard(location)
-        return request
+    def depart(self: Any, request: Request, *args: Any) -> None:
+        self._by_location.pop(request.location, None)
+        original(self, request, *args)
 
-    original = Engine._depart
-    patch.setattr(Engine, "_depart", depart)
+    def land(self: Any, number: int) -> Flight:
+        flight: Flight = self._flights.pop(number)
+        self._by_location.pop(flight.request.location, None)
+        return flight
+
+    patch.setattr(Flights, "at", lambda _self, _location: None)
+    original = Flights.depart
+    patch.setattr(Flights, "depart", depart)
+    patch.setattr(Flights, "land", land)
 
 
 @_mutant("20")

@@ -15,3 +15,4 @@ def test_a_break_of_a_rule_is_found(name: str) -> None:
 
     assert done.returncode == 1, f"{name} (rule {MUTANTS[name].rule}) was not found\n{done.stdout}{done.stderr}"
     assert done.stdout.endswith(", 1 failed\n")
+    assert " in the service: " not in done.stdout, "a break that breaks the code shows nothing"
