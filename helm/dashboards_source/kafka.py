@@ -186,13 +186,16 @@ def _round_trip() -> AnyPanel:
 
 def _queue() -> AnyPanel:
     return graph(
-        "Fetched and not yet polled",
+        "Messages on their way from and to Kafka",
         Told(
-            "Messages that the Kafka client has fetched ahead and the service has not taken yet, by member.",
-            "Full for long: this service is the slow part (CPU, or the OMS, see Pending changes). Empty while there is "
-            "lag: Kafka or the network is.",
+            "Messages that each member's Kafka client has fetched ahead and the service has not taken yet; and dead "
+            "letters that the broker has not confirmed yet, which hold the offsets back.",
+            "Much fetched for long: this service is the slow part (CPU, or the OMS, see Pending changes). Nothing while "
+            "there is lag: Kafka or the network is. Dead letters unconfirmed for long: the dead-letter topic is "
+            "missing, full or not writable, see the log.",
         ),
-        Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}"),
+        Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}: fetched ahead"),
+        Query(f"sum({of('inventory_refresh_dead_letters_unconfirmed')})", "dead letters unconfirmed", RED),
         unit=units.Short,
     )
 

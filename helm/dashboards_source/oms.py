@@ -147,15 +147,16 @@ def _job_seconds() -> AnyPanel:
 
 def _calls() -> AnyPanel:
     return graph(
-        "Refresh requests a second, and the limit",
+        "Requests a second, their chunks, and the limit",
         Told(
-            "Refresh requests of all members together, and what they may call at most, as set "
-            "(oms.max_requests_per_second) or learned from over-quota answers. No dashed line: no limit. Calls that "
-            "ask for jobs count against the limit too.",
-            "Close to the line for long: the key's quota is too small for so many locations. Ask for more, or send "
-            "fewer, larger requests (window.max_age).",
+            "Refresh requests of all members together, the chunks that the OMS has to work off for them, and the calls "
+            "that members may make at most, as set (oms.max_requests_per_second) or learned from over-quota answers. "
+            "No dashed line: no limit. Calls that ask for jobs count against the limit too.",
+            "Requests close to the line for long: the key's quota is too small for so many locations. Ask for more, or "
+            "send fewer, larger requests (window.max_age).",
         ),
         Query(f"sum({rate('inventory_refresh_requests_sent_total')})", "requests", BLUE),
+        Query(f"sum({rate('inventory_refresh_chunks_sent_total')})", "chunks", PURPLE),
         limit(f"sum({of('inventory_refresh_oms_requests_per_second_max')} < +Inf)", "limit"),
         unit=REQUESTS_PER_SECOND,
     )

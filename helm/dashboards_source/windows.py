@@ -51,7 +51,7 @@ def _items() -> AnyPanel:
 
 def _chunks() -> AnyPanel:
     def up_to(chunks: int) -> str:
-        matcher = f'le=~"{chunks}([.]0)?"'
+        matcher = f'le=~"{chunks}|{chunks}.0"'
         return f"sum({rate(_CHUNKS, matcher)})"
 
     queries = [Query(up_to(1), "1 chunk", ORANGE)]
