@@ -76,6 +76,10 @@ def _dead_letters() -> AnyPanel:
             "corrupt, unknown_schema, no_... and the like: the producer sends bad events, tell its owners. "
             "refused_by_oms: the OMS does not know the item or the location. job_failed: see Failed jobs. When more "
             "than dead_letters.max_ratio of all changes are bad, the service stops with exit code 5.",
+            alerts=(
+                "InventoryRefreshChangesRejected",
+                "InventoryRefreshManyChangesRejected",
+            ),
         ),
         Query(f"sum by (reason) ({rate('inventory_refresh_changes_rejected_total')}) > 0", "{{reason}}"),
         unit=CHANGES_PER_SECOND,

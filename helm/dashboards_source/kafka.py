@@ -88,6 +88,7 @@ def _unaccepted() -> AnyPanel:
             "One partition grows alone: a location in it can not be sent, and holds its offset back. Find it in the "
             "log (held, narrowing), or on the dashboard One location. Retention of the topic must be longer than this "
             "lasts, or changes are lost.",
+            alerts=("InventoryRefreshDistanceGrowing",),
         ),
         Query(by_partition("inventory_refresh_partition_unaccepted_offsets"), "{{topic}} {{partition}}"),
         limit(f"max({of('inventory_refresh_max_distance_offsets')})", "max_distance"),
@@ -103,6 +104,7 @@ def _commits() -> AnyPanel:
             "Refused and fenced now and then: a member was too slow or was cut off, and has rejoined; it sends nothing "
             "meanwhile. Again and again: see the loop's heartbeat, and session.timeout.ms. No commit while changes are "
             "accepted: the broker does not answer.",
+            alerts=("InventoryRefreshCommitsRefused",),
         ),
         Query(f"sum({rate('inventory_refresh_commits_total')})", "confirmed", GREEN),
         Query(f"sum by (fenced) ({rate('inventory_refresh_commits_refused_total')})", "refused, fenced: {{fenced}}"),
@@ -121,6 +123,10 @@ def _rebalances() -> AnyPanel:
             "Members join and leave without a deployment: they are killed or too slow (see Process). lost: a member "
             "was out of its group without knowing. Out of range: changes were lost to retention, compare the counts "
             "of the stores with their source.",
+            alerts=(
+                "InventoryRefreshPartitionsLost",
+                "InventoryRefreshChangesLost",
+            ),
         ),
         Query(f"sum by (kind) (increase({of('inventory_refresh_rebalances_total')}[$__rate_interval]))", "{{kind}}"),
         Query(
@@ -144,6 +150,7 @@ def _not_read() -> AnyPanel:
             "something outside before they can decode, such as the schema registry.",
             "paused for long: memory or distance is at its limit (Pending changes, Unaccepted offsets). Decoding "
             "waits: the schema registry does not answer. Fewer assigned than the topic has: a member is missing.",
+            alerts=("InventoryRefreshDecodingWaits",),
         ),
         Query(f"sum({of('inventory_refresh_partitions_assigned')})", "assigned", BLUE),
         Query(f"sum({by_partition('inventory_refresh_partition_paused')})", "paused", ORANGE),
@@ -161,6 +168,7 @@ def _brokers() -> AnyPanel:
             "Connections of each member to brokers that are up, the one of the first contact included.",
             "0: this member sees no broker. Fewer than usual: brokers are down or being restarted. See errors and "
             "reconnects beside it.",
+            alerts=("InventoryRefreshKafkaUnreachable",),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_kafka_brokers_up')})", "{{pod}}"),
         unit=units.Short,
@@ -190,9 +198,10 @@ def _queue() -> AnyPanel:
         Told(
             "Messages that each member's Kafka client has fetched ahead and the service has not taken yet; and dead "
             "letters that the broker has not confirmed yet, which hold the offsets back.",
-            "Much fetched for long: this service is the slow part (CPU, or the OMS, see Pending changes). Nothing while "
-            "there is lag: Kafka or the network is. Dead letters unconfirmed for long: the dead-letter topic is "
-            "missing, full or not writable, see the log.",
+            "Much fetched for long: this service is the slow part (CPU, or the OMS, see Pending changes). Nothing "
+            "while there is lag: Kafka or the network is. Dead letters unconfirmed for long: the dead-letter topic "
+            "is missing, full or not writable, see the log.",
+            alerts=("InventoryRefreshDeadLettersUnconfirmed",),
         ),
         Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}: fetched ahead"),
         Query(f"sum({of('inventory_refresh_dead_letters_unconfirmed')})", "dead letters unconfirmed", RED),

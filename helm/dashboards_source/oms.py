@@ -52,6 +52,10 @@ def _answers() -> AnyPanel:
             "unavailable, over_quota: it comes back by itself, requests are sent again later. unknown, unreadable: the "
             "request may have been queued, its location is held for oms.unknown_hold. refused: items are wrong. "
             "unauthorised, forbidden, wrong_address: credentials, rights or oms.base_url need a person.",
+            alerts=(
+                "InventoryRefreshOmsUnavailable",
+                "InventoryRefreshRequestsRefused",
+            ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_answers_total')}) > 0", "{{outcome}}"),
         unit=REQUESTS_PER_SECOND,
@@ -104,6 +108,10 @@ def _ended() -> AnyPanel:
             "many, or the process ended: its log names them).",
             "failed: their changes are dead letters with the jobID; ask those who run the OMS why. unknown_job: the "
             "OMS lost jobs that it had accepted.",
+            alerts=(
+                "InventoryRefreshManyJobsFailed",
+                "InventoryRefreshJobsNeverFinished",
+            ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_jobs_ended_total')}) > 0", "{{outcome}}"),
         Query(f"sum({rate('inventory_refresh_jobs_unfollowed_total')}) > 0", "unfollowed", GREY),
@@ -121,6 +129,7 @@ def _unfinished() -> AnyPanel:
             "nothing of jobs (refused, over-quota, unreachable) are counted beside them.",
             "Growing: the OMS works off less than it is given, so counts are stale although they were accepted. Fewer, "
             "larger requests help (window.max_age, window.flush_items: auto); else the OMS needs more capacity.",
+            alerts=("InventoryRefreshJobsUntold",),
         ),
         Query(f"sum({of('inventory_refresh_jobs_unfinished')})", "jobs", BLUE),
         Query(f"sum({of('inventory_refresh_jobs_untold')})", "members told nothing", RED),
@@ -137,6 +146,7 @@ def _job_seconds() -> AnyPanel:
             "and how long the oldest of those that have not ended has been followed.",
             "Waiting grows, work does not: the OMS's queue is long (who else fills it?). Work grows: the OMS itself "
             "has become slow. Either way stores see counts so much later.",
+            alerts=("InventoryRefreshJobsLate",),
         ),
         Query(quantile(0.95, "inventory_refresh_job_queued_seconds"), "95 % queued", YELLOW),
         Query(quantile(0.95, "inventory_refresh_job_worked_seconds"), "95 % worked", GREEN),

@@ -1,5 +1,6 @@
 """The vocabulary of the dashboards: queries of one release, and panels that say what to do when they look bad."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as dashboard_builders
 from grafana_foundation_sdk.builders import prometheus, stat, table, text, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -85,15 +87,27 @@ def limit(expr: str, legend: str) -> Query:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A panel's description: what it shows, and what to do when it looks bad; ``alert`` is the runbook's section."""
+    """What a panel shows, and what to do when it looks bad: its description.
+
+    ``alerts`` are those that tell of the same: the panel links to their sections of the runbook.
+    """
 
     shows: str
     when_bad: str
-    alert: str = ""
+    alerts: Sequence[str] = ()
 
     def __str__(self) -> str:
-        see = f"\n\nRunbook: {RUNBOOK}#{self.alert}" if self.alert else ""
-        return f"{self.shows}\n\n**When it looks bad:** {self.when_bad}{see}"
+        return f"{self.shows}\n\n**When it looks bad:** {self.when_bad}"
+
+    def links(self) -> list[Builder[models.DashboardLink]]:
+        """Links to the runbook; its headings are the alerts' names, as kebab-case in addresses."""
+        return [
+            dashboard_builders.DashboardLink(f"Runbook: {alert}")
+            .type(models.DashboardLinkType.LINK)
+            .url(f"{RUNBOOK}#{_kebab_case(alert)}")
+            .target_blank(True)
+            for alert in self.alerts
+        ]
 
 
 def graph(
@@ -117,6 +131,7 @@ def graph(
         timeseries.Panel()
         .title(title)
         .description(str(told))
+        .links(told.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(height)
@@ -177,6 +192,7 @@ def number(
         stat.Panel()
         .title(title)
         .description(str(told))
+        .links(told.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(4)
@@ -221,6 +237,7 @@ def listing(
         table.Panel()
         .title(title)
         .description(str(told))
+        .links(told.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(height)
@@ -271,6 +288,10 @@ def thresholds(steps: Sequence[tuple[float | None, str]]) -> dashboard_builders.
 
 def _target(query: Query, letter: str) -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(letter).datasource(DATASOURCE)
+
+
+def _kebab_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
 def _fixed(color: str) -> models.DynamicConfigValue:

@@ -20,6 +20,10 @@ def _ready() -> AnyPanel:
             "1 while the member says on /readyz that it is ready.",
             "A member that falls to 0 has lost its partitions, or waits for a person: its log says which. A line that "
             "ends: that process has ended.",
+            alerts=(
+                "InventoryRefreshNotReady",
+                "InventoryRefreshRestarting",
+            ),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_ready')})", "{{pod}}"),
         unit=units.Short,
@@ -36,6 +40,7 @@ def _heartbeat() -> AnyPanel:
             "scrapes is not in it.",
             "At the dashed line /healthz answers 503 and Kubernetes starts the process anew; that costs nothing but a "
             "second reading. If it comes again, save the log and a stack first (py-spy), it is a bug.",
+            alerts=("InventoryRefreshLoopStalled",),
         ),
         Query(
             f"max by (pod) (timestamp({of('inventory_refresh_loop_heartbeat_timestamp_seconds')})"

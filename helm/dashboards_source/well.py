@@ -39,6 +39,10 @@ def _numbers() -> list[AnyPanel]:
                 "A new process needs seconds to be handed partitions. One that stays unready waits for a person "
                 "(see Sending) or finds no partition to read (more processes than partitions). No data at all: nothing "
                 "runs, or Prometheus does not scrape it.",
+                alerts=(
+                    "InventoryRefreshNoMembers",
+                    "InventoryRefreshNotReady",
+                ),
             ),
             Query(f"sum({of('inventory_refresh_ready')}) / count({of('inventory_refresh_ready')})"),
             unit=units.PercentUnit,
@@ -48,14 +52,16 @@ def _numbers() -> list[AnyPanel]:
         number(
             "Oldest unsent change",
             Told(
-                "How long the oldest change without a jobID has been waiting, as a share of window.max_age. "
-                "Up to 100 % is by design, a little more while its request is under way.",
+                "How long the oldest change without a jobID has been waiting, as a share of window.max_age. Up to "
+                "100 % is by design, a little more while its request is under way or its location is held. With "
+                "default settings the alert fires where it turns red.",
                 "Look at Breaker and Sending first: while the OMS is not well, changes wait by design and none is "
                 "lost. If both are well, see the rows OMS (answers, calls a second) and Windows (held locations).",
+                alerts=("InventoryRefreshChangesTooOld",),
             ),
             Query(f"max({of('inventory_refresh_oldest_pending_seconds')} / {of('inventory_refresh_max_age_seconds')})"),
             unit=units.PercentUnit,
-            steps=((None, GREEN), (1.2, YELLOW), (2, RED)),
+            steps=((None, GREEN), (1.5, YELLOW), (2.4, RED)),
             decimals=0,
         ),
         number(
@@ -66,6 +72,7 @@ def _numbers() -> list[AnyPanel]:
                 "usual.",
                 "A lag that only grows means that more comes in than leaves. See Lag by partition beside it, and the "
                 "oldest unsent change: reading may be paused (row Kafka), or the OMS may not keep up (row OMS).",
+                alerts=("InventoryRefreshFallingBehind",),
             ),
             Query(f"sum({by_partition('inventory_refresh_partition_lag_offsets')})"),
             unit=units.Short,
@@ -78,6 +85,7 @@ def _numbers() -> list[AnyPanel]:
                 "requests for a while; half-open that single ones try whether it is back. The worst member counts.",
                 "The OMS or the way to it is down: see Answers by outcome in row OMS for how it fails, and tell those "
                 "who run it. Nothing is lost meanwhile, and nothing needs doing here afterwards.",
+                alerts=("InventoryRefreshOmsUnavailable",),
             ),
             Query(f"max(2 * {_breaker('open')} + ignoring(state) {_breaker('half_open')})"),
             unit=units.NoUnit,
@@ -91,6 +99,7 @@ def _numbers() -> list[AnyPanel]:
                 "a wrong address, missing rights.",
                 "The log and the status page of that member say what it is. New secrets are read by themselves; other "
                 "settings need a restart. What was read waits and is not lost.",
+                alerts=("InventoryRefreshSendingStopped",),
             ),
             Query(f"max({of('inventory_refresh_sending_stopped')})"),
             unit=units.NoUnit,
@@ -104,6 +113,7 @@ def _numbers() -> list[AnyPanel]:
                 "credentials, the rights or the address.",
                 "After a 400 the items at fault are looked for and only they go to the dead letters: see there why. "
                 "For the others see Sending.",
+                alerts=("InventoryRefreshRequestsRefused",),
             ),
             Query(f"sum({increase('inventory_refresh_answers_total', REFUSALS)})"),
             unit=units.Short,
@@ -118,6 +128,10 @@ def _numbers() -> list[AnyPanel]:
                 "any more. Their counts in the OMS are stale.",
                 "The jobs' changes are in the dead-letter topic with jobID and reason. Find out from the OMS why they "
                 "failed, then send them again: inventory-refresh dead-letters redrive.",
+                alerts=(
+                    "InventoryRefreshJobsFailed",
+                    "InventoryRefreshManyJobsFailed",
+                ),
             ),
             Query(f"sum({increase('inventory_refresh_jobs_ended_total', FAILURES)})"),
             unit=units.Short,
@@ -132,6 +146,7 @@ def _numbers() -> list[AnyPanel]:
                 "applied. Every one is a count that the OMS lacks.",
                 "See Dead letters by reason in row Flow. Bad events need their producer repaired; what was refused or "
                 "failed can be sent again: inventory-refresh dead-letters list, show, redrive.",
+                alerts=("InventoryRefreshDeadLetters",),
             ),
             Query(f"sum({increase('inventory_refresh_dead_letters_confirmed_total')})"),
             unit=units.Short,
@@ -154,6 +169,7 @@ def _oldest() -> AnyPanel:
             "(window.max_age) is the usual picture of quiet locations.",
             "A slope that crosses the line: something holds changes back. The breaker (OMS down), a held location "
             "(unknown outcome: oms.unknown_hold), or more requests than may leave at once.",
+            alerts=("InventoryRefreshChangesTooOld",),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_oldest_pending_seconds')})", "{{pod}}"),
         limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
@@ -169,6 +185,10 @@ def _lag() -> AnyPanel:
             "Messages of each partition between what is committed as accepted and its end, as the broker last told it.",
             "All partitions grow: the OMS or this service does not keep up. One alone: a location in it can not be "
             "sent, and holds the offset back (see Unaccepted offsets in row Kafka), or nobody reads it.",
+            alerts=(
+                "InventoryRefreshOffsetsStuck",
+                "InventoryRefreshFallingBehind",
+            ),
         ),
         Query(by_partition("inventory_refresh_partition_lag_offsets"), "{{topic}} {{partition}}"),
         unit=units.Short,

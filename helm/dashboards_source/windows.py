@@ -109,6 +109,7 @@ def _pending() -> AnyPanel:
             "(window.max_pending_changes) it stops reading until there is room.",
             "At the line: what is in memory must leave first. See Breaker, Answers and the requests in flight. "
             "Nothing is lost, the rest waits in Kafka. Mind the topic's retention.",
+            alerts=("InventoryRefreshMemoryBudgetReached",),
         ),
         Query(f"sum by (pod) ({of('inventory_refresh_pending_changes')})", "{{pod}}"),
         limit(f"max({of('inventory_refresh_max_pending_changes')})", "max_pending_changes"),

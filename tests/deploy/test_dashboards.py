@@ -19,6 +19,7 @@ from tests.support.promql import Selection, family, selections
 DASHBOARDS = dashboards()
 TARGETS = targets()
 COLUMNS = 24
+ALERTS = FOLDER.parent / "alerts" / "inventory-refresh.rules.yaml"
 
 SELECTED = {"namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
 """What each selector must have, so that two releases, or two namespaces, never mix."""
@@ -282,6 +283,19 @@ def test_the_dashboards_link_to_each_other_and_to_the_runbook(name: str) -> None
     assert runbook["url"] == RUNBOOK
     for uid in re.findall(r"/d/([\w-]+)", str(dashboard)):
         assert uid in {MAIN, LOCATION}
+
+
+def test_every_alert_has_a_panel_that_leads_from_it_to_its_section_of_the_runbook() -> None:
+    linked = {
+        link["url"]: link["title"].removeprefix("Runbook: ")
+        for name in DASHBOARDS
+        for panel in panels(name)
+        for link in panel.get("links", ())
+    }
+    for url, alert in linked.items():
+        assert url == f"{RUNBOOK}#" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower()
+    if ALERTS.exists():
+        assert set(linked.values()) == set(re.findall(r"alert: (\w+)", ALERTS.read_text(encoding="utf-8")))
 
 
 @every_dashboard
