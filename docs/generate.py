@@ -108,10 +108,11 @@ The consumer's settings for it are `oms.base_url: http://127.0.0.1:8090` and, by
 
 What goes wrong by chance or by the clock, until it is taken away: `--fault NAME:KEY=VALUE,...` (repeatable), the same
 as JSON (`--fault '{"fault": "quota", "rate": 0.05}'`), or a rule in the control endpoint. A key that takes several
-values is repeated. With the same `--fault-seed` the same calls in the same order meet the same faults. All of them take `begin`
-(seconds after the start from which on it stands; 0) and `duration` (for so many seconds; for good). Those marked * take
-`rate` (the share of calls that meet it; 1), `call` (`refresh`, `job` or `token`, several; `refresh`) and `location`
-(only calls for these; all) too. Times are seconds.
+values is repeated. With the same `--fault-seed` the same calls in the same order meet the same faults.
+
+All of them take `begin` (seconds after the start from which on it stands; 0) and `duration` (seconds; for good). Those
+marked * take `rate` (the share of calls that meet it; 1), `call` (`refresh`, `job` or `token`, several; `refresh`) and
+`location` (only calls for these; all) too.
 """
 
 _CONTROL: Final = """\
