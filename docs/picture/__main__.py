@@ -80,12 +80,13 @@ def _page(data: Mapping[str, Any]) -> str:
 
 
 def _second_faults(log: Path, at: float) -> None:
-    """When the demo's own faults are long over, the sandbox is told to go wrong once more, but for the quota."""
+    """After the demo's own faults all is well for a while; then the OMS goes wrong once more, but for the quota."""
     wait_until(lambda: "OMS sandbox: " in log.read_text(errors="replace"), "the faults are over", FAULTS_SECONDS_MAX)
     (sandbox,) = re.findall(r"OMS sandbox: (\S+);", log.read_text(errors="replace"))
+    httpx.delete(f"{sandbox}/sandbox/faults").raise_for_status()
     time.sleep(max(at - time.time(), 0))
-    order = demo_faults(SEED + 1).model_dump(mode="json", exclude_unset=True)
-    order["answers"] = [answer for answer in order["answers"] if "retry_after" not in answer]
+    answers = demo_faults(SEED + 1).model_dump(mode="json", exclude_unset=True)["answers"]
+    order = {"answers": [answer for answer in answers if "retry_after" not in answer]}
     httpx.post(f"{sandbox}/sandbox/faults", json=order).raise_for_status()
 
 

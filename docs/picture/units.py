@@ -46,6 +46,8 @@ def as_text(value: float, unit: str, decimals: int | None = None) -> str:
     digits = f"{scaled:.{decimals}f}"
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
+    if digits == "1" and name in {" hours", " days"}:
+        name = name.removesuffix("s")
     return f"{digits}{name}{per}"
 
 
