@@ -102,7 +102,11 @@ def current() -> list[AnyPanel]:
                 "Some, and later ones accepted: nothing to do, they were sent again. refused again and again: its "
                 "items are wrong, see the dead letters.",
             ),
-            Query(f"sum({increase('inventory_refresh_location_requests_total', CHOSEN, _FAILED)})"),
+            # An outcome that never came has no series: where the location has others, that is 0 and not "no data".
+            Query(
+                f"sum({increase('inventory_refresh_location_requests_total', CHOSEN, _FAILED)})"
+                f" or 0 * sum({of('inventory_refresh_location_pending_changes', CHOSEN)})"
+            ),
             unit=units.Short,
             steps=((None, GREEN), (0.5, ORANGE)),
             width=5,
