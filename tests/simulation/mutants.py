@@ -14,6 +14,7 @@ import pytest
 from consumer import loop as loop_module
 from consumer.core import window as window_module
 from consumer.core.blocks import Rows
+from consumer.core.coalesce import newest_last
 from consumer.core.engine import Engine
 from consumer.core.flights import Flight, Flights
 from consumer.core.gathering import Gatherings
@@ -347,9 +348,8 @@ def tries_the_oldest_change_first(patch: Patch) -> None:
 
     def oldest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
         newest_first = range(rows.height - 1, -1, -1)  # ``reverse`` would lose the type of lists that are all null
-        return original(rows, item_key)[list(newest_first)]
+        return newest_last(rows, item_key)[list(newest_first)]
 
-    original = window_module.newest_last
     patch.setattr(window_module, "newest_last", oldest_last)
 
 
