@@ -43,7 +43,7 @@ there are (each is a handful of series). Locations beyond that number are not to
 
 **Why is a store's count stale?**
 1. *Oldest unsent change* is high: the change is here and waits. See *Requests by answer*, then \
-[the whole service](/d/inventory-refresh?${datasource:queryparam}&${namespace:queryparam}&${release:queryparam}).
+[the whole service](d/inventory-refresh?${datasource:queryparam}&${namespace:queryparam}&${release:queryparam}).
 2. *Last accepted* is recent: the OMS has it, and may still work off its queue. See *Time of a job in the OMS*.
 3. Nothing waits, and *Last accepted* is long ago: no change of this store has come. Ask the producer of the events.
 4. The numbers are fine, one item is stale: look for it among the dead letters, `inventory-refresh dead-letters list`.
@@ -259,7 +259,7 @@ _LINKED: Final = (
             {
                 "title": "Show ${__value.text}",
                 "url": f"/d/{LOCATION}?${{datasource:queryparam}}&${{namespace:queryparam}}&${{release:queryparam}}"
-                "&var-location=${__value.text}&${__url_time_range}",
+                "&var-location=${__value.text:percentencode}&${__url_time_range}",
             }
         ],
     ),

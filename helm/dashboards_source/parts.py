@@ -305,6 +305,6 @@ def _drawn(query: Query) -> list[models.DynamicConfigValue]:
             models.DynamicConfigValue(id_val="custom.drawStyle", value="line"),
             models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
             models.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
-            models.DynamicConfigValue(id_val="custom.stacking", value={"mode": "none"}),
+            models.DynamicConfigValue(id_val="custom.stacking", value={"mode": "none", "group": "A"}),
         ]
     return drawn

@@ -282,8 +282,9 @@ def test_the_dashboards_link_to_each_other_and_to_the_runbook(name: str) -> None
     assert by_tag["includeVars"]
     assert by_tag["keepTime"]
     assert runbook["url"] == RUNBOOK
-    for uid in re.findall(r"/d/([\w-]+)", str(dashboard)):
-        assert uid in {MAIN, LOCATION}
+    inside = re.findall(r"\bd/([\w-]+)\?", str(dashboard))
+    assert set(inside) <= {MAIN, LOCATION}
+    assert bool(inside) == (name == "one-location")
 
 
 def test_every_alert_has_a_panel_that_leads_from_it_to_its_section_of_the_runbook() -> None:
