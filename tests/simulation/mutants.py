@@ -332,11 +332,9 @@ def takes_frames_of_old_assignments(patch: Patch) -> None:
 def condemns_all_changes_of_an_item(patch: Patch) -> None:
     """One bad change of an item takes its good ones with it."""
 
-    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, **more: Any) -> bool:
-        if rows.select(ITEM_KEY[:4]).n_unique() == 1:
-            self._settle(location, self._open[location], part) if location in self._open else None
-            return True
-        return original(self, location, part, rows, **more)
+    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, *, alone: bool, **more: Any) -> bool:
+        is_one_item = rows.select(ITEM_KEY).n_unique() == 1
+        return original(self, location, part, rows, alone=alone or is_one_item, **more)
 
     original = Narrowings.refused
     patch.setattr(Narrowings, "refused", refused)
