@@ -122,7 +122,7 @@ def test_the_panels_that_it_names_are_on_a_dashboard() -> None:
     boards = "\n".join(file.read_text(encoding="utf-8") for file in files)
     titles = {json.loads(title) for title in re.findall(r'"title": ("(?:[^"\\]|\\.)*")', boards)}
     named = set()
-    for listed in re.findall(r"\b(?:panels?|row|Dashboard)\**\s+(\*[^*]+\*(?:(?:,|\sand)\s+\*[^*]+\*)*)", PAGE):
+    for listed in re.findall(r"\b(?:panels?|row|[Dd]ashboard)\**\s+(\*[^*]+\*(?:(?:,|\sand)\s+\*[^*]+\*)*)", PAGE):
         named |= {" ".join(name.split()) for name in re.findall(r"\*([^*]+)\*", listed)}
     assert len(named) > 15
     assert not named - titles
