@@ -4,13 +4,11 @@ The tests of single alerts are promtool's own, in ``alerts/``. The stories in wh
 ``tests/support/alert_scenarios.py``, since they tell of every metric that an alert looks at.
 """
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from consumer.core.items import RejectReason
 from consumer.core.jobs import JobOutcome
 from consumer.core.retry import AnswerKind
 from tests.support.alert_scenarios import Story, quiet_night, rolling_restart
+from tests.support.metrics_list import ANNOUNCED, described
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rules.yaml"
@@ -32,16 +31,6 @@ OF_THE_SCRAPE: Final = {"namespace", "job", "pod", "instance"}
 """Labels that Prometheus puts to every series when it scrapes."""
 NOT_OURS: Final = {"process_start_time_seconds"}
 """Metrics that the official client exports by itself."""
-ANNOUNCED: Final = {
-    "inventory_refresh_kafka_brokers_up",
-    "inventory_refresh_max_age_seconds",
-    "inventory_refresh_max_distance_offsets",
-    "inventory_refresh_max_pending_changes",
-    "inventory_refresh_partition_end_offset",
-    "inventory_refresh_partition_lag_offsets",
-    "inventory_refresh_unknown_hold_seconds",
-}
-"""Metrics that alerts need and that the code is about to have."""
 LABEL_VALUES: Final[Mapping[str, set[str]]] = {
     "fenced": {"yes", "no"},
     "kind": {"assigned", "revoked", "lost"},
@@ -80,18 +69,6 @@ def tell(promtool: str, story: Story, rules_file: Path, folder: Path) -> "subpro
     file = folder / "story.yaml"
     file.write_text(yaml.safe_dump(story.as_test(str(rules_file)), width=1_000_000), encoding="utf-8")
     return run(promtool, "test", "rules", str(file))
-
-
-@cache
-def described() -> Mapping[str, tuple[str, ...]]:
-    """Labels by name, of the code's one list of metrics: the page that is made of it, made anew."""
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) \|", generator.PAGES["metrics.md"](), re.MULTILINE)
-    return {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
 
 
 def selectors(text: str) -> Iterator[tuple[str, dict[str, str]]]:

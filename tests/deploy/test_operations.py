@@ -13,6 +13,7 @@ import yaml
 
 from consumer.cli import app
 from consumer.settings import Settings
+from tests.support.metrics_list import ANNOUNCED, described
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -84,9 +85,6 @@ def test_the_options_that_it_names_exist() -> None:
 
 
 def test_the_metrics_that_it_names_exist_or_are_announced() -> None:
-    # Imported here: the announced ones are told in one place.
-    from tests.deploy.test_alerts import ANNOUNCED, described  # noqa: PLC0415
-
     known = described().keys() | ANNOUNCED
     named = set(re.findall(r"\binventory_refresh_\w+", PAGE))
     assert named
