@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from consumer.sandbox.generator import BURST_LOCATION
-from tests.support.dashboards import PROCESS, Target, described, targets
+from tests.support.dashboards import PROCESS, Target, targets
+from tests.support.metrics_list import described
 from tests.support.prometheus import (
     Prometheus,
     RefusedQueryError,

@@ -1,18 +1,14 @@
 """The chart's dashboards, as their JSON says them."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer.metrics import Described
 from helm.dashboards_source.dashboards import panels_of
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "helm" / "inventory-refresh" / "dashboards"
-METRICS = ROOT / "docs" / "metrics.md"
+FOLDER = Path(__file__).resolve().parents[2] / "helm" / "inventory-refresh" / "dashboards"
 
 PROCESS = {
     "process_cpu_seconds_total": "counter",
@@ -52,12 +48,6 @@ def targets() -> list[Target]:
 def target(dashboard: str, panel: str, letter: str = "A") -> Target:
     """One query; the first, where several panels have this title."""
     return next(each for each in targets() if (each.dashboard, each.panel, each.letter) == (dashboard, panel, letter))
-
-
-def described() -> dict[str, Described]:
-    """The metrics of the code, by name, as docs/metrics.md has them, which is made of the code."""
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|$", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: Described(name, kind, tuple(re.findall(r"\w+", labels)), text) for name, kind, labels, text in rows}
 
 
 def _targets(name: str, dashboard: Mapping[str, Any]) -> Iterator[Target]:
