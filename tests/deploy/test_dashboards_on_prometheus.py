@@ -134,11 +134,11 @@ def of_code_only(target: Target) -> bool:
 
 
 def test_prometheus_takes_every_expression_of_the_dashboards_and_alerts(
-    evidence: Evidence, record_property: Callable[[str, object], None]
+    evidence: Evidence, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     ran = len(evidence.with_data) + len(evidence.without_data)
-    record_property("expressions that ran", ran)
-    record_property("expressions that answered data", len(evidence.with_data))
+    record_testsuite_property("expressions that ran", ran)
+    record_testsuite_property("expressions that answered data", len(evidence.with_data))
     assert evidence.refused == {}
     assert ran == len(targets()) + len(alert_expressions())
 
