@@ -10,7 +10,7 @@ backwards amid what one call of the client gives, the engine finds it and the pr
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -32,6 +32,7 @@ from consumer.kafka.options import (
     new_client,
 )
 from consumer.kafka.start import Check, Errors, session_times
+from consumer.kafka.statistics import read_statistics
 from consumer.ports import (
     Assignment,
     BrokerError,
@@ -39,6 +40,7 @@ from consumer.ports import (
     CommitRefused,
     Committed,
     Headers,
+    KafkaStatistics,
     RawBatch,
     RebalanceListener,
     SettingsError,
@@ -56,8 +58,13 @@ _log = logging.getLogger("inventory_refresh.kafka")
 class KafkaSource:
     """``ports.Source`` on a real broker. Only one thread may call it, and the listener is called on that thread."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        """Connects to nothing yet. Raises SettingsError if an option is wrong, or one that may not be set."""
+    def __init__(
+        self, settings: KafkaSettings, on_statistics: Callable[[KafkaStatistics], None] = lambda _statistics: None
+    ) -> None:
+        """Connects to nothing yet. Raises SettingsError if an option is wrong, or one that may not be set.
+
+        ``on_statistics`` is told of the client every ``statistics.interval.ms``, within a poll.
+        """
         for topic in settings.topics:
             if topic.startswith("^"):
                 raise SettingsError(f'kafka.topics: "{topic}" is a pattern; name each topic')
@@ -66,7 +73,10 @@ class KafkaSource:
         self._settings = settings
         self._errors = Errors()
         self._incremental = is_incremental(options)
-        self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._on_error)
+        self._on_statistics = on_statistics
+        self._consumer: Consumer = new_client(
+            Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
+        )
         self._describer = Describer(self._consumer, self._new_admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
@@ -306,6 +316,15 @@ class KafkaSource:
         with _refusals("resuming"):
             self._consumer.resume(self._partitions_of(numbers))
 
+    def log_end(self, number: int) -> int | None:
+        """The end of an assignment's log as the client last heard it, without asking; None: it is not ours any more."""
+        held = self._assignments.get(number)
+        if held is None:
+            return None
+        # Negative before the first fetch.
+        _, heard = self._consumer.get_watermark_offsets(TopicPartition(held.topic, held.partition), cached=True)
+        return max(held.high, heard)
+
     # Commits
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
@@ -373,6 +392,11 @@ class KafkaSource:
         if now - self._logged_at.get(error.code(), -LOG_SECONDS_MIN) >= LOG_SECONDS_MIN:
             self._logged_at[error.code()] = now
             _log.warning("Kafka: %s; the client keeps trying", text_of(error))
+
+    def _on_stats(self, text: str) -> None:
+        statistics = read_statistics(text)
+        if statistics is not None:
+            self._on_statistics(statistics)
 
     def _told(self) -> RebalanceListener:
         if self._listener is None:

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.core.items import RejectReason
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import AnswerKind
 from consumer.metrics import Metrics
 from consumer.ports import CommitRefused, Snapshot
@@ -18,7 +19,7 @@ WALL = FakeClock().wall()
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(FakeClock(), ready=lambda: True, build={"version": "1.2.3"})
+    return Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: True, build={"version": "1.2.3"}, locations_max=2)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -119,7 +120,7 @@ def test_a_partition_that_went_leaves_no_series_behind(metrics: Metrics) -> None
 
 def test_readiness_is_asked_for_when_prometheus_asks() -> None:
     answers = iter([False, True])
-    metrics = Metrics(FakeClock(), ready=lambda: next(answers), build={"version": "1.2.3"})
+    metrics = Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: next(answers), build={"version": "1.2.3"})
     assert [value(metrics, "ready"), value(metrics, "ready")] == [0, 1]
 
 
@@ -147,4 +148,5 @@ def test_names_and_descriptions_keep_to_the_conventions(metrics: Metrics) -> Non
         assert re.fullmatch(r"inventory_refresh_[a-z_]+", described.name)
         assert described.name.endswith("_total") == (described.kind == "counter")
         assert described.description.endswith(".")
-        assert not {"location", "locationName", "sku"} & set(described.labels)
+        assert not {"locationName", "sku"} & set(described.labels)
+        assert ("location" in described.labels) == described.name.startswith("inventory_refresh_location_")
