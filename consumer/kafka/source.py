@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,6 +22,7 @@ from consumer.kafka.assignments import Describer, start_offset
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
 from consumer.kafka.commits import NO_MEMBER, commit_outcome
 from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.log_ends import LogEnds
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
     GroupTimes,
@@ -77,7 +79,8 @@ class KafkaSource:
         self._consumer: Consumer = new_client(
             Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
         )
-        self._describer = Describer(self._consumer, self._new_admin)
+        self._describer = Describer(self._consumer, lambda: self._admin)
+        self._log_ends = LogEnds(self._consumer, lambda: self._admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self._number_of: dict[tuple[str, int], int] = {}
@@ -110,10 +113,11 @@ class KafkaSource:
                 raise BrokerError(f'kafka.topics: there is no topic "{topic}" at {servers}; {hint}')
         check.group_is_usable(self._consumer)
         if group_protocol(self._settings) == CONSUMER_PROTOCOL:
-            return group_times(self._settings, session_times(self._new_admin(), self._settings.group_id))
+            return group_times(self._settings, session_times(self._admin, self._settings.group_id))
         return group_times(self._settings)
 
-    def _new_admin(self) -> AdminClient:
+    @cached_property
+    def _admin(self) -> AdminClient:
         return new_client(AdminClient, connection_options(self._settings), self._settings)
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -317,13 +321,9 @@ class KafkaSource:
             self._consumer.resume(self._partitions_of(numbers))
 
     def log_end(self, number: int) -> int | None:
-        """The end of an assignment's log as the client last heard it, without asking; None: it is not ours any more."""
+        """The end of an assignment's log as last heard, without waiting; None: it is not ours any more."""
         held = self._assignments.get(number)
-        if held is None:
-            return None
-        # Negative before the first fetch.
-        _, heard = self._consumer.get_watermark_offsets(TopicPartition(held.topic, held.partition), cached=True)
-        return max(held.high, heard)
+        return None if held is None else self._log_ends.of(held)
 
     # Commits
 
@@ -394,6 +394,7 @@ class KafkaSource:
             _log.warning("Kafka: %s; the client keeps trying", text_of(error))
 
     def _on_stats(self, text: str) -> None:
+        self._log_ends.ask(self._assignments.values())
         statistics = read_statistics(text)
         if statistics is not None:
             self._on_statistics(statistics)

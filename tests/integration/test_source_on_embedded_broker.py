@@ -58,6 +58,16 @@ def test_the_start_is_checked_as_on_a_real_broker(embedded: KafkaSettings) -> No
         KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
 
 
+def test_the_client_tells_of_itself_and_of_the_ends_of_paused_logs(embedded: KafkaSettings) -> None:
+    member = Member.join(embedded.model_copy(update={"properties": {"statistics.interval.ms": 100}}))
+    poll_until(lambda: len(member.ends) == PARTITIONS, member)
+    member.source.pause(list(member.held))
+    publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"x") for number in range(40)])
+    poll_until(lambda: {member.source.log_end(number) for number in member.held} == {10}, member)
+    assert member.statistics[-1].brokers_up == 1
+    member.source.close()
+
+
 def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSettings) -> None:
     publish(embedded.bootstrap_servers, TOPIC, [(0, b"%d" % number) for number in range(10)])
     member = Member.join(embedded)

@@ -68,6 +68,42 @@ def test_messages_come_in_order_with_their_assignment_and_the_ends_are_told(
     assert set(member.ends.values()) == {10}
 
 
+def test_the_end_of_a_log_is_heard_while_its_partition_is_paused_and_of_none_that_went(
+    kafka: str, topic: MakeTopic, join: Join
+) -> None:
+    name = topic(partitions=2)
+    publish(kafka, name, [(0, b"x")] * 3)
+    member = join(name, **{"statistics.interval.ms": 200})
+    poll_until(lambda: len(member.ends) == 2, member)
+    assert {each.partition: member.source.log_end(each.number) for each in member.held.values()} == {0: 3, 1: 0}
+
+    member.source.pause(list(member.held))
+    publish(kafka, name, [(0, b"x")] * 4)
+    numbers = {each.partition: each.number for each in member.held.values()}
+    poll_until(lambda: member.source.log_end(numbers[0]) == 7, member)
+    assert len(member.values) == 3, "a paused partition is not read"
+    member.source.close()
+    assert member.source.log_end(numbers[0]) is None
+
+
+def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(
+    kafka: str, topic: MakeTopic, join: Join
+) -> None:
+    name = topic(partitions=2)
+    publish(kafka, name, [(number % 2, b"x" * 100) for number in range(20_000)])
+    member = join(name, **{"statistics.interval.ms": 50})
+    poll_until(lambda: len(member.held) == 2, member, messages_max=1)
+    # One message a poll: the rest waits in the client's queue, which all partitions share.
+    poll_until(lambda: any(each.fetch_queue_messages > 15_000 for each in member.statistics), member, messages_max=1)
+    latest = next(each for each in member.statistics if each.fetch_queue_messages > 15_000)
+    assert latest.fetch_queue_messages <= 20_000
+    assert latest.fetch_queue_bytes >= 100 * latest.fetch_queue_messages
+    assert latest.brokers_up == 1
+    assert latest.received_bytes > 100_000 > latest.sent_bytes > 0
+    assert (latest.request_errors, latest.reconnects) == (0, 0)
+    assert any(0 < times[0.5] <= times[0.99] < 10 for each in member.statistics for times in each.round_trips.values())
+
+
 def test_a_message_has_its_timestamp_key_and_headers_and_a_tombstone_no_value(
     kafka: str, topic: MakeTopic, join: Join
 ) -> None:
