@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 from consumer.core.marks import Mark, format_mark
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
-from consumer.ports import BrokerError, Commit, Committed
+from consumer.ports import BrokerError, Commit, Committed, KafkaStatistics
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
@@ -59,13 +59,16 @@ def test_the_start_is_checked_as_on_a_real_broker(embedded: KafkaSettings) -> No
 
 
 def test_the_client_tells_of_itself_and_of_the_ends_of_paused_logs(embedded: KafkaSettings) -> None:
-    member = Member.join(embedded.model_copy(update={"properties": {"statistics.interval.ms": 100}}))
+    statistics: list[KafkaStatistics] = []
+    often = embedded.model_copy(update={"properties": {"statistics.interval.ms": 100}})
+    source = KafkaSource(often, statistics.append)
+    member = Member.of(source)
     poll_until(lambda: len(member.ends) == PARTITIONS, member)
-    member.source.pause(list(member.held))
+    source.pause(list(member.held))
     publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"x") for number in range(40)])
-    poll_until(lambda: {member.source.log_end(number) for number in member.held} == {10}, member)
-    assert member.statistics[-1].brokers_up == 1
-    member.source.close()
+    poll_until(lambda: {source.log_end(number) for number in member.held} == {10}, member)
+    assert statistics[-1].brokers_up == 1
+    source.close()
 
 
 def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSettings) -> None:
@@ -74,6 +77,7 @@ def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSet
     poll_until(lambda: len(member.values) == 10, member)
     (before,) = [each.number for each in member.held.values() if each.partition == 0]
     # What the client does by itself where the log no longer has the offset that it wants.
+    assert isinstance(member.source, KafkaSource)
     member.source._consumer.seek(TopicPartition(TOPIC, 0, 4))
     poll_until(lambda: len(member.values) == 20, member)
     assert ("lost", (before,)) in member.told

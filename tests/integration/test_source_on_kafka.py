@@ -10,7 +10,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicCollect
 from confluent_kafka.admin import AdminClient
 
 from consumer.core.marks import Mark, format_mark
-from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError
+from consumer.kafka.source import KafkaSource
+from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError, KafkaStatistics
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
 
@@ -31,6 +32,11 @@ def settings(servers: str, *topics: str, group: str = "", **properties: str | in
         revoke_timeout=5.0,
         properties=dict(properties),
     )
+
+
+def telling_often(servers: str, topic: str) -> KafkaSettings:
+    """Settings with which the client tells of itself every 50 ms."""
+    return settings(servers, topic).model_copy(update={"properties": {"statistics.interval.ms": 50}})
 
 
 @pytest.fixture
@@ -69,39 +75,41 @@ def test_messages_come_in_order_with_their_assignment_and_the_ends_are_told(
 
 
 def test_the_end_of_a_log_is_heard_while_its_partition_is_paused_and_of_none_that_went(
-    kafka: str, topic: MakeTopic, join: Join
+    kafka: str, topic: MakeTopic
 ) -> None:
     name = topic(partitions=2)
     publish(kafka, name, [(0, b"x")] * 3)
-    member = join(name, **{"statistics.interval.ms": 200})
+    source = KafkaSource(telling_often(kafka, name))
+    member = Member.of(source)
     poll_until(lambda: len(member.ends) == 2, member)
-    assert {each.partition: member.source.log_end(each.number) for each in member.held.values()} == {0: 3, 1: 0}
+    number_of = {each.partition: each.number for each in member.held.values()}
+    assert [source.log_end(number_of[partition]) for partition in range(2)] == [3, 0]
 
-    member.source.pause(list(member.held))
+    source.pause(list(member.held))
     publish(kafka, name, [(0, b"x")] * 4)
-    numbers = {each.partition: each.number for each in member.held.values()}
-    poll_until(lambda: member.source.log_end(numbers[0]) == 7, member)
+    poll_until(lambda: source.log_end(number_of[0]) == 7, member)
     assert len(member.values) == 3, "a paused partition is not read"
-    member.source.close()
-    assert member.source.log_end(numbers[0]) is None
+    source.close()
+    assert source.log_end(number_of[0]) is None
 
 
-def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(
-    kafka: str, topic: MakeTopic, join: Join
-) -> None:
+def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(kafka: str, topic: MakeTopic) -> None:
     name = topic(partitions=2)
     publish(kafka, name, [(number % 2, b"x" * 100) for number in range(20_000)])
-    member = join(name, **{"statistics.interval.ms": 50})
+    told: list[KafkaStatistics] = []
+    source = KafkaSource(telling_often(kafka, name), told.append)
+    member = Member.of(source)
     poll_until(lambda: len(member.held) == 2, member, messages_max=1)
     # One message a poll: the rest waits in the client's queue, which all partitions share.
-    poll_until(lambda: any(each.fetch_queue_messages > 15_000 for each in member.statistics), member, messages_max=1)
-    latest = next(each for each in member.statistics if each.fetch_queue_messages > 15_000)
-    assert latest.fetch_queue_messages <= 20_000
-    assert latest.fetch_queue_bytes >= 100 * latest.fetch_queue_messages
-    assert latest.brokers_up == 1
-    assert latest.received_bytes > 100_000 > latest.sent_bytes > 0
-    assert (latest.request_errors, latest.reconnects) == (0, 0)
-    assert any(0 < times[0.5] <= times[0.99] < 10 for each in member.statistics for times in each.round_trips.values())
+    poll_until(lambda: any(each.fetch_queue_messages > 15_000 for each in told), member, messages_max=1)
+    source.close()
+    full = next(each for each in told if each.fetch_queue_messages > 15_000)
+    assert full.fetch_queue_messages <= 20_000
+    assert full.fetch_queue_bytes >= 100 * full.fetch_queue_messages
+    assert full.brokers_up == 1
+    assert full.received_bytes > 100_000 > full.sent_bytes > 0
+    assert (full.request_errors, full.reconnects) == (0, 0)
+    assert any(0 < times[0.5] <= times[0.99] < 10 for each in told for times in each.round_trips.values())
 
 
 def test_a_message_has_its_timestamp_key_and_headers_and_a_tombstone_no_value(
