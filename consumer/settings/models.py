@@ -308,7 +308,8 @@ class MetricsSettings(Section):
         default=0,
         ge=0,
         le=10_000,
-        description="So many locations, the first that are seen, have series of their own (about six each); 0: none.",
+        description="So many locations, the first that are seen, have series of their own, about six each; 0: none. "
+        "A scrape takes about 0.1 s longer for each 1,000 of them.",
     )
 
 

@@ -25,9 +25,10 @@ def test_rows_in_windows_in_flight_and_gathered_count_for_their_location_from_th
     give(made, "Oslo", 4, 5, now=30.0)
     give(made, "Oslo", 0, now=25.0, assignment=2)
     give(made, "Bern", 1, now=40.0, assignment=2)
+    give(made, "Bern", 2, now=45.0, assignment=2)
 
     pending = made.pending_by_location()
-    assert pending == {"Rome": Pending(4, 10.0), "Oslo": Pending(3, 25.0), "Bern": Pending(1, 40.0)}
+    assert pending == {"Rome": Pending(4, 10.0), "Oslo": Pending(3, 25.0), "Bern": Pending(2, 40.0)}
     assert sum(each.changes for each in pending.values()) == made.pending_changes
 
     made.answered(request.number, Accepted("1"), 50.0)
