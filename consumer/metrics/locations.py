@@ -16,7 +16,7 @@ from consumer.core.retry import AnswerKind
 from consumer.metrics.described import Counters, Described, Gauges
 
 UNTRACKED_MAX: Final = 100_000
-"""So many further locations are told apart, by 8 bytes each; names upstream could be without end."""
+"""So many further locations are told apart, by their hashes: what upstream takes for names could be without end."""
 
 _PENDING: Final = Gauges("location_pending_changes", "The location's changes read and not yet accepted.", ("location",))
 _OLDEST: Final = Gauges(
