@@ -47,8 +47,10 @@ class LogEnds:
         number_of = {TopicPartition(each.topic, each.partition): each.number for each in assignments}
         if not number_of:
             return
+        admin = self._admin()
+        admin.poll(0)  # what it has to log is told only so, and would pile up
         try:
-            asked = self._admin().list_offsets(dict.fromkeys(number_of, LATEST), request_timeout=ANSWER_SECONDS_MAX)
+            asked = admin.list_offsets(dict.fromkeys(number_of, LATEST), request_timeout=ANSWER_SECONDS_MAX)
         except KafkaException as error:
             _log.debug("the ends of the logs cannot be asked for: %s", error)
             return

@@ -281,6 +281,13 @@ def test_the_status_page_and_metrics_show_what_was_done(
         status = httpx.get(f"{service.url}/api/status").json()
 
     assert f"inventory_refresh_changes_read_total {len(plan.events)}.0" in metrics
+    accepted, items, coalesced = (
+        float(metrics.split(f"\ninventory_refresh_{name}_total ")[1].split("\n")[0])
+        for name in ("changes_accepted", "items_accepted", "changes_coalesced")
+    )
+    assert accepted == len(plan.changes)
+    assert accepted == items + coalesced
+    assert coalesced > 0
     assert metrics.count("inventory_refresh_location_items_accepted_total{") == 2
     assert status["totals"]["messages_read"] == len(plan.events)
     assert "sandbox-specific-secret" not in metrics + str(status) + service.output()
