@@ -82,8 +82,8 @@ gauge beside each counter and histogram with the time of its first use. A histog
 and `_count`. Items are never a label, there are too many of them; locations only in the series
 `inventory_refresh_location_*`, which are there where [`metrics.locations_max`](configuration.md#metrics) is set.
 
-The Kafka client tells of itself every `statistics.interval.ms` (10 s; an option of `kafka.properties`), and so often the
-brokers are asked for the ends of the logs; in between the ends are known from what is fetched.
+The Kafka client tells of itself every `statistics.interval.ms` (10 s; an option of `kafka.properties`), and as often
+the brokers are asked for the ends of the logs; in between the ends are known from what is fetched.
 """
 
 
