@@ -119,7 +119,7 @@ class Board(Bystander):
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         if isinstance(decision, Accepted):
-            self._add(changes_accepted=request.taken.height, items_accepted=request.items, requests_accepted=1)
+            self._add(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
         elif answered.answer.kind is not AnswerKind.NOT_SENT:
             said = f"{answered.answer.status or 'no answer'} {answered.answer.detail}".strip()
             self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")

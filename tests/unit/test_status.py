@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
+from consumer.core.requests import EngineLimits
 from consumer.core.retry import AnswerKind
 from consumer.metrics import Metrics
 from consumer.ports import CommitRefused, SettingsError, Snapshot
@@ -51,7 +52,7 @@ def station() -> Iterator[Station]:
     clock = FakeClock()
     settings = {"oms": {"base_url": "https://oms.example", "api_secret": "***"}}
     board = Board(clock, version="1.2.3", settings=settings, stalled_after_seconds=60.0)
-    metrics = Metrics(clock, ready=board.ready, build={"version": "1.2.3"})
+    metrics = Metrics(clock, limits=EngineLimits(), ready=board.ready, build={"version": "1.2.3"})
     server = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, metrics.registry)
     server.start()
     yield Station(clock, board, server)
