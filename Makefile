@@ -64,6 +64,14 @@ mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the
 docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
 	$(BIN)/python docs/generate.py
 
+.PHONY: dashboards
+dashboards: $(DEV) ## Write the Grafana dashboards of the chart anew from helm/dashboards_source
+	$(BIN)/python -m helm.dashboards_source
+
+.PHONY: picture
+picture: $(DEV) ## Draw docs/dashboard.png from five minutes of the demo; needs Debian's prometheus, chromium, fonts-inter
+	$(BIN)/python -m docs.picture
+
 .PHONY: lock
 lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
 	$(PIP) install 'uv>=0.9,<1'
