@@ -343,9 +343,7 @@ def open_fleet(
             topic=topic,
             protocol=protocol,
             sandbox=sandbox,
-            stock=Stock(
-                servers, topic, partitions=partitions, locations=locations, items=items, one_offs=one_offs
-            ),
+            stock=Stock(servers, topic, partitions=partitions, locations=locations, items=items, one_offs=one_offs),
             ledger=Ledger(sandbox.state),
             folder=folder,
             properties=group_properties(protocol, session_ms) | properties,
