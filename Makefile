@@ -32,7 +32,7 @@ demo: $(DEMO_NEEDS) ## Run the whole main job on this machine: embedded broker, 
 
 .PHONY: test
 test: $(DEV) ## Run every test; real Kafka and schema registry are started where Maven can get them
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
 .PHONY: lint
 lint: $(DEV) ## Check style, types and the direction of imports

@@ -83,7 +83,7 @@ def fleet(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Iterator[Ope
 
 @pytest.fixture(scope="session")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    """A Kafka whose brokers may be killed; tests that use it are one group, so that one worker starts it."""
+    """A Kafka whose brokers may be killed; their file is one worker's, so that it is started once."""
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("brokers")
         yield _use(lambda stack: stack.enter_context(running_brokers(folder, 3)), stack)

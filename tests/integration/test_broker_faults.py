@@ -22,7 +22,7 @@ from consumer.sandbox.oms_settings import SandboxSettings
 from tests.support.brokers import OFFSETS_TOPIC, Brokers
 from tests.support.fleet import REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols, open_fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("three brokers")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PARTITIONS = 4
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.fleet import CLASSIC, CONSUMER, OpenFleet, both_protocols
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @both_protocols

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from tests.support.fleet import CONSUMER, OpenFleet, both_protocols
+from tests.support.fleet import CONSUMER, WAIT_SECONDS_MAX, OpenFleet, both_protocols
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def test_who_takes_a_partition_over_gathers_first_and_never_sends_what_was_sent_newer(fleet: OpenFleet) -> None:
@@ -146,7 +146,7 @@ def test_of_two_members_with_the_same_instance_id_the_older_is_shut_out_and_send
     ours.stock.publish()
     ours.wait_until(lambda: older.snapshot()["pending_changes"] > 0, "the older has changes to send")
     ours.start_static("newer", "one")
-    assert older.process.wait(30.0) == 3
+    assert older.process.wait(WAIT_SECONDS_MAX) == 3
     ours.wait_until_shared("newer")
     ours.finish()
     assert ours.ledger.repeated() == {}
@@ -160,7 +160,7 @@ def test_with_the_protocol_consumer_it_is_the_newer_of_two_with_the_same_instanc
     ours.start_static("older", "one")
     ours.wait_until_shared("older")
     newer = ours.start_static("newer", "one")
-    assert newer.process.wait(30.0) == 3
+    assert newer.process.wait(WAIT_SECONDS_MAX) == 3
     ours.stock.publish()
     ours.finish()
     assert_says_instance(newer.output())

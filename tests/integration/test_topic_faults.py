@@ -10,7 +10,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols
 from tests.support.service_process import wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 QUICK_METADATA = {"topic.metadata.refresh.interval.ms": 500}
 

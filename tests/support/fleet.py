@@ -37,6 +37,8 @@ SESSION_MS: Final = 6_000
 HEARTBEAT_MS: Final = 300
 UNKNOWN_HOLD_SECONDS: Final = 2.0
 REQUEST_SECONDS_MAX: Final = 30.0
+WAIT_SECONDS_MAX: Final = 150.0
+"""Long, as a busy machine takes its time: how soon something comes true is not what these tests are about."""
 LOG_CHARACTERS_SHOWN: Final = 3_000
 CLASSIC, CONSUMER = "classic", "consumer"
 
@@ -254,7 +256,7 @@ class Fleet:
                 return False
 
         try:
-            wait_until(is_true, what)
+            wait_until(is_true, what, WAIT_SECONDS_MAX)
         except AssertionError as error:
             for name, member in self.members.items():
                 error.add_note(f"{name}: {member.output()[-LOG_CHARACTERS_SHOWN:]}")
