@@ -43,7 +43,7 @@ _BOUNDS: Final = (
 _LENGTHS: Final = ((MinLen, "min_length"), (MaxLen, "max_length"))
 _TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
-NARROWER: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
     # Probes must know the port.
     ("http", "port"): {"minimum": 1},
     # Those on which the service's promise rests: it would refuse them at its start.
