@@ -1,5 +1,6 @@
 """Scraping, alerts and dashboards of the chart are for its own release."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import CHART, of_kind, one, pod_template, rendered, template
+from tests.support.chart import CHART, RefusedError, of_kind, one, pod_template, rendered, template
 
 RULES = CHART / "alerts" / "inventory-refresh.rules.yaml"
-DASHBOARDS = sorted(CHART.glob("dashboards/*.json"))
 
 
 def rules(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def dashboards(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["name"]: each for each in found}
 
 
-def test_each_dashboard_is_a_config_map_for_the_sidecar_word_for_word(chart_with_dashboards: Path) -> None:
+def test_each_dashboard_is_a_config_map_for_the_sidecar(chart_with_dashboards: Path) -> None:
     made = dashboards(template("production", chart=chart_with_dashboards))
     assert list(made) == ["demo-inventory-refresh-dashboard-one", "demo-inventory-refresh-dashboard-two"]
     for name, found in made.items():
@@ -92,14 +92,21 @@ def test_each_dashboard_is_a_config_map_for_the_sidecar_word_for_word(chart_with
         (file, text) = next(iter(found["data"].items()))
         assert file == f"{name}.json"
         source = chart_with_dashboards / "dashboards" / f"{name.removeprefix('demo-inventory-refresh-dashboard-')}.json"
-        assert text == source.read_text(encoding="utf-8")
+        assert json.loads(text) == json.loads(source.read_text(encoding="utf-8"))
 
 
-def test_the_dashboards_of_the_chart_are_all_there() -> None:
-    made = dashboards(rendered("production"))
-    assert {next(iter(found["data"].values())).strip() for found in made.values()} == {
-        file.read_text(encoding="utf-8").strip() for file in DASHBOARDS
-    }
+def test_the_dashboards_of_the_chart_are_all_there_and_small_enough_for_kubectl_apply() -> None:
+    texts = [next(iter(found["data"].values())) for found in dashboards(rendered("production")).values()]
+    assert [json.loads(text) for text in texts] == [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(CHART.glob("dashboards/*.json"))
+    ]
+    assert all(len(json.dumps(text)) < 250_000 for text in texts)
+
+
+def test_a_dashboard_that_is_no_json_is_refused(chart_with_dashboards: Path) -> None:
+    (chart_with_dashboards / "dashboards" / "one.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RefusedError, match="mustFromJson"):
+        template("production", chart=chart_with_dashboards)
 
 
 def test_nothing_of_monitoring_is_made_unless_it_is_asked_for() -> None:

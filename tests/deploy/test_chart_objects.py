@@ -19,6 +19,7 @@ from tests.support.chart import (
     problems,
     rendered,
     run_helm,
+    settings,
     template,
     workload,
 )
@@ -161,16 +162,16 @@ def test_selectors_find_the_pods_of_the_service_and_not_those_of_helm_test(value
 @each_values_file
 def test_probes_ask_the_port_that_the_settings_name(values: str) -> None:
     objects = rendered(values)
-    settings = yaml.safe_load(of_kind(objects, "ConfigMap")[0]["data"]["config.yaml"])
+    given = settings(objects)
     each = container(objects)
-    assert each["ports"] == [{"name": "http", "containerPort": settings["http"]["port"], "protocol": "TCP"}]
+    assert each["ports"] == [{"name": "http", "containerPort": given["http"]["port"], "protocol": "TCP"}]
     probes = {name: each[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert probes == {
         "startup": {"path": "/healthz", "port": "http"},
         "liveness": {"path": "/healthz", "port": "http"},
         "readiness": {"path": "/readyz", "port": "http"},
     }
-    assert one(objects, "Service")["spec"]["ports"][0]["port"] == settings["http"]["port"]
+    assert one(objects, "Service")["spec"]["ports"][0]["port"] == given["http"]["port"]
 
 
 def test_a_network_policy_lets_pods_out_to_names_and_the_given_places_and_in_to_metrics_only() -> None:
@@ -194,19 +195,19 @@ def test_without_rules_of_where_to_go_a_network_policy_does_not_limit_it() -> No
 
 def test_authorities_of_ones_own_reach_those_who_are_to_trust_them() -> None:
     objects = rendered("production")
-    settings = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
+    given = settings(objects)
     (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "ca"]
     file = f"{mount['mountPath']}/ca.crt"
-    assert settings["kafka"]["properties"]["ssl.ca.location"] == file
-    assert settings["avro"]["registry"]["ssl.ca.location"] == file
-    assert "ca_file" not in settings["oms"], "caBundle.usedBy leaves the OMS out"
+    assert given["kafka"]["properties"]["ssl.ca.location"] == file
+    assert given["avro"]["registry"]["ssl.ca.location"] == file
+    assert "ca_file" not in given["oms"], "caBundle.usedBy leaves the OMS out"
 
 
 def test_what_the_settings_say_of_authorities_wins() -> None:
     properties = {"ssl.ca.location": "/etc/other.crt"}
     objects = template("production", {"config": {"kafka": {"properties": properties}}})
-    settings = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
-    assert settings["kafka"]["properties"]["ssl.ca.location"] == "/etc/other.crt"
+    given = settings(objects)
+    assert given["kafka"]["properties"]["ssl.ca.location"] == "/etc/other.crt"
 
 
 def test_the_image_is_that_of_the_charts_version_unless_a_tag_or_a_digest_is_given() -> None:

@@ -14,7 +14,17 @@ from pydantic import SecretStr
 
 from consumer.kafka.options import consumer_options, group_times
 from consumer.settings import Section, Settings, load
-from tests.support.chart import CHART, VALUES_FILES, container, of_kind, one, pod_template, rendered, template
+from tests.support.chart import (
+    CHART,
+    VALUES_FILES,
+    container,
+    of_kind,
+    pod_template,
+    rendered,
+    settings,
+    settings_file,
+    template,
+)
 from tests.support.services import ROOT
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -43,7 +53,7 @@ def options() -> Iterator[tuple[str, str, Any]]:
 def loaded(objects: list[dict[str, Any]], folder: Path) -> Settings:
     """What the service in the pod would make of its ConfigMap and a Secret with key and secret."""
     config = folder / "config.yaml"
-    config.write_text(of_kind(objects, "ConfigMap")[0]["data"]["config.yaml"], encoding="utf-8")
+    config.write_text(settings_file(objects), encoding="utf-8")
     secrets = folder / "secrets"
     secrets.mkdir(exist_ok=True)
     for name in ("oms__api_key", "oms__api_secret"):
@@ -54,20 +64,20 @@ def loaded(objects: list[dict[str, Any]], folder: Path) -> Settings:
 
 @each_values_file
 def test_the_service_takes_the_rendered_settings(values: str, tmp_path: Path) -> None:
-    settings = loaded(rendered(values), tmp_path)
-    consumer_options(settings.kafka)
-    group_times(settings.kafka)
+    read = loaded(rendered(values), tmp_path)
+    consumer_options(read.kafka)
+    group_times(read.kafka)
 
 
 def test_every_setting_of_the_values_reaches_the_service(tmp_path: Path) -> None:
     given = yaml.safe_load(VALUES_FILES["everything"].read_text(encoding="utf-8"))["config"]
     unset = {("avro", "registry_url"), ("avro", "registry"), ("avro", "schema_file"), ("oms", "ca_file")}
-    settings = loaded(rendered("everything"), tmp_path)
+    read = loaded(rendered("everything"), tmp_path)
     for section, name, option in options():
         if option.annotation is SecretStr or (section, name) in unset:
             continue
         assert name in given.get(section, {}), f"ci/everything-values.yaml does not set {section}.{name}"
-        value, default = getattr(getattr(settings, section), name), option.get_default(call_default_factory=True)
+        value, default = getattr(getattr(read, section), name), option.get_default(call_default_factory=True)
         assert value != default or name == "track_jobs", f"{section}.{name} is still {default!r}"
 
 
@@ -103,9 +113,9 @@ def test_the_settings_file_beats_what_the_image_sets(tmp_path: Path) -> None:
 
 def test_an_avro_schema_in_the_values_becomes_a_file_that_the_settings_name() -> None:
     objects = rendered("everything")
-    data = one(objects, "ConfigMap")["data"]
+    (data,) = [found["data"] for found in of_kind(objects, "ConfigMap") if "config.yaml" in found["data"]]
     (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "config"]
-    assert yaml.safe_load(data["config.yaml"])["avro"]["schema_file"] == f"{mount['mountPath']}/inventory-change.avsc"
+    assert settings(objects)["avro"]["schema_file"] == f"{mount['mountPath']}/inventory-change.avsc"
     assert json.loads(data["inventory-change.avsc"])["name"] == "StockChange"
 
 
@@ -139,16 +149,16 @@ def test_the_longest_revoke_timeout_fits_too() -> None:
 
 def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
     changes = {"kafka": {"max_distance": 1_000_000_000}, "window": {"max_pending_changes": 100_000_000}}
-    settings = loaded(template("minimal", {"config": changes}), tmp_path)
-    assert settings.kafka.max_distance == 1_000_000_000
-    assert settings.window.max_pending_changes == 100_000_000
+    read = loaded(template("minimal", {"config": changes}), tmp_path)
+    assert read.kafka.max_distance == 1_000_000_000
+    assert read.window.max_pending_changes == 100_000_000
 
 
 def test_switches_that_are_off_and_zeros_are_no_empty_values() -> None:
     changes = {"oms": {"track_jobs": False}, "kafka": {"properties": {"linger.ms": 0}}}
-    settings = yaml.safe_load(one(template("minimal", {"config": changes}), "ConfigMap")["data"]["config.yaml"])
-    assert settings["oms"]["track_jobs"] is False
-    assert settings["kafka"]["properties"] == {"linger.ms": 0}
+    given = settings(template("minimal", {"config": changes}))
+    assert given["oms"]["track_jobs"] is False
+    assert given["kafka"]["properties"] == {"linger.ms": 0}
 
 
 def test_every_value_has_a_comment() -> None:

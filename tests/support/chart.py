@@ -52,7 +52,7 @@ def template(
 ) -> list[Object]:
     """The objects of the chart with a values file of ci/ and ``changes`` over it. Raises RefusedError."""
     text = run_helm("template", values, changes, chart=chart, release=release, kubernetes=kubernetes)
-    return [found for found in yaml.safe_load_all(text) if found]
+    return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
 
 
 def run_helm(
@@ -132,6 +132,20 @@ def container(objects: list[Object]) -> Object:
     """The service's container."""
     found: Object = pod_template(objects)["spec"]["containers"][0]
     return found
+
+
+def settings_file(objects: list[Object]) -> str:
+    """The text of the settings file that the service reads."""
+    (text,) = [
+        found["data"]["config.yaml"] for found in of_kind(objects, "ConfigMap") if "config.yaml" in found["data"]
+    ]
+    return str(text)
+
+
+def settings(objects: list[Object]) -> Object:
+    """The settings file's content."""
+    content: Object = yaml.safe_load(settings_file(objects))
+    return content
 
 
 # Validators
