@@ -195,6 +195,7 @@ def schema() -> str:
         if path[0] != "config":
             _describe(tree, path, described.get(path, ""), leaves)
     tree["properties"]["config"] = settings_schema()
+    tree["definitions"]["option"]["pattern"] = rf"^({'|'.join(Settings.model_fields)})__[a-z_]+(__[-._a-zA-Z0-9]+)?$"
     tree["required"] = list(dict.fromkeys(path[0] for path in leaves))
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 

@@ -2,6 +2,8 @@
 
 import copy
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,12 @@ import yaml
 
 from tests.support.chart import (
     CHART,
+    HELM_SECONDS_MAX,
     KUBERNETES_NEWEST,
     KUBERNETES_OLDEST,
     VALUES_FILES,
     container,
+    helm_or_skip,
     of_kind,
     one,
     pod_template,
@@ -38,7 +42,9 @@ def pod_specs(values: str) -> list[dict[str, Any]]:
 
 @each_values_file
 def test_helm_lint_finds_nothing(values: str) -> None:
-    assert "0 chart(s) failed" in run_helm("lint", values)
+    said = run_helm("lint", values)
+    assert "0 chart(s) failed" in said
+    assert "Fail:" not in said
 
 
 @each_values_file
@@ -50,6 +56,12 @@ def test_every_object_is_one_that_its_api_takes(values: str, kubernetes: str) ->
         if (said := problems(found, kubernetes))
     }
     assert not refused
+
+
+def test_a_packaged_chart_makes_the_same_objects(tmp_path: Path) -> None:
+    subprocess.run([helm_or_skip(), "package", CHART, "--destination", tmp_path], check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
+    (package,) = tmp_path.glob("inventory-refresh-*.tgz")
+    assert template("production", chart=package) == rendered("production")
 
 
 @pytest.mark.parametrize(

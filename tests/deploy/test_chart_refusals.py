@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from consumer.app import STALLED_SECONDS
 from tests.support.chart import RefusedError, template
 
 
@@ -119,6 +120,12 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
         "minimal",
         {"config": {"kafka": {"revoke_timeout": "5m"}}},
         "config.kafka.revoke_timeout: 5m must be more than 0 and less than max.poll.interval.ms (300 s)",
+    ),
+    (
+        "unreachable for longer than a stalled loop",
+        "minimal",
+        {"config": {"kafka": {"unreachable_timeout": "3m"}}},
+        f"config.kafka.unreachable_timeout: 3m must be less than {STALLED_SECONDS:g} s",
     ),
     (
         "one instance id for all",
