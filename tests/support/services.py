@@ -198,7 +198,23 @@ def _publish(where: Path, answer: dict[str, str]) -> None:
 
 
 def _kafka(folder: Path) -> _Server:
-    java = _java()
+    command = kafka_command()
+    plain, sasl, controller = free_ports(3)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    properties = folder / "server.properties"
+    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
+    format_storage(command, properties)
+    servers = f"127.0.0.1:{plain}"
+    return _Server(
+        command=[*command, "kafka.Kafka", str(properties)],
+        environment={},
+        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
+        is_up=lambda: broker_answers(servers),
+    )
+
+
+def kafka_command() -> list[str]:
+    """What starts a program of Kafka's, but for the program's name. Raises PartMissingError."""
     jars = BUILD / f"kafka-{KAFKA_VERSION}"
     _have(
         jars,
@@ -209,20 +225,23 @@ def _kafka(folder: Path) -> _Server:
             f"-DoutputDirectory={target}",
         ),
     )
-    plain, sasl, controller = _free_ports(3)
-    shutil.rmtree(folder / "data", ignore_errors=True)
-    properties = folder / "server.properties"
-    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
-    run = [java, "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=WARN", "-cp", f"{jars}/*"]
-    format_storage = [*run, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
-    subprocess.run(format_storage, check=True, timeout=START_SECONDS_MAX)  # noqa: S603
-    servers = f"127.0.0.1:{plain}"
-    return _Server(
-        command=[*run, "kafka.Kafka", str(properties)],
-        environment={},
-        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
-        is_up=lambda: _broker_answers(servers),
-    )
+    options = ["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=WARN"]
+    return [_java(), *options, "-cp", f"{jars}/*"]
+
+
+def format_storage(command: Sequence[str], properties: Path) -> None:
+    """Make the folder of a broker's data ready."""
+    format_it = [*command, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
+    subprocess.run(format_it, check=True, timeout=START_SECONDS_MAX, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+SHORT_SESSIONS = """\
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=100
+"""
+"""Properties of a broker by which groups may give a silent member up within seconds."""
 
 
 def _kafka_properties(plain: int, sasl: int, controller: int, data: Path) -> str:
@@ -247,13 +266,11 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
 log.retention.check.interval.ms=1000
-"""
+{SHORT_SESSIONS}"""
 
 
-def _broker_answers(servers: str) -> bool:
+def broker_answers(servers: str) -> bool:
     from confluent_kafka import KafkaException  # noqa: PLC0415 - only the keeper needs it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
@@ -271,7 +288,7 @@ def _registry(folder: Path) -> _Server:
     _have(
         home, lambda target: _maven(f"{MAVEN_PLUGIN}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={target}")
     )
-    port, management = _free_ports(2)
+    port, management = free_ports(2)
     (folder / "data").mkdir(exist_ok=True)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     return _Server(
@@ -298,12 +315,15 @@ def _answers(url: str) -> bool:
 
 def _have(target: Path, fetch: Callable[[Path], None]) -> None:
     """Fetch into ``target`` unless it is there; it is there whole, or not at all."""
-    if target.exists():
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    fetch(partial)
-    partial.rename(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f"{target.name}.lock").open("w") as fetching:
+        fcntl.flock(fetching, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        fetch(partial)
+        partial.rename(target)
 
 
 def _maven(*arguments: str) -> None:
@@ -336,7 +356,7 @@ def _java() -> str:
     return java
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that were free a moment ago, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
