@@ -34,6 +34,10 @@ demo: $(DEMO_NEEDS) ## Run the whole main job on this machine: embedded broker, 
 test: $(DEV) ## Run every test; real Kafka and schema registry are started where Maven can get them
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
+.PHONY: tools
+tools: $(DEV) ## Build helm and a Kubernetes API server from source, for the tests of the chart; minutes, but only once
+	$(BIN)/python -m tests.support.go_tools
+
 .PHONY: lint
 lint: $(DEV) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -67,11 +71,13 @@ docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the co
 .PHONY: lock
 lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
 	$(PIP) install 'uv>=0.9,<1'
-	$(LOCK) requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
-	$(LOCK) requirements/build.in --extra sandbox --constraint requirements/dev.txt --output-file requirements/sandbox.txt
-	$(LOCK) --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --constraint requirements/dev.txt \
+		--output-file requirements/sandbox.txt
+	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) requirements/go.in --no-annotate --output-file requirements/go.txt
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE) pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE)
 
 .PHONY: clean
 clean: ## Remove .venv and all that was built
