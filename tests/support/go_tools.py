@@ -13,7 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from tests.support.services import BUILD, ROOT, PartMissingError, _have
+from tests.support.keeper import BUILD, ROOT, PartMissingError, have
 
 MODULE = ROOT / "tests" / "deploy" / "tools"
 BINARIES = BUILD / "go-bin"
@@ -85,7 +85,7 @@ def _go() -> str:
     if system is not None and _release(system) >= GO_RELEASE_MIN:
         return system
     home = BUILD / "go"
-    _have(home, _install_go)
+    have(home, _install_go)
     return str(home / "go" / "bin" / "go")
 
 
