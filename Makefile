@@ -38,6 +38,15 @@ test: $(DEV) ## Run every test; real Kafka and schema registry are started where
 tools: $(DEV) ## Build helm and a Kubernetes API server from source, for the tests of the chart; minutes, but only once
 	$(BIN)/python -m tests.support.go_tools
 
+CRDS := external-secrets.io_externalsecrets keda.sh_scaledobjects monitoring.coreos.com_podmonitors \
+	monitoring.coreos.com_prometheusrules monitoring.coreos.com_servicemonitors
+
+.PHONY: crds
+crds: ## Make tests/deploy/crds/*.yaml anew, of the Go types that operators define their resources by (needs Go)
+	cd tests/deploy/crds/source && go tool controller-gen crd:maxDescLen=0 output:crd:dir=../../../../.build/crds \
+		$$(sed -n 's/^\t_ "\(.*\)"/paths=\1/p' types.go)
+	cp $(CRDS:%=.build/crds/%.yaml) tests/deploy/crds/
+
 .PHONY: lint
 lint: $(DEV) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
