@@ -211,7 +211,7 @@ def test_an_upgrade_that_the_api_server_refuses_says_why_and_can_be_rolled_back(
     here.install("minimal")
     before = here.pod_template()
 
-    with pytest.raises(HelmError, match=r"Deployment .* is invalid: .*env\[\d\]\.name"):
+    with pytest.raises(HelmError, match=r"Deployment\.apps .* is invalid: .*env\[\d\]\.name"):
         here.upgrade("minimal", {"extraEnv": [{"name": "A=B", "value": "1"}], "secrets": {"revision": "2"}})
 
     assert here.pod_template() == before
