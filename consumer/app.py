@@ -28,7 +28,6 @@ from consumer.core.retry import RetryLimits
 from consumer.follow_up import FollowUp
 from consumer.journal import Journal
 from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.kafka.options import group_times
 from consumer.kafka.source import KafkaSource
 from consumer.loop import Loop, LoopOptions
 from consumer.metrics import Metrics
@@ -114,7 +113,7 @@ class Service:
         settings = self._settings
         source = stack.enter_context(closing(KafkaSource(settings.kafka)))
         dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
-        times = group_times(settings.kafka)
+        times = source.check_broker()
         client = stack.enter_context(
             closing(
                 build_client(
@@ -127,7 +126,6 @@ class Service:
                 )
             )
         )
-        source.check_broker()
         dead_letters.check()
         unreachable = client.check_credentials()
         if unreachable:

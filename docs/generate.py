@@ -1,4 +1,4 @@
-"""Write the pages that are made of the code: docs/configuration.md and docs/metrics.md.
+"""Write the pages that are made of the code: docs/configuration.md, docs/metrics.md and docs/sandbox.md.
 
 ``python docs/generate.py`` writes them; ``--check`` only says which are not current (exit code 1).
 """
@@ -15,6 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from consumer.metrics import Described, Metrics
+from consumer.sandbox import oms_settings
+from consumer.sandbox.oms_app import TOKEN_PATH, UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms_fault_rules import FAULTS, ChanceRule, Rule
+from consumer.sandbox.oms_faults import FaultOrder, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
 from consumer.settings.values import parse_seconds
 
@@ -76,6 +80,100 @@ _METRICS_HEAD: Final = """\
 gauge beside each counter and histogram with the time of its first use. A histogram has the series `_bucket`, `_sum`
 and `_count`. Locations and items are never labels: there are too many of them.
 """
+
+
+_SANDBOX_HEAD: Final = """\
+# The OMS sandbox
+
+<!-- Made by `make docs` from consumer/sandbox: change it there. -->
+
+`inventory-refresh sandbox` runs an OMS to try things with: tokens, the refresh and get-job calls of all three
+`oms.api`, a queue that works off one job at a time in chunks of 3,000 items, and counts to read back. Its page, `/`,
+shows jobs, counts and the faults that stand. It keeps everything in memory and is no place for real data.
+
+```sh
+inventory-refresh sandbox --port 8090
+inventory-refresh sandbox --fault quota:rate=0.05,retry_after=2 --fault outage:begin=60,duration=600 --fault-seed 7
+```
+
+The consumer's settings for it are `oms.base_url: http://127.0.0.1:8090` and, by `oms.api`:
+
+| `oms.api` | path of `oms.token_url` | `oms.api_key` | `oms.api_secret` |
+| --- | --- | --- | --- |
+| `inventory-specific` | `TOKEN_PATH` | `SPECIFIC_KEY` | `SPECIFIC_SECRET` |
+| `inventory-v5` | `TOKEN_PATH` | `V5_KEY` | `V5_SECRET` |
+| `unified-commerce` | `UNIFIED_TOKEN_PATH` | `UNIFIED_KEY` | `UNIFIED_SECRET` |
+
+## Standing faults
+
+What goes wrong by chance or by the clock, until it is taken away: `--fault NAME:KEY=VALUE,...` (repeatable), the same
+as JSON (`--fault '{"fault": "quota", "rate": 0.05}'`), or a rule in the control endpoint. A key that takes several
+values is repeated. With the same `--fault-seed` the same calls in the same order meet the same faults.
+
+All of them take `begin` (seconds after the start from which on it stands; 0) and `duration` (seconds; for good). Those
+marked * take `rate` (the share of calls that meet it; 1), `call` (`refresh`, `job` or `token`, several; `refresh`) and
+`location` (only calls for these; all) too.
+"""
+
+_CONTROL: Final = """\
+## The control endpoint
+
+`POST /sandbox/faults` takes a JSON object with what is to go wrong from now on; `DELETE /sandbox/faults` takes
+everything away. `GET /sandbox/summary`, `/sandbox/jobs` and `/sandbox/inventory` tell what has happened.
+
+```sh
+curl -X POST http://127.0.0.1:8090/sandbox/faults -H 'content-type: application/json' -d '
+  {"answers": [{"status": 503, "body": {"code": 5001}}, {"reset": "after_queue"}],
+   "rules": [{"fault": "fail_job", "rate": 0.02}], "seed": 7}'
+```
+"""
+
+
+def sandbox() -> str:
+    """The text of docs/sandbox.md."""
+    faults = [
+        (
+            f"`{fault.model_fields['fault'].default}`" + ("*" if issubclass(fault, ChanceRule) else ""),
+            " ".join((fault.__doc__ or "").replace("``", "`").split()),
+            "; ".join(_key(name, field) for name, field in fault.model_fields.items() if name not in _common(fault)),
+        )
+        for fault in FAULTS
+    ]
+    order = [(f"`{name}`", field.description or "Standing faults.") for name, field in FaultOrder.model_fields.items()]
+    order[0] = ("`answers`", "Scripted answers: each is taken by the next good refresh request, in order.")
+    answer = [(_key(name, field), field.description or "") for name, field in ScriptedAnswer.model_fields.items()]
+    tables = (
+        _table(("Fault", "What goes wrong", "Keys of its own, with their defaults"), faults),
+        _CONTROL,
+        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in order)),
+        "A scripted answer:\n",
+        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in answer)),
+    )
+    head = _SANDBOX_HEAD
+    for name in ("SPECIFIC_KEY", "SPECIFIC_SECRET", "V5_KEY", "V5_SECRET", "UNIFIED_KEY", "UNIFIED_SECRET"):
+        head = head.replace(f"`{name}`", f"`{getattr(oms_settings, name)}`")
+    head = head.replace("`TOKEN_PATH`", f"`{TOKEN_PATH}`").replace("`UNIFIED_TOKEN_PATH`", f"`{UNIFIED_TOKEN_PATH}`")
+    return "\n".join((head, *tables))
+
+
+def _common(fault: type[Rule]) -> set[str]:
+    return {"fault", *Rule.model_fields, *(ChanceRule.model_fields if issubclass(fault, ChanceRule) else ())}
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    bare = _bare(field.annotation)
+    choices = f" of {', '.join(f'`{choice}`' for choice in get_args(bare))}" if get_origin(bare) is Literal else ""
+    if field.is_required():
+        return f"`{name}`{choices} (required)"
+    default = field.get_default(call_default_factory=True)
+    if default is None or default in ((), {}, "", []):
+        return f"`{name}`{choices}"
+    shown = ", ".join(default) if isinstance(default, tuple) else str(default).lower()
+    return f"`{name}`{choices} ({shown})"
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
 
 
 def configuration() -> str:
@@ -170,7 +268,11 @@ class _NoClock:
         return 0.0
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"configuration.md": configuration, "metrics.md": metrics}
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "configuration.md": configuration,
+    "metrics.md": metrics,
+    "sandbox.md": sandbox,
+}
 
 
 def main(arguments: list[str]) -> int:

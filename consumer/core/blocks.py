@@ -28,11 +28,15 @@ class Rows:
     """Rows that leave a window, oldest first: slices, joined to one frame when that is first asked for.
 
     That is beside the loop, where the request's body is made: to join is dearer than to decide what goes.
+
+    ``beside`` are newer changes of the same items that lend the body what they say, but are not sent by it: they wait
+    still, or have been sent before. So what goes may be some of an item's changes, and its count is the newest anyway.
     """
 
-    def __init__(self, *parts: pl.DataFrame) -> None:
+    def __init__(self, *parts: pl.DataFrame, beside: pl.DataFrame | None = None) -> None:
         self._parts = parts
         self._frame: pl.DataFrame | None = None
+        self.beside = None if beside is None or beside.is_empty() else beside
         self.height = sum(part.height for part in parts)
 
     @property
@@ -41,6 +45,11 @@ class Rows:
         if self._frame is None:
             self._frame = _joined(self._parts)
         return self._frame
+
+    @property
+    def body(self) -> pl.DataFrame:
+        """What the request's body is made of: ``frame``, and what lends it its newer values."""
+        return self.frame if self.beside is None else _joined([self.frame, self.beside])
 
     def column(self, name: str) -> pl.Series:
         """One column, without joining the others."""

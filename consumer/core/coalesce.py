@@ -67,7 +67,8 @@ def split_overfull(
     """Split rows into those that may go now and those that must stay, each part in the order of ``rows`` (rule 19).
 
     An item with more than ``limit`` distinct attributes in all goes with the longest prefix of its changes, oldest
-    first, whose attributes fit; at least one change of each item goes.
+    first, whose attributes fit; at least one change of each item goes. Its count must be the newest all the same: what
+    stays belongs beside what goes (``without_attributes``).
     """
     nothing = rows.clear()
     if int(rows[_ATTRIBUTES].list.len().sum()) <= limit:
@@ -85,6 +86,11 @@ def split_overfull(
     stay = pl.Series(_rows_past_limit(newest_last(suspects, item_key), item_key, limit), dtype=pl.UInt32)
     stays = numbered[_ROW].is_in(stay.implode())
     return rows.filter(~stays), rows.filter(stays)
+
+
+def without_attributes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows to stand beside others in a request: newer values of their items, but no further attributes."""
+    return rows.with_columns(pl.lit(None, rows.schema[_ATTRIBUTES]).alias(_ATTRIBUTES))
 
 
 def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -380,7 +380,7 @@ class Engine:
         self.sending_stopped = ""
         self.ever_accepted = True
         self._refused_ratio.add(request.taken.height, 0)
-        self._narrowings.accepted(request.location, flight.part)
+        self._narrowings.accepted(request.location, flight.part, request.rows)
         self._go_on_narrowing(request.location)
 
     def _refuse(self, flight: Flight, decision: Refused) -> None:
@@ -391,10 +391,17 @@ class Engine:
         rows = self._partitions.ours(flight.request.rows)
         if rows.is_empty():
             return
-        alone = self._narrowings.refused(
-            location, flight.part, rows, sent_at=flight.sent_at, detail=decision.detail, named=decision.named
+        one_by_one = flight.part is not None and flight.part.one_by_one
+        is_bad = self._narrowings.refused(
+            location,
+            flight.part,
+            rows,
+            alone=flight.request.taken.height == 1 and (one_by_one or flight.request.taken.beside is None),
+            sent_at=flight.sent_at,
+            detail=decision.detail,
+            named=decision.named,
         )
-        if alone:
+        if is_bad:
             self._condemn(location, rows, decision.detail)
         else:
             self._put_back(flight.request)

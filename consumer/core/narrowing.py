@@ -1,8 +1,10 @@
 """Finding the items for which the OMS refused a request, with few further requests: bisection, by rule 18.
 
 The suspects of a refused request are kept as item keys, never as a body: each part is planned anew from all pending
-changes of its items. Only a refusal narrows, and only a change that was refused alone is dead-lettered: with several
-changes of a refused item each is sent by itself, oldest first, or one bad old field would take a good count with it.
+changes of its items. Only a refusal narrows, and only a change that was refused alone is dead-lettered: of a refused
+item with several changes each is tried by itself, or one bad old field would take a good count with it. The newest
+comes first, and what was accepted of it stands beside the older ones: no request has an older count than one before it,
+even where a last owner has sent them all already (docs/decisions/0011-newest-count-first.md).
 A request has a limit of further requests; past it what is left of it is dead-lettered unseen.
 """
 
@@ -12,6 +14,11 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.coalesce import without_attributes
+from consumer.core.items import ASSIGNMENT, OFFSET
+
+PLACE: Final = (ASSIGNMENT, OFFSET)
+"""What tells changes apart."""
 REQUESTS_MIN: Final = 32
 """Further requests that a refused one has at least: enough to find a bad item among 12,000."""
 
@@ -23,8 +30,30 @@ class Part:
     """Suspects that are sent together. ``keys`` has the columns of the item key, a row an item, oldest item first."""
 
     keys: pl.DataFrame
-    changes_left: int = 0
-    """More than 0: the part is one item, and so many of its changes are sent one by one."""
+    one_by_one: bool = False
+    """The part is one item, whose changes are sent one by one, newest first."""
+    left: pl.DataFrame | None = None
+    """Of those: assignments and offsets of the changes that are still to be tried; None before the first."""
+    good: pl.DataFrame | None = None
+    """Of those: the changes that were accepted, without attributes."""
+
+    def begin(self, changes: pl.DataFrame) -> None:
+        """These are the changes to try. What comes later is newer, and no suspect."""
+        if self.left is None:
+            self.left = changes.select(PLACE)
+
+    def tried(self, change: pl.DataFrame, *, good: bool) -> None:
+        """The change is accepted, or refused alone."""
+        if self.left is not None:
+            self.left = self.left.join(change, on=PLACE, how="anti")
+        if good:
+            rows = without_attributes(change)
+            self.good = rows if self.good is None else pl.concat([self.good, rows], how="diagonal")
+
+    @property
+    def is_done(self) -> bool:
+        """True if nothing is left to try."""
+        return not self.one_by_one or (self.left is not None and self.left.is_empty())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +99,14 @@ class Narrowings:
         narrowing = self._open.get(location)
         return narrowing.parts[-1] if narrowing else None
 
-    def accepted(self, location: str, part: Part | None) -> None:
-        """A request of the location was accepted: that of ``part``, or an ordinary one."""
+    def accepted(self, location: str, part: Part | None, rows: pl.DataFrame) -> None:
+        """A request of the location with these rows was accepted: that of ``part``, or an ordinary one."""
         self._hopeless.pop(location, None)
         narrowing = self._open.get(location)
         if narrowing and part in narrowing.parts:
             narrowing.requests_left -= 1
             narrowing.cleared = True
-            self._settle(location, narrowing, part)
+            self._settle(location, narrowing, part, rows, good=True)
 
     def refused(
         self,
@@ -85,25 +114,27 @@ class Narrowings:
         part: Part | None,
         rows: pl.DataFrame,
         *,
+        alone: bool,
         sent_at: float,
         detail: str,
         named: Sequence[Key] = (),
     ) -> bool:
         """A request with these rows was refused: that of ``part``, or an ordinary one.
 
-        True: it was a single change, which is to be dead-lettered; its part is settled by that.
+        ``alone``: they are a single change, and nothing that was not tried before went with it. True: that change is
+        to be dead-lettered; its part is settled by that.
         """
         narrowing = self._open.get(location)
         if narrowing is None:
-            if rows.height == 1:
+            if alone:
                 return True
             requests = max(REQUESTS_MIN, self._requests_max >> self._hopeless.get(location, 0))
             narrowing = self._open[location] = _Narrowing(sent_at, min(requests, self._requests_max))
         narrowing.detail = detail
         if part in narrowing.parts:
             narrowing.requests_left -= 1
-            if rows.height == 1:
-                self._settle(location, narrowing, part)
+            if alone:
+                self._settle(location, narrowing, part, rows, good=False)
                 return True
             narrowing.parts.remove(part)
         narrowing.parts += reversed(self._cut(rows, named))
@@ -138,11 +169,13 @@ class Narrowings:
         narrowing.parts.remove(part)
         self._close_if_empty(location, narrowing)
 
-    def _settle(self, location: str, narrowing: _Narrowing, part: Part | None) -> None:
+    def _settle(
+        self, location: str, narrowing: _Narrowing, part: Part | None, rows: pl.DataFrame, *, good: bool
+    ) -> None:
         """The request of this part told all: it is done, or its next change is on."""
         for settled in [found for found in narrowing.parts if found is part]:
-            settled.changes_left -= 1
-            if settled.changes_left <= 0:
+            settled.tried(rows, good=good)
+            if settled.is_done:
                 narrowing.parts.remove(settled)
         self._close_if_empty(location, narrowing)
 
@@ -154,7 +187,7 @@ class Narrowings:
         """The parts of a refused request with several changes, the one to send first in front."""
         keys = rows.select(self._item_key).unique(maintain_order=True)
         if keys.height == 1:
-            return [Part(keys, rows.height)]
+            return [Part(keys, one_by_one=True)]
         if named:
             is_named = chosen(keys, pl.DataFrame(list(named), schema=keys.schema, orient="row").unique())
             if 0 < is_named.sum() < keys.height:

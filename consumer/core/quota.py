@@ -12,10 +12,11 @@ BURST_SECONDS: Final = 1.0
 """A bucket holds what may leave in so long, at least one call."""
 SLOWER: Final = 0.5
 """An over-quota answer leaves this share of the rate."""
-RECOVERY_A_MINUTE: Final = 1.5
-"""The rate grows by this factor a minute: from half of it to the whole takes not quite two."""
-RATE_MIN: Final = 0.5
-"""Calls a second, however often the OMS says over-quota: few enough, as its Retry-After is honoured besides."""
+RECOVERY_A_MINUTE: Final = 2.0
+"""The rate grows by this factor a minute: from half of it back to the whole."""
+RATE_MIN: Final = 1.0
+"""Calls a second, however often the OMS says over-quota: few enough, as its Retry-After and the breaker's back-off are
+honoured besides. With less, small requests and the calls that follow their jobs lag behind for minutes."""
 FORGET_FACTOR: Final = 4.0
 """Without a configured limit, a learned one is dropped when it has recovered to so many times its lowest."""
 _GROWTH: Final = log(RECOVERY_A_MINUTE) / 60.0

@@ -9,9 +9,9 @@ from operator import attrgetter
 import polars as pl
 
 from consumer.core.blocks import Block, Blocks, Rows, Span, rows_of
-from consumer.core.coalesce import item_key_expr, newest_last, split_overfull, superseded
+from consumer.core.coalesce import item_key_expr, newest_last, split_overfull, superseded, without_attributes
 from consumer.core.items import ARRIVED, ASSIGNMENT, LOCATION, OFFSET
-from consumer.core.narrowing import Part, chosen
+from consumer.core.narrowing import PLACE, Part, chosen
 from consumer.core.planner import Limits, Plan, plan_items
 
 _first_arrived = attrgetter("first_arrived")
@@ -94,7 +94,7 @@ class Windows:
         """Take the rows that the planner lets go now, or None; rows that arrived until ``due_arrived`` are due.
 
         Items leave in the order of their first pending change. Where an item's attributes would pass the OMS's limit,
-        its oldest changes go and the rest stays (rule 19).
+        its oldest changes go, with the newest count, and the rest stays (rule 19).
         """
         if self._has_one_change_an_item(window):
             return self._take_spans(window, due_arrived, limits)
@@ -111,10 +111,10 @@ class Windows:
         self._remove(window)
         for rest in (stay, overfull):
             self.put_back(window.location, rest)
-        return Taken(Rows(go), plan)
+        return Taken(Rows(go, beside=without_attributes(overfull)), plan)
 
     def take_part(self, window: Window, part: Part) -> Rows | None:
-        """Take all pending changes of the part's items (rule 19 holds here too), or the oldest one alone; None: none.
+        """Take all pending changes of the part's items (rule 19 holds here too), or the next one alone; None: none.
 
         These are suspects of a refused request: they leave whatever the planner says of the rest of the window.
         """
@@ -123,15 +123,20 @@ class Windows:
         suspects = rows.filter(mask)
         if suspects.is_empty():
             return None
-        if part.changes_left:
-            oldest = newest_last(suspects, self._item_key).head(1)
-            go, rest = oldest, suspects.join(oldest, on=[ASSIGNMENT, OFFSET], how="anti", maintain_order="left")
+        if part.one_by_one:
+            part.begin(suspects)
+            known = suspects.join(part.left, on=PLACE, how="semi") if part.left is not None else suspects
+            if known.is_empty():
+                return None
+            go = newest_last(known, self._item_key).tail(1)
+            rest, beside = suspects.join(go, on=PLACE, how="anti", maintain_order="left"), part.good
         else:
             go, rest = split_overfull(suspects, self._item_key)
+            beside = without_attributes(rest)
         self._remove(window)
         for stays in (rows.filter(~mask), rest):
             self.put_back(window.location, stays)
-        return Rows(go)
+        return Rows(go, beside=beside)
 
     def take_arrived(self, window: Window, keys: pl.DataFrame, until: float) -> pl.DataFrame:
         """Take the changes of these items that had arrived by then, out of the window for good."""

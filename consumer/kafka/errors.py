@@ -17,6 +17,8 @@ class Meaning(Enum):
     """It may go by itself: try again, the client reconnects."""
     FENCED = auto()
     """This member is out of the group: a poll will say lost or assigned."""
+    SHUT_OUT = auto()
+    """The client is of no use any more; a poll tells why."""
     UNAUTHORISED = auto()
     """The credentials are refused, or they do not allow this."""
     NOTHING_TO_DO = auto()
@@ -84,13 +86,13 @@ _MEANINGS: Final = (
     dict.fromkeys(_PASSING, Meaning.PASSING)
     | dict.fromkeys(_FENCED, Meaning.FENCED)
     | dict.fromkeys(_UNAUTHORISED, Meaning.UNAUTHORISED)
-    | {KafkaError._NO_OFFSET: Meaning.NOTHING_TO_DO}
+    | {KafkaError._FATAL: Meaning.SHUT_OUT, KafkaError._NO_OFFSET: Meaning.NOTHING_TO_DO}
 )
 
 
 def meaning_of(error: KafkaError) -> Meaning:
-    """Pure. A fatal error, and any code not listed, is FINAL."""
-    return Meaning.FINAL if error.fatal() else _MEANINGS.get(error.code(), Meaning.FINAL)
+    """Pure. Any code not listed is FINAL."""
+    return Meaning.SHUT_OUT if error.fatal() else _MEANINGS.get(error.code(), Meaning.FINAL)
 
 
 def error_of(exception: KafkaException) -> KafkaError:

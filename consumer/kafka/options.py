@@ -2,6 +2,9 @@
 
 The option names are librdkafka's. Any of its options may be set in ``kafka.properties``, but for those on which the
 promise of this service rests: they are refused, with the reason.
+
+Of ``group.protocol`` both are supported. By ``classic``, the default, each member says how long the group waits for it;
+by ``consumer`` (KIP-848) the broker decides that, and who has which partition.
 """
 
 import logging
@@ -20,24 +23,37 @@ Client = TypeVar("Client")
 COOPERATIVE: Final = "cooperative-sticky"
 """The assignment strategy by which partitions that stay are read on during a rebalance."""
 
+CLASSIC_PROTOCOL: Final = "classic"
+CONSUMER_PROTOCOL: Final = "consumer"
+
 OWNED: Final[Mapping[str, str]] = {
     "bootstrap.servers": "set kafka.bootstrap_servers instead",
     "metadata.broker.list": "set kafka.bootstrap_servers instead",
     "group.id": "set kafka.group_id instead",
-    "group.protocol": 'it is always "classic": the fence against late members is reckoned from session.timeout.ms',
     "auto.offset.reset": 'it is always "earliest": otherwise changes from before the first start would be passed over',
     "enable.auto.commit": "it is always false: an offset is committed only after a jobID",
     "auto.commit.enable": "it is always false: an offset is committed only after a jobID",
     "enable.auto.offset.store": "it is always false: an offset is committed only after a jobID",
     "enable.partition.eof": "it is always true: a partition's end tells how far there is to read",
 }
-"""Options of ours, and what to do instead."""
+"""Options of ours, and what to do instead. Rule 9 of docs/protocol.md is one of them."""
 
-_CONSUMER: Final[Mapping[str, Any]] = {
-    "client.id": "inventory-refresh",
+BROKERS: Final[Mapping[str, str]] = {
+    "session.timeout.ms": "group.consumer.session.timeout.ms",
+    "heartbeat.interval.ms": "group.consumer.heartbeat.interval.ms",
+    "partition.assignment.strategy": "group.consumer.assignors",
+}
+"""Options that the protocol ``consumer`` does not know, and the broker's own that decide in their place."""
+
+_CLASSIC: Final[Mapping[str, Any]] = {
     "partition.assignment.strategy": COOPERATIVE,
     "session.timeout.ms": 45_000,
     "heartbeat.interval.ms": 3_000,
+}
+"""Where a user's properties may differ, with the protocol ``classic``."""
+
+_CONSUMER: Final[Mapping[str, Any]] = {
+    "client.id": "inventory-refresh",
     "max.poll.interval.ms": 300_000,
     "isolation.level": "read_committed",
     "allow.auto.create.topics": False,
@@ -52,10 +68,9 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "reconnect.backoff.ms": 100,
     "reconnect.backoff.max.ms": 5_000,
 }
-"""Where a user's properties may differ."""
+"""Where a user's properties may differ, with either protocol."""
 
 _CONSUMER_ALWAYS: Final[Mapping[str, Any]] = {
-    "group.protocol": "classic",
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -104,8 +119,21 @@ _SECRET_WORDS: Final = ("password", "secret", "key", "token", "jaas", "oauthbear
 
 
 @dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """How long the group waits for a sign of life of a member, and how often the member gives one."""
+
+    session_timeout_seconds: float
+    heartbeat_interval_seconds: float
+
+
+ASSUMED: Final = SessionTimes(session_timeout_seconds=45.0, heartbeat_interval_seconds=5.0)
+"""With the protocol ``consumer``, where the broker does not tell: its defaults. A session can be shorter only where
+somebody has lowered group.consumer.min.session.timeout.ms too, whose default is 45 s as well."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupTimes:
-    """How long the group waits for a member, as the consumer will be told."""
+    """How long the group waits for a member."""
 
     session_timeout_seconds: float
     heartbeat_interval_seconds: float
@@ -115,13 +143,41 @@ class GroupTimes:
 def consumer_options(settings: KafkaSettings) -> Options:
     """The consumer's options: ours, the user's over them, and over all those that are not the user's.
 
-    Raises SettingsError if a property is one of ours.
+    Raises SettingsError if a property is one of ours, or one that the group protocol leaves to the broker.
     """
     for name in settings.properties:
         if name in OWNED:
             raise SettingsError(f'kafka.properties: "{name}" cannot be set there: {OWNED[name]}')
-    required = {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group_id}
-    return dict(_CONSUMER) | dict(settings.properties) | dict(_CONSUMER_ALWAYS) | required
+    protocol = group_protocol(settings)
+    if protocol == CONSUMER_PROTOCOL:
+        for name in settings.properties:
+            if name in BROKERS:
+                raise SettingsError(
+                    f'kafka.properties: "{name}" cannot be set with group.protocol "{CONSUMER_PROTOCOL}": the broker '
+                    f'decides by its {BROKERS[name]}; leave it out, or set group.protocol to "{CLASSIC_PROTOCOL}"'
+                )
+    ours = dict(_CONSUMER) | (dict(_CLASSIC) if protocol == CLASSIC_PROTOCOL else {})
+    always = dict(_CONSUMER_ALWAYS) | {
+        "group.protocol": protocol,
+        "bootstrap.servers": settings.bootstrap_servers,
+        "group.id": settings.group_id,
+    }
+    return ours | dict(settings.properties) | always
+
+
+def group_protocol(settings: KafkaSettings) -> str:
+    """``CLASSIC_PROTOCOL`` or ``CONSUMER_PROTOCOL``. Raises SettingsError for any other."""
+    protocol = str(settings.properties.get("group.protocol", CLASSIC_PROTOCOL)).lower()
+    if protocol not in {CLASSIC_PROTOCOL, CONSUMER_PROTOCOL}:
+        raise SettingsError(
+            f'kafka.properties: "group.protocol" is "{protocol}", but must be {CLASSIC_PROTOCOL} or {CONSUMER_PROTOCOL}'
+        )
+    return protocol
+
+
+def is_incremental(options: Options) -> bool:
+    """Whether a rebalance tells only of the partitions that come or go; else all go first, and then some come."""
+    return options["group.protocol"] == CONSUMER_PROTOCOL or COOPERATIVE in options["partition.assignment.strategy"]
 
 
 def producer_options(settings: KafkaSettings) -> Options:
@@ -139,24 +195,28 @@ def connection_properties(properties: Mapping[str, Any]) -> Options:
     return {name: value for name, value in properties.items() if name.startswith(_CONNECTION_PREFIXES)}
 
 
-def group_times(settings: KafkaSettings) -> GroupTimes:
-    """What the group's timeouts will be.
+def group_times(settings: KafkaSettings, told: SessionTimes = ASSUMED) -> GroupTimes:
+    """What the group's timeouts will be; ``told`` are those of the broker, where it is the broker that decides.
 
-    Raises SettingsError if one is no number, or if a revoke could outlast what the group allows between two polls.
+    Raises SettingsError if one is no number, if the member would not be heard of in time, or if a revoke could outlast
+    what the group allows between two polls.
     """
     options = consumer_options(settings)
-    times = GroupTimes(
-        session_timeout_seconds=_seconds(options, "session.timeout.ms"),
-        heartbeat_interval_seconds=_seconds(options, "heartbeat.interval.ms"),
-        poll_interval_seconds_max=_seconds(options, "max.poll.interval.ms"),
-    )
-    if settings.revoke_timeout >= times.poll_interval_seconds_max:
+    if options["group.protocol"] == CLASSIC_PROTOCOL:
+        told = SessionTimes(_seconds(options, "session.timeout.ms"), _seconds(options, "heartbeat.interval.ms"))
+        if told.heartbeat_interval_seconds >= told.session_timeout_seconds:
+            raise SettingsError(
+                f'kafka.properties: "heartbeat.interval.ms" ({told.heartbeat_interval_seconds:g} s) must be less than '
+                f'"session.timeout.ms" ({told.session_timeout_seconds:g} s), best a third of it'
+            )
+    poll_interval_seconds_max = _seconds(options, "max.poll.interval.ms")
+    if settings.revoke_timeout >= poll_interval_seconds_max:
         raise SettingsError(
             f"kafka.revoke_timeout: {settings.revoke_timeout:g} s is too long: it must be less than "
-            f"max.poll.interval.ms ({times.poll_interval_seconds_max:g} s), or the group gives this member up while it "
+            f"max.poll.interval.ms ({poll_interval_seconds_max:g} s), or the group gives this member up while it "
             "waits for answers"
         )
-    return times
+    return GroupTimes(told.session_timeout_seconds, told.heartbeat_interval_seconds, poll_interval_seconds_max)
 
 
 def new_client(make: Callable[..., Client], options: Options, settings: KafkaSettings, **callbacks: Any) -> Client:

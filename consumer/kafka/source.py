@@ -10,17 +10,28 @@ backwards amid what one call of the client gives, the engine finds it and the pr
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.kafka.assignments import Describer, start_offset
+from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
+from consumer.kafka.commits import NO_MEMBER, commit_outcome
 from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
-from consumer.kafka.options import COOPERATIVE, connection_options, consumer_options, group_times, new_client
-from consumer.kafka.start import Check, Errors
+from consumer.kafka.options import (
+    CONSUMER_PROTOCOL,
+    GroupTimes,
+    connection_options,
+    consumer_options,
+    group_protocol,
+    group_times,
+    is_incremental,
+    new_client,
+)
+from consumer.kafka.start import Check, Errors, session_times
 from consumer.ports import (
     Assignment,
     BrokerError,
@@ -41,13 +52,6 @@ LOG_SECONDS_MIN: Final = 30.0
 
 _log = logging.getLogger("inventory_refresh.kafka")
 
-# What a message without an error has.
-_topic = cast("Callable[[Message], str]", Message.topic)
-_partition = cast("Callable[[Message], int]", Message.partition)
-_offset = cast("Callable[[Message], int]", Message.offset)
-_value = cast("Callable[[Message], bytes | None]", Message.value)
-_headers = cast("Callable[[Message], Headers | None]", Message.headers)
-
 
 class KafkaSource:
     """``ports.Source`` on a real broker. Only one thread may call it, and the listener is called on that thread."""
@@ -61,25 +65,28 @@ class KafkaSource:
         options = consumer_options(settings)
         self._settings = settings
         self._errors = Errors()
-        self._cooperative = options["partition.assignment.strategy"] == COOPERATIVE
+        self._incremental = is_incremental(options)
         self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._on_error)
-        self._describer = Describer(
-            self._consumer, lambda: new_client(AdminClient, connection_options(settings), settings)
-        )
+        self._describer = Describer(self._consumer, self._new_admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self._number_of: dict[tuple[str, int], int] = {}
         self._number_in_only_topic: dict[int, int] = {}
         """The same by the partition alone, which is quicker to ask; of use where there is one topic."""
         self._next_offsets: dict[int, int] = {}
+        self._member_id: str | None = None
+        """As which member of the group we hold our assignments."""
         self._logged_at: dict[int, float] = {}
         self._started = False
         self._closed = False
 
     # Life
 
-    def check_broker(self) -> None:
+    def check_broker(self) -> GroupTimes:
         """To be called before ``subscribe``: the broker answers, the topics are there, the group may be used.
+
+        Returns how long the group will wait for this member: with the protocol ``consumer`` it is the broker that
+        decides, and tells here.
 
         Raises BrokerError with one line that says what to change; for an unreachable broker after
         ``kafka.unreachable_timeout``, for everything else at once.
@@ -92,6 +99,12 @@ class KafkaSource:
                 servers = self._settings.bootstrap_servers
                 raise BrokerError(f'kafka.topics: there is no topic "{topic}" at {servers}; {hint}')
         check.group_is_usable(self._consumer)
+        if group_protocol(self._settings) == CONSUMER_PROTOCOL:
+            return group_times(self._settings, session_times(self._new_admin(), self._settings.group_id))
+        return group_times(self._settings)
+
+    def _new_admin(self) -> AdminClient:
+        return new_client(AdminClient, connection_options(self._settings), self._settings)
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group. A rebalance that gives nothing new still calls ``on_assigned``, with no assignments."""
@@ -119,7 +132,7 @@ class KafkaSource:
         with _refusals("reading"):
             messages = self._gather(messages_max, timeout_seconds)
         if self._errors.fatal is not None:
-            raise BrokerError(f"Kafka has shut this member out: {text_of(self._errors.fatal)}")
+            raise self._shut_out(self._errors.fatal)
         ends: dict[int, int] = {}
         if any(map(Message.error, messages)):
             messages, ends = self._sort_out(messages)
@@ -146,9 +159,9 @@ class KafkaSource:
             if error is None:
                 good.append(message)
             elif error.code() == PARTITION_EOF:
-                number = self._number_of.get((_topic(message), _partition(message)))
+                number = self._number_of.get((topic_of(message), partition_of(message)))
                 if number is not None:
-                    ends[number] = _offset(message)
+                    ends[number] = offset_of(message)
             else:
                 self._judge(error)
         return good, ends
@@ -166,7 +179,7 @@ class KafkaSource:
             messages = [message for message, number in zip(messages, numbers, strict=True) if number is not None]
             numbers = [number for number in numbers if number is not None]
         assignments = cast("list[int]", numbers)
-        offsets = list(map(_offset, messages))
+        offsets = list(map(offset_of, messages))
         last = dict(zip(assignments, offsets, strict=True))
         first = dict(zip(reversed(assignments), reversed(offsets), strict=True))
         astray = {number for number, offset in first.items() if self._is_backwards(number, offset, last[number])}
@@ -182,13 +195,13 @@ class KafkaSource:
 
         def origin(position: int) -> tuple[bytes | None, Headers]:
             message = messages[position]
-            return message.key(), _headers(message) or ()
+            return message.key(), headers_of(message) or ()
 
         return RawBatch(
-            values=_Values(messages),
+            values=Values(messages),
             assignments=assignments,
             offsets=offsets,
-            timestamps=_Timestamps(messages),
+            timestamps=Timestamps(messages),
             ends={number: self._next_offsets[number] for number in ends},
             origin=origin,
         )
@@ -206,18 +219,26 @@ class KafkaSource:
 
     def _numbers(self, messages: Sequence[Message]) -> list[int | None]:
         """The assignment of each message, None where it is not ours any more."""
-        partitions = map(_partition, messages)
+        partitions = map(partition_of, messages)
         if len(self._settings.topics) == 1:
             return list(map(self._number_in_only_topic.get, partitions))
-        return list(map(self._number_of.get, zip(map(_topic, messages), partitions, strict=True)))
+        return list(map(self._number_of.get, zip(map(topic_of, messages), partitions, strict=True)))
 
     # Partitions
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._assignments and not self._is_same_member():
+            raise BrokerError(
+                "Kafka took this member out of its group and let it in again, without a word about the partitions that "
+                "it held: start again, to take them over like anybody else"
+            )
+        self._member_id = self._consumer.memberid()
         given = self._describer.describe(partitions)
         starts = [TopicPartition(each.topic, each.partition, start_offset(each)) for each in given]
         with _refusals("the assignment"):
-            if self._cooperative:
+            # One that was paused when it went is still paused when it comes back, and nobody would resume it.
+            self._consumer.resume(starts)
+            if self._incremental:
                 self._consumer.incremental_assign(starts)
             else:
                 self._consumer.assign(starts)
@@ -246,7 +267,7 @@ class KafkaSource:
     def _let_go(self, numbers: Sequence[int], partitions: list[TopicPartition]) -> None:
         self._forget(numbers)
         with _refusals("giving partitions back"):
-            if self._cooperative:
+            if self._incremental:
                 self._consumer.incremental_unassign(partitions)
             else:
                 self._consumer.unassign()
@@ -302,11 +323,24 @@ class KafkaSource:
             if commits:
                 return CommitRefused(fenced=False, detail="none of these partitions is assigned any more")
             return Committed()
+        if not self._is_same_member():
+            return NO_MEMBER
         try:
-            outcome = self._consumer.commit(offsets=offsets, asynchronous=False)
+            partitions = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as exception:
-            return _commit_outcome([error_of(exception)])
-        return _commit_outcome([partition.error for partition in outcome if partition.error is not None])
+            return commit_outcome([error_of(exception)])
+        outcome = commit_outcome([partition.error for partition in partitions if partition.error is not None])
+        return outcome if self._is_same_member() else NO_MEMBER
+
+    def _is_same_member(self) -> bool:
+        """Whether we are still the member to which our partitions were given.
+
+        The client commits as whatever member it is at the moment. One with a ``group.instance.id`` that was taken out
+        of the group may be let in anew before we hear of it: as another member, whose commits the broker takes though
+        others have had the partitions meanwhile. (With the protocol ``consumer`` a member keeps its id and has an epoch
+        for this, and is let in anew only after we have heard that its partitions are lost.)
+        """
+        return self._consumer.memberid() == self._member_id
 
     # Errors
 
@@ -315,8 +349,19 @@ class KafkaSource:
         match meaning_of(error):
             case Meaning.PASSING | Meaning.FENCED:
                 self._log_sometimes(error)
+            case Meaning.SHUT_OUT:
+                raise self._shut_out(error)
             case _:
                 raise BrokerError(f"Kafka does not let this service read on: {text_of(error)}")
+
+    def _shut_out(self, error: KafkaError) -> BrokerError:
+        instance = self._settings.properties.get("group.instance.id")
+        hint = (
+            f'; kafka.properties: is "group.instance.id" {instance!r} that of another process too? One that was killed '
+            "keeps it until its session is over"
+        )
+        text = ": ".join(dict.fromkeys(text_of(error).split(": ")))  # the client says some things twice
+        return BrokerError(f"Kafka has shut this member out: {text}{hint if instance else ''}")
 
     def _on_error(self, error: KafkaError) -> None:
         self._errors.add(error)
@@ -341,52 +386,6 @@ class KafkaSource:
     def _partitions_of(self, numbers: Sequence[int]) -> list[TopicPartition]:
         held = [self._assignments[number] for number in numbers if number in self._assignments]
         return [TopicPartition(each.topic, each.partition) for each in held]
-
-
-class _Values(Sequence[bytes | None]):
-    """The values of messages, taken when they are asked for: by the decoder's thread, which spares the loop's."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = messages
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def __iter__(self) -> Iterator[bytes | None]:
-        return map(_value, self._messages)
-
-    def __getitem__(self, position: Any) -> Any:
-        return _value(self._messages[position])
-
-
-class _Timestamps(Sequence[int | None]):
-    """The timestamps of messages, likewise; None where a message has none."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = messages
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def __iter__(self) -> Iterator[int | None]:
-        return (stamp if kind else None for kind, stamp in map(Message.timestamp, self._messages))
-
-    def __getitem__(self, position: Any) -> Any:
-        kind, stamp = self._messages[position].timestamp()
-        return stamp if kind else None
-
-
-def _commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
-    """Pure, but for BrokerError; the worst error counts."""
-    meanings = {meaning_of(error): error for error in errors}
-    meanings.pop(Meaning.NOTHING_TO_DO, None)
-    if not meanings:
-        return Committed()
-    for meaning in (Meaning.FINAL, Meaning.UNAUTHORISED):
-        if meaning in meanings:
-            raise BrokerError(f"Kafka does not let this service commit: {text_of(meanings[meaning])}")
-    fenced = Meaning.FENCED in meanings
-    return CommitRefused(fenced, text_of(meanings[Meaning.FENCED if fenced else Meaning.PASSING]))
 
 
 @contextmanager

@@ -1,13 +1,16 @@
 """What is asked of Kafka before the service starts, so that what is wrong is said at once, in one line."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from consumer.kafka.errors import ALL_BROKERS_DOWN, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.options import ASSUMED, SessionTimes
 from consumer.ports import BrokerError
 from consumer.settings import KafkaSettings
 
@@ -19,6 +22,10 @@ APPEAR_SECONDS_MAX: Final = 3.0
 """How long a topic may take to appear: brokers hear of a new one one after the other."""
 RETRY_SECONDS: Final = 0.1
 NEAR_NAMES_MAX: Final = 3
+CONFIGS_SECONDS_MAX: Final = 5.0
+"""How long the broker may take to tell the group's settings: there is an assumption in their place."""
+
+_log = logging.getLogger("inventory_refresh.kafka")
 
 
 class Errors:
@@ -127,6 +134,35 @@ class Check:
             f"{self._settings.unreachable_timeout:g} s{reason}; check the address, the network, and security.protocol "
             "in kafka.properties"
         )
+
+
+def session_times(admin: AdminClient, group_id: str) -> SessionTimes:
+    """The times by which the broker judges a member of this group, with the protocol ``consumer``.
+
+    Where the broker does not tell (the credentials may not describe the group's configs, say), those are ``ASSUMED``,
+    with a warning.
+    """
+    group = ConfigResource(ResourceType.GROUP, group_id)
+    try:
+        asked = admin.describe_configs([group], request_timeout=CONFIGS_SECONDS_MAX)
+        told = asked[group].result(CONFIGS_SECONDS_MAX + 1.0)
+        return SessionTimes(
+            session_timeout_seconds=float(told["consumer.session.timeout.ms"].value) / 1000,
+            heartbeat_interval_seconds=float(told["consumer.heartbeat.interval.ms"].value) / 1000,
+        )
+    except KafkaException as exception:
+        reason = text_of(error_of(exception))
+    except TimeoutError:
+        reason = "no answer in time"
+    except KeyError as missing:
+        reason = f"it knows no {missing}"
+    _log.warning(
+        'the broker does not tell the session timeout of group "%s" (%s): %g s are assumed, its default; if '
+        "group.consumer.session.timeout.ms is less, let these credentials describe the group's configs, or set "
+        "group.protocol to classic",
+        *(group_id, reason, ASSUMED.session_timeout_seconds),
+    )
+    return ASSUMED
 
 
 def _is_known(topic: Any) -> bool:

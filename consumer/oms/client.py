@@ -157,7 +157,7 @@ class HttpRefreshClient:
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission; returns the answer, and how many bytes of bodies went out for it."""
-        items = coalesce(submission.taken.frame, self._item_key)
+        items = coalesce(submission.taken.body, self._item_key)
         body = encode(submission.location, items, location_field=self._target.location_field)
         answer = Answer(AnswerKind.NOT_SENT)
         for sends in range(_SENDS_MAX):

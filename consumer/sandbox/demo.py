@@ -43,8 +43,8 @@ MAX_AGE_SECONDS: Final = 5.0
 """In place of the default 300 s: people watch."""
 SECONDS_MAX: Final = 50.0
 """The demo has failed if not all is done by then."""
-FAULTS_SECONDS_MAX: Final = 150.0
-"""The same with faults: many a location is held, or the OMS is given time, more than once."""
+FAULTS_SECONDS_MAX: Final = 240.0
+"""The same with faults: many a location is held, and calls are few a second for minutes after an over-quota answer."""
 FAULTS_HOLD_SECONDS: Final = 3
 """In place of the default 120 s after an unknown outcome: the sandbox queues at once, or never."""
 AFTER_SENDING: Final = (RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from consumer.sandbox.oms_faults import FaultOrder, ScriptedAnswer
+from consumer.sandbox.oms_faults import FaultOrder
 
 ANSWERS: Final = 60
 """Scripted answers; the usual ones among them. Every kind of fault comes at least once."""
@@ -25,10 +25,20 @@ _FAULTS: Final[Sequence[dict[str, Any]]] = (
     {"status": 200, "body": {}, "queue": True},
     {"status": 200, "body_text": '{"jobID": 0', "queue": True},
     {"hang_seconds": 0.5},
+    {"job_id_style": "leading-zero"},
+    {"job_id_style": "string"},
+    {"stall_job": True, "stall_seconds": 3},
 )
 _FAILING: Final = ("Store 03", "Store 17", "Store 29")
 """The job of their first request fails. What was lost before may have been queued all the same: of another location it
 could not be told whether the OMS should hold the changes of a failed job."""
+_REFUSED: Final[Sequence[dict[str, Any]]] = (
+    {"fault": "refuse", "location": "Store 21", "item": "SKU00007"},
+    {"fault": "refuse", "location": "Store 31", "item": "SKU00012", "named": False},
+)
+"""An item that the OMS knows nothing of, at two locations: at the second its answer does not say which it is."""
+_REVOKED_SECONDS: Final = 20
+"""So often every token is revoked before its time."""
 
 
 def demo_faults(seed: int) -> FaultOrder:
@@ -39,4 +49,10 @@ def demo_faults(seed: int) -> FaultOrder:
     answers = [*faults, *({} for _ in range(ANSWERS - len(faults)))]
     chance.shuffle(answers)
     failing = [{"location": location, "fail_job": True} for location in _FAILING]
-    return FaultOrder(answers=[ScriptedAnswer.model_validate(answer) for answer in (*failing, *answers)])
+    return FaultOrder.model_validate(
+        {
+            "answers": [*failing, *answers],
+            "rules": [*_REFUSED, {"fault": "revoke", "every": _REVOKED_SECONDS}],
+            "seed": seed,
+        }
+    )

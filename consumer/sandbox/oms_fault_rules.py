@@ -58,7 +58,7 @@ Messages = Annotated[tuple[_Text, ...], _Several, Field(max_length=100)]
 class Rule(BaseModel):
     """What all standing faults have in common: the time in which they stand."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     fault: str
     begin: float = Field(default=0, ge=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)

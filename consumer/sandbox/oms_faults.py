@@ -46,12 +46,12 @@ class ScriptedAnswer(BaseModel):
     requests only.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     call: Call = "refresh"
     """Only a call of this kind takes this answer."""
     location: str | None = None
-    """Only a call for this location takes this answer; None: the next one, whichever it is."""
+    """Only a call for this location takes this answer; left out: the next one, whichever it is."""
     queue: bool = False
     """The request is queued before all else happens: together with an error, the lie that a gateway tells."""
     hang_seconds: float = Field(default=0, ge=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)
@@ -65,12 +65,15 @@ class ScriptedAnswer(BaseModel):
     retry_after: int | None = Field(default=None, ge=0, le=RETRY_AFTER_SECONDS_MAX)
     """Seconds, in the header ``Retry-After`` of whichever answer is scripted."""
     status: int | None = Field(default=None, ge=200, le=599)
+    """The HTTP code of another answer."""
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
+    """Of that answer."""
     body: JsonValue = None
+    """Of that answer, as JSON."""
     body_text: str | None = Field(default=None, max_length=1_000_000)
     """Sent as it is, for bodies that are no JSON."""
     job_id_style: JobIdStyle | None = None
-    """How the jobID is written, if there is one; None: as the settings say."""
+    """How the jobID is written, if there is one; left out: as the settings say."""
     fail_job: bool = False
     """If the request is queued, its job ends as FAILED."""
     job_messages: Messages = ()
@@ -78,7 +81,7 @@ class ScriptedAnswer(BaseModel):
     stall_job: bool = False
     """If the request is queued, its job stays WORKING for ``stall_seconds``, and the queue goes on past it."""
     stall_seconds: float | None = Field(default=None, gt=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)
-    """None: a stalled job never finishes."""
+    """For how long; left out: a stalled job never finishes."""
 
     @field_validator("headers")
     @classmethod
@@ -145,17 +148,17 @@ class ScriptedAnswer(BaseModel):
 class FaultOrder(BaseModel):
     """Body of ``POST /sandbox/faults``: answers are put behind those still to come, rules beside those that stand."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     answers: list[ScriptedAnswer] = Field(default_factory=list, max_length=_ANSWERS_MAX)
     rules: list[FaultRule] = Field(default_factory=list, max_length=RULES_MAX)
     """Standing faults."""
     seed: int | None = None
-    """The chances of standing faults begin anew with this seed; None leaves them as they are."""
+    """The chances of standing faults begin anew with this seed; left out, they stay as they are."""
     revoke_tokens: bool = False
     """Every token issued so far is refused from now on."""
     delay_seconds: float | None = Field(default=None, ge=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)
-    """From now on every refresh request waits so long before it is looked at further; None leaves it as it is."""
+    """From now on every refresh request waits so long before it is looked at further; left out, that stays as it is."""
 
 
 class FaultScript:

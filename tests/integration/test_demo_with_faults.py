@@ -21,5 +21,6 @@ def test_with_every_fault_there_is_the_counts_agree_in_the_end_and_each_was_met(
     assert result["differences"] == []
     assert result["committed"] == result["end"]
     met = {name.partition(": ")[2] for name in result["faults"]}
-    assert {"over_quota", "unavailable", "unreadable", "unknown", "failed"} <= met
+    assert {"over_quota", "unavailable", "unreadable", "unknown", "refused", "failed"} <= met
     assert result["dead_letters"]["job_failed"] > 0
+    assert result["dead_letters"]["refused_by_oms"] > 0

@@ -64,6 +64,7 @@ def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSet
     poll_until(lambda: len(member.values) == 10, member)
     (before,) = [each.number for each in member.held.values() if each.partition == 0]
     # What the client does by itself where the log no longer has the offset that it wants.
+    assert isinstance(member.source, KafkaSource)
     member.source._consumer.seek(TopicPartition(TOPIC, 0, 4))
     poll_until(lambda: len(member.values) == 20, member)
     assert ("lost", (before,)) in member.told

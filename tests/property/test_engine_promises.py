@@ -151,7 +151,7 @@ class EnginePromises(RuleBasedStateMachine):
 
     def newest(self, request: Request) -> dict[str, int]:
         """What the request says: of each item the newest change's quantity."""
-        rows = request.rows.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
+        rows = request.taken.body.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
         return dict(rows.iter_rows())
 
     @rule()

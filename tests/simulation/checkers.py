@@ -6,8 +6,6 @@ The rules are those of docs/architecture.md. Excluded are, as nothing can be pro
   to the OMS loses those);
 * the order of counts where an item's changes are spread over partitions;
 * what an owner sends that found another tool's metadata beside the committed offset: the read mark is gone with it;
-* single changes that are sent alone because the OMS refused their item, and the oldest changes of an item with too
-  many attributes: they are sent one after another, oldest first, whatever was sent of them before. The newest follows;
 * what becomes of an item of which a good change was coalesced in place into a bad one: both are dead letters.
 
 Retention never takes what is not committed, and nobody sets offsets by hand.
@@ -15,11 +13,10 @@ Retention never takes what is not committed, and nobody sets offsets by hand.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.marks import parse_mark
-from consumer.core.rules import ATTRIBUTES_MAX
 from consumer.ports import Answered, Snapshot, Submission
 from tests.simulation.plan import Entry, EntryKind, Plan, item_key_of
 from tests.simulation.world import Violation, World
@@ -36,7 +33,6 @@ DONE_WITH: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 class _Item:
     """What has been produced and queued of one item."""
 
-    attributes: set[str] = field(default_factory=set)
     queued: int = 0
     """The newest change of which the OMS has queued the count."""
     taken_along: bool = False
@@ -69,8 +65,6 @@ class Checker:
 
     def produced(self, entry: Entry, offset: int) -> None:
         self._offsets[entry.number] = offset
-        if entry.kind in SENDABLE:
-            self._items[entry.location, entry.item].attributes.update(entry.fields.get("attributes", ()))
 
     def assigned(self, owner: str, partition: int) -> None:
         """An owner has read what stands beside the committed offset."""
@@ -149,19 +143,19 @@ class Checker:
     def _check_order(self, wire: "Wire", change: Entry) -> None:
         """The OMS never queues an older count after a newer one."""
         item = self._items[change.location, change.item]
-        newest = max(item.queued, change.number)
-        if change.number < item.queued and not self._may_be_older(wire, change, item):
+        if change.number < item.queued and not self._may_be_older(wire, change):
             raise Violation(
                 f"stale: {wire} is queued with the count of {self._described_change(change.number)}, after that of "
                 f"{self._described_change(item.queued)}"
             )
-        item.queued = newest
+        # The count of a bad change may go out beside older ones, before it is refused itself: it is of no account.
+        if change.kind is EntryKind.CHANGE:
+            item.queued = max(item.queued, change.number)
 
-    def _may_be_older(self, wire: "Wire", change: Entry, item: _Item) -> bool:
+    def _may_be_older(self, wire: "Wire", change: Entry) -> bool:
         since, mark = self._unmarked.get(change.partition, (0.0, -1))
         unmarked = wire.given_at.get(change.partition, 0.0) >= since and self._offsets[change.number] < mark
-        overfull = len(item.attributes) > ATTRIBUTES_MAX
-        return wire.alone or overfull or unmarked or not self._plan.fixed_partition
+        return unmarked or not self._plan.fixed_partition
 
     # In the end
 

@@ -64,7 +64,7 @@ class SimulatedClient:
 
     def _prepare(self, flight: Flight) -> None:
         """Body and token; to renew a token takes time."""
-        items = coalesce(flight.submission.taken.frame, ITEM_KEY)
+        items = coalesce(flight.submission.taken.body, ITEM_KEY)
         flight.items = tuple(
             {name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)
         )

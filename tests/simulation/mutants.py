@@ -13,6 +13,8 @@ import pytest
 
 from consumer import loop as loop_module
 from consumer.core import window as window_module
+from consumer.core.blocks import Rows
+from consumer.core.coalesce import newest_last
 from consumer.core.engine import Engine
 from consumer.core.flights import Flight, Flights
 from consumer.core.gathering import Gatherings
@@ -332,14 +334,29 @@ def takes_frames_of_old_assignments(patch: Patch) -> None:
 def condemns_all_changes_of_an_item(patch: Patch) -> None:
     """One bad change of an item takes its good ones with it."""
 
-    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, **more: Any) -> bool:
-        if rows.select(ITEM_KEY[:4]).n_unique() == 1:
-            self._settle(location, self._open[location], part) if location in self._open else None
-            return True
-        return original(self, location, part, rows, **more)
+    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, *, alone: bool, **more: Any) -> bool:
+        is_one_item = rows.select(ITEM_KEY).n_unique() == 1
+        return original(self, location, part, rows, alone=alone or is_one_item, **more)
 
     original = Narrowings.refused
     patch.setattr(Narrowings, "refused", refused)
+
+
+@_mutant("18")
+def tries_the_oldest_change_first(patch: Patch) -> None:
+    """Of a refused item, whatever was sent of it before."""
+
+    def oldest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
+        newest_first = range(rows.height - 1, -1, -1)  # ``reverse`` would lose the type of lists that are all null
+        return newest_last(rows, item_key)[list(newest_first)]
+
+    patch.setattr(window_module, "newest_last", oldest_last)
+
+
+@_mutant("19")
+def lends_no_newer_count(patch: Patch) -> None:
+    """What goes of an item's changes goes with its own count, though a newer one may be at the OMS."""
+    patch.setattr(Rows, "body", property(lambda self: self.frame))
 
 
 @_mutant("19")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Producer
 
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Assignment, RawBatch
+from consumer.ports import Assignment, RawBatch, Source
 from consumer.settings import KafkaSettings
 
 WAIT_SECONDS_MAX = 45.0
@@ -17,7 +17,7 @@ WAIT_SECONDS_MAX = 45.0
 class Member:
     """One member of a group: its source, what the listener was told, and what was read."""
 
-    source: KafkaSource
+    source: Source
     held: dict[int, Assignment] = field(default_factory=dict)
     told: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     batches: list[RawBatch] = field(default_factory=list)
@@ -25,8 +25,13 @@ class Member:
 
     @classmethod
     def join(cls, settings: KafkaSettings) -> "Member":
-        member = cls(KafkaSource(settings))
-        member.source.subscribe(member)
+        return cls.of(KafkaSource(settings))
+
+    @classmethod
+    def of(cls, source: Source) -> "Member":
+        """A member with this source, which subscribes now."""
+        member = cls(source)
+        source.subscribe(member)
         return member
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:

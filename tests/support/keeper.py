@@ -169,12 +169,15 @@ def _publish(where: Path, answer: Mapping[str, str]) -> None:
 
 def have(target: Path, fetch: Callable[[Path], None]) -> None:
     """Fetch into ``target`` unless it is there; it is there whole, or not at all."""
-    if target.exists():
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    fetch(partial)
-    partial.rename(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f"{target.name}.lock").open("w") as fetching:
+        fcntl.flock(fetching, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        fetch(partial)
+        partial.rename(target)
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The command ``run`` as a process of its own, against real services."""
 
+import json
 import os
 import signal
 import socket
@@ -56,6 +57,7 @@ def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, *
             "token_url": sandbox.url + TOKEN_PATH,
             "api_key": SPECIFIC_KEY,
             "api_secret": SPECIFIC_SECRET,
+            "unknown_hold": 2.0,
         },
         "dead_letters": {"topic": f"{topic}.dead"},
         "http": {"host": "127.0.0.1", "port": free_port()},
@@ -85,8 +87,22 @@ class ServiceProcess:
         except httpx.TransportError:
             return False
 
+    def snapshot(self) -> dict[str, Any]:
+        """What the status page shows of the loop's present state."""
+        snapshot: dict[str, Any] = httpx.get(f"{self.url}/api/status", timeout=5.0).json()["snapshot"]
+        return snapshot
+
+    def held(self) -> list[int]:
+        """The partitions that it has now."""
+        return [each["partition"] for each in self.snapshot()["partitions"]] if self.is_ready() else []
+
     def output(self) -> str:
         return self.log.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of this name in its log (format json)."""
+        lines = [line for line in self.output().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [event for event in map(json.loads, lines) if event.get("event") == name]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = WAIT_SECONDS_MAX) -> int:
         """Send the signal and give the exit code."""

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,23 @@ def use_registry(stack: ExitStack) -> Registry:
 
 
 def _kafka(folder: Path) -> Server:
-    java = _java()
+    command = kafka_command()
+    plain, sasl, controller = free_ports(3)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    properties = folder / "server.properties"
+    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
+    format_storage(command, properties)
+    servers = f"127.0.0.1:{plain}"
+    return Server(
+        command=[*command, "kafka.Kafka", str(properties)],
+        environment={},
+        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
+        is_up=lambda: broker_answers(servers),
+    )
+
+
+def kafka_command() -> list[str]:
+    """What starts a program of Kafka's, but for the program's name. Raises PartMissingError."""
     jars = BUILD / f"kafka-{KAFKA_VERSION}"
     have(
         jars,
@@ -79,20 +96,23 @@ def _kafka(folder: Path) -> Server:
             f"-DoutputDirectory={target}",
         ),
     )
-    plain, sasl, controller = free_ports(3)
-    shutil.rmtree(folder / "data", ignore_errors=True)
-    properties = folder / "server.properties"
-    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
-    run = [java, "-Xmx512m", "-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=WARN", "-cp", f"{jars}/*"]
-    format_storage = [*run, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
-    subprocess.run(format_storage, check=True, timeout=START_SECONDS_MAX)  # noqa: S603
-    servers = f"127.0.0.1:{plain}"
-    return Server(
-        command=[*run, "kafka.Kafka", str(properties)],
-        environment={},
-        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
-        is_up=lambda: _broker_answers(servers),
-    )
+    options = ["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=WARN"]
+    return [_java(), *options, "-cp", f"{jars}/*"]
+
+
+def format_storage(command: Sequence[str], properties: Path) -> None:
+    """Make the folder of a broker's data ready."""
+    format_it = [*command, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
+    subprocess.run(format_it, check=True, timeout=START_SECONDS_MAX, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+SHORT_SESSIONS = """\
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=100
+"""
+"""Properties of a broker by which groups may give a silent member up within seconds."""
 
 
 def _kafka_properties(plain: int, sasl: int, controller: int, data: Path) -> str:
@@ -117,13 +137,11 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
 log.retention.check.interval.ms=1000
-"""
+{SHORT_SESSIONS}"""
 
 
-def _broker_answers(servers: str) -> bool:
+def broker_answers(servers: str) -> bool:
     from confluent_kafka import KafkaException  # noqa: PLC0415 - only the keeper needs it
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 

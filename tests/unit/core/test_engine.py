@@ -6,8 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from consumer.core.coalesce import coalesce
 from consumer.core.engine import Engine
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, OFFSET
+from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
 from consumer.core.requests import EngineLimits, Request
 from consumer.core.retry import Accepted, Again, AnswerKind, Hold, Stop
 from tests.support.frames import change, frame
@@ -154,6 +155,23 @@ def test_watermarks_of_all_partitions_of_a_location_wait_for_its_request() -> No
 
     accept(made, requests, AGE)
     assert watermarks(made) == {1: 1, 2: 51}
+
+
+def test_a_prefix_of_an_items_changes_goes_with_its_newest_count_and_the_rest_keeps_the_watermark() -> None:
+    made = engine()
+    changes = [
+        change("Rome", "a", at, offset=at, attributes=[f"{at}-{number}" for number in range(40)]) for at in range(3)
+    ]
+    give(made, frame(changes), now=0.0)
+
+    bodies = []
+    for now in (300.0, 301.0, 302.0):
+        (request,) = made.due(now)
+        bodies.append(coalesce(request.taken.body, ITEM_KEY).row(0, named=True))
+        accept(made, [request], now)
+        assert watermarks(made) == {1: len(bodies)}
+    assert [body["quantity"] for body in bodies] == [2, 2, 2]
+    assert [body["attributes"][0] for body in bodies] == ["0-0", "1-0", "2-0"]
 
 
 def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:

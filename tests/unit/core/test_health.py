@@ -78,7 +78,7 @@ def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_
 
     assert learned == pytest.approx(5.0, rel=0.1)
     assert quota.allowed(60.2) == 0.0
-    assert quota.limit(120.2) == pytest.approx(1.5 * learned)
+    assert quota.limit(120.2) == pytest.approx(2.0 * learned)
     assert quota.limit(60.2 + 3 * 3_600) is None
 
 
@@ -87,9 +87,11 @@ def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_h
     quota.spend(16, 10.0)
     quota.over(sent_at=10.0, now=10.1)
     quota.spend(1, 20.0)
+    recovered = quota.limit(20.1) or 0.0
     quota.over(sent_at=20.0, now=20.1)
 
-    assert quota.limit(20.1) == pytest.approx(4.0, rel=0.1)
+    assert recovered == pytest.approx(9.0, rel=0.01)
+    assert quota.limit(20.1) == pytest.approx(recovered / 2)
 
 
 def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from consumer.core.coalesce import coalesce
 from consumer.core.engine import Engine
-from consumer.core.items import ASSIGNMENT, OFFSET
+from consumer.core.items import ASSIGNMENT, ITEM_KEY, OFFSET
 from consumer.core.narrowing import REQUESTS_MIN
 from consumer.core.planner import SendReason
 from consumer.core.requests import EngineLimits, Refusal, Request
@@ -33,7 +34,7 @@ class Oms:
 
     def answer(self, request: Request, now: float) -> bool:
         self.sent.append(request)
-        newest = request.rows.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
+        newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
         refused = any(self.bad(row) for row in newest.iter_rows(named=True))
         self.made.answered(
             request.number, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
@@ -142,27 +143,65 @@ def test_a_request_of_a_single_change_is_dead_lettered_without_a_further_one() -
     assert len(oms.sent) == 1
 
 
-def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
+def one_item(*changes: dict[str, Any]) -> Oms:
+    """One item with these changes; an OMS that refuses every floor below 0."""
     made = Engine(EngineLimits())
     made.assigned(1, start=0, mark=None)
-    changes = [
-        change("Rome", "a", 5, offset=0),
-        change("Rome", "a", 6, offset=1, floor=-1),
-        change("Rome", "a", 7, offset=2),
-    ]
-    made.add(frame(changes), [], {1: 3}, 0.0)
+    made.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
     oms = Oms(made, lambda row: False)
-
-    def refuses(request: Request) -> bool:
-        return bool((request.rows["floor"] == -1).any())
-
     while requests := made.due(LATER):
         (request,) = requests
         oms.sent.append(request)
-        made.answered(request.number, Refused("floor") if refuses(request) else Accepted("1"), LATER)
+        refused = bool((request.taken.body["floor"] < 0).any())
+        made.answered(request.number, Refused("floor") if refused else Accepted("1"), LATER)
         oms.refusals += made.refusals()
+    return oms
 
-    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1, 2], [0], [1], [2]]
+
+def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
+    oms = one_item(
+        change("Rome", "a", 5, offset=0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2),
+    )
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1, 2], [2], [1], [0]]
+    assert oms.dead == [1]
+
+
+def test_change_by_change_no_request_of_an_item_has_an_older_count_than_one_before_it() -> None:
+    oms = one_item(
+        change("Rome", "a", 5, offset=0, retailPrice=1.0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2, attributes=["new"]),
+    )
+
+    bodies = [coalesce(request.taken.body, ITEM_KEY).row(0, named=True) for request in oms.sent[1:]]
+    assert [body["quantity"] for body in bodies] == [7, 7, 7]
+    assert [body["retailPrice"] for body in bodies] == [None, None, 1.0]
+    assert [body["attributes"] for body in bodies] == [["new"], None, None]
+
+
+def test_the_newest_change_refused_alone_is_the_only_dead_letter_and_the_count_before_it_is_sent() -> None:
+    oms = one_item(change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1))
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0]]
+    assert coalesce(oms.sent[-1].taken.body, ITEM_KEY)["quantity"].to_list() == [5]
+    assert oms.dead == [1]
+
+
+def test_a_change_that_comes_while_an_item_is_tried_change_by_change_waits_and_then_goes() -> None:
+    made = Engine(EngineLimits())
+    made.assigned(1, start=0, mark=None)
+    made.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
+    oms = Oms(made, lambda row: row["floor"] == -1)
+    oms.answer(made.due(LATER)[0], LATER)
+    oms.answer(made.due(LATER)[0], LATER)
+    made.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
+    oms.work_off()
+    oms.work_off(LATER + AGE)
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0], [2]]
     assert oms.dead == [1]
 
 

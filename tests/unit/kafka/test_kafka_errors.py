@@ -1,8 +1,8 @@
 import pytest
 from confluent_kafka import KafkaError
 
+from consumer.kafka.commits import commit_outcome
 from consumer.kafka.errors import Meaning, meaning_of, text_of
-from consumer.kafka.source import _commit_outcome
 from consumer.ports import BrokerError, CommitRefused, Committed
 
 
@@ -28,8 +28,14 @@ def test_an_error_means(code: int, meaning: Meaning) -> None:
     assert meaning_of(KafkaError(code)) is meaning
 
 
-def test_a_fatal_error_is_final_whatever_its_code() -> None:
-    assert meaning_of(KafkaError(KafkaError._TIMED_OUT, "over", fatal=True)) is Meaning.FINAL
+def test_a_fatal_error_shuts_the_client_out_whatever_its_code() -> None:
+    assert meaning_of(KafkaError(KafkaError._TIMED_OUT, "over", fatal=True)) is Meaning.SHUT_OUT
+
+
+def test_a_commit_of_a_client_that_is_shut_out_is_refused_and_nothing_may_leave_on_it() -> None:
+    refused = commit_outcome([KafkaError(KafkaError._FATAL), KafkaError(KafkaError.REQUEST_TIMED_OUT)])
+    assert isinstance(refused, CommitRefused)
+    assert refused.fenced
 
 
 def test_an_errors_text_is_one_line_with_its_name() -> None:
@@ -37,7 +43,7 @@ def test_an_errors_text_is_one_line_with_its_name() -> None:
 
 
 def test_a_commit_that_had_nothing_to_do_is_committed() -> None:
-    assert _commit_outcome([KafkaError(KafkaError._NO_OFFSET)]) == Committed()
+    assert commit_outcome([KafkaError(KafkaError._NO_OFFSET)]) == Committed()
 
 
 def test_the_worst_error_of_a_commits_partitions_counts() -> None:
@@ -49,11 +55,11 @@ def test_the_worst_error_of_a_commits_partitions_counts() -> None:
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
         )
     )
-    refused = _commit_outcome([passing])
+    refused = commit_outcome([passing])
     assert isinstance(refused, CommitRefused)
     assert not refused.fenced
-    refused = _commit_outcome([passing, fenced])
+    refused = commit_outcome([passing, fenced])
     assert isinstance(refused, CommitRefused)
     assert refused.fenced
     with pytest.raises(BrokerError, match="TOPIC_AUTHORIZATION_FAILED"):
-        _commit_outcome([fenced, forbidden, passing])
+        commit_outcome([fenced, forbidden, passing])

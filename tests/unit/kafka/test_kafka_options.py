@@ -2,7 +2,17 @@ import pytest
 from confluent_kafka import Consumer
 
 from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.kafka.options import OWNED, GroupTimes, consumer_options, group_times, new_client, producer_options
+from consumer.kafka.options import (
+    BROKERS,
+    OWNED,
+    GroupTimes,
+    SessionTimes,
+    consumer_options,
+    group_times,
+    is_incremental,
+    new_client,
+    producer_options,
+)
 from consumer.kafka.source import KafkaSource
 from consumer.ports import SettingsError
 from consumer.settings import DeadLetterSettings, KafkaSettings, Scalar
@@ -25,7 +35,6 @@ def test_the_promise_rests_on_these_options() -> None:
     assert {name: options[name] for name in OWNED if name in options} == {
         "bootstrap.servers": "127.0.0.1:1",
         "group.id": "inventory-refresh",
-        "group.protocol": "classic",
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -48,6 +57,33 @@ def test_the_dead_letters_connect_as_the_user_says_and_take_nothing_that_is_the_
     assert options["enable.idempotence"] is True
 
 
+def test_by_default_the_group_is_classic_and_partitions_that_stay_are_read_on() -> None:
+    options = consumer_options(settings())
+    assert options["group.protocol"] == "classic"
+    assert options["partition.assignment.strategy"] == "cooperative-sticky"
+    assert is_incremental(options)
+    assert not is_incremental(consumer_options(settings({"partition.assignment.strategy": "range,roundrobin"})))
+
+
+@pytest.mark.parametrize("name", sorted(BROKERS))
+def test_with_the_protocol_consumer_what_the_broker_decides_is_refused_with_the_brokers_own_option(name: str) -> None:
+    with pytest.raises(SettingsError, match=f'"{name}" cannot be set with group.protocol .*{BROKERS[name]}'):
+        KafkaSource(settings({"group.protocol": "consumer", name: "1"}))
+
+
+def test_the_protocol_consumer_leaves_out_what_the_broker_decides() -> None:
+    options = consumer_options(settings({"group.protocol": "consumer"}))
+    assert options["group.protocol"] == "consumer"
+    assert not set(options) & set(BROKERS)
+    assert is_incremental(options)
+
+
+def test_with_the_protocol_consumer_the_groups_times_are_those_that_the_broker_tells() -> None:
+    consumer = settings({"group.protocol": "consumer"})
+    assert group_times(consumer, SessionTimes(20.0, 2.0)) == GroupTimes(20.0, 2.0, 300.0)
+    assert group_times(consumer) == GroupTimes(45.0, 5.0, 300.0)
+
+
 def test_the_groups_times_are_those_that_the_consumer_is_told() -> None:
     assert group_times(settings({"session.timeout.ms": "10000"})) == GroupTimes(10.0, 3.0, 300.0)
 
@@ -59,6 +95,8 @@ def test_the_groups_times_are_those_that_the_consumer_is_told() -> None:
             settings(revoke_timeout=300.0), "revoke_timeout: 300 s is too long", id="revoke as long as a poll"
         ),
         pytest.param(settings({"session.timeout.ms": "soon"}), "\"session.timeout.ms\" is 'soon'", id="no number"),
+        pytest.param(settings({"heartbeat.interval.ms": 45_000}), "best a third of it", id="heartbeat too slow"),
+        pytest.param(settings({"group.protocol": "raft"}), "must be classic or consumer", id="unknown protocol"),
         pytest.param(settings({"no.such.option": 1}), "No such configuration property", id="unknown"),
         pytest.param(settings({"fetch.min.bytes": -5}), "fetch.min.bytes", id="out of range"),
         pytest.param(settings({"stats_cb": "text"}), "kafka.properties: ", id="a callback"),

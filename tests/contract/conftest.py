@@ -1,0 +1,35 @@
+"""The two worlds, for every contract test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.contract.worlds import PARTITIONS, KafkaWorld, OmsWorld, RealKafka, RealOms, Simulated
+
+SIMULATED = "simulated"
+REAL = "real"
+
+both = [pytest.param(SIMULATED), pytest.param(REAL, marks=pytest.mark.integration)]
+
+pytest_plugins = ["tests.integration.conftest"]
+
+
+@pytest.fixture(params=both)
+def group(request: pytest.FixtureRequest) -> Iterator[KafkaWorld]:
+    """A topic and a group, in each world."""
+    if request.param == SIMULATED:
+        yield Simulated()
+        return
+    make_topic: Callable[..., str] = request.getfixturevalue("topic")
+    servers: str = request.getfixturevalue("kafka")
+    with closing(RealKafka(servers, make_topic(PARTITIONS))) as world:
+        yield world
+
+
+@pytest.fixture(params=both)
+def oms(request: pytest.FixtureRequest) -> Iterator[OmsWorld]:
+    """An OMS and a client of it, in each world."""
+    world: Simulated | RealOms = Simulated() if request.param == SIMULATED else RealOms()
+    with closing(world):
+        yield world

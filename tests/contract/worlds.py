@@ -1,0 +1,285 @@
+"""Two worlds for the same tests: the simulated one, and a real Kafka with the OMS sandbox over real sockets.
+
+What the simulation proves holds only as far as its broker and its OMS behave as the real ones do. So each test here is
+run in both worlds.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, TopicPartition
+
+from consumer.app import SystemClock
+from consumer.core.items import ITEM_KEY
+from consumer.core.retry import Answer, AnswerKind
+from consumer.kafka.source import KafkaSource
+from consumer.oms.client import build_client
+from consumer.ports import RefreshClient
+from consumer.sandbox.oms_app import TOKEN_PATH
+from consumer.sandbox.oms_faults import FaultOrder
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
+from consumer.settings import KafkaSettings, OmsSettings
+from tests.simulation.broker import Broker
+from tests.simulation.checkers import Checker
+from tests.simulation.group import Group
+from tests.simulation.oms import Oms, Wire, _Fate
+from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, EntryKind, Plan, Rates, draw_plan
+from tests.simulation.process import Process, Surroundings
+from tests.simulation.world import World
+from tests.support.kafka_members import Member, publish
+
+REFUSED_QUANTITY = 999
+"""The OMS of both worlds refuses an item with this count."""
+PARTITIONS = 3
+
+
+class KafkaWorld(Protocol):
+    """One topic, one group."""
+
+    def publish(self, partition: int, count: int) -> None:
+        """So many further messages of a partition; each has its number in the whole world as its value."""
+
+    def join(self) -> Member:
+        """A member that has subscribed; partitions come while it polls."""
+
+    def pass_poll_interval(self) -> None:
+        """Let so much time pass that the group gives up whoever has not polled meanwhile."""
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        """Offset and metadata, as a stranger sees them."""
+
+
+class OmsWorld(Protocol):
+    """One OMS, and a client of it."""
+
+    @property
+    def client(self) -> RefreshClient: ...
+
+    def now(self) -> float:
+        """The client's clock, as ``Submission.covered_at`` is measured."""
+
+    def lose_answers(self) -> None:
+        """What is sent from now on is queued, and its answer lost."""
+
+    def go_down(self) -> None: ...
+
+    def forget_tokens(self) -> None: ...
+
+    def quantities(self, location: str) -> list[int]:
+        """Of each item that was queued for the location, in order."""
+
+
+class Unchecked(Checker):
+    """Contract tests commit and send what they please."""
+
+    def committed(self, partition: int, offset: int, metadata: str) -> None: ...
+
+    def queued(self, wire: Wire) -> None: ...
+
+    def submitted(self, owner: str, submission: Any) -> None: ...
+
+    def answered(self, owner: str, answered: Any) -> None: ...
+
+
+def calm_plan() -> Plan:
+    """Nothing goes wrong, and nothing is produced but what a test produces."""
+    bad = Entry(0.0, 0, EntryKind.BAD, REFUSED_QUANTITY, "B0", "Berlin")
+    return replace(draw_plan(1), partitions=PARTITIONS, log_start=0, rates=Rates(), entries=(bad,), faults=())
+
+
+class Simulated:
+    """Both in the simulated world. Nothing runs beside the test: simulated time passes while a port waits."""
+
+    def __init__(self) -> None:
+        plan = calm_plan()
+        self._world = World(plan.seed)
+        checker = Unchecked(self._world, plan)
+        group = Group(
+            self._world, plan.seed, PARTITIONS, session_seconds=SESSION_SECONDS, rebalance_seconds=POLL_SECONDS_MAX
+        )
+        self._broker = Broker(self._world, replace(plan, entries=()), checker, group)
+        self._oms = ScriptedOms(self._world, plan, checker)
+        self._around = Surroundings(self._world, plan, self._broker, self._oms, checker, {})
+        self._numbers = 0
+        self._processes: list[Process] = []
+
+    def publish(self, partition: int, count: int) -> None:
+        for _ in range(count):
+            self._numbers += 1
+            self._broker.logs[partition].entries.append(
+                Entry(self._world.now, partition, EntryKind.CHANGE, self._numbers)
+            )
+
+    def _process(self) -> Process:
+        process = Process("ABCDEFGH"[len(self._processes)], self._around)
+        self._processes.append(process)
+        return process
+
+    def join(self) -> Member:
+        return Member.of(self._process().source)
+
+    def pass_poll_interval(self) -> None:
+        self._process().sleep(POLL_SECONDS_MAX + 2.0)
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        found = self._broker.committed.get(partition)
+        return (found.offset, found.metadata) if found else None
+
+    # The OMS
+
+    @property
+    def client(self) -> RefreshClient:
+        if not self._processes:
+            process = self._process()
+            process.source.partition_of[1] = 0
+            process.given_at[1] = 0.0
+        return self._processes[0].client
+
+    def now(self) -> float:
+        return self._processes[0].uptime()
+
+    def lose_answers(self) -> None:
+        self._oms.fate = _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), 0.01)
+
+    def go_down(self) -> None:
+        self._oms.down_until = float("inf")
+
+    def forget_tokens(self) -> None:
+        self._oms.token += 1
+
+    def quantities(self, location: str) -> list[int]:
+        return [item["quantity"] for wire in self._oms.taken if wire.location == location for item in wire.items]
+
+    def close(self) -> None: ...
+
+
+class ScriptedOms(Oms):
+    """The simulated OMS, without chance."""
+
+    fate: _Fate | None = None
+
+    def __init__(self, world: World, plan: Plan, checker: Checker) -> None:
+        super().__init__(world, plan, checker)
+        self.taken: list[Wire] = []
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(oms=1.0) if self.fate else Rates()
+
+    def _faulty(self, wire: Wire) -> _Fate:
+        del wire
+        assert self.fate is not None
+        return self.fate
+
+    def _queue(self, wire: Wire) -> Answer:
+        self.taken.append(wire)
+        return super()._queue(wire)
+
+
+class RealKafka:
+    """A real topic and group; a member that does not poll for ``QUIET_MS`` is given up."""
+
+    QUIET_MS = 6_000
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self._settings = KafkaSettings(
+            bootstrap_servers=servers,
+            topics=[topic],
+            group_id=f"group-{uuid.uuid4().hex[:8]}",
+            revoke_timeout=3.0,
+            properties={
+                "session.timeout.ms": self.QUIET_MS,
+                "heartbeat.interval.ms": 300,
+                "max.poll.interval.ms": self.QUIET_MS,
+            },
+        )
+        self._numbers = 0
+        self._stack = ExitStack()
+
+    def publish(self, partition: int, count: int) -> None:
+        numbers = range(self._numbers + 1, self._numbers + count + 1)
+        self._numbers += count
+        publish(
+            self._settings.bootstrap_servers, self._settings.topics[0], [(partition, b"%d" % each) for each in numbers]
+        )
+
+    def join(self) -> Member:
+        return Member.of(self._stack.enter_context(closing(KafkaSource(self._settings))))
+
+    def pass_poll_interval(self) -> None:
+        time.sleep(self.QUIET_MS / 1000 + 1.0)
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        stranger = Consumer(
+            {"bootstrap.servers": self._settings.bootstrap_servers, "group.id": self._settings.group_id, "log_level": 0}
+        )
+        try:
+            (found,) = stranger.committed([TopicPartition(self._settings.topics[0], partition)], timeout=10.0)
+        finally:
+            stranger.close()
+        return None if found.offset < 0 else (found.offset, found.metadata or "")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class RealOms:
+    """The sandbox, and the client that the service has."""
+
+    def __init__(self) -> None:
+        refuse = {"fault": "refuse", "quantity": REFUSED_QUANTITY}
+        self._sandbox = SandboxServer(SandboxSettings.model_validate({"time_scale": 0.0, "faults": [refuse]}))
+        self._sandbox.start()
+        url = self._sandbox.url
+        self._clock = SystemClock()
+        settings = OmsSettings.model_validate(
+            {
+                "base_url": url,
+                "token_url": url + TOKEN_PATH,
+                "api_key": SPECIFIC_KEY,
+                "api_secret": SPECIFIC_SECRET,
+                "track_jobs": False,
+            }
+        )
+        self.client = build_client(
+            settings, ITEM_KEY, monotonic=self._clock.monotonic, wall=self._clock.wall, fence_seconds=5.0
+        )
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+    def lose_answers(self) -> None:
+        self._order(rules=[{"fault": "reset", "when": "after_queue"}])
+
+    def go_down(self) -> None:
+        self._order(rules=[{"fault": "outage"}])
+
+    def forget_tokens(self) -> None:
+        self._order(revoke_tokens=True)
+
+    def _order(self, **order: Any) -> None:
+        self._sandbox.state.order_faults(FaultOrder.model_validate(order))
+
+    def quantities(self, location: str) -> list[int]:
+        return [item["quantity"] for item in self._sandbox.state.inventory().get(location, ())]
+
+    def close(self) -> None:
+        self.client.close()
+        self._sandbox.stop()
+
+
+def answers_of(client: RefreshClient, count: int) -> Sequence[Answer]:
+    """Wait for so many answers. Raises TimeoutError."""
+    answers: list[Answer] = []
+    deadline = time.monotonic() + 30.0
+    while len(answers) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {len(answers)} answers")
+        client.wait(0.1)
+        answers += [answered.answer for answered in client.answers()]
+    return answers

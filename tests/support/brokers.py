@@ -1,0 +1,122 @@
+"""A Kafka of a test's own, of one broker or of several, whose brokers can be killed and started again.
+
+Each broker runs under a guard, a process that ends it when the test process ends, in whatever way.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.keeper import ROOT, START_SECONDS_MAX, free_ports
+from tests.support.services import SHORT_SESSIONS, broker_answers, format_storage, kafka_command
+
+POLL_SECONDS = 0.1
+QUICK_START = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
+"""A broker that lives for seconds gains nothing by being compiled well."""
+
+
+class Brokers:
+    """Brokers by their ids, from 1 upwards; each is a controller too, so that most of them must live."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        java, *options = kafka_command()
+        self._command = [java, *QUICK_START, *options]
+        ports = free_ports(2 * count)
+        self._ports = dict(enumerate(ports[:count], start=1))
+        self._controllers = dict(enumerate(ports[count:], start=1))
+        self._folder = folder
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        for broker in self._ports:
+            self._properties(broker).write_text(self._properties_text(broker))
+            format_storage(self._command, self._properties(broker))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._ports.values())
+
+    @property
+    def ids(self) -> list[int]:
+        return list(self._ports)
+
+    def start(self, broker: int) -> None:
+        """Start it, as it was left; ``wait_until_up`` tells when it answers."""
+        with (self._folder / f"server-{broker}.log").open("ab") as log:
+            run = [*self._command, "kafka.Kafka", str(self._properties(broker))]
+            self._running[broker] = subprocess.Popen(  # noqa: S603 - this very file, and Kafka
+                [sys.executable, "-m", "tests.support.brokers", *run],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_until_up(self) -> None:
+        """All that were started answer. Raises TimeoutError."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        for broker in self._running:
+            while not broker_answers(f"127.0.0.1:{self._ports[broker]}"):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"broker {broker} is not up within {START_SECONDS_MAX:g} s")
+                time.sleep(POLL_SECONDS)
+
+    def kill(self, broker: int) -> None:
+        """End it without a word to anybody; returns when it is gone."""
+        guard = self._running.pop(broker)
+        guard.communicate(timeout=START_SECONDS_MAX)  # closes its input
+
+    def close(self) -> None:
+        for broker in list(self._running):
+            self.kill(broker)
+
+    def _properties(self, broker: int) -> Path:
+        return self._folder / f"server-{broker}.properties"
+
+    def _properties_text(self, broker: int) -> str:
+        copies = min(3, len(self._ports))
+        voters = ",".join(f"{each}@127.0.0.1:{port}" for each, port in self._controllers.items())
+        return f"""\
+process.roles=broker,controller
+node.id={broker}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{self._ports[broker]},CONTROLLER://127.0.0.1:{self._controllers[broker]}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+log.dirs={self._folder / f"data-{broker}"}
+auto.create.topics.enable=false
+default.replication.factor={copies}
+min.insync.replicas={max(1, copies - 1)}
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor={copies}
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+{SHORT_SESSIONS}"""
+
+
+@contextmanager
+def running_brokers(folder: Path, count: int) -> Iterator[Brokers]:
+    """Brokers that are up, until the block ends. Raises PartMissingError."""
+    brokers = Brokers(folder, count)
+    try:
+        for broker in brokers.ids:
+            brokers.start(broker)
+        brokers.wait_until_up()
+        yield brokers
+    finally:
+        brokers.close()
+
+
+def _guard(command: list[str]) -> None:
+    """Run it until the input ends, as it does when whoever started us wants so, or is gone."""
+    process: subprocess.Popen[Any] = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - ours
+    sys.stdin.read()
+    process.kill()
+    process.wait()
+
+
+if __name__ == "__main__":
+    _guard(sys.argv[1:])

@@ -1,0 +1,289 @@
+"""Members of the service as processes on one topic, somebody who publishes, and a ledger of what the OMS accepted.
+
+Every item's count is the number of the round in which it was published. So what is older is less, and an OMS that was
+never sent an older count after a newer one has accepted counts that never fall.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.avro.bundled import schema_path
+from consumer.sandbox.oms_fate import JobFate
+from consumer.sandbox.oms_rules import Refresh
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_state import SandboxState
+from consumer.sandbox.publisher import Change, Encoder, item_key
+from tests.support.service_process import ServiceProcess, running_service, service_config, wait_until
+
+SESSION_MS: Final = 6_000
+HEARTBEAT_MS: Final = 300
+UNKNOWN_HOLD_SECONDS: Final = 2.0
+REQUEST_SECONDS_MAX: Final = 30.0
+LOG_CHARACTERS_SHOWN: Final = 3_000
+CLASSIC, CONSUMER = "classic", "consumer"
+
+Item = tuple[str, str]
+"""Location and SKU."""
+
+
+class Ledger:
+    """Every item that a sandbox accepted from now on, in the order of its queue."""
+
+    def __init__(self, state: SandboxState) -> None:
+        self._accept = state.accept
+        self._lock = threading.Lock()
+        self._counts: dict[Item, list[int]] = {}
+        state.accept = self._note  # type: ignore[method-assign]
+
+    def _note(self, refresh: Refresh, fate: JobFate | None = None) -> int:
+        with self._lock:
+            for item in refresh.items or ():
+                counts = self._counts.setdefault((refresh.location, item.get("sku", "")), [])
+                counts.append(int(item["quantity"]))
+            return self._accept(refresh, fate)
+
+    def counts(self) -> dict[Item, list[int]]:
+        """Each item's counts, in order."""
+        with self._lock:
+            return {item: list(counts) for item, counts in self._counts.items()}
+
+    def held(self) -> dict[Item, int]:
+        """Each item's last count."""
+        return {item: counts[-1] for item, counts in self.counts().items()}
+
+    def backwards(self) -> list[str]:
+        """A line for each time that an item's older count came after a newer one."""
+        return [
+            f"{location} {sku}: {older} after {newer}, of {counts}"
+            for (location, sku), counts in self.counts().items()
+            for newer, older in pairwise(counts)
+            if older < newer
+        ]
+
+    def repeated(self) -> dict[Item, int]:
+        """How often each item came with a count that it had come with before, where it did."""
+        again = {item: len(counts) - len(set(counts)) for item, counts in self.counts().items()}
+        return {item: times for item, times in again.items() if times}
+
+
+class Stock:
+    """Publishes the items' counts, round by round: each item to one partition, each location's items to all."""
+
+    def __init__(self, servers: str, topic: str, *, partitions: int, locations: int, items: int) -> None:
+        self._producer = Producer({"bootstrap.servers": servers, "log_level": 0, "linger.ms": 5, "acks": "all"})
+        self._encoder = Encoder(1)
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._partition_of: dict[Item, int] = {}
+        self.round = 0
+        self.held: dict[Item, int] = {}
+        """The latest published count of each item."""
+        for number in range(items):
+            self.add(f"Store {number % locations}", f"sku-{number}", number // locations % partitions)
+
+    def add(self, location: str, sku: str, partition: int) -> None:
+        """One more item, from the next round on."""
+        self._partition_of[location, sku] = partition
+
+    def remove(self, location: str, sku: str) -> None:
+        """It changes no more."""
+        del self._partition_of[location, sku]
+
+    def publish(self, rounds: int = 1) -> None:
+        """Publish so many rounds; returns when the broker has confirmed them."""
+        with self._lock:
+            for _ in range(rounds):
+                self.round += 1
+                for (location, sku), partition in tuple(self._partition_of.items()):
+                    self._publish({"locationName": location, "sku": sku, "quantity": self.round}, partition)
+            if self._producer.flush(REQUEST_SECONDS_MAX):
+                raise TimeoutError("the broker does not take what is published")
+
+    @contextmanager
+    def publishing(self, pause_seconds: float = 0.1) -> Iterator[None]:
+        """Publish round after round while the block lasts."""
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def go_on() -> None:
+            try:
+                while not stop.wait(pause_seconds):
+                    self.publish()
+            except BaseException as error:  # noqa: BLE001 - raised again on the test's thread
+                failures.append(error)
+
+        thread = threading.Thread(target=go_on, name="publisher")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            if failures:
+                raise failures[0]
+
+    def _publish(self, change: Change, partition: int) -> None:
+        value = self._encoder.value(change)
+        self._producer.produce(self._topic, key=item_key(change), value=value, partition=partition)
+        self.held[change["locationName"], change["sku"]] = change["quantity"]
+
+
+@dataclass
+class Fleet:
+    """The members, what they read from and where they send to."""
+
+    servers: str
+    topic: str
+    protocol: str
+    sandbox: SandboxServer
+    stock: Stock
+    ledger: Ledger
+    folder: Path
+    properties: Mapping[str, str | int]
+    stack: ExitStack
+    stranger: Consumer
+    members: dict[str, ServiceProcess] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        return f"group-of-{self.topic}"
+
+    def start(self, name: str, **sections: Any) -> ServiceProcess:
+        """Start a member, or start it again; ``sections`` come over its settings, name by name."""
+        mine: dict[str, dict[str, Any]] = {
+            "kafka": {"properties": dict(self.properties), "revoke_timeout": 5},
+            "avro": {"schema_file": str(schema_path())},
+            "window": {"max_age": 0.5},
+            "oms": {"unknown_hold": UNKNOWN_HOLD_SECONDS, "backoff_min": 0.1, "backoff_max": 0.5},
+        }
+        for section, values in sections.items():
+            mine[section] = mine.get(section, {}) | dict(values)
+        config = service_config(self.servers, self.topic, self.sandbox, **mine)
+        member = self.stack.enter_context(running_service(config, self.folder / name))
+        self.members[name] = member
+        return member
+
+    def start_static(self, name: str, instance: str, **sections: Any) -> ServiceProcess:
+        """The same with a ``group.instance.id``."""
+        return self.start(
+            name, kafka={"properties": dict(self.properties) | {"group.instance.id": instance}}, **sections
+        )
+
+    def wait_until_shared(self, *names: str) -> None:
+        """Each of these members has some partitions, and together they have all."""
+
+        def is_shared() -> bool:
+            shares = [set(self.members[name].held()) for name in names]
+            everything = set(range(len(self.partitions())))
+            return all(shares) and sum(map(len, shares)) == len(everything) and set().union(*shares) == everything
+
+        self.wait_until(is_shared, f"{', '.join(names)} share the partitions")
+
+    def wait_until_held(self) -> None:
+        """The OMS has the latest count of every item."""
+        self.wait_until(lambda: self.ledger.held() == self.stock.held, "the OMS holds the latest counts")
+
+    def wait_until(self, true: Callable[[], bool], what: str) -> None:
+        """Raises AssertionError with the last lines of each member's log where it does not come true."""
+        try:
+            wait_until(true, what)
+        except AssertionError as error:
+            for name, member in self.members.items():
+                error.add_note(f"{name}: {member.output()[-LOG_CHARACTERS_SHOWN:]}")
+            raise
+
+    def finish(self) -> None:
+        """All is sent, applied and committed to the end, and nothing older was ever sent after something newer."""
+        self.wait_until_held()
+        self.wait_until(lambda: self.committed() == self.end(), "all is committed")
+        assert self.ledger.backwards() == []
+        applied = {
+            (location, str(item["sku"])): item["quantity"]
+            for location, items in self.sandbox.state.inventory().items()
+            for item in items
+        }
+        assert applied == self.stock.held
+
+    def partitions(self) -> list[TopicPartition]:
+        known = self.stranger.list_topics(self.topic, timeout=REQUEST_SECONDS_MAX).topics[self.topic].partitions
+        return [TopicPartition(self.topic, number) for number in sorted(known)]
+
+    def committed(self) -> dict[int, int]:
+        """By partition; negative where nothing is committed."""
+        committed = self.stranger.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
+        return {each.partition: each.offset for each in committed}
+
+    def end(self) -> dict[int, int]:
+        return {
+            each.partition: self.stranger.get_watermark_offsets(each, timeout=REQUEST_SECONDS_MAX)[1]
+            for each in self.partitions()
+        }
+
+
+def group_properties(protocol: str, session_ms: int) -> dict[str, str | int]:
+    """``kafka.properties`` of a member that is missed after its session; see ``shorten_sessions`` too."""
+    if protocol == CONSUMER:
+        return {"group.protocol": CONSUMER, "max.poll.interval.ms": 20_000}
+    return {"session.timeout.ms": session_ms, "heartbeat.interval.ms": HEARTBEAT_MS, "max.poll.interval.ms": 20_000}
+
+
+def shorten_sessions(servers: str, group: str, session_ms: int = SESSION_MS) -> None:
+    """With the protocol ``consumer`` it is the broker that says when a member is missed."""
+    times = {"consumer.session.timeout.ms": session_ms, "consumer.heartbeat.interval.ms": HEARTBEAT_MS}
+    entries = [
+        ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in times.items()
+    ]
+    resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.incremental_alter_configs([resource])[resource].result(REQUEST_SECONDS_MAX)
+
+
+@contextmanager
+def open_fleet(
+    servers: str,
+    topic: str,
+    sandbox: SandboxServer,
+    folder: Path,
+    *,
+    protocol: str = CLASSIC,
+    partitions: int = 4,
+    locations: int = 3,
+    items: int = 48,
+    session_ms: int = SESSION_MS,
+    **properties: str | int,
+) -> Iterator[Fleet]:
+    """A fleet without members yet, on a topic that exists. ``properties`` come over ``group_properties``."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(f"{topic}.dead", 1)])[f"{topic}.dead"].result(REQUEST_SECONDS_MAX)
+    if protocol == CONSUMER:
+        shorten_sessions(servers, f"group-of-{topic}", session_ms)
+    stranger = Consumer({"bootstrap.servers": servers, "group.id": f"group-of-{topic}", "log_level": 0})
+    with ExitStack() as stack:
+        stack.callback(stranger.close)
+        yield Fleet(
+            servers=servers,
+            topic=topic,
+            protocol=protocol,
+            sandbox=sandbox,
+            stock=Stock(servers, topic, partitions=partitions, locations=locations, items=items),
+            ledger=Ledger(sandbox.state),
+            folder=folder,
+            properties=group_properties(protocol, session_ms) | properties,
+            stack=stack,
+            stranger=stranger,
+        )
