@@ -1,36 +1,23 @@
 """Fixtures that give real servers: started once for all workers of a test run, or those that the environment names."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.support.services import Kafka, PartMissingError, use_kafka, use_registry
+from tests.support.parts import or_skip
+from tests.support.services import Kafka, use_kafka, use_registry
 
 REQUEST_SECONDS_MAX = 30.0
-
-Part = TypeVar("Part")
-
-
-def _use(part: Callable[[ExitStack], Part], stack: ExitStack) -> Part:
-    """Skip where a part cannot be had on this machine; where every part must be there (CI=true), fail."""
-    try:
-        return part(stack)
-    except PartMissingError as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {missing}")
-        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Kafka]:
     with ExitStack() as stack:
-        yield _use(use_kafka, stack)
+        yield or_skip(lambda: use_kafka(stack))
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +30,7 @@ def kafka(broker: Kafka) -> str:
 def registry() -> Iterator[str]:
     """The URL of a real schema registry, as a client of Confluent's takes it."""
     with ExitStack() as stack:
-        yield _use(use_registry, stack).url
+        yield or_skip(lambda: use_registry(stack)).url
 
 
 @pytest.fixture(scope="session")

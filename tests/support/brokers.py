@@ -11,15 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.services import (
-    ROOT,
-    SHORT_SESSIONS,
-    START_SECONDS_MAX,
-    broker_answers,
-    format_storage,
-    free_ports,
-    kafka_command,
-)
+from tests.support.keeper import ROOT, START_SECONDS_MAX, free_ports
+from tests.support.services import SHORT_SESSIONS, broker_answers, format_storage, kafka_command
 
 POLL_SECONDS = 0.1
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
