@@ -12,9 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from consumer.settings import HttpSettings
 from consumer.status import Board, StatusServer
-from tests.support.chart import CHART, VALUES_FILES, container, of_kind, rendered, template
+from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
 from tests.support.fakes import FakeClock
+from tests.support.release import CHART
+
+pytestmark = pytest.mark.usefixtures("helm")
 
 SECONDS_MAX = 30.0
 

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import CHART, RefusedError, of_kind, one, pod_template, rendered, template
+from tests.support.chart import RefusedError, of_kind, one, pod_template, rendered, template
+from tests.support.release import CHART
+
+pytestmark = pytest.mark.usefixtures("helm")
 
 RULES = CHART / "alerts" / "inventory-refresh.rules.yaml"
 

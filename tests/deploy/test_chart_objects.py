@@ -10,13 +10,10 @@ import pytest
 import yaml
 
 from tests.support.chart import (
-    CHART,
-    HELM_SECONDS_MAX,
     KUBERNETES_NEWEST,
     KUBERNETES_OLDEST,
     VALUES_FILES,
     container,
-    helm_or_skip,
     of_kind,
     one,
     pod_template,
@@ -27,7 +24,10 @@ from tests.support.chart import (
     template,
     workload,
 )
-from tests.support.services import ROOT
+from tests.support.keeper import ROOT
+from tests.support.release import CHART, HELM_SECONDS_MAX
+
+pytestmark = pytest.mark.usefixtures("helm")
 
 SECRETS = "/etc/inventory-refresh/secrets"
 
@@ -58,8 +58,9 @@ def test_every_object_is_one_that_its_api_takes(values: str, kubernetes: str) ->
     assert not refused
 
 
-def test_a_packaged_chart_makes_the_same_objects(tmp_path: Path) -> None:
-    subprocess.run([helm_or_skip(), "package", CHART, "--destination", tmp_path], check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
+def test_a_packaged_chart_makes_the_same_objects(helm: Path, tmp_path: Path) -> None:
+    command = [str(helm), "package", str(CHART), "--destination", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
     (package,) = tmp_path.glob("inventory-refresh-*.tgz")
     assert template("production", chart=package) == rendered("production")
 

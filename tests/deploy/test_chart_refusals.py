@@ -8,6 +8,8 @@ import pytest
 from consumer.app import STALLED_SECONDS
 from tests.support.chart import RefusedError, template
 
+pytestmark = pytest.mark.usefixtures("helm")
+
 
 def refusal(changes: Mapping[str, Any], values: str = "minimal") -> str:
     with pytest.raises(RefusedError) as refused:

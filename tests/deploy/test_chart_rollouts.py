@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import CHART, of_kind, one, pod_template, rendered, template, workload
+from tests.support.chart import of_kind, one, pod_template, rendered, template, workload
+from tests.support.release import CHART
+
+pytestmark = pytest.mark.usefixtures("helm")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 from consumer.settings import Settings
 from tests.support.chart import VALUES_FILES, container, of_kind, one, rendered, template, workload
 
+pytestmark = pytest.mark.usefixtures("helm")
+
 INSTANCE_ID = "INVENTORY_REFRESH_KAFKA__PROPERTIES__GROUP_INSTANCE_ID"
 
 AUTOSCALED = {"everything", "keda", "hpa"}

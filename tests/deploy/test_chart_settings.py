@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from consumer.kafka.options import consumer_options, group_times
 from consumer.settings import Section, Settings, load
 from tests.support.chart import (
-    CHART,
     VALUES_FILES,
     container,
     of_kind,
@@ -25,7 +24,10 @@ from tests.support.chart import (
     settings_file,
     template,
 )
-from tests.support.services import ROOT
+from tests.support.keeper import ROOT
+from tests.support.release import CHART
+
+pytestmark = pytest.mark.usefixtures("helm")
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))

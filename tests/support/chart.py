@@ -3,39 +3,35 @@
 ``make chart`` runs this file as a command: it lists the objects of each values file and what the validators say.
 """
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
 import kubernetes_validate
-import pytest
 import yaml
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.go_tools import helm
-from tests.support.services import ROOT, PartMissingError
+from tests.support import go_tools
+from tests.support.keeper import ROOT
+from tests.support.parts import or_skip
+from tests.support.release import CHART, HELM_SECONDS_MAX, Object
 
-CHART: Final = ROOT / "helm" / "inventory-refresh"
 VALUES_FILES: Final = {file.name.removesuffix("-values.yaml"): file for file in sorted(CHART.glob("ci/*-values.yaml"))}
+DEFINITIONS: Final = ROOT / "tests" / "deploy" / "crds"
+"""Definitions of the operators' resources, made of their own types (``make crds``)."""
 
 KUBERNETES_OLDEST: Final = "1.29"
 """As kubeVersion in Chart.yaml says."""
 KUBERNETES_NEWEST: Final = "1.37"
 """The newest whose schemas the validator has."""
 
-HELM_SECONDS_MAX: Final = 60.0
-
 NAMESPACE: Final = "shop"
 RELEASE: Final = "demo"
-
-Object = dict[str, Any]
 
 
 class RefusedError(Exception):
@@ -71,7 +67,7 @@ def run_helm(
     what = [release, str(chart), "--namespace", NAMESPACE] if command == "template" else [str(chart), "--strict"]
     ran = subprocess.run(  # noqa: S603 - a binary of ours
         [
-            helm_or_skip(),
+            or_skip(go_tools.helm),
             command,
             *what,
             "--kube-version",
@@ -90,17 +86,6 @@ def run_helm(
     if ran.returncode:
         raise RefusedError(ran.stderr.strip() or ran.stdout.strip())
     return ran.stdout if command == "template" else ran.stdout + ran.stderr
-
-
-@cache
-def helm_or_skip() -> Path:
-    """Skip where helm cannot be had on this machine; where every part must be there (CI=true), fail."""
-    try:
-        return helm()
-    except PartMissingError as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {missing}")
-        pytest.skip(str(missing))
 
 
 @cache
@@ -155,72 +140,66 @@ def settings(objects: list[Object]) -> Object:
 
 
 def problems(found: Object, kubernetes: str = KUBERNETES_NEWEST) -> str:
-    """What its API would not take of an object; "" if nothing. Unknown fields count, which an API server drops."""
-    validate = _validators().get(found["kind"])
+    """What its API would not take of an object; "" if nothing. Unknown fields count, which an API server only drops."""
+    schema = _operators().get((found["apiVersion"], found["kind"]))
     try:
-        if validate is not None:
-            validate(found)
+        if schema is not None:
+            jsonschema.validate(found, schema)
         else:
             kubernetes_validate.validate(found, kubernetes, strict=True)
-    except (ValidationError, jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
+    except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
         return str(error)
     return ""
 
 
-def validator_name(kind: str) -> str:
-    """Who judges objects of the kind, in words for people."""
-    if kind == "ExternalSecret":
-        return "a schema of ours"
-    if kind in _validators():
-        return "models of its operator's API"
+def validator_name(found: Object) -> str:
+    """Who judges an object, in words for people."""
+    if (found["apiVersion"], found["kind"]) in _operators():
+        return f"its operator's definition, {found['apiVersion']}"
     return f"Kubernetes {KUBERNETES_OLDEST} and {KUBERNETES_NEWEST}"
 
 
 @cache
-def _validators() -> Mapping[str, Callable[[Object], object]]:
-    # Not at the top: these models take two seconds to import.
-    from cloudcoil.models.keda.v1alpha1 import ScaledObject  # noqa: PLC0415
-    from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule, ServiceMonitor  # noqa: PLC0415
-
-    models: list[type[BaseModel]] = [PodMonitor, PrometheusRule, ScaledObject, ServiceMonitor]
-    return {
-        "ExternalSecret": lambda found: jsonschema.validate(found, EXTERNAL_SECRET),
-        **{model.__name__: _validator(model) for model in models},
-    }
-
-
-def _validator(model: type[BaseModel]) -> Callable[[Object], object]:
-    # By themselves the models take unknown fields.
-    return lambda found: model.model_validate(found, extra="forbid")
+def _operators() -> Mapping[tuple[str, str], Object]:
+    """API version and kind to the schema of a resource that an operator defines, without room for unknown fields."""
+    schemas = {}
+    for file in DEFINITIONS.glob("*.yaml"):
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+        for version in spec["versions"]:
+            schema = _closed(version["schema"]["openAPIV3Schema"])
+            schema["properties"]["metadata"] = _METADATA
+            schemas[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+    return schemas
 
 
-def _closed(required: list[str], **properties: Any) -> Object:
-    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+def _closed(schema: Any) -> Any:
+    """The schema, in which no object takes fields that it does not name."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if isinstance(pattern := schema.get("pattern"), str):
+        closed["pattern"] = pattern.replace("^(?i)", "(?i)^")  # Go takes flags anywhere, Python in front only
+    opened = schema.keys() & {"additionalProperties", "x-kubernetes-preserve-unknown-fields"}
+    if schema.get("type") == "object" and "properties" in schema and not opened:
+        closed["additionalProperties"] = False
+    return closed
 
 
-_TEXT: Final = {"type": "string", "minLength": 1}
-_REMOTE: Final = _closed(["key"], key=_TEXT, property=_TEXT, version=_TEXT, conversionStrategy=_TEXT)
-EXTERNAL_SECRET: Final = _closed(
-    ["apiVersion", "kind", "metadata", "spec"],
-    apiVersion={"enum": ["external-secrets.io/v1", "external-secrets.io/v1beta1"]},
-    kind={"const": "ExternalSecret"},
-    metadata=_closed(
-        ["name", "namespace", "labels"],
-        name=_TEXT,
-        namespace=_TEXT,
-        labels={"type": "object", "additionalProperties": _TEXT},
-        annotations={"type": "object", "additionalProperties": _TEXT},
-    ),
-    spec=_closed(
-        ["secretStoreRef", "target"],
-        refreshInterval={"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"},
-        secretStoreRef=_closed(["name", "kind"], name=_TEXT, kind={"enum": ["SecretStore", "ClusterSecretStore"]}),
-        target=_closed(["name"], name=_TEXT, creationPolicy={"enum": ["Owner", "Orphan", "Merge", "None"]}),
-        data={"type": "array", "items": _closed(["secretKey", "remoteRef"], secretKey=_TEXT, remoteRef=_REMOTE)},
-        dataFrom={"type": "array", "items": {"type": "object", "minProperties": 1}},
-    ),
-)
-"""What the chart uses of the API of external-secrets.io, for which there are no models in Python."""
+_TEXTS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
+_METADATA: Final = {
+    "type": "object",
+    "required": ["name", "namespace", "labels"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string"},
+        "namespace": {"type": "string"},
+        "labels": _TEXTS,
+        "annotations": _TEXTS,
+    },
+}
+"""Definitions leave metadata to the API server; of it the chart uses this."""
 
 
 # The command
@@ -237,7 +216,7 @@ def main() -> int:
             said = problems(found) or problems(old, KUBERNETES_OLDEST)
             refused += bool(said)
             name = f"{found['kind']} {found['metadata']['name']}"
-            table.add_row(name, validator_name(found["kind"]), said or "in order")
+            table.add_row(name, validator_name(found), said or "in order")
         console.print(table)
     console.print(f"{len(VALUES_FILES)} values files, {refused} objects refused")
     return 1 if refused else 0
