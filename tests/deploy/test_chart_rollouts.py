@@ -114,10 +114,13 @@ def test_a_release_refers_only_to_objects_of_its_own() -> None:
     assert 'job="returns"' in yaml.safe_dump(one(objects, "PrometheusRule"), width=1_000)
 
 
-def test_names_stay_short_enough_for_the_labels_that_kubernetes_makes_of_them() -> None:
-    objects = template("static-membership", release="r" * 53)
+@pytest.mark.parametrize(
+    ("release", "override"), [("r" * 53, ""), ("inventory-refresh-" + "r" * 35, ""), ("demo", "o" * 60)]
+)
+def test_names_stay_short_enough_for_the_labels_that_kubernetes_makes_of_them(release: str, override: str) -> None:
+    objects = template("static-membership", {"fullnameOverride": override}, release=release)
     hash_and_dash = 11
-    assert len(workload(objects)["metadata"]["name"]) + hash_and_dash <= 63
+    assert len(workload(objects)["metadata"]["name"]) + hash_and_dash == 63
     assert len({(found["kind"], found["metadata"]["name"]) for found in objects}) == len(objects)
 
 
