@@ -121,6 +121,13 @@ def test_an_avro_schema_in_the_values_becomes_a_file_that_the_settings_name() ->
     assert json.loads(data["inventory-change.avsc"])["name"] == "StockChange"
 
 
+def test_a_schema_file_comes_through_word_for_word() -> None:
+    text = (ROOT / "schemas" / "inventory-change.avsc").read_text(encoding="utf-8")
+    objects = template("minimal", {"avroSchema": text, "config": {"avro": {"registry_url": ""}}})
+    (data,) = [found["data"] for found in of_kind(objects, "ConfigMap") if "config.yaml" in found["data"]]
+    assert data["inventory-change.avsc"].rstrip("\n") == text.rstrip("\n")
+
+
 @pytest.mark.parametrize(
     ("revoke_timeout", "margin", "seconds"),
     [
