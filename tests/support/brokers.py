@@ -14,15 +14,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.support.services import (
-    ROOT,
-    SHORT_SESSIONS,
-    START_SECONDS_MAX,
-    broker_answers,
-    format_storage,
-    free_ports,
-    kafka_command,
-)
+from tests.support.keeper import ROOT, START_SECONDS_MAX, free_ports
+from tests.support.services import SHORT_SESSIONS, broker_answers, format_storage, kafka_command
 
 POLL_SECONDS = 0.1
 REQUEST_SECONDS_MAX = 10.0
