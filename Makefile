@@ -73,9 +73,14 @@ simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a sim
 mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the simulated seeds until that is found
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
+.PHONY: chart
+chart: $(DEV) ## Render the Helm chart with each of its values files, and list the objects and what validators say
+	$(BIN)/python -m tests.support.chart
+
 .PHONY: docs
-docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
+docs: $(DEV) ## Write docs/configuration.md, docs/metrics.md and the chart's tables anew from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python helm/generate.py
 
 .PHONY: lock
 lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)

@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -30,7 +30,7 @@ CHART: Final = Path(__file__).parent / "inventory-refresh"
 TABLE_BEGIN: Final = "<!-- values: made of values.yaml by make docs -->"
 TABLE_END: Final = "<!-- end of values -->"
 
-Path_ = tuple[str, ...]
+ValuePath = tuple[str, ...]
 """Names from the top of values.yaml to a value."""
 
 DURATION_PATTERN: Final = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
@@ -40,10 +40,9 @@ _BOUNDS: Final = (
     (Le, "le", "maximum"),
     (Lt, "lt", "exclusiveMaximum"),
 )
-_LENGTHS: Final = ((MinLen, "min_length"), (MaxLen, "max_length"))
 _TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
-NARROWER: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
     # Probes must know the port.
     ("http", "port"): {"minimum": 1},
     # Those on which the service's promise rests: it would refuse them at its start.
@@ -63,9 +62,9 @@ NEEDED: Final = {
 # The comments of values.yaml
 
 
-def descriptions(text: str) -> dict[Path_, str]:
+def descriptions(text: str) -> dict[ValuePath, str]:
     """Path of each value to its comment, of those that have one. Nested maps only; two spaces a level."""
-    found: dict[Path_, str] = {}
+    found: dict[ValuePath, str] = {}
     parents: list[str] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -84,7 +83,9 @@ def descriptions(text: str) -> dict[Path_, str]:
     return found
 
 
-def values(tree: Mapping[str, Any], described: Mapping[Path_, str], above: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+def values(
+    tree: Mapping[str, Any], described: Mapping[ValuePath, str], above: ValuePath = ()
+) -> Iterator[tuple[ValuePath, Any]]:
     """Each value with its default. A map is one value unless something in it has a comment of its own."""
     for name, value in tree.items():
         path = (*above, name)
@@ -195,14 +196,17 @@ def schema() -> str:
         if path[0] != "config":
             _describe(tree, path, described.get(path, ""), leaves)
     tree["properties"]["config"] = settings_schema()
+    tree["definitions"]["option"]["pattern"] = rf"^({'|'.join(Settings.model_fields)})__[a-z_]+(__[-._a-zA-Z0-9]+)?$"
     tree["required"] = list(dict.fromkeys(path[0] for path in leaves))
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
 
-def _describe(tree: dict[str, Any], path: Path_, description: str, leaves: list[Path_]) -> None:
+def _describe(tree: dict[str, Any], path: ValuePath, description: str, leaves: list[ValuePath]) -> None:
     for depth, name in enumerate(path):
         siblings = [leaf[depth] for leaf in leaves if leaf[:depth] == path[:depth]]
         tree["required"] = list(dict.fromkeys(siblings))
+        if name not in tree["properties"]:
+            sys.exit(f"values.schema.json: say by hand what {'.'.join(path)} may be, then run this again")
         tree = tree["properties"][name]
     tree["description"] = description.replace("`", "").replace("**", "")
 

@@ -4,19 +4,20 @@
 {{- define "inventory-refresh.secretsFolder" -}}/etc/inventory-refresh/secrets{{- end }}
 {{- define "inventory-refresh.caFolder" -}}/etc/inventory-refresh/ca{{- end }}
 
-{{/* The settings file: .Values.config without what is empty, which counts as not given, and with the paths of the files
-     that the chart mounts. What the user says of those wins. */}}
+{{/* The settings file: .Values.config, and the paths of the files that the chart mounts where it does not name others. */}}
 {{- define "inventory-refresh.settings" -}}
+{{- $given := include "inventory-refresh.givenSettings" . | fromYaml -}}
+{{- merge $given (include "inventory-refresh.paths" . | fromYaml) | toYaml -}}
+{{- end }}
+
+{{/* .Values.config without what is empty, which counts as not given. False and 0 are not empty. */}}
+{{- define "inventory-refresh.givenSettings" -}}
 {{- $settings := dict -}}
-{{- range $section, $options := mergeOverwrite (include "inventory-refresh.paths" . | fromYaml) (deepCopy .Values.config) -}}
-{{- $given := dict -}}
+{{- range $section, $options := .Values.config -}}
 {{- range $name, $value := $options -}}
-{{- if not (or (kindIs "invalid" $value) (and (empty $value) (or (kindIs "string" $value) (kindIs "slice" $value) (kindIs "map" $value)))) -}}
-{{- $_ := set $given $name $value -}}
+{{- if not (has (toJson $value) (list "null" "\"\"" "[]" "{}")) -}}
+{{- $_ := set $settings $section (merge (dict $name $value) (get $settings $section | default dict)) -}}
 {{- end -}}
-{{- end -}}
-{{- if $given -}}
-{{- $_ := set $settings $section $given -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
@@ -62,8 +63,13 @@
 {{- add (ceil (float64 $revoke)) .Values.shutdownMarginSeconds -}}
 {{- end }}
 
-{{/* What the pods read at their start and the chart knows: with it they change, and with nothing else. */}}
+{{/* What the pods read at their start and the chart knows: with it they change, and with nothing else. (What Secrets hold
+     it does not know, and how often an ExternalSecret is read concerns no pod.) */}}
 {{- define "inventory-refresh.checksums" -}}
+{{- $secrets := dict "revision" .Values.secrets.revision -}}
+{{- if .Values.secrets.externalSecret.enabled -}}
+{{- $secrets = merge $secrets (pick .Values.secrets.externalSecret "secretStoreRef" "data" "dataFrom") -}}
+{{- end -}}
 checksum/config: {{ printf "%s%s" (include "inventory-refresh.settings" .) .Values.avroSchema | sha256sum }}
-checksum/secrets: {{ toJson .Values.secrets | sha256sum }}
+checksum/secrets: {{ toJson $secrets | sha256sum }}
 {{- end }}

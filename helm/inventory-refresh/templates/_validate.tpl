@@ -67,6 +67,9 @@
 {{- if or (le $revoke 0.0) (ge $revoke $poll) -}}
 {{- $problems = append $problems (printf "config.kafka.revoke_timeout: %v must be more than 0 and less than max.poll.interval.ms (%v s)" $kafka.revoke_timeout $poll) -}}
 {{- end -}}
+{{- if ge (include "inventory-refresh.seconds" ($kafka.unreachable_timeout | default "30s") | float64) 180.0 -}}
+{{- $problems = append $problems (printf "config.kafka.unreachable_timeout: %v must be less than 180 s, after which /healthz has the pod started anew" $kafka.unreachable_timeout) -}}
+{{- end -}}
 {{- if hasKey $properties "group.instance.id" -}}
 {{- $problems = append $problems "config.kafka.properties: \"group.instance.id\" would be the same in all pods: set staticMembership.enabled instead" -}}
 {{- end -}}
