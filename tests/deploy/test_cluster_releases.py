@@ -160,7 +160,7 @@ def test_an_upgrade_to_a_chart_with_other_dashboards_and_alerts_leaves_pods_runn
     here.upgrade("minimal", on, chart_copy)
 
     after = here.objects()
-    assert after.keys() - before.keys() == {("ConfigMap", "refresh-inventory-refresh-more-dashboard")}
+    assert after.keys() - before.keys() == {("ConfigMap", "refresh-inventory-refresh-dashboard-more")}
     (alerts,) = [each for each in after.values() if each["kind"] == "PrometheusRule"]
     assert [group["name"] for group in alerts["spec"]["groups"]] == ["other"]
     assert here.pod_template() == pods
