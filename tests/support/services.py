@@ -100,6 +100,15 @@ def kafka_command() -> list[str]:
     return [_java(), *options, "-cp", f"{jars}/*"]
 
 
+def kafka_tools_command() -> list[str]:
+    """What starts one of Kafka's command-line tools, which are no part of the broker. Raises PartMissingError."""
+    tools = BUILD / f"kafka-tools-{KAFKA_VERSION}"
+    artifact = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
+    have(tools, lambda target: _maven(f"{MAVEN_PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"))
+    *command, jars = kafka_command()
+    return [*command, f"{jars}{os.pathsep}{tools}/*"]
+
+
 def format_storage(command: Sequence[str], properties: Path) -> None:
     """Make the folder of a broker's data ready."""
     format_it = [*command, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
