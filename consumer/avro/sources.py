@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from consumer.avro.readers import Reader, ReaderFactory, Refused
+from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
 from consumer.core.items import RejectReason
 from consumer.ports import SettingsError
@@ -136,25 +136,29 @@ class RegistrySource:
         schema = self._asked(lambda: self._client.get_schema(schema_id))
         if schema is None:
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no schema {schema_id}")
-        if (schema.schema_type or "AVRO") != "AVRO" or schema.schema_str is None:
-            return Refused(RejectReason.UNUSABLE_SCHEMA, f"schema {schema_id} is {schema.schema_type}, not Avro")
+        if (schema.schema_type or "AVRO") != "AVRO":
+            return refused_schema(f"schema {schema_id} is {schema.schema_type}, not Avro")
+        if not isinstance(schema.schema_str, str):
+            return refused_schema(f"schema {schema_id} is there, but not as text")
         gathered: list[str] = []
         missing = self._gather(schema, gathered, set())
         if missing:
-            return Refused(RejectReason.UNUSABLE_SCHEMA, f"schema {schema_id} {missing}")
+            return refused_schema(f"schema {schema_id} {missing}")
         return self._factory.reader(schema.schema_str, gathered)
 
     def _gather(self, schema: Schema, gathered: list[str], seen: set[tuple[str, int]]) -> str:
         """Gather the schemas referred to, each after those it refers to itself; says what is missing, or ""."""
         for reference in schema.references or []:
-            subject, version = str(reference.subject), int(reference.version or 0)
+            subject, version = str(reference.subject), reference.version
+            if not isinstance(version, int):
+                return f"refers to {subject} version {version!r}, which is no number"
             if (subject, version) in seen:
                 continue
             seen.add((subject, version))
             if len(seen) > REFERENCES_MAX:
                 return f"refers to more than {REFERENCES_MAX} schemas"
             found = self._asked(partial(self._referenced, subject, version))
-            if found is None or found.schema_str is None:
+            if found is None or not isinstance(found.schema_str, str):
                 return f"refers to {subject} version {version}, which the registry does not have"
             missing = self._gather(found, gathered, seen)
             if missing:
