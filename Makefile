@@ -60,6 +60,12 @@ simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a sim
 mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the simulated seeds until that is found
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(DEV) ## Throw hostile messages and schemas at the decoder for SECONDS=n (60), or SEED=k COUNT=1 again
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
+
 .PHONY: docs
 docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
 	$(BIN)/python docs/generate.py

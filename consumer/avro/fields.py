@@ -155,8 +155,9 @@ def _integer(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf 
 
 
 def _number(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if {each.kind for each in types} <= {"int", "long", "float", "double"}:
-        return Leaf(target, path, "number")
+    kinds = {each.kind for each in types}
+    if kinds <= {"int", "long", "float", "double"}:
+        return Leaf(target, path, "number", narrow=kinds == {"int"})
     if len(types) == 1 and types[0].logical == "decimal":
         return Leaf(target, path, "decimal", scale=types[0].scale)
     return None
@@ -237,7 +238,7 @@ def _within_range(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Ba
     bad: dict[int, Bad] = {}
     for (leaf, low, high, reason), outside in zip(limits, beyond, strict=True):
         for position, value in wire.filter(outside).select(POSITION, leaf.target).iter_rows():
-            detail = f"{leaf.target} is {value}, not from {low} to {high}"
+            detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
             bad.setdefault(position, Bad(position, reason, detail))
     return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
 
