@@ -30,6 +30,7 @@ class Writer:
     def __init__(self, random: Random, hostility: float) -> None:
         self._random = random
         self._hostility = hostility
+        self._arrays = 0
 
     def write(self, schema: Any) -> bytes:  # noqa: PLR0911 - one for each kind of type
         match schema:
@@ -79,14 +80,16 @@ class Writer:
     def _blocks(self, item: Any) -> bytes:
         """Blocks of items, some with their size in bytes before them, some of a count that nothing can hold."""
         written = b""
+        self._arrays += 1
         for _ in range(self._random.randint(0, 2)):
-            items = [item() for _ in range(self._random.choice((1, 2, 3, 70)))]
+            items = [item() for _ in range(self._random.choice((1, 2, 3, 70 if self._arrays == 1 else 1)))]
             content = b"".join(items)
             if self._random.random() < 0.2:
                 size = self._random.choice(HUGE) if self._hostile() else len(content)
                 written += long_bytes(-len(items)) + long_bytes(size) + content
             else:
                 written += long_bytes(self._random.choice(HUGE) if self._hostile() else len(items)) + content
+        self._arrays -= 1
         return written + b"\x00"
 
     def _hostile(self) -> bool:
