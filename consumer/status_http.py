@@ -1,4 +1,4 @@
-"""The HTTP server under the status pages, and how little it lets a client do: bounded in time, bytes and connections."""
+"""The HTTP server under the status pages: what a client may do there is bounded in time, bytes and connections."""
 
 import socket
 import sys
@@ -133,9 +133,8 @@ class Handler(WSGIRequestHandler):
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self.connection.settimeout(self.timeout)
-        responder = _Responder(
-            cast("IO[bytes]", self.rfile), self.wfile, sys.stderr, self.get_environ(), multithread=True
-        )
+        files = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile)
+        responder = _Responder(*files, sys.stderr, self.get_environ(), multithread=True)
         responder.request_handler = self  # type: ignore[attr-defined]  # as the standard library's own handler does
         responder.run(self.server.get_app())  # type: ignore[attr-defined]
 
