@@ -15,6 +15,8 @@ from consumer.settings import LogSettings
 QUIET: Final = ("httpcore", "httpx", "urllib3", "asyncio")
 """Libraries that log every call at info: only their warnings are of interest."""
 
+_QUOTED: Final = frozenset(" \t=\r\n\"'")
+"""With one of these in it, structlog writes a value, but for the event itself, as Python would: escaped."""
 _OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
 """Tracebacks, which structlog puts there; the words of an error inside them come from our code and libraries."""
 
@@ -66,7 +68,9 @@ def _shared() -> list[Processor]:
 def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
     """Escape what is not printable: texts of events and of the OMS must not make up lines, nor steer a terminal."""
     for name, value in event.items():
-        if isinstance(value, str) and name not in _OF_SEVERAL_LINES and not value.isprintable():
+        if not isinstance(value, str) or value.isprintable() or name in _OF_SEVERAL_LINES:
+            continue
+        if name == "event" or not set(value) & _QUOTED:
             event[name] = "".join(
                 each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
             )

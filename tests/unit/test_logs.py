@@ -69,13 +69,13 @@ def test_without_a_terminal_auto_is_json_and_console_is_for_people() -> None:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-def test_a_location_once_could_make_up_lines_of_the_log_and_steer_a_terminal() -> None:
+def test_words_from_outside_once_could_make_up_lines_of_the_log_and_steer_a_terminal() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="console"), stream)
     structlog.get_logger("ours").warning("request_not_accepted", location="Köln\n2026-01-01 [info] stopped \x1b[2J")
     logging.getLogger("library").warning("broker says %s", "a\r\nb")
-    structlog.get_logger("ours").warning("failed", detail="line 1\u2028line 2")
+    structlog.get_logger("ours").warning("failed", detail="line1\u2028\x1b[2Jline2")
     first, second, third = stream.getvalue().splitlines()
     assert "Köln\\n2026-01-01 [info] stopped \\x1b[2J" in first
     assert "broker says a\\r\\nb" in second
-    assert "line 1\\u2028line 2" in third
+    assert "line1\\u2028\\x1b[2Jline2" in third
