@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor
 
 from consumer.settings import LogSettings
 
-QUIET: Final = ("httpcore", "httpx", "urllib3", "asyncio")
+QUIET: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info: only their warnings are of interest."""
 
 _QUOTED: Final = frozenset(" \t=\r\n\"'")

@@ -209,10 +209,12 @@ def schema_fingerprint(text: str) -> bytes:
 
 def _told(error: Exception, options: Mapping[str, Any]) -> str:
     """An error's text on one line, without what may be a password: options' values, what a URL has before "@"."""
-    text = re.sub(r"//[^/@\s]*@", "//***@", " ".join(f"{type(error).__name__}: {error}".split()))
+    text = re.sub(r"//\S*@", "//***@", " ".join(f"{type(error).__name__}: {error}".split()))
     for value in options.values():
         if isinstance(value, str) and value:
-            text = text.replace(value, "***")
+            # Of "user:password" an error may hold the second half alone.
+            for secret in filter(None, (value, value.partition(":")[2])):
+                text = text.replace(secret, "***")
     return text
 
 

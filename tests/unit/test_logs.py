@@ -41,7 +41,8 @@ def test_what_is_below_the_level_is_not_logged_and_chatty_libraries_only_warn() 
     stream = io.StringIO()
     configure_logging(LogSettings(format="json", level="info"), stream)
     structlog.get_logger("ours").debug("quiet")
-    logging.getLogger("httpx").info("HTTP Request")
+    for chatty in ("httpx", "httpx2", "httpcore2.http11"):
+        logging.getLogger(chatty).info("HTTP Request")
     assert stream.getvalue() == ""
 
 
