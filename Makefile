@@ -79,6 +79,21 @@ lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE) pyproject.toml
 
+AUDIT := .build/audit
+ADVISORIES ?= osv
+
+.PHONY: audit
+audit: $(VENV)/pyvenv.cfg ## Hold all locked dependencies against known vulnerabilities; asks a service on the internet
+	@$(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'pip-audit>=2.9,<3'
+	@rm -f $(AUDIT)/found.txt; \
+	if $(AUDIT)/bin/pip-audit --strict --vulnerability-service $(ADVISORIES) --timeout 15 --progress-spinner off --disable-pip \
+		--require-hashes --requirement requirements/dev.txt --output $(AUDIT)/found.txt 2>$(AUDIT)/log.txt; \
+	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which holds all the others'; \
+	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: vulnerabilities are known' >&2; exit 1; \
+	else tail -n 1 $(AUDIT)/log.txt >&2; \
+		echo 'audit: NOT DONE, the service of advisories could not be asked: run it where the internet is' >&2; exit 2; fi
+
 .PHONY: clean
 clean: ## Remove .venv and all that was built
 	rm -rf $(VENV) .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,7 +15,7 @@ from consumer.avro import columnar, fields
 from tests.fuzz.__main__ import ROOT
 from tests.fuzz.cases import check, draw
 
-CASES = 60
+CASES = 40
 """About ten seconds; `make fuzz` runs as many as there is time for."""
 BROKEN_CASES = 40
 """In so many cases each of the faults below shows."""
