@@ -25,6 +25,9 @@ READERS_MAX: Final = 1_000
 UNKNOWN_SECONDS: Final = 30.0
 """So long an id that the registry does not know is not asked for again; it may be registered yet."""
 
+SCHEMA_ID_MAX: Final = 2**31 - 1
+"""Registries number their schemas with a signed int."""
+
 REFERENCES_MAX: Final = 100
 """Schemas that one schema may refer to, directly or not."""
 
@@ -133,6 +136,9 @@ class RegistrySource:
         self._client.close()
 
     def _fetch(self, schema_id: int) -> Reader | Refused:
+        if schema_id > SCHEMA_ID_MAX:
+            # A registry may answer as to a path that it does not have, and that would be waited for.
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a schema {schema_id}, beyond {SCHEMA_ID_MAX}")
         schema = self._asked(lambda: self._client.get_schema(schema_id))
         if schema is None:
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no schema {schema_id}")

@@ -24,7 +24,6 @@ def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry:
 
 @pytest.mark.parametrize("schema_id", [0, 2**31 - 1, 2**31, 2**32 - 1])
 def test_an_id_that_the_registry_cannot_have_is_rejected_and_not_waited_for(registry: str, schema_id: int) -> None:
-    """Beyond a Java int a registry answers as to a path that it does not have, which once stopped decoding for ever."""
     source = RegistrySource(registry, {}, CONFLUENT, ReaderFactory({}, CONFLUENT.length, "columnar"))
     try:
         found = source.reader(confluent_prefix(schema_id))

@@ -318,7 +318,14 @@ def _registry(folder: Path) -> _Server:
     home = BUILD / f"registry-{REGISTRY_VERSION}"
     artifact = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
     _have(
-        home, lambda target: _maven(f"{MAVEN_PLUGIN}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={target}")
+        home,
+        # Without overWriteReleases the plugin passes over what it unpacked once, wherever that was.
+        lambda target: _maven(
+            f"{MAVEN_PLUGIN}:unpack",
+            f"-Dartifact={artifact}",
+            f"-DoutputDirectory={target}",
+            "-Dmdep.overWriteReleases=true",
+        ),
     )
     port, management = free_ports(2)
     (folder / "data").mkdir(exist_ok=True)
