@@ -32,13 +32,22 @@ SASL_USER = "inventory"
 SASL_PASSWORD = "for-tests-only"
 """A user of the broker's second listener, who may do nothing: for refused credentials and missing rights."""
 
+TLS_USER = "secure"
+TLS_PASSWORD = "tls-sasl-password-for-tests-only"
+"""The user of the broker's third listener, which takes TLS from clients with a certificate; it may do everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker that may be used. ``sasl_servers`` is "" where the broker was given from outside."""
+    """A broker that may be used. The rest is "" where the broker was given from outside.
+
+    ``tls_folder`` has the files of ``certificates.Certificates`` for ``tls_servers``.
+    """
 
     bootstrap_servers: str
     sasl_servers: str = ""
+    tls_servers: str = ""
+    tls_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +79,33 @@ def use_registry(stack: ExitStack) -> Registry:
 
 def _kafka(folder: Path) -> Server:
     command = kafka_command()
-    plain, sasl, controller = free_ports(3)
+    plain, sasl, tls, controller = free_ports(4)
     shutil.rmtree(folder / "data", ignore_errors=True)
     properties = folder / "server.properties"
-    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
+    certificates = _certificates(folder / "certificates")
+    properties.write_text(_kafka_properties(plain, sasl, tls, controller, folder / "data"))
     format_storage(command, properties)
     servers = f"127.0.0.1:{plain}"
     return Server(
         command=[*command, "kafka.Kafka", str(properties)],
         environment={},
-        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
+        address={
+            "bootstrap_servers": servers,
+            "sasl_servers": f"127.0.0.1:{sasl}",
+            "tls_servers": f"127.0.0.1:{tls}",
+            "tls_folder": str(certificates),
+        },
         is_up=lambda: broker_answers(servers),
     )
+
+
+def _certificates(folder: Path) -> Path:
+    # The keeper runs as a file, so that its own folder is on the path, and not the project's.
+    sys.path.insert(0, str(ROOT))
+    from tests.support.certificates import make_certificates  # noqa: PLC0415 - only the keeper needs it
+
+    make_certificates(folder)
+    return folder
 
 
 def kafka_command() -> list[str]:
@@ -124,20 +148,28 @@ group.consumer.min.heartbeat.interval.ms=100
 """Properties of a broker by which groups may give a silent member up within seconds."""
 
 
-def _kafka_properties(plain: int, sasl: int, controller: int, data: Path) -> str:
+def _kafka_properties(plain: int, sasl: int, tls: int, controller: int, data: Path) -> str:
+    listeners = {"PLAINTEXT": plain, "SASL_PLAINTEXT": sasl, "SASL_SSL": tls, "CONTROLLER": controller}
+    certificates = data.parent / "certificates"
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())}
+listener.security.protocol.map={",".join(f"{name}:{name}" for name in [*listeners][:3])},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required user_{SASL_USER}="{SASL_PASSWORD}";
+listener.name.sasl_ssl.plain.sasl.jaas.config={module} required user_{TLS_USER}="{TLS_PASSWORD}";
+listener.name.sasl_ssl.ssl.client.auth=required
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location={certificates / "server.pem"}
+listener.name.sasl_ssl.ssl.truststore.type=PEM
+listener.name.sasl_ssl.ssl.truststore.location={certificates / "ca.pem"}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
+super.users=User:ANONYMOUS;User:{TLS_USER}
 log.dirs={data}
 auto.create.topics.enable=false
 num.partitions=1
