@@ -16,6 +16,7 @@ import yaml
 
 from consumer.sandbox.generator import BURST_LOCATION
 from tests.support.dashboards import PROCESS, Target, targets
+from tests.support.keeper import PartMissingError
 from tests.support.metrics_list import described
 from tests.support.prometheus import (
     Prometheus,
@@ -26,7 +27,6 @@ from tests.support.prometheus import (
 )
 from tests.support.promql import family, selections
 from tests.support.service_process import ROOT, wait_until
-from tests.support.services import PartMissingError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 

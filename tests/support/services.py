@@ -100,8 +100,6 @@ def _kafka(folder: Path) -> Server:
 
 
 def _certificates(folder: Path) -> Path:
-    # The keeper runs as a file, so that its own folder is on the path, and not the project's.
-    sys.path.insert(0, str(ROOT))
     from tests.support.certificates import make_certificates  # noqa: PLC0415 - only the keeper needs it
 
     make_certificates(folder)
