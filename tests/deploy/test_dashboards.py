@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models import units
 from helm.dashboards_source.dashboards import FILES, as_text, panels_of
 from helm.dashboards_source.parts import LOCATION, MAIN, RUNBOOK
 from tests.support.dashboards import FOLDER, PROCESS, dashboards, targets
-from tests.support.metrics_list import ANNOUNCED, described
+from tests.support.metrics_list import described
 from tests.support.prometheus import with_values
 from tests.support.promql import Selection, family, selections
 
@@ -32,7 +32,7 @@ NOT_DRAWN = {
 }
 
 KINDS = {name: each.kind for name, each in described().items()} | PROCESS
-HISTOGRAMS = {name for name, kind in KINDS.items() if kind == "histogram"} | {"inventory_refresh_request_chunks"}
+HISTOGRAMS = {name for name, kind in KINDS.items() if kind == "histogram"}
 
 every_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
 
@@ -74,11 +74,11 @@ def drawn() -> set[str]:
 
 
 def test_every_metric_that_is_drawn_exists_in_the_code() -> None:
-    assert drawn() - set(KINDS) - ANNOUNCED == set()
+    assert drawn() - set(KINDS) == set()
 
 
 def test_every_metric_of_the_code_is_drawn_or_there_is_a_reason_why_not() -> None:
-    assert set(described()) - drawn() == set(NOT_DRAWN) & set(described())
+    assert set(described()) - drawn() == set(NOT_DRAWN)
 
 
 def test_a_query_selects_one_release_by_its_variables() -> None:
