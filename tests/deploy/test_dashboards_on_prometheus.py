@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from consumer.sandbox.generator import BURST_LOCATION
-from tests.support.dashboards import PROCESS, Target, targets
+from tests.support.dashboards import PROCESS, targets
 from tests.support.keeper import PartMissingError
 from tests.support.metrics_list import described
 from tests.support.prometheus import (
@@ -25,7 +25,6 @@ from tests.support.prometheus import (
     running_prometheus,
     with_values,
 )
-from tests.support.promql import family, selections
 from tests.support.service_process import ROOT, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -126,13 +125,6 @@ def alert_expressions() -> dict[str, str]:
     return {f"{kind}: {rule[kind]} ({number})": rule["expr"] for number, (rule, kind) in enumerate(kinds, 1)}
 
 
-def of_code_only(target: Target) -> bool:
-    """Whether the code has all metrics that it names."""
-    histograms = {each.name for each in described().values() if each.kind == "histogram"}
-    named = selections(with_values(target.expr, range_seconds=1, location=LOCATION))
-    return all(family(each.metric, histograms) in {*described(), *PROCESS} for each in named)
-
-
 def test_prometheus_takes_every_expression_of_the_dashboards_and_alerts(
     evidence: Evidence, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
@@ -144,7 +136,7 @@ def test_prometheus_takes_every_expression_of_the_dashboards_and_alerts(
 
 
 def test_every_panel_has_data_in_the_demo_but_for_those_with_a_reason(evidence: Evidence) -> None:
-    expected = {str(target) for target in targets() if of_code_only(target)} - set(WITHOUT_DATA)
+    expected = {str(target) for target in targets()} - set(WITHOUT_DATA)
     assert expected - set(evidence.with_data) == set()
     assert set(WITHOUT_DATA) & set(evidence.with_data) == set()
 
