@@ -8,15 +8,13 @@ from contextlib import contextmanager, suppress
 
 from tests.support.certificates import Certificates
 
-HEAD_BYTES = 4_096
-
 
 class TlsFront:
     """Takes TLS connections of clients with a certificate of the authority, and hands their bytes on."""
 
     def __init__(self, certificates: Certificates, target_port: int) -> None:
-        self.heads: list[bytes] = []
-        """The first bytes of each connection."""
+        self.said: list[bytes] = []
+        """What came of clients, part by part: one connection may carry several requests."""
         self.refused = 0
         """Connections whose handshake came to nothing."""
         self._target_port = target_port
@@ -42,24 +40,23 @@ class TlsFront:
     def _serve(self, connection: socket.socket) -> None:
         try:
             client = self._context.wrap_socket(connection, server_side=True)
-            head = client.recv(HEAD_BYTES)
         except OSError:
             self.refused += 1
             connection.close()
             return
-        self.heads.append(head)
         with client, socket.create_connection(("127.0.0.1", self._target_port)) as target, suppress(OSError):
-            target.sendall(head)
             back = threading.Thread(target=_pump, args=[target, client], daemon=True)
             back.start()
-            _pump(client, target)
+            _pump(client, target, self.said)
             back.join(5)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, kept: list[bytes] | None = None) -> None:
     """Hand bytes on until the source ends, and then tell the sink."""
     with suppress(OSError):
         while part := source.recv(65_536):
+            if kept is not None:
+                kept.append(part)
             sink.sendall(part)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
