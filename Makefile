@@ -77,10 +77,24 @@ mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the
 chart: $(DEV) ## Render the Helm chart with each of its values files, and list the objects and what validators say
 	$(BIN)/python -m tests.support.chart
 
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(DEV) ## Throw hostile messages and schemas at the decoder for SECONDS=n (60), or SEED=k COUNT=1 again
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
+
 .PHONY: docs
 docs: $(DEV) ## Write docs/configuration.md, docs/metrics.md and the chart's tables anew from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python helm/generate.py
+
+.PHONY: dashboards
+dashboards: $(DEV) ## Write the Grafana dashboards of the chart anew from helm/dashboards_source
+	$(BIN)/python -m helm.dashboards_source
+
+.PHONY: picture
+picture: $(DEV) ## Draw docs/dashboard.png from five minutes of the demo; needs Debian's prometheus, chromium, fonts-inter
+	$(BIN)/python -m docs.picture
 
 .PHONY: lock
 lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
@@ -92,6 +106,21 @@ lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.
 	$(LOCK) requirements/go.in --no-annotate --output-file requirements/go.txt
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE)
+
+AUDIT := .build/audit
+ADVISORIES ?= osv
+
+.PHONY: audit
+audit: $(VENV)/pyvenv.cfg ## Hold all locked dependencies against known vulnerabilities; asks a service on the internet
+	@$(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'pip-audit>=2.9,<3'
+	@rm -f $(AUDIT)/found.txt; \
+	if $(AUDIT)/bin/pip-audit --strict --vulnerability-service $(ADVISORIES) --timeout 15 --progress-spinner off --disable-pip \
+		--require-hashes --requirement requirements/dev.txt --output $(AUDIT)/found.txt 2>$(AUDIT)/log.txt; \
+	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which holds all the others'; \
+	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: vulnerabilities are known' >&2; exit 1; \
+	else tail -n 1 $(AUDIT)/log.txt >&2; \
+		echo 'audit: NOT DONE, the service of advisories could not be asked: run it where the internet is' >&2; exit 2; fi
 
 .PHONY: clean
 clean: ## Remove .venv and all that was built

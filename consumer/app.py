@@ -37,6 +37,8 @@ from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
 from consumer.status import Board, StatusServer
 
+LOCATIONS_SECONDS: Final = 5.0
+"""How often it is looked up what is pending of each location, where that is asked for: it costs a walk over all."""
 STALLED_SECONDS: Final = 180.0
 """A loop without a sign of life for so long is to be started anew. It may rightly wait 60 s to hear what
 is assigned to it, and 30 s for a commit; and it beats while it settles a revoke."""
@@ -75,7 +77,14 @@ class Service:
             settings=redacted(settings),
             stalled_after_seconds=STALLED_SECONDS,
         )
-        self.metrics = Metrics(self._clock, ready=self.board.ready, build=build)
+        self._limits = _engine_limits(settings)
+        self.metrics = Metrics(
+            self._clock,
+            limits=self._limits,
+            ready=self.board.ready,
+            build=build,
+            locations_max=settings.metrics.locations_max,
+        )
         self._loop: Loop | None = None
         self._stopping = False
         self.url = ""
@@ -111,7 +120,7 @@ class Service:
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, KafkaDeadLetters, HttpRefreshClient]:
         """Open and check what is outside. What is opened here is closed with ``stack``, last first."""
         settings = self._settings
-        source = stack.enter_context(closing(KafkaSource(settings.kafka)))
+        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.kafka_statistics)))
         dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
         times = source.check_broker()
         client = stack.enter_context(
@@ -138,7 +147,7 @@ class Service:
         decoder = stack.enter_context(closing(build_decoder(settings.avro, settings.window.item_key, item_columns)))
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
-        engine = Engine(_engine_limits(settings), settings.window.item_key)
+        engine = Engine(self._limits, settings.window.item_key)
         observer = Observers(self.metrics, self.board, Journal())
         jitter = random.SystemRandom().random
         follow_up = None
@@ -162,9 +171,11 @@ class Service:
             observer=observer,
             jitter=jitter,
             follow_up=follow_up,
+            log_end=source.log_end,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 revoke_seconds_max=settings.kafka.revoke_timeout,
+                locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
                 retry=RetryLimits(
                     backoff_seconds_min=settings.oms.backoff_min,
                     backoff_seconds_max=settings.oms.backoff_max,

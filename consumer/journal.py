@@ -51,7 +51,7 @@ class Journal(Bystander):
         )
         match decision:
             case Accepted():
-                log.info("request_accepted", job_id=decision.job_id, changes=request.taken.height)
+                log.info("request_accepted", job_id=decision.job_id, changes=request.changes)
             case Again() if answered.answer.kind is AnswerKind.NOT_SENT:
                 log.info("request_given_back", detail=answered.answer.detail)
             case Again() | Hold() | Refused() | Stop():

@@ -53,6 +53,8 @@ class LoopOptions:
     commit_interval_seconds: float = 1.0
     round_interval_seconds: float = 0.03
     snapshot_interval_seconds: float = 0.25
+    locations_interval_seconds: float | None = None
+    """So often the observer is told what is pending of each location; None: never."""
     revoke_seconds_max: float = 30.0
     retry: RetryLimits = field(default_factory=RetryLimits)
 
@@ -73,8 +75,12 @@ class Loop:
         jitter: Callable[[], float],
         options: LoopOptions,
         follow_up: FollowUp | None = None,
+        log_end: Callable[[int], int | None] = lambda _number: None,
     ) -> None:
-        """``follow_up`` looks after the jobs of accepted requests; without it nobody does."""
+        """``follow_up`` looks after the jobs of accepted requests; without it nobody does.
+
+        ``log_end`` tells the end of an assignment's log as last heard, without asking anybody; None: not heard yet.
+        """
         self._engine = engine
         self._clock = clock
         self._source = source
@@ -85,6 +91,7 @@ class Loop:
         self._jitter = jitter
         self._options = options
         self._follow_up = follow_up
+        self._log_end = log_end
         self._assignments: dict[int, Assignment] = {}
         self._committed: dict[int, CommitPoint] = {}
         self._paused: set[int] = set()
@@ -97,6 +104,7 @@ class Loop:
         self._next_commit_at = 0.0
         self._next_round_at = 0.0
         self._next_snapshot_at = 0.0
+        self._next_locations_at = 0.0
         self._rebalanced = False
         self._quiet = False
 
@@ -144,6 +152,7 @@ class Loop:
             self._rebalanced = False
             self._next_snapshot_at = now + self._options.snapshot_interval_seconds
             self._observer.snapshot(self._snapshot(now))
+            self._tell_locations(now)
 
     def _leave(self, *, settle_dead_letters: bool) -> None:
         """Settle, commit and leave the group. The revoke that closing brings finds nothing left to do."""
@@ -348,6 +357,12 @@ class Loop:
 
     # What people see
 
+    def _tell_locations(self, now: float) -> None:
+        interval = self._options.locations_interval_seconds
+        if interval is not None and now >= self._next_locations_at:
+            self._next_locations_at = now + interval
+            self._observer.pending_by_location(self._engine.pending_by_location(), now)
+
     def _snapshot(self, now: float) -> Snapshot:
         engine = self._engine
         oldest = engine.oldest_arrival()
@@ -364,6 +379,7 @@ class Loop:
                     next_offset=engine.next_offset(number),
                     paused=number in self._paused,
                     gathering=number in engine.gathering,
+                    end=self._log_end(number),
                 )
                 for number, assignment in sorted(self._assignments.items())
             ),

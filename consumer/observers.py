@@ -1,8 +1,9 @@
 """Observers of the loop in general: one that looks away, and one that passes every fact on to several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consumer.core.jobs import Ended, Job
+from consumer.core.pending import Pending
 from consumer.core.requests import Request
 from consumer.core.retry import Decision
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, SentChanges, Snapshot
@@ -55,6 +56,9 @@ class Bystander:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         del snapshot
+
+    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
+        del pending, now
 
 
 class Observers:
@@ -122,3 +126,7 @@ class Observers:
     def snapshot(self, snapshot: Snapshot) -> None:
         for observer in self._observers:
             observer.snapshot(snapshot)
+
+    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
+        for observer in self._observers:
+            observer.pending_by_location(pending, now)

@@ -15,6 +15,7 @@ from consumer.core.blocks import Rows
 from consumer.core.health import BreakerState
 from consumer.core.items import RejectReason
 from consumer.core.jobs import Ended, Job, JobReport
+from consumer.core.pending import Pending
 from consumer.core.requests import Request
 from consumer.core.retry import Answer, Decision
 
@@ -321,6 +322,8 @@ class PartitionView:
     committed: int | None
     next_offset: int | None
     paused: bool
+    end: int | None = None
+    """The end of its log, as last heard."""
     gathering: bool = False
     """Nothing of it leaves yet: what its last owner had read is read again first."""
 
@@ -351,6 +354,23 @@ class Snapshot:
     """Why the OMS tells nothing of jobs at present; "" while it does, or is not asked."""
     sending_stopped: str = ""
     waiting_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaStatistics:
+    """What the Kafka client told of itself last; counts are since it began.
+
+    ``round_trips`` has seconds by quantile (0.5, 0.99) by the broker's id, of brokers that were asked something lately.
+    """
+
+    brokers_up: int
+    fetch_queue_messages: int
+    fetch_queue_bytes: int
+    round_trips: Mapping[str, Mapping[float, float]]
+    received_bytes: int
+    sent_bytes: int
+    request_errors: int
+    reconnects: int
 
 
 class Observer(Protocol):
@@ -395,3 +415,6 @@ class Observer(Protocol):
         """The committed offset lies outside the log: changes are lost to retention, or the topic was made anew."""
 
     def snapshot(self, snapshot: Snapshot) -> None: ...
+
+    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
+        """What is pending of every location that has any; told every few seconds, and only where it was asked for."""

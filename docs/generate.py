@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from consumer.core.requests import EngineLimits
 from consumer.metrics import Described, Metrics
 from consumer.sandbox import oms_settings
 from consumer.sandbox.oms_app import TOKEN_PATH, UNIFIED_TOKEN_PATH
@@ -74,11 +75,15 @@ What is good to know:
 _METRICS_HEAD: Final = """\
 # Metrics
 
-<!-- Made by `make docs` from consumer/metrics.py: change it there. -->
+<!-- Made by `make docs` from consumer/metrics: change it there. -->
 
 `/metrics` serves them for Prometheus. Besides these there are `process_*` (memory, CPU, open files), and a `_created`
 gauge beside each counter and histogram with the time of its first use. A histogram has the series `_bucket`, `_sum`
-and `_count`. Locations and items are never labels: there are too many of them.
+and `_count`. Items are never a label, there are too many of them; locations only in the series
+`inventory_refresh_location_*`, which are there where [`metrics.locations_max`](configuration.md#metrics) is set.
+
+The Kafka client tells of itself every `statistics.interval.ms` (10 s; an option of `kafka.properties`), and as often
+the brokers are asked for the ends of the logs; in between the ends are known from what is fetched.
 """
 
 
@@ -189,7 +194,11 @@ def configuration() -> str:
 def metrics() -> str:
     """The text of docs/metrics.md."""
     described = Metrics(
-        _NoClock(), ready=bool, build=dict.fromkeys(("version", "python", "librdkafka", "polars"), "")
+        _NoClock(),
+        limits=EngineLimits(),
+        ready=bool,
+        build=dict.fromkeys(("version", "python", "librdkafka", "polars"), ""),
+        locations_max=1,
     ).described
     rows = [_metric_row(metric) for metric in sorted(described, key=lambda metric: metric.name)]
     return f"{_METRICS_HEAD}\n{_table(('Metric', 'Type', 'Labels', 'What it tells'), rows)}"

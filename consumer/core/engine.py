@@ -32,6 +32,7 @@ from consumer.core.items import ARRIVED, ITEM_KEY
 from consumer.core.narrowing import Narrowings, Part
 from consumer.core.pace import Pace
 from consumer.core.partitions import RESUME_SHARE, CommitPoint, Partitions
+from consumer.core.pending import Pending, pending_by_location
 from consumer.core.planner import SendReason
 from consumer.core.quota import Quota
 from consumer.core.ratio import RejectRatio
@@ -274,6 +275,10 @@ class Engine:
     @property
     def in_flight(self) -> int:
         return len(self._flights)
+
+    def pending_by_location(self) -> dict[str, Pending]:
+        """What is pending of each location. It walks over all of them: nothing for every turn."""
+        return pending_by_location(self._windows, self._flights, self._gatherings)
 
     def oldest_arrival(self) -> float | None:
         """When the oldest pending change was read, in windows or in flight; None without any."""

@@ -66,6 +66,10 @@ class Gathering:
         """When the oldest of the rows was read; None without any."""
         return min((float(frame.item(0, ARRIVED)) for frame in self._frames), default=None)
 
+    def of_locations(self) -> pl.DataFrame:
+        """The location and the arrival of each row."""
+        return pl.concat([frame.select(LOCATION, ARRIVED) for frame in self._frames])
+
     def take(self) -> pl.DataFrame | None:
         """All rows, oldest first; None if there are none."""
         if not self._frames:
@@ -140,6 +144,13 @@ class Gatherings:
     def next_deadline(self) -> float | None:
         """When the next partition may send as far as time alone decides; None: other things must happen first."""
         return min((each.open_until for each in self._gathering.values() if each.reached), default=None)
+
+    def by_location(self) -> list[tuple[str, int, float]]:
+        """Of each location with gathered rows: how many, and when the oldest was read."""
+        frames = [each.of_locations() for each in self._gathering.values() if each.rows]
+        if not frames:
+            return []
+        return pl.concat(frames).group_by(LOCATION).agg(pl.len(), pl.col(ARRIVED).min()).rows()
 
     def first_arrived(self) -> float | None:
         """When the oldest of the gathered rows was read; None without any."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from consumer.core.blocks import Rows
+from consumer.core.coalesce import all_offsets
 from consumer.core.planner import Limits, SendReason
 
 
@@ -47,6 +48,11 @@ class Request:
     def rows(self) -> pl.DataFrame:
         """The changes as one frame: those of ``taken``, joined now if they were not before."""
         return self.taken.frame
+
+    @property
+    def changes(self) -> int:
+        """How many changes a jobID covers: the rows, and the older ones that rows stand for."""
+        return all_offsets(self.rows).height
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,14 +79,16 @@ class Describer:
     def _topic_id(self, topic: str) -> str:
         """The broker's id of the topic; "" where it does not tell, which is no reason to stop: it only guards.
 
-        Asked anew at every assignment: a topic that was deleted and made again while we ran has another one.
+        Asked anew at every assignment: a topic that was deleted and made again while we ran has another one. And not
+        by the consumer: its list_topics forgets that a poll is under way, so that the next thing which the client tells
+        in that poll (a line of its log is enough) aborts the process.
         """
         try:
-            cluster = self._consumer.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
-            if cluster.controller_id not in cluster.brokers:
-                return ""  # an embedded broker: the question would wait for a controller in vain
             if self._admin is None:
                 self._admin = self._make_admin()
+            cluster = self._admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+            if cluster.controller_id not in cluster.brokers:
+                return ""  # an embedded broker: the question would wait for a controller in vain
             asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
             return str(asked[topic].result(TOPIC_ID_SECONDS_MAX + 1.0).topic_id)
         except (KafkaException, TimeoutError) as error:

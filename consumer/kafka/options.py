@@ -67,6 +67,7 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "socket.keepalive.enable": True,
     "reconnect.backoff.ms": 100,
     "reconnect.backoff.max.ms": 5_000,
+    "statistics.interval.ms": 10_000,
 }
 """Where a user's properties may differ, with either protocol."""
 
@@ -221,6 +222,8 @@ def group_times(settings: KafkaSettings, told: SessionTimes = ASSUMED) -> GroupT
 
 def new_client(make: Callable[..., Client], options: Options, settings: KafkaSettings, **callbacks: Any) -> Client:
     """A client of Kafka. Raises SettingsError where it does not take an option."""
+    for name in options.keys() & callbacks.keys():
+        raise SettingsError(f'kafka.properties: "{name}" cannot be set there: it is a function of this service')
     try:
         return make(options | callbacks, logger=_ClientLog())
     except (KafkaException, TypeError, ValueError) as error:

@@ -10,8 +10,9 @@ backwards amid what one call of the client gives, the engine finds it and the pr
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,6 +22,7 @@ from consumer.kafka.assignments import Describer, start_offset
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
 from consumer.kafka.commits import NO_MEMBER, commit_outcome
 from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.log_ends import LogEnds
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
     GroupTimes,
@@ -32,6 +34,7 @@ from consumer.kafka.options import (
     new_client,
 )
 from consumer.kafka.start import Check, Errors, session_times
+from consumer.kafka.statistics import read_statistics
 from consumer.ports import (
     Assignment,
     BrokerError,
@@ -39,6 +42,7 @@ from consumer.ports import (
     CommitRefused,
     Committed,
     Headers,
+    KafkaStatistics,
     RawBatch,
     RebalanceListener,
     SettingsError,
@@ -56,8 +60,13 @@ _log = logging.getLogger("inventory_refresh.kafka")
 class KafkaSource:
     """``ports.Source`` on a real broker. Only one thread may call it, and the listener is called on that thread."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        """Connects to nothing yet. Raises SettingsError if an option is wrong, or one that may not be set."""
+    def __init__(
+        self, settings: KafkaSettings, on_statistics: Callable[[KafkaStatistics], None] = lambda _statistics: None
+    ) -> None:
+        """Connects to nothing yet. Raises SettingsError if an option is wrong, or one that may not be set.
+
+        ``on_statistics`` is told of the client every ``statistics.interval.ms``, within a poll.
+        """
         for topic in settings.topics:
             if topic.startswith("^"):
                 raise SettingsError(f'kafka.topics: "{topic}" is a pattern; name each topic')
@@ -66,8 +75,12 @@ class KafkaSource:
         self._settings = settings
         self._errors = Errors()
         self._incremental = is_incremental(options)
-        self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._on_error)
-        self._describer = Describer(self._consumer, self._new_admin)
+        self._on_statistics = on_statistics
+        self._consumer: Consumer = new_client(
+            Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
+        )
+        self._describer = Describer(self._consumer, lambda: self._admin)
+        self._log_ends = LogEnds(self._consumer, lambda: self._admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self._number_of: dict[tuple[str, int], int] = {}
@@ -100,10 +113,11 @@ class KafkaSource:
                 raise BrokerError(f'kafka.topics: there is no topic "{topic}" at {servers}; {hint}')
         check.group_is_usable(self._consumer)
         if group_protocol(self._settings) == CONSUMER_PROTOCOL:
-            return group_times(self._settings, session_times(self._new_admin(), self._settings.group_id))
+            return group_times(self._settings, session_times(self._admin, self._settings.group_id))
         return group_times(self._settings)
 
-    def _new_admin(self) -> AdminClient:
+    @cached_property
+    def _admin(self) -> AdminClient:
         return new_client(AdminClient, connection_options(self._settings), self._settings)
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -306,6 +320,11 @@ class KafkaSource:
         with _refusals("resuming"):
             self._consumer.resume(self._partitions_of(numbers))
 
+    def log_end(self, number: int) -> int | None:
+        """The end of an assignment's log as last heard, without waiting; None: it is not ours any more."""
+        held = self._assignments.get(number)
+        return None if held is None else self._log_ends.of(held)
+
     # Commits
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
@@ -373,6 +392,12 @@ class KafkaSource:
         if now - self._logged_at.get(error.code(), -LOG_SECONDS_MIN) >= LOG_SECONDS_MIN:
             self._logged_at[error.code()] = now
             _log.warning("Kafka: %s; the client keeps trying", text_of(error))
+
+    def _on_stats(self, text: str) -> None:
+        self._log_ends.ask(self._assignments.values())
+        statistics = read_statistics(text)
+        if statistics is not None:
+            self._on_statistics(statistics)
 
     def _told(self) -> RebalanceListener:
         if self._listener is None:

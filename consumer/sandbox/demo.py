@@ -28,7 +28,16 @@ from consumer.avro.bundled import schema_path, schema_text
 from consumer.core.items import RejectReason
 from consumer.sandbox.demo_faults import demo_faults
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
-from consumer.sandbox.generator import BURST_ITEMS, BURST_LOCATION, Held, Plan, differences, held_after, plan_demo
+from consumer.sandbox.generator import (
+    BURST_ITEMS,
+    BURST_LOCATION,
+    LOCATIONS_SMALL,
+    Held,
+    Plan,
+    differences,
+    held_after,
+    plan_demo,
+)
 from consumer.sandbox.oms_app import TOKEN_PATH
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
@@ -137,6 +146,8 @@ def _settings(bootstrap_servers: str, oms_url: str, port: int, *, faults: bool) 
             "dead_letters": {"topic": DEAD_LETTERS},
             "http": {"host": "127.0.0.1", "port": port},
             "log": {"level": "warning"},
+            # All of its locations, so that the dashboard of one location has something to show.
+            "metrics": {"locations_max": LOCATIONS_SMALL + 1},
         }
     )
 

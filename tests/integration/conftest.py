@@ -3,11 +3,17 @@
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.brokers import Brokers, running_brokers
+from tests.support.fleet import Fleet, OpenFleet, open_fleet
 from tests.support.parts import or_skip
 from tests.support.services import Kafka, use_kafka, use_registry
 
@@ -49,3 +55,30 @@ def topic(admin: AdminClient) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def fleet(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Iterator[OpenFleet]:
+    with ExitStack() as stack:
+
+        def make(*, partitions: int = 4, **more: Any) -> Fleet:
+            sandbox = stack.enter_context(SandboxServer(SandboxSettings(time_scale=0.0)))
+            name = topic(partitions)
+            return stack.enter_context(open_fleet(kafka, name, sandbox, tmp_path, partitions=partitions, **more))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """A Kafka whose brokers may be killed; their file is one worker's, so that it is started once."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("brokers")
+        yield or_skip(lambda: stack.enter_context(running_brokers(folder, 3)))
+
+
+@pytest.fixture
+def cluster(three_brokers: Brokers) -> Iterator[Brokers]:
+    """The three brokers, all alive and in step again after the test."""
+    yield three_brokers
+    three_brokers.restore()

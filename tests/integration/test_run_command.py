@@ -273,12 +273,21 @@ def test_the_status_page_and_metrics_show_what_was_done(
 ) -> None:
     plan = plan_demo(19, burst_items=100)
     publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
-    config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())})
+    avro, locations = {"schema_file": str(schema_path())}, {"locations_max": 2}
+    config = service_config(kafka, changes.name, sandbox, avro=avro, metrics=locations)
     with running_service(config, tmp_path) as service:
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
         metrics = httpx.get(f"{service.url}/metrics").text
         status = httpx.get(f"{service.url}/api/status").json()
 
     assert f"inventory_refresh_changes_read_total {len(plan.events)}.0" in metrics
+    accepted, items, coalesced = (
+        float(metrics.split(f"\ninventory_refresh_{name}_total ")[1].split("\n")[0])
+        for name in ("changes_accepted", "items_accepted", "changes_coalesced")
+    )
+    assert accepted == len(plan.changes)
+    assert accepted == items + coalesced
+    assert coalesced > 0
+    assert metrics.count("inventory_refresh_location_items_accepted_total{") == 2
     assert status["totals"]["messages_read"] == len(plan.events)
     assert "sandbox-specific-secret" not in metrics + str(status) + service.output()

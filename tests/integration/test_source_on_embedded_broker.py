@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 from consumer.core.marks import Mark, format_mark
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
-from consumer.ports import BrokerError, Commit, Committed
+from consumer.ports import BrokerError, Commit, Committed, KafkaStatistics
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
@@ -56,6 +56,19 @@ def test_the_start_is_checked_as_on_a_real_broker(embedded: KafkaSettings) -> No
     KafkaDeadLetters(embedded, DeadLetterSettings(topic="dead-letters")).check()
     with pytest.raises(BrokerError, match=r"did you mean changes\?"):
         KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
+
+
+def test_the_client_tells_of_itself_and_of_the_ends_of_paused_logs(embedded: KafkaSettings) -> None:
+    statistics: list[KafkaStatistics] = []
+    often = embedded.model_copy(update={"properties": {"statistics.interval.ms": 100}})
+    source = KafkaSource(often, statistics.append)
+    member = Member.of(source)
+    poll_until(lambda: len(member.ends) == PARTITIONS, member)
+    source.pause(list(member.held))
+    publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"x") for number in range(40)])
+    poll_until(lambda: {source.log_end(number) for number in member.held} == {10}, member)
+    assert statistics[-1].brokers_up == 1
+    source.close()
 
 
 def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSettings) -> None:

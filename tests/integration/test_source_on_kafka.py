@@ -10,7 +10,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicCollect
 from confluent_kafka.admin import AdminClient
 
 from consumer.core.marks import Mark, format_mark
-from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError
+from consumer.kafka.source import KafkaSource
+from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError, KafkaStatistics
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
 
@@ -31,6 +32,11 @@ def settings(servers: str, *topics: str, group: str = "", **properties: str | in
         revoke_timeout=5.0,
         properties=dict(properties),
     )
+
+
+def telling_often(servers: str, topic: str) -> KafkaSettings:
+    """Settings with which the client tells of itself every 50 ms."""
+    return settings(servers, topic).model_copy(update={"properties": {"statistics.interval.ms": 50}})
 
 
 @pytest.fixture
@@ -66,6 +72,44 @@ def test_messages_come_in_order_with_their_assignment_and_the_ends_are_told(
         partition: [(at, b"%d" % (3 * at + partition)) for at in range(10)] for partition in range(3)
     }
     assert set(member.ends.values()) == {10}
+
+
+def test_the_end_of_a_log_is_heard_while_its_partition_is_paused_and_of_none_that_went(
+    kafka: str, topic: MakeTopic
+) -> None:
+    name = topic(partitions=2)
+    publish(kafka, name, [(0, b"x")] * 3)
+    source = KafkaSource(telling_often(kafka, name))
+    member = Member.of(source)
+    poll_until(lambda: len(member.ends) == 2, member)
+    number_of = {each.partition: each.number for each in member.held.values()}
+    assert [source.log_end(number_of[partition]) for partition in range(2)] == [3, 0]
+
+    source.pause(list(member.held))
+    publish(kafka, name, [(0, b"x")] * 4)
+    poll_until(lambda: source.log_end(number_of[0]) == 7, member)
+    assert len(member.values) == 3, "a paused partition is not read"
+    source.close()
+    assert source.log_end(number_of[0]) is None
+
+
+def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(kafka: str, topic: MakeTopic) -> None:
+    name = topic(partitions=2)
+    publish(kafka, name, [(number % 2, b"x" * 100) for number in range(20_000)])
+    told: list[KafkaStatistics] = []
+    source = KafkaSource(telling_often(kafka, name), told.append)
+    member = Member.of(source)
+    poll_until(lambda: len(member.held) == 2, member, messages_max=1)
+    # One message a poll: the rest waits in the client's queue, which all partitions share.
+    poll_until(lambda: any(each.fetch_queue_messages > 15_000 for each in told), member, messages_max=1)
+    source.close()
+    full = next(each for each in told if each.fetch_queue_messages > 15_000)
+    assert full.fetch_queue_messages <= 20_000
+    assert full.fetch_queue_bytes >= 100 * full.fetch_queue_messages
+    assert full.brokers_up == 1
+    assert full.received_bytes > 100_000 > full.sent_bytes > 0
+    assert (full.request_errors, full.reconnects) == (0, 0)
+    assert any(0 < times[0.5] <= times[0.99] < 10 for each in told for times in each.round_trips.values())
 
 
 def test_a_message_has_its_timestamp_key_and_headers_and_a_tombstone_no_value(

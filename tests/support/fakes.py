@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from consumer.core.jobs import Ended, Job, JobReport
+from consumer.core.pending import Pending
 from consumer.core.requests import Request
 from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
@@ -252,6 +253,9 @@ class FakeObserver:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         self.latest = snapshot
+
+    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
+        self.diary.append(("pending", {location: each.changes for location, each in pending.items()}))
 
 
 def assignment(

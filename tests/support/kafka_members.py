@@ -51,8 +51,8 @@ class Member:
         for number in numbers:
             del self.held[number]
 
-    def poll(self, timeout_seconds: float = 0.1) -> RawBatch:
-        batch = self.source.poll(messages_max=1_000, timeout_seconds=timeout_seconds)
+    def poll(self, timeout_seconds: float = 0.1, messages_max: int = 1_000) -> RawBatch:
+        batch = self.source.poll(messages_max=messages_max, timeout_seconds=timeout_seconds)
         self.batches.append(batch)
         return batch
 
@@ -73,14 +73,19 @@ class Member:
         return ends
 
 
-def poll_until(is_so: Callable[[], object], *members: Member, seconds_max: float = WAIT_SECONDS_MAX) -> None:
+def poll_until(
+    is_so: Callable[[], object],
+    *members: Member,
+    seconds_max: float = WAIT_SECONDS_MAX,
+    messages_max: int = 1_000,
+) -> None:
     """Poll the members in turn until it is so. Raises TimeoutError with what they were told."""
     deadline = time.monotonic() + seconds_max
     while not is_so():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so within {seconds_max} s; told: {[member.told for member in members]}")
         for member in members:
-            member.poll()
+            member.poll(messages_max=messages_max)
 
 
 def publish(servers: str, topic: str, messages: Sequence[tuple[int, bytes | None]], **options: object) -> None:

@@ -32,13 +32,22 @@ SASL_USER = "inventory"
 SASL_PASSWORD = "for-tests-only"
 """A user of the broker's second listener, who may do nothing: for refused credentials and missing rights."""
 
+TLS_USER = "secure"
+TLS_PASSWORD = "tls-sasl-password-for-tests-only"
+"""The user of the broker's third listener, which takes TLS from clients with a certificate; it may do everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker that may be used. ``sasl_servers`` is "" where the broker was given from outside."""
+    """A broker that may be used. The rest is "" where the broker was given from outside.
+
+    ``tls_folder`` has the files of ``certificates.Certificates`` for ``tls_servers``.
+    """
 
     bootstrap_servers: str
     sasl_servers: str = ""
+    tls_servers: str = ""
+    tls_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +79,31 @@ def use_registry(stack: ExitStack) -> Registry:
 
 def _kafka(folder: Path) -> Server:
     command = kafka_command()
-    plain, sasl, controller = free_ports(3)
+    plain, sasl, tls, controller = free_ports(4)
     shutil.rmtree(folder / "data", ignore_errors=True)
     properties = folder / "server.properties"
-    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
+    certificates = _certificates(folder / "certificates")
+    properties.write_text(_kafka_properties(plain, sasl, tls, controller, folder / "data"))
     format_storage(command, properties)
     servers = f"127.0.0.1:{plain}"
     return Server(
         command=[*command, "kafka.Kafka", str(properties)],
         environment={},
-        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
+        address={
+            "bootstrap_servers": servers,
+            "sasl_servers": f"127.0.0.1:{sasl}",
+            "tls_servers": f"127.0.0.1:{tls}",
+            "tls_folder": str(certificates),
+        },
         is_up=lambda: broker_answers(servers),
     )
+
+
+def _certificates(folder: Path) -> Path:
+    from tests.support.certificates import make_certificates  # noqa: PLC0415 - only the keeper needs it
+
+    make_certificates(folder)
+    return folder
 
 
 def kafka_command() -> list[str]:
@@ -100,6 +122,15 @@ def kafka_command() -> list[str]:
     return [_java(), *options, "-cp", f"{jars}/*"]
 
 
+def kafka_tools_command() -> list[str]:
+    """What starts one of Kafka's command-line tools, which are no part of the broker. Raises PartMissingError."""
+    tools = BUILD / f"kafka-tools-{KAFKA_VERSION}"
+    artifact = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
+    have(tools, lambda target: _maven(f"{MAVEN_PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"))
+    *command, jars = kafka_command()
+    return [*command, f"{jars}{os.pathsep}{tools}/*"]
+
+
 def format_storage(command: Sequence[str], properties: Path) -> None:
     """Make the folder of a broker's data ready."""
     format_it = [*command, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
@@ -115,20 +146,28 @@ group.consumer.min.heartbeat.interval.ms=100
 """Properties of a broker by which groups may give a silent member up within seconds."""
 
 
-def _kafka_properties(plain: int, sasl: int, controller: int, data: Path) -> str:
+def _kafka_properties(plain: int, sasl: int, tls: int, controller: int, data: Path) -> str:
+    listeners = {"PLAINTEXT": plain, "SASL_PLAINTEXT": sasl, "SASL_SSL": tls, "CONTROLLER": controller}
+    certificates = data.parent / "certificates"
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())}
+listener.security.protocol.map={",".join(f"{name}:{name}" for name in [*listeners][:3])},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required user_{SASL_USER}="{SASL_PASSWORD}";
+listener.name.sasl_ssl.plain.sasl.jaas.config={module} required user_{TLS_USER}="{TLS_PASSWORD}";
+listener.name.sasl_ssl.ssl.client.auth=required
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location={certificates / "server.pem"}
+listener.name.sasl_ssl.ssl.truststore.type=PEM
+listener.name.sasl_ssl.ssl.truststore.location={certificates / "ca.pem"}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
+super.users=User:ANONYMOUS;User:{TLS_USER}
 log.dirs={data}
 auto.create.topics.enable=false
 num.partitions=1
@@ -156,7 +195,15 @@ def _registry(folder: Path) -> Server:
     java = _java()
     home = BUILD / f"registry-{REGISTRY_VERSION}"
     artifact = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
-    have(home, lambda target: _maven(f"{MAVEN_PLUGIN}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"))
+    have(
+        home,
+        lambda target: _maven(
+            f"{MAVEN_PLUGIN}:unpack",
+            f"-Dartifact={artifact}",
+            f"-DoutputDirectory={target}",
+            f"-DmarkersDirectory={target / '.markers'}",
+        ),
+    )
     port, management = free_ports(2)
     (folder / "data").mkdir(exist_ok=True)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"

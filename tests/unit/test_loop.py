@@ -33,7 +33,7 @@ from tests.support.frames import change, frame
 class Stage:
     """A loop with one partition, whose windows are full at three items."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, *, options: LoopOptions | None = None, **limits: Any) -> None:
         self.diary: Diary = []
         self.clock = FakeClock()
         self.source = FakeSource(self.diary, self.clock)
@@ -52,7 +52,8 @@ class Stage:
             dead_letters=self.dead_letters,
             observer=self.observer,
             jitter=lambda: 0.5,
-            options=LoopOptions(),
+            options=options or LoopOptions(),
+            log_end={1: 20}.get,
         )
         self.source.subscribe(self.loop)
         self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
@@ -431,3 +432,25 @@ def test_batches_are_handed_to_the_decoder() -> None:
     stage.turns()
 
     assert stage.decoder.taken == 1
+
+
+def test_the_snapshot_has_the_end_of_each_partitions_log_as_last_heard() -> None:
+    stage = Stage()
+    stage.turns()
+
+    assert stage.observer.latest is not None
+    assert [view.end for view in stage.observer.latest.partitions] == [20]
+
+
+def test_what_is_pending_of_each_location_is_told_now_and_then_where_that_is_asked_for() -> None:
+    stage = Stage(options=LoopOptions(locations_interval_seconds=5.0))
+    stage.give(0, count=2)
+    stage.turns(50)
+    assert stage.said("pending") == [("pending", {"Rome": 2})] * 2
+
+
+def test_what_is_pending_of_each_location_is_not_looked_up_for_nobody() -> None:
+    stage = Stage()
+    stage.give(0, count=2)
+    stage.turns(50)
+    assert stage.said("pending") == []

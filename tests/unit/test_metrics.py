@@ -1,24 +1,41 @@
 """What Prometheus reads after the loop has told its facts."""
 
 import re
+from dataclasses import replace
 
+import polars as pl
 import pytest
 from prometheus_client import generate_latest
 
-from consumer.core.items import RejectReason
+from consumer.core.blocks import Rows
+from consumer.core.items import STANDS_FOR, RejectReason
+from consumer.core.pending import Pending
+from consumer.core.planner import SendReason
+from consumer.core.requests import EngineLimits, Request
 from consumer.core.retry import AnswerKind
 from consumer.metrics import Metrics
-from consumer.ports import CommitRefused, Snapshot
+from consumer.metrics.locations import UNTRACKED_MAX, Locations
+from consumer.ports import CommitRefused, KafkaStatistics, Snapshot
 from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
 from tests.support.fakes import FakeClock
-from tests.support.frames import change
+from tests.support.frames import change, frame
 
 WALL = FakeClock().wall()
+CLIENT = KafkaStatistics(
+    brokers_up=3,
+    fetch_queue_messages=40,
+    fetch_queue_bytes=5_000,
+    round_trips={"1": {0.5: 0.001, 0.99: 0.25}},
+    received_bytes=700,
+    sent_bytes=30,
+    request_errors=2,
+    reconnects=1,
+)
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(FakeClock(), ready=lambda: True, build={"version": "1.2.3"})
+    return Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: True, build={"version": "1.2.3"}, locations_max=2)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -42,6 +59,33 @@ def test_a_request_counts_its_items_and_chunks_by_why_it_left(metrics: Metrics) 
     assert value(metrics, "items_sent_total") == 1
     assert value(metrics, "chunks_sent_total") == 2
     assert value(metrics, "request_items_sum") == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "chunks", "wasted"),
+    [pytest.param(6_000, 2, 0, id="whole chunks"), pytest.param(5_900, 2, 100, id="a begun chunk")],
+)
+def test_a_request_counts_the_room_that_its_chunks_still_had(
+    metrics: Metrics, items: int, chunks: int, wasted: int
+) -> None:
+    metrics.request_sent(replace(request(), items=items), chunks)
+    assert value(metrics, "chunk_items_wasted_total") == wasted
+    assert value(metrics, "request_chunks_sum") == 2
+    assert value(metrics, "request_chunks_bucket", le="1.0") == 0
+    assert value(metrics, "request_chunks_bucket", le="2.0") == 1
+
+
+def test_changes_that_needed_no_item_of_their_own_are_counted_when_they_are_accepted(metrics: Metrics) -> None:
+    rows = [change("shop", "a", offset=at, arrived=990.0) for at in range(3)] + [change("shop", "b", arrived=990.0)]
+    in_place = frame(rows).with_columns(pl.Series(STANDS_FOR, [None, None, None, [4, 5]], pl.List(pl.Int64())))
+    sent = Request(1, "shop", Rows(in_place), items=2, reason=SendReason.AGE)
+    fail(metrics, sent, kind=AnswerKind.UNKNOWN)
+    assert value(metrics, "changes_coalesced_total") == 0
+
+    accept(metrics, sent)
+    assert value(metrics, "changes_accepted_total") == 6
+    assert value(metrics, "items_accepted_total") == 2
+    assert value(metrics, "changes_coalesced_total") == 4
 
 
 def test_an_accepted_request_counts_its_changes_items_and_the_age_of_the_oldest(metrics: Metrics) -> None:
@@ -110,6 +154,84 @@ def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
     assert value(metrics, "loop_heartbeat_timestamp_seconds") == WALL
 
 
+def test_the_lag_is_what_lies_between_the_watermark_and_the_end_of_the_log(metrics: Metrics) -> None:
+    views = [replace(partition_view(partition), end=end) for partition, end in enumerate([12, None, 3])]
+    unknown = replace(partition_view(3, watermark=None), end=12)
+    metrics.snapshot(Snapshot(at=1.0, partitions=(*views, unknown)))
+    lags = [value(metrics, "partition_lag_offsets", topic="stock", partition=str(number)) for number in range(4)]
+    ends = [value(metrics, "partition_end_offset", topic="stock", partition=str(number)) for number in range(4)]
+    assert ends == [12, None, 3, 12]
+    assert lags == [7, None, 0, None], "an end heard before a later watermark is no negative lag"
+
+
+def test_the_settings_that_limit_are_shown_beside_what_they_limit() -> None:
+    limits = EngineLimits(max_age_seconds=60, max_pending_changes=7, max_distance=8, unknown_hold_seconds=9)
+    metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})
+    assert value(metrics, "max_age_seconds") == 60
+    assert value(metrics, "max_pending_changes") == 7
+    assert value(metrics, "max_distance_offsets") == 8
+    assert value(metrics, "unknown_hold_seconds") == 9
+
+
+def test_nothing_is_said_of_brokers_before_the_client_has_told_of_them(metrics: Metrics) -> None:
+    assert value(metrics, "kafka_brokers_up") is None
+    metrics.kafka_statistics(CLIENT)
+    assert value(metrics, "kafka_brokers_up") == 3
+    assert value(metrics, "kafka_fetch_queue_messages") == 40
+    assert value(metrics, "kafka_fetch_queue_bytes") == 5_000
+    assert value(metrics, "kafka_broker_rtt_seconds", broker="1", quantile="0.99") == 0.25
+
+
+def test_what_the_client_counts_never_goes_back_when_it_forgets_a_broker(metrics: Metrics) -> None:
+    for received in (700, 1_000, 400, 450):
+        metrics.kafka_statistics(replace(CLIENT, received_bytes=received))
+    assert value(metrics, "kafka_received_bytes_total") == 1_050
+    assert value(metrics, "kafka_sent_bytes_total") == 30
+    assert value(metrics, "kafka_request_errors_total") == 2
+    assert value(metrics, "kafka_reconnects_total") == 1
+
+
+def test_the_first_locations_have_series_of_their_own_and_the_others_are_counted(metrics: Metrics) -> None:
+    pending = {"Rome": Pending(4, 990.0), "Oslo": Pending(2, 995.0), "Bern": Pending(1, 999.0)}
+    metrics.pending_by_location(pending, 1_000.0)
+    metrics.pending_by_location(pending | {"Wien": Pending(1, 999.0)}, 1_000.0)
+    assert value(metrics, "location_pending_changes", location="Rome") == 4
+    assert value(metrics, "location_oldest_pending_seconds", location="Oslo") == 5
+    assert value(metrics, "location_pending_changes", location="Bern") is None
+    assert value(metrics, "locations_untracked") == 2
+
+    metrics.pending_by_location({"Oslo": Pending(3, 995.0)}, 1_001.0)
+    assert value(metrics, "location_pending_changes", location="Rome") == 0
+    assert value(metrics, "location_oldest_pending_seconds", location="Rome") == 0
+    assert value(metrics, "location_pending_changes", location="Oslo") == 3
+
+
+def test_a_location_counts_its_requests_and_what_of_them_was_accepted(metrics: Metrics) -> None:
+    accept(metrics, request())
+    fail(metrics, request(), kind=AnswerKind.UNKNOWN)
+    assert value(metrics, "location_items_accepted_total", location="shop") == 1
+    assert value(metrics, "location_accepted_timestamp_seconds", location="shop") == WALL
+    outcomes = [
+        value(metrics, "location_requests_total", location="shop", outcome=kind) for kind in ("accepted", "unknown")
+    ]
+    assert outcomes == [1, 1]
+
+
+def test_the_count_of_locations_without_series_has_an_end() -> None:
+    locations = Locations(1)
+    locations.pending({str(number): Pending(1, 0.0) for number in range(UNTRACKED_MAX + 3)}, 0.0)
+    (untracked,) = [family for family in locations.collect() if family.name.endswith("untracked")]
+    assert [sample.value for sample in untracked.samples] == [UNTRACKED_MAX]
+
+
+def test_no_location_is_named_unless_that_is_switched_on() -> None:
+    metrics = Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: True, build={"version": "1.2.3"})
+    accept(metrics, request())
+    metrics.pending_by_location({"shop": Pending(1, 990.0)}, 1_000.0)
+    assert "location_" not in generate_latest(metrics.registry).decode()
+    assert "locations_untracked" not in generate_latest(metrics.registry).decode()
+
+
 def test_a_partition_that_went_leaves_no_series_behind(metrics: Metrics) -> None:
     metrics.snapshot(Snapshot(at=1.0, partitions=(partition_view(0),)))
     metrics.snapshot(Snapshot(at=2.0))
@@ -119,7 +241,7 @@ def test_a_partition_that_went_leaves_no_series_behind(metrics: Metrics) -> None
 
 def test_readiness_is_asked_for_when_prometheus_asks() -> None:
     answers = iter([False, True])
-    metrics = Metrics(FakeClock(), ready=lambda: next(answers), build={"version": "1.2.3"})
+    metrics = Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: next(answers), build={"version": "1.2.3"})
     assert [value(metrics, "ready"), value(metrics, "ready")] == [0, 1]
 
 
@@ -147,4 +269,5 @@ def test_names_and_descriptions_keep_to_the_conventions(metrics: Metrics) -> Non
         assert re.fullmatch(r"inventory_refresh_[a-z_]+", described.name)
         assert described.name.endswith("_total") == (described.kind == "counter")
         assert described.description.endswith(".")
-        assert not {"location", "locationName", "sku"} & set(described.labels)
+        assert not {"locationName", "sku"} & set(described.labels)
+        assert ("location" in described.labels) == described.name.startswith("inventory_refresh_location_")

@@ -99,7 +99,8 @@ def test_the_groups_times_are_those_that_the_consumer_is_told() -> None:
         pytest.param(settings({"group.protocol": "raft"}), "must be classic or consumer", id="unknown protocol"),
         pytest.param(settings({"no.such.option": 1}), "No such configuration property", id="unknown"),
         pytest.param(settings({"fetch.min.bytes": -5}), "fetch.min.bytes", id="out of range"),
-        pytest.param(settings({"stats_cb": "text"}), "kafka.properties: ", id="a callback"),
+        pytest.param(settings({"throttle_cb": "text"}), "kafka.properties: ", id="a callback"),
+        pytest.param(settings({"stats_cb": "text"}), '"stats_cb" cannot be set there', id="a callback of ours"),
     ],
 )
 def test_a_wrong_option_is_said_in_one_line(wrong: KafkaSettings, line: str) -> None:

@@ -1,35 +1,38 @@
-"""Every metric, each defined and described once; docs/metrics.md is made of this.
+"""What the loop counts, as it happens."""
 
-Names follow Prometheus: prefix ``inventory_refresh_``, base units, ``_total`` for counters. Labels have few values: a
-location or an item is never one. What the loop counts is counted as it happens; what is a state is read from its
-latest snapshot when Prometheus asks, so that a partition that went leaves no series behind.
-"""
-
-import math
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from consumer.core.health import BreakerState
 from consumer.core.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
 from consumer.core.jobs import Ended, Job, JobOutcome
+from consumer.core.pending import Pending
 from consumer.core.planner import SendReason
-from consumer.core.requests import Request
+from consumer.core.requests import EngineLimits, Request
 from consumer.core.retry import Accepted, AnswerKind, Decision
+from consumer.metrics.described import PREFIX, Described
+from consumer.metrics.kafka import KafkaStates
+from consumer.metrics.locations import Locations
+from consumer.metrics.states import States
 from consumer.observers import Bystander
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, PartitionView, SentChanges, Snapshot
-
-PREFIX: Final = "inventory_refresh"
+from consumer.ports import (
+    Answered,
+    Assignment,
+    Clock,
+    CommitRefused,
+    Decoded,
+    KafkaStatistics,
+    SentChanges,
+    Snapshot,
+)
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
 """The OMS's chunks are 3,000 items: most requests should lie on the upper four."""
+REQUEST_CHUNKS: Final = (1, 2, 3, 4)
 JOB_SECONDS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
 AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_600, 14_400, 86_400)
 """Close around the default max_age of 300 s."""
@@ -38,136 +41,40 @@ REBALANCES: Final = ("assigned", "revoked", "lost")
 SINCE: Final = ("occurred", "published", "read")
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One metric, for the documentation: full name, type (counter, gauge, histogram), labels, and what it tells."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    description: str
-
-
-def _distance(partition: PartitionView) -> float | None:
-    if partition.next_offset is None or partition.watermark is None:
-        return None
-    return partition.next_offset - partition.watermark
-
-
-_TOKENS: Final = ("tokens_fetched", "Access tokens got from the OMS: the first, and each renewal.")
-
-_BREAKER: Final = (
-    "oms_breaker_state",
-    "1 for the breaker's state: closed (the OMS is well), open (nothing is sent), half_open (one probe at a time).",
-)
-
-_STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
-    ("partitions_assigned", "Partitions this process reads.", lambda snapshot: len(snapshot.partitions)),
-    ("pending_changes", "Changes read and not yet accepted, in memory.", lambda snapshot: snapshot.pending_changes),
-    ("pending_locations", "Locations with pending changes.", lambda snapshot: snapshot.pending_locations),
-    (
-        "oldest_pending_seconds",
-        "How long ago the oldest pending change was read.",
-        lambda snapshot: snapshot.oldest_pending_seconds,
-    ),
-    ("requests_in_flight", "Requests whose answer is awaited.", lambda snapshot: snapshot.in_flight),
-    (
-        "held_locations",
-        "Locations that may not send yet, after a request with an unknown outcome.",
-        lambda snapshot: snapshot.held_locations,
-    ),
-    (
-        "dead_letters_unconfirmed",
-        "Dead letters whose confirmation by the broker is awaited.",
-        lambda snapshot: snapshot.unconfirmed_dead_letters,
-    ),
-    (
-        "oms_failures_in_a_row",
-        "Failures of the OMS as a whole since its last jobID; 0 while it is well.",
-        lambda snapshot: snapshot.oms_failures,
-    ),
-    (
-        "oms_requests_per_second_max",
-        "Calls a second that the OMS is sent at most, as set or learned from over-quota answers; +Inf without a limit.",
-        lambda snapshot: math.inf if snapshot.requests_per_second_max is None else snapshot.requests_per_second_max,
-    ),
-    (
-        "narrowing_locations",
-        "Locations of which a refused request is being narrowed down to the items that cause it.",
-        lambda snapshot: snapshot.narrowing_locations,
-    ),
-    ("jobs_unfinished", "Jobs of ours whose end the OMS has not told yet.", lambda snapshot: snapshot.unfinished_jobs),
-    (
-        "jobs_unfinished_items",
-        "Items of jobs of ours whose end the OMS has not told yet.",
-        lambda snapshot: snapshot.unfinished_job_items,
-    ),
-    (
-        "jobs_oldest_unfinished_seconds",
-        "How long the oldest of these jobs has been followed.",
-        lambda snapshot: snapshot.oldest_job_seconds,
-    ),
-    (
-        "jobs_untold",
-        "1 while the OMS tells nothing of jobs: get-job is refused, over-quota or unreachable.",
-        lambda snapshot: bool(snapshot.jobs_untold),
-    ),
-    ("flush_items", "Items from which on a window is full.", lambda snapshot: snapshot.flush_items),
-    (
-        "sending_stopped",
-        "1 while nothing is sent until a person changes something; the log and the status page say what.",
-        lambda snapshot: bool(snapshot.sending_stopped),
-    ),
-    (
-        "decoding_waits",
-        "1 while decoding waits for something outside, such as the schema registry.",
-        lambda snapshot: bool(snapshot.waiting_for),
-    ),
-)
-"""Gauges of the whole process: name, description, value."""
-
-_PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], float | None]]]] = (
-    (
-        "partition_watermark_offset",
-        "Lowest offset that no jobID covers yet: what is committed next.",
-        lambda partition: partition.watermark,
-    ),
-    ("partition_committed_offset", "Offset last committed.", lambda partition: partition.committed),
-    ("partition_next_offset", "Offset after the last change taken in.", lambda partition: partition.next_offset),
-    (
-        "partition_unaccepted_offsets",
-        "Offsets between the watermark and the last change taken in: what a successor would read again.",
-        _distance,
-    ),
-    ("partition_paused", "1 while the partition is not read on.", lambda partition: partition.paused),
-    (
-        "partition_gathering",
-        "1 while nothing of the partition leaves, as what its last owner had read is read again first.",
-        lambda partition: partition.gathering,
-    ),
-)
-"""Gauges of a partition: name, description, value (None: not known yet, so not shown)."""
-
-
 class Metrics(Bystander):
     """The loop's facts as Prometheus metrics, in a registry of their own (``registry``).
 
-    ``ready`` tells whether the process is ready, as ``/readyz`` does; ``build`` are the labels of the build's metric:
-    versions of the service, of Python and of its main parts.
+    ``limits`` are shown beside what they limit; ``ready`` tells whether the process is ready, as ``/readyz`` does;
+    ``build`` are the labels of the build's metric: versions of the service, of Python and of its main parts. At most
+    ``locations_max`` locations have series of their own.
     """
 
-    def __init__(self, clock: Clock, *, ready: Callable[[], bool], build: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        limits: EngineLimits,
+        ready: Callable[[], bool],
+        build: Mapping[str, str],
+        locations_max: int = 0,
+    ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self.described: list[Described] = []
         self._clock = clock
+        self._chunk_items = limits.items.chunk_items
         self._define_changes()
         self._define_requests()
         self._define_jobs()
         self._define_group()
         self._define_process(ready, build)
-        self._states = _States()
-        self.described += self._states.described()
+        self._states, self._kafka = States(limits), KafkaStates()
+        self._locations = Locations(locations_max) if locations_max else None
         self.registry.register(self._states)
+        self.registry.register(self._kafka)
+        self.described += [*self._states.described(), *self._kafka.described()]
+        if self._locations:
+            self.registry.register(self._locations)
+            self.described += self._locations.described()
         ProcessCollector(registry=self.registry)
 
     # Definitions
@@ -185,6 +92,10 @@ class Metrics(Bystander):
         self._changes_accepted = self._counter(
             "changes_accepted", "Changes covered by a jobID, also those that a newer one of their item superseded."
         )
+        self._changes_coalesced = self._counter(
+            "changes_coalesced",
+            "Accepted changes that needed no item of their own, as a newer one of their item superseded them.",
+        )
 
     def _define_requests(self) -> None:
         self._requests_sent = self._counter(
@@ -192,8 +103,12 @@ class Metrics(Bystander):
         )
         self._items_sent = self._counter("items_sent", "Items in requests handed to the OMS client.")
         self._chunks_sent = self._counter("chunks_sent", "Chunks that the OMS works off for these requests.")
+        self._chunk_items_wasted = self._counter(
+            "chunk_items_wasted", "Items for which the chunks sent still had room."
+        )
         self._bytes_sent = self._counter("request_bytes", "Bytes of request bodies sent to the OMS.")
         self._request_items = self._histogram("request_items", "Items in a request.", REQUEST_ITEMS)
+        self._request_chunks = self._histogram("request_chunks", "Chunks of a request.", REQUEST_CHUNKS)
         self._answers = self._counter("answers", "Answers by what they mean.", outcome=tuple(AnswerKind))
         self._responses = self._counter("oms_responses", "HTTP responses to refresh requests.", code=())
         self._request_seconds = self._histogram(
@@ -292,7 +207,9 @@ class Metrics(Bystander):
         self._requests_sent.labels(reason=request.reason).inc()
         self._items_sent.inc(request.items)
         self._chunks_sent.inc(chunks)
+        self._chunk_items_wasted.inc(chunks * self._chunk_items - request.items)
         self._request_items.observe(request.items)
+        self._request_chunks.observe(chunks)
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         self._answers.labels(outcome=answered.answer.kind).inc()
@@ -300,10 +217,19 @@ class Metrics(Bystander):
             self._responses.labels(code=str(answered.answer.status)).inc()
         self._bytes_sent.inc(answered.bytes_sent)
         self._request_seconds.observe(answered.seconds)
+        if self._locations:
+            self._locations.answered(request.location, answered.answer.kind)
         if isinstance(decision, Accepted):
-            self._changes_accepted.inc(request.taken.height)
-            self._items_accepted.inc(request.items)
-            self._observe_ages(request.rows)
+            self._accepted(request)
+
+    def _accepted(self, request: Request) -> None:
+        changes = request.changes
+        self._changes_accepted.inc(changes)
+        self._changes_coalesced.inc(max(changes - request.items, 0))
+        self._items_accepted.inc(request.items)
+        self._observe_ages(request.rows)
+        if self._locations:
+            self._locations.accepted(request.location, request.items, self._clock.wall())
 
     def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
         for each in changes:
@@ -345,7 +271,15 @@ class Metrics(Bystander):
         self.heartbeat(snapshot.at)
         self._states.latest = snapshot
 
+    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
+        if self._locations:
+            self._locations.pending(pending, now)
+
     # Facts that others count
+
+    def kafka_statistics(self, statistics: KafkaStatistics) -> None:
+        """The Kafka client tells of itself."""
+        self._kafka.take(statistics)
 
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Take the number of access tokens from here, whenever Prometheus asks; it must be safe in any thread."""
@@ -364,38 +298,6 @@ class Metrics(Bystander):
         ):
             if age is not None:
                 self._oldest_age.labels(since=since).observe(age)
-
-
-class _States(Collector):
-    """The gauges of the latest snapshot, made when they are asked for."""
-
-    def __init__(self) -> None:
-        self.latest = Snapshot(at=0.0)
-        self.tokens_fetched: Callable[[], int] = lambda: 0
-
-    def collect(self) -> Iterable[Metric]:
-        snapshot = self.latest
-        yield CounterMetricFamily(f"{PREFIX}_{_TOKENS[0]}", _TOKENS[1], value=self.tokens_fetched())
-        breaker = GaugeMetricFamily(f"{PREFIX}_{_BREAKER[0]}", _BREAKER[1], labels=("state",))
-        for state in BreakerState:
-            breaker.add_metric((state,), float(snapshot.breaker is state))
-        yield breaker
-        for name, description, value_of in _STATES:
-            yield GaugeMetricFamily(f"{PREFIX}_{name}", description, value=float(value_of(snapshot)))
-        for name, description, value_in in _PARTITION_STATES:
-            family = GaugeMetricFamily(f"{PREFIX}_{name}", description, labels=("topic", "partition"))
-            for partition in snapshot.partitions:
-                value = value_in(partition)
-                if value is not None:
-                    family.add_metric((partition.topic, str(partition.partition)), float(value))
-            yield family
-
-    def described(self) -> list[Described]:
-        tokens = Described(f"{PREFIX}_{_TOKENS[0]}_total", "counter", (), _TOKENS[1])
-        breaker = Described(f"{PREFIX}_{_BREAKER[0]}", "gauge", ("state",), _BREAKER[1])
-        whole = [tokens, breaker] + [Described(f"{PREFIX}_{name}", "gauge", (), text) for name, text, _ in _STATES]
-        labels = ("topic", "partition")
-        return whole + [Described(f"{PREFIX}_{name}", "gauge", labels, text) for name, text, _ in _PARTITION_STATES]
 
 
 def _age(now: float, then: object, *, per_second: float = 1.0) -> float | None:

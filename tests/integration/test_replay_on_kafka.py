@@ -1,0 +1,98 @@
+"""Offsets that are set back by hand, as docs/operations.md tells operators to do it, on a real Kafka."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.avro.bundled import schema_path
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.dead_letters import ENCODER
+from tests.support.service_process import Topic, running_service, service_config, wait_until
+
+pytestmark = pytest.mark.integration
+
+HOLD_SECONDS = 1.0
+OTHERS = 40
+"""Items between the older and the newer count of one: more than a process has in hand on the way to its memory."""
+
+ROOMY: dict[str, dict[str, Any]] = {"window": {"max_age": 3}}
+"""Time enough to read it all before anything leaves, also on a slow machine."""
+FULL_AT_ONCE: dict[str, dict[str, Any]] = {
+    "kafka": {"poll_messages_max": 1},
+    "window": {"max_pending_changes": 1, "flush_items": 1},
+    "oms": {"chunk_items": 1},
+}
+"""Memory for one change only: reading pauses after it, until it is sent."""
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(SandboxSettings(time_scale=0.0)) as server:
+        yield server
+
+
+@pytest.fixture
+def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
+    """One partition with an older and a newer count of an item, and those of others between them."""
+    name = topic(1)
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    producer = Producer({"bootstrap.servers": kafka, "log_level": 0})
+    for sku, quantity in [("a", 1), *((f"other-{number}", 1) for number in range(OTHERS)), ("a", 2)]:
+        event = {"locationName": "Rome", "sku": sku, "quantity": quantity}
+        producer.produce(name, key=sku, value=ENCODER.encode(event))
+    assert producer.flush(30.0) == 0
+    return Topic(kafka, name, f"group-of-{name}")
+
+
+def set_back(admin: AdminClient, changes: Topic, offset: int) -> None:
+    """What kafka-consumer-groups.sh --reset-offsets --to-offset does."""
+    request = [ConsumerGroupTopicPartitions(changes.group, [TopicPartition(changes.name, 0, offset)])]
+    done = admin.alter_consumer_group_offsets(request)[changes.group].result(10.0)
+    assert [(partition.offset, partition.error) for partition in done.topic_partitions] == [(offset, None)]
+
+
+def moments(log: str, event: str) -> list[float]:
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines if line["event"] == event]
+
+
+@pytest.mark.parametrize(
+    ("memory", "old_counts"),
+    [pytest.param(ROOMY, 0, id="all fits into memory"), pytest.param(FULL_AT_ONCE, 1, id="more than memory holds")],
+)
+def test_offsets_set_back_send_what_memory_held_after_the_hold_and_end_at_the_newest_counts(
+    kafka: str,
+    admin: AdminClient,
+    changes: Topic,
+    sandbox: SandboxServer,
+    tmp_path: Path,
+    memory: dict[str, dict[str, Any]],
+    old_counts: int,
+) -> None:
+    sections = {**memory, "oms": memory.get("oms", {}) | {"unknown_hold": HOLD_SECONDS}}
+    config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())}, **sections)
+    with running_service(config, tmp_path) as service:
+        wait_until(lambda: changes.committed() == changes.end(), "all committed")
+        with pytest.raises((KafkaException, AssertionError)):
+            set_back(admin, changes, 0)  # the group has a member
+        assert service.stop() == 0
+    sent_before = sandbox.state.summary().items
+    set_back(admin, changes, 0)
+
+    with running_service(config, tmp_path) as service:
+        wait_until(lambda: changes.committed() == changes.end(), "all committed again")
+        assert service.stop() == 0
+        log = service.output()
+
+    assert sandbox.state.summary().items - sent_before == 1 + OTHERS + old_counts
+    assert {"sku": "a", "quantity": 2} in sandbox.state.inventory()["Rome"]
+    # A reset leaves no read mark: whether a request of before is still under way nobody knows.
+    assert min(moments(log, "request_accepted")) - min(moments(log, "partitions_assigned")) >= HOLD_SECONDS
