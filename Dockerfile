@@ -1,39 +1,71 @@
 # syntax=docker/dockerfile:1
-# Build: docker build -t inventory-refresh .     Run: see README.md, "A container".
+# The service:            docker build --tag inventory-refresh .     README.md, "A container", has how to run it
+# With the OMS sandbox:   docker build --target sandbox .            for trying things: compose.yaml uses it
 ARG PYTHON=3.13.9-slim-trixie
 
-FROM python:${PYTHON} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# Builds the wheel. The lock of the sandbox has all that this takes, by hash, and what the sandbox needs.
+FROM python:${PYTHON} AS sandbox-build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip-cache
 WORKDIR /build
 RUN python -m venv /venv
 # Dependencies change less often than the code: a layer of their own.
-COPY requirements/runtime.txt requirements/
-RUN /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/runtime.txt
+COPY requirements/sandbox.txt requirements/
+RUN --mount=type=cache,target=/pip-cache \
+    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/sandbox.txt
 COPY pyproject.toml README.md LICENSE ./
-COPY requirements/build.in requirements/
 COPY consumer consumer
 COPY schemas schemas
-RUN pip install --requirement requirements/build.in \
- && python -m hatchling build --target wheel --directory dist \
- && /venv/bin/pip install --no-deps dist/*.whl \
+RUN /venv/bin/python -m hatchling build --target wheel --directory /dist \
+ && /venv/bin/pip install --no-deps /dist/*.whl \
+ && /venv/bin/python -m compileall -q /venv/lib \
+ && /venv/bin/pip uninstall --yes hatchling editables pip
+
+FROM python:${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip-cache
+WORKDIR /build
+RUN python -m venv /venv
+COPY requirements/runtime.txt requirements/
+RUN --mount=type=cache,target=/pip-cache \
+    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/runtime.txt
+COPY --from=sandbox-build /dist /dist
+RUN /venv/bin/pip install --no-deps /dist/*.whl \
  && /venv/bin/python -m compileall -q /venv/lib \
  && /venv/bin/pip uninstall --yes pip
 
-FROM python:${PYTHON}
+# What both images run on: no root, and nothing to install or build with.
+FROM python:${PYTHON} AS base
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    RUST_BACKTRACE=0 \
-    INVENTORY_REFRESH_LOG__FORMAT=json
+    RUST_BACKTRACE=0
 RUN groupadd --system --gid 10001 service \
- && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service
-COPY --from=build /venv /venv
+ && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service \
+ && python -m pip uninstall --yes --root-user-action ignore pip
 WORKDIR /
 # By number: Kubernetes can only tell from a number that it is not root.
 USER 10001:10001
-EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('INVENTORY_REFRESH_HTTP__PORT', '8080') + '/healthz', timeout=2)"]
 ENTRYPOINT ["inventory-refresh"]
+
+FROM base AS sandbox
+LABEL org.opencontainers.image.title="inventory-refresh-sandbox" \
+      org.opencontainers.image.description="An order management system to try inventory-refresh with." \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=sandbox-build /venv /venv
+EXPOSE 8090
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8090/sandbox/summary', timeout=2)"]
+CMD ["sandbox", "--host", "0.0.0.0"]
+
+# The last one is what is built by default.
+FROM base AS service
+LABEL org.opencontainers.image.title="inventory-refresh" \
+      org.opencontainers.image.description="Hands inventory changes from Kafka to an order management system in few, well-sized refresh requests." \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV INVENTORY_REFRESH_LOG__FORMAT=json
+COPY --from=build /venv /venv
+EXPOSE 8080
+# The start takes a few seconds; the loop itself is given 180 s before /healthz calls it stalled.
+HEALTHCHECK --interval=30s --timeout=3s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('INVENTORY_REFRESH_HTTP__PORT', '8080') + '/healthz', timeout=2)"]
 CMD ["run"]

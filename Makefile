@@ -34,6 +34,19 @@ demo: $(DEMO_NEEDS) ## Run the whole main job on this machine: embedded broker, 
 test: $(DEV) ## Run every test; real Kafka and schema registry are started where Maven can get them
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
+.PHONY: tools
+tools: $(DEV) ## Build helm and a Kubernetes API server, and what else tests/deploy uses, from source: minutes, but once
+	$(BIN)/python -m tests.support.go_tools
+
+CRDS := external-secrets.io_externalsecrets keda.sh_scaledobjects monitoring.coreos.com_podmonitors \
+	monitoring.coreos.com_prometheusrules monitoring.coreos.com_servicemonitors
+
+.PHONY: crds
+crds: ## Make tests/deploy/crds/*.yaml anew, of the Go types that operators define their resources by (needs Go)
+	cd tests/deploy/crds/source && go tool controller-gen crd:maxDescLen=0 output:crd:dir=../../../../.build/crds \
+		$$(sed -n 's/^\t_ "\(.*\)"/paths=\1/p' types.go)
+	cp $(CRDS:%=.build/crds/%.yaml) tests/deploy/crds/
+
 .PHONY: lint
 lint: $(DEV) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -60,9 +73,20 @@ simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a sim
 mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the simulated seeds until that is found
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
+.PHONY: chart
+chart: $(DEV) ## Render the Helm chart with each of its values files, and list the objects and what validators say
+	$(BIN)/python -m tests.support.chart
+
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(DEV) ## Throw hostile messages and schemas at the decoder for SECONDS=n (60), or SEED=k COUNT=1 again
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
+
 .PHONY: docs
-docs: $(DEV) ## Write docs/configuration.md and docs/metrics.md anew from the code
+docs: $(DEV) ## Write docs/configuration.md, docs/metrics.md and the chart's tables anew from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python helm/generate.py
 
 .PHONY: dashboards
 dashboards: $(DEV) ## Write the Grafana dashboards of the chart anew from helm/dashboards_source
@@ -75,11 +99,28 @@ picture: $(DEV) ## Draw docs/dashboard.png from five minutes of the demo; needs 
 .PHONY: lock
 lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
 	$(PIP) install 'uv>=0.9,<1'
-	$(LOCK) requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
-	$(LOCK) requirements/build.in --extra sandbox --constraint requirements/dev.txt --output-file requirements/sandbox.txt
-	$(LOCK) --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --constraint requirements/dev.txt \
+		--output-file requirements/sandbox.txt
+	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) requirements/go.in --no-annotate --output-file requirements/go.txt
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE) pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE)
+
+AUDIT := .build/audit
+ADVISORIES ?= osv
+
+.PHONY: audit
+audit: $(VENV)/pyvenv.cfg ## Hold all locked dependencies against known vulnerabilities; asks a service on the internet
+	@$(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'pip-audit>=2.9,<3'
+	@rm -f $(AUDIT)/found.txt; \
+	if $(AUDIT)/bin/pip-audit --strict --vulnerability-service $(ADVISORIES) --timeout 15 --progress-spinner off --disable-pip \
+		--require-hashes --requirement requirements/dev.txt --output $(AUDIT)/found.txt 2>$(AUDIT)/log.txt; \
+	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which holds all the others'; \
+	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: vulnerabilities are known' >&2; exit 1; \
+	else tail -n 1 $(AUDIT)/log.txt >&2; \
+		echo 'audit: NOT DONE, the service of advisories could not be asked: run it where the internet is' >&2; exit 2; fi
 
 .PHONY: clean
 clean: ## Remove .venv and all that was built

@@ -8,12 +8,17 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from consumer.settings import LogSettings
 
-QUIET: Final = ("httpcore", "httpx", "urllib3", "asyncio")
+QUIET: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info: only their warnings are of interest."""
+
+_QUOTED: Final = frozenset(" \t=\r\n\"'")
+"""With one of these in it, structlog writes a value, but for the event itself, as Python would: escaped."""
+_OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
+"""Tracebacks, which structlog puts there; the words of an error inside them come from our code and libraries."""
 
 
 def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -60,10 +65,23 @@ def _shared() -> list[Processor]:
     ]
 
 
+def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Escape what is not printable: texts of events and of the OMS must not make up lines, nor steer a terminal."""
+    for name, value in event.items():
+        if not isinstance(value, str) or value.isprintable() or name in _OF_SEVERAL_LINES:
+            continue
+        if name == "event" or not set(value) & _QUOTED:
+            event[name] = "".join(
+                each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
+            )
+    return event
+
+
 def _renderers(stream: TextIO, *, console: bool) -> list[Processor]:
     if console:
         return [
-            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _printable,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback),
         ]
     return [
         structlog.processors.format_exc_info,

@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from socketserver import ThreadingMixIn
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
@@ -30,16 +28,13 @@ from consumer.core.retry import Accepted, AnswerKind, Decision
 from consumer.observers import Bystander
 from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SentChanges, SettingsError, Snapshot
 from consumer.settings import HttpSettings
+from consumer.status_http import SAFETY, Handler, Server
 from consumer.status_page import render_page
 
 PROBLEMS_MAX: Final = 20
 """Latest problems kept for the page; older ones are in the log."""
 DETAIL_CHARACTERS_MAX: Final = 300
 
-CONNECTION_SECONDS_MAX: Final = 10.0
-"""A client that sends or takes nothing for so long is cut off."""
-CONNECTIONS_MAX: Final = 32
-"""Served at once; one more is closed at once. Probes and Prometheus need a handful."""
 STOP_SECONDS_MAX: Final = 5.0
 POLL_SECONDS: Final = 0.1
 """How soon the server notices that it is to stop."""
@@ -205,9 +200,9 @@ class StatusServer:
     def __init__(self, settings: HttpSettings, board: Board, registry: CollectorRegistry) -> None:
         """Listen. Raises SettingsError where that cannot be."""
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        server = type("_Server", (_Server,), {"address_family": family})
+        server = type("Server", (Server,), {"address_family": family})
         try:
-            self._server: _Server = server((settings.host, settings.port), _Handler)
+            self._server: Server = server((settings.host, settings.port), Handler)
         except OSError as error:
             raise SettingsError(
                 f"http.port: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
@@ -231,52 +226,6 @@ class StatusServer:
         self._server.server_close()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 16
-
-    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
-        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """Bind without the look-up of this machine's name that the standard library does, which may take seconds."""
-        socket_address = self.server_address
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(socket_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in the middle is no error of ours; anything else is told in full."""
-        del request
-        _log.debug("status_connection_failed", client=str(client_address[0]), exc_info=True)
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = CONNECTION_SECONDS_MAX
-
-    def address_string(self) -> str:
-        return str(self.client_address[0])
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
-        _log.debug("status_request", client=self.address_string(), line=format % args)
-
-
 def _application(board: Board, registry: CollectorRegistry) -> WSGIApplication:
     metrics = make_wsgi_app(registry)
     pages: Mapping[str, Callable[[Board], _Response]] = {
@@ -291,7 +240,10 @@ def _application(board: Board, registry: CollectorRegistry) -> WSGIApplication:
         if method not in {"GET", "HEAD"}:
             response = _Response(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", "read only\n", (("Allow", "GET, HEAD"),))
         elif path == "/metrics":
-            body = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
+            body = metrics(
+                environ | {"REQUEST_METHOD": "GET"},
+                lambda status, headers, *error: start_response(status, [*headers, *SAFETY], *error),
+            )
             return [] if method == "HEAD" else body
         elif path in pages:
             response = pages[path](board)
@@ -318,8 +270,7 @@ def _send(response: _Response, method: str, start_response: StartResponse) -> It
             ("Content-Type", f"{response.content_type}; charset=utf-8"),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-            ("X-Content-Type-Options", "nosniff"),
+            *SAFETY,
             *response.headers,
         ],
     )

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import polars as pl
 
 from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, Bad
-from consumer.avro.readers import Refused
+from consumer.avro.readers import Reader, Refused
 from consumer.avro.rows import Reading, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
@@ -84,14 +84,33 @@ class BatchDecoder:
             reading = None if isinstance(reader, Refused) else reader.read_together(values)
             if reading is not None:
                 return reading
+        return self._read_groups(values)
+
+    def _read_groups(self, values: Sequence[bytes]) -> Reading:
+        """Read messages of several prefixes: those of one reader together, so that many ids cost no more than one."""
         groups = self._groups(values)
         self._mixed = len(groups) > 1
-        readings = [
-            _moved(self._read_group(prefix, [values[place] for place in places]), places)
-            for prefix, places in groups.items()
-        ]
-        frame = pl.concat([reading.frame for reading in readings]).sort(POSITION)
-        return Reading(frame, [bad for reading in readings for bad in reading.bad])
+        bad: list[Bad] = []
+        readable: dict[int, tuple[Reader, bytes, list[int]]] = {}
+        for prefix, places in groups.items():
+            if prefix is None:
+                told = ((place, self._framing.not_framed(values[place])) for place in places)
+                bad += [Bad(place, RejectReason.NOT_FRAMED, detail) for place, detail in told]
+                continue
+            reader = self._source.reader(prefix)
+            if isinstance(reader, Refused):
+                bad += [Bad(place, reader.reason, reader.detail) for place in places]
+            else:
+                readable.setdefault(id(reader), (reader, prefix, []))[2].extend(places)
+        frames = [_NOTHING.frame]
+        for reader, prefix, places in readable.values():
+            places.sort()
+            # A reader takes messages of one prefix; which of its prefixes that is plays no part in their values.
+            alike = [prefix + values[place][len(prefix) :] for place in places]
+            reading = _moved(reader.read(alike), places)
+            frames.append(reading.frame)
+            bad += reading.bad
+        return Reading(pl.concat(frames).sort(POSITION), bad)
 
     def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
         """The places of messages by prefix; None: the ones without."""
@@ -100,19 +119,6 @@ class BatchDecoder:
         for place, prefix in enumerate(prefixes):
             groups[prefix].append(place)
         return groups
-
-    def _read_group(self, prefix: bytes | None, values: Sequence[bytes]) -> Reading:
-        """Read messages of one prefix."""
-        if prefix is None:
-            refused = [
-                Bad(place, RejectReason.NOT_FRAMED, self._framing.not_framed(value))
-                for place, value in enumerate(values)
-            ]
-            return Reading(_NOTHING.frame, refused)
-        reader = self._source.reader(prefix)
-        if isinstance(reader, Refused):
-            return Reading(_NOTHING.frame, [Bad(place, reader.reason, reader.detail) for place in range(len(values))])
-        return reader.read(values)
 
     def _rejects(self, bad: Sequence[Bad], batches: Sequence[RawBatch]) -> Iterator[Reject]:
         ends = list(accumulate(len(batch) for batch in batches))

@@ -81,6 +81,9 @@ class Plan:
 def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
     """Find each target's field in a schema; ``paths`` maps a target to a dotted path, by default its own name.
 
+    Of several paths, with commas between, the first one counts under which the schema has a field that fits: so one
+    setting reads events from before and after a field was moved. A name that a field had before (an alias) leads to it.
+
     Granular columns are looked for only where ``paths`` has them: with the OMS's older APIs a field of that name in the
     event means something else.
 
@@ -88,7 +91,7 @@ def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
     or when a field is there with a type that cannot become the item's.
     """
     wanted = [target for target in TARGETS if target in paths or target not in GRANULAR_COLUMNS]
-    found = {target: _leaf(root, target, tuple(paths.get(target, target).split("."))) for target in wanted}
+    found = {target: _first_leaf(root, target, split_paths(paths.get(target, target))) for target in wanted}
     for needed in (LOCATION, "quantity"):
         if found[needed] is None:
             raise UnusableSchemaError(f"the schema has no field {paths.get(needed, needed)} ({needed} is needed)")
@@ -98,20 +101,45 @@ def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
     return Plan(root, tuple(leaf for leaf in found.values() if leaf is not None))
 
 
+def split_paths(text: str) -> list[tuple[str, ...]]:
+    """The paths in an entry of ``avro.fields``, each as its names from the outermost on."""
+    return [tuple(path.strip().split(".")) for path in text.split(",")]
+
+
+def _first_leaf(root: Type, target: str, paths: Sequence[tuple[str, ...]]) -> Leaf | None:
+    problem: UnusableSchemaError | None = None
+    for path in paths:
+        try:
+            leaf = _leaf(root, target, path)
+        except UnusableSchemaError as error:
+            problem = problem or error
+        else:
+            if leaf is not None:
+                return leaf
+    if problem is not None:
+        raise problem
+    return None
+
+
 def _leaf(root: Type, target: str, path: tuple[str, ...]) -> Leaf | None:
     """The leaf of a target; None when no field stands at its path, or one that can only be null."""
     types = [root]
+    names: list[str] = []
     for depth, name in enumerate(path):
         branches = [branch for each in types for branch in each.branches]
         records = [branch for branch in branches if branch.kind == "record"]
         if branches and not records:
             at = ".".join(path[:depth])
             raise UnusableSchemaError(f"the field {at} is {_list(branches)}, not a record with {name} in it ({target})")
-        types = [record.children[record.names.index(name)] for record in records if name in record.names]
+        found = [(record, place) for record in records if (place := record.place_of(name)) is not None]
+        if len({record.names[place] for record, place in found}) > 1:
+            raise UnusableSchemaError(f"the field {'.'.join(path)} has several names, as {target} ({name})")
+        names += [record.names[place] for record, place in found[:1]]
+        types = [record.children[place] for record, place in found]
     branches = [branch for each in types for branch in each.branches]
     if not branches:
         return None
-    leaf = _FITTING[target](target, path, branches)
+    leaf = _FITTING[target](target, tuple(names), branches)
     if leaf is None:
         raise UnusableSchemaError(f"the field {'.'.join(path)} is {_list(branches)}, which cannot become {target}")
     return leaf
@@ -127,8 +155,9 @@ def _integer(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf 
 
 
 def _number(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if {each.kind for each in types} <= {"int", "long", "float", "double"}:
-        return Leaf(target, path, "number")
+    kinds = {each.kind for each in types}
+    if kinds <= {"int", "long", "float", "double"}:
+        return Leaf(target, path, "number", narrow=kinds == {"int"})
     if len(types) == 1 and types[0].logical == "decimal":
         return Leaf(target, path, "decimal", scale=types[0].scale)
     return None
@@ -209,7 +238,7 @@ def _within_range(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Ba
     bad: dict[int, Bad] = {}
     for (leaf, low, high, reason), outside in zip(limits, beyond, strict=True):
         for position, value in wire.filter(outside).select(POSITION, leaf.target).iter_rows():
-            detail = f"{'.'.join(leaf.path)} is {value}, not from {low} to {high}"
+            detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
             bad.setdefault(position, Bad(position, reason, detail))
     return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import Plan, plan_fields
-from consumer.avro.rows import Reading, RowReader
+from consumer.avro.rows import DETAIL_CHARACTERS_MAX, Reading, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
 from consumer.avro.writer_schema import UnusableSchemaError, parse
@@ -34,6 +34,12 @@ class Refused:
     detail: str
 
 
+def refused_schema(detail: str) -> Refused:
+    """That a schema is unusable, in one printable line of bounded length: its names may be long, and hold anything."""
+    line = "".join(each if each.isprintable() else " " for each in detail[:DETAIL_CHARACTERS_MAX])
+    return Refused(RejectReason.UNUSABLE_SCHEMA, line)
+
+
 @dataclass(frozen=True, slots=True)
 class ReaderFactory:
     """Makes readers. ``paths``: target (``fields.TARGETS``) to path in the event; ``way``: columnar where that does."""
@@ -47,7 +53,7 @@ class ReaderFactory:
         try:
             plan = plan_fields(parse(text, references), self.paths)
         except UnusableSchemaError as error:
-            return Refused(RejectReason.UNUSABLE_SCHEMA, str(error))
+            return refused_schema(str(error))
         if self.way == "columnar" and columnar_agrees(plan):
             return ColumnarReader(plan, self.prefix_length)
         return RowReader(plan, self.prefix_length)
@@ -55,7 +61,7 @@ class ReaderFactory:
 
 def columnar_agrees(plan: Plan) -> bool:
     """Write samples of the schema and read them both ways: True when the columnar way reads them, and sees the same."""
-    if not columnar_possible(plan.root):
+    if not columnar_possible(plan):
         return False
     values = sample_values(wire_schema(plan, decimals=False))
     columnar = ColumnarReader(plan, 0).read_together(values)

@@ -48,17 +48,18 @@ class RowReader:
 
     def read_some(self, values: Sequence[bytes], positions: Sequence[int]) -> Reading:
         """Read the messages at these positions (ascending); the others are left out of rows and bad ones alike."""
-        records: list[dict[str, Any]] = []
+        rows: list[list[Any]] = []
         good: list[int] = []
         bad: list[Bad] = []
         for position in positions:
             verdict = self._record(values[position])
             if isinstance(verdict, dict):
-                records.append(verdict)
+                # Of a record only what the columns need is kept: the rest may take a hundred times its bytes.
+                rows.append([value_at(verdict, leaf.path) for leaf in self._plan.leaves])
                 good.append(position)
             else:
                 bad.append(Bad(position, *verdict))
-        frame, beyond = finish(self._plan, self._columns(records, good))
+        frame, beyond = finish(self._plan, self._columns(rows, good))
         return Reading(frame, in_order([*bad, *beyond]))
 
     def _record(self, value: bytes) -> dict[str, Any] | tuple[RejectReason, str]:
@@ -76,11 +77,11 @@ class RowReader:
             raise TypeError(f"fastavro read a record as {type(record).__name__}")
         return record
 
-    def _columns(self, records: Sequence[dict[str, Any]], positions: Sequence[int]) -> pl.DataFrame:
+    def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int]) -> pl.DataFrame:
         columns = [pl.Series(POSITION, positions, dtype=pl.Int64)]
-        for leaf in self._plan.leaves:
+        for place, leaf in enumerate(self._plan.leaves):
             convert = _converter(leaf)
-            values = [value_at(record, leaf.path) for record in records]
+            values = [row[place] for row in rows]
             if convert is not None:
                 values = [None if value is None else convert(value) for value in values]
             columns.append(pl.Series(leaf.target, values, dtype=leaf.wire_dtype))

@@ -24,23 +24,35 @@ def sample_values(wire: dict[str, Any]) -> list[bytes]:
     return written
 
 
-def _value(schema: Any, number: int) -> Any:
+def _value(schema: Any, number: int, *, inside_array: bool = False) -> Any:
     """Sample ``number`` of a type: numbers of one to five bytes, texts of more than one byte a letter."""
     match schema:
         case str():
             sample = _PRIMITIVES[schema](number)
         case [_, _]:
             (other,) = [branch for branch in schema if branch != "null"]
-            sample = None if number % 3 == 0 else _value(other, number)
+            sample = None if number % 3 == 0 else _value(other, number, inside_array=inside_array)
         case {"type": "record", "fields": fields}:
-            sample = {field["name"]: _value(field["type"], number + place) for place, field in enumerate(fields)}
+            sample = {
+                field["name"]: _value(field["type"], number + place, inside_array=inside_array)
+                for place, field in enumerate(fields)
+            }
         case {"type": "array", "items": items}:
-            sample = [_value(items, number + place) for place in range(number % 4)]
+            # An array in an array has one item at most: else samples would grow by each level of a schema.
+            sample = [
+                _value(items, number + place, inside_array=True) for place in range(number % (2 if inside_array else 4))
+            ]
         case {"type": "fixed", "size": size}:
-            sample = bytes(byte % 256 for byte in range(number, number + size))
+            sample = _bytes(number, size)
         case _:
             raise TypeError(f"no sample for the type {schema}")
     return sample
+
+
+def _bytes(first: int, length: int) -> bytes:
+    """Bytes that count up from ``first``, over and over."""
+    start = first % 256
+    return (bytes(range(256)) * ((start + length) // 256 + 1))[start : start + length]
 
 
 _PRIMITIVES: Final[dict[str, Callable[[int], Any]]] = {
@@ -50,5 +62,5 @@ _PRIMITIVES: Final[dict[str, Callable[[int], Any]]] = {
     "float": lambda number: (-1) ** number * number / 4,
     "double": lambda number: (-1) ** number * number / 4,
     "string": lambda number: "ä€x" * (number % 3),
-    "bytes": lambda number: bytes(range(number, number + number % 9)),  # as long as a decimal may well be
+    "bytes": lambda number: _bytes(number, number % 9),  # as long as a decimal may well be
 }

@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from consumer.avro.readers import Reader, ReaderFactory, Refused
+from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
 from consumer.core.items import RejectReason
 from consumer.ports import SettingsError
@@ -24,6 +24,9 @@ READERS_MAX: Final = 1_000
 
 UNKNOWN_SECONDS: Final = 30.0
 """So long an id that the registry does not know is not asked for again; it may be registered yet."""
+
+SCHEMA_ID_MAX: Final = 2**31 - 1
+"""Registries number their schemas with a signed int."""
 
 REFERENCES_MAX: Final = 100
 """Schemas that one schema may refer to, directly or not."""
@@ -133,28 +136,35 @@ class RegistrySource:
         self._client.close()
 
     def _fetch(self, schema_id: int) -> Reader | Refused:
+        if schema_id > SCHEMA_ID_MAX:
+            # A registry may answer as to a path that it does not have, and that would be waited for.
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a schema {schema_id}, beyond {SCHEMA_ID_MAX}")
         schema = self._asked(lambda: self._client.get_schema(schema_id))
         if schema is None:
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no schema {schema_id}")
-        if (schema.schema_type or "AVRO") != "AVRO" or schema.schema_str is None:
-            return Refused(RejectReason.UNUSABLE_SCHEMA, f"schema {schema_id} is {schema.schema_type}, not Avro")
+        if (schema.schema_type or "AVRO") != "AVRO":
+            return refused_schema(f"schema {schema_id} is {schema.schema_type}, not Avro")
+        if not isinstance(schema.schema_str, str):
+            return refused_schema(f"schema {schema_id} is there, but not as text")
         gathered: list[str] = []
         missing = self._gather(schema, gathered, set())
         if missing:
-            return Refused(RejectReason.UNUSABLE_SCHEMA, f"schema {schema_id} {missing}")
+            return refused_schema(f"schema {schema_id} {missing}")
         return self._factory.reader(schema.schema_str, gathered)
 
     def _gather(self, schema: Schema, gathered: list[str], seen: set[tuple[str, int]]) -> str:
         """Gather the schemas referred to, each after those it refers to itself; says what is missing, or ""."""
         for reference in schema.references or []:
-            subject, version = str(reference.subject), int(reference.version or 0)
+            subject, version = str(reference.subject), reference.version
+            if not isinstance(version, int):
+                return f"refers to {subject} version {version!r}, which is no number"
             if (subject, version) in seen:
                 continue
             seen.add((subject, version))
             if len(seen) > REFERENCES_MAX:
                 return f"refers to more than {REFERENCES_MAX} schemas"
             found = self._asked(partial(self._referenced, subject, version))
-            if found is None or found.schema_str is None:
+            if found is None or not isinstance(found.schema_str, str):
                 return f"refers to {subject} version {version}, which the registry does not have"
             missing = self._gather(found, gathered, seen)
             if missing:
@@ -205,10 +215,12 @@ def schema_fingerprint(text: str) -> bytes:
 
 def _told(error: Exception, options: Mapping[str, Any]) -> str:
     """An error's text on one line, without what may be a password: options' values, what a URL has before "@"."""
-    text = re.sub(r"//[^/@\s]*@", "//***@", " ".join(f"{type(error).__name__}: {error}".split()))
+    text = re.sub(r"//\S*@", "//***@", " ".join(f"{type(error).__name__}: {error}".split()))
     for value in options.values():
         if isinstance(value, str) and value:
-            text = text.replace(value, "***")
+            # Of "user:password" an error may hold the second half alone.
+            for secret in filter(None, (value, value.partition(":")[2])):
+                text = text.replace(secret, "***")
     return text
 
 

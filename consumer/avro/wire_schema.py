@@ -1,23 +1,40 @@
 """The writer's schema said anew: the same bytes on the wire, in types that the decoders read fast and alike.
 
 ``int`` is read as ``long`` (polars wraps what overflows; ranges are checked after), an enum as its number, logical
-types are dropped, a map is an array of ``{key, value}``, ``null`` fields (no byte) are left out, and named types stand
-where they are used. Fields that no column needs are passed over, so their texts are read as bytes.
+types are dropped, a map is an array of ``{key, value}``, fields of no byte are left out (a schema could have any number
+of them for each byte of a message), and named types stand where they are used. Fields that no column needs are passed
+over, so their texts are read as bytes.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from consumer.avro.fields import Plan
 from consumer.avro.writer_schema import Type
 
 JsonType = str | list[Any] | dict[str, Any]
 
+READ_TYPES_MAX: Final = 1_000
+"""Types in the fields that are looked into: polars makes a column of each, and fills it for every message."""
 
-def columnar_possible(root: Type) -> bool:
-    """False when a union is anything but ``[null, T]`` or ``[T, null]``: polars cannot read it."""
-    return all(_is_nullable(each) for each in root.everywhere() if each.kind == "union")
+REPEATED_TYPES_MAX: Final = 16
+"""Types in what an array there holds, if that may be null: then one byte fills so many columns, any number of times."""
+
+
+def columnar_possible(plan: Plan) -> bool:
+    """False when polars cannot read the schema, or not within bounds that messages set by their length.
+
+    It cannot read a union that is anything but ``[null, T]`` or ``[T, null]``.
+    """
+    if not all(_is_nullable(each) for each in plan.root.everywhere() if each.kind == "union"):
+        return False
+    read = [child for name, child in zip(plan.root.names, plan.root.children, strict=True) if name in plan.read_fields]
+    arrays = [each for child in read for each in child.everywhere() if each.kind in {"array", "map"}]
+    repeated = [each for array in arrays for each in array.everywhere() if each.kind == "union"]
+    return sum(child.count for child in read) <= READ_TYPES_MAX and all(
+        each.count <= REPEATED_TYPES_MAX for each in repeated
+    )
 
 
 def _is_nullable(union: Type) -> bool:
@@ -39,7 +56,7 @@ def wire_schema(plan: Plan, *, decimals: bool) -> dict[str, Any]:
             else _Writer(numbers, text="bytes", decimals=False).say(child),
         }
         for name, child in zip(plan.root.names, plan.root.children, strict=True)
-        if child.kind != "null"
+        if not child.zero_width
     ]
     return {"type": "record", "name": "event", "fields": fields}
 
@@ -70,7 +87,7 @@ class _Writer:
 
     def _record(self, names: Sequence[str], types: Sequence[Type]) -> JsonType:
         pairs = zip(names, types, strict=True)
-        fields = [{"name": name, "type": self.say(each)} for name, each in pairs if each.kind != "null"]
+        fields = [{"name": name, "type": self.say(each)} for name, each in pairs if not each.zero_width]
         return {"type": "record", "name": self._name(), "fields": fields}
 
     def _bytes(self, schema: Type) -> JsonType:

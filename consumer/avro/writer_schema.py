@@ -1,10 +1,11 @@
 """A writer's schema as a tree: parsed and checked once, named types put where they are used.
 
-The tree knows nothing of defaults, aliases and documentation: messages are read with the schema that wrote them, and
-fields are found by name, so none of those plays a part.
+The tree knows nothing of defaults and documentation: messages are read with the schema that wrote them, where every
+field has its value. Fields are found by name, or by the aliases that their schema gives them.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,15 @@ TYPES_MAX: Final = 10_000
 
 DEPTH_MAX: Final = 64
 """Types inside one another; the decoders recurse as deep as the schema does."""
+
+FIXED_BYTES_MAX: Final = 1_048_576
+"""Bytes of all fixed types of one schema together: a message of more is beyond what a broker takes by default."""
+
+DECIMAL_DIGITS_MAX: Final = 1_000
+"""Digits of a decimal: a float's largest number has 309; ten to the power of any number would have no bound."""
+
+_NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""Halves of a character, which JSON can spell and UTF-8 can not."""
 
 _PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
@@ -28,18 +38,21 @@ class Type:
 
     ``kind`` is Avro's name of the type ("union" for a union). ``children`` are a record's field types, a union's
     branches, or the one type that an array or map holds; ``names`` a record's field names or an enum's symbols;
-    ``size`` a fixed's bytes. ``count`` is the number of types in this tree, ``depth`` its height.
+    ``aliases`` what each of a record's fields was called before; ``size`` a fixed's bytes. ``count`` is the number of
+    types in this tree, ``depth`` its height, ``fixed_bytes`` the sum of the sizes in it.
     """
 
     kind: str
     children: tuple["Type", ...] = ()
     names: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, ...], ...] = ()
     size: int = 0
     logical: str = ""
     precision: int = 0
     scale: int = 0
     count: int = 1
     depth: int = 1
+    fixed_bytes: int = 0
 
     def __str__(self) -> str:
         """The type in a few words, for people."""
@@ -59,6 +72,12 @@ class Type:
         if self.kind == "record":
             return all(child.zero_width for child in self.children)
         return self.kind == "null" or (self.kind == "fixed" and self.size == 0)
+
+    def place_of(self, name: str) -> int | None:
+        """The place of a record's field of this name, else of the first that was called so before."""
+        if name in self.names:
+            return self.names.index(name)
+        return next((place for place, before in enumerate(self.aliases) if name in before), None)
 
     def everywhere(self) -> Iterator["Type"]:
         """Itself, and all the types in it."""
@@ -146,6 +165,8 @@ class _Parser:
         self._named[full] = None
         if kind == "enum":
             defined = Type(kind, names=_names(_of(schema, "symbols"), f"symbol of {full}"))
+            if not defined.names:
+                raise UnusableSchemaError(f"the enum {full} has no symbols")
         elif kind == "fixed":
             defined = _fixed(schema, full)
         else:
@@ -163,7 +184,13 @@ class _Parser:
             "record",
             [self._type(_of(field, "type"), namespace=inside, nesting=nesting + 1) for field in fields],
             names=names,
+            aliases=tuple(_aliases(field.get("aliases")) for field in fields),
         )
+
+
+def _aliases(value: Any) -> tuple[str, ...]:
+    """The aliases of a field. What is no list of names is as if it were not there: the values are read all the same."""
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def _primitive(kind: str, schema: Mapping[str, Any]) -> Type:
@@ -175,8 +202,12 @@ def _fixed(schema: Mapping[str, Any], full: str) -> Type:
     size = _of(schema, "size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
         raise UnusableSchemaError(f"the size of {full} is {_short(size)}, not a number of bytes")
+    if size > FIXED_BYTES_MAX:
+        raise UnusableSchemaError(f"the type {full} is a fixed of {size} bytes, more than {FIXED_BYTES_MAX}")
     logical, precision, scale = _logical(schema)
-    return Type("fixed", size=size, logical=logical, precision=precision, scale=scale)
+    if size == 0:
+        logical, precision, scale = "", 0, 0  # no decimal fits into no byte
+    return Type("fixed", size=size, logical=logical, precision=precision, scale=scale, fixed_bytes=size)
 
 
 def _logical(schema: Mapping[str, Any]) -> tuple[str, int, int]:
@@ -187,19 +218,30 @@ def _logical(schema: Mapping[str, Any]) -> tuple[str, int, int]:
     if logical != "decimal":
         return logical, 0, 0
     precision, scale = schema.get("precision"), schema.get("scale", 0)
-    if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision or precision == 0:
+    if not isinstance(precision, int) or not isinstance(scale, int) or precision == 0:
+        return "", 0, 0
+    if not 0 <= scale <= precision <= DECIMAL_DIGITS_MAX:
         return "", 0, 0
     return logical, precision, scale
 
 
-def _composed(kind: str, children: Sequence[Type], *, names: tuple[str, ...] = ()) -> Type:
+def _composed(
+    kind: str,
+    children: Sequence[Type],
+    *,
+    names: tuple[str, ...] = (),
+    aliases: tuple[tuple[str, ...], ...] = (),
+) -> Type:
     count = 1 + sum(child.count for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
     if count > TYPES_MAX or depth > DEPTH_MAX:
         raise UnusableSchemaError(
             f"the schema has more than {TYPES_MAX} types, or more than {DEPTH_MAX} inside one another"
         )
-    return Type(kind, tuple(children), names, count=count, depth=depth)
+    fixed_bytes = sum(child.fixed_bytes for child in children)
+    if fixed_bytes > FIXED_BYTES_MAX:
+        raise UnusableSchemaError(f"the schema has fixed types of more than {FIXED_BYTES_MAX} bytes together")
+    return Type(kind, tuple(children), names, aliases, count=count, depth=depth, fixed_bytes=fixed_bytes)
 
 
 def _full_name(name: str, namespace: str) -> str:
@@ -215,6 +257,8 @@ def _of(schema: Mapping[str, Any], key: str) -> Any:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UnusableSchemaError(f"the schema has {_short(value)} as {what}")
+    if _NO_CHARACTER.search(value):
+        raise UnusableSchemaError(f"the schema has {_short(value)} as {what}, which is no valid text")
     return value
 
 

@@ -1,6 +1,5 @@
 """Get-job calls, beside the loop: how far the OMS has got with a job, each question answered exactly once."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from consumer.oms.reading import (
     read_retry_after,
     read_words,
     shortened,
+    write_json,
 )
 from consumer.oms.token import Tokens
 from consumer.oms.transfer import call
@@ -34,6 +34,8 @@ REPLY_BYTES_MAX: Final = 2 * 1024 * 1024
 """Room for a message an item of the largest request."""
 MESSAGES_MAX: Final = 20
 """Messages kept of a job, each as long as any words of the OMS; the one after tells how many more there were."""
+
+_TOO_DEEP: Final = "a message that nests too deep to be shown"
 
 _CALLS_MAX: Final = 2
 """A question is asked twice at most: again only after a 401, with a new token."""
@@ -217,6 +219,6 @@ def _read_time(value: object) -> float | None:
 def _read_messages(value: object) -> tuple[str, ...]:
     """The messages of a job, at most ``MESSAGES_MAX`` and then how many more there were; one text counts as one."""
     found = value if isinstance(value, list) else [value] if value else []
-    words = [each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in found[:MESSAGES_MAX]]
+    words = [each if isinstance(each, str) else write_json(each) or _TOO_DEEP for each in found[:MESSAGES_MAX]]
     more = len(found) - MESSAGES_MAX
     return (*map(shortened, words), *([f"and {more} more messages"] if more > 0 else []))

@@ -27,6 +27,8 @@ _PLACE_KEYS: Final = frozenset({"item", "itemnumber", "itemno", "row", "line", "
 
 _QUOTES: Final = re.compile(r"[\"'`\u00b4\u2018\u2019\u201c\u201d\u00ab\u00bb]")
 _JOINTS: Final = re.compile(r"[=:,;|()\[\]{}<>/]")
+_NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""Halves of a character, which JSON can spell; no identifier has one, and polars takes no such text."""
 _AROUND: Final = ".,;:!?()[]{}<>=|*#"
 
 
@@ -104,6 +106,6 @@ def _tokens(text: str) -> set[str]:
 def _rows_with(items: pl.DataFrame, tokens: set[str]) -> list[int]:
     """The rows with an identifier among the tokens."""
     present = [name for name in IDENTIFIERS if name in items.columns]
-    known = pl.Series(list(tokens), dtype=pl.String).implode()
+    known = pl.Series([token for token in tokens if not _NO_CHARACTER.search(token)], dtype=pl.String).implode()
     named = items.select(pl.any_horizontal(pl.col(name).is_in(known) for name in present)).to_series()
     return named.arg_true().to_list()

@@ -31,6 +31,14 @@ def read_json(body: bytes) -> Any:
     return None
 
 
+def write_json(content: Any) -> str | None:
+    """Parsed JSON as text; None where it nests deeper than can be written, which is a little less than can be read."""
+    try:
+        return json.dumps(content, ensure_ascii=False)
+    except RecursionError:
+        return None
+
+
 def read_job_id(content: Any) -> str:
     """The jobID in the one form that get-job takes, digits without leading zeros; "" if there is none.
 
@@ -56,10 +64,8 @@ def read_code(content: Any) -> int | None:
 def read_words(headers: Mapping[str, str], content: Any, body: bytes) -> str:
     """What the OMS, or the gateway before it, says in its own words, shortened; ``content`` is the body's JSON."""
     gateway = headers.get(_GATEWAY_ERROR, "")
-    if isinstance(content, dict):
-        words = json.dumps(content, ensure_ascii=False)
-    else:
-        words = body[:_WORDS_CHARACTERS_MAX].decode("utf-8", "replace")
+    written = write_json(content) if isinstance(content, dict) else None
+    words = body[:_WORDS_CHARACTERS_MAX].decode("utf-8", "replace") if written is None else written
     return shortened(f"{gateway} {words}")
 
 

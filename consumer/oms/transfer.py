@@ -1,11 +1,13 @@
 """HTTP at its plainest: one call, sent at most once, bounded in time and size. No retries, no redirects."""
 
+import re
 import ssl
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import httpx
 
@@ -18,8 +20,14 @@ KEEP_ALIVE_SECONDS: Final = 3.0
 """Idle connections are closed after this. Servers close theirs too, many after 5 s; a request that is written just then
 is lost, and its location would be held."""
 
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+"""Never asked for, but some gateways send so all the same."""
+_ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
+
 _WAIT_SECONDS_MIN: Final = 0.001
 """A wait of 0 would mean not to block at all, which is another kind of error."""
+
+_HIDDEN: Final = b"***"
 
 _FIRST_BYTE: Final = "http11.send_request_headers.started"
 """httpx traces this when the connection stands and before anything of the request is written to it."""
@@ -36,9 +44,25 @@ class Reply:
     def without(self, *secrets: str) -> Self:
         """The same without these secrets, should the other side have put them in: replies are quoted in messages."""
         body = self.body
+        headers = self.headers.copy()
         for secret in filter(None, secrets):
-            body = body.replace(secret.encode(), b"***")
-        return replace(self, body=body)
+            body = body.replace(secret.encode(), _HIDDEN)
+            if b"\\" in body:
+                body = _as_json_may_spell(secret).sub(_HIDDEN, body)
+            for name, value in self.headers.items():
+                if secret in value:
+                    headers[name] = headers[name].replace(secret, _HIDDEN.decode())
+        return replace(self, headers=headers, body=body)
+
+
+def _as_json_may_spell(secret: str) -> re.Pattern[bytes]:
+    """The secret, each of its characters as it is, after a backslash, or by its number after a backslash and a u."""
+    spellings = []
+    for character in secret:
+        units = character.encode("utf-16-be").hex()
+        number = "".join(rf"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
+        spellings.append(rb"(?:\\?%b|(?i:%b))" % (re.escape(character.encode()), number.encode()))
+    return re.compile(b"".join(spellings))
 
 
 def usual_certificates() -> ssl.SSLContext:
@@ -125,13 +149,16 @@ def call(
     extensions = {"trace": trace, "timeout": waits}
     with http.stream(method, url, headers=headers, content=body, extensions=extensions) as response:
         content = _read(response, deadline, monotonic, reply_bytes_max)
+        if response.headers.get("Content-Encoding", "").strip().lower() in _PACKED:
+            content = _unpacked(content, reply_bytes_max)
         return Reply(response.status_code, response.headers, content)
 
 
 def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float], bytes_max: int) -> bytes:
     body = bytearray()
     try:
-        for part in response.iter_bytes():
+        # As it comes: httpx would unpack each part as a whole, and some kilobytes may swell to gigabytes.
+        for part in cast("httpx.SyncByteStream", response.stream):
             body += part
             if len(body) >= bytes_max or monotonic() >= deadline:
                 break
@@ -140,3 +167,11 @@ def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], flo
         # not known to be good, just as if nothing had come.
         return bytes(body[:bytes_max])
     return bytes(body[:bytes_max])
+
+
+def _unpacked(body: bytes, bytes_max: int) -> bytes:
+    """At most so many bytes of a packed body; as it is where it cannot be unpacked."""
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, bytes_max)
+    except zlib.error:
+        return body

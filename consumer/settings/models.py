@@ -127,7 +127,8 @@ class AvroSettings(Section):
     fields: TextMap = Field(
         default_factory=dict,
         description="For events with other names: name of the OMS (or `locationName`, `occurredAt`) to the path of a "
-        "field in the event, dots between levels. What is not named here is looked for under its own name "
+        "field in the event, dots between levels; of several paths with commas between, the first that the schema has. "
+        "What is not named here is looked for under its own name "
         "(lotCode, condition, date, serialNumber and externalID only with oms.api unified-commerce).",
     )
 
@@ -137,7 +138,7 @@ class AvroSettings(Section):
         for name, path in fields.items():
             if name not in FIELD_TARGETS:
                 raise ValueError(f"has no place for {name!r}; it takes {', '.join(FIELD_TARGETS)}")
-            if not all(path.split(".")):
+            if not all(part for each in path.split(",") for part in each.strip().split(".")):
                 raise ValueError(f"needs a path such as a.b for {name}, not {path!r}")
         return fields
 

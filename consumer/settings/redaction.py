@@ -13,7 +13,8 @@ _SECRET_KEYS: Final = re.compile(
 )
 """Of options passed on to clients; by its name, so a few harmless ones are hidden as well."""
 
-_CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+"""Up to the last "@": a password may hold any character, also those that an address would end at."""
 
 
 def is_secret(section: str, name: str, key: str = "") -> bool:

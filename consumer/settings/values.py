@@ -75,7 +75,8 @@ def parse_url(value: str) -> str:
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise ValueError(allowed) from None
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"\s", value):
+    # Also past the host: a password with a slash in it makes the rest of it, and the host, a path.
+    if not usable or "@" in value or parts.query or parts.fragment or re.search(r"\s", value):
         raise ValueError(allowed)
     return value.rstrip("/")
 

@@ -13,7 +13,14 @@ from consumer.core.items import RejectReason
 from consumer.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "schemas").glob("*.md"),
+        *(ROOT / "helm").rglob("*.md"),
+    ]
+)
 
 SECRETS = {"INVENTORY_REFRESH_OMS__API_KEY": "k", "INVENTORY_REFRESH_OMS__API_SECRET": "s"}
 

@@ -16,6 +16,7 @@ import yaml
 
 from consumer.sandbox.generator import BURST_LOCATION
 from tests.support.dashboards import PROCESS, targets
+from tests.support.keeper import PartMissingError
 from tests.support.metrics_list import described
 from tests.support.prometheus import (
     Prometheus,
@@ -25,7 +26,6 @@ from tests.support.prometheus import (
     with_values,
 )
 from tests.support.service_process import ROOT, wait_until
-from tests.support.services import PartMissingError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 

@@ -1,36 +1,29 @@
 """Fixtures that give real servers: started once for all workers of a test run, or those that the environment names."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.support.services import Kafka, PartMissingError, use_kafka, use_registry
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.brokers import Brokers, running_brokers
+from tests.support.fleet import Fleet, OpenFleet, open_fleet
+from tests.support.parts import or_skip
+from tests.support.services import Kafka, use_kafka, use_registry
 
 REQUEST_SECONDS_MAX = 30.0
-
-Part = TypeVar("Part")
-
-
-def _use(part: Callable[[ExitStack], Part], stack: ExitStack) -> Part:
-    """Skip where a part cannot be had on this machine; where every part must be there (CI=true), fail."""
-    try:
-        return part(stack)
-    except PartMissingError as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {missing}")
-        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Kafka]:
     with ExitStack() as stack:
-        yield _use(use_kafka, stack)
+        yield or_skip(lambda: use_kafka(stack))
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +36,7 @@ def kafka(broker: Kafka) -> str:
 def registry() -> Iterator[str]:
     """The URL of a real schema registry, as a client of Confluent's takes it."""
     with ExitStack() as stack:
-        yield _use(use_registry, stack).url
+        yield or_skip(lambda: use_registry(stack)).url
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +55,30 @@ def topic(admin: AdminClient) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def fleet(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Iterator[OpenFleet]:
+    with ExitStack() as stack:
+
+        def make(*, partitions: int = 4, **more: Any) -> Fleet:
+            sandbox = stack.enter_context(SandboxServer(SandboxSettings(time_scale=0.0)))
+            name = topic(partitions)
+            return stack.enter_context(open_fleet(kafka, name, sandbox, tmp_path, partitions=partitions, **more))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """A Kafka whose brokers may be killed; their file is one worker's, so that it is started once."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("brokers")
+        yield or_skip(lambda: stack.enter_context(running_brokers(folder, 3)))
+
+
+@pytest.fixture
+def cluster(three_brokers: Brokers) -> Iterator[Brokers]:
+    """The three brokers, all alive and in step again after the test."""
+    yield three_brokers
+    three_brokers.restore()

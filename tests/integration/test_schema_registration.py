@@ -2,6 +2,10 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from consumer.avro.bundled import schema_text
+from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.sources import RegistrySource
+from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.core.items import RejectReason
 from consumer.ports import SettingsError
 from consumer.sandbox.publisher import register
 
@@ -16,6 +20,17 @@ def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry:
     assert read_back is not None
     assert "InventoryChange" in read_back
     assert read_back.count('"name"') == schema_text().count('"name"')
+
+
+@pytest.mark.parametrize("schema_id", [0, 2**31 - 1, 2**31, 2**32 - 1])
+def test_an_id_that_the_registry_cannot_have_is_rejected_and_not_waited_for(registry: str, schema_id: int) -> None:
+    source = RegistrySource(registry, {}, CONFLUENT, ReaderFactory({}, CONFLUENT.length, "columnar"))
+    try:
+        found = source.reader(confluent_prefix(schema_id))
+    finally:
+        source.close()
+    assert isinstance(found, Refused)
+    assert found.reason is RejectReason.UNKNOWN_SCHEMA
 
 
 def test_a_registry_that_does_not_answer_is_said_in_one_line() -> None:

@@ -11,17 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.services import (
-    ROOT,
-    SHORT_SESSIONS,
-    START_SECONDS_MAX,
-    broker_answers,
-    format_storage,
-    free_ports,
-    kafka_command,
-)
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.support.keeper import ROOT, START_SECONDS_MAX, free_ports
+from tests.support.services import SHORT_SESSIONS, broker_answers, format_storage, kafka_command
 
 POLL_SECONDS = 0.1
+REQUEST_SECONDS_MAX = 10.0
+OFFSETS_TOPIC = "__consumer_offsets"
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
 """A broker that lives for seconds gains nothing by being compiled well."""
 
@@ -75,6 +73,31 @@ class Brokers:
         guard = self._running.pop(broker)
         guard.communicate(timeout=START_SECONDS_MAX)  # closes its input
 
+    def restore(self) -> None:
+        """All live, and every partition has all its copies. Raises TimeoutError."""
+        for broker in self.ids:
+            if broker not in self._running:
+                self.start(broker)
+        self.wait_until_up()
+        self.wait_until_in_sync()
+
+    def wait_until_in_sync(self) -> None:
+        """Every partition has all its copies again. Raises TimeoutError."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not _is_in_sync(admin):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"copies are behind for {START_SECONDS_MAX:g} s")
+            time.sleep(POLL_SECONDS)
+
+    def coordinator(self, group: str) -> int:
+        """The broker that looks after the group, -1 while none does. Raises KafkaException where nobody says."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        partitions = admin.list_topics(OFFSETS_TOPIC, timeout=REQUEST_SECONDS_MAX).topics[OFFSETS_TOPIC].partitions
+        # Asked for the coordinator of a group while brokers die, the client may abort the process: so it is reckoned.
+        leader: int = partitions[_java_hash(group) % len(partitions)].leader
+        return leader
+
     def close(self) -> None:
         for broker in list(self._running):
             self.kill(broker)
@@ -115,6 +138,23 @@ def running_brokers(folder: Path, count: int) -> Iterator[Brokers]:
         yield brokers
     finally:
         brokers.close()
+
+
+def _is_in_sync(admin: AdminClient) -> bool:
+    try:
+        topics = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics.values()
+    except KafkaException:
+        return False
+    partitions = [partition for topic in topics for partition in topic.partitions.values()]
+    return all(sorted(partition.isrs) == sorted(partition.replicas) for partition in partitions)
+
+
+def _java_hash(text: str) -> int:
+    """As Kafka chooses a group's partition: Java's hash of a text in ASCII, without its sign."""
+    number = 0
+    for character in text.encode("ascii"):
+        number = (31 * number + character) & 0xFFFFFFFF
+    return number & 0x7FFFFFFF
 
 
 def _guard(command: list[str]) -> None:

@@ -4,6 +4,7 @@ Every item's count is the number of the round in which it was published. So what
 never sent an older count after a newer one has accepted counts that never fall.
 """
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -24,6 +26,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.oms_fate import JobFate
+from consumer.sandbox.oms_faults import FaultOrder
 from consumer.sandbox.oms_rules import Refresh
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_state import SandboxState
@@ -34,8 +37,15 @@ SESSION_MS: Final = 6_000
 HEARTBEAT_MS: Final = 300
 UNKNOWN_HOLD_SECONDS: Final = 2.0
 REQUEST_SECONDS_MAX: Final = 30.0
+WAIT_SECONDS_MAX: Final = 150.0
+"""Long, as a busy machine takes its time: how soon something comes true is not what these tests are about."""
 LOG_CHARACTERS_SHOWN: Final = 3_000
 CLASSIC, CONSUMER = "classic", "consumer"
+
+both_protocols = pytest.mark.parametrize("protocol", [CLASSIC, CONSUMER])
+
+PUBLISHER: Final = {"log_level": 0, "linger.ms": 5, "enable.idempotence": True, "reconnect.backoff.max.ms": 500}
+"""Idempotent, so that a broker that goes away brings nothing twice or out of order into the topic."""
 
 Item = tuple[str, str]
 """Location and SKU."""
@@ -82,12 +92,20 @@ class Ledger:
 
 
 class Stock:
-    """Publishes the items' counts, round by round: each item to one partition, each location's items to all."""
+    """Publishes the items' counts, round by round: each item to one partition, each location's items to all.
 
-    def __init__(self, servers: str, topic: str, *, partitions: int, locations: int, items: int) -> None:
-        self._producer = Producer({"bootstrap.servers": servers, "log_level": 0, "linger.ms": 5, "acks": "all"})
+    With ``one_offs`` each round also brings every partition an item that never changes again: where a message is lost,
+    one of these is missing, while those that change in every round would hide it.
+    """
+
+    def __init__(
+        self, servers: str, topic: str, *, partitions: int, locations: int, items: int, one_offs: bool = True
+    ) -> None:
+        self._producer = Producer(PUBLISHER | {"bootstrap.servers": servers})
         self._encoder = Encoder(1)
         self._topic = topic
+        self._locations = locations
+        self._partitions_with_one_offs = range(partitions if one_offs else 0)
         self._lock = threading.Lock()
         self._partition_of: dict[Item, int] = {}
         self.round = 0
@@ -110,7 +128,10 @@ class Stock:
             for _ in range(rounds):
                 self.round += 1
                 for (location, sku), partition in tuple(self._partition_of.items()):
-                    self._publish({"locationName": location, "sku": sku, "quantity": self.round}, partition)
+                    self._publish(location, sku, partition)
+                for partition in self._partitions_with_one_offs:
+                    location = f"Store {self.round % self._locations}"
+                    self._publish(location, f"once-{self.round}-{partition}", partition)
             if self._producer.flush(REQUEST_SECONDS_MAX):
                 raise TimeoutError("the broker does not take what is published")
 
@@ -137,10 +158,11 @@ class Stock:
             if failures:
                 raise failures[0]
 
-    def _publish(self, change: Change, partition: int) -> None:
+    def _publish(self, location: str, sku: str, partition: int) -> None:
+        change: Change = {"locationName": location, "sku": sku, "quantity": self.round}
         value = self._encoder.value(change)
         self._producer.produce(self._topic, key=item_key(change), value=value, partition=partition)
-        self.held[change["locationName"], change["sku"]] = change["quantity"]
+        self.held[location, sku] = self.round
 
 
 @dataclass
@@ -158,6 +180,8 @@ class Fleet:
     stack: ExitStack
     stranger: Consumer
     members: dict[str, ServiceProcess] = field(default_factory=dict)
+    supervised: bool = False
+    _sections: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -165,6 +189,7 @@ class Fleet:
 
     def start(self, name: str, **sections: Any) -> ServiceProcess:
         """Start a member, or start it again; ``sections`` come over its settings, name by name."""
+        self._sections[name] = sections
         mine: dict[str, dict[str, Any]] = {
             "kafka": {"properties": dict(self.properties), "revoke_timeout": 5},
             "avro": {"schema_file": str(schema_path())},
@@ -184,6 +209,25 @@ class Fleet:
             name, kafka={"properties": dict(self.properties) | {"group.instance.id": instance}}, **sections
         )
 
+    def kill(self, name: str) -> None:
+        """It ends without a word to anybody."""
+        self.members.pop(name).stop(signal.SIGKILL)
+
+    def supervise(self) -> None:
+        """From now on start a member again that ends, as Kubernetes would, until all is sent and committed."""
+        self.supervised = True
+
+    def freeze(self, name: str) -> None:
+        """The member stands still, and hears of nothing."""
+        self.members[name].process.send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        self.members[name].process.send_signal(signal.SIGCONT)
+
+    def order(self, **faults: Any) -> None:
+        """Give the sandbox faults: ``answers`` that come next, ``rules`` that stand."""
+        assert self.sandbox.state.order_faults(FaultOrder.model_validate(faults))
+
     def wait_until_shared(self, *names: str) -> None:
         """Each of these members has some partitions, and together they have all."""
 
@@ -199,13 +243,29 @@ class Fleet:
         self.wait_until(lambda: self.ledger.held() == self.stock.held, "the OMS holds the latest counts")
 
     def wait_until(self, true: Callable[[], bool], what: str) -> None:
-        """Raises AssertionError with the last lines of each member's log where it does not come true."""
+        """Raises AssertionError with the last lines of each member's log where it does not come true.
+
+        While the brokers do not tell, it is not true.
+        """
+
+        def is_true() -> bool:
+            self._look_after()
+            try:
+                return true()
+            except KafkaException:
+                return False
+
         try:
-            wait_until(true, what)
+            wait_until(is_true, what, WAIT_SECONDS_MAX)
         except AssertionError as error:
             for name, member in self.members.items():
                 error.add_note(f"{name}: {member.output()[-LOG_CHARACTERS_SHOWN:]}")
             raise
+
+    def _look_after(self) -> None:
+        ended = [name for name, member in self.members.items() if member.process.poll() is not None]
+        for name in ended if self.supervised else ():
+            self.start(name, **self._sections[name])
 
     def finish(self) -> None:
         """All is sent, applied and committed to the end, and nothing older was ever sent after something newer."""
@@ -233,6 +293,10 @@ class Fleet:
             each.partition: self.stranger.get_watermark_offsets(each, timeout=REQUEST_SECONDS_MAX)[1]
             for each in self.partitions()
         }
+
+
+OpenFleet = Callable[..., Fleet]
+"""``fleet(partitions=4, ...)``, with what ``open_fleet`` takes: a topic of its own with a sandbox, no members yet."""
 
 
 def group_properties(protocol: str, session_ms: int) -> dict[str, str | int]:
@@ -264,6 +328,7 @@ def open_fleet(
     partitions: int = 4,
     locations: int = 3,
     items: int = 48,
+    one_offs: bool = True,
     session_ms: int = SESSION_MS,
     **properties: str | int,
 ) -> Iterator[Fleet]:
@@ -280,7 +345,7 @@ def open_fleet(
             topic=topic,
             protocol=protocol,
             sandbox=sandbox,
-            stock=Stock(servers, topic, partitions=partitions, locations=locations, items=items),
+            stock=Stock(servers, topic, partitions=partitions, locations=locations, items=items, one_offs=one_offs),
             ledger=Ledger(sandbox.state),
             folder=folder,
             properties=group_properties(protocol, session_ms) | properties,

@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support.keeper import PartMissingError
 from tests.support.service_process import ROOT, free_port, wait_until
-from tests.support.services import PartMissingError
 
 NAMESPACE = "demo"
 RELEASE = "inventory-refresh"

@@ -1,5 +1,6 @@
 """The command ``run`` as a process of its own, against real services."""
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET
 
 WAIT_SECONDS_MAX = 60.0
 ROOT = Path(__file__).resolve().parents[2]
+
+_LIBC = ctypes.CDLL(None)
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS_MAX) -> None:
@@ -110,6 +114,12 @@ class ServiceProcess:
         return self.process.wait(seconds)
 
 
+def _end_with_parent() -> None:
+    """Have Linux end this process when its parent ends, in whatever way: a killed test run leaves nothing behind."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
 @contextmanager
 def running_service(
     config: Mapping[str, Any], folder: Path, environment: Mapping[str, str] | None = None
@@ -127,6 +137,7 @@ def running_service(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the system, that takes no lock
         )
         try:
             yield ServiceProcess(process, log, f"http://127.0.0.1:{config['http']['port']}")

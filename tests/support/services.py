@@ -1,28 +1,25 @@
-"""A real Kafka and a real schema registry for the tests, shared by every worker of a test run.
+"""A real Kafka and a real schema registry for the tests."""
 
-Each service has a *keeper*: a process that starts the server, says where it is, and ends it when nobody uses it any
-more. Who uses a service holds a shared lock on a file, which the system takes back however the user ends; the keeper
-waits for the exclusive lock. So nothing is counted, and a killed test run leaves nothing behind.
-"""
-
-import fcntl
 import importlib.util
-import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / ".build"
+from tests.support.keeper import (
+    BUILD,
+    FETCH_SECONDS_MAX,
+    START_SECONDS_MAX,
+    PartMissingError,
+    Server,
+    free_ports,
+    have,
+    use,
+)
 
 KAFKA_VERSION = "4.1.0"
 REGISTRY_VERSION = "3.3.3"
@@ -30,25 +27,27 @@ MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 JAVA_RELEASE_MIN = 21
 """What the registry asks for; Kafka would do with 17."""
-MAVEN_SECONDS_MAX = 300.0
-START_SECONDS_MAX = 90.0
-POLL_SECONDS = 0.05
 
 SASL_USER = "inventory"
 SASL_PASSWORD = "for-tests-only"
 """A user of the broker's second listener, who may do nothing: for refused credentials and missing rights."""
 
-
-class PartMissingError(Exception):
-    """A part of the tests' world cannot be had here. The message says why, and how to get it."""
+TLS_USER = "secure"
+TLS_PASSWORD = "tls-sasl-password-for-tests-only"
+"""The user of the broker's third listener, which takes TLS from clients with a certificate; it may do everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker that may be used. ``sasl_servers`` is "" where the broker was given from outside."""
+    """A broker that may be used. The rest is "" where the broker was given from outside.
+
+    ``tls_folder`` has the files of ``certificates.Certificates`` for ``tls_servers``.
+    """
 
     bootstrap_servers: str
     sasl_servers: str = ""
+    tls_servers: str = ""
+    tls_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def use_kafka(stack: ExitStack) -> Kafka:
     """
     if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         return Kafka(given)
-    return Kafka(**_use("kafka", stack))
+    return Kafka(**use(__name__, "kafka", stack))
 
 
 def use_registry(stack: ExitStack) -> Registry:
@@ -75,148 +74,42 @@ def use_registry(stack: ExitStack) -> Registry:
     """
     if given := os.environ.get("SCHEMA_REGISTRY_URL"):
         return Registry(given)
-    return Registry(**_use("registry", stack))
+    return Registry(**use(__name__, "registry", stack))
 
 
-def _use(service: str, stack: ExitStack) -> dict[str, str]:
-    """Hold the service's lock, and have it started if nobody holds it already."""
-    folder = BUILD / "services" / service
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "start.lock").open("w") as starting:
-        fcntl.flock(starting, fcntl.LOCK_EX)
-        users = stack.enter_context((folder / "users.lock").open("w"))
-        fcntl.flock(users, fcntl.LOCK_SH)
-        where = folder / "address.json"
-        if not _is_kept(folder):
-            where.unlink(missing_ok=True)
-            _start_keeper(service, folder)
-        answer: dict[str, str] = json.loads(where.read_text())
-    if "missing" in answer:
-        raise PartMissingError(answer["missing"])
-    return answer
-
-
-def _is_kept(folder: Path) -> bool:
-    """Whether a keeper lives: an address may also be left over from one that was killed."""
-    with (folder / "keeper.lock").open("w") as keeping:
-        try:
-            fcntl.flock(keeping, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _start_keeper(service: str, folder: Path) -> None:
-    """Returns when the keeper has said where the service is, or why it is not."""
-    with (folder / "keeper.log").open("w") as log:
-        keeper = subprocess.Popen(  # noqa: S603 - this very file
-            [sys.executable, str(Path(__file__)), service],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + MAVEN_SECONDS_MAX + START_SECONDS_MAX
-    while not (folder / "address.json").exists():
-        if keeper.poll() is not None or time.monotonic() > deadline:
-            raise PartMissingError(f"{service} did not start: see {_relative(folder / 'keeper.log')}")
-        time.sleep(POLL_SECONDS)
-    _KEEPERS.append(keeper)
-
-
-_KEEPERS: list[subprocess.Popen[bytes]] = []
-"""Kept so that a keeper is not warned about as forgotten: it outlives us where others still use its service."""
-
-
-# In the keeper's own process
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """How to start a server in ``folder``, and how to know that it is up."""
-
-    command: Sequence[str]
-    environment: dict[str, str]
-    address: dict[str, str]
-    is_up: Callable[[], bool]
-
-
-def _keep(service: str) -> None:
-    """Start the service, write its address, wait until its last user is gone, end it."""
-    folder = BUILD / "services" / service
-    where = folder / "address.json"
-    keeping = (folder / "keeper.lock").open("w")
-    fcntl.flock(keeping, fcntl.LOCK_EX)
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        server = {"kafka": _kafka, "registry": _registry}[service](folder)
-        with (folder / "server.log").open("wb") as log:
-            process = _start(server, log)
-        _wait_until_up(server, process, folder)
-        _publish(where, server.address)
-    except PartMissingError as missing:
-        _publish(where, {"missing": str(missing)})
-    try:
-        with (folder / "users.lock").open("w") as users:
-            fcntl.flock(users, fcntl.LOCK_EX)
-            where.unlink(missing_ok=True)
-    finally:
-        if process is not None:
-            process.kill()  # what it holds is of no use to anyone any more
-            process.wait()
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        keeping.close()
-
-
-def _start(server: _Server, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - commands of this file
-        server.command,
-        env=os.environ | server.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def _wait_until_up(server: _Server, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
-    while not server.is_up():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            raise PartMissingError(
-                f"the server did not come up within {START_SECONDS_MAX:.0f} s: see {_relative(folder / 'server.log')}"
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _publish(where: Path, answer: dict[str, str]) -> None:
-    written = where.with_suffix(".new")
-    written.write_text(json.dumps(answer))
-    written.rename(where)
-
-
-def _kafka(folder: Path) -> _Server:
+def _kafka(folder: Path) -> Server:
     command = kafka_command()
-    plain, sasl, controller = free_ports(3)
+    plain, sasl, tls, controller = free_ports(4)
     shutil.rmtree(folder / "data", ignore_errors=True)
     properties = folder / "server.properties"
-    properties.write_text(_kafka_properties(plain, sasl, controller, folder / "data"))
+    certificates = _certificates(folder / "certificates")
+    properties.write_text(_kafka_properties(plain, sasl, tls, controller, folder / "data"))
     format_storage(command, properties)
     servers = f"127.0.0.1:{plain}"
-    return _Server(
+    return Server(
         command=[*command, "kafka.Kafka", str(properties)],
         environment={},
-        address={"bootstrap_servers": servers, "sasl_servers": f"127.0.0.1:{sasl}"},
+        address={
+            "bootstrap_servers": servers,
+            "sasl_servers": f"127.0.0.1:{sasl}",
+            "tls_servers": f"127.0.0.1:{tls}",
+            "tls_folder": str(certificates),
+        },
         is_up=lambda: broker_answers(servers),
     )
+
+
+def _certificates(folder: Path) -> Path:
+    from tests.support.certificates import make_certificates  # noqa: PLC0415 - only the keeper needs it
+
+    make_certificates(folder)
+    return folder
 
 
 def kafka_command() -> list[str]:
     """What starts a program of Kafka's, but for the program's name. Raises PartMissingError."""
     jars = BUILD / f"kafka-{KAFKA_VERSION}"
-    _have(
+    have(
         jars,
         lambda target: _maven(
             "-f",
@@ -227,6 +120,15 @@ def kafka_command() -> list[str]:
     )
     options = ["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=WARN"]
     return [_java(), *options, "-cp", f"{jars}/*"]
+
+
+def kafka_tools_command() -> list[str]:
+    """What starts one of Kafka's command-line tools, which are no part of the broker. Raises PartMissingError."""
+    tools = BUILD / f"kafka-tools-{KAFKA_VERSION}"
+    artifact = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
+    have(tools, lambda target: _maven(f"{MAVEN_PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"))
+    *command, jars = kafka_command()
+    return [*command, f"{jars}{os.pathsep}{tools}/*"]
 
 
 def format_storage(command: Sequence[str], properties: Path) -> None:
@@ -244,20 +146,28 @@ group.consumer.min.heartbeat.interval.ms=100
 """Properties of a broker by which groups may give a silent member up within seconds."""
 
 
-def _kafka_properties(plain: int, sasl: int, controller: int, data: Path) -> str:
+def _kafka_properties(plain: int, sasl: int, tls: int, controller: int, data: Path) -> str:
+    listeners = {"PLAINTEXT": plain, "SASL_PLAINTEXT": sasl, "SASL_SSL": tls, "CONTROLLER": controller}
+    certificates = data.parent / "certificates"
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())}
+listener.security.protocol.map={",".join(f"{name}:{name}" for name in [*listeners][:3])},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required user_{SASL_USER}="{SASL_PASSWORD}";
+listener.name.sasl_ssl.plain.sasl.jaas.config={module} required user_{TLS_USER}="{TLS_PASSWORD}";
+listener.name.sasl_ssl.ssl.client.auth=required
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location={certificates / "server.pem"}
+listener.name.sasl_ssl.ssl.truststore.type=PEM
+listener.name.sasl_ssl.ssl.truststore.location={certificates / "ca.pem"}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
+super.users=User:ANONYMOUS;User:{TLS_USER}
 log.dirs={data}
 auto.create.topics.enable=false
 num.partitions=1
@@ -281,11 +191,11 @@ def broker_answers(servers: str) -> bool:
     return True
 
 
-def _registry(folder: Path) -> _Server:
+def _registry(folder: Path) -> Server:
     java = _java()
     home = BUILD / f"registry-{REGISTRY_VERSION}"
     artifact = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
-    _have(
+    have(
         home,
         lambda target: _maven(
             f"{MAVEN_PLUGIN}:unpack",
@@ -297,7 +207,7 @@ def _registry(folder: Path) -> _Server:
     port, management = free_ports(2)
     (folder / "data").mkdir(exist_ok=True)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
-    return _Server(
+    return Server(
         command=[java, "-Xmx512m", "-XX:+UseSerialGC", "-jar", str(home / "quarkus-run.jar")],
         environment={
             "QUARKUS_HTTP_HOST": "127.0.0.1",
@@ -319,31 +229,18 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _have(target: Path, fetch: Callable[[Path], None]) -> None:
-    """Fetch into ``target`` unless it is there; it is there whole, or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f"{target.name}.lock").open("w") as fetching:
-        fcntl.flock(fetching, fcntl.LOCK_EX)
-        if target.exists():
-            return
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        fetch(partial)
-        partial.rename(target)
-
-
 def _maven(*arguments: str) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise PartMissingError("Maven is not installed (mvn is not on the PATH): apt-get install maven")
     try:
         subprocess.run(  # noqa: S603 - coordinates of this file
-            [maven, "-q", "-B", *arguments], check=True, timeout=MAVEN_SECONDS_MAX, stdin=subprocess.DEVNULL
+            [maven, "-q", "-B", *arguments], check=True, timeout=FETCH_SECONDS_MAX, stdin=subprocess.DEVNULL
         )
     except subprocess.CalledProcessError as error:
         raise PartMissingError(f"Maven could not fetch it (exit code {error.returncode}): see its output") from error
     except subprocess.TimeoutExpired as error:
-        raise PartMissingError(f"Maven could not fetch it within {MAVEN_SECONDS_MAX:.0f} s") from error
+        raise PartMissingError(f"Maven could not fetch it within {FETCH_SECONDS_MAX:.0f} s") from error
 
 
 def _java() -> str:
@@ -362,18 +259,4 @@ def _java() -> str:
     return java
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that were free a moment ago, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(ROOT)
-
-
-if __name__ == "__main__":
-    _keep(sys.argv[1])
+SERVERS = {"kafka": _kafka, "registry": _registry}

@@ -41,7 +41,8 @@ def test_what_is_below_the_level_is_not_logged_and_chatty_libraries_only_warn() 
     stream = io.StringIO()
     configure_logging(LogSettings(format="json", level="info"), stream)
     structlog.get_logger("ours").debug("quiet")
-    logging.getLogger("httpx").info("HTTP Request")
+    for chatty in ("httpx", "httpx2", "httpcore2.http11"):
+        logging.getLogger(chatty).info("HTTP Request")
     assert stream.getvalue() == ""
 
 
@@ -66,3 +67,16 @@ def test_without_a_terminal_auto_is_json_and_console_is_for_people() -> None:
     configure_logging(LogSettings(format="console"), stream)
     structlog.get_logger("ours").info("two", items=3)
     assert "items=3" in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_words_from_outside_once_could_make_up_lines_of_the_log_and_steer_a_terminal() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="console"), stream)
+    structlog.get_logger("ours").warning("request_not_accepted", location="Köln\n2026-01-01 [info] stopped \x1b[2J")
+    logging.getLogger("library").warning("broker says %s", "a\r\nb")
+    structlog.get_logger("ours").warning("failed", detail="line1\u2028\x1b[2Jline2")
+    first, second, third = stream.getvalue().splitlines()
+    assert "Köln\\n2026-01-01 [info] stopped \\x1b[2J" in first
+    assert "broker says a\\r\\nb" in second
+    assert "line1\\u2028\\x1b[2Jline2" in third

@@ -261,6 +261,11 @@ SECRET = "hunter2"
         pytest.param({"KAFKA__PROPERTIES": '{"sasl.password": "hunter2"'}, id="broken JSON"),
         pytest.param({"OMS__BASE_URL": "https://me:hunter2@oms.example"}, id="in an address"),
         pytest.param({"AVRO__REGISTRY_URL": "http://me:hunter2@registry"}, id="in the registry's address"),
+        pytest.param(
+            {"AVRO__REGISTRY_URL": "http://me:/hunter2@registry"}, id="with a slash in it, which once told it"
+        ),
+        pytest.param({"AVRO__REGISTRY_URL": "http://me:p@hunter2@registry"}, id="with an @ in it"),
+        pytest.param({"AVRO__REGISTRY_URL": "http://me:p hunter2@registry"}, id="with a space in it"),
         pytest.param({"OMS__API_SECRET__X": "hunter2"}, id="in a misspelt variable"),
     ],
 )

@@ -3,8 +3,8 @@
 import http.client
 import json
 import socket
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -18,7 +18,8 @@ from consumer.core.retry import AnswerKind
 from consumer.metrics import Metrics
 from consumer.ports import CommitRefused, SettingsError, Snapshot
 from consumer.settings import HttpSettings
-from consumer.status import CONNECTIONS_MAX, PROBLEMS_MAX, Board, StatusServer, _Handler
+from consumer.status import PROBLEMS_MAX, Board, StatusServer
+from consumer.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
 from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
 from tests.support.fakes import FakeClock
 from tests.support.frames import change
@@ -191,26 +192,145 @@ def test_a_port_that_is_taken_is_a_wrong_setting(station: Station) -> None:
 
 
 def test_a_client_that_sends_nothing_is_cut_off(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Handler, "timeout", 0.1)
+    monkeypatch.setattr(Handler, "timeout", 0.1)
     with socket.create_connection(("127.0.0.1", station.server.port), timeout=5) as client:
         client.sendall(b"GET / HT")
         assert client.recv(1) == b""
 
 
-def test_more_connections_than_the_limit_are_closed_and_the_others_served(station: Station) -> None:
+def talk(station: Station, sent: bytes) -> bytes:
+    """All that comes back for these bytes."""
+    with socket.create_connection(("127.0.0.1", station.server.port), timeout=5) as client:
+        client.sendall(sent)
+        received = b""
+        with suppress(ConnectionResetError):  # what it did not read makes it hang up rudely
+            while part := client.recv(65_536):
+                received += part
+        return received
+
+
+def test_a_client_that_sends_a_byte_now_and_then_once_held_its_connection_for_ever(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", station.server.port), timeout=5) as client:
+        client.settimeout(0.05)
+        for _ in range(100):
+            client.sendall(b"G")
+            try:
+                assert client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionResetError:
+                pass
+            break
+        else:
+            pytest.fail("it was let go on")
+
+
+def test_clients_that_hold_all_connections_once_shut_the_probes_out(station: Station) -> None:
     address = ("127.0.0.1", station.server.port)
     idle = [socket.create_connection(address, timeout=5) for _ in range(CONNECTIONS_MAX)]
     try:
-        with socket.create_connection(address, timeout=5) as one_more:
-            assert one_more.recv(1) == b""
+        for _ in range(3):
+            assert station.get("/healthz").status == 200
+        # The oldest made room; the youngest are still there.
+        assert idle[0].recv(1) == b""
+        idle[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert idle[-1].recv(12) == b"HTTP/1.0 200"
     finally:
         for client in idle:
             client.close()
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            assert station.get("/healthz").status == 200
-        except (ConnectionError, http.client.BadStatusLine):
-            assert time.monotonic() < deadline
-        else:
-            break
+
+
+def test_what_is_larger_than_a_request_is_refused(station: Station) -> None:
+    long_line = b"GET /" + b"x" * REQUEST_LINE_BYTES_MAX + b" HTTP/1.1\r\n\r\n"
+    large_header = b"GET / HTTP/1.1\r\nX: " + b"x" * REQUEST_BYTES_MAX
+    many_headers = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n"
+
+    assert talk(station, long_line).startswith(b"HTTP/1.0 414 ")
+    assert talk(station, large_header).startswith(b"HTTP/1.0 431 ")
+    assert talk(station, many_headers).startswith(b"HTTP/1.0 431 ")
+
+
+def test_a_body_is_not_read(station: Station) -> None:
+    began = b"HEAD /healthz HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\nbody"
+
+    assert talk(station, began).startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
+        b"<script>alert(1)</script> / x\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9.9\r\n\r\n",
+        b"\x00\xff\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_trace_of_it_in_the_page(station: Station, line: bytes) -> None:
+    answer = talk(station, line)
+
+    assert b"<script>" not in answer
+    assert (
+        not answer
+        or answer.split(b" ")[1][:1] in {b"4", b"5"}
+        or b"Error code: 4" in answer
+        or b"Error code: 5" in answer
+    )
+    assert station.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/pyproject.toml", "//etc/passwd", "/metrics/../x", "/api/status/"]
+)
+def test_no_path_leads_to_a_file(station: Station, path: str) -> None:
+    answer = talk(station, f"GET {path} HTTP/1.0\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.0 404 ")
+    assert answer.endswith(b"not found\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/metrics", "/nowhere"])
+def test_every_answer_forbids_a_browser_to_guess_load_or_frame(station: Station, path: str) -> None:
+    headers = station.get(path).headers
+
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Server"] == "inventory-refresh"
+
+
+def test_an_error_page_forbids_it_too_and_names_no_versions(station: Station) -> None:
+    answer = talk(station, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n").lower()
+
+    assert b"content-security-policy: default-src 'none'" in answer
+    assert b"server: inventory-refresh \r\n" in answer or b"server: inventory-refresh\r\n" in answer
+    assert b"python" not in answer
+
+
+@pytest.mark.parametrize(
+    "header", ["Accept: */*;q=x,application/openmetrics-text;version=99", "Accept-Encoding: gzip;q=x", "Accept: \xff"]
+)
+def test_a_scrape_with_strange_headers_is_answered(station: Station, header: str) -> None:
+    answer = talk(station, f"GET /metrics?name[]=x&&=%ff HTTP/1.0\r\n{header}\r\n\r\n".encode("latin-1"))
+
+    assert answer.startswith(b"HTTP/1.0 200 ")
+
+
+def test_names_of_topics_and_words_of_the_oms_are_text_on_the_page(station: Station) -> None:
+    view = replace(partition_view(), topic="<img src=x onerror=alert(1)>")
+    stopped = '"><script>alert(2)</script>'
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(
+        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, waiting_for=stopped)
+    )
+    fail(station.board, request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")
+    page = station.get("/").body
+
+    for hostile in ("<img", "<script", "<i>", "<iframe"):
+        assert hostile not in page
+    status = station.get("/api/status")
+    assert status.headers["Content-Type"].startswith("application/json")
+    assert json.loads(status.body)["snapshot"]["sending_stopped"] == stopped

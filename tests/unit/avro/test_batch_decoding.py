@@ -1,13 +1,16 @@
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.avro.readers import Way
+from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
+from consumer.avro.rows import Reading
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
 from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
@@ -193,6 +196,45 @@ def test_with_a_schema_file_confluent_messages_of_any_id_are_read_with_it() -> N
     for _ in range(2):
         assert decoder.decode([raw_batch(values)]).frame["sku"].to_list() == ["a", "b", "c"]
     assert decoder.decode([raw_batch(values[:1])]).frame["sku"].to_list() == ["a"]
+
+
+class CountingSource:
+    """One reader for every prefix, and how often it was asked to read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        reader = ReaderFactory({}, CONFLUENT.length, "columnar").reader(schema_text())
+        assert not isinstance(reader, Refused)
+        self._reader = reader
+
+    def reader(self, prefix: bytes) -> Reader | Refused:
+        return Refused(RejectReason.UNKNOWN_SCHEMA, "odd") if prefix[-1] % 2 else self
+
+    def read_together(self, values: Sequence[bytes]) -> Reading | None:
+        return self._reader.read_together(values)
+
+    def read(self, values: Sequence[bytes]) -> Reading:
+        self.reads += 1
+        return self._reader.read(values)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_schema_id_of_its_own_for_each_message_once_made_decoding_a_thousand_times_slower() -> None:
+    source = CountingSource()
+    values = [message(sku=f"s{number}", schema_id=number) for number in range(500)]
+    values[10] += b"\x00"
+
+    decoded = BatchDecoder(CONFLUENT, source).decode([raw_batch([*values, b"bad"])])
+
+    assert source.reads == 1
+    assert decoded.frame["sku"].to_list() == [f"s{number}" for number in range(0, 500, 2) if number != 10]
+    reasons = {reject.offset - 100: reject.reason for reject in decoded.rejects}
+    assert reasons.pop(10) is RejectReason.TRAILING_BYTES
+    assert reasons.pop(500) is RejectReason.NOT_FRAMED
+    assert reasons == dict.fromkeys(range(1, 500, 2), RejectReason.UNKNOWN_SCHEMA)
+    assert [reject.schema_id for reject in decoded.rejects][:3] == [1, 3, 5]
 
 
 def test_a_single_object_of_another_schema_is_rejected_as_unknown() -> None:

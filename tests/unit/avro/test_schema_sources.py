@@ -107,6 +107,18 @@ def test_what_is_no_answer_of_a_registry_says_nothing_of_the_messages(
     assert not isinstance(source.reader(SEVEN), Refused)
 
 
+def test_an_id_beyond_a_signed_int_once_stopped_decoding_for_ever(registry: TinyRegistry) -> None:
+    """Confluent's registry answers it as a path that does not exist, which is waited for: one message stopped all."""
+    registry.answer_always = (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}')
+    source = source_of(registry)
+
+    assert refused(source, confluent_prefix(2**31)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert refused(source, confluent_prefix(2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert registry.asked == []
+    with pytest.raises(SchemaUnavailableError):
+        source.reader(confluent_prefix(2**31 - 1))
+
+
 def test_a_registry_that_is_down_says_nothing_of_the_messages(registry: TinyRegistry) -> None:
     registry.add(7, schema_text())
     source = source_of(registry)

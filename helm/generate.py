@@ -1,0 +1,235 @@
+"""Write what of the chart is made of other files, so that they cannot part.
+
+- README.md: the table of values, of the comments in values.yaml that begin with ``# --``.
+- values.schema.json: the descriptions, of the same comments; and all of ``config``, of ``consumer.settings``.
+  The rest of it is written by hand.
+
+``python helm/generate.py`` writes them; ``--check`` only says which are not current (exit code 1).
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from consumer.kafka.options import OWNED
+from consumer.settings import Section, Settings
+from consumer.settings.models import ItemsOrAuto
+from consumer.settings.values import OMS_ITEMS_MAX, parse_seconds
+
+CHART: Final = Path(__file__).parent / "inventory-refresh"
+
+TABLE_BEGIN: Final = "<!-- values: made of values.yaml by make docs -->"
+TABLE_END: Final = "<!-- end of values -->"
+
+ValuePath = tuple[str, ...]
+"""Names from the top of values.yaml to a value."""
+
+DURATION_PATTERN: Final = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
+_BOUNDS: Final = (
+    (Ge, "ge", "minimum"),
+    (Gt, "gt", "exclusiveMinimum"),
+    (Le, "le", "maximum"),
+    (Lt, "lt", "exclusiveMaximum"),
+)
+_TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
+
+NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
+    # Probes must know the port.
+    ("http", "port"): {"minimum": 1},
+    # Those on which the service's promise rests: it would refuse them at its start.
+    ("kafka", "properties"): {"propertyNames": {"not": {"enum": sorted(OWNED)}}},
+}
+"""What the chart can refuse that the type of an option does not say."""
+NEEDED: Final = {
+    "kafka": ["group_id", "revoke_timeout"],
+    "avro": [],
+    "oms": [],
+    "dead_letters": ["topic"],
+    "http": ["port"],
+}
+"""Settings that the templates read: null, by which Helm takes a default away, is refused for these."""
+
+
+# The comments of values.yaml
+
+
+def descriptions(text: str) -> dict[ValuePath, str]:
+    """Path of each value to its comment, of those that have one. Nested maps only; two spaces a level."""
+    found: dict[ValuePath, str] = {}
+    parents: list[str] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("# -- "):
+            comment = [stripped.removeprefix("# -- ")]
+        elif stripped.startswith("#") and comment:
+            comment.append(stripped.removeprefix("#").strip())
+        elif match := re.match(r"( *)([A-Za-z_][\w.]*):", line):
+            parents = [*parents[: len(match[1]) // 2], match[2]]
+            if comment:
+                found[tuple(parents)] = " ".join(comment)
+            comment = []
+        else:
+            comment = []
+    return found
+
+
+def values(
+    tree: Mapping[str, Any], described: Mapping[ValuePath, str], above: ValuePath = ()
+) -> Iterator[tuple[ValuePath, Any]]:
+    """Each value with its default. A map is one value unless something in it has a comment of its own."""
+    for name, value in tree.items():
+        path = (*above, name)
+        if isinstance(value, dict) and any(known[: len(path)] == path and known != path for known in described):
+            yield from values(value, described, path)
+        else:
+            yield path, value
+
+
+def table() -> str:
+    """README.md's table of values."""
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    described = descriptions(text)
+    rows = ["| Value | Default | What it is |", "| --- | --- | --- |"]
+    for path, default in values(yaml.safe_load(text), described):
+        shown = json.dumps(default, separators=(", ", ": "), ensure_ascii=False)
+        cells = (f"`{'.'.join(path)}`", f"`{shown}`", described.get(path, ""))
+        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(rows)
+
+
+# The schema of the settings
+
+
+def settings_schema() -> dict[str, Any]:
+    """JSON Schema of the settings file, as far as JSON Schema can say what ``consumer.settings`` checks."""
+    sections = {
+        name: _closed(
+            {option: _option(name, option, info) for option, info in field.annotation.model_fields.items()},
+            NEEDED.get(name, []),
+        )
+        | {"description": (field.annotation.__doc__ or "").strip()}
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    return _closed(sections, list(NEEDED)) | {
+        "description": "The settings file of the service; docs/configuration.md has all."
+    }
+
+
+def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    return schema | ({"required": required} if required else {})
+
+
+def _option(section: str, name: str, info: FieldInfo) -> dict[str, Any]:
+    description = (info.description or "").replace("`", "")
+    if _bare(info.annotation) is SecretStr:
+        # Known, so that the chart can say where it belongs; any value is refused by templates/_validate.tpl.
+        return {"type": "string", "description": f"Not here: a secret file {section}__{name}. {description}"}
+    schema = _kind(info) | NARROWER.get((section, name), {}) | {"description": description}
+    if not info.is_required() and (default := info.get_default(call_default_factory=True)) is not None:
+        schema["default"] = default
+    return schema
+
+
+def _kind(info: FieldInfo) -> dict[str, Any]:
+    bare = _bare(info.annotation)
+    if any(getattr(part, "func", None) is parse_seconds for part in info.metadata):
+        return {"type": ["number", "string"], "pattern": DURATION_PATTERN} | _bounds(info)
+    if get_origin(bare) is Literal:
+        return {"type": "string", "enum": list(get_args(bare))}
+    if info.annotation == get_args(ItemsOrAuto)[0]:
+        return {"type": ["integer", "string"], "minimum": 1, "maximum": OMS_ITEMS_MAX, "pattern": "^auto$"}
+    if get_origin(bare) is dict:
+        _, kind = get_args(bare)
+        return {
+            "type": "object",
+            "additionalProperties": {"type": "string" if kind is str else ["string", "number", "boolean"]},
+        }
+    if get_origin(bare) is list:
+        return {"type": "array", "uniqueItems": True, "items": {"type": "string", "minLength": 1}}
+    return {"type": _TYPES[bare]} | _bounds(info)
+
+
+def _bare(annotation: Any) -> Any:
+    """The type itself, without ``| None`` and annotations around it."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType} and type(None) in get_args(annotation):
+        return _bare(next(part for part in get_args(annotation) if part is not type(None)))
+    return annotation
+
+
+def _bounds(info: FieldInfo) -> dict[str, Any]:
+    """Bounds and pattern. Lengths are left out: an empty value counts as not given in the chart."""
+    found = {
+        word: _whole(getattr(part, attribute))
+        for bound, attribute, word in _BOUNDS
+        for part in info.metadata
+        if isinstance(part, bound)
+    }
+    patterns = [part.pattern for part in info.metadata if getattr(part, "pattern", None)]
+    return found | ({"pattern": patterns[0]} if patterns else {})
+
+
+def _whole(number: float) -> float:
+    return int(number) if float(number).is_integer() else number
+
+
+def schema() -> str:
+    """The text of values.schema.json: as it is, with ``config``, descriptions and what must not be null made anew."""
+    tree = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    described = descriptions(text)
+    leaves = [path for path, _ in values(yaml.safe_load(text), described)]
+    for path in leaves:
+        if path[0] != "config":
+            _describe(tree, path, described.get(path, ""), leaves)
+    tree["properties"]["config"] = settings_schema()
+    tree["definitions"]["option"]["pattern"] = rf"^({'|'.join(Settings.model_fields)})__[a-z_]+(__[-._a-zA-Z0-9]+)?$"
+    tree["required"] = list(dict.fromkeys(path[0] for path in leaves))
+    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+
+def _describe(tree: dict[str, Any], path: ValuePath, description: str, leaves: list[ValuePath]) -> None:
+    for depth, name in enumerate(path):
+        siblings = [leaf[depth] for leaf in leaves if leaf[:depth] == path[:depth]]
+        tree["required"] = list(dict.fromkeys(siblings))
+        if name not in tree["properties"]:
+            sys.exit(f"values.schema.json: say by hand what {'.'.join(path)} may be, then run this again")
+        tree = tree["properties"][name]
+    tree["description"] = description.replace("`", "").replace("**", "")
+
+
+def readme() -> str:
+    """The text of README.md, as it is, with its table made anew."""
+    before, _, rest = (CHART / "README.md").read_text(encoding="utf-8").partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    return f"{before}{TABLE_BEGIN}\n{table()}\n{TABLE_END}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files, or with ``--check`` tell which differ."""
+    made = {"values.schema.json": schema(), "README.md": readme()}
+    stale = [name for name, text in made.items() if (CHART / name).read_text(encoding="utf-8") != text]
+    for name in stale:
+        if "--check" in arguments:
+            print(f"helm/inventory-refresh/{name} is not current: run make docs")
+        else:
+            (CHART / name).write_text(made[name], encoding="utf-8")
+            print(f"wrote helm/inventory-refresh/{name}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

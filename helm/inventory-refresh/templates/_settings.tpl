@@ -1,0 +1,75 @@
+{{/* What the service is told, and what the chart reckons from it. */}}
+
+{{- define "inventory-refresh.configFolder" -}}/etc/inventory-refresh/config{{- end }}
+{{- define "inventory-refresh.secretsFolder" -}}/etc/inventory-refresh/secrets{{- end }}
+{{- define "inventory-refresh.caFolder" -}}/etc/inventory-refresh/ca{{- end }}
+
+{{/* The settings file: .Values.config, and the paths of the files that the chart mounts where it does not name others. */}}
+{{- define "inventory-refresh.settings" -}}
+{{- $given := include "inventory-refresh.givenSettings" . | fromYaml -}}
+{{- merge $given (include "inventory-refresh.paths" . | fromYaml) | toYaml -}}
+{{- end }}
+
+{{/* .Values.config without what is empty, which counts as not given. False and 0 are not empty. */}}
+{{- define "inventory-refresh.givenSettings" -}}
+{{- $settings := dict -}}
+{{- range $section, $options := .Values.config -}}
+{{- range $name, $value := $options -}}
+{{- if not (has (toJson $value) (list "null" "\"\"" "[]" "{}")) -}}
+{{- $_ := set $settings $section (merge (dict $name $value) (get $settings $section | default dict)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end }}
+
+{{/* Settings that name files which the chart mounts. */}}
+{{- define "inventory-refresh.paths" -}}
+{{- $paths := dict -}}
+{{- if .Values.avroSchema -}}
+{{- $_ := set $paths "avro" (dict "schema_file" (printf "%s/inventory-change.avsc" (include "inventory-refresh.configFolder" .))) -}}
+{{- end -}}
+{{- if include "inventory-refresh.hasCaBundle" . -}}
+{{- $file := printf "%s/%s" (include "inventory-refresh.caFolder" .) .Values.caBundle.key -}}
+{{- if has "kafka" .Values.caBundle.usedBy -}}
+{{- $paths = merge $paths (dict "kafka" (dict "properties" (dict "ssl.ca.location" $file))) -}}
+{{- end -}}
+{{- if and (has "registry" .Values.caBundle.usedBy) .Values.config.avro.registry_url -}}
+{{- $paths = merge $paths (dict "avro" (dict "registry" (dict "ssl.ca.location" $file))) -}}
+{{- end -}}
+{{- if has "oms" .Values.caBundle.usedBy -}}
+{{- $paths = merge $paths (dict "oms" (dict "ca_file" $file)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $paths -}}
+{{- end }}
+
+{{- define "inventory-refresh.hasCaBundle" -}}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret -}}true{{- end -}}
+{{- end }}
+
+{{/* Seconds of a duration, which is a number of them or text such as 500ms, 90s, 5m, 1h. */}}
+{{- define "inventory-refresh.seconds" -}}
+{{- $text := toString . -}}
+{{- $number := regexFind "[0-9.]+" $text | float64 -}}
+{{- $unit := regexFind "[a-z]+" $text | default "s" -}}
+{{- mulf $number (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit) -}}
+{{- end }}
+
+{{/* What is in flight may be waited for as long as kafka.revoke_timeout; after that come commit and closing. Killed
+     before, the process would lose nothing, but the next one sends those requests again. */}}
+{{- define "inventory-refresh.graceSeconds" -}}
+{{- $revoke := include "inventory-refresh.seconds" .Values.config.kafka.revoke_timeout -}}
+{{- add (ceil (float64 $revoke)) .Values.shutdownMarginSeconds -}}
+{{- end }}
+
+{{/* What the pods read at their start and the chart knows: with it they change, and with nothing else. (What Secrets hold
+     it does not know, and how often an ExternalSecret is read concerns no pod.) */}}
+{{- define "inventory-refresh.checksums" -}}
+{{- $secrets := dict "revision" .Values.secrets.revision -}}
+{{- if .Values.secrets.externalSecret.enabled -}}
+{{- $secrets = merge $secrets (pick .Values.secrets.externalSecret "secretStoreRef" "data" "dataFrom") -}}
+{{- end -}}
+checksum/config: {{ printf "%s%s" (include "inventory-refresh.settings" .) .Values.avroSchema | sha256sum }}
+checksum/secrets: {{ toJson $secrets | sha256sum }}
+{{- end }}

@@ -1,0 +1,129 @@
+{{/* What the schema cannot say, or not in words that help: values that are missing, or do not fit together. All that is
+     wrong is told at once, one line each. */}}
+{{- define "inventory-refresh.validate" -}}
+{{- $problems := concat
+      (include "inventory-refresh.missing" . | fromJsonArray)
+      (include "inventory-refresh.misplacedSecrets" . | fromJsonArray)
+      (include "inventory-refresh.misfits" . | fromJsonArray)
+      (include "inventory-refresh.replicaProblems" . | fromJsonArray)
+-}}
+{{- if $problems -}}
+{{- fail (printf "\n\n  - %s\n" (join "\n  - " $problems)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "inventory-refresh.missing" -}}
+{{- $problems := list -}}
+{{- $config := .Values.config -}}
+{{- range $option := list "kafka.bootstrap_servers" "kafka.topics" "oms.base_url" "oms.token_url" -}}
+{{- $parts := splitList "." $option -}}
+{{- if empty (get (get $config (first $parts)) (last $parts)) -}}
+{{- $problems = append $problems (printf "config.%s: must be set" $option) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or .Values.avroSchema $config.avro.registry_url $config.avro.schema_file) -}}
+{{- $problems = append $problems "config.avro.registry_url: must be set, or avroSchema in its place" -}}
+{{- end -}}
+{{- if not (or .Values.secrets.existing .Values.secrets.externalSecret.enabled) -}}
+{{- $problems = append $problems "secrets: set secrets.existing or secrets.externalSecret: oms__api_key and oms__api_secret must come from a Secret" -}}
+{{- end -}}
+{{- with .Values.secrets.externalSecret -}}
+{{- if and .enabled (not .secretStoreRef.name) -}}
+{{- $problems = append $problems "secrets.externalSecret.secretStoreRef.name: must be set" -}}
+{{- end -}}
+{{- if and .enabled (not (or .data .dataFrom)) -}}
+{{- $problems = append $problems "secrets.externalSecret: set data or dataFrom, or the Secret stays empty" -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{/* A ConfigMap is read by many who should not know a password. */}}
+{{- define "inventory-refresh.misplacedSecrets" -}}
+{{- $problems := list -}}
+{{- $way := "is a secret: give it as a secret file named" -}}
+{{- range $name := list "api_key" "api_secret" -}}
+{{- if get $.Values.config.oms $name -}}
+{{- $problems = append $problems (printf "config.oms.%s: %s oms__%s (see secrets)" $name $way $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $map := list "kafka.properties" "avro.registry" -}}
+{{- $parts := splitList "." $map -}}
+{{- range $key, $value := index $.Values.config (first $parts) (last $parts) -}}
+{{- if regexMatch "password|passphrase|secret$|jaas|user\\.info|auth\\.token|oauthbearer\\.config|key\\.pem" $key -}}
+{{- $problems = append $problems (printf "config.%s: %q %s %s__%s (see secrets)" $map $key $way (replace "." "__" $map) $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{- define "inventory-refresh.misfits" -}}
+{{- $problems := list -}}
+{{- $kafka := .Values.config.kafka -}}
+{{- $properties := $kafka.properties | default dict -}}
+{{- $revoke := include "inventory-refresh.seconds" $kafka.revoke_timeout | float64 -}}
+{{- $poll := divf (get $properties "max.poll.interval.ms" | default 300000 | float64) 1000 -}}
+{{- if or (le $revoke 0.0) (ge $revoke $poll) -}}
+{{- $problems = append $problems (printf "config.kafka.revoke_timeout: %v must be more than 0 and less than max.poll.interval.ms (%v s)" $kafka.revoke_timeout $poll) -}}
+{{- end -}}
+{{- if ge (include "inventory-refresh.seconds" ($kafka.unreachable_timeout | default "30s") | float64) 180.0 -}}
+{{- $problems = append $problems (printf "config.kafka.unreachable_timeout: %v must be less than 180 s, after which /healthz has the pod started anew" $kafka.unreachable_timeout) -}}
+{{- end -}}
+{{- if hasKey $properties "group.instance.id" -}}
+{{- $problems = append $problems "config.kafka.properties: \"group.instance.id\" would be the same in all pods: set staticMembership.enabled instead" -}}
+{{- end -}}
+{{- if regexMatch "^(127\\.|localhost$|::1$)" (.Values.config.http.host | default "") -}}
+{{- $problems = append $problems (printf "config.http.host: %s is reached by no probe from outside the pod: leave it out" .Values.config.http.host) -}}
+{{- end -}}
+{{- if and .Values.avroSchema (or .Values.config.avro.registry_url .Values.config.avro.schema_file) -}}
+{{- $problems = append $problems "avroSchema: must not be set beside config.avro.registry_url or config.avro.schema_file: choose one" -}}
+{{- end -}}
+{{- if and .Values.caBundle.configMap .Values.caBundle.secret -}}
+{{- $problems = append $problems "caBundle: set configMap or secret, not both" -}}
+{{- end -}}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
+{{- $problems = append $problems "serviceMonitor, podMonitor: turn on one of the two: both would scrape, and count, each pod twice" -}}
+{{- end -}}
+{{- range $variable := .Values.extraEnv -}}
+{{- if regexMatch "^INVENTORY_REFRESH_(CONFIG|SECRETS_DIR|HTTP__.*|KAFKA__(BOOTSTRAP_SERVERS|TOPICS|GROUP_ID|REVOKE_TIMEOUT|PROPERTIES__GROUP_INSTANCE_ID))$" $variable.name -}}
+{{- $problems = append $problems (printf "extraEnv: %s would hide from the chart what it reckons with: set it in config" $variable.name) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{/* A member without partitions is of no use, and two masters of replicas undo each other's work. */}}
+{{- define "inventory-refresh.replicaProblems" -}}
+{{- $problems := list -}}
+{{- $wanted := dict "replicaCount" .Values.replicaCount -}}
+{{- if and .Values.keda.enabled .Values.hpa.enabled -}}
+{{- $problems = append $problems "keda.enabled, hpa.enabled: turn on one of the two: both would decide on replicas" -}}
+{{- end -}}
+{{- if .Values.keda.enabled -}}
+{{- $wanted = dict "keda.maxReplicaCount" .Values.keda.maxReplicaCount -}}
+{{- if gt (int .Values.keda.minReplicaCount) (int .Values.keda.maxReplicaCount) -}}
+{{- $problems = append $problems (printf "keda.minReplicaCount: %v must be at most keda.maxReplicaCount (%v)" .Values.keda.minReplicaCount .Values.keda.maxReplicaCount) -}}
+{{- end -}}
+{{- else if .Values.hpa.enabled -}}
+{{- $wanted = dict "hpa.maxReplicas" .Values.hpa.maxReplicas -}}
+{{- if gt (int .Values.hpa.minReplicas) (int .Values.hpa.maxReplicas) -}}
+{{- $problems = append $problems (printf "hpa.minReplicas: %v must be at most hpa.maxReplicas (%v)" .Values.hpa.minReplicas .Values.hpa.maxReplicas) -}}
+{{- end -}}
+{{- if not .Values.partitions -}}
+{{- $problems = append $problems "partitions: must be set for hpa, which does not know them and would start members without any" -}}
+{{- end -}}
+{{- if not (or .Values.hpa.targetCPUUtilizationPercentage .Values.hpa.metrics) -}}
+{{- $problems = append $problems "hpa: set targetCPUUtilizationPercentage or metrics" -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $count := $wanted -}}
+{{- if and $.Values.partitions (gt (int $count) (int $.Values.partitions)) -}}
+{{- $problems = append $problems (printf "%s: %v must be at most partitions (%v), or members stay idle" $name $count $.Values.partitions) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or .Values.rollingUpdate.maxSurge .Values.rollingUpdate.maxUnavailable) -}}
+{{- $problems = append $problems "rollingUpdate: maxSurge and maxUnavailable must not both be 0, or no pod can ever be replaced" -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}

@@ -1,0 +1,23 @@
+"""How tests are shared out among the processes of a test run."""
+
+from typing import Any, Final
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+ONE_PROCESS: Final = ("tests/integration/test_broker_faults.py",)
+"""Files whose tests run in one process, one after the other: they share what is dear to start, and break it."""
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Each test goes where there is room, but for those of ``ONE_PROCESS``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in ONE_PROCESS else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Takes the place of the option ``--dist``."""
+    return Scheduling(config, log)

@@ -1,0 +1,135 @@
+"""What helm test runs in the cluster, and what the notes say after an installation."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.settings import HttpSettings
+from consumer.status import Board, StatusServer
+from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
+from tests.support.facts import assignment
+from tests.support.fakes import FakeClock
+from tests.support.release import CHART
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+SECONDS_MAX = 30.0
+
+
+def hook_pod(values: str, name: str) -> dict[str, Any]:
+    (found,) = [pod for pod in of_kind(rendered(values), "Pod") if pod["metadata"]["name"].endswith(f"-test-{name}")]
+    return found
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[Board, int]]:
+    """A real status server that answers on loopback, and its board."""
+    clock = FakeClock()
+    board = Board(clock, version="1", settings={}, stalled_after_seconds=60.0)
+    status = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, CollectorRegistry())
+    status.start()
+    yield board, status.port
+    status.stop()
+
+
+def run_status_test(host: str, port: int, seconds: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command of helm test's pod, as it is rendered, with another place to ask."""
+    each = hook_pod("minimal", "status")["spec"]["containers"][0]
+    script, host_in_cluster, port_in_cluster, _ = each["args"]
+    assert (host_in_cluster, port_in_cluster) == ("demo-inventory-refresh.shop.svc", "8080")
+    assert each["command"] == ["python", "-c"]
+    return subprocess.run(  # noqa: S603 - a file of ours
+        [sys.executable, "-c", script, host, str(port), str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+def test_the_status_test_passes_once_the_pods_are_ready(server: tuple[Board, int]) -> None:
+    board, port = server
+    board.rebalanced("assigned", [assignment(0)])
+    ran = run_status_test("127.0.0.1", port)
+    assert (ran.returncode, ran.stdout) == (0, "healthy and ready: 127.0.0.1\n")
+
+
+def test_the_status_test_fails_with_the_words_of_the_pod_that_is_not_ready(server: tuple[Board, int]) -> None:
+    ran = run_status_test("127.0.0.1", server[1])
+    assert ran.returncode == 1
+    assert ran.stderr == "127.0.0.1/readyz: 503: not in the consumer group, waiting for partitions\n"
+
+
+def test_the_status_test_fails_where_nobody_answers_or_nobody_is(server: tuple[Board, int]) -> None:
+    refused = run_status_test("127.0.0.2", 9)
+    assert refused.returncode == 1
+    assert "127.0.0.2/healthz" in refused.stderr
+    unknown = run_status_test("nobody.invalid", 9)
+    assert unknown.stderr == "nobody.invalid: no pods behind this name\n"
+
+
+@pytest.mark.parametrize("values", VALUES_FILES)
+def test_the_check_runs_with_the_settings_secrets_and_volumes_of_the_service(values: str) -> None:
+    checking, service = hook_pod(values, "check")["spec"], container(rendered(values))
+    each = checking["containers"][0]
+    assert each["args"] == ["run", "--check"]
+    assert each["image"] == service["image"]
+    assert each["volumeMounts"] == service["volumeMounts"]
+    assert [variable for variable in service["env"] if variable not in each["env"]] == [
+        variable for variable in service["env"] if variable["name"].endswith("GROUP_INSTANCE_ID")
+    ]
+
+
+def test_pods_of_helm_test_are_hooks_that_stay_for_their_logs_and_end_by_themselves() -> None:
+    for pod in of_kind(rendered("minimal"), "Pod"):
+        assert pod["metadata"]["annotations"] == {
+            "helm.sh/hook": "test",
+            "helm.sh/hook-delete-policy": "before-hook-creation",
+        }
+        assert pod["spec"]["restartPolicy"] == "Never"
+        assert pod["spec"]["activeDeadlineSeconds"] > 120
+
+
+@pytest.fixture
+def notes_as_object(tmp_path: Path) -> Path:
+    """The chart with its notes as a template, since ``helm template`` shows none."""
+    chart = tmp_path / "inventory-refresh"
+    shutil.copytree(CHART, chart)
+    text = (chart / "templates" / "NOTES.txt").read_text(encoding="utf-8")
+    wrapped = (
+        f'{{{{- define "notes" -}}}}\n{text}{{{{- end }}}}\nkind: Notes\ntext: {{{{ include "notes" . | toJson }}}}\n'
+    )
+    (chart / "templates" / "notes.yaml").write_text(wrapped, encoding="utf-8")
+    return chart
+
+
+def notes(values: str, chart: Path) -> str:
+    (found,) = of_kind(template(values, chart=chart), "Notes")
+    return str(found["text"])
+
+
+def test_the_notes_say_what_to_check_next(notes_as_object: Path) -> None:
+    text = notes("minimal", notes_as_object)
+    assert "kubectl -n shop rollout status deployment/demo-inventory-refresh" in text
+    assert "helm test demo -n shop --logs" in text
+    assert "kubectl -n shop port-forward deployment/demo-inventory-refresh 8080" in text
+    assert "- Secret inventory-refresh-oms, whose keys are names of options" in text
+    assert "dead-letter topic inventory-refresh.dead-letters (which must exist)" in text
+    assert "Nobody scrapes the metrics yet" in text
+    assert "No alerts" in text
+
+
+def test_the_notes_are_about_what_was_installed(notes_as_object: Path) -> None:
+    text = notes("everything", notes_as_object)
+    assert "kubectl -n shop get scaledobject,hpa" in text
+    assert "SecretStore vault, of which ExternalSecret stock-refresh makes a Secret" in text
+    assert "Secret company-authorities with the key authorities.pem" in text
+    assert "Nobody scrapes" not in text
+    assert "No alerts" not in text
+    assert "statefulset/demo-inventory-refresh" in notes("static-membership", notes_as_object)

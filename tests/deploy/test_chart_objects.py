@@ -1,0 +1,259 @@
+"""What comes out of the chart is what Kubernetes and the operators take, and is as hardened as it should be."""
+
+import copy
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.chart import (
+    KUBERNETES_NEWEST,
+    KUBERNETES_OLDEST,
+    VALUES_FILES,
+    container,
+    of_kind,
+    one,
+    pod_template,
+    problems,
+    rendered,
+    run_helm,
+    settings,
+    template,
+    workload,
+)
+from tests.support.keeper import ROOT
+from tests.support.release import CHART, HELM_SECONDS_MAX
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+SECRETS = "/etc/inventory-refresh/secrets"
+
+each_values_file = pytest.mark.parametrize("values", VALUES_FILES)
+
+
+def pod_specs(values: str) -> list[dict[str, Any]]:
+    """The service's pods and those of helm test."""
+    objects = rendered(values)
+    return [pod_template(objects)["spec"], *[pod["spec"] for pod in of_kind(objects, "Pod")]]
+
+
+@each_values_file
+def test_helm_lint_finds_nothing(values: str) -> None:
+    said = run_helm("lint", values)
+    assert "0 chart(s) failed" in said
+    assert "Fail:" not in said
+
+
+@each_values_file
+@pytest.mark.parametrize("kubernetes", [KUBERNETES_OLDEST, KUBERNETES_NEWEST])
+def test_every_object_is_one_that_its_api_takes(values: str, kubernetes: str) -> None:
+    refused = {
+        f"{found['kind']} {found['metadata']['name']}": said
+        for found in template(values, kubernetes=kubernetes)
+        if (said := problems(found, kubernetes))
+    }
+    assert not refused
+
+
+def test_a_packaged_chart_makes_the_same_objects(helm: Path, tmp_path: Path) -> None:
+    command = [str(helm), "package", str(CHART), "--destination", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
+    (package,) = tmp_path.glob("inventory-refresh-*.tgz")
+    assert template("production", chart=package) == rendered("production")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ("production", "Deployment"),
+        ("production", "PrometheusRule"),
+        ("production", "ServiceMonitor"),
+        ("everything", "ExternalSecret"),
+        ("everything", "PodMonitor"),
+        ("everything", "ScaledObject"),
+        ("hpa", "HorizontalPodAutoscaler"),
+    ],
+)
+def test_the_validators_know_what_a_field_is(values: str, kind: str) -> None:
+    wrong = copy.deepcopy(one(rendered(values), kind))
+    wrong["spec"]["misspelt"] = True
+    assert "misspelt" in problems(wrong)
+
+
+def test_together_the_values_files_make_every_kind_that_the_templates_have() -> None:
+    files = [file.read_text(encoding="utf-8") for file in CHART.glob("templates/**/*.yaml")]
+    kinds = {kind for text in files for kind in re.findall(r"^kind: (\w+)$", text, re.MULTILINE)}
+    assert kinds == {found["kind"] for values in VALUES_FILES for found in rendered(values)}
+
+
+def test_each_template_makes_one_kind_of_object() -> None:
+    for file in CHART.glob("templates/*.yaml"):
+        kinds = re.findall(r"^kind: (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(kinds) == (0 if file.name == "validate.yaml" else 1), file.name
+
+
+@each_values_file
+def test_every_object_says_its_namespace_release_and_chart(values: str) -> None:
+    for found in rendered(values):
+        assert found["metadata"]["namespace"] == "shop"
+        assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+        assert found["metadata"]["labels"]["helm.sh/chart"].startswith("inventory-refresh-")
+
+
+@each_values_file
+def test_every_pod_passes_the_restricted_pod_security_standard_and_writes_nowhere(values: str) -> None:
+    for spec in pod_specs(values):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for each in spec["containers"]:
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert "memory" in each["resources"]["limits"]
+            assert all(mount["readOnly"] for mount in each["volumeMounts"])
+        assert not {"hostPath", "emptyDir"} & {kind for volume in spec["volumes"] for kind in volume}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
+@each_values_file
+def test_no_pod_has_a_token_for_kubernetes_or_variables_of_its_services(values: str) -> None:
+    for spec in pod_specs(values):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+    for account in of_kind(rendered(values), "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_pods_run_as_the_user_of_the_image_who_may_read_the_secret_files_and_nobody_else() -> None:
+    (user, group) = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)[
+        0
+    ]
+    for spec in pod_specs("production"):
+        context = spec["securityContext"]
+        assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (int(user), int(group), int(group))
+        (secrets,) = [volume for volume in spec["volumes"] if volume["name"] == "secrets"]
+        assert secrets["projected"]["defaultMode"] == 0o440
+
+
+@each_values_file
+def test_secrets_are_files_in_the_secrets_folder_and_never_variables(values: str) -> None:
+    objects = rendered(values)
+    assert {"name": "INVENTORY_REFRESH_SECRETS_DIR", "value": SECRETS} in container(objects)["env"]
+    (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "secrets"]
+    assert mount["mountPath"] == SECRETS
+    assert "subPath" not in mount, "a file mounted by itself never changes"
+    for spec in pod_specs(values):
+        for each in spec["containers"]:
+            assert "envFrom" not in each
+            assert "secretKeyRef" not in yaml.safe_dump(each.get("env", []))
+
+
+def test_secrets_of_several_sources_come_into_one_folder() -> None:
+    volumes = {volume["name"]: volume for volume in pod_template(rendered("everything"))["spec"]["volumes"]}
+    by_hand, by_operator = volumes["secrets"]["projected"]["sources"]
+    assert by_hand["secret"]["items"] == [{"key": "key-password", "path": "kafka__properties__ssl.key.password"}]
+    assert by_operator["secret"] == {"name": one(rendered("everything"), "ExternalSecret")["spec"]["target"]["name"]}
+
+
+@each_values_file
+def test_selectors_find_the_pods_of_the_service_and_not_those_of_helm_test(values: str) -> None:
+    objects = rendered(values)
+    labels = pod_template(objects)["metadata"]["labels"]
+    selectors = [workload(objects)["spec"]["selector"]["matchLabels"], one(objects, "Service")["spec"]["selector"]]
+    selectors += [found["spec"]["selector"]["matchLabels"] for found in of_kind(objects, "PodDisruptionBudget")]
+    selectors += [found["spec"]["selector"]["matchLabels"] for found in of_kind(objects, "PodMonitor")]
+    for selector in selectors:
+        assert selector.items() <= labels.items()
+        assert not any(selector.items() <= pod["metadata"]["labels"].items() for pod in of_kind(objects, "Pod"))
+
+
+@each_values_file
+def test_probes_ask_the_port_that_the_settings_name(values: str) -> None:
+    objects = rendered(values)
+    given = settings(objects)
+    each = container(objects)
+    assert each["ports"] == [{"name": "http", "containerPort": given["http"]["port"], "protocol": "TCP"}]
+    probes = {name: each[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert probes == {
+        "startup": {"path": "/healthz", "port": "http"},
+        "liveness": {"path": "/healthz", "port": "http"},
+        "readiness": {"path": "/readyz", "port": "http"},
+    }
+    assert one(objects, "Service")["spec"]["ports"][0]["port"] == given["http"]["port"]
+
+
+def test_a_network_policy_lets_pods_out_to_names_and_the_given_places_and_in_to_metrics_only() -> None:
+    policy = one(rendered("production"), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"][0]["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}} in policy["ingress"][
+        0
+    ]["from"]
+    assert {port["port"] for port in policy["egress"][0]["ports"]} == {53}
+    assert policy["egress"][-1]["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    for pod in [pod_template(rendered("production")), *of_kind(rendered("production"), "Pod")]:
+        assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_without_rules_of_where_to_go_a_network_policy_does_not_limit_it() -> None:
+    policy = one(template("minimal", {"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert "from" not in policy["ingress"][0]
+
+
+def test_authorities_of_ones_own_reach_those_who_are_to_trust_them() -> None:
+    objects = rendered("production")
+    given = settings(objects)
+    (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "ca"]
+    file = f"{mount['mountPath']}/ca.crt"
+    assert given["kafka"]["properties"]["ssl.ca.location"] == file
+    assert given["avro"]["registry"]["ssl.ca.location"] == file
+    assert "ca_file" not in given["oms"], "caBundle.usedBy leaves the OMS out"
+
+
+def test_what_the_settings_say_of_authorities_wins() -> None:
+    properties = {"ssl.ca.location": "/etc/other.crt"}
+    objects = template("production", {"config": {"kafka": {"properties": properties}}})
+    given = settings(objects)
+    assert given["kafka"]["properties"]["ssl.ca.location"] == "/etc/other.crt"
+
+
+def test_the_image_is_that_of_the_charts_version_unless_a_tag_or_a_digest_is_given() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    assert container(rendered("minimal"))["image"] == f"inventory-refresh:{version}"
+    assert container(template("minimal", {"image": {"tag": "9.9"}}))["image"] == "inventory-refresh:9.9"
+    assert "inventory-refresh@sha256:2c26" in container(rendered("production"))["image"]
+
+
+def test_extra_volumes_variables_labels_and_annotations_come_where_they_belong() -> None:
+    objects = rendered("everything")
+    pods = pod_template(objects)
+    assert "oms-client" in {volume["name"] for volume in pods["spec"]["volumes"]}
+    assert "/etc/oms-client" in {mount["mountPath"] for mount in container(objects)["volumeMounts"]}
+    assert "INVENTORY_REFRESH_KAFKA__PROPERTIES__CLIENT_RACK" in {each["name"] for each in container(objects)["env"]}
+    assert {"team": "inventory", "cost-centre": "4711"}.items() <= pods["metadata"]["labels"].items()
+    assert pods["metadata"]["annotations"]["example.com/contact"] == "inventory"
+    assert workload(objects)["metadata"]["annotations"]["reloader.stakater.com/auto"] == "true"
+    assert all(found["metadata"]["labels"]["team"] == "inventory" for found in objects)
+
+
+def test_labels_of_the_user_never_replace_those_that_selectors_need() -> None:
+    changes = {"app.kubernetes.io/instance": "other", "app.kubernetes.io/component": "other"}
+    objects = template("minimal", {"commonLabels": changes, "podLabels": changes})
+    labels = pod_template(objects)["metadata"]["labels"]
+    assert workload(objects)["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_pods_are_spread_over_zones_and_nodes_counting_those_of_one_revision() -> None:
+    for values, revision in (("minimal", "pod-template-hash"), ("static-membership", "controller-revision-hash")):
+        objects = rendered(values)
+        spread = pod_template(objects)["spec"]["topologySpreadConstraints"]
+        assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        for each in spread:
+            assert each["labelSelector"] == workload(objects)["spec"]["selector"]
+            assert each["matchLabelKeys"] == [revision]

@@ -1,0 +1,142 @@
+"""What must become of one message: a row or a reason, worked out in plain Python, column by column and rule by rule."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from math import isfinite, isnan
+from typing import Any
+
+import fastavro
+
+from consumer.avro.fields import TARGETS
+from consumer.core.items import RejectReason
+from tests.fuzz import letter
+from tests.fuzz.schemas import INTEGERS, NUMBERS
+
+IDENTIFIERS = ("partNumber", "upc", "sku")
+EMPTY_IS_NONE = ("locationName", *IDENTIFIERS, "inventoryLocatorName")
+TICKS = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``row`` or ``reason``; ``lenient``: decoders are known to differ, so either will do."""
+
+    row: dict[str, Any] | None = None
+    reason: RejectReason | None = None
+    wrong: str = ""
+    lenient: bool = False
+
+
+class Judge:
+    """Judges the messages of one schema."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._types = {field["name"]: field["type"] for field in schema["fields"] if field["name"] in TARGETS}
+        self._reference = fastavro.parse_schema(_without_logical(schema))
+
+    def judge(self, body: bytes) -> Verdict:
+        said = letter.read(self._schema, body, set(self._types))
+        verdict = self._verdict(said)
+        if not said.lenient:
+            self._compare_with_fastavro(body, said)
+        return Verdict(verdict.row, verdict.reason, said.wrong, said.lenient)
+
+    def _verdict(self, said: letter.Letter) -> Verdict:
+        if said.wrong:
+            return Verdict(reason=RejectReason.CORRUPT)
+        if said.left:
+            return Verdict(reason=RejectReason.TRAILING_BYTES)
+        row: dict[str, Any] = dict.fromkeys(TARGETS)
+        for name, schema in self._types.items():
+            value = said.value[name]
+            kind = _held(schema)
+            if value is not None and kind == "int" and not -(2**31) <= value < 2**31:
+                return Verdict(reason=RejectReason.INTEGER_OUT_OF_RANGE)
+            row[name] = None if value is None else _item_value(name, kind, value)
+        reason = _broken_rule(row)
+        return Verdict(reason=reason) if reason else Verdict(row=row)
+
+    def _compare_with_fastavro(self, body: bytes, said: letter.Letter) -> None:
+        """Hold the plain reading against fastavro with the writer's own schema, where both are exact."""
+        stream = BytesIO(body)
+        try:
+            record = fastavro.schemaless_reader(stream, self._reference, None)
+        except Exception:  # noqa: BLE001 - whatever it raises, it did not read it; fields that nobody reads may be why
+            return
+        if said.wrong:
+            # fastavro takes an enum's symbol of a negative number from the end.
+            assert said.wrong == "no symbol", f"fastavro reads {record!r}, the letter says {said.wrong}"
+            return
+        assert said.left == len(body) - stream.tell()
+        assert isinstance(record, dict)
+        for name, schema in self._types.items():
+            if isinstance(_held(schema), dict) and _held(schema)["type"] == "enum":
+                continue  # its symbols are others there
+            assert same(record[name], said.value[name]), f"{name}: {record[name]!r} is not {said.value[name]!r}"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, NaN equal to itself."""
+    if isinstance(one, float) and isinstance(other, float) and isnan(one):
+        return isnan(other)
+    return bool(one == other)
+
+
+def _held(schema: Any) -> Any:
+    """The type that is not null."""
+    return next(each for each in schema if each != "null") if isinstance(schema, list) else schema
+
+
+def _item_value(name: str, kind: Any, value: Any) -> Any:
+    if name in EMPTY_IS_NONE:
+        return value or None
+    if name == "occurredAt" and isinstance(kind, dict):
+        return value // TICKS.get(kind["logicalType"], 1)
+    if name in NUMBERS:
+        if isinstance(kind, dict):
+            return _decimal(int.from_bytes(value, "big", signed=True), kind["scale"])
+        return float(value)
+    return value
+
+
+def _decimal(unscaled: int, scale: int) -> float:
+    try:
+        return float(unscaled / 10**scale)
+    except OverflowError:
+        return float("inf")
+
+
+def _broken_rule(row: dict[str, Any]) -> RejectReason | None:
+    attributes = row["attributes"] or []
+    rules = {
+        RejectReason.NO_LOCATION: row["locationName"] is None,
+        RejectReason.NO_IDENTIFIER: all(row[name] is None for name in IDENTIFIERS),
+        RejectReason.NO_QUANTITY: row["quantity"] is None,
+        RejectReason.NEGATIVE_QUANTITY: (row["quantity"] or 0) < 0,
+        RejectReason.BIN_ID_TOO_SMALL: row["binID"] is not None and row["binID"] < 1,
+        RejectReason.LOCATOR_TOO_LONG: len(row["inventoryLocatorName"] or "") > 50,
+        RejectReason.TOO_MANY_ATTRIBUTES: len(attributes) > 63,
+        RejectReason.NULL_ATTRIBUTE: None in attributes,
+        RejectReason.NOT_A_NUMBER: not all(isfinite(row[name] or 0.0) for name in NUMBERS),
+        RejectReason.INTEGER_OUT_OF_RANGE: any(abs(row[name] or 0) > 2**53 - 1 for name in INTEGERS),
+    }
+    return next((reason for reason, broken in rules.items() if broken), None)
+
+
+def _without_logical(schema: Any) -> Any:  # noqa: PLR0911 - one for each kind of type
+    """The schema with plain types only, and with symbols that fastavro takes."""
+    if isinstance(schema, dict) and schema["type"] == "enum":
+        return schema | {"symbols": [f"S{place}" for place in range(len(schema["symbols"]))]}
+    if isinstance(schema, list):
+        return [_without_logical(each) for each in schema]
+    match schema:
+        case {"type": "record", "fields": fields}:
+            return schema | {"fields": [field | {"type": _without_logical(field["type"])} for field in fields]}
+        case {"type": "array", "items": items}:
+            return {"type": "array", "items": _without_logical(items)}
+        case {"type": "map", "values": values}:
+            return {"type": "map", "values": _without_logical(values)}
+        case dict():
+            return {name: part for name, part in schema.items() if name not in {"logicalType", "precision", "scale"}}
+    return schema

@@ -1,0 +1,80 @@
+"""The fuzzer's share of a test run, and that it finds what is there to find."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumer.avro import columnar, fields
+from tests.fuzz.__main__ import ROOT
+from tests.fuzz.cases import check, draw
+
+CASES = 40
+"""About ten seconds; `make fuzz` runs as many as there is time for."""
+BROKEN_CASES = 40
+"""In so many cases each of the faults below shows."""
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_every_message_becomes_its_own_row_or_its_own_reject_whatever_the_others_are(random: Random) -> None:
+    check(draw(random, batches=1))
+
+
+def test_hostile_messages_neither_end_nor_stop_the_decoder_nor_change_what_others_say() -> None:
+    run = subprocess.run(  # noqa: S603 - this project's own module
+        [sys.executable, "-m", "tests.fuzz", "--seed", "1", "--count", str(CASES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.splitlines()[-1] == f"{CASES} passed, 0 failed"
+
+
+def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every block that polars reads, whatever stands where the markers were put."""
+    read_block = columnar.read_block
+
+    def trusting(file: bytes, columns: list[str]) -> pl.DataFrame | None:
+        frame = read_block(file, columns)
+        if frame is None or frame.is_empty():
+            return frame
+        end = len(file) - len(columnar._SYNC)
+        prefix_length = len(frame[columnar._GUARD][0]) - columnar.MARKER_BYTES
+        guard = columnar._MARKER + file[end - prefix_length : end]
+        return frame.with_columns(pl.lit(guard).alias(columnar._GUARD))
+
+    monkeypatch.setattr(columnar, "read_block", trusting)
+
+
+def _without_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe every Avro int to have 32 bits."""
+    monkeypatch.setattr(fields, "_INT_MIN", -(2**63))
+    monkeypatch.setattr(fields, "_INT_MAX", 2**63 - 1)
+
+
+def _with_empty_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "_EMPTY_MEANS_ABSENT", ("locationName",))
+
+
+@pytest.mark.parametrize("fault", [_without_guard, _without_range, _with_empty_texts])
+def test_a_decoder_with_a_fault_is_found_out(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        check_many()
+
+
+def check_many() -> None:
+    for number in range(BROKEN_CASES):
+        check(draw(Random(number)))  # noqa: S311 - cases are to be repeatable

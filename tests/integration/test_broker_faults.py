@@ -1,0 +1,126 @@
+"""Brokers die and come back under two members that work: three brokers, real processes."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.brokers import OFFSETS_TOPIC, Brokers
+from tests.support.fleet import REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols, open_fleet
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def fleet(cluster: Brokers, tmp_path: Path) -> Iterator[OpenFleet]:
+    """On the three brokers, with a copy of everything on each."""
+    with ExitStack() as stack:
+
+        def make(**more: Any) -> Fleet:
+            topic = f"changes-{uuid.uuid4().hex[:12]}"
+            admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+            admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result(REQUEST_SECONDS_MAX)
+            sandbox = stack.enter_context(SandboxServer(SandboxSettings(time_scale=0.0)))
+            quick = {"reconnect.backoff.max.ms": 500, "topic.metadata.refresh.interval.ms": 1_000}
+            return stack.enter_context(
+                open_fleet(cluster.bootstrap_servers, topic, sandbox, tmp_path, partitions=PARTITIONS, **(quick | more))
+            )
+
+        yield make
+
+
+def start_two(ours: Fleet) -> None:
+    for name in ("a", "b"):
+        ours.start(name)
+    ours.wait_until_shared("a", "b")
+
+
+@both_protocols
+def test_brokers_are_killed_and_started_again_one_after_the_other_while_two_members_work(
+    fleet: OpenFleet, cluster: Brokers, protocol: str
+) -> None:
+    ours = fleet(protocol=protocol)
+    start_two(ours)
+    with ours.stock.publishing():
+        for broker in cluster.ids:
+            cluster.kill(broker)
+            accepted = len(ours.ledger.counts())
+            ours.wait_until(lambda before=accepted: len(ours.ledger.counts()) > before, "the OMS hears of new items")  # type: ignore[misc]
+            cluster.restore()
+    ours.finish()
+
+
+def test_the_groups_coordinator_is_killed_while_requests_are_under_way(fleet: OpenFleet, cluster: Brokers) -> None:
+    ours = fleet()
+    start_two(ours)
+    with ours.stock.publishing():
+        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        coordinator = cluster.coordinator(ours.group)
+        cluster.kill(coordinator)
+        ours.wait_until(lambda: cluster.coordinator(ours.group) != coordinator, "another broker looks after the group")
+        accepted = len(ours.ledger.counts())
+        ours.wait_until(lambda: len(ours.ledger.counts()) > accepted, "the OMS hears of new items")
+    ours.finish()
+
+
+def test_all_brokers_are_away_while_changes_wait_in_memory(fleet: OpenFleet, cluster: Brokers) -> None:
+    ours = fleet(session_ms=10_000)
+    for name in ("a", "b"):
+        ours.start(name, window={"max_age": 3})
+    ours.wait_until_shared("a", "b")
+    ours.stock.publish(3)
+    ours.wait_until(lambda: all(member.snapshot()["pending_changes"] for member in ours.members.values()), "both wait")
+    for broker in cluster.ids:
+        cluster.kill(broker)
+    accepted = ours.ledger.counts()
+    away_until = time.monotonic() + 5.0
+    ours.wait_until(lambda: time.monotonic() > away_until, "they are due, and no commit can cover them")
+    assert ours.ledger.counts() == accepted, "a request left without a commit"
+    cluster.restore()
+    ours.stock.publish()
+    ours.finish()
+
+
+def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_leave_later(
+    fleet: OpenFleet, cluster: Brokers
+) -> None:
+    ours = fleet()
+    start_two(ours)
+    ours.stock.publish()
+    ours.finish()
+    want_copies(cluster, 3)
+    try:
+        cluster.kill(cluster.ids[-1])
+        ours.stock.publish()
+        accepted = ours.ledger.counts()
+        ours.wait_until(
+            lambda: any(member.events("commit_refused") for member in ours.members.values()), "a commit is refused"
+        )
+        assert ours.ledger.counts() == accepted, "a request left without a commit"
+    finally:
+        want_copies(cluster, 2)
+    ours.finish()
+
+
+def want_copies(cluster: Brokers, copies: int) -> None:
+    """So many copies must be in step for a commit to be taken."""
+    entry = ConfigEntry("min.insync.replicas", str(copies), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, OFFSETS_TOPIC, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
+    admin.incremental_alter_configs([resource])[resource].result(REQUEST_SECONDS_MAX)

@@ -1,0 +1,74 @@
+"""Members die, sleep and are restarted while changes come: real processes in a group of a real Kafka."""
+
+import pytest
+
+from tests.support.fleet import CLASSIC, CONSUMER, OpenFleet, both_protocols
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+@both_protocols
+def test_members_killed_in_the_middle_of_their_work_are_followed_by_others(fleet: OpenFleet, protocol: str) -> None:
+    ours = fleet(protocol=protocol)
+    ours.start("a")
+    ours.start("b")
+    ours.wait_until_shared("a", "b")
+    with ours.stock.publishing():
+        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        ours.kill("a")
+        ours.wait_until_shared("b")
+        ours.start("c")
+        ours.wait_until(lambda: ours.members["b"].snapshot()["in_flight"] > 0, "b sends")
+        ours.kill("b")
+        ours.wait_until_shared("c")
+    ours.finish()
+
+
+@both_protocols
+def test_a_member_that_slept_past_its_session_sends_nothing_old_on_waking(fleet: OpenFleet, protocol: str) -> None:
+    ours = fleet(protocol=protocol)
+    sleeper = ours.start("sleeper", window={"max_age": 3})
+    ours.start("other")
+    ours.wait_until_shared("sleeper", "other")
+    ours.stock.publish()
+    ours.wait_until(lambda: sleeper.snapshot()["pending_changes"] > 0, "the sleeper has changes to send")
+    ours.freeze("sleeper")
+    ours.stock.publish()
+    ours.wait_until_shared("other")
+    ours.wait_until_held()
+    ours.thaw("sleeper")
+    ours.wait_until(lambda: bool(sleeper.events("partitions_lost")), "the sleeper hears what it lost")
+    ours.wait_until_shared("sleeper", "other")
+    ours.stock.publish()
+    ours.finish()
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC])
+def test_two_members_sleep_in_turn_while_changes_come(fleet: OpenFleet, protocol: str) -> None:
+    ours = fleet(protocol=protocol)
+    for name in ("a", "b"):
+        ours.start(name)
+    ours.wait_until_shared("a", "b")
+    with ours.stock.publishing():
+        for sleeper, other in (("a", "b"), ("b", "a")):
+            ours.freeze(sleeper)
+            ours.wait_until_shared(other)
+            ours.thaw(sleeper)
+            ours.wait_until(lambda name=sleeper: bool(ours.members[name].events("partitions_lost")), "it hears")  # type: ignore[misc]
+            ours.wait_until_shared("a", "b")
+    ours.finish()
+
+
+@pytest.mark.parametrize("protocol", [CONSUMER])
+def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: OpenFleet, protocol: str) -> None:
+    ours = fleet(protocol=protocol, session_ms=20_000)
+    sleeper = ours.start("sleeper")
+    ours.wait_until_shared("sleeper")
+    with ours.stock.publishing():
+        ours.wait_until(lambda: sleeper.snapshot()["in_flight"] > 0, "it sends")
+        ours.freeze("sleeper")
+        rounds = ours.stock.round
+        ours.wait_until(lambda: ours.stock.round > rounds + 20, "changes come meanwhile")
+        ours.thaw("sleeper")
+    ours.finish()
+    assert not sleeper.events("partitions_lost")

@@ -1,0 +1,248 @@
+"""TLS and credentials on every connection at once, and nothing of a secret anywhere that it could be read."""
+
+import base64
+import json
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.avro.bundled import schema_text
+from consumer.avro.encode import EventEncoder
+from consumer.sandbox.oms_app import TOKEN_PATH
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from tests.support.avro import TinyRegistry
+from tests.support.certificates import KEY_PASSWORD, Certificates
+from tests.support.service_process import ROOT, ServiceProcess, Topic, running_service, service_config, wait_until
+from tests.support.services import TLS_PASSWORD, TLS_USER, Kafka
+from tests.support.tls_front import TlsFront, tls_front
+
+pytestmark = pytest.mark.integration
+
+SCHEMA_ID = 7
+REGISTRY_USER, REGISTRY_PASSWORD = "reader", "registry/pass@word+for=tests"
+API_KEY, API_SECRET = "the-api-key-of-tests", "api secret/with=odd@signs"
+SECRETS = {
+    "sasl.password": TLS_PASSWORD,
+    "ssl.key.password": KEY_PASSWORD,
+    "registry": REGISTRY_PASSWORD,
+    "api_key": API_KEY,
+    "api_secret": API_SECRET,
+}
+
+
+@dataclass
+class World:
+    """Every server behind TLS, and the settings that reach them."""
+
+    kafka: Kafka
+    certificates: Certificates
+    changes: Topic
+    registry: TlsFront
+    oms: TlsFront
+    sandbox: SandboxServer
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def secret(self, name: str, text: str) -> None:
+        """Write a secret file, as Kubernetes mounts one."""
+        folder = self.folder / "secrets"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        self.environment["INVENTORY_REFRESH_SECRETS_DIR"] = str(folder)
+
+    def config(self) -> dict[str, Any]:
+        pem = self.certificates
+        config: dict[str, Any] = service_config(
+            self.kafka.tls_servers,
+            self.changes.name,
+            self.sandbox,
+            avro={
+                "registry_url": self.registry.url,
+                "registry": {
+                    "ssl.ca.location": str(pem.ca),
+                    "ssl.certificate.location": str(pem.client_cert),
+                    "ssl.key.location": str(pem.client_key),
+                },
+            },
+            oms={
+                "base_url": self.oms.url,
+                "token_url": self.oms.url + TOKEN_PATH,
+                "ca_file": str(pem.ca),
+                "client_cert_file": str(pem.client_cert),
+                "client_key_file": str(pem.client_key),
+            },
+            log={"level": "debug"},
+        )
+        for name in ("api_key", "api_secret"):
+            del config["oms"][name]
+        config["kafka"]["unreachable_timeout"] = 10.0
+        config["kafka"]["properties"] = {
+            "group.protocol": "consumer",  # which asks through the third client, the admin's
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": TLS_USER,
+            "ssl.ca.location": str(pem.ca),
+            "ssl.certificate.location": str(pem.client_cert),
+            "ssl.key.location": str(pem.locked_key),
+            "debug": "conf,security,feature",
+        }
+        return config
+
+
+@pytest.fixture
+def world(broker: Kafka, topic: Callable[..., str], admin: AdminClient, tmp_path: Path) -> Iterator[World]:
+    if not broker.tls_servers:
+        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not one with a listener for these tests")
+    name = topic()
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    certificates = Certificates(Path(broker.tls_folder))
+    with ExitStack() as stack:
+        registry = TinyRegistry()
+        stack.callback(registry.down)
+        registry.add(SCHEMA_ID, schema_text())
+        sandbox = stack.enter_context(
+            SandboxServer(SandboxSettings(time_scale=0.0, specific_key=API_KEY, specific_secret=API_SECRET))  # type: ignore[arg-type]
+        )
+        world = World(
+            broker,
+            certificates,
+            Topic(broker.bootstrap_servers, name, f"group-of-{name}"),
+            stack.enter_context(tls_front(certificates, registry.port)),
+            stack.enter_context(tls_front(certificates, int(sandbox.url.rpartition(":")[2]))),
+            sandbox,
+            tmp_path,
+        )
+        world.secret("kafka__properties__sasl.password", TLS_PASSWORD)
+        world.secret("kafka__properties__ssl.key.password", KEY_PASSWORD)
+        world.secret("avro__registry__basic.auth.user.info", f"{REGISTRY_USER}:{REGISTRY_PASSWORD}")
+        world.secret("oms__api_key", API_KEY)
+        world.secret("oms__api_secret", API_SECRET)
+        yield world
+
+
+def forms(secret: str) -> set[str]:
+    """A secret in every way in which it is sent or shown."""
+    pairs = (secret, f"{REGISTRY_USER}:{secret}", f"{API_KEY}:{secret}", f"\0{TLS_USER}\0{secret}")
+    encoded = {base64.b64encode(each.encode()).decode() for each in pairs}
+    return {secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""), *encoded}
+
+
+def assert_tells_no_secret(text: str, *more: str) -> None:
+    told = [name for name, secret in SECRETS.items() for form in forms(secret) if form in text]
+    assert not told, told
+    assert not [secret for secret in more if secret in text]
+
+
+def everything_shown(service: ServiceProcess) -> str:
+    pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere"]
+    shown = [httpx.get(service.url + page, timeout=5.0).text for page in pages]
+    processes = [path.read_bytes() for path in Path(f"/proc/{service.pid}").glob("task/*/comm")]
+    processes.append(Path(f"/proc/{service.pid}/cmdline").read_bytes())
+    return "\n".join([*shown, *(each.decode() for each in processes), service.output()])
+
+
+def bearers(front: TlsFront) -> list[str]:
+    lines = [line for head in front.heads for line in head.decode("latin-1").splitlines()]
+    return [line.split()[-1] for line in lines if line.lower().startswith("authorization: bearer")]
+
+
+def test_all_goes_over_tls_with_certificates_and_credentials_and_no_secret_is_told(world: World) -> None:
+    encoder = EventEncoder.confluent(schema_text(), SCHEMA_ID)
+    good = [encoder.encode({"locationName": "Rome", "sku": f"s{number}", "quantity": 1}) for number in range(50)]
+    with running_service(world.config(), world.folder, world.environment) as service:
+        wait_until(service.is_ready, "ready")
+        publish_values(world, [*good, b"\x00bad"])
+        wait_until(lambda: world.changes.committed() == world.changes.end(), "sent and committed")
+        shown = everything_shown(service)
+        assert service.stop() == 0
+        shown += service.output()
+
+    dead = Topic(world.kafka.bootstrap_servers, f"{world.changes.name}.dead", "reader").read_all()
+    assert [message.value() for message in dead] == [b"\x00bad"]
+    assert world.sandbox.state.summary().items == 50
+    basic = base64.b64encode(f"{REGISTRY_USER}:{REGISTRY_PASSWORD}".encode())
+    assert any(basic in head for head in world.registry.heads)
+    assert "librdkafka" in shown or "rdkafka" in shown, "the client's own debug lines are there"
+    tokens = bearers(world.oms)
+    assert tokens
+    assert_tells_no_secret(shown, *tokens)
+
+
+def publish_values(world: World, values: list[bytes]) -> None:
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers})
+    for value in values:
+        producer.produce(world.changes.name, value)
+    assert producer.flush(20.0) == 0
+
+
+Fault = Callable[[World, dict[str, Any]], None]
+
+
+def _kafka_password(world: World, _config: dict[str, Any]) -> None:
+    world.secret("kafka__properties__sasl.password", TLS_PASSWORD + "-but-wrong")
+
+
+def _key_password(world: World, _config: dict[str, Any]) -> None:
+    world.secret("kafka__properties__ssl.key.password", KEY_PASSWORD + "-but-wrong")
+
+
+def _no_certificate(_world: World, config: dict[str, Any]) -> None:
+    for name in ("ssl.certificate.location", "ssl.key.location"):
+        del config["kafka"]["properties"][name]
+
+
+def _other_authority(world: World, config: dict[str, Any]) -> None:
+    config["kafka"]["properties"]["ssl.ca.location"] = str(world.certificates.other_ca)
+
+
+def _api_secret(world: World, _config: dict[str, Any]) -> None:
+    world.secret("oms__api_secret", API_SECRET + "-but-wrong")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        pytest.param(_kafka_password, 3, "refuses the credentials", id="SASL password"),
+        pytest.param(_key_password, 2, "kafka.properties", id="password of the key"),
+        pytest.param(_no_certificate, 3, "no answer", id="no client certificate"),
+        pytest.param(_other_authority, 3, "ssl.ca.location", id="an authority not trusted"),
+        pytest.param(_api_secret, 4, "correct oms.api_key and oms.api_secret", id="API secret"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_said_in_one_line_without_a_secret(
+    world: World, fault: Fault, code: int, says: str
+) -> None:
+    config = world.config()
+    del config["kafka"]["properties"]["debug"]
+    config["kafka"]["unreachable_timeout"] = 2.0
+    fault(world, config)
+    path = world.folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+
+    run = subprocess.run(  # noqa: S603 - this project's own command
+        [sys.executable, "-m", "consumer", "run", "--check", "--config", str(path)],
+        cwd=ROOT,
+        env=world.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert run.returncode == code, run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert says in last
+    assert_tells_no_secret(run.stdout + run.stderr)

@@ -1,0 +1,218 @@
+"""Over histories of an event's schema: each message is read as Avro's own schema resolution would read it.
+
+Every version is read with the schema that wrote it. What a reader's schema would do (fill in defaults, widen numbers,
+follow aliases, pass over fields) the columns do: so fastavro with both schemas is the judge.
+"""
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumer.avro.batches import BatchDecoder
+from consumer.avro.fields import TARGETS
+from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
+from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.core.items import OFFSET, RejectReason
+from tests.support.avro import raw_batch
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
+INTS = st.integers(1, 2**31 - 1)
+LONGS = st.integers(1, 2**53 - 1)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
+SYMBOLS = ["ROME", "PARIS", "OSLO"]
+
+PROMOTIONS: dict[str, list[tuple[Any, st.SearchStrategy[Any]]]] = {
+    "quantity": [("int", INTS), ("long", LONGS)],
+    "floor": [("int", INTS), ("long", LONGS)],
+    "retailPrice": [("int", INTS), ("long", st.integers(0, 2**53)), ("float", FLOATS), ("double", DOUBLES)],
+}
+"""What a number may have been, narrowest first: Avro lets a reader widen each to the last."""
+NEEDED = ("locationName", "sku", "quantity")
+OLD_NAMES = {"locationName": "site", "sku": "article", "quantity": "onHand", "retailPrice": "price"}
+
+
+@dataclass
+class Version:
+    """A writer's schema, and values that it wrote."""
+
+    schema: dict[str, Any]
+    events: list[dict[str, Any]]
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> Version:
+    """One version of the event: its fields in any order, some of them not there, some renamed with an alias."""
+    optional = draw(
+        st.lists(st.sampled_from(["floor", "retailPrice", "partNumber", "attributes", "binID"]), unique=True)
+    )
+    fields: list[dict[str, Any]] = []
+    values: dict[str, st.SearchStrategy[Any]] = {}
+    for name in draw(st.permutations([*NEEDED, *optional, "unknown"])):
+        written, strategy = draw(st.sampled_from(_types(name)))
+        if name not in NEEDED and draw(st.booleans()):
+            written, strategy = draw(st.sampled_from([["null", written], [written, "null"]])), st.none() | strategy
+        field: dict[str, Any] = {"name": name, "type": written}
+        if name in OLD_NAMES and draw(st.booleans()):
+            field = {"name": OLD_NAMES[name] + "New", "type": written, "aliases": ["other", name]}
+        fields.append(field)
+        values[field["name"]] = strategy
+    events = draw(st.lists(st.fixed_dictionaries(values), min_size=1, max_size=4))
+    return Version({"type": "record", "name": "Event", "fields": fields}, events)
+
+
+def _types(name: str) -> list[tuple[Any, st.SearchStrategy[Any]]]:
+    if name in PROMOTIONS:
+        return PROMOTIONS[name]
+    if name == "binID":
+        return PROMOTIONS["quantity"]
+    if name == "attributes":
+        return [({"type": "array", "items": "string"}, st.lists(TEXTS, max_size=3))]
+    if name == "unknown":
+        by_text: Any = {"type": "map", "values": "long"}
+        return [("bytes", st.binary(max_size=3)), (by_text, st.dictionaries(TEXTS, LONGS, max_size=2))]
+    if name == "locationName":
+        return [("string", TEXTS), ({"type": "enum", "name": "Site", "symbols": SYMBOLS}, st.sampled_from(SYMBOLS))]
+    return [("string", TEXTS)]
+
+
+def reader_schema(version: Version) -> dict[str, Any]:
+    """A reader's schema of all the targets, for Avro's own resolution: wide types, null for what is not there.
+
+    A name that the writer has given up stands in it as Avro wants it: under the new name, with the old as alias.
+    """
+    wide = {"floor": "long", "binID": "long", "quantity": "long", "retailPrice": "double"}
+    fields = []
+    for name in (*NEEDED, "floor", "retailPrice", "partNumber", "attributes", "binID"):
+        called = [each for each in version.schema["fields"] if name in {each["name"], *each.get("aliases", ())}]
+        written = called[0] if called else None
+        target: Any = {"type": "array", "items": "string"} if name == "attributes" else wide.get(name, "string")
+        if written is not None and isinstance(written["type"], dict) and written["type"]["type"] == "enum":
+            target = written["type"]
+        field: dict[str, Any] = {"name": name, "type": ["null", target], "default": None}
+        if written is not None and written["name"] != name:
+            field["aliases"] = [written["name"]]
+        fields.append(field)
+    return {"type": "record", "name": "Event", "fields": fields}
+
+
+class Source:
+    """``SchemaSource`` of these versions, by their numbers."""
+
+    def __init__(self, versions: list[Version], way: Way) -> None:
+        factory = ReaderFactory({}, CONFLUENT.length, way)
+        self._readers = {confluent_prefix(n): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
+
+    def reader(self, prefix: bytes) -> Reader | Refused:
+        return self._readers[prefix]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(versions(), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_messages_of_all_versions_are_read_as_schema_resolution_says(history: list[Version], random: Any) -> None:
+    messages: list[tuple[bytes, dict[str, Any]]] = []
+    for number, version in enumerate(history):
+        writer = fastavro.parse_schema(version.schema)
+        reader = fastavro.parse_schema(reader_schema(version))
+        for event in version.events:
+            body = BytesIO()
+            fastavro.schemaless_writer(body, writer, event)
+            body.seek(0)
+            resolved = fastavro.schemaless_reader(body, writer, reader)
+            assert isinstance(resolved, dict)
+            messages.append((confluent_prefix(number) + body.getvalue(), resolved))
+    random.shuffle(messages)
+
+    ways: tuple[Way, ...] = ("columnar", "fastavro")
+    for way in ways:
+        decoded = BatchDecoder(CONFLUENT, Source(history, way)).decode([raw_batch([value for value, _ in messages])])
+
+        assert not decoded.rejects
+        columns = [name for name in messages[0][1] if name in TARGETS]
+        assert decoded.frame.sort(OFFSET).select(columns).to_dicts() == [
+            {name: resolved[name] for name in columns} for _, resolved in messages
+        ]
+
+
+def read(schema: dict[str, Any], paths: dict[str, str], *events: dict[str, Any]) -> pl.DataFrame:
+    reader = ReaderFactory(paths, 0, "columnar").reader(json.dumps(schema))
+    assert not isinstance(reader, Refused), reader.detail
+    parsed = fastavro.parse_schema(schema)
+    values = []
+    for event in events:
+        body = BytesIO()
+        fastavro.schemaless_writer(body, parsed, event)
+        values.append(body.getvalue())
+    return reader.read(values).frame
+
+
+def event(**types: Any) -> dict[str, Any]:
+    fields = [{"name": name, "type": type_} for name, type_ in types.items()]
+    return {"type": "record", "name": "Event", "fields": fields}
+
+
+def test_one_setting_of_several_paths_reads_events_of_before_and_after_a_move() -> None:
+    paths = {"sku": "item.sku, article, item"}
+    needed = {"locationName": "string", "quantity": "int"}
+    item = {"type": "record", "name": "Item", "fields": [{"name": "sku", "type": "string"}]}
+    values = {"locationName": "Rome", "quantity": 1}
+
+    assert read(event(**needed, article="string"), paths, values | {"article": "a"})["sku"].to_list() == ["a"]
+    assert read(event(**needed, item=item), paths, values | {"item": {"sku": "b"}})["sku"].to_list() == ["b"]
+    assert read(event(**needed, item="string"), paths, values | {"item": "c"})["sku"].to_list() == ["c"]
+
+
+def test_a_fields_own_name_goes_before_what_another_was_called_before() -> None:
+    schema = event(locationName="string", quantity="int", sku="string")
+    schema["fields"].insert(0, {"name": "article", "type": "string", "aliases": ["sku"]})
+
+    frame = read(schema, {}, {"article": "old", "locationName": "Rome", "quantity": 1, "sku": "new"})
+
+    assert frame["sku"].to_list() == ["new"]
+
+
+def test_an_alias_is_followed_inside_a_nested_record() -> None:
+    item = {"type": "record", "name": "Item", "fields": [{"name": "code", "type": "string", "aliases": ["sku"]}]}
+    schema = event(locationName="string", quantity="int", item=["null", item])
+
+    frame = read(schema, {"sku": "item.sku"}, {"locationName": "Rome", "quantity": 1, "item": {"code": "x"}})
+
+    assert frame["sku"].to_list() == ["x"]
+
+
+@pytest.mark.parametrize("aliases", [5, None, "sku", [5, None], {"sku": 1}])
+def test_aliases_that_are_no_list_of_names_play_no_part(aliases: Any) -> None:
+    schema = event(locationName="string", quantity="int", partNumber="string")
+    schema["fields"].append({"name": "code", "type": "string", "aliases": aliases})
+    reader = ReaderFactory({}, 0, "columnar").reader(json.dumps(schema))
+
+    assert not isinstance(reader, Refused)
+    assert reader.read([b"\x02x\x02\x02p\x02c"]).frame.row(0, named=True)["sku"] is None
+
+
+@pytest.mark.parametrize(
+    ("types", "says"),
+    [
+        ({"quantity": "double"}, "the field quantity is double, which cannot become quantity"),
+        ({"sku": "bytes"}, "the field sku is bytes, which cannot become sku"),
+        ({"sku": ["null", "string", "long"]}, "the field sku is string or long, which cannot become sku"),
+        ({"retailPrice": "string"}, "the field retailPrice is string, which cannot become retailPrice"),
+    ],
+)
+def test_a_change_that_no_value_survives_makes_the_schema_unusable_and_says_which_field(
+    types: dict[str, Any], says: str
+) -> None:
+    schema = event(**({"locationName": "string", "quantity": "int", "sku": "string"} | types))
+    refused = ReaderFactory({}, 0, "columnar").reader(json.dumps(schema))
+
+    assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, says)

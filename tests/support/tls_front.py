@@ -1,0 +1,74 @@
+"""TLS in front of a plain server of the tests: it asks clients for certificates, and keeps what they said."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.support.certificates import Certificates
+
+HEAD_BYTES = 4_096
+
+
+class TlsFront:
+    """Takes TLS connections of clients with a certificate of the authority, and hands their bytes on."""
+
+    def __init__(self, certificates: Certificates, target_port: int) -> None:
+        self.heads: list[bytes] = []
+        """The first bytes of each connection."""
+        self.refused = 0
+        """Connections whose handshake came to nothing."""
+        self._target_port = target_port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificates.server)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.load_verify_locations(certificates.ca)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            client = self._context.wrap_socket(connection, server_side=True)
+            head = client.recv(HEAD_BYTES)
+        except OSError:
+            self.refused += 1
+            connection.close()
+            return
+        self.heads.append(head)
+        with client, socket.create_connection(("127.0.0.1", self._target_port)) as target, suppress(OSError):
+            target.sendall(head)
+            back = threading.Thread(target=_pump, args=[target, client], daemon=True)
+            back.start()
+            _pump(client, target)
+            back.join(5)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    """Hand bytes on until the source ends, and then tell the sink."""
+    with suppress(OSError):
+        while part := source.recv(65_536):
+            sink.sendall(part)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def tls_front(certificates: Certificates, target_port: int) -> Iterator[TlsFront]:
+    front = TlsFront(certificates, target_port)
+    try:
+        yield front
+    finally:
+        front.close()

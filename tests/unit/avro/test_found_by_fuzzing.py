@@ -1,0 +1,24 @@
+"""What the fuzzer found, each by the name of its bug."""
+
+import json
+from typing import Any
+
+import pytest
+
+from consumer.avro.readers import ReaderFactory, Refused
+from consumer.core.items import RejectReason
+
+
+@pytest.mark.parametrize("way", ["columnar", "fastavro"])
+def test_a_price_of_type_int_beyond_32_bits_was_once_taken(way: Any) -> None:
+    fields = {"locationName": "string", "sku": "string", "quantity": "int", "retailPrice": ["null", "int"]}
+    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": t} for name, t in fields.items()]}
+    reader = ReaderFactory({}, 0, way).reader(json.dumps(schema))
+    assert not isinstance(reader, Refused)
+
+    reading = reader.read([b"\x02x\x02s\x02" + price for price in (b"\x02\x80\x80\x80\x80\x10", b"\x02\x08", b"\x00")])
+
+    assert [(bad.reason, bad.detail) for bad in reading.bad] == [
+        (RejectReason.INTEGER_OUT_OF_RANGE, "retailPrice is 2147483648, not from -2147483648 to 2147483647")
+    ]
+    assert reading.frame["retailPrice"].to_list() == [4.0, None]
