@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from consumer.core.marks import parse_mark
-from consumer.kafka.errors import Meaning, error_of, meaning_of, text_of
+from consumer.kafka.errors import UNKNOWN_PARTITION, Meaning, error_of, meaning_of, text_of
 from consumer.ports import Assignment, BrokerError
 
 Answer = TypeVar("Answer")
@@ -74,7 +74,30 @@ class Describer:
         )
 
     def _ends(self, partition: TopicPartition) -> tuple[int, int]:
-        return self._consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
+        try:
+            return self._consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
+        except KafkaException as exception:
+            if error_of(exception).code() != UNKNOWN_PARTITION:
+                raise
+            # The group hears of an added partition sooner than the consumer does, which can't be told to look (below).
+            admin = self._asking()
+            admin.list_topics(partition.topic, timeout=REQUEST_SECONDS_MAX)
+            low, high = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            return self._offset(admin, partition, low), self._offset(admin, partition, high)
+
+    def _offset(self, admin: AdminClient, partition: TopicPartition, which: OffsetSpec) -> int:
+        (answer,) = admin.list_offsets(
+            {TopicPartition(partition.topic, partition.partition): which},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS_MAX,
+        ).values()
+        offset: int = answer.result().offset
+        return offset
+
+    def _asking(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = self._make_admin()
+        return self._admin
 
     def _topic_id(self, topic: str) -> str:
         """The broker's id of the topic; "" where it does not tell, which is no reason to stop: it only guards.
@@ -84,12 +107,11 @@ class Describer:
         in that poll (a line of its log is enough) aborts the process.
         """
         try:
-            if self._admin is None:
-                self._admin = self._make_admin()
-            cluster = self._admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+            admin = self._asking()
+            cluster = admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
             if cluster.controller_id not in cluster.brokers:
                 return ""  # an embedded broker: the question would wait for a controller in vain
-            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
+            asked = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
             return str(asked[topic].result(TOPIC_ID_SECONDS_MAX + 1.0).topic_id)
         except (KafkaException, TimeoutError) as error:
             _log.warning("the broker does not tell the id of topic %s: %s", topic, error)
@@ -120,7 +142,8 @@ def _until(deadline: float, what: str, ask: Callable[[], Answer]) -> Answer:
             return ask()
         except KafkaException as exception:
             error = error_of(exception)
-            if meaning_of(error) not in {Meaning.PASSING, Meaning.FENCED} or time.monotonic() > deadline:
+            passes = meaning_of(error) in {Meaning.PASSING, Meaning.FENCED} or error.code() == UNKNOWN_PARTITION
+            if not passes or time.monotonic() > deadline:
                 raise BrokerError(f"Kafka does not {what}: {text_of(error)}") from exception
             _log.warning("Kafka does not %s yet: %s", what, text_of(error))
         time.sleep(RETRY_SECONDS)

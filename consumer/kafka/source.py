@@ -241,12 +241,14 @@ class KafkaSource:
     # Partitions
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._assignments and not self._is_same_member():
+        is_other = bool(self._assignments) and not self._is_same_member()
+        if is_other and (partitions or "group.instance.id" in self._settings.properties):
             raise BrokerError(
                 "Kafka took this member out of its group and let it in again, without a word about the partitions that "
                 "it held: start again, to take them over like anybody else"
             )
-        self._member_id = self._consumer.memberid()
+        if not is_other:  # else it is still to be told that what it held is lost: until then it may commit nothing
+            self._member_id = self._consumer.memberid()
         given = self._describer.describe(partitions)
         starts = [TopicPartition(each.topic, each.partition, start_offset(each)) for each in given]
         with _refusals("the assignment"):

@@ -6,13 +6,14 @@ from contextlib import closing
 import pytest
 
 from tests.contract.worlds import PARTITIONS, KafkaWorld, OmsWorld, RealKafka, RealOms, Simulated
+from tests.integration.conftest import admin, broker, kafka, topic
+
+__all__ = ["admin", "broker", "kafka", "topic"]
 
 SIMULATED = "simulated"
 REAL = "real"
 
 both = [pytest.param(SIMULATED), pytest.param(REAL, marks=pytest.mark.integration)]
-
-pytest_plugins = ["tests.integration.conftest"]
 
 
 @pytest.fixture(params=both)

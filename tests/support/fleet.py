@@ -6,6 +6,7 @@ never sent an older count after a newer one has accepted counts that never fall.
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -161,7 +162,15 @@ class Stock:
     def _publish(self, location: str, sku: str, partition: int) -> None:
         change: Change = {"locationName": location, "sku": sku, "quantity": self.round}
         value = self._encoder.value(change)
-        self._producer.produce(self._topic, key=item_key(change), value=value, partition=partition)
+        deadline = time.monotonic() + REQUEST_SECONDS_MAX
+        while True:
+            try:
+                self._producer.produce(self._topic, key=item_key(change), value=value, partition=partition)
+                break
+            except KafkaException as exception:  # a partition that was just added: the producer hears of it soon
+                if exception.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                    raise
+                self._producer.list_topics(self._topic, timeout=REQUEST_SECONDS_MAX)
         self.held[location, sku] = self.round
 
 
