@@ -5,20 +5,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from consumer.core.marks import parse_mark
-from consumer.kafka.errors import Meaning, error_of, meaning_of, text_of
+from consumer.kafka.errors import UNKNOWN_PARTITION, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.topics import REQUEST_SECONDS_MAX, Topics
 from consumer.ports import Assignment, BrokerError
 
 Answer = TypeVar("Answer")
 
-REQUEST_SECONDS_MAX: Final = 10.0
-"""How long one request to the broker may take."""
 DESCRIBE_SECONDS_MAX: Final = 60.0
 """How long all of them may take together: well below max.poll.interval.ms, since the loop waits."""
-TOPIC_ID_SECONDS_MAX: Final = 5.0
 RETRY_SECONDS: Final = 0.1
 
 _log = logging.getLogger("inventory_refresh.kafka")
@@ -27,10 +24,9 @@ _log = logging.getLogger("inventory_refresh.kafka")
 class Describer:
     """Reads committed offsets, the log's ends and topic ids, and numbers the assignments from 1 upwards."""
 
-    def __init__(self, consumer: Consumer, make_admin: Callable[[], AdminClient]) -> None:
+    def __init__(self, consumer: Consumer, topics: Topics) -> None:
         self._consumer = consumer
-        self._make_admin = make_admin
-        self._admin: AdminClient | None = None
+        self._topics = topics
         self._last_number = 0
 
     def describe(self, partitions: Sequence[TopicPartition]) -> list[Assignment]:
@@ -39,7 +35,7 @@ class Describer:
             return []
         deadline = time.monotonic() + DESCRIBE_SECONDS_MAX
         committed = _until(deadline, "tell the committed offsets", lambda: self._committed(partitions))
-        topic_ids = {topic: self._topic_id(topic) for topic in {partition.topic for partition in partitions}}
+        topic_ids = {topic: self._topics.id_of(topic) for topic in {partition.topic for partition in partitions}}
         return [self._describe_one(partition, topic_ids[partition.topic], deadline) for partition in committed]
 
     def _committed(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
@@ -74,26 +70,12 @@ class Describer:
         )
 
     def _ends(self, partition: TopicPartition) -> tuple[int, int]:
-        return self._consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
-
-    def _topic_id(self, topic: str) -> str:
-        """The broker's id of the topic; "" where it does not tell, which is no reason to stop: it only guards.
-
-        Asked anew at every assignment: a topic that was deleted and made again while we ran has another one. And not
-        by the consumer: its list_topics forgets that a poll is under way, so that the next thing which the client tells
-        in that poll (a line of its log is enough) aborts the process.
-        """
         try:
-            if self._admin is None:
-                self._admin = self._make_admin()
-            cluster = self._admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
-            if cluster.controller_id not in cluster.brokers:
-                return ""  # an embedded broker: the question would wait for a controller in vain
-            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
-            return str(asked[topic].result(TOPIC_ID_SECONDS_MAX + 1.0).topic_id)
-        except (KafkaException, TimeoutError) as error:
-            _log.warning("the broker does not tell the id of topic %s: %s", topic, error)
-            return ""
+            return self._consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
+        except KafkaException as exception:
+            if error_of(exception).code() != UNKNOWN_PARTITION:
+                raise
+            return self._topics.ends(partition)  # the group knows of a new one sooner than the consumer
 
 
 def start_offset(assignment: Assignment) -> int:
@@ -120,7 +102,8 @@ def _until(deadline: float, what: str, ask: Callable[[], Answer]) -> Answer:
             return ask()
         except KafkaException as exception:
             error = error_of(exception)
-            if meaning_of(error) not in {Meaning.PASSING, Meaning.FENCED} or time.monotonic() > deadline:
+            passes = meaning_of(error) in {Meaning.PASSING, Meaning.FENCED} or error.code() == UNKNOWN_PARTITION
+            if not passes or time.monotonic() > deadline:
                 raise BrokerError(f"Kafka does not {what}: {text_of(error)}") from exception
             _log.warning("Kafka does not %s yet: %s", what, text_of(error))
         time.sleep(RETRY_SECONDS)

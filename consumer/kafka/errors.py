@@ -8,6 +8,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 PARTITION_EOF: Final = KafkaError._PARTITION_EOF
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 

@@ -3,9 +3,10 @@
 A message object is touched once: its value, partition, offset and timestamp become columns, in loops that run in C.
 Events among the messages (a partition's end, an error) are looked for first and sorted out off that path.
 
-How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated, or made anew
-under its name), the assignment counts as lost, and the partition is taken again under a new number. Should they go
-backwards amid what one call of the client gives, the engine finds it and the process stops: it starts again rightly.
+How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated), or the topic
+be another one under the same name, the assignment counts as lost, and the partition is taken again under a new number.
+Should offsets go backwards amid what one call of the client gives, the engine finds it and the process stops: it starts
+again rightly.
 """
 
 import logging
@@ -32,6 +33,7 @@ from consumer.kafka.options import (
     new_client,
 )
 from consumer.kafka.start import Check, Errors, session_times
+from consumer.kafka.topics import Topics
 from consumer.ports import (
     Assignment,
     BrokerError,
@@ -67,7 +69,8 @@ class KafkaSource:
         self._errors = Errors()
         self._incremental = is_incremental(options)
         self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._on_error)
-        self._describer = Describer(self._consumer, self._new_admin)
+        self._topics = Topics(self._new_admin)
+        self._describer = Describer(self._consumer, self._topics)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self._number_of: dict[tuple[str, int], int] = {}
@@ -128,6 +131,9 @@ class KafkaSource:
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
         """See ``ports.Source``. While the broker is away there are no messages: the client reconnects by itself."""
+        made_anew = self._topics.made_anew(self._assignments.values(), time.monotonic())
+        if made_anew:
+            self._take_again(made_anew)
         before = self._number_of.copy()
         with _refusals("reading"):
             messages = self._gather(messages_max, timeout_seconds)
