@@ -5,20 +5,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from consumer.core.marks import parse_mark
 from consumer.kafka.errors import UNKNOWN_PARTITION, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.topics import REQUEST_SECONDS_MAX, Topics
 from consumer.ports import Assignment, BrokerError
 
 Answer = TypeVar("Answer")
 
-REQUEST_SECONDS_MAX: Final = 10.0
-"""How long one request to the broker may take."""
 DESCRIBE_SECONDS_MAX: Final = 60.0
 """How long all of them may take together: well below max.poll.interval.ms, since the loop waits."""
-TOPIC_ID_SECONDS_MAX: Final = 5.0
 RETRY_SECONDS: Final = 0.1
 
 _log = logging.getLogger("inventory_refresh.kafka")
@@ -27,10 +24,9 @@ _log = logging.getLogger("inventory_refresh.kafka")
 class Describer:
     """Reads committed offsets, the log's ends and topic ids, and numbers the assignments from 1 upwards."""
 
-    def __init__(self, consumer: Consumer, make_admin: Callable[[], AdminClient]) -> None:
+    def __init__(self, consumer: Consumer, topics: Topics) -> None:
         self._consumer = consumer
-        self._make_admin = make_admin
-        self._admin: AdminClient | None = None
+        self._topics = topics
         self._last_number = 0
 
     def describe(self, partitions: Sequence[TopicPartition]) -> list[Assignment]:
@@ -39,7 +35,7 @@ class Describer:
             return []
         deadline = time.monotonic() + DESCRIBE_SECONDS_MAX
         committed = _until(deadline, "tell the committed offsets", lambda: self._committed(partitions))
-        topic_ids = {topic: self._topic_id(topic) for topic in {partition.topic for partition in partitions}}
+        topic_ids = {topic: self._topics.id_of(topic) for topic in {partition.topic for partition in partitions}}
         return [self._describe_one(partition, topic_ids[partition.topic], deadline) for partition in committed]
 
     def _committed(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
@@ -79,43 +75,7 @@ class Describer:
         except KafkaException as exception:
             if error_of(exception).code() != UNKNOWN_PARTITION:
                 raise
-            # The group hears of an added partition sooner than the consumer does, which can't be told to look (below).
-            admin = self._asking()
-            admin.list_topics(partition.topic, timeout=REQUEST_SECONDS_MAX)
-            low, high = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            return self._offset(admin, partition, low), self._offset(admin, partition, high)
-
-    def _offset(self, admin: AdminClient, partition: TopicPartition, which: OffsetSpec) -> int:
-        (answer,) = admin.list_offsets(
-            {TopicPartition(partition.topic, partition.partition): which},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS_MAX,
-        ).values()
-        offset: int = answer.result().offset
-        return offset
-
-    def _asking(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = self._make_admin()
-        return self._admin
-
-    def _topic_id(self, topic: str) -> str:
-        """The broker's id of the topic; "" where it does not tell, which is no reason to stop: it only guards.
-
-        Asked anew at every assignment: a topic that was deleted and made again while we ran has another one. And not
-        by the consumer: its list_topics forgets that a poll is under way, so that the next thing which the client tells
-        in that poll (a line of its log is enough) aborts the process.
-        """
-        try:
-            admin = self._asking()
-            cluster = admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
-            if cluster.controller_id not in cluster.brokers:
-                return ""  # an embedded broker: the question would wait for a controller in vain
-            asked = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
-            return str(asked[topic].result(TOPIC_ID_SECONDS_MAX + 1.0).topic_id)
-        except (KafkaException, TimeoutError) as error:
-            _log.warning("the broker does not tell the id of topic %s: %s", topic, error)
-            return ""
+            return self._topics.ends(partition)  # the group knows of a new one sooner than the consumer
 
 
 def start_offset(assignment: Assignment) -> int:

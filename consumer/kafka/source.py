@@ -3,9 +3,10 @@
 A message object is touched once: its value, partition, offset and timestamp become columns, in loops that run in C.
 Events among the messages (a partition's end, an error) are looked for first and sorted out off that path.
 
-How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated, or made anew
-under its name), the assignment counts as lost, and the partition is taken again under a new number. Should they go
-backwards amid what one call of the client gives, the engine finds it and the process stops: it starts again rightly.
+How far each assignment was read is known here. Should its offsets go backwards (the topic was truncated), or the topic
+be another one under the same name, the assignment counts as lost, and the partition is taken again under a new number.
+Should offsets go backwards amid what one call of the client gives, the engine finds it and the process stops: it starts
+again rightly.
 """
 
 import logging
@@ -35,6 +36,7 @@ from consumer.kafka.options import (
 )
 from consumer.kafka.start import Check, Errors, session_times
 from consumer.kafka.statistics import read_statistics
+from consumer.kafka.topics import Topics
 from consumer.ports import (
     Assignment,
     BrokerError,
@@ -79,7 +81,8 @@ class KafkaSource:
         self._consumer: Consumer = new_client(
             Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
         )
-        self._describer = Describer(self._consumer, lambda: self._admin)
+        self._topics = Topics(lambda: self._admin)
+        self._describer = Describer(self._consumer, self._topics)
         self._log_ends = LogEnds(self._consumer, lambda: self._admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
@@ -142,6 +145,9 @@ class KafkaSource:
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
         """See ``ports.Source``. While the broker is away there are no messages: the client reconnects by itself."""
+        made_anew = self._topics.made_anew(self._assignments.values(), time.monotonic())
+        if made_anew:
+            self._take_again(made_anew)
         before = self._number_of.copy()
         with _refusals("reading"):
             messages = self._gather(messages_max, timeout_seconds)

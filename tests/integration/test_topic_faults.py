@@ -15,21 +15,33 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 QUICK_METADATA = {"topic.metadata.refresh.interval.ms": 500}
 
 
-@both_protocols
 def test_partitions_that_are_added_are_shared_and_read_from_their_beginning(
-    fleet: OpenFleet, admin: AdminClient, protocol: str
+    fleet: OpenFleet, admin: AdminClient
 ) -> None:
-    ours = fleet(protocol=protocol, partitions=2, **QUICK_METADATA)
-    ours.start("a")
-    ours.start("b")
+    ours = fleet(partitions=2, **QUICK_METADATA)
+    add_partitions(ours, admin)
+    ours.finish()
+
+
+def test_a_partition_of_which_the_group_knows_sooner_than_its_members_does_not_end_them(
+    fleet: OpenFleet, admin: AdminClient
+) -> None:
+    ours = fleet(partitions=2, protocol=CONSUMER)  # the broker hands it out; they would ask for it in five minutes
+    add_partitions(ours, admin)
+    ours.finish()
+
+
+def add_partitions(ours: Fleet, admin: AdminClient) -> None:
+    """From two to four, under two members that work."""
+    for name in ("a", "b"):
+        ours.start(name)
     ours.wait_until_shared("a", "b")
     with ours.stock.publishing():
-        admin.create_partitions([NewPartitions(ours.topic, 4)])[ours.topic].result(30.0)
+        admin.create_partitions([NewPartitions(ours.topic, 4)])[ours.topic].result(REQUEST_SECONDS_MAX)
         ours.wait_until(lambda: len(ours.partitions()) == 4, "the topic has four partitions")
         for number in range(12):
             ours.stock.add("Store 0", f"new-{number}", 2 + number % 2)
         ours.wait_until_shared("a", "b")
-    ours.finish()
 
 
 def test_a_log_line_of_the_client_while_partitions_are_assigned_does_not_abort_the_process(fleet: OpenFleet) -> None:
@@ -87,8 +99,6 @@ def test_a_topic_made_anew_while_the_members_run_is_read_from_its_beginning(
 
 # Commits of other hands
 
-BEFORE = 6
-"""Messages of each partition that were sent before a stranger committed."""
 METADATA: Mapping[int, str] = {0: "", 1: "x", 2: "v1;9;0", 3: "v1;-3;1;id", 4: "v2;9;0;", 5: "v1;999999;0;"}
 """Partition to what stands beside its commit: nothing, foreign, malformed (three ways), a mark beyond the log's end."""
 
@@ -97,8 +107,11 @@ def test_commits_with_missing_foreign_or_malformed_metadata_are_taken_as_open_at
     fleet: OpenFleet, admin: AdminClient
 ) -> None:
     ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA))
-    ours.stock.publish(2 * BEFORE)
-    offsets = [TopicPartition(ours.topic, number, BEFORE, metadata=text) for number, text in METADATA.items()]
+    ours.stock.publish(3)
+    done = ours.end()
+    ours.stock.held.clear()
+    ours.stock.publish(3)
+    offsets = [TopicPartition(ours.topic, number, done[number], metadata=text) for number, text in METADATA.items()]
     commit_from_outside(admin, ours.group, offsets)
     member = ours.start("a", oms={"unknown_hold": 4})
     ours.wait_until(lambda: len(member.held()) == len(METADATA), "it has all partitions")
