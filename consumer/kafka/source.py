@@ -233,12 +233,14 @@ class KafkaSource:
     # Partitions
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._assignments and not self._is_same_member():
-            raise BrokerError(
-                "Kafka took this member out of its group and let it in again, without a word about the partitions that "
-                "it held: start again, to take them over like anybody else"
-            )
-        self._member_id = self._consumer.memberid()
+        member_id = self._consumer.memberid()
+        if member_id:  # without one this comes late: the client has left the group since, and tells next what it lost
+            if self._assignments and member_id != self._member_id:
+                raise BrokerError(
+                    "Kafka took this member out of its group and let it in again, without a word about the partitions "
+                    "that it held: start again, to take them over like anybody else"
+                )
+            self._member_id = member_id
         given = self._describer.describe(partitions)
         starts = [TopicPartition(each.topic, each.partition, start_offset(each)) for each in given]
         with _refusals("the assignment"):
@@ -346,7 +348,7 @@ class KafkaSource:
         others have had the partitions meanwhile. (With the protocol ``consumer`` a member keeps its id and has an epoch
         for this, and is let in anew only after we have heard that its partitions are lost.)
         """
-        return self._consumer.memberid() == self._member_id
+        return self._member_id is not None and self._consumer.memberid() == self._member_id
 
     # Errors
 
