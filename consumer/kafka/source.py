@@ -247,14 +247,14 @@ class KafkaSource:
     # Partitions
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        is_other = bool(self._assignments) and not self._is_same_member()
-        if is_other and (partitions or "group.instance.id" in self._settings.properties):
-            raise BrokerError(
-                "Kafka took this member out of its group and let it in again, without a word about the partitions that "
-                "it held: start again, to take them over like anybody else"
-            )
-        if not is_other:  # else it is still to be told that what it held is lost: until then it may commit nothing
-            self._member_id = self._consumer.memberid()
+        member_id = self._consumer.memberid()
+        if member_id:  # without one this comes late: the client has left the group since, and tells next what it lost
+            if self._assignments and member_id != self._member_id:
+                raise BrokerError(
+                    "Kafka took this member out of its group and let it in again, without a word about the partitions "
+                    "that it held: start again, to take them over like anybody else"
+                )
+            self._member_id = member_id
         given = self._describer.describe(partitions)
         starts = [TopicPartition(each.topic, each.partition, start_offset(each)) for each in given]
         with _refusals("the assignment"):
@@ -367,7 +367,7 @@ class KafkaSource:
         others have had the partitions meanwhile. (With the protocol ``consumer`` a member keeps its id and has an epoch
         for this, and is let in anew only after we have heard that its partitions are lost.)
         """
-        return self._consumer.memberid() == self._member_id
+        return self._member_id is not None and self._consumer.memberid() == self._member_id
 
     # Errors
 

@@ -72,3 +72,18 @@ def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: 
         ours.thaw("sleeper")
     ours.finish()
     assert not sleeper.events("partitions_lost")
+
+
+def test_three_members_are_restarted_one_after_the_other_while_changes_come(fleet: OpenFleet) -> None:
+    ours = fleet(partitions=6)
+    names = ("a", "b", "c")
+    for name in names:
+        ours.start(name)
+    ours.wait_until_shared(*names)
+    with ours.stock.publishing():
+        for name in names:
+            assert ours.members[name].stop() == 0
+            ours.start(name)
+            ours.wait_until_shared(*names)
+    ours.finish()
+    assert ours.ledger.repeated() == {}, "what left in good order is not sent again"

@@ -102,13 +102,13 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
     ours = fleet(partitions=1, locations=1, items=6, one_offs=False)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 0.5})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 6}])  # and only then is it queued, whether or not somebody still listens
+    ours.order(answers=[{"hang_seconds": 10}])  # and only then is it queued, whether or not somebody still listens
     ours.stock.publish()
     ours.wait_until(lambda: first.snapshot()["in_flight"] == 1, "the first's request is under way")
     ours.stock.publish()
     assert first.stop() == 0
     assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
-    second = ours.start("second", oms={"unknown_hold": 9})
+    second = ours.start("second", oms={"unknown_hold": 13})
     ours.wait_until(lambda: second.held() == [0], "the second has the partition")
     assert second.snapshot()["partitions"][0]["gathering"]
     ours.finish()

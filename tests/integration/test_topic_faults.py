@@ -75,10 +75,14 @@ def test_a_topic_made_anew_while_nobody_ran_is_read_from_its_beginning(
     ours.stock.publish(3)
     ours.finish()
     assert first.stop() == 0
+    left = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
     make_anew(ours, admin, 2)
+    ours.wait_until(lambda: max(ours.committed().values(), default=0) < 0, "Kafka has dropped what was committed")
+    commit_from_outside(admin, ours.group, left)  # as one does who has not yet heard
     ours.stock.publish(rounds)
-    ours.start("second")
+    second = ours.start("second")
     ours.finish()
+    assert "was made anew since offset" in second.output()
 
 
 @both_protocols
