@@ -99,11 +99,18 @@ def test_each_dashboard_is_a_config_map_for_the_sidecar(chart_with_dashboards: P
 
 
 def test_the_dashboards_of_the_chart_are_all_there_and_small_enough_for_kubectl_apply() -> None:
-    texts = [next(iter(found["data"].values())) for found in dashboards(rendered("production")).values()]
+    texts = [next(iter(found["data"].values())) for found in dashboards(rendered("everything")).values()]
     assert [json.loads(text) for text in texts] == [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(CHART.glob("dashboards/*.json"))
     ]
     assert all(len(json.dumps(text)) < 250_000 for text in texts)
+
+
+def test_the_dashboards_link_to_the_runbook_where_your_people_find_it() -> None:
+    for found in dashboards(rendered("production")).values():
+        (text,) = found["data"].values()
+        assert "https://wiki.example/inventory-refresh/operations" in text
+        assert "docs/operations.md" not in text
 
 
 def test_a_dashboard_that_is_no_json_is_refused(chart_with_dashboards: Path) -> None:

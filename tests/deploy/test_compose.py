@@ -32,7 +32,7 @@ def test_the_file_is_a_right_one_with_all_the_parts() -> None:
 def test_everything_that_is_mounted_is_in_the_project_and_cannot_be_written() -> None:
     for name, service in services().items():
         for path, source in mounts(name).items():
-            assert source.exists() or source.name == "dashboards", f"{name}: {path}"
+            assert source.exists(), f"{name}: {path}"
             assert source.is_relative_to(ROOT)
         assert all(each["read_only"] for each in service.get("volumes", []))
 

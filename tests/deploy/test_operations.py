@@ -53,8 +53,6 @@ def has(values: Any, path: tuple[str, ...]) -> bool:
 @pytest.fixture
 def values() -> Any:
     file = CHART / "values.yaml"
-    if not file.exists():
-        pytest.skip("helm/inventory-refresh/values.yaml is not there: this checkout has no chart")
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
@@ -115,8 +113,6 @@ def test_the_commands_that_it_shows_exist_with_their_options() -> None:
 
 def test_the_panels_that_it_names_are_on_a_dashboard() -> None:
     files = sorted((CHART / "dashboards").glob("*.json"))
-    if not files:
-        pytest.skip("helm/inventory-refresh/dashboards has none: this checkout has no dashboards")
     boards = "\n".join(file.read_text(encoding="utf-8") for file in files)
     titles = {json.loads(title) for title in re.findall(r'"title": ("(?:[^"\\]|\\.)*")', boards)}
     named = set()
