@@ -4,15 +4,22 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
+from consumer.app import Service
+from consumer.avro.bundled import schema_path
 from consumer.kafka.source import KafkaSource
 from consumer.ports import BrokerError
-from consumer.settings import KafkaSettings, Scalar
+from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.settings import KafkaSettings, Scalar, Settings
+from tests.support.fleet import CONSUMER, HEARTBEAT_MS, shorten_sessions
+from tests.support.service_process import service_config
 from tests.support.services import SASL_PASSWORD, SASL_USER, Kafka
 
 pytestmark = pytest.mark.integration
@@ -64,6 +71,21 @@ def sasl_servers(broker: Kafka) -> str:
 
 def test_a_broker_with_the_topics_is_good(kafka: str, topic: MakeTopic) -> None:
     check(kafka, topic())
+
+
+def test_with_the_protocol_consumer_a_request_may_be_as_old_as_the_brokers_session_allows(
+    kafka: str, topic: MakeTopic
+) -> None:
+    """Rule 13: the fence is reckoned from the session that the broker tells, not from one that is only assumed."""
+    name = topic()
+    with SandboxServer(SandboxSettings(time_scale=0.0)) as sandbox, ExitStack() as stack:
+        config = service_config(kafka, name, sandbox, avro={"schema_file": str(schema_path())})
+        config["kafka"]["properties"] = {"group.protocol": CONSUMER}
+        config["dead_letters"]["topic"] = topic()
+        shorten_sessions(kafka, config["kafka"]["group_id"], session_ms=8_000)
+        source, _, client = Service(Settings.model_validate(config))._open(stack)
+        assert source.check_broker().session_timeout_seconds == 8.0
+        assert client._fence_seconds < 8.0 - HEARTBEAT_MS / 1000
 
 
 def test_a_missing_topic_is_named_with_those_that_have_a_name_like_it(kafka: str, topic: MakeTopic) -> None:

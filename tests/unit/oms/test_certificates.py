@@ -20,7 +20,10 @@ from consumer.oms.client import build_client
 from consumer.ports import SettingsError
 from tests.unit.oms.oms_bench import SETTINGS
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None,
+    reason="openssl makes the certificates: install it (on Debian and Ubuntu: apt-get install openssl)",
+)
 
 
 @dataclass(frozen=True)
