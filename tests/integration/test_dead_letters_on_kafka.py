@@ -68,6 +68,17 @@ def read(kafka: str, topic: str, count: int) -> list[Message]:
         consumer.close()
 
 
+def wait_for_end(kafka: str, topic: str, end: int) -> None:
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid.uuid4().hex})
+    deadline = time.monotonic() + 30.0
+    try:
+        while (found := consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30.0)[1]) < end:
+            assert time.monotonic() < deadline, f"the log of {topic} still ends at {found}, not at {end}"
+            time.sleep(0.01)
+    finally:
+        consumer.close()
+
+
 def test_a_confirmed_dead_letter_has_the_changes_own_key_value_and_headers_and_its_reason(
     kafka: str, topic: MakeTopic, dead_letters: Open
 ) -> None:
@@ -223,6 +234,7 @@ def test_an_offset_that_has_no_message_is_gone_and_those_beside_it_are_found(
     aborting.produce(source, "aborted")
     aborting.flush(30.0)
     aborting.abort_transaction(30.0)
+    wait_for_end(kafka, source, 3)  # the coordinator answers before the partition has the marker
     publish_changes(kafka, source, 1)
     letters = dead_letters(name)
     letters.recall([sent(source, 0, 1, 3)])
