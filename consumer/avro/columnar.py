@@ -98,9 +98,8 @@ class ColumnarReader:
         """The wire columns and positions of messages; None unless all begin with the same prefix and are well."""
         prefix = values[0][: self._prefix_length]
         guard = _MARKER + prefix
-        body_bytes = sum(map(len, values)) + MARKER_BYTES * len(
-            values
-        )  # a prefix goes at the start, one comes at the end
+        # Prefixes do not count: the first message's goes, and one more comes at the end.
+        body_bytes = sum(map(len, values)) + MARKER_BYTES * len(values)
         if body_bytes > BLOCK_BYTES_MAX:
             return None
         head = b"".join((self._header, _long(len(values)), _long(body_bytes), values[0][len(prefix) :]))
@@ -117,9 +116,8 @@ def _expression(leaf: Leaf) -> pl.Expr:
     for name in leaf.path[1:]:
         column = column.struct.field(name)
     if leaf.kind == "decimal":
-        column = column.cast(
-            pl.String
-        )  # the cast from decimal to float may miss the nearest float; from text it does not
+        # The cast from decimal to float may miss the nearest float; from text it does not.
+        column = column.cast(pl.String)
     return column.cast(leaf.wire_dtype).alias(leaf.target)
 
 
