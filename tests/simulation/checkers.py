@@ -6,13 +6,15 @@ The rules are those of docs/architecture.md. Excluded are, as nothing can be pro
   to the OMS loses those);
 * the order of counts where an item's changes are spread over partitions;
 * what an owner sends that found another tool's metadata beside the committed offset: the read mark is gone with it;
-* what becomes of an item of which a good change was coalesced in place into a bad one: both are dead letters.
+* what becomes of an item of which a good change was coalesced in place into a bad one: both are dead letters;
+* whether the count of a bad change stays that went out beside older ones, and was taken with them, before the change
+  itself was refused for something else: it is the newest there is.
 
 Retention never takes what is not committed, and nobody sets offsets by hand.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,11 +178,22 @@ class Checker:
             state = oms.items.get((location, key.get("partNumber"), key.get("sku"), key.get("binID")))
             fields, attributes = self._amount(location, name)
             found = ({}, set()) if state is None else (dict(state.fields), set(state.attributes))
+            if self._has_lent_count(location, name, found[0], fields):
+                fields["quantity"] = found[0]["quantity"]
             if self._plan.fixed_partition and not item.taken_along and found != (fields, attributes):
                 raise Violation(
                     f"in the end the OMS has {found} for {name} in {location}, but its changes amount to "
                     f"{(fields, attributes)}; the newest is {self._described_change(item.queued)}"
                 )
+
+    def _has_lent_count(self, location: str, name: str, found: Mapping[str, Any], amount: Mapping[str, Any]) -> bool:
+        """Whether the count is that of a bad change newer than all good ones, which only those can have brought."""
+        change = self._entries.get(found.get("quantity", 0))
+        return (
+            change is not None
+            and (change.kind, change.location, change.item) == (EntryKind.BAD, location, name)
+            and change.number > amount.get("quantity", 0)
+        )
 
     def _amount(self, location: str, name: str) -> tuple[dict[str, Any], set[str]]:
         fields: dict[str, Any] = {}

@@ -43,6 +43,10 @@ def test_a_seed_means_the_same_run_each_time() -> None:
     assert (first.steps, first.seconds) == (second.steps, second.seconds)
 
 
+def test_the_count_of_a_bad_change_that_older_ones_took_along_may_be_the_last() -> None:
+    assert simulate(draw_plan(2752)).violation == ""
+
+
 def test_a_failing_seed_is_shortened_and_told_with_its_latest_steps() -> None:
     done = run("--mutant", "never_gathers", "--seeds", "40", "--until-first")
 
