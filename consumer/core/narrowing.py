@@ -37,10 +37,16 @@ class Part:
     good: pl.DataFrame | None = None
     """Of those: the changes that were accepted, without attributes."""
 
-    def begin(self, changes: pl.DataFrame) -> None:
-        """These are the changes to try. What comes later is newer, and no suspect."""
-        if self.left is None:
-            self.left = changes.select(PLACE)
+    def to_try(self, pending: pl.DataFrame) -> pl.DataFrame:
+        """Which of the item's pending changes are still to be tried: at first all; what comes later is no suspect.
+
+        But where one of them is gone, a newer change stands for it (windows were coalesced in place), or its partition
+        went. Then all that are pending are to be tried, or older ones would go after what the OMS may have of it.
+        """
+        found = pending if self.left is None else pending.join(self.left, on=PLACE, how="semi")
+        if self.left is None or 0 < found.height < self.left.height:
+            self.left, found = pending.select(PLACE), pending
+        return found
 
     def tried(self, change: pl.DataFrame, *, good: bool) -> None:
         """The change is accepted, or refused alone."""

@@ -124,11 +124,10 @@ class Windows:
         if suspects.is_empty():
             return None
         if part.one_by_one:
-            part.begin(suspects)
-            known = suspects.join(part.left, on=PLACE, how="semi") if part.left is not None else suspects
-            if known.is_empty():
+            to_try = part.to_try(suspects)
+            if to_try.is_empty():
                 return None
-            go = newest_last(known, self._item_key).tail(1)
+            go = newest_last(to_try, self._item_key).tail(1)
             rest, beside = suspects.join(go, on=PLACE, how="anti", maintain_order="left"), part.good
         else:
             go, rest = split_overfull(suspects, self._item_key)

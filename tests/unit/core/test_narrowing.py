@@ -149,13 +149,18 @@ def one_item(*changes: dict[str, Any]) -> Oms:
     made.assigned(1, start=0, mark=None)
     made.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
     oms = Oms(made, lambda row: False)
-    while requests := made.due(LATER):
+    refuse_floors_below_0(oms, LATER)
+    return oms
+
+
+def refuse_floors_below_0(oms: Oms, now: float) -> None:
+    """Work off what is due, refusing each request in which any change has a floor below 0."""
+    while requests := oms.made.due(now):
         (request,) = requests
         oms.sent.append(request)
         refused = bool((request.taken.body["floor"] < 0).any())
-        made.answered(request.number, Refused("floor") if refused else Accepted("1"), LATER)
-        oms.refusals += made.refusals()
-    return oms
+        oms.made.answered(request.number, Refused("floor") if refused else Accepted("1"), now)
+        oms.refusals += oms.made.refusals()
 
 
 def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
@@ -203,6 +208,36 @@ def test_a_change_that_comes_while_an_item_is_tried_change_by_change_waits_and_t
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0], [2]]
     assert oms.dead == [1]
+
+
+def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_count_follow_it() -> None:
+    """Its outcome is unknown, so the OMS may have it; since then a newer change with the same fields stands for it."""
+    made = Engine(EngineLimits(max_pending_changes=5))
+    made.assigned(1, start=0, mark=None)
+    suspects = [
+        change("Rome", "a", 5, offset=0, retailPrice=1.0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2),
+    ]
+    made.add(frame(suspects), [], {1: 3}, 0.0)
+    oms = Oms(made, lambda row: False)
+    (together,) = made.due(LATER)
+    made.answered(together.number, Refused("floor"), LATER)
+    (alone,) = made.due(LATER)
+    made.answered(alone.number, Hold(120.0, oms_rest_seconds=1.0), LATER)
+    newer = [
+        change("Rome", "a", 8, offset=3, ltd=2.0),
+        change("Rome", "a", 9, offset=4),
+        change("Rome", "a", 9, offset=5),
+    ]
+    made.add(frame(newer), [], {1: 6}, LATER)
+    refuse_floors_below_0(oms, LATER + 121.0)
+
+    assert alone.rows[OFFSET].to_list() == [2]
+    bodies = [coalesce(request.taken.body, ITEM_KEY).row(0, named=True) for request in oms.sent]
+    assert [body["quantity"] for body in bodies] == [9, 9, 9, 9]
+    assert oms.dead == [1]
+    assert made.pending_changes == 0
 
 
 def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_lettered() -> None:
