@@ -6,7 +6,8 @@ The rules are those of docs/architecture.md. Excluded are, as nothing can be pro
   to the OMS loses those);
 * the order of counts where an item's changes are spread over partitions;
 * what an owner sends that found another tool's metadata beside the committed offset: the read mark is gone with it;
-* what becomes of an item of which a good change was coalesced in place into a bad one: both are dead letters;
+* what becomes of an item of which a good change was coalesced in place into a bad one: both are dead letters, and older
+  changes with other fields are still sent;
 * whether the count of a bad change stays that went out beside older ones, and was taken with them, before the change
   itself was refused for something else: it is the newest there is.
 
@@ -157,7 +158,8 @@ class Checker:
     def _may_be_older(self, wire: "Wire", change: Entry) -> bool:
         since, mark = self._unmarked.get(change.partition, (0.0, -1))
         unmarked = wire.given_at.get(change.partition, 0.0) >= since and self._offsets[change.number] < mark
-        return unmarked or not self._plan.fixed_partition
+        taken_along = self._items[change.location, change.item].taken_along
+        return unmarked or taken_along or not self._plan.fixed_partition
 
     # In the end
 

@@ -22,6 +22,8 @@ POLL_SECONDS_MAX: Final = 30.0
 REVOKE_SECONDS_MAX: Final = 6.0
 """Above the fence, below ``POLL_SECONDS_MAX``."""
 FAULTY_SECONDS: Final = 80.0
+REFUSALS_SHARE: Final = 0.15
+"""Of all plans, so many make much of refusals."""
 HEALED_SECONDS_MAX: Final = 900.0
 """After the faults are over all must be sent within this: an over-quota rate recovers slowly."""
 ROOMY: Final = 10_000
@@ -117,6 +119,8 @@ class Theme(StrEnum):
     """Partitions go from hand to hand, while requests are queued late."""
     TOKENS = "tokens"
     """The OMS forgets tokens, and processes are paused where they renew them."""
+    REFUSALS = "refusals"
+    """Many changes are bad, items have too many attributes for one request, memory is short, answers get lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ class Plan:
 def draw_plan(seed: int) -> Plan:
     random = new_random(seed, "plan")
     theme = random.choice((Theme.MIXED, Theme.MIXED, Theme.MIXED, Theme.HANDOVERS, Theme.TOKENS))
+    if new_random(seed, "theme").random() < REFUSALS_SHARE:
+        theme = Theme.REFUSALS
     partitions = random.randint(2, 4)
     members = random.choice((2, 2, 3, 3, 4))
     fixed = random.random() < 0.9
@@ -181,7 +187,7 @@ def draw_plan(seed: int) -> Plan:
         batches_in_hand_max=random.choice((2, 3)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
-        entries=_draw_entries(random, partitions, fixed=fixed),
+        entries=_draw_entries(random, theme, partitions, fixed=fixed),
         faults=_draw_faults(random, theme, members, partitions),
     )
     match theme:
@@ -190,6 +196,9 @@ def draw_plan(seed: int) -> Plan:
             return replace(plan, hold_seconds=20.0, http_seconds=3.0, max_age_seconds=1.5, rates=rates)
         case Theme.TOKENS:
             return replace(plan, hold_seconds=6.0, rates=replace(plan.rates, pause=0.05))
+        case Theme.REFUSALS:
+            rates = replace(plan.rates, oms=0.3, late=0.7)
+            return replace(plan, max_pending_changes=random.choice((6, 12, 25, ROOMY)), rates=rates)
         case _:
             return plan
 
@@ -206,15 +215,16 @@ def _draw_rates(random: Random) -> Rates:
     )
 
 
-def _draw_entries(random: Random, partitions: int, *, fixed: bool) -> tuple[Entry, ...]:
+def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool) -> tuple[Entry, ...]:
     items = [
         (location, f"{location[0]}{number}")
         for location in LOCATIONS[: random.randint(1, 4)]
         for number in range(random.randint(2, 9))
     ]
     partition_of = {item: random.randrange(partitions) for item in items}
-    fat = set(random.sample(items, k=min(2, len(items)))) if random.random() < 0.4 else set()
-    bad_share = random.choice((0.0, 0.0, 0.03, 0.1))
+    has_fat = random.random() < 0.4 or theme is Theme.REFUSALS
+    fat = set(random.sample(items, k=min(2, len(items)))) if has_fat else set()
+    bad_share = random.choice((0.12,) if theme is Theme.REFUSALS else (0.0, 0.0, 0.03, 0.1))
     other_share = random.choice((0.0, 0.05, 0.2))
     burst = random.choice((1, 4, 15))
     entries: list[Entry] = []
