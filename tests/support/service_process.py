@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.sandbox.oms_app import TOKEN_PATH
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET
+from tests.support.keeper import free_ports
 
 WAIT_SECONDS_MAX = 60.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +39,8 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECOND
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
 
 
 def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, **sections: Mapping[str, Any]) -> Any:
