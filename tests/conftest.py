@@ -21,6 +21,13 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         return file if file in ONE_PROCESS else nodeid
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first has servers fetched and started, which has limits of its own (see ``support.keeper``)."""
+    for item in items:
+        if item.get_closest_marker("integration") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(float(item.config.getini("timeout")), func_only=True))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Takes the place of the option ``--dist``."""

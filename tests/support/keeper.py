@@ -27,7 +27,7 @@ BUILD = ROOT / ".build"
 
 FETCH_SECONDS_MAX = 300.0
 """For what a server is made of."""
-START_SECONDS_MAX = 90.0
+START_SECONDS_MAX = 240.0
 POLL_SECONDS = 0.05
 CHOSEN_PORTS = range(20_000, 32_768)
 """Below those that Linux, and other systems, take where a program leaves the choice to them."""

@@ -91,7 +91,7 @@ class ServiceProcess:
 
     def snapshot(self) -> dict[str, Any]:
         """What the status page shows of the loop's present state."""
-        snapshot: dict[str, Any] = httpx.get(f"{self.url}/api/status", timeout=5.0).json()["snapshot"]
+        snapshot: dict[str, Any] = httpx.get(f"{self.url}/api/status", timeout=WAIT_SECONDS_MAX).json()["snapshot"]
         return snapshot
 
     def held(self) -> list[int]:
@@ -142,7 +142,7 @@ def running_service(
         finally:
             if process.poll() is None:
                 process.kill()
-            process.wait(10.0)
+            process.wait(WAIT_SECONDS_MAX)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ class Topic:
     group: str
 
     def partitions(self) -> list[TopicPartition]:
-        metadata = AdminClient({"bootstrap.servers": self.bootstrap_servers}).list_topics(self.name, timeout=10.0)
+        metadata = AdminClient({"bootstrap.servers": self.bootstrap_servers}).list_topics(
+            self.name, timeout=WAIT_SECONDS_MAX
+        )
         return [TopicPartition(self.name, number) for number in sorted(metadata.topics[self.name].partitions)]
 
     @contextmanager
@@ -168,11 +170,16 @@ class Topic:
     def committed(self) -> dict[int, int]:
         """By partition; negative where nothing is committed."""
         with self._stranger() as consumer:
-            return {each.partition: each.offset for each in consumer.committed(self.partitions(), timeout=10.0)}
+            return {
+                each.partition: each.offset for each in consumer.committed(self.partitions(), timeout=WAIT_SECONDS_MAX)
+            }
 
     def end(self) -> dict[int, int]:
         with self._stranger() as consumer:
-            return {each.partition: consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self.partitions()}
+            return {
+                each.partition: consumer.get_watermark_offsets(each, timeout=WAIT_SECONDS_MAX)[1]
+                for each in self.partitions()
+            }
 
     def read_all(self) -> list[Any]:
         """Every message, in the order of partitions and offsets."""
