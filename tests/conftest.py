@@ -1,9 +1,13 @@
-"""How tests are shared out among the processes of a test run."""
+"""What holds for all tests: how they are shared out among processes, and that real time decides none of them."""
 
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 ONE_PROCESS: Final = ("tests/integration/test_broker_faults.py",)
 """Files whose tests run in one process, one after the other: they share what is dear to start, and break it."""
@@ -15,6 +19,13 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if file in ONE_PROCESS else nodeid
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first has servers fetched and started, which has limits of its own (see ``support.keeper``)."""
+    for item in items:
+        if item.get_closest_marker("integration") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(float(item.config.getini("timeout")), func_only=True))
 
 
 @pytest.hookimpl(optionalhook=True)

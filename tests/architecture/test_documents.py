@@ -49,7 +49,7 @@ def tracked_files() -> list[Path]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=110,
     )
     if listed.returncode:
         pytest.skip(f"not a git checkout: {listed.stderr.strip()}")

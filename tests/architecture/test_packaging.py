@@ -17,7 +17,7 @@ FIND_SCHEMA = "from consumer.avro import bundled; print(bundled.schema_path()); 
 
 def run(*command: str, cwd: Path = ROOT, **environ: str) -> str:
     done = subprocess.run(  # noqa: S603 - our own tools
-        command, cwd=cwd, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=cwd, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.release import CHART, HelmError, Identity, Object, Release, identity
+from tests.support.service_process import wait_until
 
 VALUES = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml"))
 
@@ -230,6 +231,8 @@ def test_rights_in_the_namespace_alone_are_enough_to_install_and_uninstall(
             "roleRef": {"kind": "ClusterRole", "name": role},
         }
         api_server.call("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+    for verb in ("create", "list"):  # of the first role and of the second; the API server hears of them later
+        wait_until(lambda verb=verb: api_server.may("installer", verb, "deployments", namespace), f"may {verb}")  # type: ignore[misc]
     with pytest.raises(HelmError, match="forbidden"):
         replace(release(), user="stranger").install("production")
 

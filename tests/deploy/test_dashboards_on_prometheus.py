@@ -27,14 +27,14 @@ from tests.support.prometheus import (
 )
 from tests.support.service_process import ROOT, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ALERTS = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rules.yaml"
 SEED = 3
 """With these faults, as with any seed, each kind comes at least once."""
 FAULTS_OVER = "Metrics and status:"
 """What the demo says when every change is committed and every job has ended."""
-FAULTS_SECONDS_MAX = 180.0
+FAULTS_SECONDS_MAX = 400.0
 LOCATION = BURST_LOCATION
 """Much changes there, so that it has several requests while the demo runs."""
 

@@ -50,7 +50,7 @@ def check(promtool: str, folder: Path, panel: str, letter: str, series: Series, 
     file = folder / "case.yaml"
     file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case]}))
     done = subprocess.run(  # noqa: S603 - found on the path
-        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=30
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=100
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

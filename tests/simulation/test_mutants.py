@@ -3,7 +3,9 @@
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.test_simulation import run
+from tests.simulation.test_simulation import SECONDS_MAX, run
+
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 SEEDS_MAX = 200
 """Of the mutant's theme or of all: every one shows well within these."""

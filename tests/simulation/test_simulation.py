@@ -14,6 +14,10 @@ from tests.simulation.simulation import simulate
 ROOT = Path(__file__).parents[2]
 SEEDS_A_CHUNK = 30
 CHUNKS = 12
+SECONDS_MAX = 600
+"""For what takes a few seconds where there is nothing else to do."""
+
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ from tests.support.go_tools import kube_apiserver
 from tests.support.keeper import ROOT, PartMissingError, Server, free_ports, have, use
 
 CRDS = ROOT / "tests" / "deploy" / "crds"
-ANSWER_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 60.0
 OPENSSL_SECONDS_MAX = 60.0
 PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -67,6 +67,17 @@ class ApiServer:
             listed = self.call("GET", f"{group}{scope}/{resource['name']}")
             for item in listed["items"]:
                 yield {"apiVersion": listed["apiVersion"], "kind": resource["kind"], **item}
+
+    def kinds(self) -> set[str]:
+        """Kinds of all that can be listed."""
+        return {resource["kind"] for _, resource in self._resources()}
+
+    def may(self, user: str, verb: str, resource: str, namespace: str) -> bool:
+        """Whether somebody may do this to a resource of the group "apps", as far as the API server has heard."""
+        asked = {"namespace": namespace, "verb": verb, "group": "apps", "resource": resource}
+        reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        told = self.call("POST", reviews, {"spec": {"user": user, "resourceAttributes": asked}})
+        return bool(told["status"]["allowed"])
 
     def _resources(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What can be listed: by its group's path."""
@@ -189,17 +200,22 @@ def _has_all(server: ApiServer) -> bool:
     """Whether it is ready and serves the operators' resources, too."""
     try:
         ready = httpx.get(f"{server.url}/readyz", verify=False, timeout=2.0).is_success  # noqa: S501
-    except httpx.TransportError:
-        return False
-    if not ready:
-        return False
+        return ready and _has_definitions(server)
+    except (httpx.TransportError, RefusedError):
+        return False  # of one that has just come up: it is asked again
+
+
+def _has_definitions(server: ApiServer) -> bool:
+    """Whether it serves each of CRDS, which it is given here. It takes a while from one to the other."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     known = {each["metadata"]["name"]: each for each in server.call("GET", definitions)["items"]}
     wanted = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     for definition in wanted:
         if definition["metadata"]["name"] not in known:
             server.call("POST", definitions, definition)
-    return len(known) == len(wanted) and all(_is_established(each) for each in known.values())
+    if len(known) < len(wanted) or not all(_is_established(each) for each in known.values()):
+        return False
+    return {each["spec"]["names"]["kind"] for each in wanted} <= server.kinds()
 
 
 def _is_established(definition: Any) -> bool:

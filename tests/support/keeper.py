@@ -10,6 +10,7 @@ import fcntl
 import importlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -26,8 +27,10 @@ BUILD = ROOT / ".build"
 
 FETCH_SECONDS_MAX = 300.0
 """For what a server is made of."""
-START_SECONDS_MAX = 90.0
+START_SECONDS_MAX = 240.0
 POLL_SECONDS = 0.05
+CHOSEN_PORTS = range(20_000, 32_768)
+"""Below those that Linux, and other systems, take where a program leaves the choice to them."""
 
 
 class PartMissingError(Exception):
@@ -110,30 +113,29 @@ def keep(module: str, service: str) -> None:
     """Start the service, write its address, wait until its last user is gone, end it."""
     folder = BUILD / "services" / service
     where = folder / "address.json"
-    keeping = (folder / "keeper.lock").open("w")
-    fcntl.flock(keeping, fcntl.LOCK_EX)
-    process: subprocess.Popen[bytes] | None = None
-    needs = ExitStack()
-    try:
-        server: Server = importlib.import_module(module).SERVERS[service](folder)
-        needs.enter_context(server.needs)
-        with (folder / "server.log").open("wb") as log:
-            process = _start(server, log)
-        _wait_until_up(server, process, folder)
-        _publish(where, server.address)
-    except PartMissingError as missing:
-        _publish(where, {"missing": str(missing)})
-    try:
-        with (folder / "users.lock").open("w") as users:
-            fcntl.flock(users, fcntl.LOCK_EX)
-            where.unlink(missing_ok=True)
-    finally:
-        if process is not None:
-            process.kill()  # what it holds is of no use to anyone any more
-            process.wait()
-        needs.close()
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        keeping.close()
+    with ExitStack() as held:  # and let go of in the reverse order
+        # Users last: whoever comes while the server ends waits for that lock, until a new keeper can begin.
+        users = held.enter_context((folder / "users.lock").open("w"))
+        keeping = held.enter_context((folder / "keeper.lock").open("w"))
+        fcntl.flock(keeping, fcntl.LOCK_EX)
+        held.callback(shutil.rmtree, folder / "data", ignore_errors=True)
+        try:
+            server: Server = importlib.import_module(module).SERVERS[service](folder)
+            held.push(server.needs)
+            with (folder / "server.log").open("wb") as log:
+                process = _start(server, log)
+            held.callback(_end, process)
+            _wait_until_up(server, process, folder)
+            _publish(where, server.address)
+        except PartMissingError as missing:
+            _publish(where, {"missing": str(missing)})
+        fcntl.flock(users, fcntl.LOCK_EX)
+        where.unlink(missing_ok=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # what it holds is of no use to anyone any more
+    process.wait()
 
 
 def _start(server: Server, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -150,8 +152,6 @@ def _wait_until_up(server: Server, process: subprocess.Popen[bytes], folder: Pat
     deadline = time.monotonic() + START_SECONDS_MAX
     while not server.is_up():
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
             raise PartMissingError(
                 f"the server did not come up within {START_SECONDS_MAX:.0f} s: see {relative(folder / 'server.log')}"
             )
@@ -181,12 +181,26 @@ def have(target: Path, fetch: Callable[[Path], None]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that were free a moment ago, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Free ports of the loopback interface, all different, for servers that bind them a while later.
+
+    The system hands none of them to who asks for just any port, and no other call gives them as long as this process
+    lives: of each the UDP port of the same number is held, which none of our servers uses.
+    """
+    found: list[int] = []
+    for port in random.sample(CHOSEN_PORTS, len(CHOSEN_PORTS)):
+        if len(found) == count:
+            break
+        with ExitStack() as stack:
+            claim = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            probe = stack.enter_context(socket.socket())
+            try:
+                claim.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            claim.detach()  # from Python: it stays open
+            found.append(port)
+    return found
 
 
 def relative(path: Path) -> Path:

@@ -29,7 +29,7 @@ POD = "inventory-refresh-0"
 SCRAPE_SECONDS = 1
 RATE_SECONDS = 5 * SCRAPE_SECONDS
 """What Grafana makes of $__rate_interval is at least four scrapes."""
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 120.0
 END_SECONDS_MAX = 60.0
 
 Labels = Mapping[str, str]
@@ -79,7 +79,7 @@ class Prometheus:
         return [rule for group in self._get("rules", {})["groups"] for rule in group["rules"]]
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=dict(parameters), timeout=20.0)
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=dict(parameters), timeout=60.0)
         told = answer.json()
         if told["status"] != "success":
             raise RefusedQueryError(f"{told['error']}: {parameters.get('query', path)}")

@@ -14,7 +14,9 @@ from tests.support.api_server import ApiServer
 from tests.support.keeper import ROOT
 
 CHART: Final = ROOT / "helm" / "inventory-refresh"
-HELM_SECONDS_MAX: Final = 60.0
+HELM_SECONDS_MAX: Final = 120.0
+HOMES: Final = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR")
+"""Variables that name the folders where helm keeps something, the last of them what it has heard of an API server."""
 
 Object = dict[str, Any]
 Identity = tuple[str, str]
@@ -86,7 +88,7 @@ class Release:
         with tempfile.TemporaryDirectory() as home:  # nothing of the user's own, and nothing left
             ran = subprocess.run(  # noqa: S603 - a binary of ours
                 [str(self.helm), *arguments, *where],
-                env=os.environ | {f"HELM_{kind}_HOME": home for kind in ("CACHE", "CONFIG", "DATA")},
+                env=os.environ | dict.fromkeys(HOMES, home),
                 input=given,
                 capture_output=True,
                 text=True,

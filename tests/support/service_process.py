@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.sandbox.oms_app import TOKEN_PATH
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET
+from tests.support.keeper import free_ports
 
 WAIT_SECONDS_MAX = 60.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +39,8 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECOND
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
 
 
 def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, **sections: Mapping[str, Any]) -> Any:
@@ -93,7 +91,7 @@ class ServiceProcess:
 
     def snapshot(self) -> dict[str, Any]:
         """What the status page shows of the loop's present state."""
-        snapshot: dict[str, Any] = httpx.get(f"{self.url}/api/status", timeout=5.0).json()["snapshot"]
+        snapshot: dict[str, Any] = httpx.get(f"{self.url}/api/status", timeout=WAIT_SECONDS_MAX).json()["snapshot"]
         return snapshot
 
     def held(self) -> list[int]:
@@ -144,7 +142,7 @@ def running_service(
         finally:
             if process.poll() is None:
                 process.kill()
-            process.wait(10.0)
+            process.wait(WAIT_SECONDS_MAX)
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,9 @@ class Topic:
     group: str
 
     def partitions(self) -> list[TopicPartition]:
-        metadata = AdminClient({"bootstrap.servers": self.bootstrap_servers}).list_topics(self.name, timeout=10.0)
+        metadata = AdminClient({"bootstrap.servers": self.bootstrap_servers}).list_topics(
+            self.name, timeout=WAIT_SECONDS_MAX
+        )
         return [TopicPartition(self.name, number) for number in sorted(metadata.topics[self.name].partitions)]
 
     @contextmanager
@@ -170,11 +170,16 @@ class Topic:
     def committed(self) -> dict[int, int]:
         """By partition; negative where nothing is committed."""
         with self._stranger() as consumer:
-            return {each.partition: each.offset for each in consumer.committed(self.partitions(), timeout=10.0)}
+            return {
+                each.partition: each.offset for each in consumer.committed(self.partitions(), timeout=WAIT_SECONDS_MAX)
+            }
 
     def end(self) -> dict[int, int]:
         with self._stranger() as consumer:
-            return {each.partition: consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self.partitions()}
+            return {
+                each.partition: consumer.get_watermark_offsets(each, timeout=WAIT_SECONDS_MAX)[1]
+                for each in self.partitions()
+            }
 
     def read_all(self) -> list[Any]:
         """Every message, in the order of partitions and offsets."""

@@ -34,11 +34,13 @@ def sandbox_with_a_job(url: str) -> str:
         f"{url}/oauthserver/oauth2/token",
         data={"grant_type": "client_credentials"},
         auth=(SPECIFIC_KEY, SPECIFIC_SECRET),
+        timeout=60,
     ).json()["access_token"]
     answer = httpx.post(
         f"{url}/inv/api/v5/inventory/refresh",
         json={"locationName": "Rome", "items": [{"sku": "a", "quantity": 1}]},
         headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
     )
     return str(answer.json()["jobID"])
 

@@ -28,6 +28,9 @@ from tests.support.fakes import (
     raw_batch,
 )
 
+pytestmark = pytest.mark.timeout(600)
+"""Living through it takes some seconds, of a machine that does nothing else."""
+
 BEGIN, END = 400.0, 1_000.0
 """Seconds of the outage, from the start."""
 BUDGET = 300_000

@@ -31,7 +31,9 @@ class HandClock:
 def source_of(
     registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
 ) -> RegistrySource:
-    return RegistrySource(registry.url, options or {}, CONFLUENT, FACTORY, clock=clock or HandClock())
+    return RegistrySource(
+        registry.url, {"timeout": 60.0} | (options or {}), CONFLUENT, FACTORY, clock=clock or HandClock()
+    )
 
 
 def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:

@@ -113,7 +113,7 @@ def unreachable(token_url: str, **files: Path | None) -> str:
     """Why there is no token, "" if there is one."""
     named = {name: str(path) for name, path in files.items() if path}
     client = build_client(
-        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 10.0} | named),
+        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0} | named),
         ITEM_KEY,
         monotonic=time.monotonic,
         wall=time.time,

@@ -8,7 +8,7 @@ import pytest
 from consumer.core.blocks import Rows
 from consumer.core.retry import AnswerKind
 from consumer.ports import Answered, OmsRefusedError, Submission
-from tests.unit.oms.oms_bench import Bench, MakeBench
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
 FORBIDDEN = 403, {"code": 5004, "message": "not for you"}
 
@@ -43,7 +43,7 @@ def test_a_submission_becomes_one_request_and_its_answer(make_bench: MakeBench, 
 
 
 def test_each_submission_is_answered_exactly_once_however_many_go_at_the_same_time(bench: Bench) -> None:
-    gate = threading.Barrier(4, timeout=10)
+    gate = threading.Barrier(4, timeout=ANSWER_SECONDS_MAX)
 
     def together(_: httpx.Request) -> httpx.Response:
         gate.wait()
@@ -54,7 +54,7 @@ def test_each_submission_is_answered_exactly_once_however_many_go_at_the_same_ti
     numbers = {bench.submit(location=location) for location in ("Rome", "Oslo", "Bern", "Riga")}
     answers: list[Answered] = []
     while len(answers) < len(numbers):
-        bench.client.wait(10.0)
+        bench.client.wait(ANSWER_SECONDS_MAX)
         answers += bench.client.answers()
 
     assert {answered.number for answered in answers} == numbers
@@ -101,7 +101,7 @@ def test_a_403_is_a_repeated_one_only_when_another_token_was_forbidden_before(be
 
 
 def test_requests_forbidden_together_under_one_token_are_no_repetition(bench: Bench) -> None:
-    gate = threading.Barrier(3, timeout=10)
+    gate = threading.Barrier(3, timeout=ANSWER_SECONDS_MAX)
 
     def together(_: httpx.Request) -> httpx.Response:
         gate.wait()
@@ -113,7 +113,7 @@ def test_requests_forbidden_together_under_one_token_are_no_repetition(bench: Be
         bench.submit(location=location)
     answers: list[Answered] = []
     while len(answers) < 3:
-        bench.client.wait(10.0)
+        bench.client.wait(ANSWER_SECONDS_MAX)
         answers += bench.client.answers()
 
     assert [answered.answer.repeated for answered in answers] == [False] * 3
@@ -214,7 +214,7 @@ def test_cookies_are_neither_kept_nor_sent_back(bench: Bench) -> None:
 def test_a_bug_in_a_worker_reaches_the_loop_behind_the_answers_there_are(bench: Bench) -> None:
     bench.send()
     bench.client.submit(Submission(2, "Rome", Rows(), bench.clock.now))
-    bench.client.wait(10.0)
+    bench.client.wait(ANSWER_SECONDS_MAX)
 
     with pytest.raises(ValueError, match="empty"):
         bench.client.answers()
@@ -223,7 +223,7 @@ def test_a_bug_in_a_worker_reaches_the_loop_behind_the_answers_there_are(bench: 
 def test_an_error_of_httpx_that_is_not_known_reaches_the_loop(bench: Bench) -> None:
     bench.oms.refreshes = [httpx.InvalidURL("odd")]
     bench.submit()
-    bench.client.wait(10.0)
+    bench.client.wait(ANSWER_SECONDS_MAX)
 
     with pytest.raises(httpx.InvalidURL):
         bench.client.answers()
@@ -241,19 +241,19 @@ def test_nothing_is_sent_after_close(make_bench: MakeBench) -> None:
 
     def held(_: httpx.Request) -> httpx.Response:
         entered.set()
-        leave.wait(10)
+        leave.wait(ANSWER_SECONDS_MAX)
         return reply(200, {"jobID": 1})
 
     bench.oms.refreshes = [held]
     bench.submit()
     bench.submit(location="Oslo")
-    assert entered.wait(10)
+    assert entered.wait(ANSWER_SECONDS_MAX)
     closing = threading.Thread(target=bench.client.close)
     closing.start()
     while not bench.client._closed:
         pass
     leave.set()
-    closing.join(10)
+    closing.join(ANSWER_SECONDS_MAX)
 
     assert len(bench.oms.sent_to("oms.example")) == 1
     with pytest.raises(RuntimeError, match="closed"):

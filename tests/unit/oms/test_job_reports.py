@@ -12,7 +12,7 @@ import pytest
 from consumer.core.jobs import JobReport, JobStatus
 from consumer.oms.jobs import MESSAGES_MAX, read_report
 from consumer.oms.reading import DETAIL_CHARACTERS_MAX
-from tests.unit.oms.oms_bench import Bench, MakeBench
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
 WALL = 1_700_000_000.0
 OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS"}
@@ -195,7 +195,7 @@ def test_a_question_is_one_call_and_its_report(bench: Bench) -> None:
 
 
 def test_each_question_is_answered_once_two_at_a_time(bench: Bench) -> None:
-    gate = threading.Barrier(2, timeout=10)
+    gate = threading.Barrier(2, timeout=ANSWER_SECONDS_MAX)
 
     def together(request: httpx.Request) -> httpx.Response:
         gate.wait()
@@ -294,4 +294,6 @@ def test_nothing_is_asked_after_close(bench: Bench) -> None:
 
     with pytest.raises(RuntimeError, match="closed"):
         bench.client.jobs.ask("77")
-    assert not any(worker.is_alive() for worker in bench.client.jobs._workers)
+    for worker in bench.client.jobs._workers:
+        worker.join(ANSWER_SECONDS_MAX)
+        assert not worker.is_alive()

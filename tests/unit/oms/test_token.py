@@ -10,6 +10,7 @@ from consumer.core.retry import Answer, AnswerKind
 from consumer.oms.token import LIFE_SECONDS_DEFAULT, Token, Tokens
 
 URL = "https://auth.example/token"
+WAIT_SECONDS_MAX = 60.0
 
 
 class Auth:
@@ -185,25 +186,33 @@ def test_threads_share_one_renewal(auth: Auth) -> None:
     assert len(auth.requests) == 1
 
 
-def test_threads_that_wait_for_a_failing_renewal_share_its_failure(auth: Auth) -> None:
-    failing, waiting = threading.Event(), threading.Semaphore(0)
+class Door:
+    """A lock that counts who has come to it, inside or not."""
+
+    def __init__(self) -> None:
+        self.come = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.come.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_a_failing_renewal_share_its_failure(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+    monkeypatch.setattr(auth.tokens, "_renewing", door)
 
     def fail() -> None:
-        failing.set()
-        for _ in range(5):
-            assert waiting.acquire(timeout=10)
-        time.sleep(0.2)
+        for _ in range(6):
+            assert door.come.acquire(timeout=WAIT_SECONDS_MAX)
         raise httpx.ConnectTimeout("slow")
 
     auth.reply = fail
     answers: list[Answer] = []
-
-    def come_later() -> None:
-        assert failing.wait(10)
-        waiting.release()
-        answers.append(auth.fail())
-
-    together([lambda: answers.append(auth.fail()), *[come_later] * 5])
+    together([lambda: answers.append(auth.fail())] * 6)
 
     assert [answer.kind for answer in answers] == [AnswerKind.UNAVAILABLE] * 6
     assert len(auth.requests) == 1
@@ -214,4 +223,4 @@ def together(calls: list[Any]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(WAIT_SECONDS_MAX)

@@ -11,9 +11,11 @@ from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import Package, SandboxSettings
 from tests.unit.sandbox.oms_caller import HandClock, MakeOms, OmsCaller
 
+ANSWER_SECONDS_MAX = 60.0
+
 
 def connect(server: SandboxServer) -> httpx.Client:
-    return httpx.Client(base_url=server.url, trust_env=False, timeout=10)
+    return httpx.Client(base_url=server.url, trust_env=False, timeout=ANSWER_SECONDS_MAX)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def stopping(stopper: ThreadPoolExecutor) -> Iterator[list[Future[None]]]:
     futures: list[Future[None]] = []
     yield futures
     for future in futures:
-        future.result(20)
+        future.result(ANSWER_SECONDS_MAX)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_events_of_one_key_are_published_in_order_to_one_partition(servers: str)
     assert heard == [1_000, 2_000, 2_500]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition("changes", partition, 0) for partition in range(PARTITIONS)])
-    messages = consumer.consume(2_500, 20.0)
+    messages = consumer.consume(2_500, 60.0)
     consumer.close()
     assert messages[0].headers() == [("trace", b"t")]
     for key in {event.key for event in events}:

@@ -1,0 +1,26 @@
+"""A status server on loopback, for tests of what it answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry
+
+from consumer.settings import HttpSettings
+from consumer.status import Board, StatusServer
+from tests.support.service_process import wait_until
+
+
+@contextmanager
+def running_status_server(board: Board, registry: CollectorRegistry) -> Iterator[StatusServer]:
+    """It answers for the block; after it, the threads of its connections have ended.
+
+    They log once the answer is out, and the next test may look at what is logged or printed. Clients must have closed
+    their connections by then.
+    """
+    server = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, registry)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        wait_until(lambda: not server._server._open, "every connection is done with")
