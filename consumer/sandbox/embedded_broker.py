@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 PARTITIONS: Final = 4
 """Of every topic."""
-START_SECONDS_MAX: Final = 10.0
+START_SECONDS_MAX: Final = 30.0
 
 
 class EmbeddedBroker:

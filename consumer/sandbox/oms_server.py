@@ -24,7 +24,9 @@ _HEADER_BYTES_MAX: Final = 64 * 1024
 _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than clients keep an idle connection, so that it is they who close it, not this server as they send."""
 _SHUTDOWN_SECONDS: Final = 5
-_START_SECONDS: Final = 10.0
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 30.0
+"""Longer than a shutdown should take: a busy machine takes its time."""
 _START_POLL_SECONDS: Final = 0.01
 
 
@@ -80,9 +82,9 @@ class SandboxServer:
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
-        self._thread.join(2 * _SHUTDOWN_SECONDS)
+        self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
-            raise StopError(f"the OMS sandbox did not stop within {2 * _SHUTDOWN_SECONDS} s")
+            raise StopError(f"the OMS sandbox did not stop within {_STOP_SECONDS:g} s")
 
 
 def serve(settings: SandboxSettings, announce: Callable[[str], None]) -> None:
