@@ -338,6 +338,18 @@ def test_a_commit_to_an_earlier_topic_of_the_same_name_is_ignored(
     assert [(each.committed, each.metadata) for each in member.held.values()] == [(None, "")]
 
 
+def test_what_is_assigned_while_a_member_leaves_is_not_asked_about_and_nobody_is_told(
+    kafka: str, topic: MakeTopic
+) -> None:
+    """The client answers no question then: to describe the partitions took a minute, and failed."""
+    source = KafkaSource(settings(kafka, topic(partitions=2)))
+    member = Member.of(source)
+    source._closed = True  # as ``close`` has it while it serves the last callbacks
+    poll_until(lambda: len(source._consumer.assignment()) == 2, member)
+    source._consumer.close()
+    assert member.told == []
+
+
 def test_an_error_of_the_listener_comes_out_of_the_poll(kafka: str, topic: MakeTopic, join: Join) -> None:
     name = topic(partitions=2)
     group = f"{name}-group"
