@@ -247,6 +247,8 @@ class KafkaSource:
     # Partitions
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closed:
+            return  # a rebalance that ended as we left: the client answers no question any more, and gives all back
         member_id = self._consumer.memberid()
         if member_id:  # without one this comes late: the client has left the group since, and tells next what it lost
             if self._assignments and member_id != self._member_id:

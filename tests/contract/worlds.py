@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from consumer.app import SystemClock
 from consumer.core.items import ITEM_KEY
@@ -32,6 +33,7 @@ from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, Entr
 from tests.simulation.process import Process, Surroundings
 from tests.simulation.world import World
 from tests.support.kafka_members import Member, publish
+from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, wait_until
 
 REFUSED_QUANTITY = 999
 """The OMS of both worlds refuses an item with this count."""
@@ -184,7 +186,7 @@ class ScriptedOms(Oms):
 class RealKafka:
     """A real topic and group; a member that does not poll for ``QUIET_MS`` is given up."""
 
-    QUIET_MS = 6_000
+    QUIET_MS = 15_000
 
     def __init__(self, servers: str, topic: str) -> None:
         self._settings = KafkaSettings(
@@ -212,14 +214,21 @@ class RealKafka:
         return Member.of(self._stack.enter_context(closing(KafkaSource(self._settings))))
 
     def pass_poll_interval(self) -> None:
-        time.sleep(self.QUIET_MS / 1000 + 1.0)
+        group = self._settings.group_id
+        admin = AdminClient({"bootstrap.servers": self._settings.bootstrap_servers})
+        wait_until(
+            lambda: not admin.describe_consumer_groups([group])[group].result(REQUEST_SECONDS_MAX).members,
+            "the group has given its members up",
+        )
 
     def committed(self, partition: int) -> tuple[int, str] | None:
         stranger = Consumer(
             {"bootstrap.servers": self._settings.bootstrap_servers, "group.id": self._settings.group_id, "log_level": 0}
         )
         try:
-            (found,) = stranger.committed([TopicPartition(self._settings.topics[0], partition)], timeout=10.0)
+            (found,) = stranger.committed(
+                [TopicPartition(self._settings.topics[0], partition)], timeout=REQUEST_SECONDS_MAX
+            )
         finally:
             stranger.close()
         return None if found.offset < 0 else (found.offset, found.metadata or "")
@@ -247,7 +256,7 @@ class RealOms:
             }
         )
         self.client = build_client(
-            settings, ITEM_KEY, monotonic=self._clock.monotonic, wall=self._clock.wall, fence_seconds=5.0
+            settings, ITEM_KEY, monotonic=self._clock.monotonic, wall=self._clock.wall, fence_seconds=30.0
         )
 
     def now(self) -> float:
@@ -276,7 +285,7 @@ class RealOms:
 def answers_of(client: RefreshClient, count: int) -> Sequence[Answer]:
     """Wait for so many answers. Raises TimeoutError."""
     answers: list[Answer] = []
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
     while len(answers) < count:
         if time.monotonic() > deadline:
             raise TimeoutError(f"only {len(answers)} answers")

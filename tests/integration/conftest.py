@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SandboxSettings
@@ -16,8 +15,7 @@ from tests.support.brokers import Brokers, running_brokers
 from tests.support.fleet import Fleet, OpenFleet, open_fleet
 from tests.support.parts import or_skip
 from tests.support.services import Kafka, use_kafka, use_registry
-
-REQUEST_SECONDS_MAX = 30.0
+from tests.support.topics import make_topic
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +44,11 @@ def admin(kafka: str) -> AdminClient:
 
 @pytest.fixture
 def topic(admin: AdminClient) -> Callable[..., str]:
-    """``topic(partitions=4, config=None)`` makes a topic with a name of its own, and gives the name."""
+    """``topic(partitions=4, config=None)`` makes a topic of its own that can be used, and gives its name."""
 
     def make(partitions: int = 1, config: dict[str, str] | None = None) -> str:
         name = f"changes-{uuid.uuid4().hex[:12]}"
-        made = admin.create_topics([NewTopic(name, partitions, 1, config=config or {})], operation_timeout=10.0)
-        made[name].result(REQUEST_SECONDS_MAX)
+        make_topic(admin, name, partitions, config)
         return name
 
     return make

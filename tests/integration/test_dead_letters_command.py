@@ -11,7 +11,7 @@ import yaml
 
 from consumer.core.items import RejectReason
 from tests.support.dead_letters import ENCODER, Shop
-from tests.support.service_process import ROOT
+from tests.support.service_process import ROOT, WAIT_SECONDS_MAX
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,7 @@ def run(shop: Shop, tmp_path: Path) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WAIT_SECONDS_MAX,
             check=False,
         )
 

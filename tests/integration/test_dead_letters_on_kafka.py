@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 MakeTopic = Callable[..., str]
 Open = Callable[[str], KafkaDeadLetters]
 
+WAIT_SECONDS_MAX = 90.0
+
 ASSIGNMENT = Assignment(number=5, topic="changes", partition=3, committed=None, metadata="", low=0, high=9, topic_id="")
 REJECT = Reject(
     assignment=5,
@@ -41,7 +43,7 @@ def dead_letters(kafka: str) -> Iterator[Open]:
 
         def make(topic: str) -> KafkaDeadLetters:
             opened = KafkaDeadLetters(
-                KafkaSettings(bootstrap_servers=kafka, topics=["changes"], unreachable_timeout=10.0),
+                KafkaSettings(bootstrap_servers=kafka, topics=["changes"], unreachable_timeout=60.0),
                 DeadLetterSettings(topic=topic),
             )
             stack.callback(opened.close)
@@ -52,7 +54,7 @@ def dead_letters(kafka: str) -> Iterator[Open]:
 
 def confirmations(letters: KafkaDeadLetters, count: int) -> Sequence[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
     while len(found) < count and time.monotonic() < deadline:
         found += letters.confirmed()
         time.sleep(0.01)
@@ -63,16 +65,16 @@ def read(kafka: str, topic: str, count: int) -> list[Message]:
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
-        return consumer.consume(count, 30.0)
+        return consumer.consume(count, WAIT_SECONDS_MAX)
     finally:
         consumer.close()
 
 
 def wait_for_end(kafka: str, topic: str, end: int) -> None:
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid.uuid4().hex})
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
     try:
-        while (found := consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30.0)[1]) < end:
+        while (found := consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=WAIT_SECONDS_MAX)[1]) < end:
             assert time.monotonic() < deadline, f"the log of {topic} still ends at {found}, not at {end}"
             time.sleep(0.01)
     finally:
@@ -151,7 +153,7 @@ def publish_changes(kafka: str, topic: str, count: int) -> None:
     for number in range(count):
         trace: list[tuple[str, str | bytes | None]] = [("trace", str(number))]
         producer.produce(topic, f"value {number}", key=f"key {number}", headers=trace, timestamp=SENT_AT)
-    assert producer.flush(30.0) == 0
+    assert producer.flush(WAIT_SECONDS_MAX) == 0
 
 
 def sent(topic: str, *offsets: int, **more: Any) -> SentChanges:
@@ -202,7 +204,7 @@ def test_a_change_that_retention_took_is_kept_as_its_item_or_at_least_named(
     source, name = topic(), topic()
     publish_changes(kafka, source, 10)
     (deleted,) = admin.delete_records([TopicPartition(source, 0, 5)]).values()
-    deleted.result(30.0)
+    deleted.result(WAIT_SECONDS_MAX)
     letters = dead_letters(name)
     letters.recall([sent(source, 2, 3, 7, items={2: b'{"sku": "a"}'})])
 
@@ -229,11 +231,11 @@ def test_an_offset_that_has_no_message_is_gone_and_those_beside_it_are_found(
     source, name = topic(), topic()
     publish_changes(kafka, source, 1)
     aborting = Producer({"bootstrap.servers": kafka, "transactional.id": source})
-    aborting.init_transactions(30.0)
+    aborting.init_transactions(WAIT_SECONDS_MAX)
     aborting.begin_transaction()
     aborting.produce(source, "aborted")
-    aborting.flush(30.0)
-    aborting.abort_transaction(30.0)
+    aborting.flush(WAIT_SECONDS_MAX)
+    aborting.abort_transaction(WAIT_SECONDS_MAX)
     wait_for_end(kafka, source, 3)  # the coordinator answers before the partition has the marker
     publish_changes(kafka, source, 1)
     letters = dead_letters(name)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.support.fleet import CLASSIC, CONSUMER, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, UNHURRIED, OpenFleet, both_protocols
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @both_protocols
@@ -61,7 +61,7 @@ def test_two_members_sleep_in_turn_while_changes_come(fleet: OpenFleet, protocol
 
 @pytest.mark.parametrize("protocol", [CONSUMER])
 def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: OpenFleet, protocol: str) -> None:
-    ours = fleet(protocol=protocol, session_ms=20_000)
+    ours = fleet(protocol=protocol, **UNHURRIED)
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
     with ours.stock.publishing():
@@ -75,7 +75,7 @@ def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: 
 
 
 def test_three_members_are_restarted_one_after_the_other_while_changes_come(fleet: OpenFleet) -> None:
-    ours = fleet(partitions=6)
+    ours = fleet(partitions=6, **UNHURRIED)
     names = ("a", "b", "c")
     for name in names:
         ours.start(name)

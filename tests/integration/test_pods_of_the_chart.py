@@ -17,7 +17,7 @@ from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, Sandbox
 from tests.support import chart, go_tools
 from tests.support.parts import or_skip
 from tests.support.release import Object
-from tests.support.service_process import ServiceProcess, free_port, running_service, wait_until
+from tests.support.service_process import REQUEST_SECONDS_MAX, ServiceProcess, free_port, running_service, wait_until
 
 # Building helm, if this is the first test that needs it.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(int(go_tools.BUILD_SECONDS_MAX))]
@@ -64,11 +64,11 @@ def container(objects: list[Object], pod: str, folder: Path) -> tuple[dict[str, 
 
 
 def answer(service: ServiceProcess, probe: dict[str, Any]) -> int:
-    return httpx.get(service.url + probe["httpGet"]["path"], timeout=probe["timeoutSeconds"]).status_code
+    return httpx.get(service.url + probe["httpGet"]["path"], timeout=REQUEST_SECONDS_MAX).status_code
 
 
 def rebalances(service: ServiceProcess) -> list[str]:
-    text = httpx.get(f"{service.url}/metrics", timeout=5.0).text
+    text = httpx.get(f"{service.url}/metrics", timeout=REQUEST_SECONDS_MAX).text
     return [line for line in text.splitlines() if line.startswith("inventory_refresh_rebalances_total{")]
 
 
@@ -84,7 +84,9 @@ def test_a_container_of_the_chart_starts_answers_its_probes_and_ends_within_its_
 
 
 def test_a_static_member_that_is_back_in_time_has_its_partitions_again_and_no_other_notices(start: Start) -> None:
-    stays, goes = start("demo-inventory-refresh-0"), start("demo-inventory-refresh-1")
+    goes = start("demo-inventory-refresh-1")
+    wait_until(lambda: len(goes.held()) == 4, "the first has all partitions")
+    stays = start("demo-inventory-refresh-0")  # only now: who comes last hears nothing more once it has its share
     wait_until(lambda: len(stays.held()) == len(goes.held()) == 2, "the partitions are shared")
     had, noticed = goes.held(), rebalances(stays)
 

@@ -4,14 +4,17 @@ import time
 
 import pytest
 
-from tests.support.fleet import CONSUMER, WAIT_SECONDS_MAX, OpenFleet, both_protocols
+from tests.support.fleet import CONSUMER, UNHURRIED, WAIT_SECONDS_MAX, OpenFleet, both_protocols
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+NOT_BY_AGE = 600
+"""Seconds: a change of this ``window.max_age`` does not leave by its age while a test lasts."""
 
 
 def test_who_takes_a_partition_over_gathers_first_and_never_sends_what_was_sent_newer(fleet: OpenFleet) -> None:
     ours = fleet(partitions=1, items=0, one_offs=False)
-    full_at_two = {"oms": {"chunk_items": 2}, "window": {"flush_items": 2, "max_age": 60}}
+    full_at_two = {"oms": {"chunk_items": 2}, "window": {"flush_items": 2, "max_age": NOT_BY_AGE}}
     first = ours.start("first", **full_at_two)
     ours.wait_until_shared("first")
     ours.stock.add("Quiet", "waits", 0)  # its only change keeps the watermark back
@@ -38,8 +41,8 @@ def test_who_takes_a_partition_over_gathers_first_and_never_sends_what_was_sent_
 def test_a_partition_that_goes_leaves_a_mixed_window_and_is_read_again_from_its_commit_when_it_comes_back(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=2, locations=1, items=12, one_offs=False)
-    waits = {"oms": {"chunk_items": 16}, "window": {"flush_items": 16, "max_age": 60}}
+    ours = fleet(partitions=2, locations=1, items=12, one_offs=False, **UNHURRIED)
+    waits = {"oms": {"chunk_items": 16}, "window": {"flush_items": 16, "max_age": NOT_BY_AGE}}
     first = ours.start("first", **waits)
     ours.wait_until_shared("first")
     ours.stock.publish()
@@ -61,7 +64,7 @@ def test_a_partition_that_goes_leaves_a_mixed_window_and_is_read_again_from_its_
 
 
 def test_an_eager_strategy_hands_partitions_on_too(fleet: OpenFleet) -> None:
-    ours = fleet(**{"partition.assignment.strategy": "range"})
+    ours = fleet(**UNHURRIED, **{"partition.assignment.strategy": "range"})
     ours.start("a")
     ours.wait_until_shared("a")
     with ours.stock.publishing():
@@ -80,8 +83,8 @@ def test_an_eager_strategy_hands_partitions_on_too(fleet: OpenFleet) -> None:
 def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_again(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, locations=1)
-    first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 15})
+    ours = fleet(protocol=protocol, locations=1, **UNHURRIED)
+    first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 40})
     ours.wait_until_shared("first")
     ours.order(answers=[{"hang_seconds": 8, "queue": True}])
     ours.stock.publish()
@@ -99,16 +102,16 @@ def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_agai
 def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successor_waits_the_hold_out(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=1, locations=1, items=6, one_offs=False)
+    ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **UNHURRIED)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 0.5})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 10}])  # and only then is it queued, whether or not somebody still listens
+    ours.order(answers=[{"hang_seconds": 15}])  # and only then is it queued, whether or not somebody still listens
     ours.stock.publish()
     ours.wait_until(lambda: first.snapshot()["in_flight"] == 1, "the first's request is under way")
     ours.stock.publish()
     assert first.stop() == 0
     assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
-    second = ours.start("second", oms={"unknown_hold": 13})
+    second = ours.start("second", oms={"unknown_hold": 18})
     ours.wait_until(lambda: second.held() == [0], "the second has the partition")
     assert second.snapshot()["partitions"][0]["gathering"]
     ours.finish()
@@ -122,9 +125,10 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
 def test_a_static_member_that_is_back_in_time_finds_its_partitions_and_nobody_else_is_disturbed(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, session_ms=20_000)
+    ours = fleet(protocol=protocol, **UNHURRIED)
     ours.start_static("a", "one")
-    other = ours.start_static("b", "two")
+    ours.wait_until_shared("a")
+    other = ours.start_static("b", "two")  # only now: who comes last hears nothing more once it has its share
     ours.wait_until_shared("a", "b")
     mine = ours.members["a"].held()
     rebalances = len(other.events("partitions_assigned")), len(other.events("partitions_revoked"))
@@ -140,8 +144,8 @@ def test_a_static_member_that_is_back_in_time_finds_its_partitions_and_nobody_el
 def test_of_two_members_with_the_same_instance_id_the_older_is_shut_out_and_sends_nothing_more(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet()
-    older = ours.start_static("older", "one", window={"max_age": 4})
+    ours = fleet(**UNHURRIED)
+    older = ours.start_static("older", "one", window={"max_age": NOT_BY_AGE})
     ours.wait_until_shared("older")
     ours.stock.publish()
     ours.wait_until(lambda: older.snapshot()["pending_changes"] > 0, "the older has changes to send")
@@ -156,7 +160,7 @@ def test_of_two_members_with_the_same_instance_id_the_older_is_shut_out_and_send
 def test_with_the_protocol_consumer_it_is_the_newer_of_two_with_the_same_instance_id_that_is_refused(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(protocol=CONSUMER)
+    ours = fleet(protocol=CONSUMER, **UNHURRIED)
     ours.start_static("older", "one")
     ours.wait_until_shared("older")
     newer = ours.start_static("newer", "one")

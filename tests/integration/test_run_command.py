@@ -20,7 +20,15 @@ from consumer.sandbox.generator import Plan, differences, plan_demo
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SandboxSettings
 from consumer.sandbox.publisher import Encoder, publish, register
-from tests.support.service_process import Topic, running_service, service_config, wait_until
+from tests.support.service_process import (
+    REQUEST_SECONDS_MAX,
+    WAIT_SECONDS_MAX,
+    Topic,
+    free_port,
+    running_service,
+    service_config,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +59,7 @@ def reasons(changes: Topic) -> Counter[str]:
 def test_run_sends_every_change_and_commits_to_the_end_and_ends_well_at_sigterm(
     kafka: str, registry: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
-    plan = plan_demo(7, schema_id=register(registry, changes.name), burst_items=3_500)
+    plan = plan_demo(7, schema_id=register(registry, changes.name, {"timeout": 60}), burst_items=3_500)
     publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
     config = service_config(kafka, changes.name, sandbox, avro={"registry_url": registry})
 
@@ -75,7 +83,7 @@ def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_no_unsent_ch
         changes.name,
         sandbox,
         avro={"schema_file": str(schema_path())},
-        kafka={"poll_messages_max": 500},
+        kafka={"poll_messages_max": 500, "properties": {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 300}},
         window={"max_age": 0.4, "flush_items": 3_000},
         oms={"max_in_flight": 2},
     )
@@ -176,7 +184,7 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line_and_the_exit_code_tells_
     fault(config, changes)
 
     with running_service(config, tmp_path) as service:
-        code = service.process.wait(30.0)
+        code = service.process.wait(WAIT_SECONDS_MAX)
 
     (line,) = [line for line in service.output().splitlines() if line.startswith("inventory-refresh: ")]
     assert [part for part in named if part not in line] == []
@@ -197,7 +205,7 @@ def test_wrong_kafka_credentials_are_said_in_one_line(
         "sasl.password": "a wrong password",
     }
     with running_service(config, tmp_path) as service:
-        assert service.process.wait(30.0) == 3
+        assert service.process.wait(WAIT_SECONDS_MAX) == 3
 
     assert "sasl" in service.output().lower()
     assert "a wrong password" not in service.output()
@@ -207,8 +215,8 @@ def test_wrong_kafka_credentials_are_said_in_one_line(
 def test_an_oms_that_is_away_at_the_start_is_no_reason_to_exit_and_all_is_sent_when_it_comes(
     kafka: str, changes: Topic, tmp_path: Path
 ) -> None:
-    with SandboxServer(SandboxSettings(time_scale=0.0)) as gone:
-        port = int(gone.url.rsplit(":", 1)[1])
+    settings = SandboxSettings(port=free_port(), time_scale=0.0)
+    with SandboxServer(settings) as gone:
         config = service_config(
             kafka, changes.name, gone, avro={"schema_file": str(schema_path())}, oms={"backoff_max": 1.0}
         )
@@ -216,7 +224,7 @@ def test_an_oms_that_is_away_at_the_start_is_no_reason_to_exit_and_all_is_sent_w
     publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
     with running_service(config, tmp_path) as service:
         wait_until(service.is_ready, "ready without the OMS")
-        with SandboxServer(SandboxSettings(port=port, time_scale=0.0)) as sandbox:
+        with SandboxServer(settings) as sandbox:
             wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
             assert service.stop() == 0
 
@@ -240,11 +248,13 @@ def test_all_is_sent_through_quota_outage_lost_answers_and_revoked_tokens(
     publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
     hold = {"unknown_hold": 1.5, "backoff_min": 0.1, "backoff_max": 0.5}
     config = service_config(kafka, changes.name, sandbox, avro={"schema_file": str(schema_path())}, oms=hold)
-    faults = httpx.post(f"{sandbox.url}/sandbox/faults", json={"answers": list(FAULTS.values())})
+    faults = httpx.post(
+        f"{sandbox.url}/sandbox/faults", json={"answers": list(FAULTS.values())}, timeout=REQUEST_SECONDS_MAX
+    )
     assert faults.status_code < 300, faults.text
     with running_service(config, tmp_path) as service:
         wait_until(lambda: sandbox.state.summary().faults_left == 0, "all faults met")
-        httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True})
+        httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True}, timeout=REQUEST_SECONDS_MAX)
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
         assert service.stop() == 0
 
@@ -277,8 +287,8 @@ def test_the_status_page_and_metrics_show_what_was_done(
     config = service_config(kafka, changes.name, sandbox, avro=avro, metrics=locations)
     with running_service(config, tmp_path) as service:
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
-        metrics = httpx.get(f"{service.url}/metrics").text
-        status = httpx.get(f"{service.url}/api/status").json()
+        metrics = httpx.get(f"{service.url}/metrics", timeout=REQUEST_SECONDS_MAX).text
+        status = httpx.get(f"{service.url}/api/status", timeout=REQUEST_SECONDS_MAX).json()
 
     assert f"inventory_refresh_changes_read_total {len(plan.events)}.0" in metrics
     accepted, items, coalesced = (

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
@@ -11,11 +13,14 @@ from consumer.sandbox.publisher import register
 
 pytestmark = pytest.mark.integration
 
+PATIENT: dict[str, Any] = {"timeout": 60}
+"""Options of the registry's client: a registry that has just started takes its time for its first answers."""
+
 
 def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry: str) -> None:
-    schema_id = register(registry, "changes")
-    assert register(registry, "changes") == schema_id
-    with SchemaRegistryClient({"url": registry}) as client:
+    schema_id = register(registry, "changes", PATIENT)
+    assert register(registry, "changes", PATIENT) == schema_id
+    with SchemaRegistryClient({"url": registry} | PATIENT) as client:
         read_back = client.get_schema(schema_id).schema_str
     assert read_back is not None
     assert "InventoryChange" in read_back
@@ -24,7 +29,7 @@ def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry:
 
 @pytest.mark.parametrize("schema_id", [0, 2**31 - 1, 2**31, 2**32 - 1])
 def test_an_id_that_the_registry_cannot_have_is_rejected_and_not_waited_for(registry: str, schema_id: int) -> None:
-    source = RegistrySource(registry, {}, CONFLUENT, ReaderFactory({}, CONFLUENT.length, "columnar"))
+    source = RegistrySource(registry, PATIENT, CONFLUENT, ReaderFactory({}, CONFLUENT.length, "columnar"))
     try:
         found = source.reader(confluent_prefix(schema_id))
     finally:

@@ -25,7 +25,16 @@ from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SandboxSettings
 from tests.support.avro import TinyRegistry
 from tests.support.certificates import KEY_PASSWORD, Certificates
-from tests.support.service_process import ROOT, ServiceProcess, Topic, running_service, service_config, wait_until
+from tests.support.service_process import (
+    REQUEST_SECONDS_MAX,
+    ROOT,
+    WAIT_SECONDS_MAX,
+    ServiceProcess,
+    Topic,
+    running_service,
+    service_config,
+    wait_until,
+)
 from tests.support.services import TLS_PASSWORD, TLS_USER, Kafka
 from tests.support.tls_front import TlsFront, tls_front
 
@@ -88,7 +97,7 @@ class World:
         )
         for name in ("api_key", "api_secret"):
             del config["oms"][name]
-        config["kafka"]["unreachable_timeout"] = 10.0
+        config["kafka"]["unreachable_timeout"] = 60.0
         config["kafka"]["properties"] = {
             "group.protocol": "consumer",  # which asks through the third client, the admin's
             "security.protocol": "SASL_SSL",
@@ -107,7 +116,7 @@ def world(broker: Kafka, topic: Callable[..., str], admin: AdminClient, tmp_path
     if not broker.tls_servers:
         pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not one with a listener for these tests")
     name = topic()
-    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
+    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(REQUEST_SECONDS_MAX)
     certificates = Certificates(Path(broker.tls_folder))
     with ExitStack() as stack:
         registry = TinyRegistry()
@@ -148,7 +157,7 @@ def assert_tells_no_secret(text: str, *more: str) -> None:
 
 def everything_shown(service: ServiceProcess) -> str:
     pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere"]
-    shown = [httpx.get(service.url + page, timeout=5.0).text for page in pages]
+    shown = [httpx.get(service.url + page, timeout=REQUEST_SECONDS_MAX).text for page in pages]
     processes = [path.read_bytes() for path in Path(f"/proc/{service.pid}").glob("task/*/comm")]
     processes.append(Path(f"/proc/{service.pid}/cmdline").read_bytes())
     return "\n".join([*shown, *(each.decode() for each in processes), service.output()])
@@ -185,8 +194,11 @@ def publish_values(world: World, values: list[bytes]) -> None:
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers})
     for value in values:
         producer.produce(world.changes.name, value)
-    assert producer.flush(20.0) == 0
+    assert producer.flush(REQUEST_SECONDS_MAX) == 0
 
+
+NO_ANSWER_SECONDS = 5.0
+"""With these faults Kafka never answers: the service starts to say so after this. A handshake fails sooner."""
 
 Fault = Callable[[World, dict[str, Any]], None]
 
@@ -200,11 +212,13 @@ def _key_password(world: World, _config: dict[str, Any]) -> None:
 
 
 def _no_certificate(_world: World, config: dict[str, Any]) -> None:
+    config["kafka"]["unreachable_timeout"] = NO_ANSWER_SECONDS
     for name in ("ssl.certificate.location", "ssl.key.location"):
         del config["kafka"]["properties"][name]
 
 
 def _other_authority(world: World, config: dict[str, Any]) -> None:
+    config["kafka"]["unreachable_timeout"] = NO_ANSWER_SECONDS
     config["kafka"]["properties"]["ssl.ca.location"] = str(world.certificates.other_ca)
 
 
@@ -227,7 +241,6 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line_without_a_secret(
 ) -> None:
     config = world.config()
     del config["kafka"]["properties"]["debug"]
-    config["kafka"]["unreachable_timeout"] = 2.0
     fault(world, config)
     path = world.folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -239,7 +252,7 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line_without_a_secret(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT_SECONDS_MAX,
     )
 
     assert run.returncode == code, run.stderr

@@ -22,7 +22,7 @@ def embedded() -> Iterator[KafkaSettings]:
         yield KafkaSettings(
             bootstrap_servers=broker.bootstrap_servers,
             topics=[TOPIC],
-            unreachable_timeout=5.0,
+            unreachable_timeout=60.0,
         )
 
 
@@ -46,7 +46,7 @@ def committed(embedded: KafkaSettings) -> set[tuple[int, str | None]]:
     reader = Consumer({"bootstrap.servers": embedded.bootstrap_servers, "group.id": embedded.group_id})
     try:
         asked = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
-        return {(answer.offset, answer.metadata) for answer in reader.committed(asked, timeout=10.0)}
+        return {(answer.offset, answer.metadata) for answer in reader.committed(asked, timeout=60.0)}
     finally:
         reader.close()
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from consumer.app import Service
@@ -19,7 +19,7 @@ from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SandboxSettings
 from consumer.settings import KafkaSettings, Scalar, Settings
 from tests.support.fleet import CONSUMER, HEARTBEAT_MS, shorten_sessions
-from tests.support.service_process import service_config
+from tests.support.service_process import service_config, wait_until
 from tests.support.services import SASL_PASSWORD, SASL_USER, Kafka
 
 pytestmark = pytest.mark.integration
@@ -27,8 +27,11 @@ pytestmark = pytest.mark.integration
 MakeTopic = Callable[..., str]
 Properties = dict[str, Scalar]
 
+PATIENT_SECONDS = 60.0
+"""For a broker that is there, on a busy machine."""
 
-def check(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = 10.0) -> None:
+
+def check(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = PATIENT_SECONDS) -> None:
     source = KafkaSource(
         KafkaSettings(
             bootstrap_servers=servers,
@@ -44,7 +47,7 @@ def check(servers: str, topic: str, properties: Properties | None = None, *, sec
         source.close()
 
 
-def refusal(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = 10.0) -> str:
+def refusal(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = PATIENT_SECONDS) -> str:
     """The line with which the check stops the service."""
     with pytest.raises(BrokerError) as raised:
         check(servers, topic, properties, seconds=seconds)
@@ -100,7 +103,7 @@ def test_an_unreachable_broker_is_named_after_the_time_that_was_set_with_the_rea
     caplog.set_level(logging.INFO)
     began = time.monotonic()
     line = refusal("127.0.0.1:1", "any", seconds=1.5)
-    assert 1.0 < time.monotonic() - began < 8.0
+    assert 1.0 < time.monotonic() - began < 25.0, "30 s are what it waits by itself"
     assert line.startswith("kafka.bootstrap_servers: no answer from 127.0.0.1:1 within 1.5 s")
     assert "Connection refused" in line
     assert not caplog.records
@@ -108,8 +111,8 @@ def test_an_unreachable_broker_is_named_after_the_time_that_was_set_with_the_rea
 
 def test_refused_credentials_are_said_at_once_and_without_the_password(sasl_servers: str) -> None:
     began = time.monotonic()
-    line = refusal(sasl_servers, "any", as_user("not-the-password"), seconds=60.0)
-    assert time.monotonic() - began < 20.0
+    line = refusal(sasl_servers, "any", as_user("not-the-password"), seconds=90.0)
+    assert time.monotonic() - began < 60.0
     assert line.startswith(f"Kafka at {sasl_servers} refuses the credentials")
     assert "not-the-password" not in line
 
@@ -133,13 +136,9 @@ def test_a_group_that_may_not_be_used_is_said_at_once(sasl_servers: str, topic: 
 
 
 def allow_to_read(admin: AdminClient, topic: str) -> None:
-    rule = AclBinding(
-        ResourceType.TOPIC,
-        topic,
-        ResourcePatternType.LITERAL,
-        f"User:{SASL_USER}",
-        "*",
-        AclOperation.READ,
-        AclPermissionType.ALLOW,
-    )
-    admin.create_acls([rule])[rule].result(10)
+    topics, user = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL), (f"User:{SASL_USER}", "*")
+    rule = AclBinding(*topics, *user, AclOperation.READ, AclPermissionType.ALLOW)
+    admin.create_acls([rule])[rule].result(PATIENT_SECONDS)
+    this = AclBindingFilter(*topics, *user, AclOperation.READ, AclPermissionType.ALLOW)
+    # The broker goes by a new rule a little after it was taken.
+    wait_until(lambda: bool(admin.describe_acls(this).result(PATIENT_SECONDS)), "the broker knows the rule")

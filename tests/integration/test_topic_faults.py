@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, UNHURRIED, Fleet, OpenFleet, both_protocols
 from tests.support.service_process import wait_until
+from tests.support.topics import wait_until_usable
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 QUICK_METADATA = {"topic.metadata.refresh.interval.ms": 500}
 
@@ -57,6 +58,7 @@ def test_a_log_line_of_the_client_while_partitions_are_assigned_does_not_abort_t
 
 
 def make_anew(ours: Fleet, admin: AdminClient, partitions: int) -> None:
+    before = topic_id(admin, ours.topic)
     admin.delete_topics([ours.topic])[ours.topic].result(REQUEST_SECONDS_MAX)
 
     def is_made() -> bool:
@@ -64,6 +66,14 @@ def make_anew(ours: Fleet, admin: AdminClient, partitions: int) -> None:
         return made.exception(REQUEST_SECONDS_MAX) is None
 
     wait_until(is_made, "the topic is there again")
+    wait_until(lambda: topic_id(admin, ours.topic) not in {None, before}, "it is told that it is another one")
+    wait_until_usable(admin, ours.topic, partitions)
+
+
+def topic_id(admin: AdminClient, topic: str) -> str | None:
+    """As the broker tells it; None while it knows of no such topic."""
+    asked = admin.describe_topics(TopicCollection([topic]))[topic]
+    return None if asked.exception(REQUEST_SECONDS_MAX) else str(asked.result().topic_id)
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(1, id="shorter than it was"), pytest.param(5, id="longer")])
@@ -110,14 +120,14 @@ METADATA: Mapping[int, str] = {0: "", 1: "x", 2: "v1;9;0", 3: "v1;-3;1;id", 4: "
 def test_commits_with_missing_foreign_or_malformed_metadata_are_taken_as_open_at_their_offset(
     fleet: OpenFleet, admin: AdminClient
 ) -> None:
-    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA))
+    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA), **UNHURRIED)
     ours.stock.publish(3)
     done = ours.end()
     ours.stock.held.clear()
     ours.stock.publish(3)
     offsets = [TopicPartition(ours.topic, number, done[number], metadata=text) for number, text in METADATA.items()]
     commit_from_outside(admin, ours.group, offsets)
-    member = ours.start("a", oms={"unknown_hold": 4})
+    member = ours.start("a", oms={"unknown_hold": 12})
     ours.wait_until(lambda: len(member.held()) == len(METADATA), "it has all partitions")
     gathering = {each["partition"] for each in member.snapshot()["partitions"] if each["gathering"]}
     assert gathering >= {0, 1, 2, 3, 4}, "what cannot be read counts as open, and the hold is waited out"

@@ -15,7 +15,16 @@ from confluent_kafka.cimpl import NewTopic
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.oms_settings import SandboxSettings
-from tests.support.service_process import ROOT, Topic, free_port, running_service, service_config, wait_until
+from tests.support.service_process import (
+    REQUEST_SECONDS_MAX,
+    ROOT,
+    WAIT_SECONDS_MAX,
+    Topic,
+    free_port,
+    running_service,
+    service_config,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -61,11 +70,13 @@ def test_what_produce_publishes_from_a_file_and_made_up_is_what_the_sandbox_comm
         lines.write_text('{"locationName": "Rome", "sku": "A-1", "quantity": 7, "attributes": ["NEW"]}\n')
         for source in (("--file", str(lines)), ("--count", "500", "--locations", "5")):
             produce = command("produce", "--config", str(path), *source)
-            told = subprocess.run(produce, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+            told = subprocess.run(  # noqa: S603 - this project's own command
+                produce, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX, check=True
+            )
             assert "changes published to" in told.stderr
         with running_service(config, tmp_path) as service:
             wait_until(lambda: changes.committed() == changes.end(), "all committed")
-            held = httpx.get(f"{url}/sandbox/inventory").json()
+            held = httpx.get(f"{url}/sandbox/inventory", timeout=REQUEST_SECONDS_MAX).json()
             assert service.stop() == 0
 
     items = held.get("locations", held)
@@ -83,7 +94,7 @@ def test_check_tells_that_all_is_in_order_and_sends_nothing(
         config = service_config(kafka, name, sandbox, avro={"schema_file": str(schema_path())})
         path.write_text(yaml.safe_dump(config))
         run = command("run", "--check", "--config", str(path))
-        told = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+        told = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX, check=True)  # noqa: S603
 
         assert "in order" in told.stdout
         assert sandbox.state.summary().jobs == 0

@@ -6,7 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
@@ -15,7 +16,7 @@ from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.ports import Assignment, Reject, SentChanges
 from consumer.settings import Settings
 
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 90.0
 ENCODER = EventEncoder.confluent(schema_text(), 7)
 
 Sent = tuple[int, int]
@@ -133,8 +134,12 @@ class Shop:
         consumer.close()
         return int(told.offset)
 
-    def read(self, partition: int = 0, first: int = 0) -> list[Message]:
-        """What the service would read from there on."""
+    def read(self, partition: int = 0, first: int = 0, *, beside_open: bool = False) -> list[Message]:
+        """What the service would read from there on.
+
+        A transaction is over for its producer a little before its marker stands in the log, and until then nobody reads
+        behind its beginning: so all is waited for that the log has. ``beside_open``: but for one that stays open.
+        """
         consumer = Consumer(
             {
                 "bootstrap.servers": self.servers,
@@ -146,11 +151,22 @@ class Shop:
         start = TopicPartition(self.topic, partition, first)
         messages: list[Message] = []
         try:
-            _, end = consumer.get_watermark_offsets(start, timeout=WAIT_SECONDS_MAX)
+            end = self._end(
+                partition, IsolationLevel.READ_COMMITTED if beside_open else IsolationLevel.READ_UNCOMMITTED
+            )
             consumer.assign([start])
             deadline = time.monotonic() + WAIT_SECONDS_MAX
-            while consumer.position([start])[0].offset < end and first < end and time.monotonic() < deadline:
+            while first < end and consumer.position([start])[0].offset < end:
+                assert time.monotonic() < deadline, f"{self.topic} [{partition}] cannot be read up to {end}"
                 messages += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
         finally:
             consumer.close()
         return messages
+
+    def _end(self, partition: int, isolation: IsolationLevel) -> int:
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        (asked,) = admin.list_offsets(
+            {TopicPartition(self.topic, partition): latest}, isolation_level=isolation
+        ).values()
+        return int(asked.result(WAIT_SECONDS_MAX).offset)

@@ -38,8 +38,12 @@ SESSION_MS: Final = 6_000
 HEARTBEAT_MS: Final = 300
 UNKNOWN_HOLD_SECONDS: Final = 2.0
 REQUEST_SECONDS_MAX: Final = 30.0
+PUBLISH_SECONDS_MAX: Final = 120.0
+"""Where brokers were killed, the others have to find out first."""
 WAIT_SECONDS_MAX: Final = 150.0
 """Long, as a busy machine takes its time: how soon something comes true is not what these tests are about."""
+UNHURRIED: Final = {"session_ms": 60_000, "max.poll.interval.ms": 60_000}
+"""Of a fleet of which nobody is to be missed: not even a member that stands still for a while on a busy machine."""
 LOG_CHARACTERS_SHOWN: Final = 3_000
 CLASSIC, CONSUMER = "classic", "consumer"
 
@@ -133,7 +137,7 @@ class Stock:
                 for partition in self._partitions_with_one_offs:
                     location = f"Store {self.round % self._locations}"
                     self._publish(location, f"once-{self.round}-{partition}", partition)
-            if self._producer.flush(REQUEST_SECONDS_MAX):
+            if self._producer.flush(PUBLISH_SECONDS_MAX):
                 raise TimeoutError("the broker does not take what is published")
 
     @contextmanager
@@ -200,7 +204,7 @@ class Fleet:
         """Start a member, or start it again; ``sections`` come over its settings, name by name."""
         self._sections[name] = sections
         mine: dict[str, dict[str, Any]] = {
-            "kafka": {"properties": dict(self.properties), "revoke_timeout": 5},
+            "kafka": {"properties": dict(self.properties), "revoke_timeout": 12},
             "avro": {"schema_file": str(schema_path())},
             "window": {"max_age": 0.5},
             "oms": {"unknown_hold": UNKNOWN_HOLD_SECONDS, "backoff_min": 0.1, "backoff_max": 0.5},
@@ -324,6 +328,14 @@ def shorten_sessions(servers: str, group: str, session_ms: int = SESSION_MS) -> 
     resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": servers})
     admin.incremental_alter_configs([resource])[resource].result(REQUEST_SECONDS_MAX)
+
+    def is_told() -> bool:
+        """The broker goes by new settings a little after they were taken."""
+        asked = ConfigResource(ResourceType.GROUP, group)
+        told = admin.describe_configs([asked])[asked].result(REQUEST_SECONDS_MAX)
+        return all(told[name].value == str(value) for name, value in times.items())
+
+    wait_until(is_told, "the broker tells the new times of the group")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from consumer.kafka.source import KafkaSource
 from consumer.ports import Assignment, RawBatch, Source
 from consumer.settings import KafkaSettings
 
-WAIT_SECONDS_MAX = 45.0
+WAIT_SECONDS_MAX = 120.0
 
 
 @dataclass

@@ -19,7 +19,7 @@ from consumer.sandbox.oms_faults import FaultOrder
 from consumer.sandbox.oms_server import SandboxServer
 from consumer.sandbox.publisher import Change, Encoder, publish
 from consumer.settings import Settings
-from tests.support.service_process import Topic, service_config, wait_until
+from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, Topic, service_config, wait_until
 
 SCHEMA_ID = 1
 
@@ -48,10 +48,10 @@ class Shop:
         latest = self.service.board.latest.partitions
         return sum(max(each.committed or 0, 0) for each in latest) >= len(self.published)
 
-    def finish(self, seconds: float = 60.0) -> None:
+    def finish(self) -> None:
         """Wait until all is committed and every job has ended."""
-        wait_until(self.committed_to_the_end, "all is committed", seconds)
-        wait_until(lambda: all(job.finished for job in self.sandbox.state.jobs()), "the jobs have ended", seconds)
+        wait_until(self.committed_to_the_end, "all is committed")
+        wait_until(lambda: all(job.finished for job in self.sandbox.state.jobs()), "the jobs have ended")
         assert self.changes.committed() == self.changes.end()
 
     def differences(self, *left_out: Change) -> list[str]:
@@ -77,7 +77,7 @@ class Shop:
         return self.service.metrics.registry.get_sample_value(f"inventory_refresh_{name}", labels) or 0.0
 
     def probe(self, path: str) -> int:
-        return httpx.get(self.service.url + path, timeout=60.0).status_code
+        return httpx.get(self.service.url + path, timeout=REQUEST_SECONDS_MAX).status_code
 
     def sizes(self) -> list[int]:
         """Items of each job, in the order in which the sandbox accepted them."""
@@ -94,7 +94,7 @@ def open_shop(
 ) -> Iterator[Shop]:
     """Run the service for the block, with ``published`` on the topic before it starts."""
     admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(f"{topic}.dead", 1, 1)])[f"{topic}.dead"].result(30.0)
+    admin.create_topics([NewTopic(f"{topic}.dead", 1, 1)])[f"{topic}.dead"].result(REQUEST_SECONDS_MAX)
     sections["avro"] = {"schema_file": str(schema_path())} | sections.get("avro", {})
     sections["oms"] = {"unknown_hold": 2, "backoff_min": 0.2, "backoff_max": 1} | sections.get("oms", {})
     sections["http"] = {"host": "127.0.0.1", "port": 0}
@@ -119,6 +119,6 @@ def open_shop(
         yield shop
     finally:
         service.stop()
-        thread.join(60.0)
+        thread.join(WAIT_SECONDS_MAX)
         if failures:
             raise failures[0]

@@ -44,7 +44,7 @@ class TlsFront:
             self.refused += 1
             connection.close()
             return
-        with client, socket.create_connection(("127.0.0.1", self._target_port)) as target, suppress(OSError):
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target_port)) as target:
             back = threading.Thread(target=_pump, args=[target, client], daemon=True)
             back.start()
             _pump(client, target, self.said)
