@@ -338,7 +338,10 @@ class KafkaSource:
     # Commits
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
-        """See ``ports.Source``. Waits for the broker's word, at most about ``socket.timeout.ms``.
+        """See ``ports.Source``. Waits for the broker's word; where there is no coordinator, for about a session's time.
+
+        A commit that is under way when the last broker goes is waited for until one is back: given up here, the client
+        might still make it later, after a newer one.
 
         Commits of earlier assignments are passed over; if there are no others, that is a refusal. Raises BrokerError
         when the broker says something that will not change by itself.
