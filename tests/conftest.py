@@ -9,6 +9,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+INTEGRATION_SECONDS_MAX: Final = 900.0
+
 ONE_PROCESS: Final = ("tests/integration/test_broker_faults.py",)
 """Files whose tests run in one process, one after the other: they share what is dear to start, and break it."""
 
@@ -22,10 +24,10 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first has servers fetched and started, which has limits of its own (see ``support.keeper``)."""
+    """Whoever comes first has servers fetched and started, within limits of their own (see ``support.keeper``)."""
     for item in items:
         if item.get_closest_marker("integration") and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(float(item.config.getini("timeout")), func_only=True))
+            item.add_marker(pytest.mark.timeout(INTEGRATION_SECONDS_MAX))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
+GROUP_GONE: Final = KafkaError._DESTROY
+"""What the client answers when its part in the group is over."""
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 

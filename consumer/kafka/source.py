@@ -22,7 +22,8 @@ from confluent_kafka.admin import AdminClient
 from consumer.kafka.assignments import Describer, start_offset
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
 from consumer.kafka.commits import NO_MEMBER, commit_outcome
-from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.leaving import leave
 from consumer.kafka.log_ends import LogEnds
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
@@ -60,7 +61,10 @@ _log = logging.getLogger("inventory_refresh.kafka")
 
 
 class KafkaSource:
-    """``ports.Source`` on a real broker. Only one thread may call it, and the listener is called on that thread."""
+    """``ports.Source`` on a real broker.
+
+    Only one thread may call it. The listener is called on that thread, or, as it closes, while that thread waits.
+    """
 
     def __init__(
         self, settings: KafkaSettings, on_statistics: Callable[[KafkaStatistics], None] = lambda _statistics: None
@@ -136,10 +140,10 @@ class KafkaSource:
             )
 
     def close(self) -> None:
-        """Leave the group; a second call does nothing."""
+        """Leave the group, within ``LEAVE_SECONDS_MAX``; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._consumer.close()
+            leave(self._consumer)
 
     # Messages
 
@@ -290,7 +294,8 @@ class KafkaSource:
 
     def _let_go(self, numbers: Sequence[int], partitions: list[TopicPartition]) -> None:
         self._forget(numbers)
-        with _refusals("giving partitions back"):
+        # As we leave, the client's part in the group may be over before it has called back: then all is given.
+        with _refusals("giving partitions back", but=GROUP_GONE if self._closed else None):
             if self._incremental:
                 self._consumer.incremental_unassign(partitions)
             else:
@@ -427,9 +432,11 @@ class KafkaSource:
 
 
 @contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    """Turns the client's own exception into BrokerError; others pass, the listener's among them."""
+def _refusals(what: str, but: int | None = None) -> Iterator[None]:
+    """Turns the client's own exception into BrokerError, but for one code; others pass, the listener's among them."""
     try:
         yield
     except KafkaException as exception:
-        raise BrokerError(f"Kafka refuses {what}: {text_of(error_of(exception))}") from exception
+        error = error_of(exception)
+        if error.code() != but:
+            raise BrokerError(f"Kafka refuses {what}: {text_of(error)}") from exception
