@@ -111,7 +111,8 @@ def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(kafka: 
     source.close()
     full = next(each for each in told if each.fetch_queue_messages > 15_000)
     assert full.fetch_queue_messages <= 20_000
-    assert full.fetch_queue_bytes >= 100 * full.fetch_queue_messages
+    # The client counts messages a moment before bytes, and some are taken meanwhile.
+    assert full.fetch_queue_bytes >= 100 * 15_000
     assert full.brokers_up == 1
     assert full.received_bytes > 100_000 > full.sent_bytes > 0
     assert (full.request_errors, full.reconnects) == (0, 0)
