@@ -10,8 +10,9 @@ from typing import Final
 
 from confluent_kafka import Consumer
 
-LEAVE_SECONDS_MAX: Final = 15.0
-"""It takes a moment, or some seconds where the broker does not answer; a process that is to end has not much longer."""
+LEAVE_SECONDS_MAX: Final = 10.0
+"""It takes a moment, or some seconds where the broker does not answer. The chart's ``shutdownMarginSeconds`` counts on
+it: a pod that is to stop has not much longer."""
 
 _log = logging.getLogger("inventory_refresh.kafka")
 

@@ -111,11 +111,13 @@ def test_the_client_tells_what_it_has_fetched_of_all_partitions_together(kafka: 
     source.close()
     full = next(each for each in told if each.fetch_queue_messages > 15_000)
     assert full.fetch_queue_messages <= 20_000
-    # The client counts messages a moment before bytes, and some are taken meanwhile.
-    assert full.fetch_queue_bytes >= 100 * 15_000
+    # A hundred each; but the client counts messages a moment before bytes, and some are taken meanwhile.
+    assert full.fetch_queue_bytes >= 99 * full.fetch_queue_messages
     assert full.brokers_up == 1
     assert full.received_bytes > 100_000 > full.sent_bytes > 0
-    assert (full.request_errors, full.reconnects) == (0, 0)
+    assert full.request_errors == 0
+    # On a Kafka that has just started the client asks for its coordinator until there is one, and connects anew.
+    assert full.reconnects <= 5
     assert any(0 < times[0.5] <= times[0.99] < 10 for each in told for times in each.round_trips.values())
 
 
