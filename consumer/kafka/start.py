@@ -128,12 +128,25 @@ class Check:
         )
 
     def _unreachable_line(self) -> str:
-        reason = f" ({text_of(self._errors.last)})" if self._errors.last is not None else ""
+        reason = text_of(self._errors.last) if self._errors.last is not None else ""
         return (
             f"kafka.bootstrap_servers: no answer from {self._settings.bootstrap_servers} within "
-            f"{self._settings.unreachable_timeout:g} s{reason}; check the address, the network, and security.protocol "
-            "in kafka.properties"
+            f"{self._settings.unreachable_timeout:g} s{f' ({reason})' if reason else ''}; {what_to_check(reason)}"
         )
+
+
+def what_to_check(reason: str) -> str:
+    """The next step for people, where a broker gives no answer for this reason (one line; "" if none is known). Pure.
+
+    The client itself names ``ssl.ca.location`` only sometimes: the same failure of a handshake is now ``_SSL``, with
+    that hint, now ``_TRANSPORT``, without it.
+    """
+    if "certificate verify failed" in reason:
+        return (
+            "check that ssl.ca.location in kafka.properties names the authority of the brokers' certificates, and that "
+            "these are of today and of this address"
+        )
+    return "check the address, the network, and security.protocol in kafka.properties"
 
 
 def session_times(admin: AdminClient, group_id: str) -> SessionTimes:

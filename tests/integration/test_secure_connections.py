@@ -232,7 +232,9 @@ def _api_secret(world: World, _config: dict[str, Any]) -> None:
         pytest.param(_kafka_password, 3, "refuses the credentials", id="SASL password"),
         pytest.param(_key_password, 2, "kafka.properties", id="password of the key"),
         pytest.param(_no_certificate, 3, "no answer", id="no client certificate"),
-        pytest.param(_other_authority, 3, "ssl.ca.location", id="an authority not trusted"),
+        pytest.param(
+            _other_authority, 3, "check that ssl.ca.location in kafka.properties", id="an authority not trusted"
+        ),
         pytest.param(_api_secret, 4, "correct oms.api_key and oms.api_secret", id="API secret"),
     ],
 )
