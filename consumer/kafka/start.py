@@ -136,7 +136,7 @@ class Check:
 
 
 def what_to_check(reason: str) -> str:
-    """The next step for people, where a broker gives no answer for this reason (one line; "" if none is known). Pure.
+    """The next step for people, where no broker answers: ``reason`` is what the client told last, "" if nothing. Pure.
 
     The client itself names ``ssl.ca.location`` only sometimes: the same failure of a handshake is now ``_SSL``, with
     that hint, now ``_TRANSPORT``, without it.
@@ -144,7 +144,7 @@ def what_to_check(reason: str) -> str:
     if "certificate verify failed" in reason:
         return (
             "check that ssl.ca.location in kafka.properties names the authority of the brokers' certificates, and that "
-            "these are of today and of this address"
+            "these have not expired and are made out to this address"
         )
     return "check the address, the network, and security.protocol in kafka.properties"
 
