@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 from consumer.avro.bundled import schema_path  # noqa: E402
 from consumer.kafka.options import consumer_options  # noqa: E402
 from consumer.sandbox.generator import distinct_changes  # noqa: E402
-from consumer.sandbox.oms_app import TOKEN_PATH  # noqa: E402
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET  # noqa: E402
+from consumer.sandbox.oms.app import TOKEN_PATH  # noqa: E402
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET  # noqa: E402
 from consumer.sandbox.publisher import publish  # noqa: E402
 from consumer.settings import KafkaSettings  # noqa: E402
 from tests.support.service_process import free_port  # noqa: E402

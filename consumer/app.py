@@ -19,23 +19,23 @@ import confluent_kafka
 import polars as pl
 import structlog
 
-from consumer.avro.pipe import build_decoder
+from consumer.avro.decoder_thread import build_decoder
 from consumer.core.engine import Engine
-from consumer.core.jobs import JobLimits
-from consumer.core.planner import Limits
-from consumer.core.requests import EngineLimits
-from consumer.core.retry import RetryLimits
-from consumer.follow_up import FollowUp
-from consumer.journal import Journal
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.core.location.planner import Limits
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import RetryLimits
+from consumer.core.oms.job_schedule import JobLimits
+from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
-from consumer.loop import Loop, LoopOptions
-from consumer.metrics import Metrics
-from consumer.observers import Observers
+from consumer.loop.job_follower import FollowUp
+from consumer.loop.loop import Loop, LoopOptions
+from consumer.observe.event_log import Journal
+from consumer.observe.metrics import Metrics
+from consumer.observe.observers import Observers
+from consumer.observe.status_board import Board, StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
-from consumer.status import Board, StatusServer
 
 LOCATIONS_SECONDS: Final = 5.0
 """How often it is looked up what is pending of each location, where that is asked for: it costs a walk over all."""

@@ -60,7 +60,7 @@ def run(
     Example: inventory-refresh run --config config.yaml
     """
     from consumer.app import run_service  # noqa: PLC0415 - help should not wait for polars and librdkafka
-    from consumer.logs import configure_logging  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
     settings = load(config, os.environ)
@@ -80,7 +80,7 @@ def job(
 
     Example: inventory-refresh job --config config.yaml 1234567 1234570
     """
-    from consumer.ask_jobs import ask_jobs  # noqa: PLC0415
+    from consumer.job_command import ask_jobs  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 
     ask_jobs(load(config, os.environ), job_ids, as_json=as_json)
@@ -104,7 +104,7 @@ def demo(
     Exit code 0 only if the OMS then holds the last change of every item and every offset is committed.
     """
     _need_sandbox()
-    from consumer.logs import configure_logging  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra
     from consumer.settings import LogSettings  # noqa: PLC0415
 
@@ -153,8 +153,8 @@ def sandbox(
     - --fault refuse:prefix=BAD-,quantity=999,named=false
     """
     _need_sandbox()
-    from consumer.sandbox.oms_options import settings_from_options  # noqa: PLC0415 - needs the extra
-    from consumer.sandbox.oms_server import serve  # noqa: PLC0415
+    from consumer.sandbox.oms.options import settings_from_options  # noqa: PLC0415 - needs the extra
+    from consumer.sandbox.oms.server import serve  # noqa: PLC0415
 
     settings = settings_from_options(
         fault or (),
@@ -226,8 +226,8 @@ def list_dead_letters(
 
     Example: inventory-refresh dead-letters list --config config.yaml --since 2h
     """
-    from consumer.redrive.commands import list_letters  # noqa: PLC0415
-    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters.commands import list_letters  # noqa: PLC0415
+    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
@@ -251,8 +251,8 @@ def show_dead_letters(
 
     Example: inventory-refresh dead-letters show --config config.yaml --topic changes --partition 3 --offset 4711
     """
-    from consumer.redrive.commands import show_letters  # noqa: PLC0415
-    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters.commands import show_letters  # noqa: PLC0415
+    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
@@ -279,8 +279,8 @@ def redrive_dead_letters(
 
     Example: inventory-refresh dead-letters redrive --config config.yaml --reason job_failed --location Rome --dry-run
     """
-    from consumer.redrive.commands import redrive_letters  # noqa: PLC0415
-    from consumer.redrive.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters.commands import redrive_letters  # noqa: PLC0415
+    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 
     if not (yes or dry_run or sys.stdin.isatty()):

@@ -11,13 +11,13 @@ from typing import Protocol
 
 import polars as pl
 
-from consumer.core.blocks import Rows
-from consumer.core.health import BreakerState
-from consumer.core.items import RejectReason
-from consumer.core.jobs import Ended, Job, JobReport
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.items import RejectReason
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import Answer, Decision
+from consumer.core.oms.breaker import BreakerState
+from consumer.core.oms.job_schedule import Ended, Job, JobReport
 from consumer.core.pending import Pending
-from consumer.core.requests import Request
-from consumer.core.retry import Answer, Decision
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -14,12 +14,12 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from consumer.core.requests import EngineLimits
-from consumer.metrics import Described, Metrics
-from consumer.sandbox import oms_settings
-from consumer.sandbox.oms_app import TOKEN_PATH, UNIFIED_TOKEN_PATH
-from consumer.sandbox.oms_fault_rules import FAULTS, ChanceRule, Rule
-from consumer.sandbox.oms_faults import FaultOrder, ScriptedAnswer
+from consumer.core.location.request import EngineLimits
+from consumer.observe.metrics import Described, Metrics
+from consumer.sandbox.oms import settings as oms_settings
+from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms.faults.rules import FAULTS, ChanceRule, Rule
+from consumer.sandbox.oms.faults.scripted import FaultOrder, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
 from consumer.settings.values import parse_seconds
 
@@ -75,7 +75,7 @@ What is good to know:
 _METRICS_HEAD: Final = """\
 # Metrics
 
-<!-- Made by `make docs` from consumer/metrics: change it there. -->
+<!-- Made by `make docs` from consumer/observe/metrics: change it there. -->
 
 `/metrics` serves them for Prometheus. Besides these there are `process_*` (memory, CPU, open files), and a `_created`
 gauge beside each counter and histogram with the time of its first use. A histogram has the series `_bucket`, `_sum`

@@ -1,1 +1,5 @@
-"""Bytes to frames: wire formats, schema sources, columnar decoding, and fastavro as the reference."""
+"""From bytes to frames: wire formats, schemas, columnar decoding, and fastavro as reference and fallback.
+
+Belongs here: everything that knows Avro or a schema registry.
+Does not: the OMS's rules for items, which are ``core.changes.rules``.
+"""

@@ -16,7 +16,7 @@ from consumer.avro.readers import Reader, Refused
 from consumer.avro.rows import Reading, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
-from consumer.core.items import (
+from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
     ITEM_KEY,
@@ -26,7 +26,7 @@ from consumer.core.items import (
     TIMESTAMP,
     RejectReason,
 )
-from consumer.core.rules import REASON, check, describe
+from consumer.core.changes.rules import REASON, check, describe
 from consumer.ports import Decoded, RawBatch, Reject
 
 _NOTHING: Final = Reading(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from consumer.avro.writer_schema import Type, UnusableSchemaError
-from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
 
 OCCURRED_AT_FIELD: Final = "occurredAt"
 """The event's own time; ``core.items.OCCURRED_AT`` is made of it."""

@@ -11,7 +11,7 @@ from consumer.avro.rows import DETAIL_CHARACTERS_MAX, Reading, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
 from consumer.avro.writer_schema import UnusableSchemaError, parse
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 
 Way = Literal["columnar", "fastavro"]
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from consumer.avro.fields import POSITION, Bad, Leaf, Plan, decimal_value, finish, value_at
 from consumer.avro.wire_schema import wire_schema
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 
 DETAIL_CHARACTERS_MAX: Final = 300
 """Length of an error's text kept with a reject; it travels in a header of the dead letter."""

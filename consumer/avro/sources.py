@@ -16,7 +16,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.ports import SettingsError
 
 READERS_MAX: Final = 1_000

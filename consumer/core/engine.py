@@ -23,22 +23,22 @@ from typing import assert_never
 
 import polars as pl
 
-from consumer.core.agenda import Agenda
-from consumer.core.blocks import Rows
-from consumer.core.flights import Flight, Flights
-from consumer.core.gathering import Gatherings
-from consumer.core.health import Health
-from consumer.core.items import ARRIVED, ITEM_KEY
-from consumer.core.narrowing import Narrowings, Part
-from consumer.core.pace import Pace
-from consumer.core.partitions import RESUME_SHARE, CommitPoint, Partitions
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.items import ARRIVED, ITEM_KEY
+from consumer.core.changes.reject_ratio import RejectRatio
+from consumer.core.location.backoff import Pace
+from consumer.core.location.bisection import Narrowings, Part
+from consumer.core.location.in_flight import Flight, Flights
+from consumer.core.location.planner import SendReason
+from consumer.core.location.request import EngineLimits, Refusal, Request
+from consumer.core.location.schedule import Agenda
+from consumer.core.location.window import Window, Windows
+from consumer.core.oms.answers import Accepted, Again, Decision, Hold, Refused, Stop
+from consumer.core.oms.breaker import Health
+from consumer.core.oms.rate_limit import Quota
+from consumer.core.partition.partitions import RESUME_SHARE, CommitPoint, Partitions
+from consumer.core.partition.recovery import Gatherings
 from consumer.core.pending import Pending, pending_by_location
-from consumer.core.planner import SendReason
-from consumer.core.quota import Quota
-from consumer.core.ratio import RejectRatio
-from consumer.core.requests import EngineLimits, Refusal, Request
-from consumer.core.retry import Accepted, Again, Decision, Hold, Refused, Stop
-from consumer.core.window import Window, Windows
 
 COALESCE_GROWTH = 1.25
 """Windows are coalesced in place again when there are so many times more rows than the last time left."""

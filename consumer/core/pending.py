@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from consumer.core.flights import Flights
-from consumer.core.gathering import Gatherings
-from consumer.core.window import Windows
+from consumer.core.location.in_flight import Flights
+from consumer.core.location.window import Windows
+from consumer.core.partition.recovery import Gatherings
 
 
 @dataclass(slots=True)

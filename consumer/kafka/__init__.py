@@ -1,1 +1,5 @@
-"""confluent-kafka behind two ports: the source of changes and the dead-letter topic."""
+"""The Kafka consumer: source, assignments, topics, options, errors and the checks before the start.
+
+Belongs here: everything that talks to brokers on behalf of the group.
+Does not: the dead-letter topic (``consumer.dead_letters``), or decisions about offsets (``core.partition``).
+"""

@@ -19,11 +19,11 @@ from typing import Final, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.kafka.assignments import Describer, start_offset
+from consumer.kafka.assignment_loader import Describer, start_offset
+from consumer.kafka.closing import leave
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
 from consumer.kafka.commits import NO_MEMBER, commit_outcome
 from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, Meaning, error_of, meaning_of, text_of
-from consumer.kafka.leaving import leave
 from consumer.kafka.log_ends import LogEnds
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
@@ -35,7 +35,7 @@ from consumer.kafka.options import (
     is_incremental,
     new_client,
 )
-from consumer.kafka.start import Check, Errors, session_times
+from consumer.kafka.preflight import Check, Errors, session_times
 from consumer.kafka.statistics import read_statistics
 from consumer.kafka.topics import Topics
 from consumer.ports import (

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import httpx
 
-from consumer.core.retry import Answer, AnswerKind
-from consumer.oms.reading import (
+from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.oms.reply_parsing import (
     is_over_quota,
     read_code,
     read_job_id,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.core.items import ITEM_COLUMNS, LOCATION, PLAIN_COLUMNS
+from consumer.core.changes.items import ITEM_COLUMNS, LOCATION, PLAIN_COLUMNS
 from consumer.oms.token import TokenRequest, as_form, as_json
 
 TENANT_HEADER: Final = "x-vol-tenant"

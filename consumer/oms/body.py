@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from consumer.core.items import ITEM_COLUMNS, LOCATION
+from consumer.core.changes.items import ITEM_COLUMNS, LOCATION
 
 _ATTRIBUTES: Final = "attributes"
 _PATTERN: Final = "_pattern"

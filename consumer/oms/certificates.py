@@ -3,7 +3,7 @@
 import ssl
 from pathlib import Path
 
-from consumer.oms.transfer import usual_certificates
+from consumer.oms.http import usual_certificates
 from consumer.ports import SettingsError
 from consumer.settings import OmsSettings
 

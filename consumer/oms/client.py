@@ -9,16 +9,16 @@ from typing import Final
 import httpx
 import polars as pl
 
-from consumer.core.coalesce import coalesce
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.changes.coalesce import coalesce
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.certificates import load_certificates
-from consumer.oms.jobs import WORKERS, HttpJobs
-from consumer.oms.naming import find_named
+from consumer.oms.http import call, open_http
+from consumer.oms.job_client import WORKERS, HttpJobs
+from consumer.oms.named_items import find_named
 from consumer.oms.token import Credentials, Token, Tokens
-from consumer.oms.transfer import call, open_http
 from consumer.ports import Answered, OmsRefusedError, Submission
 from consumer.settings import OmsSettings
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import httpx
 
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.transfer import Reply, call
+from consumer.oms.http import Reply, call
 
 Credentials = Callable[[], tuple[str, str]]
 """API key and secret, asked for at every renewal: a secret that was changed in its file needs no restart."""

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from consumer.app import Service
 from consumer.avro.bundled import schema_path, schema_text
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.sandbox.demo_faults import demo_faults
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.generator import (
@@ -38,10 +38,10 @@ from consumer.sandbox.generator import (
     held_after,
     plan_demo,
 )
-from consumer.sandbox.oms_app import TOKEN_PATH
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
-from consumer.sandbox.oms_state import JobRecord
+from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
+from consumer.sandbox.oms.state import JobRecord
 from consumer.sandbox.publisher import publish
 from consumer.settings import Settings
 

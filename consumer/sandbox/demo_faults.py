@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from consumer.sandbox.oms_faults import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultOrder
 
 ANSWERS: Final = 60
 """Scripted answers; the usual ones among them. Every kind of fault comes at least once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.sandbox.publisher import Change, Encoder, Event, item_key
 
 ItemKey = tuple[str | None, str | None, str | None, int | None]

@@ -1,4 +1,8 @@
-"""Every option: its unit, default, bounds, and where it comes from."""
+"""Every setting: its type, unit, default and bounds, and where its value comes from.
+
+Belongs here: reading YAML, secret files and the environment, and redacting secrets.
+Does not: wiring, which is ``consumer.app``.
+"""
 
 from consumer.settings.loading import Credentials, credentials_reader, load
 from consumer.settings.models import (

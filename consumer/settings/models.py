@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
 from consumer.settings.values import (
     OMS_ITEMS_MAX,
     is_loopback,

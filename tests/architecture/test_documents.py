@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]

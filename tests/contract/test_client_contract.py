@@ -1,7 +1,7 @@
 """What the loop relies on of the OMS and its client: the simulated ones and the real ones must both keep it."""
 
-from consumer.core.blocks import Rows
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.changes.blocks import Rows
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.ports import Submission
 from tests.contract.worlds import REFUSED_QUANTITY, OmsWorld, answers_of
 from tests.support.frames import change, frame

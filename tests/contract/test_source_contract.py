@@ -1,6 +1,6 @@
 """What the loop relies on of its source: the simulated broker and a real Kafka must both keep it."""
 
-from consumer.core.marks import Mark, format_mark
+from consumer.core.partition.commit_metadata import Mark, format_mark
 from consumer.ports import Commit, CommitRefused, Committed
 from tests.contract.worlds import PARTITIONS, KafkaWorld
 from tests.support.kafka_members import Member, poll_until

@@ -15,15 +15,15 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.app import SystemClock
-from consumer.core.items import ITEM_KEY
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.changes.items import ITEM_KEY
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.kafka.source import KafkaSource
 from consumer.oms.client import build_client
 from consumer.ports import RefreshClient
-from consumer.sandbox.oms_app import TOKEN_PATH
-from consumer.sandbox.oms_faults import FaultOrder
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
+from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from consumer.settings import KafkaSettings, OmsSettings
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker

@@ -15,10 +15,10 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from consumer.core.health import BreakerState
-from consumer.core.items import RejectReason
-from consumer.core.jobs import JobOutcome
-from consumer.core.retry import AnswerKind
+from consumer.core.changes.items import RejectReason
+from consumer.core.oms.answers import AnswerKind
+from consumer.core.oms.breaker import BreakerState
+from consumer.core.oms.job_schedule import JobOutcome
 from tests.support.alert_scenarios import Story, quiet_night, rolling_restart
 from tests.support.metrics_list import described
 

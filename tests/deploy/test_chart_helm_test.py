@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.status import Board
+from consumer.observe.status_board import Board
 from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
 from tests.support.fakes import FakeClock

@@ -13,7 +13,7 @@ from consumer.avro.fields import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
 from consumer.avro.rows import DETAIL_CHARACTERS_MAX
 from consumer.avro.wire import CONFLUENT, confluent_prefix
-from consumer.core.items import ASSIGNMENT, OFFSET, RejectReason
+from consumer.core.changes.items import ASSIGNMENT, OFFSET, RejectReason
 from consumer.ports import Decoded
 from tests.fuzz.judging import Judge, Verdict, same
 from tests.fuzz.schemas import Schemas

@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 
 from consumer.avro.fields import TARGETS
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from tests.fuzz import letter
 from tests.fuzz.schemas import INTEGERS, NUMBERS
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.brokers import Brokers, running_brokers
 from tests.support.fleet import Fleet, OpenFleet, open_fleet
 from tests.support.parts import or_skip

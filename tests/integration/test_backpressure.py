@@ -7,7 +7,7 @@ from typing import Final, Self
 
 import pytest
 
-from consumer.avro.pipe import BATCHES_IN_HAND_MAX
+from consumer.avro.decoder_thread import BATCHES_IN_HAND_MAX
 from tests.support.fleet import Fleet, OpenFleet
 from tests.support.service_process import ServiceProcess
 

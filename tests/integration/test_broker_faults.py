@@ -17,9 +17,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from confluent_kafka.cimpl import NewTopic
 
-from consumer.core.marks import parse_mark
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.core.partition.commit_metadata import parse_mark
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.brokers import OFFSETS_TOPIC, Brokers
 from tests.support.fleet import (
     PUBLISH_SECONDS_MAX,

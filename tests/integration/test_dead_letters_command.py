@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from tests.support.dead_letters import ENCODER, Shop
 from tests.support.service_process import ROOT, WAIT_SECONDS_MAX
 

@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.core.items import RejectReason
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.core.changes.items import RejectReason
+from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges
 from consumer.settings import DeadLetterSettings, KafkaSettings
 

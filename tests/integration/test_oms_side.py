@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.service_process import wait_until
 from tests.support.shop import changes, open_shop
 

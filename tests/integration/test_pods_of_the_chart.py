@@ -11,9 +11,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_text
-from consumer.sandbox.oms_app import TOKEN_PATH
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
+from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from tests.support import chart, go_tools
 from tests.support.parts import or_skip
 from tests.support.release import Object

@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
+from consumer.dead_letters.letters import Filters
+from consumer.dead_letters.redrive.plan import Verdict
+from consumer.dead_letters.redrive.publisher import Publisher
+from consumer.dead_letters.redrive.redrive import Judged, Redrive
 from consumer.ports import BrokerError, SettingsError
-from consumer.redrive.letters import Filters
-from consumer.redrive.plan import Verdict
-from consumer.redrive.publisher import Publisher
-from consumer.redrive.redrive import Judged, Redrive
 from tests.support.dead_letters import ENCODER, WAIT_SECONDS_MAX, Sent, Shop
 
 pytestmark = pytest.mark.integration

@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.dead_letters import ENCODER
 from tests.support.service_process import REQUEST_SECONDS_MAX, Topic, running_service, service_config, wait_until
 

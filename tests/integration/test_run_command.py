@@ -17,8 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.sandbox.demo import as_held
 from consumer.sandbox.generator import Plan, differences, plan_demo
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.publisher import Encoder, publish, register
 from tests.support.service_process import (
     REQUEST_SECONDS_MAX,

@@ -20,9 +20,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.sandbox.oms_app import TOKEN_PATH
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.avro import TinyRegistry
 from tests.support.certificates import KEY_PASSWORD, Certificates
 from tests.support.service_process import (

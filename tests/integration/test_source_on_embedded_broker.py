@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.core.marks import Mark, format_mark
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.core.partition.commit_metadata import Mark, format_mark
+from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
 from consumer.ports import BrokerError, Commit, Committed, KafkaStatistics
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.core.marks import Mark, format_mark
+from consumer.core.partition.commit_metadata import Mark, format_mark
 from consumer.kafka.source import KafkaSource
 from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError, KafkaStatistics
 from consumer.settings import KafkaSettings

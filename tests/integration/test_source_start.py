@@ -15,8 +15,8 @@ from consumer.app import Service
 from consumer.avro.bundled import schema_path
 from consumer.kafka.source import KafkaSource
 from consumer.ports import BrokerError
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.settings import KafkaSettings, Scalar, Settings
 from tests.support.fleet import CONSUMER, HEARTBEAT_MS, shorten_sessions
 from tests.support.service_process import service_config, wait_until

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.service_process import (
     REQUEST_SECONDS_MAX,
     ROOT,

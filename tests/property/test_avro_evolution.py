@@ -19,7 +19,7 @@ from consumer.avro.batches import BatchDecoder
 from consumer.avro.fields import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
 from consumer.avro.wire import CONFLUENT, confluent_prefix
-from consumer.core.items import OFFSET, RejectReason
+from consumer.core.changes.items import OFFSET, RejectReason
 from tests.support.avro import raw_batch
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)

@@ -12,7 +12,7 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import POSITION, TARGETS
 from consumer.avro.readers import ReaderFactory
-from consumer.core.items import GRANULAR_COLUMNS
+from consumer.core.changes.items import GRANULAR_COLUMNS
 from tests.support.avro import EVENT, message
 
 PREFIX = message()[:5]

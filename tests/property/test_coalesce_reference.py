@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.core.coalesce import coalesce, newest_last, split_overfull
-from consumer.core.items import ASSIGNMENT, ITEM_COLUMNS, ITEM_KEY, OCCURRED_AT, OFFSET
+from consumer.core.changes.coalesce import coalesce, newest_last, split_overfull
+from consumer.core.changes.items import ASSIGNMENT, ITEM_COLUMNS, ITEM_KEY, OCCURRED_AT, OFFSET
 from tests.support.frames import change, frame
 
 LIMIT = 4

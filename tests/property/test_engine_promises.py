@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET
 from consumer.core.engine import Engine
-from consumer.core.items import ASSIGNMENT, LOCATION, OFFSET
-from consumer.core.planner import Limits, SendReason
-from consumer.core.requests import EngineLimits, Request
-from consumer.core.retry import Accepted, Again, Decision, Hold, Refused
+from consumer.core.location.planner import Limits, SendReason
+from consumer.core.location.request import EngineLimits, Request
+from consumer.core.oms.answers import Accepted, Again, Decision, Hold, Refused
 from tests.support.frames import change, frame
 
 LOCATIONS = ["Berlin", "Rome", "Oslo"]

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.engine import Engine
-from consumer.core.planner import Limits
-from consumer.core.requests import EngineLimits
-from consumer.core.retry import Accepted
+from consumer.core.location.planner import Limits
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Accepted
 from tests.support.frames import change, frame
 
 TICK_SECONDS = 0.5

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.core.marks import parse_mark
+from consumer.core.partition.commit_metadata import parse_mark
 from consumer.ports import Answered, Snapshot, Submission
 from tests.simulation.plan import Entry, EntryKind, Plan, item_key_of
 from tests.simulation.world import Violation, World

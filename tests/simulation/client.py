@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.core.coalesce import all_offsets, coalesce
-from consumer.core.items import ITEM_KEY
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.changes.coalesce import all_offsets, coalesce
+from consumer.core.changes.items import ITEM_KEY
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.ports import Answered, Submission
 from tests.simulation.oms import Oms, Wire
 from tests.simulation.plan import FENCE_SECONDS

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, RejectReason
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, RejectReason
 from consumer.ports import Decoded, RawBatch, Reject
 from tests.simulation.plan import Entry, EntryKind, item_key_of
 

@@ -11,22 +11,22 @@ from typing import Any, Final
 import polars as pl
 import pytest
 
-from consumer import loop as loop_module
-from consumer.core import window as window_module
-from consumer.core.blocks import Rows
-from consumer.core.coalesce import newest_last
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.coalesce import newest_last
+from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
-from consumer.core.flights import Flight, Flights
-from consumer.core.gathering import Gatherings
-from consumer.core.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
-from consumer.core.marks import Mark, parse_mark
-from consumer.core.narrowing import Narrowings
-from consumer.core.pace import Pace
-from consumer.core.partitions import CommitPoint, Partitions
-from consumer.core.requests import Request
-from consumer.core.retry import Accepted, Again, Answer, AnswerKind, Decision, Hold, decide
-from consumer.core.watermark import OpenOffsets
-from consumer.loop import Loop
+from consumer.core.location import window as window_module
+from consumer.core.location.backoff import Pace
+from consumer.core.location.bisection import Narrowings
+from consumer.core.location.in_flight import Flight, Flights
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import Accepted, Again, Answer, AnswerKind, Decision, Hold, decide
+from consumer.core.partition.commit_metadata import Mark, parse_mark
+from consumer.core.partition.offsets import OpenOffsets
+from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.recovery import Gatherings
+from consumer.loop import loop as loop_module
+from consumer.loop.loop import Loop
 from consumer.ports import Assignment, Commit, Submission
 from tests.simulation.client import Flight as SimulatedFlight
 from tests.simulation.client import SimulatedClient

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from consumer.core.retry import Answer, AnswerKind
-from consumer.core.rules import ATTRIBUTES_MAX
+from consumer.core.changes.rules import ATTRIBUTES_MAX
+from consumer.core.oms.answers import Answer, AnswerKind
 from tests.simulation.checkers import Checker
 from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Plan, Rates
 from tests.simulation.world import Violation, World, new_random

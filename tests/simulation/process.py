@@ -5,11 +5,11 @@ from random import Random
 from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.core.planner import Limits, SendReason
-from consumer.core.requests import EngineLimits, Request
-from consumer.core.retry import RetryLimits
-from consumer.loop import Loop, LoopOptions
-from consumer.observers import Bystander
+from consumer.core.location.planner import Limits, SendReason
+from consumer.core.location.request import EngineLimits, Request
+from consumer.core.oms.answers import RetryLimits
+from consumer.loop.loop import Loop, LoopOptions
+from consumer.observe.observers import Bystander
 from consumer.ports import Snapshot, StopError
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker

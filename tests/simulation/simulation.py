@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.core.retry import AnswerKind
+from consumer.core.oms.answers import AnswerKind
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group

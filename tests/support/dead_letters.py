@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.core.items import RejectReason
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.core.changes.items import RejectReason
+from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.ports import Assignment, Reject, SentChanges
 from consumer.settings import Settings
 

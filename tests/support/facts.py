@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from consumer.core.blocks import Rows
-from consumer.core.items import RejectReason
-from consumer.core.planner import SendReason
-from consumer.core.requests import Request
-from consumer.core.retry import Accepted, Again, Answer, AnswerKind
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.items import RejectReason
+from consumer.core.location.planner import SendReason
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import Accepted, Again, Answer, AnswerKind
 from consumer.ports import Answered, Assignment, Decoded, Observer, PartitionView, Reject
 from tests.support.frames import change, frame
 

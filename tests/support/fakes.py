@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.jobs import Ended, Job, JobReport
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import Answer, AnswerKind, Decision
+from consumer.core.oms.job_schedule import Ended, Job, JobReport
 from consumer.core.pending import Pending
-from consumer.core.requests import Request
-from consumer.core.retry import Answer, AnswerKind, Decision
 from consumer.ports import (
     Answered,
     Assignment,

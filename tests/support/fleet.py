@@ -26,11 +26,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
-from consumer.sandbox.oms_fate import JobFate
-from consumer.sandbox.oms_faults import FaultOrder
-from consumer.sandbox.oms_rules import Refresh
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_state import SandboxState
+from consumer.sandbox.oms.faults.outcome import JobFate
+from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.state import SandboxState
+from consumer.sandbox.oms.validation import Refresh
 from consumer.sandbox.publisher import Change, Encoder, item_key
 from tests.support.service_process import ServiceProcess, running_service, service_config, wait_until
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 
 
 def change(location: str, sku: str, quantity: int = 1, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from consumer.metrics import Described
+from consumer.observe.metrics import Described
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,9 +18,9 @@ import yaml
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.sandbox.oms_app import TOKEN_PATH
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import SPECIFIC_KEY, SPECIFIC_SECRET
+from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET
 from tests.support.keeper import free_ports
 
 WAIT_SECONDS_MAX = 150.0

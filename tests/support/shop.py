@@ -15,8 +15,8 @@ from consumer.app import Service
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.demo import as_held
 from consumer.sandbox.generator import Held, differences, held_after
-from consumer.sandbox.oms_faults import FaultOrder
-from consumer.sandbox.oms_server import SandboxServer
+from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.publisher import Change, Encoder, publish
 from consumer.settings import Settings
 from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, Topic, service_config, wait_until

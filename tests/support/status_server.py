@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
+from consumer.observe.status_board import Board, StatusServer
 from consumer.settings import HttpSettings
-from consumer.status import Board, StatusServer
 from tests.support.service_process import wait_until
 
 

@@ -12,7 +12,15 @@ from consumer.avro.encode import EventEncoder
 from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
 from consumer.avro.rows import Reading
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
+from consumer.core.changes.items import (
+    ASSIGNMENT,
+    CHANGE_SCHEMA,
+    LOCATION,
+    OCCURRED_AT,
+    OFFSET,
+    TIMESTAMP,
+    RejectReason,
+)
 from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
 
 WAYS = pytest.mark.parametrize("way", ["columnar", "fastavro"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consumer.avro.readers import ReaderFactory, Refused
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 
 
 @pytest.mark.parametrize("way", ["columnar", "fastavro"])

@@ -9,10 +9,10 @@ import pytest
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path
-from consumer.avro.pipe import build_batch_decoder
+from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.wire import confluent_prefix
-from consumer.core.coalesce import coalesce
-from consumer.core.items import GRANULAR_COLUMNS, ITEM_COLUMNS, ITEM_KEY
+from consumer.core.changes.coalesce import coalesce
+from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_COLUMNS, ITEM_KEY
 from consumer.settings import AvroSettings
 from tests.support.avro import raw_batch, value_of
 

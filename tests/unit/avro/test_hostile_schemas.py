@@ -11,7 +11,7 @@ from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
 from consumer.avro.rows import DETAIL_CHARACTERS_MAX, RowReader
 from consumer.avro.sources import RegistrySource, SchemaUnavailableError
 from consumer.avro.wire import CONFLUENT, confluent_prefix
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from tests.support.avro import TinyRegistry, value_of
 
 pytestmark = pytest.mark.timeout(30)

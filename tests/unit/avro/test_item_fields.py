@@ -9,7 +9,7 @@ from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import POSITION
 from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.rows import RowReader
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from tests.support.avro import value_of
 
 WAYS = pytest.mark.parametrize("way", ["columnar", "fastavro"])

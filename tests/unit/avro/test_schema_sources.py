@@ -12,7 +12,7 @@ from consumer.avro.sources import (
     SchemaUnavailableError,
 )
 from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.ports import SettingsError
 from tests.support.avro import TinyRegistry
 

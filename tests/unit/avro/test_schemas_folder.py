@@ -8,8 +8,8 @@ from consumer.avro.encode import EventEncoder
 from consumer.avro.fields import TARGETS, plan_fields
 from consumer.avro.readers import self_test
 from consumer.avro.writer_schema import parse
-from consumer.core.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
-from consumer.core.rules import (
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
+from consumer.core.changes.rules import (
     ATTRIBUTES_MAX,
     BIN_ID_MIN,
     EXACT_INTEGER_MAX,

@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.core.coalesce import coalesce
+from consumer.core.changes.coalesce import coalesce
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
 from consumer.core.engine import Engine
-from consumer.core.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
-from consumer.core.requests import EngineLimits, Request
-from consumer.core.retry import Accepted, Again, AnswerKind, Hold, Stop
+from consumer.core.location.request import EngineLimits, Request
+from consumer.core.oms.answers import Accepted, Again, AnswerKind, Hold, Stop
 from tests.support.frames import change, frame
 
 AGE = 300.0

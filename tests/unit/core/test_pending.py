@@ -1,10 +1,10 @@
 """What is pending of each location adds up to what the budget bounds, wherever the rows are."""
 
 from consumer.core.engine import Engine
+from consumer.core.location.planner import Limits
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Accepted
 from consumer.core.pending import Pending
-from consumer.core.planner import Limits
-from consumer.core.requests import EngineLimits
-from consumer.core.retry import Accepted
 from tests.support.frames import change, frame
 
 FULL_AT_THREE = EngineLimits(items=Limits(chunk_items=3, max_items=3, flush_items=3))

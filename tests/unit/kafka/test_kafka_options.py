@@ -1,7 +1,7 @@
 import pytest
 from confluent_kafka import Consumer
 
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.options import (
     BROKERS,
     OWNED,

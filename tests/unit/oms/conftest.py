@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.core.items import ITEM_KEY
+from consumer.core.changes.items import ITEM_KEY
 from consumer.oms.client import HttpRefreshClient, build_client
 from tests.unit.oms.oms_bench import SETTINGS, Bench, Clock, MakeBench, ScriptedOms
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from consumer.core.blocks import Rows
-from consumer.core.jobs import JobReport
+from consumer.core.changes.blocks import Rows
+from consumer.core.oms.job_schedule import JobReport
 from consumer.oms.client import HttpRefreshClient
 from consumer.ports import Answered, Submission
 from consumer.settings import OmsSettings

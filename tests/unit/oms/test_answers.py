@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.reading import DETAIL_CHARACTERS_MAX
+from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX
 
 WALL = 1_700_000_000.0
 OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS"}

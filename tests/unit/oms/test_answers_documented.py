@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.core.retry import AnswerKind
+from consumer.core.oms.answers import AnswerKind
 
 PAGE = (Path(__file__).parents[3] / "docs" / "oms-answers.md").read_text()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.core.items import ITEM_COLUMNS
+from consumer.core.changes.items import ITEM_COLUMNS
 from consumer.oms.body import encode
 
 exact = st.integers(-(2**53) + 1, 2**53 - 1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from consumer.core.items import ITEM_KEY
+from consumer.core.changes.items import ITEM_KEY
 from consumer.oms.certificates import load_certificates
 from consumer.oms.client import build_client
 from consumer.ports import SettingsError

@@ -5,8 +5,8 @@ from importlib.metadata import version
 import httpx
 import pytest
 
-from consumer.core.blocks import Rows
-from consumer.core.retry import AnswerKind
+from consumer.core.changes.blocks import Rows
+from consumer.core.oms.answers import AnswerKind
 from consumer.ports import Answered, OmsRefusedError, Submission
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 

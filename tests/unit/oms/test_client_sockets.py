@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.core.blocks import Rows
-from consumer.core.items import ITEM_KEY
-from consumer.core.jobs import JobReport, JobStatus
-from consumer.core.retry import AnswerKind
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.items import ITEM_KEY
+from consumer.core.oms.answers import AnswerKind
+from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.oms.client import FenceClosedError, HttpRefreshClient, build_client
-from consumer.oms.transfer import REPLY_BYTES_MAX, call, open_http
+from consumer.oms.http import REPLY_BYTES_MAX, call, open_http
 from consumer.ports import Answered, Submission
 from tests.support.frames import change, frame
 from tests.support.service_process import wait_until
@@ -109,7 +109,7 @@ def server() -> Iterator[RawServer]:
 @pytest.fixture(autouse=True)
 def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle connections are kept though a test takes long between two calls."""
-    monkeypatch.setattr("consumer.oms.transfer.KEEP_ALIVE_SECONDS", 600.0)
+    monkeypatch.setattr("consumer.oms.http.KEEP_ALIVE_SECONDS", 600.0)
 
 
 class LateClock:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.core.items import ITEM_COLUMNS, ITEM_KEY
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.changes.items import ITEM_COLUMNS, ITEM_KEY
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify
-from consumer.oms.jobs import MESSAGES_MAX, read_report
-from consumer.oms.naming import NAMED_MAX, find_named
-from consumer.oms.reading import DETAIL_CHARACTERS_MAX, RETRY_AFTER_SECONDS_MAX, read_json
-from consumer.oms.transfer import REPLY_BYTES_MAX, Reply, call, open_http
+from consumer.oms.http import REPLY_BYTES_MAX, Reply, call, open_http
+from consumer.oms.job_client import MESSAGES_MAX, read_report
+from consumer.oms.named_items import NAMED_MAX, find_named
+from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX, RETRY_AFTER_SECONDS_MAX, read_json
 from tests.unit.oms.oms_bench import Bench
 
 JOB_ID = "1234567"

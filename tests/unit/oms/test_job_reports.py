@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.core.jobs import JobReport, JobStatus
-from consumer.oms.jobs import MESSAGES_MAX, read_report
-from consumer.oms.reading import DETAIL_CHARACTERS_MAX
+from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.oms.job_client import MESSAGES_MAX, read_report
+from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
 WALL = 1_700_000_000.0

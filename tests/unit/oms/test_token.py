@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.core.retry import Answer, AnswerKind
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.token import LIFE_SECONDS_DEFAULT, Token, Tokens
 
 URL = "https://auth.example/token"

@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from consumer.core.blocks import Rows
-from consumer.core.retry import AnswerKind
+from consumer.core.changes.blocks import Rows
+from consumer.core.oms.answers import AnswerKind
 from consumer.ports import Submission
 from tests.support.frames import change, frame
 from tests.unit.oms.oms_bench import Bench, MakeBench

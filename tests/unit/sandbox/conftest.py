@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import Package, SandboxSettings
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import Package, SandboxSettings
 from tests.unit.sandbox.oms_caller import HandClock, MakeOms, OmsCaller
 
 ANSWER_SECONDS_MAX = 60.0

@@ -5,11 +5,10 @@ from typing import Any
 
 import httpx
 
-from consumer.sandbox.oms_access import TENANT_HEADER
-from consumer.sandbox.oms_app import JOB_PATHS, REFRESH_PATHS, TOKEN_PATH, UNIFIED_TOKEN_PATH
-from consumer.sandbox.oms_rules import LOCATION_FIELDS
-from consumer.sandbox.oms_server import SandboxServer
-from consumer.sandbox.oms_settings import (
+from consumer.sandbox.oms.access import TENANT_HEADER
+from consumer.sandbox.oms.app import JOB_PATHS, REFRESH_PATHS, TOKEN_PATH, UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import (
     SPECIFIC_KEY,
     SPECIFIC_SECRET,
     UNIFIED_KEY,
@@ -18,7 +17,8 @@ from consumer.sandbox.oms_settings import (
     V5_SECRET,
     Package,
 )
-from consumer.sandbox.oms_state import SandboxState
+from consumer.sandbox.oms.state import SandboxState
+from consumer.sandbox.oms.validation import LOCATION_FIELDS
 
 CREDENTIALS = {
     Package.SPECIFIC: (SPECIFIC_KEY, SPECIFIC_SECRET),

@@ -7,7 +7,7 @@ import fastavro
 import pytest
 
 from consumer.avro.bundled import schema_text
-from consumer.core.items import RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.sandbox.generator import (
     BURST_ITEMS,
     BURST_LOCATION,

@@ -1,0 +1,96 @@
+"""What becomes of accepted requests: their jobs are followed to their end, and what failed goes to the dead letters.
+
+A jobID means queued, not applied. Nothing waits for a job: its changes are committed already, so the follow-up lives in
+memory only. When the process ends, the jobs still followed are named in the log (``jobs_left``). After a crash its
+lines ``request_accepted`` without a ``job_ended`` name them. ``inventory-refresh job`` asks the OMS about any.
+"""
+
+from collections.abc import Callable, Mapping
+
+from consumer.core.changes.items import RejectReason
+from consumer.core.engine import Engine
+from consumer.core.location.planner import Limits, chunks
+from consumer.core.location.request import Request
+from consumer.core.oms.job_schedule import Ended, Job, JobLimits, JobOutcome, Jobs, aim_flush_items
+from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
+from consumer.ports import Assignment, DeadLetters, JobClient, Observer, SentChanges
+
+
+class FollowUp:
+    """The loop's part that looks after jobs. ``aims`` are the limits of items where windows aim by the OMS's queue."""
+
+    def __init__(
+        self,
+        *,
+        client: JobClient,
+        limits: JobLimits,
+        engine: Engine,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        jitter: Callable[[], float],
+        aims: Limits | None = None,
+    ) -> None:
+        self.jobs = Jobs(limits)
+        self._client = client
+        self._engine = engine
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._jitter = jitter
+        self._aims = aims
+
+    def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
+        """Follow the job of a request that was just accepted."""
+        partitions = {number: (each.topic, each.partition) for number, each in assignments.items()}
+        size = chunks(request.items, self._engine.limits.items.chunk_items)
+        changes = pack_changes(request.rows, partitions)
+        self.jobs.follow(Job(job_id, request.location, request.items, size, changes), now)
+
+    def turn(self, now: float) -> None:
+        """Take in what the OMS says of jobs, and ask about those whose turn it is."""
+        for report in self._client.reports():
+            if report.over_quota:
+                self._engine.health.quota.over(sent_at=now, now=now)
+            ended = self.jobs.told(report, now, self._jitter())
+            if ended:
+                self._end(ended)
+        for ended in self.jobs.expired(now):
+            self._end(ended)
+        dropped = self.jobs.dropped()
+        if dropped:
+            self._observer.jobs_dropped(dropped)
+        asked = self.jobs.due(now, self._engine.health.side_calls(now))
+        self._engine.health.quota.spend(len(asked), now)
+        for job_id in asked:
+            self._client.ask(job_id)
+        if self._aims:
+            self._engine.aim(aim_flush_items(self.jobs.unfinished, self._aims.chunk_items, self._aims.max_items))
+
+    def leave(self) -> None:
+        """Name the jobs whose end nobody will tell."""
+        left = self.jobs.left()
+        if left:
+            self._observer.jobs_left(left)
+
+    def _end(self, ended: Ended) -> None:
+        self._observer.job_ended(ended)
+        if ended.outcome is JobOutcome.FAILED:
+            changes = failed_changes(ended)
+            self._dead_letters.recall(changes)
+            self._observer.changes_condemned(changes)
+
+
+def failed_changes(ended: Ended) -> list[SentChanges]:
+    """The changes of a job that failed, to be found again in their topic: they are committed, and not in memory."""
+    return [
+        SentChanges(
+            assignment=0,
+            topic=topic,
+            partition=partition,
+            offsets=unpack_offsets(packed),
+            reason=RejectReason.JOB_FAILED,
+            detail="; ".join(ended.messages) or "the job ended as FAILED, without a message",
+            location=ended.job.location,
+            job_id=ended.job.job_id,
+        )
+        for topic, partition, packed in ended.job.changes
+    ]

@@ -1,0 +1,129 @@
+"""Who may call the sandbox: both token endpoints, and the look at each call's token, quota and tenant."""
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from consumer.sandbox.oms.context import sandbox_of
+from consumer.sandbox.oms.errors import OmsCode, RefusalError
+from consumer.sandbox.oms.faults.outcome import Call
+from consumer.sandbox.oms.http import canned, content_type, end_of, read_body
+from consumer.sandbox.oms.settings import CLASSIC, Package
+
+TENANT_HEADER: Final = "x-vol-tenant"
+
+_TOKEN_BODY_BYTES_MAX: Final = 16 * 1024
+_GRANT: Final = "client_credentials"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+async def form_token(request: Request) -> Response:
+    """The older token endpoint: credentials in the header, the grant in a form."""
+    body = await read_body(request, _TOKEN_BODY_BYTES_MAX)
+    if content_type(request) != "application/x-www-form-urlencoded":
+        return _oauth_error(400, "invalid_request", "the body must be application/x-www-form-urlencoded")
+    try:
+        form = parse_qs(body.decode("ascii"), strict_parsing=bool(body), max_num_fields=20)
+    except ValueError:
+        return _oauth_error(400, "invalid_request", "the body is no form")
+    grant = form.get("grant_type", [])
+    if grant != [_GRANT]:
+        return _wrong_grant(given=bool(grant))
+    return await _token(request, _basic_credentials(request), CLASSIC)
+
+
+async def json_token(request: Request) -> Response:
+    """The token endpoint of Unified Commerce: credentials and grant in a JSON body."""
+    body = await read_body(request, _TOKEN_BODY_BYTES_MAX)
+    if content_type(request) != "application/json":
+        return _oauth_error(400, "invalid_request", "the body must be application/json")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return _oauth_error(400, "invalid_request", "the body is no JSON object")
+    grant = content.get("grant_type")
+    if grant != _GRANT:
+        return _wrong_grant(given=grant is not None)
+    key, secret = content.get("client_id"), content.get("client_secret")
+    if not isinstance(key, str) or not isinstance(secret, str):
+        return _oauth_error(400, "invalid_request", "client_id and client_secret are required")
+    return await _token(request, (key, secret), (Package.UNIFIED,))
+
+
+def access_denied(request: Request, package: Package, call: Call) -> Response | None:
+    """The 401 or 403 for a call whose token is not good here, or that is one too many; None for one that may pass.
+
+    Raises RefusalError: 403 with a token of another package, or for another tenant; 400 where the tenant is missing.
+    """
+    state = sandbox_of(request).state
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    granted = state.admit(token.strip(), call) if scheme.lower() == "bearer" else None
+    if granted is None:
+        answer = _oauth_error(401, "invalid_token", "the access token is missing, unknown, expired or revoked")
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="OMS sandbox", error="invalid_token"'
+        return answer
+    over_limit = state.over_limit(call)
+    if over_limit is not None:
+        return canned(over_limit)
+    if granted is not package:
+        raise RefusalError(403, OmsCode.NOT_AUTHORISED, f"this API key is for {granted}, not for {package}")
+    if package is Package.UNIFIED:
+        _check_tenant(request, state.settings.tenant)
+    return None
+
+
+def _check_tenant(request: Request, tenant: int) -> None:
+    named = request.headers.get(TENANT_HEADER, "").strip()
+    if not named:
+        raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, f"the header {TENANT_HEADER} is required")
+    if named != str(tenant):
+        raise RefusalError(403, OmsCode.NOT_AUTHORISED, f"{TENANT_HEADER}: this client_id may not act for this tenant")
+
+
+async def _token(request: Request, credentials: tuple[str, str] | None, packages: Collection[Package]) -> Response:
+    sandbox = sandbox_of(request)
+    package = None if credentials is None else sandbox.state.package_for(*credentials, packages)
+    if package is None:
+        wrong = _oauth_error(401, "invalid_client", "the API key or its secret is wrong")
+        wrong.headers["WWW-Authenticate"] = 'Basic realm="OMS sandbox"'
+        return wrong
+    fate = sandbox.state.fate("token")
+    await sandbox.hang(fate.wait_seconds + fate.hang_seconds)
+    end = end_of(fate)
+    if end is not None:
+        return end
+    token = sandbox.state.issue_token(package)
+    answer = {"access_token": token, "token_type": "Bearer", "expires_in": sandbox.state.settings.token_seconds}
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+
+def _basic_credentials(request: Request) -> tuple[str, str] | None:
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        key, separator, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (key, secret) if separator else None
+
+
+def _wrong_grant(*, given: bool) -> Response:
+    if given:
+        return _oauth_error(400, "unsupported_grant_type", f"grant_type must be {_GRANT}")
+    return _oauth_error(400, "invalid_request", "grant_type is required")
+
+
+def _oauth_error(status: int, error: str, description: str) -> Response:
+    return JSONResponse(
+        {"error": error, "error_description": description}, status_code=status, headers={"Cache-Control": "no-store"}
+    )

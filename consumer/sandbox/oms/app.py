@@ -1,0 +1,213 @@
+"""The OMS sandbox as a web application: the OMS's own endpoints, and those to look inside and to make faults.
+
+| path | what |
+| --- | --- |
+| POST /oauthserver/oauth2/token | a token for an API key and its secret |
+| POST /api/platform/applications/authtickets/oauth | the same for Unified Commerce |
+| POST /inv/api/v5/inventory/refresh | Inventory Specific: takes only tokens of its own key |
+| POST /api/v5/inventory/refresh | Inventory V5: takes only tokens of its own key |
+| POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and only with its tenant's header |
+| GET /inv/api/v1/queue/{jobID}, /api/v1/queue/{jobID}, /commerce/inventory/v1/queue/{jobID} | one job |
+| GET / | a page for people |
+| GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | what is held, what the jobs cost, totals |
+| GET, POST, DELETE /sandbox/faults | scripted answers to come and standing faults; give more; take all away |
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio.to_thread
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, json_token
+from consumer.sandbox.oms.context import Sandbox, sandbox_of
+from consumer.sandbox.oms.errors import OmsCode, RefusalError
+from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.http import CountAnswers, end_of, json_body
+from consumer.sandbox.oms.page import render_page
+from consumer.sandbox.oms.settings import Package, SandboxSettings
+from consumer.sandbox.oms.state import Clock, SandboxState, oms_job, sandbox_job, summary_json
+from consumer.sandbox.oms.validation import Refresh
+
+TOKEN_PATH: Final = "/oauthserver/oauth2/token"  # noqa: S105 - a path
+UNIFIED_TOKEN_PATH: Final = "/api/platform/applications/authtickets/oauth"  # noqa: S105 - a path
+REFRESH_PATHS: Final = {
+    Package.SPECIFIC: "/inv/api/v5/inventory/refresh",
+    Package.V5: "/api/v5/inventory/refresh",
+    Package.UNIFIED: "/commerce/inventory/v5/inventory/refresh",
+}
+JOB_PATHS: Final = {
+    Package.SPECIFIC: "/inv/api/v1/queue/{job_id}",
+    Package.V5: "/api/v1/queue/{job_id}",
+    Package.UNIFIED: "/commerce/inventory/v1/queue/{job_id}",
+}
+
+_FAULTS_BODY_BYTES_MAX: Final = 1024 * 1024
+_INLINE_BYTES_MAX: Final = 64 * 1024
+"""Bodies up to this size are checked on the event loop (well below 2 ms); larger ones in a worker thread."""
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
+
+def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Starlette:
+    """The sandbox's application; its ``state.sandbox.state`` is the ``SandboxState``.
+
+    ``clock`` gives seconds since 1970, never going back; by default the machine's.
+    """
+    sandbox = Sandbox(SandboxState(settings, clock))
+
+    @asynccontextmanager
+    async def working(_: Starlette) -> AsyncGenerator[None]:
+        sandbox.hear_of_jobs()
+        worker = asyncio.create_task(sandbox.work())
+        try:
+            yield
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+            sandbox.state.job_added = lambda: None
+
+    routes = [Route("/", _page), Route(TOKEN_PATH, form_token, methods=["POST"])]
+    routes += [Route(UNIFIED_TOKEN_PATH, json_token, methods=["POST"])]
+    routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in REFRESH_PATHS.items()]
+    routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in JOB_PATHS.items()]
+    routes += [
+        Route("/sandbox/inventory", _inventory),
+        Route("/sandbox/jobs", _jobs),
+        Route("/sandbox/summary", _summary),
+        Route("/sandbox/faults", _faults, methods=["GET", "POST", "DELETE"]),
+    ]
+    app = Starlette(
+        debug=False,
+        routes=routes,
+        exception_handlers={RefusalError: _refused, HTTPException: _http_error},
+        lifespan=working,
+    )
+    app.add_middleware(CountAnswers, state=sandbox.state)
+    app.router.redirect_slashes = False
+    app.state.sandbox = sandbox
+    return app
+
+
+def _refresh_at(package: Package) -> Endpoint:
+    async def refresh(request: Request) -> Response:
+        sandbox = sandbox_of(request)
+        arrived = sandbox.state.clock()
+        denied = access_denied(request, package, "refresh")
+        if denied is not None:
+            return denied
+        body = await json_body(request, sandbox.state.settings.max_body_bytes)
+        sandbox.state.count_bytes(len(body))
+        if len(body) > _INLINE_BYTES_MAX:
+            asked = await anyio.to_thread.run_sync(sandbox.read, body, package)
+        else:
+            asked = sandbox.read(body, package)
+        with sandbox.state.in_flight(asked.location, arrived):
+            await sandbox.hang(sandbox.state.faults()[1])
+            return await _answer(sandbox, asked)
+
+    return refresh
+
+
+async def _answer(sandbox: Sandbox, asked: Refresh) -> Response:
+    """Queue the request and answer with its jobID, or do what its fate is."""
+    fate = sandbox.state.fate("refresh", asked.location)
+    await sandbox.hang(fate.wait_seconds)
+    job_id = sandbox.state.accept(asked, fate.job) if fate.is_queued else 0
+    await sandbox.hang(fate.hang_seconds)
+    style = fate.job_id_style or sandbox.state.settings.job_id_style
+    return end_of(fate) or _job_id_answer(job_id, style)
+
+
+def _job_id_answer(job_id: int, style: str) -> Response:
+    written = {"integer": str(job_id), "leading-zero": f"0{job_id}", "string": f'"{job_id}"'}[style]
+    return Response(f'{{"jobID": {written}}}', media_type="application/json")
+
+
+def _job_at(package: Package) -> Endpoint:
+    async def job(request: Request) -> Response:
+        denied = access_denied(request, package, "job")
+        if denied is not None:
+            return denied
+        job_id = request.path_params["job_id"]
+        if not re.fullmatch(r"[0-9]{1,19}", job_id):
+            raise RefusalError(400, OmsCode.INVALID_ID, "the jobID must be a number of at most 19 digits")
+        sandbox = sandbox_of(request)
+        record = await anyio.to_thread.run_sync(sandbox.state.job, int(job_id))
+        if record is None:
+            raise RefusalError(404, OmsCode.NOT_FOUND, f"there is no job {job_id}")
+        fate = sandbox.state.fate("job", record.location)
+        await sandbox.hang(fate.wait_seconds + fate.hang_seconds)
+        return end_of(fate) or JSONResponse(oms_job(record))
+
+    return job
+
+
+# The functions below are no coroutines: starlette runs them in worker threads, for they may copy much.
+
+
+def _inventory(request: Request) -> Response:
+    location = request.query_params.get("location")
+    return JSONResponse({"locations": sandbox_of(request).state.inventory(location)})
+
+
+def _jobs(request: Request) -> Response:
+    return JSONResponse({"jobs": [sandbox_job(record) for record in sandbox_of(request).state.jobs()]})
+
+
+def _summary(request: Request) -> Response:
+    return JSONResponse(summary_json(sandbox_of(request).state.summary()))
+
+
+def _page(request: Request) -> Response:
+    state = sandbox_of(request).state
+    return HTMLResponse(render_page(state.summary(), state.jobs(), state.settings), headers=_PAGE_HEADERS)
+
+
+async def _faults(request: Request) -> Response:
+    state = sandbox_of(request).state
+    if request.method == "DELETE":
+        state.clear_faults()
+    elif request.method == "POST":
+        body = await json_body(request, _FAULTS_BODY_BYTES_MAX)
+        try:
+            order = FaultOrder.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the body"
+            raise RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"{place}: {first['msg']}") from None
+        if not state.order_faults(order):
+            message = "at most 10,000 scripted answers can be waiting, and 100 standing faults be given"
+            raise RefusalError(400, OmsCode.BAD_REQUEST, message)
+    left, delay = state.faults()
+    met = state.summary().faults_met
+    return JSONResponse({"answers_left": left, "delay_seconds": delay, "rules": state.standing_faults(), "met": met})
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RefusalError):
+        raise error
+    return JSONResponse(error.body(), status_code=error.status)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own errors (no such path, wrong method) as the OMS would say them."""
+    if not isinstance(error, HTTPException):
+        raise error
+    codes = {404: OmsCode.NOT_FOUND, 405: OmsCode.NOT_ALLOWED}
+    messages = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not allowed here"}
+    body: dict[str, Any] = {
+        "code": int(codes.get(error.status_code, OmsCode.BAD_REQUEST)),
+        "message": messages.get(error.status_code, error.detail),
+    }
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)

@@ -1,0 +1,36 @@
+"""Business rules of the OMS that a consumer cannot know: which item of a request a ``refuse`` fault is about."""
+
+from collections.abc import Iterable
+
+from consumer.sandbox.oms.errors import OmsCode, RefusalError
+from consumer.sandbox.oms.faults.rules import Refuse
+from consumer.sandbox.oms.validation import IDENTIFIERS, Item
+
+
+class ItemRefusals:
+    """One ``refuse`` fault, made ready to look through thousands of items."""
+
+    def __init__(self, rule: Refuse) -> None:
+        self._named = rule.named
+        self._items = frozenset(rule.item)
+        self._prefixes = rule.prefix
+        self._quantities = frozenset(rule.quantity)
+
+    def find(self, items: Iterable[Item]) -> RefusalError | None:
+        """The refusal (400, code 5015) for the first item that it is about; None if there is none."""
+        for index, item in enumerate(items):
+            field = self._refused_field(item)
+            if field is None:
+                continue
+            if not self._named:
+                return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, "invalid request data")
+            message = f"items[{index}].{field} is refused by a rule of this OMS"
+            return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, message, item=index, field=field)
+        return None
+
+    def _refused_field(self, item: Item) -> str | None:
+        for name in IDENTIFIERS:
+            value = item.get(name)
+            if isinstance(value, str) and (value in self._items or value.startswith(self._prefixes)):
+                return name
+        return "quantity" if self._quantities and int(item["quantity"]) in self._quantities else None

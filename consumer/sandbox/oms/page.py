@@ -1,0 +1,93 @@
+"""The sandbox's page for people: totals and the latest jobs, reloading itself, with nothing from elsewhere."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from consumer.sandbox.oms.settings import SandboxSettings
+from consumer.sandbox.oms.state import JobRecord, Summary
+
+_JOBS_SHOWN_MAX: Final = 100
+_RELOAD_SECONDS: Final = 2
+
+_STYLE: Final = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
+dt { opacity: .7; font-size: .85rem; }
+dd { margin: 0; font-size: 1.4rem; font-variant-numeric: tabular-nums; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
+.number { text-align: right; }
+"""
+
+
+def render_page(summary: Summary, jobs: Sequence[JobRecord], settings: SandboxSettings) -> str:
+    """The whole page as HTML; the newest 100 jobs are shown, newest first."""
+    rows = "\n".join(_row(job) for job in reversed(jobs[-_JOBS_SHOWN_MAX:]))
+    facts = "\n".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(summary))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{_RELOAD_SECONDS}">
+<title>OMS sandbox</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<h1>OMS sandbox</h1>
+<p>Jobs are worked off one at a time. A job costs {settings.seconds_per_job:g} s, and {settings.seconds_per_chunk:g} s
+for each begun chunk of {settings.chunk_items:,} items; one such second takes {settings.time_scale:g} s here.</p>
+<dl>
+{facts}
+</dl>
+<h2>Latest jobs</h2>
+<div class="table">
+<table>
+<thead><tr><th scope="col">jobID</th><th scope="col">Location</th><th scope="col" class="number">Items</th>
+<th scope="col" class="number">Chunks</th><th scope="col" class="number">Cost, s</th><th scope="col">Status</th>
+<th scope="col">Messages</th></tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+<p>As JSON: /sandbox/summary, /sandbox/jobs, /sandbox/inventory, /sandbox/faults</p>
+</main>
+</body>
+</html>
+"""
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    waiting = summary.jobs_by_status["PENDING"] + summary.jobs_by_status["WORKING"]
+    return [
+        ("Jobs", f"{summary.jobs:,}"),
+        ("still in the queue", f"{waiting:,}"),
+        ("failed", f"{summary.jobs_by_status['FAILED']:,}"),
+        ("Items accepted", f"{summary.items:,}"),
+        ("Items held", f"{summary.held_items:,}"),
+        ("Locations", f"{summary.locations:,}"),
+        ("Chunks used", f"{summary.chunks:,}"),
+        ("Room unused in chunks, items", f"{summary.unused_chunk_items:,}"),
+        ("Cost, OMS seconds", f"{summary.cost_seconds:,.1f}"),
+        ("Most requests at once for one location", f"{summary.max_in_flight_per_location:,}"),
+        ("Tokens issued", f"{summary.tokens_issued:,}"),
+        ("Refresh answers", _codes(summary.requests.get("refresh", {}))),
+        ("Faults met", _codes(summary.faults_met)),
+    ]
+
+
+def _codes(codes: dict[str, int]) -> str:
+    return ", ".join(f"{code}: {count:,}" for code, count in sorted(codes.items())) or "none"
+
+
+def _row(job: JobRecord) -> str:
+    return (
+        f"<tr><td>{job.job_id}</td><td>{escape(job.location)}</td><td class='number'>{job.items:,}</td>"
+        f"<td class='number'>{job.chunks:,}</td><td class='number'>{job.cost_seconds:,.1f}</td>"
+        f"<td>{escape(job.status)}</td><td>{escape('; '.join(job.messages))}</td></tr>"
+    )

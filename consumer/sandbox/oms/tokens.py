@@ -1,0 +1,62 @@
+"""OAuth client credentials: who gets a token, and what it is good for. Time comes in as a number."""
+
+import hmac
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.sandbox.oms.settings import Package, SandboxSettings
+
+_TOKEN_BYTES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    package: Package
+    expires_at: float
+
+
+class Tokens:
+    """The tokens issued and not yet expired, at most ``tokens_max``."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._credentials = {
+            Package.SPECIFIC: (settings.specific_key, settings.specific_secret.get_secret_value()),
+            Package.V5: (settings.v5_key, settings.v5_secret.get_secret_value()),
+            Package.UNIFIED: (settings.unified_key, settings.unified_secret.get_secret_value()),
+        }
+        self._seconds = settings.token_seconds
+        self._max = settings.tokens_max
+        self._grants: dict[str, _Grant] = {}
+        self.issued = 0
+
+    def package_for(self, key: str, secret: str, packages: Collection[Package]) -> Package | None:
+        """Which of these packages the key is for; None if none, or if the secret is not the key's."""
+        for package in packages:
+            expected_key, expected_secret = self._credentials[package]
+            if key == expected_key and hmac.compare_digest(expected_secret.encode(), secret.encode()):
+                return package
+        return None
+
+    def issue(self, package: Package, now: float) -> str:
+        """A new token for the package."""
+        # Grants stand in the order in which they expire, since all live equally long.
+        while self._grants:
+            oldest = next(iter(self._grants))
+            if self._grants[oldest].expires_at > now and len(self._grants) < self._max:
+                break
+            del self._grants[oldest]
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._grants[token] = _Grant(package, now + self._seconds)
+        self.issued += 1
+        return token
+
+    def package_of(self, token: str, now: float) -> Package | None:
+        """What the token is good for; None if it is unknown, revoked or expired."""
+        grant = self._grants.get(token)
+        return grant.package if grant is not None and now < grant.expires_at else None
+
+    def revoke_all(self) -> None:
+        """From now on every token issued so far is refused."""
+        self._grants.clear()

@@ -1,0 +1,200 @@
+"""The OMS's rules for a refresh request: bytes of a body in, location and items out, or a refusal that says why.
+
+Source of the rules: the documentation of Inventory Refresh. Where it is silent this sandbox is strict (no ``null``, no
+unknown field): what passes here should pass anywhere.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Final, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic_core import ErrorDetails
+
+# pydantic reads the TypedDict of typing only from Python 3.12 on.
+from typing_extensions import TypedDict
+
+from consumer.sandbox.oms.errors import OmsCode, RefusalError
+from consumer.sandbox.oms.settings import Package
+
+IDENTIFIERS: Final = ("partNumber", "upc", "sku")
+LOCATION_FIELDS: Final[Mapping[Package, str]] = {
+    Package.SPECIFIC: "locationName",
+    Package.V5: "locationName",
+    Package.UNIFIED: "locationCode",
+}
+"""What each generation calls the location."""
+
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+_Name = Annotated[str, Field(min_length=1)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+# The documentation's table says integer, its example sends "101": both are taken.
+_Count = Annotated[int, Field(ge=0)]
+_Digits = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
+
+
+@with_config(_STRICT)
+class Item(TypedDict):
+    """One item of a request, as it is sent."""
+
+    quantity: Annotated[_Count | _Digits, Field(union_mode="left_to_right")]
+    partNumber: NotRequired[_Name]
+    upc: NotRequired[_Name]
+    sku: NotRequired[_Name]
+    binID: NotRequired[Annotated[int, Field(ge=1)]]
+    ltd: NotRequired[_Number]
+    floor: NotRequired[int]
+    safetyStock: NotRequired[int]
+    currencyID: NotRequired[int]
+    retailPrice: NotRequired[_Number]
+    inventoryLocatorName: NotRequired[Annotated[str, Field(max_length=50)]]
+    attributes: NotRequired[Annotated[list[str], Field(max_length=63)]]
+
+
+@with_config(_STRICT)
+class GranularItem(Item):
+    """One item of a request of Unified Commerce: these fields, too, tell stock apart."""
+
+    lotCode: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
+    condition: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
+    date: NotRequired[_Name]
+    serialNumber: NotRequired[Annotated[str, Field(min_length=1, max_length=30)]]
+    externalID: NotRequired[_Name]
+
+
+_FIELD_RULES: Final = {
+    "locationName": "a string of at least 1 character",
+    "locationCode": "a string of at least 1 character",
+    "quantity": "an integer of at least 0",
+    "partNumber": "a string of at least 1 character",
+    "upc": "a string of at least 1 character",
+    "sku": "a string of at least 1 character",
+    "binID": "an integer of at least 1",
+    "ltd": "a number",
+    "floor": "an integer",
+    "safetyStock": "an integer",
+    "currencyID": "an integer",
+    "retailPrice": "a number",
+    "inventoryLocatorName": "a string of at most 50 characters",
+    "attributes": "an array of at most 63 strings",
+    "lotCode": "a string of 1 to 50 characters",
+    "condition": "a string of 1 to 50 characters",
+    "date": "a string of at least 1 character",
+    "serialNumber": "a string of 1 to 30 characters",
+    "externalID": "a string of at least 1 character",
+}
+"""What a field must be, for people; the types above check it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A request that keeps every rule. ``items`` is None where they were only counted."""
+
+    location: str
+    item_count: int
+    items: list[Item] | None
+
+
+def read_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
+    """Check every rule of a request's body, as the package's generation has it.
+
+    Raises RefusalError (400): 5003 if it is no JSON or has no or too many items, 5011 if something is missing, 5015 if
+    something is not what it must be. Its message names the first item and field at fault.
+    """
+    try:
+        request = _adapter(max_items, package).validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False, include_input=False)[0], max_items) from None
+    items: list[Item] = request["items"]
+    for index, item in enumerate(items):
+        if "sku" not in item and "partNumber" not in item and "upc" not in item:
+            message = f"items[{index}]: one of {', '.join(IDENTIFIERS)} is required"
+            raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, message, item=index)
+    return Refresh(request[LOCATION_FIELDS[package]], len(items), items)
+
+
+def count_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
+    """Read a request's location and count its items, without looking at them.
+
+    In JSON the bytes ``"quantity"`` followed by a colon are a key: inside a string its quotes would be escaped. Raises
+    RefusalError (400) if no location or no item is found, or too many.
+    """
+    field = LOCATION_FIELDS[package]
+    found = re.search(rb'"%s"\s*:\s*(?=")' % field.encode(), body)
+    if found is None:
+        raise RefusalError(400, OmsCode.MISSING_REQUEST_DATA, f"{field} is required", field=field)
+    closing = re.compile(rb'"(?:[^"\\]|\\.)+"').match(body, found.end())
+    if closing is None:
+        raise _wrong(field, field)
+    try:
+        location = json.loads(closing.group())
+    except ValueError:
+        raise _wrong(field, field) from None
+    count = body.count(b'"quantity":') or len(re.findall(rb'"quantity"\s+:', body))
+    if not 1 <= count <= max_items:
+        raise _wrong_item_count(count, max_items)
+    return Refresh(location, count, None)
+
+
+@cache
+def _adapter(max_items: int, package: Package) -> TypeAdapter[Any]:
+    """The checker of whole requests. The limit is a setting, so the type is made when it is known."""
+
+    @with_config(_STRICT)
+    class Body(TypedDict):
+        locationName: _Name
+        items: Annotated[list[Item], Field(min_length=1, max_length=max_items)]
+
+    @with_config(_STRICT)
+    class UnifiedBody(TypedDict):
+        locationCode: _Name
+        items: Annotated[list[GranularItem], Field(min_length=1, max_length=max_items)]
+
+    return TypeAdapter(UnifiedBody if package is Package.UNIFIED else Body)
+
+
+def _refusal(error: ErrorDetails, max_items: int) -> RefusalError:
+    kind, place = error["type"], error["loc"]
+    if kind == "json_invalid":
+        return RefusalError(400, OmsCode.BAD_REQUEST, f"the body is not JSON: {error['msg']}")
+    match place:
+        case ():
+            return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, "the body must be an object")
+        case ("items",) if kind in ("too_short", "too_long"):
+            return _wrong_item_count(int(error["ctx"]["actual_length"] or 0), max_items)
+        case ("items",) if kind != "missing":
+            return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, "items must be an array", field="items")
+        case (str(field),):
+            return _wrong_field(kind, field, field, None)
+        case _:
+            return _refused_item(kind, place)
+
+
+def _refused_item(kind: str, place: tuple[int | str, ...]) -> RefusalError:
+    match place:
+        case ("items", int(item)):
+            return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"items[{item}] must be an object", item=item)
+        case ("items", int(item), str(field), *_):
+            return _wrong_field(kind, f"items[{item}].{field}", field, item)
+    raise AssertionError(f"no such place in a request: {place}")
+
+
+def _wrong_field(kind: str, path: str, field: str, item: int | None) -> RefusalError:
+    if kind == "missing":
+        return RefusalError(400, OmsCode.MISSING_REQUEST_DATA, f"{path} is required", item=item, field=field)
+    if kind == "extra_forbidden":
+        return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"{path} is not a known field", item=item, field=field)
+    return _wrong(path, field, item)
+
+
+def _wrong(path: str, field: str, item: int | None = None) -> RefusalError:
+    message = f"{path} must be {_FIELD_RULES[field]}"
+    return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, message, item=item, field=field)
+
+
+def _wrong_item_count(count: int, max_items: int) -> RefusalError:
+    message = f"items must be an array of 1 to {max_items} items, not {count}"
+    return RefusalError(400, OmsCode.BAD_REQUEST, message, field="items")

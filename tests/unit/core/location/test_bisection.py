@@ -1,0 +1,384 @@
+"""A refused request is narrowed down to the changes that cause it: what is sent, in which order, and how often."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil, log2
+from typing import Any
+
+import polars as pl
+import pytest
+
+from consumer.core.changes.coalesce import coalesce
+from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET
+from consumer.core.engine import Engine
+from consumer.core.location.bisection import REQUESTS_MIN
+from consumer.core.location.planner import SendReason
+from consumer.core.location.request import EngineLimits, Refusal, Request
+from consumer.core.oms.answers import Accepted, Again, Hold, Refused
+from tests.support.frames import change, frame
+
+AGE = 300.0
+LATER = AGE + 1.0
+
+
+@dataclass
+class Oms:
+    """Refuses a request with a change that is ``bad``; keeps what it was sent."""
+
+    made: Engine
+    bad: Callable[[dict[str, Any]], bool]
+    named: tuple[tuple[str], ...] = ()
+    sent: list[Request] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    accepted_items: int = 0
+
+    def answer(self, request: Request, now: float) -> bool:
+        self.sent.append(request)
+        newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
+        refused = any(self.bad(row) for row in newest.iter_rows(named=True))
+        self.made.answered(
+            request.number, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
+        )
+        self.accepted_items += 0 if refused else request.items
+        self.refusals += self.made.refusals()
+        return refused
+
+    def work_off(self, now: float = LATER) -> None:
+        while requests := self.made.due(now):
+            for request in requests:
+                self.answer(request, now)
+
+    @property
+    def dead(self) -> list[int]:
+        return [offset for refusal in self.refusals for offset in refusal.rows[OFFSET]]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [request.items for request in self.sent]
+
+
+def stage(count: int, bad: Callable[[dict[str, Any]], bool], **limits: Any) -> Oms:
+    """One location with so many items, a change each, all due."""
+    made = Engine(EngineLimits(**limits), item_key=["sku"])
+    made.assigned(1, start=0, mark=None)
+    rows = pl.DataFrame({"sku": [f"sku-{at}" for at in range(count)], OFFSET: range(count)})
+    template = frame([change("Rome", "", offset=0)])
+    items = template.drop("sku", OFFSET).join(rows, how="cross")
+    filled = items.select(pl.col(name).cast(dtype) for name, dtype in template.schema.items())
+    made.add(filled, [], {1: count}, 0.0)
+    return Oms(made, bad)
+
+
+def is_one_of(*numbers: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda row: row["sku"] in {f"sku-{number}" for number in numbers}
+
+
+@pytest.mark.parametrize("bad", [0, 2_999, 3_000, 7_777, 11_999])
+def test_one_bad_item_of_12000_is_found_with_about_2_log2_n_further_requests(bad: int) -> None:
+    oms = stage(12_000, is_one_of(bad))
+    oms.work_off()
+
+    assert oms.dead == [bad]
+    assert len(oms.sent) - 1 <= 2 * ceil(log2(12_000))
+    confirm(oms)
+    assert [point.offset for point in oms.made.commit_points(LATER)] == [12_000]
+
+
+def confirm(oms: Oms) -> None:
+    oms.made.dead_lettered((1, offset) for offset in oms.dead)
+
+
+def test_the_first_cuts_are_at_chunk_bounds_so_that_good_chunks_go_as_whole_chunks() -> None:
+    oms = stage(11_000, is_one_of(7_777))
+    oms.work_off()
+
+    assert oms.sizes[:6] == [11_000, 6_000, 5_000, 3_000, 1_500, 1_500]
+    assert {request.reason for request in oms.sent[1:]} == {SendReason.NARROWING}
+
+
+def test_several_bad_items_are_found_together_and_everything_else_is_accepted() -> None:
+    bad = (3, 4, 2_500, 5_999, 8_000)
+    oms = stage(9_000, is_one_of(*bad))
+    oms.work_off()
+
+    assert sorted(oms.dead) == list(bad)
+    assert oms.accepted_items == 9_000 - len(bad)
+    assert oms.made.pending_changes == 0
+
+
+def test_each_dead_letter_has_the_words_with_which_its_own_change_was_refused() -> None:
+    oms = stage(4, is_one_of(2))
+    oms.work_off()
+
+    alone = next(at for at, request in enumerate(oms.sent, 1) if request.rows["sku"].to_list() == ["sku-2"])
+    assert [refusal.detail for refusal in oms.refusals] == [f"refused {alone}"]
+
+
+def test_an_item_that_the_oms_names_is_looked_at_first_and_two_further_requests_are_enough() -> None:
+    oms = stage(12_000, is_one_of(7_777))
+    oms.named = (("sku-7777",),)
+    oms.work_off()
+
+    assert oms.sizes == [12_000, 1, 11_999]
+    assert oms.dead == [7_777]
+
+
+@pytest.mark.parametrize(
+    "named", [pytest.param("sku-5", id="another item of the request"), pytest.param("sku-99999", id="none of it")]
+)
+def test_a_name_that_the_oms_got_wrong_is_a_hint_and_no_more(named: str) -> None:
+    oms = stage(3_000, is_one_of(7))
+    oms.named = ((named,),)
+    oms.work_off()
+
+    assert oms.dead == [7]
+    assert len(oms.sent) - 1 <= 2 * ceil(log2(3_000)) + 2
+
+
+def test_a_request_of_a_single_change_is_dead_lettered_without_a_further_one() -> None:
+    oms = stage(1, is_one_of(0))
+    oms.work_off()
+
+    assert oms.dead == [0]
+    assert len(oms.sent) == 1
+
+
+def one_item(*changes: dict[str, Any]) -> Oms:
+    """One item with these changes; an OMS that refuses every floor below 0."""
+    made = Engine(EngineLimits())
+    made.assigned(1, start=0, mark=None)
+    made.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
+    oms = Oms(made, lambda row: False)
+    refuse_floors_below_0(oms, LATER)
+    return oms
+
+
+def refuse_floors_below_0(oms: Oms, now: float) -> None:
+    """Work off what is due, refusing each request in which any change has a floor below 0."""
+    while requests := oms.made.due(now):
+        (request,) = requests
+        oms.sent.append(request)
+        refused = bool((request.taken.body["floor"] < 0).any())
+        oms.made.answered(request.number, Refused("floor") if refused else Accepted("1"), now)
+        oms.refusals += oms.made.refusals()
+
+
+def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
+    oms = one_item(
+        change("Rome", "a", 5, offset=0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2),
+    )
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1, 2], [2], [1], [0]]
+    assert oms.dead == [1]
+
+
+def test_change_by_change_no_request_of_an_item_has_an_older_count_than_one_before_it() -> None:
+    oms = one_item(
+        change("Rome", "a", 5, offset=0, retailPrice=1.0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2, attributes=["new"]),
+    )
+
+    bodies = [coalesce(request.taken.body, ITEM_KEY).row(0, named=True) for request in oms.sent[1:]]
+    assert [body["quantity"] for body in bodies] == [7, 7, 7]
+    assert [body["retailPrice"] for body in bodies] == [None, None, 1.0]
+    assert [body["attributes"] for body in bodies] == [["new"], None, None]
+
+
+def test_the_newest_change_refused_alone_is_the_only_dead_letter_and_the_count_before_it_is_sent() -> None:
+    oms = one_item(change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1))
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0]]
+    assert coalesce(oms.sent[-1].taken.body, ITEM_KEY)["quantity"].to_list() == [5]
+    assert oms.dead == [1]
+
+
+def test_a_change_that_comes_while_an_item_is_tried_change_by_change_waits_and_then_goes() -> None:
+    made = Engine(EngineLimits())
+    made.assigned(1, start=0, mark=None)
+    made.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
+    oms = Oms(made, lambda row: row["floor"] == -1)
+    oms.answer(made.due(LATER)[0], LATER)
+    oms.answer(made.due(LATER)[0], LATER)
+    made.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
+    oms.work_off()
+    oms.work_off(LATER + AGE)
+
+    assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0], [2]]
+    assert oms.dead == [1]
+
+
+def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_count_follow_it() -> None:
+    """Its outcome is unknown, so the OMS may have it; since then a newer change with the same fields stands for it."""
+    made = Engine(EngineLimits(max_pending_changes=5))
+    made.assigned(1, start=0, mark=None)
+    suspects = [
+        change("Rome", "a", 5, offset=0, retailPrice=1.0),
+        change("Rome", "a", 6, offset=1, floor=-1),
+        change("Rome", "a", 7, offset=2),
+    ]
+    made.add(frame(suspects), [], {1: 3}, 0.0)
+    oms = Oms(made, lambda row: False)
+    (together,) = made.due(LATER)
+    made.answered(together.number, Refused("floor"), LATER)
+    (alone,) = made.due(LATER)
+    made.answered(alone.number, Hold(120.0, oms_rest_seconds=1.0), LATER)
+    newer = [
+        change("Rome", "a", 8, offset=3, ltd=2.0),
+        change("Rome", "a", 9, offset=4),
+        change("Rome", "a", 9, offset=5),
+    ]
+    made.add(frame(newer), [], {1: 6}, LATER)
+    refuse_floors_below_0(oms, LATER + 121.0)
+
+    assert alone.rows[OFFSET].to_list() == [2]
+    bodies = [coalesce(request.taken.body, ITEM_KEY).row(0, named=True) for request in oms.sent]
+    assert [body["quantity"] for body in bodies] == [9, 9, 9, 9]
+    assert oms.dead == [1]
+    assert made.pending_changes == 0
+
+
+def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_lettered() -> None:
+    oms = stage(12_000, lambda row: int(row["sku"][4:]) % 2 == 1, narrowing_requests_max=40)
+    oms.work_off()
+
+    assert len(oms.sent) - 1 == 40
+    assert oms.made.pending_changes == 0
+    confirm(oms)
+    assert [point.offset for point in oms.made.commit_points(LATER)] == [12_000]
+
+
+def test_a_change_that_came_after_the_refused_request_is_not_given_up_with_it() -> None:
+    oms = stage(12_000, lambda row: row["quantity"] != 99, narrowing_requests_max=32)
+    (first,) = oms.made.due(LATER)
+    oms.made.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
+    oms.answer(first, LATER + 2)
+    oms.work_off(LATER + 2)
+    oms.work_off(LATER + AGE + 2)
+
+    assert len(oms.dead) > 11_000
+    assert 12_000 not in oms.dead
+    assert oms.sent[-1].rows[OFFSET].to_list() == [12_000]
+
+
+def test_a_location_that_is_refused_wholly_again_and_again_costs_fewer_requests_each_time() -> None:
+    oms = stage(12_000, lambda _: True, narrowing_requests_max=200)
+    costs = []
+    for turn in range(1, 6):
+        before = len(oms.sent)
+        oms.work_off(LATER * turn)
+        costs.append(len(oms.sent) - before - 1)
+        fresh = [change("Rome", f"sku-{at}", offset=12_000 * turn + at) for at in range(1_000)]
+        oms.made.add(frame(fresh), [], {1: 12_000 * (turn + 1)}, LATER * turn)
+
+    assert costs == [200, 100, 50, REQUESTS_MIN, REQUESTS_MIN]
+
+
+def test_only_a_refusal_narrows_and_the_same_part_is_planned_anew_after_anything_else() -> None:
+    oms = stage(8, is_one_of(5))
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    (part,) = oms.made.due(LATER)
+    oms.made.answered(part.number, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
+
+    assert oms.made.due(LATER + 59) == []
+    (again,) = oms.made.due(LATER + 60)
+    assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
+    oms.made.answered(again.number, Again(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.work_off(LATER + 70)
+    assert oms.dead == [5]
+
+
+def test_newer_changes_of_a_suspect_go_with_its_part_and_may_mend_it() -> None:
+    oms = stage(8, lambda row: row["sku"] == "sku-5" and row["quantity"] != 99)
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    oms.made.add(frame([change("Rome", "sku-5", 99, offset=8)]), [], {1: 9}, LATER)
+    oms.work_off()
+
+    assert oms.dead == []
+    assert oms.made.pending_changes == 0
+
+
+def test_one_part_is_in_flight_at_a_time_and_other_locations_go_on() -> None:
+    oms = stage(8, is_one_of(5))
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    oms.made.add(frame([change("Oslo", "a", offset=8)]), [], {1: 9}, 0.0)
+
+    requests = oms.made.due(LATER)
+    assert sorted((request.location, request.items) for request in requests) == [("Oslo", 1), ("Rome", 4)]
+    assert oms.made.due(LATER) == []
+
+
+def test_the_other_items_of_the_location_wait_until_its_suspects_are_found() -> None:
+    oms = stage(8, is_one_of(5))
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    oms.made.add(frame([change("Rome", "other", offset=8)]), [], {1: 9}, 0.0)
+    oms.work_off()
+
+    assert oms.sent[-1].rows["sku"].to_list() == ["other"]
+    assert oms.dead == [5]
+
+
+def test_suspects_of_a_revoked_partition_are_dropped_and_those_of_others_are_not() -> None:
+    made = Engine(EngineLimits())
+    for number in (1, 2):
+        made.assigned(number, start=0, mark=None)
+        changes = [change("Rome", f"sku-{number}{at}", offset=at, assignment=number) for at in range(4)]
+        made.add(frame(changes), [], {number: 4}, 0.0)
+    oms = Oms(made, lambda row: row["sku"] in {"sku-11", "sku-22"})
+    (first,) = made.due(LATER)
+    oms.answer(first, LATER)
+    made.forget([1])
+    oms.work_off()
+
+    assert [(row[0], row[1]) for refusal in oms.refusals for row in refusal.rows.select(ASSIGNMENT, OFFSET).rows()] == [
+        (2, 2)
+    ]
+    assert made.narrowing_locations == 0
+
+
+def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
+    made = Engine(EngineLimits())
+    for number in (1, 2):
+        made.assigned(number, start=0, mark=None)
+    made.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(2)]), [], {1: 2}, 0.0)
+    oms = Oms(made, is_one_of(0))
+    (first,) = made.due(LATER)
+    oms.answer(first, LATER)
+    (part,) = made.due(LATER)
+    made.forget([2])
+    assert made.narrowing_locations == 1
+    oms.answer(part, LATER)
+    oms.work_off()
+
+    assert oms.dead == [0]
+    assert made.narrowing_locations == 0
+
+
+def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_back() -> None:
+    oms = stage(4, is_one_of(0))
+    (first,) = oms.made.due(LATER)
+    oms.answer(first, LATER)
+    oms.made.forget([1])
+    assert oms.made.narrowing_locations == 0
+
+    oms.made.assigned(2, start=0, mark=0)
+    again = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(4)]
+    oms.made.add(frame(again), [], {2: 4}, 0.0)
+    assert [request.reason for request in oms.made.due(LATER)] == [SendReason.AGE]
+
+
+def test_a_refusal_shows_that_the_oms_is_well() -> None:
+    oms = stage(2, is_one_of(0))
+    (first,) = oms.made.due(LATER)
+    oms.made.answered(first.number, Again(after_seconds=5.0, whole_oms=True), LATER)
+    assert oms.made.oms_failures == 1
+    (probe,) = oms.made.due(LATER + 5)
+    oms.answer(probe, LATER + 5)
+
+    assert oms.made.oms_failures == 0

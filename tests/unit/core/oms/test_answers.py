@@ -1,0 +1,120 @@
+import pytest
+
+from consumer.core.oms.answers import (
+    Accepted,
+    Again,
+    Answer,
+    AnswerKind,
+    Decision,
+    Hold,
+    Refused,
+    RetryLimits,
+    Stop,
+    decide,
+)
+
+LIMITS = RetryLimits(
+    backoff_seconds_min=1.0, backoff_seconds_max=60.0, unknown_hold_seconds=120.0, retry_after_seconds_max=3_600.0
+)
+
+
+def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: RetryLimits = LIMITS) -> Decision:
+    return decide(answer, attempt=attempt, jitter=jitter, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("answer", "decision"),
+    [
+        pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="a jobID covers"),
+        pytest.param(Answer(AnswerKind.NOT_SENT), Again(0.0, whole_oms=False), id="not sent, again at once"),
+        pytest.param(
+            Answer(AnswerKind.OVER_QUOTA, status=403), Again(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
+        ),
+        pytest.param(Answer(AnswerKind.UNAVAILABLE), Again(1.0, whole_oms=True), id="outage, all wait"),
+        pytest.param(Answer(AnswerKind.UNKNOWN, status=504), Hold(120.0, 1.0), id="unknown, the location is held"),
+        pytest.param(Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0, 1.0), id="2xx without jobID, held"),
+        pytest.param(
+            Answer(AnswerKind.REFUSED, status=400, detail="no such sku", named=(("a",),)),
+            Refused("HTTP 400: no such sku", named=(("a",),)),
+            id="refused with the OMS's words",
+        ),
+        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Again(1.0, whole_oms=True), id="forbidden once"),
+    ],
+)
+def test_each_kind_of_answer_has_its_decision(answer: Answer, decision: Decision) -> None:
+    assert decided(answer) == decision
+
+
+@pytest.mark.parametrize(
+    ("answer", "settings"),
+    [
+        pytest.param(Answer(AnswerKind.UNAUTHORISED, status=401), "oms.api_key and oms.api_secret", id="unauthorised"),
+        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403, repeated=True), "oms.api", id="forbidden again"),
+        pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=404), "oms.base_url", id="wrong address"),
+    ],
+)
+def test_what_only_people_can_mend_stops_with_the_setting_to_change(answer: Answer, settings: str) -> None:
+    decision = decided(answer)
+
+    assert isinstance(decision, Stop)
+    assert decision.kind is answer.kind
+    assert settings in decision.detail
+    assert f"HTTP {answer.status}" in decision.detail
+    assert "\n" not in decision.detail
+
+
+def test_every_kind_is_decided() -> None:
+    for kind in AnswerKind:
+        decided(Answer(kind))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "jitter", "seconds"),
+    [
+        pytest.param(0, 0.0, 1.0, id="first, least"),
+        pytest.param(0, 1.0, 2.0, id="first, most"),
+        pytest.param(3, 0.0, 1.0, id="later, least"),
+        pytest.param(3, 0.5, 8.5, id="later, middle"),
+        pytest.param(3, 1.0, 16.0, id="later, most"),
+        pytest.param(40, 1.0, 60.0, id="never over the maximum"),
+        pytest.param(10**9, 1.0, 60.0, id="no overflow"),
+    ],
+)
+def test_back_off_doubles_its_ceiling_and_lies_anywhere_under_it(attempt: int, jitter: float, seconds: float) -> None:
+    assert decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter) == Again(seconds, whole_oms=True)
+
+
+@pytest.mark.parametrize(
+    ("wished", "seconds"),
+    [
+        pytest.param(0.0, 1.0, id="a wish for less changes nothing"),
+        pytest.param(30.0, 30.0, id="a wish for more is granted"),
+        pytest.param(86_400.0, 3_600.0, id="within limits"),
+        pytest.param(float("inf"), 1.0, id="an endless one is none"),
+        pytest.param(float("nan"), 1.0, id="nor is one that is no number"),
+    ],
+)
+def test_retry_after_is_a_floor_with_a_cap(wished: float, seconds: float) -> None:
+    answer = Answer(AnswerKind.OVER_QUOTA, status=429, retry_after_seconds=wished)
+
+    assert decided(answer) == Again(seconds, whole_oms=True, over_quota=True)
+
+
+def test_a_hold_outlasts_back_off_and_retry_after() -> None:
+    short = RetryLimits(backoff_seconds_max=600.0, unknown_hold_seconds=100.0)
+
+    assert decided(Answer(AnswerKind.UNKNOWN), 20, 0.0, short) == Hold(100.0, 1.0)
+    assert decided(Answer(AnswerKind.UNKNOWN), 20, 1.0, short) == Hold(600.0, 600.0)
+    assert decided(Answer(AnswerKind.UNKNOWN, retry_after_seconds=300.0), 0, 1.0, short) == Hold(300.0, 300.0)
+
+
+@pytest.mark.parametrize(("attempt", "jitter"), [(-1, 0.0), (0, -0.1), (0, 1.1), (0, float("nan"))])
+def test_numbers_out_of_range_are_bugs(attempt: int, jitter: float) -> None:
+    with pytest.raises(ValueError, match="attempt counts from 0"):
+        decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter)
+
+
+@pytest.mark.parametrize("limits", [{"backoff_seconds_min": 61.0}, {"unknown_hold_seconds": -1.0}])
+def test_limits_that_contradict_each_other_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="backoff min"):
+        RetryLimits(**limits)

@@ -1,0 +1,132 @@
+"""The breaker and the quota: how many calls the OMS may be sent, and when."""
+
+import pytest
+
+from consumer.core.oms.breaker import BreakerState, Health
+from consumer.core.oms.rate_limit import RATE_MIN, Quota
+
+
+def failed(health: Health, now: float = 10.0, rest_seconds: float = 30.0, sent_at: float = 9.0) -> Health:
+    health.failed(sent_at=sent_at, now=now, rest_seconds=rest_seconds)
+    return health
+
+
+def test_the_breaker_opens_at_a_failure_is_half_open_after_the_rest_and_closes_with_the_probe() -> None:
+    health = Health(8, Quota(None))
+    assert (health.state(10.0), health.slots(0, 10.0)) == (BreakerState.CLOSED, 8)
+    failed(health)
+    assert (health.state(39.0), health.slots(0, 39.0)) == (BreakerState.OPEN, 0)
+    assert (health.state(40.0), health.slots(0, 40.0), health.slots(1, 40.0)) == (BreakerState.HALF_OPEN, 1, 0)
+    health.well(sent_at=40.0)
+    assert (health.state(41.0), health.slots(0, 41.0)) == (BreakerState.CLOSED, 8)
+
+
+def test_a_good_answer_to_what_was_under_way_at_the_failure_does_not_cut_the_rest_short() -> None:
+    health = failed(Health(8, Quota(None)))
+    health.well(sent_at=9.5)
+
+    assert health.state(39.0) is BreakerState.OPEN
+
+
+def test_requests_that_fail_together_count_as_one_failure_and_the_longest_rest_holds() -> None:
+    health = Health(8, Quota(None))
+    for rest_seconds in (5.0, 30.0, 1.0):
+        failed(health, rest_seconds=rest_seconds)
+
+    assert health.failures == 1
+    assert health.free_at(0, 10.0) == 40.0
+
+
+def test_while_requests_of_before_are_under_way_there_is_no_probe() -> None:
+    health = failed(Health(8, Quota(None)))
+
+    assert health.slots(3, 50.0) == 0
+    assert health.free_at(3, 50.0) is None
+
+
+def test_calls_besides_refresh_requests_wait_until_the_oms_is_well() -> None:
+    health = Health(8, Quota(None))
+    assert health.side_calls(10.0) == 8
+    assert failed(health).side_calls(50.0) == 0
+
+
+def test_a_set_quota_lets_a_burst_of_a_second_go_and_then_its_rate() -> None:
+    quota = Quota(2.0)
+    assert quota.allowed(100.0) == 2.0
+    quota.spend(2, 100.0)
+    assert quota.allowed(100.0) == 0.0
+    assert quota.free_at(100.0) == 100.5
+    assert quota.allowed(100.25) == 0.5
+    assert quota.allowed(1_000.0) == 2.0
+
+
+def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
+    quota = Quota(0.1)
+    quota.spend(1, 0.0)
+
+    assert quota.free_at(0.0) == pytest.approx(10.0)
+    assert quota.allowed(10.0) == pytest.approx(1.0)
+
+
+def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_recovers_slowly() -> None:
+    quota = Quota(None)
+    assert quota.limit(0.0) is None
+    for tenth in range(600):
+        quota.spend(1, tenth / 10)
+    quota.over(sent_at=59.95, now=60.2)
+    learned = quota.limit(60.2) or 0.0
+
+    assert learned == pytest.approx(5.0, rel=0.1)
+    assert quota.allowed(60.2) == 0.0
+    assert quota.limit(120.2) == pytest.approx(2.0 * learned)
+    assert quota.limit(60.2 + 3 * 3_600) is None
+
+
+def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_have_become() -> None:
+    quota = Quota(None)
+    quota.spend(16, 10.0)
+    quota.over(sent_at=10.0, now=10.1)
+    quota.spend(1, 20.0)
+    recovered = quota.limit(20.1) or 0.0
+    quota.over(sent_at=20.0, now=20.1)
+
+    assert recovered == pytest.approx(9.0, rel=0.01)
+    assert quota.limit(20.1) == pytest.approx(recovered / 2)
+
+
+def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:
+    quota = Quota(4.0)
+    for tenth in range(600):
+        quota.spend(1, tenth / 10)
+    quota.over(sent_at=59.9, now=60.0)
+
+    assert quota.limit(60.0) == pytest.approx(2.0)
+    assert quota.limit(90_000.0) == 4.0
+
+
+def test_over_quota_answers_to_calls_that_were_under_way_together_slow_down_once() -> None:
+    quota = Quota(8.0)
+    quota.spend(8, 10.0)
+    for _ in range(8):
+        quota.over(sent_at=10.0, now=10.5)
+    once = quota.limit(10.5)
+    quota.over(sent_at=11.0, now=12.0)
+
+    assert once is not None
+    assert quota.limit(12.0) < once  # type: ignore[operator]
+
+
+def test_however_often_it_is_over_quota_a_call_is_tried_now_and_then() -> None:
+    quota = Quota(8.0)
+    for at in range(100):
+        quota.over(sent_at=float(at), now=float(at))
+
+    assert quota.limit(99.0) == RATE_MIN
+
+
+def test_the_slots_of_a_round_are_bounded_by_the_quota() -> None:
+    health = Health(8, Quota(3.0))
+    assert health.slots(0, 10.0) == 3
+    health.quota.spend(3, 10.0)
+    assert health.slots(0, 10.0) == 0
+    assert health.free_at(0, 10.0) == pytest.approx(10.0 + 1 / 3)

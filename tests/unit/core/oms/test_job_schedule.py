@@ -1,0 +1,564 @@
+"""The follow-up of accepted jobs: few calls, every end told once, nothing that keeps the others from being asked."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf, log2
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.core.oms.job_schedule import (
+    ASK_SECONDS_MAX,
+    ASK_SECONDS_MIN,
+    ASKED_AT_ONCE_MAX,
+    REFUSED_SECONDS_MAX,
+    STALLED_ASKS,
+    Ended,
+    Job,
+    JobLimits,
+    JobOutcome,
+    JobReport,
+    Jobs,
+    JobStatus,
+    aim_flush_items,
+)
+
+CALLS = 100
+
+
+def job(job_id: str, items: int = 1, packed: bytes = b"") -> Job:
+    return Job(job_id, "Rome", items, 1, (("stock", 0, packed),))
+
+
+def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) -> Jobs:
+    jobs = Jobs(limits or JobLimits())
+    for job_id in job_ids:
+        jobs.follow(job(job_id), now)
+    return jobs
+
+
+def told(jobs: Jobs, job_id: str, status: JobStatus | None, now: float, **more: object) -> Ended | None:
+    return jobs.told(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
+
+
+def asked_at(jobs: Jobs, job_id: str, now: float) -> float:
+    """Go from deadline to deadline until this job is asked about; returns when, by the jobs' own word."""
+    for _ in range(100):
+        deadline = jobs.next_deadline()
+        assert deadline is not None
+        now = max(now, deadline)
+        if job_id in jobs.due(now, CALLS):
+            return now
+    raise AssertionError(f"{job_id} is never asked about")
+
+
+# Whom to ask, and when
+
+
+def test_a_job_is_first_asked_about_when_the_oms_had_a_moment_for_it() -> None:
+    jobs = following("1", now=10.0)
+
+    assert jobs.next_deadline() == 10.0 + ASK_SECONDS_MIN
+    assert jobs.due(11.9, CALLS) == []
+    assert jobs.due(12.0, CALLS) == ["1"]
+
+
+def test_a_job_under_way_is_not_asked_about_again_until_told() -> None:
+    jobs = following("1")
+    assert jobs.due(2.0, CALLS) == ["1"]
+
+    assert jobs.due(1_000.0, CALLS) == []
+
+
+def test_the_waits_between_two_calls_double_up_to_a_minute_and_jitter_shortens_them() -> None:
+    waits = {0.0: [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0], 1.0: [1.5, 3.0, 6.0, 12.0, 24.0, 45.0, 45.0]}
+    for jitter, expected in waits.items():
+        jobs, now, found = following("1"), 2.0, []
+        for _ in expected:
+            assert jobs.due(now, CALLS) == ["1"]
+            jobs.told(JobReport("1", JobStatus.WORKING), now, jitter)
+            deadline = jobs.next_deadline()
+            assert deadline is not None
+            found.append(deadline - now)
+            now = deadline
+
+        assert found == pytest.approx(expected)
+
+
+def test_while_the_oldest_job_is_at_work_those_behind_it_are_not_asked_about() -> None:
+    jobs = following("1", "2", "3")
+
+    assert jobs.due(5.0, CALLS) == ["1"]
+    assert told(jobs, "1", JobStatus.WORKING, 5.0) is None
+    assert jobs.due(6.9, CALLS) == []
+    assert jobs.due(7.0, CALLS) == ["1"]
+
+
+def test_when_a_job_ends_the_next_one_is_asked_about_at_once() -> None:
+    jobs = following("1", "2", "3")
+    jobs.due(5.0, CALLS)
+
+    ended = told(jobs, "1", JobStatus.SUCCESS, 5.5)
+
+    assert ended is not None
+    assert jobs.due(5.5, CALLS) == ["2"]
+
+
+def test_a_failed_job_is_no_reason_to_wait_either() -> None:
+    jobs = following("1", "2")
+    jobs.due(5.0, CALLS)
+
+    ended = told(jobs, "1", JobStatus.FAILED, 5.0, messages=("no such location",))
+
+    assert ended == Ended(job("1"), JobOutcome.FAILED, messages=("no such location",))
+    assert jobs.due(5.0, CALLS) == ["2"]
+
+
+def test_a_job_that_was_accepted_a_moment_ago_is_left_alone_for_a_moment() -> None:
+    jobs = following("1")
+    jobs.due(5.0, CALLS)
+    jobs.follow(job("2"), 6.0)
+    told(jobs, "1", JobStatus.SUCCESS, 6.1)
+
+    assert jobs.due(7.9, CALLS) == []
+    assert jobs.due(8.0, CALLS) == ["2"]
+
+
+def test_how_many_calls_may_leave_is_the_callers_to_say() -> None:
+    jobs = following("1")
+
+    assert jobs.due(5.0, 0) == []
+    assert jobs.due(5.0, 1) == ["1"]
+
+
+def test_jobs_that_the_oms_has_passed_by_are_asked_about_two_at_a_time() -> None:
+    jobs = following("1", "2", "3", "4")
+    now = stall(jobs, "1")
+    assert jobs.due(now, CALLS) == ["2"]  # tried, since the head may be stuck
+    told(jobs, "2", JobStatus.PENDING, now)
+    now = again(jobs, "1", now)
+    told(jobs, "1", JobStatus.PENDING, now)
+    assert jobs.due(now, CALLS) == ["3"]
+    told(jobs, "3", JobStatus.PENDING, now)
+    now = again(jobs, "1", now)
+    told(jobs, "1", JobStatus.PENDING, now)
+    assert jobs.due(now, CALLS) == ["4"]
+
+    told(jobs, "4", JobStatus.WORKING, now)
+
+    assert jobs.due(now, CALLS) == ["2", "3"]
+    assert len(jobs.due(now, CALLS)) == 0
+    assert ASKED_AT_ONCE_MAX == 2
+
+
+def stall(jobs: Jobs, job_id: str, status: JobStatus | None = JobStatus.WORKING) -> float:
+    """Ask about the head until it counts as stalled; returns when."""
+    now = 0.0
+    for _ in range(STALLED_ASKS):
+        now = asked_at(jobs, job_id, now)
+        told(jobs, job_id, status, now)
+    return now
+
+
+def again(jobs: Jobs, job_id: str, now: float) -> float:
+    return asked_at(jobs, job_id, now)
+
+
+def test_a_stalled_job_does_not_keep_the_others_from_being_asked_about() -> None:
+    jobs = following("1", "2", "3")
+    now = stall(jobs, "1")
+
+    assert now > 60
+    assert jobs.due(now, CALLS) == ["2"]
+    assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
+    assert jobs.due(now, CALLS) == ["3"]
+    assert told(jobs, "3", JobStatus.SUCCESS, now) is not None
+    assert [left.job_id for left in jobs.left()] == ["1"]
+    assert again(jobs, "1", now) <= now + ASK_SECONDS_MAX
+
+
+def test_a_job_that_was_tried_in_vain_is_asked_about_as_soon_as_any_other_when_its_turn_comes() -> None:
+    jobs = following("1", "2")
+    now = stall(jobs, "1")
+    for _ in range(5):
+        assert jobs.due(now, CALLS) == ["2"]
+        told(jobs, "2", JobStatus.PENDING, now)
+        now = again(jobs, "1", now)
+        told(jobs, "1", JobStatus.WORKING, now)
+    assert jobs.due(now, CALLS) == ["2"]
+    told(jobs, "2", JobStatus.PENDING, now)
+    now = again(jobs, "1", now)
+    told(jobs, "1", JobStatus.SUCCESS, now)
+
+    assert jobs.due(now, CALLS) == ["2"]
+    told(jobs, "2", JobStatus.WORKING, now)
+    assert jobs.next_deadline() == now + ASK_SECONDS_MIN
+
+
+def test_a_job_for_which_the_oms_always_errs_does_not_keep_the_others_from_being_asked_about() -> None:
+    jobs = following("1", "2")
+    now = stall(jobs, "1", None)
+
+    now = asked_at(jobs, "2", now)
+
+    assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
+
+
+def test_a_queue_that_is_only_slow_is_asked_about_at_two_calls_a_minute() -> None:
+    jobs = following(*map(str, range(500)))
+    now, calls = stall(jobs, "0"), 0
+    end = now + 3_600
+    while now < end:
+        for job_id in jobs.due(now, CALLS):
+            calls += 1
+            told(jobs, job_id, JobStatus.WORKING if job_id == "0" else JobStatus.PENDING, now)
+        deadline = jobs.next_deadline()
+        assert deadline is not None
+        now = max(now, deadline)
+
+    assert 60 <= calls <= 125
+
+
+# Ends
+
+
+def test_an_end_tells_how_long_the_job_was_queued_and_worked_on() -> None:
+    jobs = following("1")
+    jobs.due(5.0, CALLS)
+
+    ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, added=100.0, started=130.5, finished=132.0)
+
+    assert ended == Ended(job("1"), JobOutcome.SUCCESS, 30.5, 1.5)
+
+
+def test_times_that_are_missing_or_go_backwards_tell_nothing() -> None:
+    jobs = following("1")
+    jobs.due(5.0, CALLS)
+
+    ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, started=130.5, finished=130.0)
+
+    assert ended == Ended(job("1"), JobOutcome.SUCCESS, None, None)
+
+
+def test_an_end_is_told_once() -> None:
+    jobs = following("1")
+    jobs.due(5.0, CALLS)
+    told(jobs, "1", JobStatus.SUCCESS, 5.0)
+
+    assert told(jobs, "1", JobStatus.SUCCESS, 6.0) is None
+    assert (jobs.unfinished, jobs.unfinished_items, jobs.next_deadline()) == (0, 0, None)
+
+
+def test_a_job_that_the_oms_does_not_know_is_asked_about_once_more() -> None:
+    jobs = following("1")
+    jobs.due(2.0, CALLS)
+    assert told(jobs, "1", None, 2.0, unknown=True) is None
+
+    now = asked_at(jobs, "1", 2.0)
+
+    assert told(jobs, "1", None, now, unknown=True) == Ended(job("1"), JobOutcome.UNKNOWN_JOB)
+
+
+def test_not_knowing_a_job_in_between_is_forgiven() -> None:
+    jobs, now = following("1"), 0.0
+    for unknown in (True, False, True, False):
+        now = asked_at(jobs, "1", now)
+        assert told(jobs, "1", None if unknown else JobStatus.PENDING, now, unknown=unknown) is None
+
+
+def test_a_job_that_does_not_end_is_given_up_at_its_age() -> None:
+    jobs = following("1", limits=JobLimits(age_seconds_max=100.0))
+    jobs.follow(job("2"), 50.0)
+
+    assert jobs.expired(99.9) == []
+    assert jobs.expired(100.0) == [Ended(job("1"), JobOutcome.NEVER_FINISHED)]
+    assert jobs.expired(100.0) == []
+    assert [left.job_id for left in jobs.left()] == ["2"]
+
+
+def test_a_job_under_way_is_given_up_only_when_its_answer_is_there() -> None:
+    jobs = following("1", limits=JobLimits(age_seconds_max=100.0))
+    jobs.due(90.0, CALLS)
+
+    assert jobs.expired(101.0) == []
+    assert jobs.next_deadline() is None
+    assert told(jobs, "1", JobStatus.WORKING, 102.0) is None
+    assert [ended.outcome for ended in jobs.expired(102.0)] == [JobOutcome.NEVER_FINISHED]
+
+
+def test_the_next_deadline_does_not_forget_the_age_of_a_job() -> None:
+    jobs = following("1", limits=JobLimits(age_seconds_max=3.0))
+    jobs.due(2.0, CALLS)
+    told(jobs, "1", JobStatus.WORKING, 2.0)
+
+    assert jobs.next_deadline() == 3.0
+
+
+def test_past_the_limit_of_jobs_the_oldest_makes_room() -> None:
+    jobs = following("1", "2", "3", limits=JobLimits(jobs_max=2))
+
+    assert [dropped.job_id for dropped in jobs.dropped()] == ["1"]
+    assert jobs.dropped() == []
+    assert jobs.unfinished == 2
+    assert jobs.due(2.0, CALLS) == ["2"]
+
+
+def test_past_the_limit_of_bytes_the_oldest_makes_room_but_never_the_last() -> None:
+    jobs = Jobs(JobLimits(packed_bytes_max=100))
+    for job_id, size in (("1", 60), ("2", 60), ("3", 40), ("4", 500)):
+        jobs.follow(job(job_id, packed=bytes(size)), 0.0)
+
+    assert [dropped.job_id for dropped in jobs.dropped()] == ["1", "2", "3"]
+    assert jobs.unfinished == 1
+
+
+def test_jobs_that_have_ended_take_no_room() -> None:
+    jobs = Jobs(JobLimits(packed_bytes_max=100))
+    for number in range(5):
+        jobs.follow(job(str(number), packed=bytes(60)), 10.0 * number)
+        jobs.due(10.0 * number + 5.0, CALLS)
+        assert told(jobs, str(number), JobStatus.SUCCESS, 10.0 * number + 5.0)
+    jobs.follow(job("last", packed=bytes(60)), 60.0)
+
+    jobs.follow(job("more", packed=bytes(40)), 60.0)
+    assert jobs.dropped() == []
+
+
+def test_a_dropped_job_that_was_under_way_ends_nothing() -> None:
+    jobs = following("1", limits=JobLimits(jobs_max=1))
+    jobs.due(2.0, CALLS)
+    jobs.follow(job("2"), 3.0)
+
+    assert told(jobs, "1", JobStatus.SUCCESS, 4.0) is None
+    assert jobs.due(5.0, CALLS) == ["2"]
+
+
+def test_a_job_id_that_comes_again_is_another_job() -> None:
+    jobs = following("1")
+    jobs.follow(Job("1", "Oslo", 7, 1), 1.0)
+
+    assert [dropped.location for dropped in jobs.dropped()] == ["Rome"]
+    assert (jobs.unfinished, jobs.unfinished_items) == (1, 7)
+
+
+# When the OMS does not answer
+
+
+def test_without_an_answer_nothing_is_asked_for_a_while_longer_each_time() -> None:
+    jobs, now, waits = following(*map(str, range(50))), 2.0, []
+    for _ in range(8):
+        (job_id,) = jobs.due(now, CALLS)
+        told(jobs, job_id, None, now)
+        before, now = now, next(at / 2 for at in range(int(2 * now), int(2 * now) + 500) if peek(jobs, at / 2))
+        waits.append(now - before)
+
+    assert waits == pytest.approx([2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
+
+
+def peek(jobs: Jobs, now: float) -> bool:
+    deadline = jobs.next_deadline()
+    return deadline is not None and deadline <= now
+
+
+def test_after_a_failure_one_call_at_a_time_finds_out_whether_the_oms_is_well() -> None:
+    jobs = following("1", "2", "3", "4")
+    now = stall(jobs, "1")
+    jobs.due(now, CALLS)
+    told(jobs, "2", None, now, detail="HTTP 503")
+    assert jobs.failing == "HTTP 503"
+
+    now += ASK_SECONDS_MAX
+    assert len(jobs.due(now, CALLS)) == 1
+    assert jobs.due(now, CALLS) == []
+
+    told(jobs, "1", JobStatus.WORKING, now)
+    assert jobs.failing == ""
+
+
+def test_the_omss_own_wish_to_wait_is_honoured_whatever_another_call_brings() -> None:
+    jobs = following("1", "2", "3")
+    now = stall(jobs, "1")
+    again(jobs, "2", now)
+    now = again(jobs, "1", now)
+    told(jobs, "2", None, now, over_quota=True, http_status=429, retry_after_seconds=500.0)
+    told(jobs, "1", JobStatus.SUCCESS, now)
+
+    assert jobs.due(now + 499.0, CALLS) == []
+    assert jobs.due(now + 500.0, CALLS) != []
+
+
+@pytest.mark.parametrize(("wish", "wait"), [(1e9, 3_600.0), (inf, 2.0), (0.5, 2.0)])
+def test_a_wish_is_bounded_and_shortens_no_wait(wish: float, wait: float) -> None:
+    jobs = following("1")
+    jobs.due(2.0, CALLS)
+    told(jobs, "1", None, 2.0, retry_after_seconds=wish)
+
+    assert jobs.next_deadline() == 2.0 + wait
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405])
+def test_where_get_job_is_refused_as_such_asking_slows_down_to_a_call_in_a_quarter_of_an_hour(status: int) -> None:
+    jobs, now, calls = following(*map(str, range(1_000))), 0.0, 0
+    while now < 86_000.0:
+        for job_id in jobs.due(now, CALLS):
+            calls += 1
+            told(jobs, job_id, None, now, http_status=status)
+        deadline = jobs.next_deadline()
+        assert deadline is not None
+        now = max(now, deadline)
+
+    assert 86_000 / REFUSED_SECONDS_MAX <= calls <= 86_000 / REFUSED_SECONDS_MAX + 12
+
+
+def test_over_quota_is_no_refusal_as_such() -> None:
+    jobs, now = following("1"), 0.0
+    for _ in range(12):
+        now = asked_at(jobs, "1", now)
+        told(jobs, "1", None, now, http_status=403, over_quota=True)
+
+    assert asked_at(jobs, "1", now) - now <= ASK_SECONDS_MAX
+
+
+# What people see
+
+
+def test_what_is_unfinished_is_counted_and_named_oldest_first() -> None:
+    jobs = following("1", now=10.0)
+    jobs.follow(job("2", items=5), 20.0)
+
+    assert (jobs.unfinished, jobs.unfinished_items, jobs.oldest_seconds(25.0)) == (2, 6, 15.0)
+    assert [left.job_id for left in jobs.left()] == ["1", "2"]
+    assert Jobs(JobLimits()).oldest_seconds(25.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "chunk", "most", "aim"),
+    [
+        pytest.param(0, 3_000, 12_000, 3_000, id="idle"),
+        pytest.param(1, 3_000, 12_000, 6_000, id="one"),
+        pytest.param(3, 3_000, 12_000, 12_000, id="three"),
+        pytest.param(50, 3_000, 12_000, 12_000, id="many"),
+        pytest.param(50, 3_000, 11_999, 9_000, id="whole chunks only"),
+        pytest.param(5, 3_000, 3_000, 3_000, id="one chunk a request"),
+    ],
+)
+def test_the_further_the_oms_is_behind_the_larger_are_the_requests(
+    unfinished: int, chunk: int, most: int, aim: int
+) -> None:
+    assert aim_flush_items(unfinished, chunk, most) == aim
+
+
+# Against a modelled OMS
+
+
+@dataclass
+class ModelOms:
+    """Works jobs off one at a time, in order; a stuck one is passed by and stays at WORKING."""
+
+    stuck: set[str] = field(default_factory=set)
+    free_at: float = 0.0
+    times: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, job_id: str, seconds: float, now: float) -> None:
+        started = max(now, self.free_at)
+        self.free_at = started + (0.0 if job_id in self.stuck else seconds)
+        self.times[job_id] = (started, inf if job_id in self.stuck else self.free_at)
+
+    def report(self, job_id: str, now: float) -> JobReport:
+        started, finished = self.times[job_id]
+        if now < started:
+            return JobReport(job_id, JobStatus.PENDING)
+        return JobReport(job_id, JobStatus.WORKING if now < finished else JobStatus.SUCCESS)
+
+
+@dataclass
+class Run:
+    """What came of following all jobs to their ends."""
+
+    ends: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    delays: list[float] = field(default_factory=list)
+
+
+def follow_all(oms: ModelOms, plan: Iterable[tuple[float, float]], jitters: list[float], latency: float) -> Run:
+    """Follow jobs (seconds since the one before, seconds of work) until only the stuck ones are left."""
+    jobs, run, now = Jobs(JobLimits(age_seconds_max=1e9)), Run(), 0.0
+    coming = []
+    for number, (gap, seconds) in enumerate(plan):
+        now += gap
+        coming.append((now, str(number), seconds))
+    answers: list[tuple[float, str]] = []
+    under_way: set[str] = set()
+    now, turn = 0.0, 0
+    coming.reverse()
+    while coming or jobs.unfinished > len(oms.stuck):
+        deadline = jobs.next_deadline()
+        times = [coming[-1][0]] if coming else []
+        times += [answers[0][0]] if answers else []
+        times += [] if deadline is None else [deadline]
+        now = max(now, min(times))
+        while coming and coming[-1][0] <= now:
+            _, job_id, seconds = coming.pop()
+            oms.add(job_id, seconds, now)
+            jobs.follow(job(job_id), now)
+        while answers and answers[0][0] <= now:
+            _, job_id = heapq.heappop(answers)
+            under_way.remove(job_id)
+            turn += 1
+            ended = jobs.told(oms.report(job_id, now), now, jitters[turn % len(jitters)])
+            if ended:
+                run.ends[job_id] += 1
+                run.delays.append(now - oms.times[job_id][1])
+        for job_id in jobs.due(now, CALLS):
+            assert job_id not in under_way
+            under_way.add(job_id)
+            assert len(under_way) <= ASKED_AT_ONCE_MAX
+            run.calls[job_id] += 1
+            heapq.heappush(answers, (now + latency, job_id))
+    return run
+
+
+plans = st.lists(
+    st.tuples(st.floats(0, 30) | st.just(0.0), st.floats(0, 5) | st.floats(0, 200)), min_size=1, max_size=60
+)
+jitters = st.lists(st.floats(0, 1), min_size=1, max_size=7)
+
+
+@settings(deadline=None, max_examples=300)
+@given(plan=plans, jitters=jitters, latency=st.floats(0, 1), stuck=st.sets(st.integers(0, 59), max_size=3))
+def test_every_end_is_told_once_and_none_is_asked_about_twice_at_once(
+    plan: list[tuple[float, float]], jitters: list[float], latency: float, stuck: set[int]
+) -> None:
+    oms = ModelOms(stuck={str(number) for number in stuck if number < len(plan)})
+
+    run = follow_all(oms, plan, jitters, latency)
+
+    assert run.ends == {str(number): 1 for number in range(len(plan)) if str(number) not in oms.stuck}
+
+
+@settings(deadline=None, max_examples=300)
+@given(plan=plans, jitters=jitters, latency=st.floats(0, 1))
+def test_an_oms_that_works_in_order_is_asked_little(
+    plan: list[tuple[float, float]], jitters: list[float], latency: float
+) -> None:
+    """At most three calls a job, one more for each doubling of its work over a second, and two a minute after that."""
+    oms = ModelOms()
+
+    run = follow_all(oms, plan, jitters, latency)
+
+    work = [seconds for _, seconds in plan]
+    bound = sum(3 + log2(max(seconds, 1.0)) + seconds / 22 for seconds in work)
+    assert run.calls.total() <= bound
+
+
+def test_jobs_of_a_few_chunks_take_two_calls_each_and_their_ends_are_known_within_seconds() -> None:
+    """The usual case: requests of one to four chunks, coming faster than they are worked off."""
+    plan = [(0.5, 1.5 + number % 4) for number in range(400)]
+
+    run = follow_all(ModelOms(), plan, [0.0, 0.3, 0.9], 0.1)
+
+    assert run.calls.total() / len(plan) < 2.5
+    assert max(run.delays) < 5.0

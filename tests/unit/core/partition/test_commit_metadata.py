@@ -1,0 +1,31 @@
+import pytest
+
+from consumer.core.partition.commit_metadata import Mark, format_mark, parse_mark
+
+
+def test_a_mark_reads_back_as_it_was_written() -> None:
+    mark = Mark(1_234, open=True, topic_id="bXkgdG9waWM")
+
+    assert format_mark(mark) == "v1;1234;1;bXkgdG9waWM"
+    assert parse_mark(format_mark(mark), committed=1_000) == mark
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param("", id="missing"),
+        pytest.param("consumed by another tool", id="foreign"),
+        pytest.param("v2;1234;0;id", id="another version"),
+        pytest.param("v1;1234;0", id="a field missing"),
+        pytest.param("v1;-5;0;id", id="no offset"),
+        pytest.param("v1;99999999999999999999;0;id", id="beyond 64 bits"),
+        pytest.param("v1;1234;yes;id", id="open is not 0 or 1"),
+        pytest.param("v1;\u0661;0;id", id="digits of another script"),
+    ],
+)
+def test_metadata_that_cannot_be_read_counts_as_open_at_the_watermark(metadata: str) -> None:
+    assert parse_mark(metadata, committed=50) == Mark(50, open=True)
+
+
+def test_a_mark_is_never_below_the_watermark() -> None:
+    assert parse_mark("v1;10;0;id", committed=50) == Mark(50, open=False, topic_id="id")

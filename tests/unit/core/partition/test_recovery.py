@@ -1,0 +1,271 @@
+"""Taking a partition over: nothing of it leaves before it is read up to the mark of its last owner (rules 7 to 10)."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from consumer.core.changes.coalesce import open_offset, superseded
+from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, STANDS_FOR
+from consumer.core.engine import Engine
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Accepted, Refused
+from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
+from consumer.loop.failed_changes import refused_changes
+from tests.support.fakes import assignment
+from tests.support.frames import change, frame
+
+AGE = 300.0
+HOLD = 120.0
+
+
+def taken_over(*, start: int | None = 0, mark: int | None, open_: bool = False, **limits: Any) -> Engine:
+    made = Engine(EngineLimits(max_age_seconds=AGE, unknown_hold_seconds=HOLD, **limits), item_key=["sku"])
+    made.assigned(1, start=start, mark=mark, open_=open_, now=0.0)
+    return made
+
+
+def give(made: Engine, *offsets: int, now: float = 0.0, assignment: int = 1, ends: bool = False, **fields: Any) -> None:
+    rows = [
+        change("Rome", fields.get("sku", f"sku-{offset}"), offset, offset=offset, assignment=assignment)
+        for offset in offsets
+    ]
+    made.add(frame(rows), [], {assignment: offsets[-1] + 1}, now, [assignment] if ends else ())
+
+
+def sent(made: Engine, now: float) -> list[list[int]]:
+    return [request.rows[OFFSET].to_list() for request in made.due(now)]
+
+
+def test_nothing_leaves_until_a_row_at_the_mark_minus_1_was_given() -> None:
+    made = taken_over(mark=3)
+    give(made, 0, 1)
+    assert sent(made, AGE) == []
+    assert list(made.gathering) == [1]
+
+    give(made, 2)
+    assert sent(made, AGE) == [[0, 1, 2]]
+    assert list(made.gathering) == []
+
+
+def test_a_gap_at_the_mark_is_passed_by_the_row_after_it() -> None:
+    made = taken_over(mark=3)
+    give(made, 0, 5)
+
+    assert sent(made, AGE) == [[0, 5]]
+
+
+def test_the_end_of_the_partition_ends_the_gathering_too() -> None:
+    made = taken_over(mark=3)
+    give(made, 0, 1, ends=True)
+
+    assert sent(made, AGE) == [[0, 1]]
+
+
+def test_an_item_read_again_leaves_with_its_newest_change_only() -> None:
+    made = taken_over(mark=2)
+    give(made, 0, sku="a")
+    give(made, 1, sku="a", now=1.0)
+
+    (request,) = made.due(AGE + 1)
+    assert request.items == 1
+    assert request.rows["quantity"].max() == 1
+
+
+def test_rows_of_other_partitions_in_the_same_window_leave_meanwhile() -> None:
+    made = taken_over(mark=3)
+    made.assigned(2, start=0, mark=0, open_=False, now=0.0)
+    give(made, 0)
+    give(made, 7, assignment=2)
+
+    (request,) = made.due(AGE)
+    assert request.rows[OFFSET].to_list() == [7]
+
+
+def test_after_an_open_request_the_hold_is_waited_out_too() -> None:
+    made = taken_over(mark=1, open_=True)
+    give(made, 0, now=-AGE)
+
+    assert sent(made, HOLD - 0.1) == []
+    assert made.next_deadline(1.0) == HOLD
+    assert sent(made, HOLD) == [[0]]
+
+
+def test_what_was_inherited_open_is_committed_open_until_the_hold_has_passed() -> None:
+    made = taken_over(mark=0, open_=True)
+
+    assert [point.open for point in made.commit_points(HOLD - 0.1)] == [True]
+    assert [point.open for point in made.commit_points(HOLD)] == [False]
+
+
+def test_the_mark_of_the_last_owner_is_committed_again_while_less_was_read() -> None:
+    made = taken_over(mark=500)
+    give(made, 0, 1)
+
+    assert [(point.offset, point.mark) for point in made.commit_points(0.0)] == [(0, 500)]
+
+
+@pytest.mark.parametrize(("start", "mark"), [(None, None), (7, 7), (7, 3)])
+def test_a_partition_without_anything_to_read_again_does_not_gather(start: int | None, mark: int | None) -> None:
+    assert list(taken_over(start=start, mark=mark).gathering) == []
+
+
+def test_a_partition_that_goes_while_it_gathers_leaves_nothing_behind() -> None:
+    made = taken_over(mark=9)
+    give(made, 0, 1)
+    made.forget([1])
+
+    assert (made.pending_changes, list(made.gathering)) == (0, [])
+
+
+def test_changes_gathered_count_as_pending_and_keep_their_age() -> None:
+    made = taken_over(mark=9)
+    give(made, 0, 1, now=5.0)
+    give(made, 8, now=50.0)
+
+    assert made.pending_changes == 3
+    assert made.oldest_arrival() == 5.0
+    assert sent(made, AGE + 4.9) == []
+    assert sent(made, AGE + 5.0) == [[0, 1, 8]]
+
+
+# Room
+
+
+def test_over_the_budget_gathering_partitions_are_read_on_one_at_a_time_and_all_others_pause() -> None:
+    made = Engine(EngineLimits(max_pending_changes=2))
+    for number in (1, 2, 3):
+        made.assigned(number, start=0, mark=0 if number == 1 else 9, open_=False, now=0.0)
+    give(made, 0, 1, 2)
+    assert made.to_pause() == {1, 3}
+
+    give(made, 8, assignment=2)
+    assert made.to_pause() == {1, 2}
+
+
+def test_a_partition_is_read_up_to_its_mark_however_far_that_is() -> None:
+    made = taken_over(mark=100, max_distance=10)
+    give(made, 0, 50)
+    assert made.to_pause() == frozenset()
+
+    give(made, 99)
+    assert made.to_pause() == {1}
+
+
+def gathered_over_budget(**last: Any) -> Engine:
+    """A partition that gathers 24,000 changes of two items while there is room for few."""
+    made = taken_over(mark=24_000, max_pending_changes=100)
+    for first in range(0, 24_000, 6_000):
+        rows = [change("Rome", f"sku-{at % 2}", at, offset=at) for at in range(first, first + 6_000)]
+        if first == 18_000:
+            rows[-1] |= last
+        made.add(frame(rows), [], {1: first + 6_000}, float(first))
+    return made
+
+
+def test_gathered_changes_of_an_item_are_coalesced_in_place_and_only_its_newest_is_kept() -> None:
+    made = gathered_over_budget()
+
+    assert made.pending_changes <= 12_000
+    (request,) = made.due(24_000.0)
+    assert request.items == 2
+    assert request.rows.sort(OFFSET)["quantity"].to_list()[-2:] == [23_998, 23_999]
+
+
+def test_what_stands_for_older_changes_is_dead_lettered_with_them_when_its_job_fails() -> None:
+    made = gathered_over_budget()
+    (request,) = made.due(24_000.0)
+    ((_, _, packed),) = pack_changes(request.rows, {1: ("changes", 0)})
+
+    assert unpack_offsets(packed) == tuple(range(24_000))
+
+
+def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them() -> None:
+    made = gathered_over_budget()
+    assert [point.offset for point in made.commit_points(0.0)] == [0]
+
+    (request,) = made.due(24_000.0)
+    made.answered(request.number, Accepted("1"), 24_000.0)
+    assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
+
+
+def test_a_coalesced_change_that_is_refused_is_dead_lettered_with_all_that_it_stands_for() -> None:
+    made = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
+    made.assigned(1, start=0, mark=0, open_=False, now=0.0)
+    give(made, 0, 1, 2, sku="a")
+    (request,) = made.due(AGE)
+    assert request.rows[OFFSET].to_list() == [2]
+    made.answered(request.number, Refused("no"), AGE)
+    (refusal,) = made.refusals()
+
+    assert refusal.rows[OFFSET].to_list() == [2]
+    (changes,) = refused_changes(refusal, {1: assignment(1)})
+    assert changes.offsets == (0, 1, 2)
+    assert list(changes.items) == [2]
+    for confirmed, watermark in ((0, 1), (2, 1), (1, 3)):
+        made.dead_lettered([(1, confirmed)])
+        assert [point.offset for point in made.commit_points(AGE)] == [watermark]
+
+
+def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
+    made = Engine(EngineLimits(max_pending_changes=100), item_key=["sku"])
+    made.assigned(1, start=0, mark=0, open_=False, now=0.0)
+    rows = [change("Rome", f"sku-{at % 10}", at, offset=at) for at in range(101)]
+    made.add(frame(rows), [], {1: 101}, 0.0)
+
+    assert made.pending_changes == 10
+    assert made.to_pause() == frozenset()
+    assert [point.offset for point in made.commit_points(0.0)] == [0]
+    (request,) = made.due(AGE)
+    assert sorted(request.rows["quantity"]) == list(range(91, 101))
+
+
+# Which rows are superfluous
+
+
+def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
+    pending = frame([row | {ARRIVED: 1.0 + at} for at, row in enumerate(rows)])
+    stay, free = superseded(pending, [LOCATION, "sku"])
+    freed = set(free[OFFSET])
+    held = set(stay.select(open_offset(stay)).to_series())
+    assert freed.isdisjoint(held)
+    assert freed | held == {row[OFFSET] for row in rows}
+    return sorted(stay.select(OFFSET, STANDS_FOR).rows())
+
+
+def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
+    price = change("Rome", "a", 1, offset=0, retailPrice=9.5)
+    count = change("Rome", "a", 2, offset=1)
+    newer = change("Rome", "a", 3, offset=2)
+
+    assert rows_left(price, count, newer) == [(0, None), (2, [1])]
+
+
+def test_rows_with_other_attributes_stay_for_they_are_united() -> None:
+    first = change("Rome", "a", 1, offset=0, attributes=["X"])
+    second = change("Rome", "a", 2, offset=1, attributes=["Y"])
+    third = change("Rome", "a", 3, offset=2, attributes=["X"])
+
+    assert rows_left(first, second, third) == [(1, None), (2, [0])]
+
+
+def test_rows_of_another_location_item_or_partition_are_never_superfluous() -> None:
+    rows = (
+        change("Rome", "a", offset=0),
+        change("Oslo", "a", offset=1),
+        change("Rome", "b", offset=2),
+        change("Rome", "a", offset=3, assignment=2),
+    )
+
+    assert rows_left(*rows) == [(0, None), (1, None), (2, None), (3, None)]
+
+
+def test_what_was_coalesced_once_is_coalesced_again_and_stands_for_all_before() -> None:
+    once, _ = superseded(
+        frame([change("Rome", "a", at, offset=at, arrived=float(at)) for at in (3, 4)]), [LOCATION, "sku"]
+    )
+    newer = frame([change("Rome", "a", 9, offset=9, arrived=9.0)])
+    stay, free = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
+
+    assert stay.select(OFFSET, STANDS_FOR, ARRIVED).rows() == [(9, [3, 4], 3.0)]
+    assert free[OFFSET].to_list() == [9]

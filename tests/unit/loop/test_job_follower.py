@@ -1,0 +1,168 @@
+"""Jobs of accepted requests, followed to their end: what is asked, told, dead-lettered, and named at the end."""
+
+from typing import Any
+
+import pytest
+
+from consumer.core.changes.items import RejectReason
+from consumer.core.engine import Engine
+from consumer.core.location.planner import Limits
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Accepted, Again
+from consumer.core.oms.job_schedule import JobLimits, JobOutcome, JobReport, JobStatus
+from consumer.loop.job_follower import FollowUp
+from tests.support.fakes import Diary, FakeDeadLetters, FakeJobs, FakeObserver, assignment
+from tests.support.frames import change, frame
+
+ITEMS = Limits(chunk_items=3, max_items=12, flush_items=3)
+
+
+class Stage:
+    """An engine with requests of three items, and somebody who follows their jobs."""
+
+    def __init__(self, *, aims: Limits | None = None, **limits: Any) -> None:
+        self.diary: Diary = []
+        self.client = FakeJobs()
+        self.engine = Engine(EngineLimits(items=ITEMS, **limits))
+        self.engine.assigned(1, start=0, mark=0)
+        self.assignments = {1: assignment(1)}
+        self.follow_up = FollowUp(
+            client=self.client,
+            limits=JobLimits(),
+            engine=self.engine,
+            dead_letters=FakeDeadLetters(self.diary),
+            observer=FakeObserver(self.diary),
+            jitter=lambda: 0.0,
+            aims=aims,
+        )
+        self.read = 0
+
+    def accept(self, job_id: str, now: float = 0.0) -> None:
+        rows = [change("Rome", f"sku-{at}", offset=at) for at in range(self.read, self.read + 3)]
+        self.read += 3
+        self.engine.add(frame(rows), [], {1: self.read}, now)
+        (request,) = self.engine.due(now)
+        self.engine.answered(request.number, Accepted(job_id), now)
+        self.follow_up.accepted(request, job_id, self.assignments, now)
+
+    def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
+        self.client.ready.append(JobReport(job_id, status, **more))
+        self.follow_up.turn(now)
+
+    def ask(self, now: float) -> list[str]:
+        self.follow_up.turn(now)
+        asked, self.client.asked = self.client.asked, []
+        return asked
+
+    def said(self, kind: str) -> list[Any]:
+        return [what for told, what in self.diary if told == kind]
+
+
+def test_a_job_is_asked_about_until_its_end_which_is_told_once() -> None:
+    stage = Stage()
+    stage.accept("7")
+    assert stage.ask(1.0) == []
+    assert stage.ask(2.0) == ["7"]
+    stage.tell(2.1, "7", JobStatus.WORKING)
+    assert stage.ask(10.0) == ["7"]
+    stage.tell(10.1, "7", JobStatus.SUCCESS, added=100.0, started=103.0, finished=108.0)
+
+    (ended,) = stage.said("job ended")
+    assert (ended.outcome, ended.queued_seconds, ended.worked_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
+    assert stage.ask(1_000.0) == []
+    assert stage.said("recall") == []
+
+
+def test_the_changes_of_a_failed_job_are_dead_lettered_by_their_offsets_with_job_id_and_messages() -> None:
+    stage = Stage()
+    stage.accept("6")
+    stage.accept("7")
+    stage.ask(2.0)
+    stage.tell(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
+
+    ((recalled,),) = stage.said("recall")
+    assert (recalled.topic, recalled.partition, recalled.offsets) == ("changes", 0, (3, 4, 5))
+    assert (recalled.reason, recalled.job_id, recalled.location) == (RejectReason.JOB_FAILED, "7", "Rome")
+    assert recalled.detail == "no such location; nothing applied"
+    assert recalled.assignment == 0  # nobody waits: the offsets are committed
+
+
+def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered() -> None:
+    stage = Stage()
+    stage.accept("7")
+    stage.engine.forget([1])
+    stage.ask(2.0)
+    stage.tell(2.1, "7", JobStatus.FAILED)
+
+    ((recalled,),) = stage.said("recall")
+    assert recalled.offsets == (0, 1, 2)
+    assert "without a message" in recalled.detail
+
+
+@pytest.mark.parametrize(
+    ("after", "outcome"),
+    [pytest.param(86_400.0, JobOutcome.NEVER_FINISHED, id="too old")],
+)
+def test_a_job_that_never_ends_is_told_and_followed_no_longer(after: float, outcome: JobOutcome) -> None:
+    stage = Stage()
+    stage.accept("7")
+    stage.follow_up.turn(after)
+
+    assert [ended.outcome for ended in stage.said("job ended")] == [outcome]
+    assert stage.follow_up.jobs.unfinished == 0
+
+
+def test_while_the_oms_is_not_well_it_is_not_asked_about_jobs() -> None:
+    stage = Stage()
+    stage.accept("7")
+    stage.engine.add(frame([change("Oslo", f"o-{at}", offset=at) for at in range(3, 6)]), [], {1: 6}, 0.0)
+    (request,) = stage.engine.due(0.0)
+    stage.engine.answered(request.number, Again(after_seconds=60.0, whole_oms=True), 0.5)
+
+    assert stage.ask(30.0) == []
+
+
+def test_calls_for_jobs_come_out_of_the_same_quota_and_learn_from_over_quota() -> None:
+    stage = Stage(max_requests_per_second=4.0)
+    stage.accept("7")
+    assert stage.ask(10.0) == ["7"]
+    stage.tell(10.5, "7", None, over_quota=True, http_status=403, detail="over")
+
+    assert (stage.engine.health.quota.limit(10.5) or 9.0) < 4.0
+
+
+def test_windows_aim_higher_the_further_the_oms_is_behind_and_lower_as_it_catches_up() -> None:
+    stage = Stage(aims=ITEMS)
+    sizes = []
+    for number in range(5):
+        stage.engine.aim(3)
+        stage.accept(str(number))
+        stage.follow_up.turn(1.0)
+        sizes.append(stage.engine.flush_items)
+    for number in range(5):
+        stage.tell(100.0, str(number), JobStatus.SUCCESS)
+
+    assert sizes == [6, 9, 12, 12, 12]
+    assert stage.engine.flush_items == 3
+
+
+def test_a_window_that_is_full_by_a_lower_aim_leaves_at_once() -> None:
+    stage = Stage()
+    stage.engine.aim(12)
+    stage.engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(6)]), [], {1: 6}, 0.0)
+    assert stage.engine.due(0.0) == []
+    stage.engine.aim(6)
+
+    assert [request.items for request in stage.engine.due(0.0)] == [6]
+
+
+def test_jobs_that_have_not_ended_are_named_when_the_process_ends() -> None:
+    stage = Stage()
+    stage.accept("6")
+    stage.accept("7")
+    stage.ask(2.0)
+    stage.tell(2.1, "6", JobStatus.SUCCESS)
+    stage.follow_up.leave()
+
+    ((left,),) = stage.said("jobs left")
+    assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)

@@ -1,0 +1,456 @@
+"""The loop against doubles of its ports: what it does, and in which order."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from consumer.core.changes.items import RejectReason
+from consumer.core.engine import Engine
+from consumer.core.location.planner import Limits
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.loop.loop import Loop, LoopOptions
+from consumer.ports import CommitRefused, DeadLettersError, OmsRefusedError, Reject
+from tests.support.fakes import (
+    ACCEPTED,
+    Diary,
+    FakeClient,
+    FakeClock,
+    FakeDeadLetters,
+    FakeDecoder,
+    FakeObserver,
+    FakeSource,
+    assignment,
+    decoded,
+    raw_batch,
+)
+from tests.support.frames import change, frame
+
+
+class Stage:
+    """A loop with one partition, whose windows are full at three items."""
+
+    def __init__(self, *, options: LoopOptions | None = None, **limits: Any) -> None:
+        self.diary: Diary = []
+        self.clock = FakeClock()
+        self.source = FakeSource(self.diary, self.clock)
+        self.decoder = FakeDecoder()
+        self.client = FakeClient(self.diary, self.clock)
+        self.dead_letters = FakeDeadLetters(self.diary)
+        self.observer = FakeObserver(self.diary)
+        items = Limits(chunk_items=3, max_items=12, flush_items=3)
+        self.engine = Engine(EngineLimits(items=items, max_age_seconds=10.0, **limits))
+        self.loop = Loop(
+            engine=self.engine,
+            clock=self.clock,
+            source=self.source,
+            decoder=self.decoder,
+            client=self.client,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            jitter=lambda: 0.5,
+            options=options or LoopOptions(),
+            log_end={1: 20}.get,
+        )
+        self.source.subscribe(self.loop)
+        self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
+        self.loop.turn()
+        self.diary.clear()
+
+    def give(self, offset: int, count: int = 3, location: str = "Rome") -> None:
+        rows = [change(location, f"sku-{at}", offset=at) for at in range(offset, offset + count)]
+        self.decoder.ready.append(decoded(frame(rows), {1: offset + count}))
+
+    def turns(self, count: int = 1, seconds: float = 0.2) -> None:
+        for _ in range(count):
+            self.clock.now += seconds
+            self.loop.turn()
+
+    def said(self, *kinds: str) -> list[Any]:
+        return [entry for entry in self.diary if entry[0] in kinds]
+
+
+def test_requests_leave_only_after_the_commit_that_covers_them() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+
+    assert stage.said("commit", "submit") == [("commit", {1: 0}), ("submit", "Rome")]
+
+
+def test_an_accepted_request_moves_the_watermark_and_the_commit_follows_within_a_second() -> None:
+    stage = Stage()
+    stage.client.reply = ACCEPTED
+    stage.give(0)
+    stage.turns(6)
+
+    assert stage.source.committed == {1: 3}
+
+
+def test_a_watermark_that_did_not_move_is_not_committed_again() -> None:
+    stage = Stage()
+    stage.client.reply = ACCEPTED
+    stage.give(0)
+    stage.turns(10)
+    stage.diary.clear()
+    stage.turns(20)
+
+    assert stage.said("commit") == []
+
+
+def test_a_round_whose_commit_is_refused_does_not_leave_and_goes_later() -> None:
+    stage = Stage()
+    stage.source.refusal = CommitRefused(fenced=False, detail="rebalance in progress")
+    stage.give(0)
+    stage.turns(3)
+    assert stage.client.submitted == []
+
+    stage.source.refusal = None
+    stage.turns()
+    assert [submission.taken.height for submission in stage.client.submitted] == [3]
+
+
+@pytest.mark.parametrize("event", ["assigned", "lost"])
+def test_a_fenced_member_sends_nothing_until_the_group_says_what_it_has(event: str) -> None:
+    stage = Stage()
+    stage.source.refusal = CommitRefused(fenced=True, detail="unknown member")
+    stage.give(0)
+    stage.turns()
+    stage.source.refusal = None
+    stage.turns(10)
+    assert stage.client.submitted == []
+
+    stage.source.queue.append(
+        (lambda listener: listener.on_lost([1])) if event == "lost" else (lambda listener: listener.on_assigned([]))
+    )
+    stage.turns(2)
+    assert len(stage.client.submitted) == (0 if event == "lost" else 1)
+
+
+def test_a_revoke_waits_for_the_answer_in_flight_then_commits_then_forgets() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], ACCEPTED)
+    stage.diary.clear()
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+    stage.turns()
+
+    assert stage.said("answered", "commit", "revoked") == [
+        ("answered", "Accepted"),
+        ("commit", {1: 3}),
+        ("revoked", [1]),
+    ]
+    assert stage.engine.pending_changes == 0
+
+
+def test_a_revoke_ends_at_its_deadline_and_leaves_the_unanswered_to_the_next_owner() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    before = stage.clock.now
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+    stage.turns()
+
+    assert 30.0 <= stage.clock.now - before < 32.0
+    assert stage.source.committed == {1: 0}
+    assert stage.said("revoked") == [("revoked", [1])]
+
+
+def test_a_revoke_sends_nothing_new() -> None:
+    stage = Stage()
+    stage.give(0, count=2)
+    stage.turns()
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+    stage.turns(30, seconds=1.0)
+
+    assert stage.client.submitted == []
+
+
+def test_lost_partitions_are_forgotten_without_a_commit() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    stage.diary.clear()
+    stage.source.queue.append(lambda listener: listener.on_lost([1]))
+    stage.turns(10)
+
+    assert stage.said("commit", "commit refused") == []
+    assert stage.said("lost") == [("lost", [1])]
+
+
+def test_stopping_settles_commits_and_leaves_the_group() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], ACCEPTED)
+    stage.loop.stop()
+    stage.loop.run()
+
+    assert stage.source.committed == {1: 3}
+    assert stage.diary[-1] == ("close", None)
+
+
+def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    stage.diary.clear()
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    stage.source.queue.append(fail)
+    with pytest.raises(ZeroDivisionError):
+        stage.loop.run()
+
+    assert stage.said("commit", "close") == [("close", None)]
+
+
+def test_a_partition_gathers_up_to_the_mark_but_never_beyond_the_end_that_its_log_had() -> None:
+    stage = Stage()
+    stage.source.queue.append(
+        lambda listener: listener.on_assigned([assignment(2, committed=0, high=3, metadata="v1;900;0;")])
+    )
+    stage.turns()
+    assert list(stage.engine.gathering) == [2]
+
+    rows = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(3)]
+    stage.decoder.ready.append(decoded(frame(rows), {2: 3}))
+    stage.turns()
+    assert list(stage.engine.gathering) == []
+
+
+def test_a_partition_whose_committed_offset_retention_took_is_loud_and_still_gathers_up_to_its_mark() -> None:
+    stage = Stage()
+    stage.source.queue.append(
+        lambda listener: listener.on_assigned([assignment(2, committed=5, low=50, high=99, metadata="v1;80;0;")])
+    )
+    stage.turns()
+
+    assert stage.said("out of range") == [("out of range", 2)]
+    assert list(stage.engine.gathering) == [2]
+
+
+def test_metadata_that_says_nothing_counts_as_a_request_under_way() -> None:
+    stage = Stage()
+    foreign = ("", "foreign", "v2;1;0;", "v1;x;0;")
+    given = [assignment(number, committed=0, metadata=metadata) for number, metadata in enumerate(foreign, start=2)]
+    stage.source.queue.append(lambda listener: listener.on_assigned(given))
+    stage.turns()
+    assert list(stage.engine.gathering) == [2, 3, 4, 5]
+
+    stage.clock.now += 120.0
+    stage.turns()
+    assert list(stage.engine.gathering) == []
+
+
+def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_the_rest_is_sent() -> None:
+    stage = Stage()
+    refused = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
+    stage.dead_letters.confirming = False
+    stage.give(0)
+    stage.turns(2)
+    while stage.client.submitted:
+        submission = stage.client.submitted.pop()
+        bad = "sku-1" in submission.taken.frame["sku"]
+        stage.client.answer(submission, refused if bad else ACCEPTED)
+        stage.turns(2)
+
+    ((_, (recalled,)),) = stage.said("recall")
+    assert recalled.offsets == (1,)
+    assert recalled.detail == "HTTP 400: no such sku"
+    assert json.loads(recalled.items[1]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    assert stage.source.committed == {1: 1}
+    stage.dead_letters.confirming = True
+    stage.turns(2)
+    assert stage.source.committed == {1: 3}
+
+
+def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topic_is_emptied() -> None:
+    stage = Stage(rejected_ratio_max=0.5, refused_changes_min=100)
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such location")
+
+    def feed() -> None:
+        for offset in itertools.count(0, 3):
+            stage.give(offset, location=f"store {offset % 2_000}")
+            stage.turns(1, seconds=0.05)
+
+    with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
+        feed()
+
+    assert stage.said("recall")
+
+
+def test_nothing_more_is_read_while_too_many_refused_changes_are_looked_for() -> None:
+    stage = Stage()
+    stage.dead_letters.looked_for = 100_001
+    stage.turns()
+    assert stage.source.paused == {1}
+
+    stage.dead_letters.looked_for = 0
+    stage.turns()
+    assert stage.source.paused == set()
+
+
+def test_credentials_refused_do_not_lose_the_other_answers_that_came_with_them_and_stop_without_waiting() -> None:
+    stage = Stage()
+    stage.give(0, location="Rome")
+    stage.turns()
+    stage.give(3, location="Oslo")
+    stage.give(6, location="Bonn")
+    stage.turns()
+    refused = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
+    for submission, answer in zip(stage.client.submitted, (refused, refused, ACCEPTED), strict=True):
+        stage.client.answer(submission, answer)
+    before = stage.clock.now
+
+    with pytest.raises(OmsRefusedError, match=r"correct oms\.api_key"):
+        stage.loop.run()
+
+    assert [said for _, said in stage.said("answered")] == ["Stop", "Stop", "Accepted"]
+    assert stage.clock.now - before < 1.0
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=kind.value) for kind in (AnswerKind.UNAUTHORISED, AnswerKind.WRONG_ADDRESS)]
+)
+def test_credentials_or_address_refused_before_the_first_job_id_stop_the_service(kind: AnswerKind) -> None:
+    stage = Stage()
+    stage.client.reply = Answer(kind, status=401, detail="no")
+    stage.give(0)
+
+    with pytest.raises(OmsRefusedError):
+        stage.loop.run()
+
+
+def test_credentials_revoked_later_pause_the_partitions_and_keep_the_membership() -> None:
+    stage = Stage()
+    stage.client.reply = ACCEPTED
+    stage.give(0)
+    stage.turns(3)
+    stage.client.reply = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
+    stage.give(3)
+    stage.turns(3)
+
+    assert stage.source.paused == {1}
+    assert stage.observer.latest is not None
+    assert stage.observer.latest.sending_stopped
+
+    stage.client.reply = ACCEPTED
+    stage.turns(70, seconds=1.0)
+    assert stage.source.paused == set()
+    assert stage.source.committed == {1: 6}
+
+
+def reject(offset: int) -> Reject:
+    return Reject(1, offset, RejectReason.CORRUPT, "truncated", b"\0")
+
+
+def test_a_reject_is_dead_lettered_and_passed_once_that_is_confirmed() -> None:
+    stage = Stage()
+    stage.dead_letters.confirming = False
+    stage.decoder.ready.append(decoded(frame([]), {1: 1}, [reject(0)]))
+    stage.turns(10)
+    assert stage.source.committed.get(1, 0) == 0
+
+    stage.dead_letters.confirming = True
+    stage.turns(10)
+    assert stage.source.committed == {1: 1}
+
+
+def test_no_way_to_the_dead_letters_stops_the_service_with_nothing_committed() -> None:
+    stage = Stage()
+    stage.dead_letters.failing = "dead-letter topic 'x' is not reachable"
+    stage.decoder.ready.append(decoded(frame([]), {1: 1}, [reject(0)]))
+
+    with pytest.raises(DeadLettersError, match="not reachable"):
+        stage.loop.run()
+    assert stage.source.committed.get(1, 0) == 0
+
+
+def test_too_many_rejects_stop_the_service_before_they_empty_the_topic_into_the_dead_letters() -> None:
+    stage = Stage()
+    stage.client.reply = ACCEPTED
+    stage.give(0)
+    stage.turns(10)
+    rejects = [reject(offset) for offset in range(3, 2_003)]
+    stage.decoder.ready.append(decoded(frame([]), {1: 2_003}, rejects))
+
+    with pytest.raises(DeadLettersError, match=r"dead_letters\.max_ratio"):
+        stage.loop.run()
+    assert stage.said("dead letters") == []
+    assert stage.source.committed == {1: 3}
+
+
+def test_while_the_decoder_has_no_room_all_is_paused_but_the_group_still_hears_of_us() -> None:
+    stage = Stage()
+    stage.decoder.has_room = False
+    stage.turns(20)
+    polls = len(stage.said("poll"))
+
+    assert stage.source.paused == {1}
+    assert 2 <= polls <= 5
+
+    stage.decoder.has_room = True
+    stage.turns(2)
+    assert stage.source.paused == set()
+
+
+def test_a_committed_offset_outside_the_log_is_told_and_not_taken_for_the_start() -> None:
+    stage = Stage()
+    stage.source.queue.append(lambda listener: listener.on_assigned([assignment(2, committed=5, low=100, high=200)]))
+    stage.turns()
+
+    assert ("out of range", 2) in stage.diary
+    assert 2 not in stage.source.committed
+
+
+@pytest.mark.parametrize(
+    ("prepare", "longest"),
+    [
+        pytest.param(lambda stage: None, 0.1, id="idle"),
+        pytest.param(lambda stage: stage.give(0), 0.005, id="a request in flight"),
+    ],
+)
+def test_a_poll_is_short_while_answers_are_awaited(prepare: Callable[[Stage], None], longest: float) -> None:
+    stage = Stage()
+    prepare(stage)
+    stage.turns()
+    stage.diary.clear()
+    stage.turns()
+
+    assert stage.said("poll") == [("poll", longest)]
+
+
+def test_batches_are_handed_to_the_decoder() -> None:
+    stage = Stage()
+    stage.source.queue.append(raw_batch([0, 1], [1, 1]))
+    stage.turns()
+
+    assert stage.decoder.taken == 1
+
+
+def test_the_snapshot_has_the_end_of_each_partitions_log_as_last_heard() -> None:
+    stage = Stage()
+    stage.turns()
+
+    assert stage.observer.latest is not None
+    assert [view.end for view in stage.observer.latest.partitions] == [20]
+
+
+def test_what_is_pending_of_each_location_is_told_now_and_then_where_that_is_asked_for() -> None:
+    stage = Stage(options=LoopOptions(locations_interval_seconds=5.0))
+    stage.give(0, count=2)
+    stage.turns(50)
+    assert stage.said("pending") == [("pending", {"Rome": 2})] * 2
+
+
+def test_what_is_pending_of_each_location_is_not_looked_up_for_nobody() -> None:
+    stage = Stage()
+    stage.give(0, count=2)
+    stage.turns(50)
+    assert stage.said("pending") == []

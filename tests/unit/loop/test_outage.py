@@ -1,0 +1,214 @@
+"""An OMS outage of ten minutes, in simulated time: the real loop and engine, with a topic that never runs dry."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import polars as pl
+import pytest
+
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OFFSET
+from consumer.core.engine import Engine
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.breaker import BreakerState
+from consumer.loop.loop import Loop, LoopOptions
+from consumer.observe.status_board import Board
+from consumer.ports import RawBatch, Submission
+from tests.support.fakes import (
+    ACCEPTED,
+    Diary,
+    FakeClient,
+    FakeClock,
+    FakeDeadLetters,
+    FakeDecoder,
+    FakeSource,
+    assignment,
+    decoded,
+    raw_batch,
+)
+
+pytestmark = pytest.mark.timeout(600)
+"""Living through it takes some seconds, of a machine that does nothing else."""
+
+BEGIN, END = 400.0, 1_000.0
+"""Seconds of the outage, from the start."""
+BUDGET = 300_000
+CHANGES_A_SECOND = 2_000
+LOCATIONS = 10
+TURN_SECONDS = 0.25
+
+
+@dataclass
+class FullTopic(FakeSource):
+    """Gives new changes at their rate as time goes by, all that is overdue when it was paused, at most 5,000 a poll."""
+
+    decoder: FakeDecoder = field(default_factory=FakeDecoder)
+    read: int = 0
+
+    def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
+        super().poll(messages_max=messages_max, timeout_seconds=0.0)
+        there = int((self.clock.now - 1_000.0) * CHANGES_A_SECOND)
+        count = 0 if self.paused else min(messages_max, there - self.read)
+        if count > 0:
+            self.decoder.ready.append(decoded(changes(self.read, count), {1: self.read + count}))
+            self.read += count
+        return raw_batch(range(count), [1] * count)
+
+
+def changes(first: int, count: int) -> pl.DataFrame:
+    number = pl.int_range(first, first + count, eager=True)
+    known = {LOCATION: "store " + (number % LOCATIONS).cast(pl.String), "sku": (number % 500_000).cast(pl.String)}
+    known |= {"quantity": number, OFFSET: number, ASSIGNMENT: number * 0 + 1}
+    rows = pl.DataFrame(known).with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in CHANGE_SCHEMA.items() if name not in known
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in CHANGE_SCHEMA.items()).sort(LOCATION)
+
+
+@dataclass
+class Oms(FakeClient):
+    """Answers after half a second: a jobID, or during the outage what ``outage`` says."""
+
+    outage: Answer = ACCEPTED
+    under_way: list[tuple[float, Submission]] = field(default_factory=list)
+    sent: list[tuple[float, str, int]] = field(default_factory=list)
+
+    def submit(self, submission: Submission) -> None:
+        self.under_way.append((self.clock.now + 0.5, submission))
+        items = submission.taken.column("sku").n_unique()
+        self.sent.append((self.clock.now - 1_000.0, submission.location, items))
+
+    def settle(self) -> None:
+        now = self.clock.now
+        for at, submission in [each for each in self.under_way if each[0] <= now]:
+            self.answer(submission, self.outage if BEGIN <= at - 1_000.0 < END else ACCEPTED)
+        self.under_way = [each for each in self.under_way if each[0] > now]
+
+
+@dataclass(frozen=True)
+class Turn:
+    at: float
+    pending: int
+    read: int
+    breaker: BreakerState
+    ready: bool
+    stalled: str
+    paused: bool
+
+
+@dataclass
+class Seen:
+    """What was seen of one run: turn by turn, and each request with its time, location and items."""
+
+    turns: list[Turn]
+    sent: list[tuple[float, str, int]]
+
+    def during(self) -> list[Turn]:
+        """From the first failure, when the first windows were full in the outage, to its end."""
+        return [turn for turn in self.turns if BEGIN + 30.0 <= turn.at < END]
+
+    def times(self, begin: float, end: float) -> list[float]:
+        return [at for at, *_ in self.sent if begin <= at < end]
+
+
+def live_through(outage: Answer) -> Seen:
+    clock, diary = FakeClock(), Diary()
+    decoder = FakeDecoder()
+    source = FullTopic(diary, clock, decoder=decoder)
+    client = Oms(diary, clock, outage=outage)
+    board = Board(clock, version="test", settings={}, stalled_after_seconds=60.0)
+    engine = Engine(EngineLimits(max_pending_changes=BUDGET, max_age_seconds=300.0))
+    loop = Loop(
+        engine=engine,
+        clock=clock,
+        source=source,
+        decoder=decoder,
+        client=client,
+        dead_letters=FakeDeadLetters(diary),
+        observer=board,
+        jitter=lambda: 0.5,
+        options=LoopOptions(),
+    )
+    source.subscribe(loop)
+    source.queue.append(lambda listener: listener.on_assigned([assignment(1, high=10**9)]))
+    turns = []
+    while clock.now < 1_000.0 + END + 200.0:
+        clock.now += TURN_SECONDS
+        client.settle()
+        loop.turn()
+        latest = board.latest
+        paused = any(partition.paused for partition in latest.partitions)
+        turns.append(
+            Turn(
+                clock.now - 1_000.0,
+                engine.pending_changes,
+                source.read,
+                latest.breaker,
+                board.ready(),
+                board.stalled(),
+                paused,
+            )
+        )
+    return Seen(turns, client.sent)
+
+
+UNAVAILABLE = Answer(AnswerKind.UNAVAILABLE, status=503, detail="code 5001")
+TIMED_OUT = Answer(AnswerKind.UNKNOWN, detail="ReadTimeout")
+
+
+@pytest.fixture(scope="module", params=[UNAVAILABLE, TIMED_OUT], ids=["refused with proof", "unknown outcomes"])
+def seen(request: pytest.FixtureRequest) -> Seen:
+    return live_through(request.param)
+
+
+def test_memory_stays_within_the_budget_of_pending_changes(seen: Seen) -> None:
+    most = max(turn.pending for turn in seen.turns)
+    last = seen.during()[-1]
+
+    assert 0.9 * BUDGET < most <= BUDGET + 5_000  # one poll may be on its way when the limit is met
+    assert last.paused
+    assert last.read < 0.75 * END * CHANGES_A_SECOND
+
+
+def test_the_outage_is_seen_on_the_breaker_and_neither_on_readiness_nor_on_liveness(seen: Seen) -> None:
+    assert {turn.breaker for turn in seen.during()} == {BreakerState.OPEN, BreakerState.HALF_OPEN}
+    assert all(turn.ready and not turn.stalled for turn in seen.during())
+
+
+def test_single_probes_with_growing_waits_are_all_that_the_oms_is_sent(seen: Seen) -> None:
+    probes = seen.times(BEGIN + 30.0, END)
+    waits = [later - earlier for earlier, later in pairwise(probes)]
+
+    assert 8 <= len(probes) <= 60
+    assert min(waits) >= 1.0
+    assert max(waits) <= 61.0
+
+
+def test_the_first_request_after_it_is_one_probe_and_its_job_id_lets_the_others_go(seen: Seen) -> None:
+    probe, second, *_ = seen.times(END - 0.5, END + 200.0)
+
+    assert second - probe >= 0.5
+    assert len(seen.times(second, second + TURN_SECONDS)) > 1
+
+
+def test_after_it_the_backlog_leaves_in_full_size_requests(seen: Seen) -> None:
+    """As 21,000 leave as 12,000 and 9,000: of what a location has when its turn comes only the last is smaller."""
+    probe = next(at for at, *_ in seen.sent if at >= END - 0.5)
+    backlog: dict[str, list[int]] = defaultdict(list)
+    for at, location, items in seen.sent:
+        if probe <= at < probe + 130.0:  # by then also locations that were held are free again
+            backlog[location].append(items)
+
+    assert len(backlog) == LOCATIONS
+    for sizes in backlog.values():
+        assert sizes[:2] == [12_000, 12_000]
+        assert sum(size < 12_000 for size in sizes) <= 1
+
+
+def test_afterwards_everything_flows_as_before(seen: Seen) -> None:
+    last = seen.turns[-1]
+
+    assert last.breaker is BreakerState.CLOSED
+    assert not last.paused
+    assert last.read >= 0.99 * last.at * CHANGES_A_SECOND

@@ -1,0 +1,94 @@
+"""What an operator finds in the log, and what not."""
+
+from structlog.testing import capture_logs
+
+from consumer.core.changes.items import RejectReason
+from consumer.core.oms.answers import AnswerKind
+from consumer.observe.event_log import Journal
+from consumer.observe.observers import Bystander, Observers
+from consumer.ports import Snapshot
+from tests.support.facts import accept, assignment, decoded, fail, reject, request
+
+
+def test_an_accepted_request_is_logged_with_its_job_id_location_and_size() -> None:
+    with capture_logs() as logs:
+        accept(Journal(), request(), job_id="77")
+
+    (event,) = logs
+    assert event["event"] == "request_accepted"
+    assert (event["job_id"], event["location"], event["items"], event["changes"]) == ("77", "shop", 1, 1)
+
+
+def test_a_request_that_was_not_accepted_is_a_warning_with_what_the_oms_said_and_how_long_it_waits() -> None:
+    with capture_logs() as logs:
+        fail(Journal(), request(), kind=AnswerKind.UNAVAILABLE, status=503, detail="down")
+
+    (event,) = logs
+    assert (event["event"], event["log_level"]) == ("request_not_accepted", "warning")
+    assert (event["kind"], event["status"], event["detail"], event["wait_seconds"]) == ("unavailable", 503, "down", 1.0)
+
+
+def test_a_request_given_back_by_the_fence_is_no_warning() -> None:
+    with capture_logs() as logs:
+        fail(Journal(), request(), kind=AnswerKind.NOT_SENT)
+
+    assert [(event["event"], event["log_level"]) for event in logs] == [("request_given_back", "info")]
+
+
+def test_rejects_are_logged_once_a_reason_with_the_first_ones_place() -> None:
+    journal = Journal()
+    with capture_logs() as logs:
+        journal.rebalanced("assigned", [assignment(1, partition=3)])
+        journal.changes_decoded(
+            decoded(
+                reject(RejectReason.CORRUPT, offset=7),
+                reject(RejectReason.CORRUPT, 8),
+                reject(RejectReason.NO_LOCATION, 9),
+            )
+        )
+
+    found = [(event["reason"], event["count"], event["first_offset"]) for event in logs[1:]]
+    assert found == [("corrupt", 2, 7), ("no_location", 1, 9)]
+    assert {event["first_partition"] for event in logs[1:]} == {"stock[3]"}
+
+
+def test_that_sending_stopped_and_goes_on_is_logged_once_each() -> None:
+    journal = Journal()
+    with capture_logs() as logs:
+        for reason in ("", "credentials refused", "credentials refused", "", ""):
+            journal.snapshot(Snapshot(at=0.0, sending_stopped=reason))
+
+    assert [(event["event"], event["log_level"]) for event in logs] == [
+        ("sending_stopped", "error"),
+        ("sending_again", "info"),
+    ]
+
+
+def test_changes_lost_to_retention_are_an_error_that_says_how_many_and_what_to_do() -> None:
+    with capture_logs() as logs:
+        Journal().committed_offset_out_of_range(assignment(1, committed=100, low=250, high=900))
+
+    (event,) = logs
+    assert (event["log_level"], event["changes_lost_by_retention"]) == ("error", 150)
+    assert event["next_step"]
+
+
+def test_several_observers_hear_every_fact_in_their_order() -> None:
+    heard: list[str] = []
+
+    class Listener(Bystander):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def committed(self, partitions: int) -> None:
+            heard.append(f"{self._name} {partitions}")
+
+    Observers(Listener("first"), Listener("second")).committed(3)
+
+    assert heard == ["first 3", "second 3"]
+
+
+def test_every_fact_of_the_port_is_passed_on() -> None:
+    facts = [name for name in vars(Bystander) if not name.startswith("_")]
+
+    assert [name for name in facts if name not in vars(Observers)] == []

@@ -1,0 +1,82 @@
+"""How the log looks."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from consumer.observe.log_setup import configure_logging
+from consumer.settings import LogSettings
+
+
+@pytest.fixture
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_our_events_and_those_of_libraries_are_one_json_object_a_line() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json"), stream)
+    structlog.get_logger("ours").info("request_accepted", items=3, location="shop\n1")
+    logging.getLogger("library").warning("took %d s", 4)
+    ours, library = lines(stream)
+    assert (ours["event"], ours["items"], ours["location"], ours["level"]) == ("request_accepted", 3, "shop\n1", "info")
+    assert (library["event"], library["logger"]) == ("took 4 s", "library")
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_what_is_below_the_level_is_not_logged_and_chatty_libraries_only_warn() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json", level="info"), stream)
+    structlog.get_logger("ours").debug("quiet")
+    for chatty in ("httpx", "httpx2", "httpcore2.http11"):
+        logging.getLogger(chatty).info("HTTP Request")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_an_exception_stays_on_its_line() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json"), stream)
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        structlog.get_logger("ours").exception("broken")
+    (line,) = lines(stream)
+    assert "ZeroDivisionError" in str(line["exception"])
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_without_a_terminal_auto_is_json_and_console_is_for_people() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="auto"), stream)
+    structlog.get_logger("ours").info("one")
+    assert lines(stream)[0]["event"] == "one"
+    configure_logging(LogSettings(format="console"), stream)
+    structlog.get_logger("ours").info("two", items=3)
+    assert "items=3" in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_words_from_outside_once_could_make_up_lines_of_the_log_and_steer_a_terminal() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="console"), stream)
+    structlog.get_logger("ours").warning("request_not_accepted", location="Köln\n2026-01-01 [info] stopped \x1b[2J")
+    logging.getLogger("library").warning("broker says %s", "a\r\nb")
+    structlog.get_logger("ours").warning("failed", detail="line1\u2028\x1b[2Jline2")
+    first, second, third = stream.getvalue().splitlines()
+    assert "Köln\\n2026-01-01 [info] stopped \\x1b[2J" in first
+    assert "broker says a\\r\\nb" in second
+    assert "line1\\u2028\\x1b[2Jline2" in third

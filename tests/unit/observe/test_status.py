@@ -1,0 +1,338 @@
+"""What probes, people and programs get from the status server, over real sockets."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.core.changes.items import RejectReason
+from consumer.core.location.request import EngineLimits
+from consumer.core.oms.answers import AnswerKind
+from consumer.core.oms.breaker import BreakerState
+from consumer.observe.metrics import Metrics
+from consumer.observe.status_board import PROBLEMS_MAX, Board, StatusServer
+from consumer.observe.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
+from consumer.ports import CommitRefused, SettingsError, Snapshot
+from consumer.settings import HttpSettings
+from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
+from tests.support.fakes import FakeClock
+from tests.support.frames import change
+from tests.support.status_server import running_status_server
+
+WAIT_SECONDS_MAX = 60.0
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class Station:
+    clock: FakeClock
+    board: Board
+    server: StatusServer
+
+    def get(self, path: str, method: str = "GET") -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=WAIT_SECONDS_MAX)
+        try:
+            connection.request(method, urlsplit(path).path)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read().decode())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    clock = FakeClock()
+    settings = {"oms": {"base_url": "https://oms.example", "api_secret": "***"}}
+    board = Board(clock, version="1.2.3", settings=settings, stalled_after_seconds=60.0)
+    metrics = Metrics(clock, limits=EngineLimits(), ready=board.ready, build={"version": "1.2.3"})
+    with running_status_server(board, metrics.registry) as server:
+        yield Station(clock, board, server)
+
+
+def test_the_process_is_alive_while_the_loop_shows_signs_of_life(station: Station) -> None:
+    station.clock.now += 60
+    assert station.get("/healthz").status == 200
+    station.clock.now += 1
+    answer = station.get("/healthz")
+    assert (answer.status, answer.body) == (503, "the loop has shown no sign of life for 61 s\n")
+    station.board.heartbeat(station.clock.now)
+    assert station.get("/healthz").status == 200
+
+
+def test_a_snapshot_is_a_sign_of_life_too(station: Station) -> None:
+    station.clock.now += 100
+    station.board.snapshot(Snapshot(at=station.clock.now))
+    assert station.get("/healthz").body == "ok\n"
+
+
+def test_the_process_is_ready_from_its_first_assignment_until_it_is_out_of_the_group(station: Station) -> None:
+    assert station.get("/readyz").body == "not in the consumer group, waiting for partitions\n"
+    station.board.rebalanced("assigned", [assignment()])
+    assert station.get("/readyz").status == 200
+    station.board.rebalanced("revoked", [assignment()])
+    assert station.get("/readyz").status == 200
+    station.board.rebalanced("lost", [])
+    assert station.get("/readyz").status == 503
+
+
+def test_a_spare_member_without_partitions_is_ready(station: Station) -> None:
+    station.board.rebalanced("assigned", [])
+    assert station.get("/readyz").status == 200
+
+
+def test_a_process_that_waits_for_a_person_is_not_ready_and_says_why(station: Station) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(Snapshot(at=station.clock.now, sending_stopped="correct oms.api_key"))
+    answer = station.get("/readyz")
+    assert (answer.status, answer.body) == (503, "correct oms.api_key\n")
+
+
+def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station: Station) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(Snapshot(at=station.clock.now, oms_failures=9, waiting_for="the schema registry"))
+    assert station.get("/readyz").status == 200
+    assert "Waiting for the schema registry" in station.get("/").body
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        pytest.param(Snapshot(at=0.0, breaker=BreakerState.OPEN), "and is given time", id="breaker open"),
+        pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
+        pytest.param(Snapshot(at=0.0, jobs_untold="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"),
+        pytest.param(Snapshot(at=0.0), "All is well", id="well"),
+    ],
+)
+def test_the_page_says_first_how_the_oms_is(station: Station, snapshot: Snapshot, words: str) -> None:
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(replace(snapshot, at=station.clock.now))
+    page = station.get("/")
+
+    assert words in page.body
+    assert station.get("/readyz").status == 200
+
+
+def test_metrics_are_served_for_prometheus(station: Station) -> None:
+    answer = station.get("/metrics")
+    assert answer.status == 200
+    assert "inventory_refresh_ready 0.0" in answer.body
+
+
+def test_the_status_tells_totals_partitions_and_problems_as_json(station: Station) -> None:
+    station.board.changes_read(3)
+    station.board.changes_decoded(decoded(reject(RejectReason.CORRUPT, detail="truncated")))
+    accept(station.board, request([change("shop", "a", arrived=1.0), change("shop", "b", arrived=1.0)]))
+    fail(station.board, request(), kind=AnswerKind.UNKNOWN, status=504, detail="gateway")
+    station.board.commit_refused(CommitRefused(fenced=True, detail="unknown member"))
+    station.board.snapshot(Snapshot(at=station.clock.now, partitions=(partition_view(),), pending_changes=5))
+    answer = station.get("/api/status")
+    status = json.loads(answer.body)
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert status["totals"] == {
+        "messages_read": 3,
+        "changes_rejected": 1,
+        "changes_accepted": 2,
+        "items_accepted": 2,
+        "requests_accepted": 1,
+    }
+    assert status["snapshot"]["partitions"][0]["watermark"] == 5
+    assert [problem["what"] for problem in status["problems"]] == [
+        "commit refused",
+        "request unknown",
+        "changes rejected",
+    ]
+    assert status["problems"][1]["detail"] == "1 items of shop: 504 gateway"
+
+
+def test_only_the_latest_problems_are_kept(station: Station) -> None:
+    for number in range(PROBLEMS_MAX + 5):
+        station.board.commit_refused(CommitRefused(fenced=False, detail=f"number {number}"))
+    problems = station.board.status()["problems"]
+    assert len(problems) == PROBLEMS_MAX
+    assert problems[0]["detail"] == f"number {PROBLEMS_MAX + 4}"
+
+
+def test_the_page_escapes_what_upstream_or_the_oms_wrote(station: Station) -> None:
+    fail(station.board, request([change("<b>shop</b>", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="<script>")
+    page = station.get("/")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "&lt;b&gt;shop" in page.body
+    assert "<script>" not in page.body
+    assert "https://oms.example" in page.body
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/readyz", "/metrics"])
+def test_every_path_is_read_only(station: Station, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = station.get(path, method)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    head, get = station.get(path, "HEAD"), station.get(path)
+    assert (head.status, head.body) == (get.status, "")
+
+
+def test_an_unknown_path_is_not_found(station: Station) -> None:
+    assert station.get("/admin").status == 404
+
+
+def test_a_port_that_is_taken_is_a_wrong_setting(station: Station) -> None:
+    taken = HttpSettings(host="127.0.0.1", port=station.server.port)
+    with pytest.raises(SettingsError, match=rf"http.port: cannot listen on 127.0.0.1:{taken.port}: .*in use"):
+        StatusServer(taken, station.board, CollectorRegistry())
+
+
+def test_a_client_that_sends_nothing_is_cut_off(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.1)
+    assert talk(station, b"GET / HT") == b""
+
+
+def talk(station: Station, sent: bytes) -> bytes:
+    """All that comes back for these bytes."""
+    with socket.create_connection(("127.0.0.1", station.server.port), timeout=WAIT_SECONDS_MAX) as client:
+        client.sendall(sent)
+        received = b""
+        with suppress(ConnectionResetError):  # what it did not read makes it hang up rudely
+            while part := client.recv(65_536):
+                received += part
+        return received
+
+
+def test_a_client_that_sends_a_byte_now_and_then_once_held_its_connection_for_ever(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", station.server.port), timeout=WAIT_SECONDS_MAX) as client:
+        client.settimeout(0.05)
+        for _ in range(1_000):
+            try:
+                client.sendall(b"G")
+                assert client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            break
+        else:
+            pytest.fail("it was let go on")
+
+
+def test_clients_that_hold_all_connections_once_shut_the_probes_out(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "timeout", 600.0)  # none is cut off for its slowness
+    address = ("127.0.0.1", station.server.port)
+    idle = [socket.create_connection(address, timeout=WAIT_SECONDS_MAX) for _ in range(CONNECTIONS_MAX)]
+    try:
+        for _ in range(3):
+            assert station.get("/healthz").status == 200
+        # The oldest made room; the youngest are still there.
+        assert idle[0].recv(1) == b""
+        idle[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert idle[-1].recv(12) == b"HTTP/1.0 200"
+    finally:
+        for client in idle:
+            client.close()
+
+
+def test_what_is_larger_than_a_request_is_refused(station: Station) -> None:
+    long_line = b"GET /" + b"x" * REQUEST_LINE_BYTES_MAX + b" HTTP/1.1\r\n\r\n"
+    large_header = b"GET / HTTP/1.1\r\nX: " + b"x" * REQUEST_BYTES_MAX
+    many_headers = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n"
+
+    assert talk(station, long_line).startswith(b"HTTP/1.0 414 ")
+    assert talk(station, large_header).startswith(b"HTTP/1.0 431 ")
+    assert talk(station, many_headers).startswith(b"HTTP/1.0 431 ")
+
+
+def test_a_body_is_not_read(station: Station) -> None:
+    began = b"HEAD /healthz HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\nbody"
+
+    assert talk(station, began).startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
+        b"<script>alert(1)</script> / x\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9.9\r\n\r\n",
+        b"\x00\xff\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_trace_of_it_in_the_page(station: Station, line: bytes) -> None:
+    answer = talk(station, line)
+
+    assert b"<script>" not in answer
+    assert (
+        not answer
+        or answer.split(b" ")[1][:1] in {b"4", b"5"}
+        or b"Error code: 4" in answer
+        or b"Error code: 5" in answer
+    )
+    assert station.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/pyproject.toml", "//etc/passwd", "/metrics/../x", "/api/status/"]
+)
+def test_no_path_leads_to_a_file(station: Station, path: str) -> None:
+    answer = talk(station, f"GET {path} HTTP/1.0\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.0 404 ")
+    assert answer.endswith(b"not found\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/metrics", "/nowhere"])
+def test_every_answer_forbids_a_browser_to_guess_load_or_frame(station: Station, path: str) -> None:
+    headers = station.get(path).headers
+
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Server"] == "inventory-refresh"
+
+
+def test_an_error_page_forbids_it_too_and_names_no_versions(station: Station) -> None:
+    answer = talk(station, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n").lower()
+
+    assert b"content-security-policy: default-src 'none'" in answer
+    assert b"server: inventory-refresh \r\n" in answer or b"server: inventory-refresh\r\n" in answer
+    assert b"python" not in answer
+
+
+@pytest.mark.parametrize(
+    "header", ["Accept: */*;q=x,application/openmetrics-text;version=99", "Accept-Encoding: gzip;q=x", "Accept: \xff"]
+)
+def test_a_scrape_with_strange_headers_is_answered(station: Station, header: str) -> None:
+    answer = talk(station, f"GET /metrics?name[]=x&&=%ff HTTP/1.0\r\n{header}\r\n\r\n".encode("latin-1"))
+
+    assert answer.startswith(b"HTTP/1.0 200 ")
+
+
+def test_names_of_topics_and_words_of_the_oms_are_text_on_the_page(station: Station) -> None:
+    view = replace(partition_view(), topic="<img src=x onerror=alert(1)>")
+    stopped = '"><script>alert(2)</script>'
+    station.board.rebalanced("assigned", [assignment()])
+    station.board.snapshot(
+        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, waiting_for=stopped)
+    )
+    fail(station.board, request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")
+    page = station.get("/").body
+
+    for hostile in ("<img", "<script", "<i>", "<iframe"):
+        assert hostile not in page
+    status = station.get("/api/status")
+    assert status.headers["Content-Type"].startswith("application/json")
+    assert json.loads(status.body)["snapshot"]["sending_stopped"] == stopped
