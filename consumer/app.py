@@ -21,18 +21,18 @@ import structlog
 
 from consumer.avro.decoder_thread import build_decoder
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
-from consumer.loop.job_follower import FollowUp
+from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.observe.event_log import Journal
+from consumer.observe.event_log import EventLog
 from consumer.observe.metrics import Metrics
-from consumer.observe.observers import Observers
-from consumer.observe.status_board import Board, StatusServer
+from consumer.observe.observers import CompositeObserver
+from consumer.observe.status_board import StatusBoard, StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
@@ -71,7 +71,7 @@ class Service:
         self._credentials = credentials
         self._clock = SystemClock()
         build = _build()
-        self.board = Board(
+        self.board = StatusBoard(
             self._clock,
             version=build["version"],
             settings=redacted(settings),
@@ -148,11 +148,11 @@ class Service:
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
         engine = Engine(self._limits, settings.window.item_key)
-        observer = Observers(self.metrics, self.board, Journal())
+        observer = CompositeObserver(self.metrics, self.board, EventLog())
         jitter = random.SystemRandom().random
-        follow_up = None
+        job_follower = None
         if client.jobs:
-            follow_up = FollowUp(
+            job_follower = JobFollower(
                 client=client.jobs,
                 limits=JobLimits(age_seconds_max=settings.oms.job_age_max),
                 engine=engine,
@@ -170,7 +170,7 @@ class Service:
             dead_letters=dead_letters,
             observer=observer,
             jitter=jitter,
-            follow_up=follow_up,
+            job_follower=job_follower,
             log_end=source.log_end,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
@@ -205,7 +205,7 @@ def run_service(settings: Settings, credentials: Credentials, *, only_check: boo
 def _engine_limits(settings: Settings) -> EngineLimits:
     flush_items = settings.window.flush_items
     return EngineLimits(
-        items=Limits(
+        items=ItemLimits(
             chunk_items=settings.oms.chunk_items,
             max_items=settings.oms.max_items,
             flush_items=settings.oms.chunk_items if flush_items == "auto" else flush_items,
@@ -213,9 +213,9 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_age_seconds=settings.window.max_age,
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
-        narrowing_requests_max=settings.oms.narrowing_requests_max,
+        bisection_requests_max=settings.oms.bisection_requests_max,
         max_pending_changes=settings.window.max_pending_changes,
-        max_distance=settings.kafka.max_distance,
+        max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         rejected_ratio_max=settings.dead_letters.max_ratio,
         unknown_hold_seconds=settings.oms.unknown_hold,
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from consumer.ports import SettingsError, StopError
+from consumer.errors import SettingsError, StopError
 
 app = typer.Typer(
     name="inventory-refresh",
@@ -37,7 +37,7 @@ Config = Annotated[
 def main() -> None:
     """Run a command.
 
-    Exit codes: 0 done; 1 the demo does not agree, or a bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters; 6 self-test.
+    Exit codes: 0 done; 1 the demo does not agree, or a bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters.
     """
     # Rust's panics on corrupt bytes are caught and decided by fastavro; their backtraces would only fill the log.
     os.environ.setdefault("RUST_BACKTRACE", "0")

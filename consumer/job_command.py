@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from consumer.core.oms.job_schedule import JobReport
+from consumer.errors import OmsRefusedError, SettingsError
 from consumer.oms.client import build_client
-from consumer.ports import OmsRefusedError, SettingsError
 from consumer.settings import Settings
 
 POLL_SECONDS: Final = 0.02

@@ -16,46 +16,10 @@ from consumer.core.changes.items import RejectReason
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Answer, Decision
 from consumer.core.oms.breaker import BreakerState
-from consumer.core.oms.job_schedule import Ended, Job, JobReport
+from consumer.core.oms.job_schedule import Job, JobReport, JobResult
 from consumer.core.pending import Pending
 
 Headers = Sequence[tuple[str, bytes | None]]
-
-
-class StopError(Exception):
-    """The process must stop, nothing in doubt committed. The message says what to change, in one line."""
-
-    exit_code = 1
-
-
-class SettingsError(StopError):
-    """A setting is wrong or unknown."""
-
-    exit_code = 2
-
-
-class BrokerError(StopError):
-    """Kafka cannot be used: unreachable, credentials refused, a topic missing."""
-
-    exit_code = 3
-
-
-class OmsRefusedError(StopError):
-    """The OMS refuses us: credentials, permission, address, or a request that it answered with 400."""
-
-    exit_code = 4
-
-
-class DeadLettersError(StopError):
-    """A dead letter could not be delivered, or so many changes are rejected that something upstream must be wrong."""
-
-    exit_code = 5
-
-
-class SelfTestError(StopError):
-    """A part this process is built on does not work here."""
-
-    exit_code = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +78,7 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class SentChanges:
+class FailedChanges:
     """Changes of one partition that were sent and that the OMS will not apply: dead letters, once found again.
 
     ``assignment`` is the one that holds the ``offsets`` (ascending) open; 0 where nobody waits for them, their offsets
@@ -294,13 +258,13 @@ class DeadLetters(Protocol):
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None: ...
 
-    def recall(self, changes: Sequence[SentChanges]) -> None:
+    def recall(self, changes: Sequence[FailedChanges]) -> None:
         """Find these again in their topic, beside the loop, and dead-letter each as it came.
 
         ``confirmed`` tells of each as of any other.
         """
 
-    def recalling(self) -> int:
+    def fetching(self) -> int:
         """How many changes are still to be found again."""
 
     def confirmed(self) -> Sequence[tuple[int, int]]:
@@ -318,13 +282,13 @@ class PartitionView:
 
     topic: str
     partition: int
-    watermark: int | None
+    committable_offset: int | None
     committed: int | None
     next_offset: int | None
     paused: bool
     end: int | None = None
     """The end of its log, as last heard."""
-    gathering: bool = False
+    recovering: bool = False
     """Nothing of it leaves yet: what its last owner had read is read again first."""
 
 
@@ -344,13 +308,13 @@ class Snapshot:
     breaker: BreakerState = BreakerState.CLOSED
     requests_per_second_max: float | None = None
     """What the OMS's quota allows, as set or learned; None: no limit."""
-    narrowing_locations: int = 0
+    bisecting_locations: int = 0
     flush_items: int = 0
     """From how many items on a window is full, at present."""
     unfinished_jobs: int = 0
     unfinished_job_items: int = 0
     oldest_job_seconds: float = 0.0
-    jobs_untold: str = ""
+    job_status_unavailable: str = ""
     """Why the OMS tells nothing of jobs at present; "" while it does, or is not asked."""
     sending_stopped: str = ""
     waiting_for: str = ""
@@ -387,16 +351,16 @@ class Observer(Protocol):
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         """The OMS will not take, or did not apply, these changes: they go to the dead letters."""
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         """The job of an accepted request came to its end, or is followed no longer."""
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         """These jobs are followed no longer: there were too many."""
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         """The process ends while these jobs had not: nobody will tell of their end."""
 
     def dead_letters_confirmed(self, count: int) -> None: ...

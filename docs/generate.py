@@ -150,9 +150,9 @@ def sandbox() -> str:
     tables = (
         _table(("Fault", "What goes wrong", "Keys of its own, with their defaults"), faults),
         _CONTROL,
-        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in order)),
+        _table(("Key", "ErrorClass"), ((key, _code(text)) for key, text in order)),
         "A scripted answer:\n",
-        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in answer)),
+        _table(("Key", "ErrorClass"), ((key, _code(text)) for key, text in answer)),
     )
     head = _SANDBOX_HEAD
     for name in ("SPECIFIC_KEY", "SPECIFIC_SECRET", "V5_KEY", "V5_SECRET", "UNIFIED_KEY", "UNIFIED_SECRET"):
@@ -210,7 +210,7 @@ def _option_table(section: str, model: type[Section]) -> str:
         for name, field in model.model_fields.items()
     ]
     example = next(iter(model.model_fields)).upper()
-    table = _table(("Option", "Kind", "Default", "Meaning"), rows)
+    table = _table(("Option", "Kind", "Default", "ErrorClass"), rows)
     return f"In the environment: `{PREFIX}{section.upper()}__{example}` and so on.\n\n{table}"
 
 

@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 
 import polars as pl
 
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, Bad
+from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, BadMessage
 from consumer.avro.readers import Reader, Refused
-from consumer.avro.rows import Reading, in_order
+from consumer.avro.rows import ReadResult, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
 from consumer.core.changes.items import (
@@ -29,7 +29,7 @@ from consumer.core.changes.items import (
 from consumer.core.changes.rules import REASON, check, describe
 from consumer.ports import Decoded, RawBatch, Reject
 
-_NOTHING: Final = Reading(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
+_NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
 
 
 class BatchDecoder:
@@ -66,14 +66,14 @@ class BatchDecoder:
         """Let the schema source go."""
         self._source.close()
 
-    def _read_present(self, values: Sequence[bytes | None]) -> tuple[Reading, int]:
+    def _read_present(self, values: Sequence[bytes | None]) -> tuple[ReadResult, int]:
         """Read the messages that have a value, and count those that have none."""
         if all(values):  # several times faster than looking for None; an empty value is as rare
             return self._read(cast("Sequence[bytes]", values)), 0
         present = {place: value for place, value in enumerate(values) if value is not None}
         return _moved(self._read(list(present.values())), list(present)), len(values) - len(present)
 
-    def _read(self, values: Sequence[bytes]) -> Reading:
+    def _read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages, whatever their prefixes."""
         if not values:
             return _NOTHING
@@ -86,20 +86,20 @@ class BatchDecoder:
                 return reading
         return self._read_groups(values)
 
-    def _read_groups(self, values: Sequence[bytes]) -> Reading:
+    def _read_groups(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages of several prefixes: those of one reader together, so that many ids cost no more than one."""
         groups = self._groups(values)
         self._mixed = len(groups) > 1
-        bad: list[Bad] = []
+        bad: list[BadMessage] = []
         readable: dict[int, tuple[Reader, bytes, list[int]]] = {}
         for prefix, places in groups.items():
             if prefix is None:
                 told = ((place, self._framing.not_framed(values[place])) for place in places)
-                bad += [Bad(place, RejectReason.NOT_FRAMED, detail) for place, detail in told]
+                bad += [BadMessage(place, RejectReason.NOT_FRAMED, detail) for place, detail in told]
                 continue
             reader = self._source.reader(prefix)
             if isinstance(reader, Refused):
-                bad += [Bad(place, reader.reason, reader.detail) for place in places]
+                bad += [BadMessage(place, reader.reason, reader.detail) for place in places]
             else:
                 readable.setdefault(id(reader), (reader, prefix, []))[2].extend(places)
         frames = [_NOTHING.frame]
@@ -110,7 +110,7 @@ class BatchDecoder:
             reading = _moved(reader.read(alike), places)
             frames.append(reading.frame)
             bad += reading.bad
-        return Reading(pl.concat(frames).sort(POSITION), bad)
+        return ReadResult(pl.concat(frames).sort(POSITION), bad)
 
     def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
         """The places of messages by prefix; None: the ones without."""
@@ -120,7 +120,7 @@ class BatchDecoder:
             groups[prefix].append(place)
         return groups
 
-    def _rejects(self, bad: Sequence[Bad], batches: Sequence[RawBatch]) -> Iterator[Reject]:
+    def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
         ends = list(accumulate(len(batch) for batch in batches))
         for each in bad:
             number = bisect_right(ends, each.position)
@@ -163,11 +163,11 @@ class _Joined:
         )
 
 
-def _moved(reading: Reading, places: Sequence[int]) -> Reading:
+def _moved(reading: ReadResult, places: Sequence[int]) -> ReadResult:
     """The reading with each position replaced by the place of that message among more messages."""
     column = pl.Series(POSITION, places, dtype=pl.Int64).gather(reading.frame[POSITION])
-    bad = [Bad(places[each.position], each.reason, each.detail) for each in reading.bad]
-    return Reading(reading.frame.with_columns(column), bad)
+    bad = [BadMessage(places[each.position], each.reason, each.detail) for each in reading.bad]
+    return ReadResult(reading.frame.with_columns(column), bad)
 
 
 def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
@@ -185,11 +185,11 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
     return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
 
 
-def _broken(broken: pl.DataFrame) -> Iterator[Bad]:
+def _broken(broken: pl.DataFrame) -> Iterator[BadMessage]:
     """The rows that break a rule of the OMS, as bad messages."""
     for row in broken.iter_rows(named=True):
         reason = RejectReason(row[REASON])
-        yield Bad(row[POSITION], reason, describe(reason, row))
+        yield BadMessage(row[POSITION], reason, describe(reason, row))
 
 
 def _next_offsets(joined: _Joined, batches: Sequence[RawBatch]) -> dict[int, int]:

@@ -19,8 +19,8 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from consumer.avro.fields import POSITION, Leaf, Plan, finish
-from consumer.avro.rows import Reading, RowReader, in_order
+from consumer.avro.fields import POSITION, FieldPlan, Leaf, finish
+from consumer.avro.rows import ReadResult, RowReader, in_order
 from consumer.avro.wire_schema import wire_schema
 
 BLOCK_BYTES_MAX: Final = 1 << 30
@@ -60,7 +60,7 @@ def read_block(file: bytes, columns: list[str]) -> pl.DataFrame | None:
 class ColumnarReader:
     """Reads the messages of one schema, many at a time, after prefixes of ``prefix_length`` bytes."""
 
-    def __init__(self, plan: Plan, prefix_length: int) -> None:
+    def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
         self._prefix_length = prefix_length
         self._rows = RowReader(plan, prefix_length)
@@ -68,20 +68,20 @@ class ColumnarReader:
         self._expressions = [pl.int_range(pl.len(), dtype=pl.Int64).alias(POSITION), *map(_expression, plan.leaves)]
         self._header = _file_header(wire_schema(plan, decimals=True), MARKER_BYTES + prefix_length)
 
-    def read_together(self, values: Sequence[bytes]) -> Reading | None:
+    def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages as one block; None unless all begin with the same prefix and are values of the schema."""
         wire = self._wire(values)
-        return None if wire is None else Reading(*finish(self._plan, wire))
+        return None if wire is None else ReadResult(*finish(self._plan, wire))
 
-    def read(self, values: Sequence[bytes]) -> Reading:
+    def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all begin with the same prefix; each stands or falls alone."""
         blocks: list[pl.DataFrame] = []
         alone: list[int] = []
         self._cut(values, 0, blocks, alone)
         by_itself = self._rows.read_some(values, alone)
-        readings = [*(Reading(*finish(self._plan, block)) for block in blocks), by_itself]
+        readings = [*(ReadResult(*finish(self._plan, block)) for block in blocks), by_itself]
         frame = pl.concat([reading.frame for reading in readings])
-        return Reading(frame.sort(POSITION), in_order([bad for reading in readings for bad in reading.bad]))
+        return ReadResult(frame.sort(POSITION), in_order([bad for reading in readings for bad in reading.bad]))
 
     def _cut(self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], alone: list[int]) -> None:
         """Read what can be read in blocks, into ``blocks``; name the positions that must be read alone, ascending."""

@@ -9,11 +9,12 @@ import structlog
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
-from consumer.avro.readers import ReaderFactory, Way, self_test
+from consumer.avro.readers import DecodePath, ReaderFactory, self_test
 from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
 from consumer.avro.wire import FRAMINGS, Framing
 from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
-from consumer.ports import Decoded, Decoder, RawBatch, SettingsError
+from consumer.errors import SettingsError
+from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings
 
 JOINED_MESSAGES_MAX: Final = 30_000
@@ -56,7 +57,7 @@ def build_batch_decoder(
     return BatchDecoder(framing, _source(settings, framing, factory), item_key)
 
 
-def _way(settings: AvroSettings) -> Way:
+def _way(settings: AvroSettings) -> DecodePath:
     if settings.decoder == "fastavro":
         return "fastavro"
     silence_backtraces()

@@ -57,7 +57,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class BadMessage:
     """A message that is no change: its position among those given to the reader, and why."""
 
     position: int
@@ -66,7 +66,7 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FieldPlan:
     """How a schema's events become columns: a leaf for every target the schema has; the other targets are null."""
 
     root: Type
@@ -78,7 +78,7 @@ class Plan:
         return frozenset(leaf.path[0] for leaf in self.leaves)
 
 
-def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
+def plan_fields(root: Type, paths: Mapping[str, str]) -> FieldPlan:
     """Find each target's field in a schema; ``paths`` maps a target to a dotted path, by default its own name.
 
     Of several paths, with commas between, the first one counts under which the schema has a field that fits: so one
@@ -98,7 +98,7 @@ def plan_fields(root: Type, paths: Mapping[str, str]) -> Plan:
     if all(found[name] is None for name in IDENTIFIERS):
         missing = ", ".join(paths.get(name, name) for name in IDENTIFIERS)
         raise UnusableSchemaError(f"the schema has none of the fields {missing} (one is needed)")
-    return Plan(root, tuple(leaf for leaf in found.values() if leaf is not None))
+    return FieldPlan(root, tuple(leaf for leaf in found.values() if leaf is not None))
 
 
 def split_paths(text: str) -> list[tuple[str, ...]]:
@@ -202,7 +202,7 @@ def decimal_value(unscaled: bytes, scale: int) -> float:
         return float("inf")
 
 
-def finish(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Bad]]:
+def finish(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
     """Make the item's columns of wire columns: ``TARGETS`` and ``POSITION``, and the rows that cannot be.
 
     A number outside its enum is CORRUPT; an Avro int beyond 32 bits is INTEGER_OUT_OF_RANGE.
@@ -226,7 +226,7 @@ def _column(name: str, dtype: pl.DataType, leaf: Leaf | None) -> pl.Expr:
     return pl.col(name)
 
 
-def _within_range(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Bad]]:
+def _within_range(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
     """Take out the rows with a number beyond what its declared type can hold; usually there are none."""
     limits = [(leaf, 0, len(leaf.symbols) - 1, RejectReason.CORRUPT) for leaf in plan.leaves if leaf.kind == "enum"]
     limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.narrow]
@@ -235,11 +235,11 @@ def _within_range(plan: Plan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[Ba
     beyond = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]
     if not wire.select(pl.any_horizontal(beyond).any()).item():
         return wire, []
-    bad: dict[int, Bad] = {}
+    bad: dict[int, BadMessage] = {}
     for (leaf, low, high, reason), outside in zip(limits, beyond, strict=True):
         for position, value in wire.filter(outside).select(POSITION, leaf.target).iter_rows():
             detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
-            bad.setdefault(position, Bad(position, reason, detail))
+            bad.setdefault(position, BadMessage(position, reason, detail))
     return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
 
 

@@ -6,23 +6,23 @@ from typing import Literal, Protocol
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.fields import Plan, plan_fields
-from consumer.avro.rows import DETAIL_CHARACTERS_MAX, Reading, RowReader
+from consumer.avro.fields import FieldPlan, plan_fields
+from consumer.avro.rows import DETAIL_CHARACTERS_MAX, ReadResult, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
 from consumer.avro.writer_schema import UnusableSchemaError, parse
 from consumer.core.changes.items import RejectReason
 
-Way = Literal["columnar", "fastavro"]
+DecodePath = Literal["columnar", "fastavro"]
 
 
 class Reader(Protocol):
     """Reads messages of one schema."""
 
-    def read_together(self, values: Sequence[bytes]) -> Reading | None:
+    def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages (one or more) at once; None where that does not do: each prefix's messages go to ``read``."""
 
-    def read(self, values: Sequence[bytes]) -> Reading:
+    def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages (one or more) that begin with the same prefix; each stands or falls alone."""
 
 
@@ -46,7 +46,7 @@ class ReaderFactory:
 
     paths: Mapping[str, str]
     prefix_length: int
-    way: Way
+    way: DecodePath
 
     def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
         """The reader of a schema, given as text with the schemas that it refers to."""
@@ -59,7 +59,7 @@ class ReaderFactory:
         return RowReader(plan, self.prefix_length)
 
 
-def columnar_agrees(plan: Plan) -> bool:
+def columnar_agrees(plan: FieldPlan) -> bool:
     """Write samples of the schema and read them both ways: True when the columnar way reads them, and sees the same."""
     if not columnar_possible(plan):
         return False

@@ -8,7 +8,7 @@ from typing import Any, Final
 import fastavro
 import polars as pl
 
-from consumer.avro.fields import POSITION, Bad, Leaf, Plan, decimal_value, finish, value_at
+from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
 from consumer.avro.wire_schema import wire_schema
 from consumer.core.changes.items import RejectReason
 
@@ -17,14 +17,14 @@ DETAIL_CHARACTERS_MAX: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadResult:
     """What became of messages: rows with ``POSITION`` and ``fields.TARGETS``, ordered by position, and the bad ones."""
 
     frame: pl.DataFrame
-    bad: Sequence[Bad]
+    bad: Sequence[BadMessage]
 
 
-def in_order(bad: Sequence[Bad]) -> tuple[Bad, ...]:
+def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
     """The bad messages by position."""
     return tuple(sorted(bad, key=lambda each: each.position))
 
@@ -32,25 +32,25 @@ def in_order(bad: Sequence[Bad]) -> tuple[Bad, ...]:
 class RowReader:
     """Reads the messages of one schema, each by itself, after a prefix of ``prefix_length`` bytes."""
 
-    def __init__(self, plan: Plan, prefix_length: int) -> None:
+    def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
         self._prefix_length = prefix_length
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
 
-    def read_together(self, values: Sequence[bytes]) -> Reading | None:
+    def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages; None unless all begin with the same prefix."""
         prefix = values[0][: self._prefix_length]
         return self.read(values) if all(value.startswith(prefix) for value in values) else None
 
-    def read(self, values: Sequence[bytes]) -> Reading:
+    def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all begin with the same prefix; each stands or falls alone."""
         return self.read_some(values, range(len(values)))
 
-    def read_some(self, values: Sequence[bytes], positions: Sequence[int]) -> Reading:
+    def read_some(self, values: Sequence[bytes], positions: Sequence[int]) -> ReadResult:
         """Read the messages at these positions (ascending); the others are left out of rows and bad ones alike."""
         rows: list[list[Any]] = []
         good: list[int] = []
-        bad: list[Bad] = []
+        bad: list[BadMessage] = []
         for position in positions:
             verdict = self._record(values[position])
             if isinstance(verdict, dict):
@@ -58,9 +58,9 @@ class RowReader:
                 rows.append([value_at(verdict, leaf.path) for leaf in self._plan.leaves])
                 good.append(position)
             else:
-                bad.append(Bad(position, *verdict))
+                bad.append(BadMessage(position, *verdict))
         frame, beyond = finish(self._plan, self._columns(rows, good))
-        return Reading(frame, in_order([*bad, *beyond]))
+        return ReadResult(frame, in_order([*bad, *beyond]))
 
     def _record(self, value: bytes) -> dict[str, Any] | tuple[RejectReason, str]:
         stream = BytesIO(value)

@@ -17,7 +17,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
 from consumer.core.changes.items import RejectReason
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 
 READERS_MAX: Final = 1_000
 """Schemas kept ready; the one not used for longest makes room. A topic has a handful."""

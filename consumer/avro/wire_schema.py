@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Final
 
-from consumer.avro.fields import Plan
+from consumer.avro.fields import FieldPlan
 from consumer.avro.writer_schema import Type
 
 JsonType = str | list[Any] | dict[str, Any]
@@ -22,7 +22,7 @@ REPEATED_TYPES_MAX: Final = 16
 """Types in what an array there holds, if that may be null: then one byte fills so many columns, any number of times."""
 
 
-def columnar_possible(plan: Plan) -> bool:
+def columnar_possible(plan: FieldPlan) -> bool:
     """False when polars cannot read the schema, or not within bounds that messages set by their length.
 
     It cannot read a union that is anything but ``[null, T]`` or ``[T, null]``.
@@ -41,7 +41,7 @@ def _is_nullable(union: Type) -> bool:
     return len(union.children) == 2 and len(union.branches) == 1
 
 
-def wire_schema(plan: Plan, *, decimals: bool) -> dict[str, Any]:
+def wire_schema(plan: FieldPlan, *, decimals: bool) -> dict[str, Any]:
     """The record to read the plan's events with; its fields keep their names.
 
     ``decimals``: in the fields that are read a decimal keeps its logical type, which polars reads as a number; else it

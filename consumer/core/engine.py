@@ -26,18 +26,18 @@ import polars as pl
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.items import ARRIVED, ITEM_KEY
 from consumer.core.changes.reject_ratio import RejectRatio
-from consumer.core.location.backoff import Pace
-from consumer.core.location.bisection import Narrowings, Part
-from consumer.core.location.in_flight import Flight, Flights
+from consumer.core.location.backoff import LocationBackoff
+from consumer.core.location.bisection import Bisections, Suspects
+from consumer.core.location.in_flight import Flight, InFlightRequests
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Refusal, Request
-from consumer.core.location.schedule import Agenda
+from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.window import Window, Windows
-from consumer.core.oms.answers import Accepted, Again, Decision, Hold, Refused, Stop
-from consumer.core.oms.breaker import Health
-from consumer.core.oms.rate_limit import Quota
+from consumer.core.oms.answers import Accepted, Decision, Hold, Refused, Retry, Stop
+from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.rate_limit import RateLimiter
 from consumer.core.partition.partitions import RESUME_SHARE, CommitPoint, Partitions
-from consumer.core.partition.recovery import Gatherings
+from consumer.core.partition.recovery import Recoveries
 from consumer.core.pending import Pending, pending_by_location
 
 COALESCE_GROWTH = 1.25
@@ -50,21 +50,21 @@ class Engine:
     def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY) -> None:
         self.limits = limits
         self._item_limits = limits.items
-        self._partitions = Partitions(limits.max_distance)
+        self._partitions = Partitions(limits.max_uncommitted_offsets)
         self._windows = Windows(item_key)
-        self._gatherings = Gatherings(item_key)
-        self._agenda = Agenda(
+        self._gatherings = Recoveries(item_key)
+        self._agenda = FlushSchedule(
             self._windows,
             flush_items=limits.items.flush_items,
             max_age_seconds=limits.max_age_seconds,
             due_within_seconds=limits.due_within_seconds,
         )
-        self._flights = Flights()
-        self._pace = Pace()
-        self.health = Health(limits.max_in_flight, Quota(limits.max_requests_per_second))
+        self._flights = InFlightRequests()
+        self._pace = LocationBackoff()
+        self.health = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         """How the OMS is; for others to ask, and to tell of calls of theirs."""
-        self._narrowings = Narrowings(
-            item_key, chunk_items=limits.items.chunk_items, requests_max=limits.narrowing_requests_max
+        self._narrowings = Bisections(
+            item_key, chunk_items=limits.items.chunk_items, requests_max=limits.bisection_requests_max
         )
         self._requests = 0
         self._refusals: list[Refusal] = []
@@ -196,7 +196,7 @@ class Engine:
             case Accepted():
                 self._accept(flight)
                 return flight.request
-            case Again():
+            case Retry():
                 if decision.after_seconds:  # given back unsent, it is no failure of the location
                     self._pace.rest(location, now + decision.after_seconds)
                 if decision.whole_oms:
@@ -296,7 +296,7 @@ class Engine:
         return self.health.failures
 
     @property
-    def narrowing_locations(self) -> int:
+    def bisecting_locations(self) -> int:
         """Locations of which a refused request is being narrowed down."""
         return len(self._narrowings)
 
@@ -358,16 +358,16 @@ class Engine:
             return None
         return self._depart(location, taken.rows, taken.plan.items, taken.plan.reason, now)
 
-    def _take_part(self, window: Window, part: Part, now: float) -> Request | None:
+    def _take_part(self, window: Window, part: Suspects, now: float) -> Request | None:
         rows = self._windows.take_part(window, part)
         if rows is None:
             self._narrowings.drop(window.location, part)
             return self._take(window, now)
         items = part.keys.height
-        return self._depart(window.location, rows, items, SendReason.NARROWING, now, part)
+        return self._depart(window.location, rows, items, SendReason.BISECTION, now, part)
 
     def _depart(
-        self, location: str, rows: Rows, items: int, reason: SendReason, now: float, part: Part | None = None
+        self, location: str, rows: Rows, items: int, reason: SendReason, now: float, part: Suspects | None = None
     ) -> Request:
         rest = self._windows.get(location)
         if rest:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from consumer.core.location.in_flight import Flights
+from consumer.core.location.in_flight import InFlightRequests
 from consumer.core.location.window import Windows
-from consumer.core.partition.recovery import Gatherings
+from consumer.core.partition.recovery import Recoveries
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Pending:
         self.first_arrived = min(self.first_arrived, first_arrived)
 
 
-def pending_by_location(windows: Windows, flights: Flights, gatherings: Gatherings) -> dict[str, Pending]:
+def pending_by_location(windows: Windows, flights: InFlightRequests, gatherings: Recoveries) -> dict[str, Pending]:
     """All that ``Engine.pending_changes`` counts, by location."""
     found = {window.location: Pending(window.rows, window.first_arrived) for window in windows}
     for flight in flights:

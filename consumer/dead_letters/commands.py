@@ -9,13 +9,13 @@ from typing import Final
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consumer.dead_letters.letters import Filters, Letter
+from consumer.dead_letters.letters import DeadLetter, Filters
 from consumer.dead_letters.log_reader import Reader, read_letters
 from consumer.dead_letters.redrive.events import NUMBER, EventReader, as_json
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged, Redrive
 from consumer.dead_letters.views import Counts, as_object, counts_table, in_full, line, page, plan_table, staying
-from consumer.ports import DeadLettersError
+from consumer.errors import DeadLettersError
 from consumer.settings import Settings
 
 DECODED_LETTERS_MAX: Final = 1_000
@@ -95,7 +95,7 @@ def _tell(console: Console, outcome: list[Judged]) -> None:
         )
 
 
-def _chosen(settings: Settings, filters: Filters, events: EventReader, limit: int | None) -> Iterator[list[Letter]]:
+def _chosen(settings: Settings, filters: Filters, events: EventReader, limit: int | None) -> Iterator[list[DeadLetter]]:
     """The letters that are meant, with their locations, in lists that are not empty."""
     foreign = 0
 

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from consumer.dead_letters.writer import GONE, PREFIX, VALUE_BYTES
-from consumer.ports import Headers, SettingsError
+from consumer.errors import SettingsError
+from consumer.ports import Headers
 from consumer.settings.values import parse_seconds
 
 REDRIVEN_FROM: Final = f"{PREFIX}redriven_from"
 """Header of a change that was sent again: the place where its dead letter says that it was."""
 
 
-class Place(NamedTuple):
+class RecordPosition(NamedTuple):
     """Where a message is, or was."""
 
     topic: str
@@ -24,7 +25,7 @@ class Place(NamedTuple):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
     @classmethod
-    def parse(cls, text: str) -> "Place | None":
+    def parse(cls, text: str) -> "RecordPosition | None":
         """From ``str``; None if it is not that."""
         parts = text.rsplit("/", 2)
         if len(parts) != len(cls._fields) or not (parts[1].isdecimal() and parts[2].isdecimal()):
@@ -33,7 +34,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter.
 
     ``place`` is the change's in its source topic, ``kept_at`` the letter's own, ``kept_ms`` when it was written
@@ -41,8 +42,8 @@ class Letter:
     ``gone``: the value, if any, is no event but its item as JSON. ``value_bytes``: the value was too large to be kept.
     """
 
-    place: Place
-    kept_at: Place
+    place: RecordPosition
+    kept_at: RecordPosition
     kept_ms: int | None
     reason: str
     detail: str
@@ -55,7 +56,7 @@ class Letter:
     job_id: str = ""
     gone: bool = False
     value_bytes: int | None = None
-    redriven_from: Place | None = None
+    redriven_from: RecordPosition | None = None
 
     @property
     def event(self) -> bytes | None:
@@ -64,13 +65,13 @@ class Letter:
 
 
 def read_letter(
-    kept_at: Place, kept_ms: int | None, key: bytes | None, value: bytes | None, headers: Headers
-) -> Letter | None:
+    kept_at: RecordPosition, kept_ms: int | None, key: bytes | None, value: bytes | None, headers: Headers
+) -> DeadLetter | None:
     """A message of the dead-letter topic as a letter; None if this service did not write it."""
     told = {name: (text or b"").decode("utf-8", "replace") for name, text in headers if name.startswith(PREFIX)}
     try:
-        return Letter(
-            place=Place(told[f"{PREFIX}topic"], int(told[f"{PREFIX}partition"]), int(told[f"{PREFIX}offset"])),
+        return DeadLetter(
+            place=RecordPosition(told[f"{PREFIX}topic"], int(told[f"{PREFIX}partition"]), int(told[f"{PREFIX}offset"])),
             kept_at=kept_at,
             kept_ms=kept_ms,
             reason=told[f"{PREFIX}reason"],
@@ -84,13 +85,13 @@ def read_letter(
             job_id=told.get(f"{PREFIX}job_id", ""),
             gone=GONE in told,
             value_bytes=_number(told, VALUE_BYTES),
-            redriven_from=Place.parse(told.get(REDRIVEN_FROM, "")),
+            redriven_from=RecordPosition.parse(told.get(REDRIVEN_FROM, "")),
         )
     except (KeyError, ValueError):
         return None
 
 
-def redriven_headers(letter: Letter) -> list[tuple[str, bytes | None]]:
+def redriven_headers(letter: DeadLetter) -> list[tuple[str, bytes | None]]:
     """The headers of the change that is sent again: its own, and where it was."""
     return [*letter.headers, (REDRIVEN_FROM, str(letter.place).encode())]
 
@@ -107,7 +108,7 @@ class Filters:
     since_ms: int | None = None
     until_ms: int | None = None
 
-    def take(self, letter: Letter) -> bool:
+    def take(self, letter: DeadLetter) -> bool:
         """Whether this letter is meant."""
         wanted = (self.reason, self.location, self.topic, self.partition, self.offset)
         has = (letter.reason, letter.location, *letter.place)
@@ -141,7 +142,7 @@ def filters_of(
     )
 
 
-def latest_of_each(letters: Sequence[Letter]) -> list[Letter]:
+def latest_of_each(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
     """One letter a change, the latest, in the order of their changes: after a crash a dead letter may come twice."""
     by_place = {letter.place: letter for letter in letters}
     return [by_place[place] for place in sorted(by_place)]

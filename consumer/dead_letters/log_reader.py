@@ -6,12 +6,13 @@ from typing import Any, Final, TypeVar, cast
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
-from consumer.dead_letters.letters import Letter, Place, read_letter
+from consumer.dead_letters.letters import DeadLetter, RecordPosition, read_letter
 from consumer.dead_letters.originals import reader_options
-from consumer.kafka.errors import PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.errors import BrokerError
+from consumer.kafka.errors import PARTITION_EOF, ErrorClass, classify, error_of, text_of
 from consumer.kafka.options import new_client
-from consumer.kafka.preflight import Check, Errors
-from consumer.ports import BrokerError, Headers
+from consumer.kafka.preflight import ErrorLog, Preflight
+from consumer.ports import Headers
 from consumer.settings import KafkaSettings
 
 READ_MESSAGES_MAX: Final = 10_000
@@ -41,7 +42,7 @@ class Reader:
             "fetch.queue.backoff.ms": 10,
             "queued.max.messages.kbytes": 65_536,
         }
-        self._errors = Errors()
+        self._errors = ErrorLog()
         self._settings = settings
         self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._errors.add)
 
@@ -50,7 +51,7 @@ class Reader:
 
     def partitions(self, topic: str) -> list[Partition]:
         """The topic's partitions."""
-        if not Check(self._consumer, self._errors, self._settings).topic_exists(topic):
+        if not Preflight(self._consumer, self._errors, self._settings).topic_exists(topic):
             raise BrokerError(f'there is no topic "{topic}" at {self._settings.bootstrap_servers}')
         known = self._asked(lambda: self._consumer.list_topics(topic, timeout=REQUEST_SECONDS_MAX))
         return [(topic, number) for number in sorted(known.topics[topic].partitions)]
@@ -120,7 +121,7 @@ class Reader:
         if error is None:
             offset += 1
         elif error.code() != PARTITION_EOF:
-            if meaning_of(error) is Meaning.PASSING:
+            if classify(error) is ErrorClass.PASSING:
                 return
             raise BrokerError(f"Kafka does not let {topic} [{partition}] be read: {text_of(error)}")
         if offset >= left.get((topic, partition), offset + 1):
@@ -140,7 +141,7 @@ class Reader:
 
 def read_letters(
     reader: Reader, topic: str, since_ms: int | None = None, on_foreign: Callable[[int], None] = lambda _count: None
-) -> Iterator[list[Letter]]:
+) -> Iterator[list[DeadLetter]]:
     """The dead letters from that moment (None: from the start) to the topic's present end, in lists.
 
     ``on_foreign`` hears how many messages of a list are no letters of this service.
@@ -159,10 +160,10 @@ def read_letters(
             yield known
 
 
-def _letter(message: Message) -> Letter | None:
+def _letter(message: Message) -> DeadLetter | None:
     headers: Any = message.headers() or ()
     return read_letter(
-        Place(*_place(message)),
+        RecordPosition(*_place(message)),
         timestamp_of(message),
         bytes_of(message.key()),
         bytes_of(message.value()),

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumer.kafka.errors import PARTITION_EOF, error_of, text_of
 from consumer.kafka.options import connection_options, new_client
-from consumer.ports import Headers, SentChanges
+from consumer.ports import FailedChanges, Headers
 from consumer.settings import KafkaSettings
 
 GAP_OFFSETS_MAX: Final = 1_000
@@ -47,10 +47,10 @@ _log = logging.getLogger("inventory_refresh.kafka")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Fetched:
     """A change found again, or ``gone`` from its topic: then it has no key, headers and timestamp, and no value."""
 
-    changes: SentChanges
+    changes: FailedChanges
     offset: int
     gone: bool
     key: bytes | None = None
@@ -59,18 +59,18 @@ class Found:
     timestamp: int | None = None
 
 
-_Wanted = dict[int, list[SentChanges]]
+_Wanted = dict[int, list[FailedChanges]]
 """Offsets, and the orders that each stands in."""
 
 
-class Recall:
+class OriginalFetcher:
     """Looks for messages, partition by partition. ``ask`` and ``found`` are for the dead letters' one thread."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._changed = threading.Condition()
-        self._orders: deque[SentChanges] = deque()
-        self._found: list[Found] = []
+        self._orders: deque[FailedChanges] = deque()
+        self._found: list[Fetched] = []
         self._found_bytes = 0
         self._waiting = 0
         self._stuck = False
@@ -78,7 +78,7 @@ class Recall:
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def ask(self, changes: Sequence[SentChanges]) -> None:
+    def ask(self, changes: Sequence[FailedChanges]) -> None:
         """Look for these."""
         with self._changed:
             self._orders.extend(changes)
@@ -96,7 +96,7 @@ class Recall:
         """Whether the broker does not answer at present, and is asked again later."""
         return self._stuck
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[Fetched]:
         """Those that were found since the last call, or are gone. Raises what the thread met and nobody foresaw."""
         if not self._waiting:
             return []
@@ -131,7 +131,7 @@ class Recall:
             with self._changed:
                 self._failure = error
 
-    def _next(self) -> list[SentChanges]:
+    def _next(self) -> list[FailedChanges]:
         """The first order and all others of its partition, waiting for one; none when closing.
 
         Together, since each time that reading begins somewhere it takes a while: the OMS may refuse items one by one.
@@ -146,7 +146,7 @@ class Recall:
             self._orders = deque(left)
             return taken
 
-    def _look_for(self, consumer: Consumer, orders: Sequence[SentChanges]) -> None:
+    def _look_for(self, consumer: Consumer, orders: Sequence[FailedChanges]) -> None:
         """Find all changes of a partition's orders, however long the broker stays away."""
         left: _Wanted = {}
         for order in orders:
@@ -219,9 +219,9 @@ class Recall:
                     raise KafkaException(error)
 
     def _tell_gone(self, offsets: Sequence[int], left: _Wanted) -> None:
-        self._tell([Found(order, offset, gone=True) for offset in offsets for order in left.pop(offset)])
+        self._tell([Fetched(order, offset, gone=True) for offset in offsets for order in left.pop(offset)])
 
-    def _tell(self, found: list[Found]) -> None:
+    def _tell(self, found: list[Fetched]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._has_room() or self._closing)
             self._found += found
@@ -242,13 +242,13 @@ def _runs(offsets: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _found(order: SentChanges, message: Message) -> Found:
+def _found(order: FailedChanges, message: Message) -> Fetched:
     kind, stamp = message.timestamp()
     headers: Any = message.headers() or ()
     offset = message.offset()
     if offset is None:
         raise AssertionError("a message that was read has an offset")
-    return Found(
+    return Fetched(
         order,
         offset,
         gone=False,

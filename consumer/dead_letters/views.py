@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from consumer.dead_letters.letters import Letter
+from consumer.dead_letters.letters import DeadLetter
 from consumer.dead_letters.redrive.events import Rejected
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged
@@ -31,14 +31,14 @@ def counts_table(counts: Counts) -> Table:
     return table
 
 
-def line(letter: Letter) -> str:
+def line(letter: DeadLetter) -> str:
     """One letter on one line."""
     at = _iso(letter.kept_ms) or "-"
     told = f"{at}  {letter.place}  {letter.reason}  {letter.location or '-'}  {letter.detail[:DETAIL_CHARACTERS_MAX]}"
     return printable(told)
 
 
-def as_object(letter: Letter) -> dict[str, Any]:
+def as_object(letter: DeadLetter) -> dict[str, Any]:
     """What a letter's headers say; what is not known is left out."""
     told: dict[str, Any] = {
         **letter.place._asdict(),
@@ -58,7 +58,7 @@ def as_object(letter: Letter) -> dict[str, Any]:
     return {name: value for (name, value), left_out in zip(told.items(), absent, strict=True) if not left_out}
 
 
-def in_full(letter: Letter, event: dict[str, Any] | None, why_not: Rejected | None) -> dict[str, Any]:
+def in_full(letter: DeadLetter, event: dict[str, Any] | None, why_not: Rejected | None) -> dict[str, Any]:
     """The same with key, headers and content: the event, else the item, else the bytes in hex."""
     told = as_object(letter)
     told["key"] = _readable(letter.key)

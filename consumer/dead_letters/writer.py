@@ -16,11 +16,12 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.dead_letters.originals import Found, Recall
+from consumer.dead_letters.originals import Fetched, OriginalFetcher
+from consumer.errors import DeadLettersError, SettingsError
 from consumer.kafka.errors import MESSAGE_TOO_LARGE, error_of, text_of
 from consumer.kafka.options import new_client, producer_options
-from consumer.kafka.preflight import Check, Errors
-from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges, SettingsError
+from consumer.kafka.preflight import ErrorLog, Preflight
+from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import DeadLetterSettings, KafkaSettings
 
 PREFIX: Final = "inventory_refresh."
@@ -78,12 +79,12 @@ class KafkaDeadLetters:
             )
         self._kafka = kafka
         self._topic = dead_letters.topic
-        self._errors = Errors()
+        self._errors = ErrorLog()
         self._producer: Producer = new_client(Producer, producer_options(kafka), kafka, error_cb=self._errors.add)
         self._confirmed: list[Confirmation] = []
         self._too_large: list[_Letter] = []
         self._failed: KafkaError | None = None
-        self._recall = Recall(kafka)
+        self._recall = OriginalFetcher(kafka)
         self._schema_id_of = schema_id_of
 
     def check(self) -> None:
@@ -91,7 +92,7 @@ class KafkaDeadLetters:
 
         Raises DeadLettersError if it is not, BrokerError if Kafka does not answer.
         """
-        if not Check(self._producer, self._errors, self._kafka).topic_exists(self._topic):
+        if not Preflight(self._producer, self._errors, self._kafka).topic_exists(self._topic):
             raise DeadLettersError(
                 f'dead_letters.topic: there is no topic "{self._topic}" at {self._kafka.bootstrap_servers}; create it, '
                 "or name one that exists: changes that can never be sent are kept there"
@@ -108,11 +109,11 @@ class KafkaDeadLetters:
                 headers: _Headers = [*reject.headers, *_reject_headers(reject, assignment)]
                 self._send(_Letter((reject.assignment, reject.offset), reject.key, reject.value, headers))
 
-    def recall(self, changes: Sequence[SentChanges]) -> None:
+    def recall(self, changes: Sequence[FailedChanges]) -> None:
         """Find these again in their topic, beside the caller; ``confirmed`` sends them on their way when they are."""
         self._recall.ask(changes)
 
-    def recalling(self) -> int:
+    def fetching(self) -> int:
         """How many changes are still to be found again."""
         return self._recall.waiting()
 
@@ -204,7 +205,7 @@ def _reject_headers(reject: Reject, assignment: Assignment) -> _Headers:
     )
 
 
-def _letter_of(found: Found, schema_id: int | None) -> _Letter:
+def _letter_of(found: Fetched, schema_id: int | None) -> _Letter:
     changes = found.changes
     headers = _headers(
         reason=changes.reason.value,

@@ -7,10 +7,11 @@ from typing import Final, TypeVar
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
-from consumer.core.partition.commit_metadata import parse_mark
-from consumer.kafka.errors import UNKNOWN_PARTITION, Meaning, error_of, meaning_of, text_of
+from consumer.core.partition.commit_metadata import parse_metadata
+from consumer.errors import BrokerError
+from consumer.kafka.errors import UNKNOWN_PARTITION, ErrorClass, classify, error_of, text_of
 from consumer.kafka.topics import REQUEST_SECONDS_MAX, Topics
-from consumer.ports import Assignment, BrokerError
+from consumer.ports import Assignment
 
 Answer = TypeVar("Answer")
 
@@ -21,7 +22,7 @@ RETRY_SECONDS: Final = 0.1
 _log = logging.getLogger("inventory_refresh.kafka")
 
 
-class Describer:
+class AssignmentLoader:
     """Reads committed offsets, the log's ends and topic ids, and numbers the assignments from 1 upwards."""
 
     def __init__(self, consumer: Consumer, topics: Topics) -> None:
@@ -91,7 +92,7 @@ def start_offset(assignment: Assignment) -> int:
 
 def _is_of_another_topic(committed: int, metadata: str, topic_id: str) -> bool:
     """Whether the commit was made to another topic of the same name. Pure; unknown ids are no proof."""
-    known = parse_mark(metadata, committed=committed).topic_id
+    known = parse_metadata(metadata, committed=committed).topic_id
     return bool(known and topic_id and known != topic_id)
 
 
@@ -102,7 +103,7 @@ def _until(deadline: float, what: str, ask: Callable[[], Answer]) -> Answer:
             return ask()
         except KafkaException as exception:
             error = error_of(exception)
-            passes = meaning_of(error) in {Meaning.PASSING, Meaning.FENCED} or error.code() == UNKNOWN_PARTITION
+            passes = classify(error) in {ErrorClass.PASSING, ErrorClass.FENCED} or error.code() == UNKNOWN_PARTITION
             if not passes or time.monotonic() > deadline:
                 raise BrokerError(f"Kafka does not {what}: {text_of(error)}") from exception
             _log.warning("Kafka does not %s yet: %s", what, text_of(error))

@@ -15,7 +15,7 @@ ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
-class Meaning(Enum):
+class ErrorClass(Enum):
     PASSING = auto()
     """It may go by itself: try again, the client reconnects."""
     FENCED = auto()
@@ -86,16 +86,16 @@ _UNAUTHORISED: Final = (
 )
 
 _MEANINGS: Final = (
-    dict.fromkeys(_PASSING, Meaning.PASSING)
-    | dict.fromkeys(_FENCED, Meaning.FENCED)
-    | dict.fromkeys(_UNAUTHORISED, Meaning.UNAUTHORISED)
-    | {KafkaError._FATAL: Meaning.SHUT_OUT, KafkaError._NO_OFFSET: Meaning.NOTHING_TO_DO}
+    dict.fromkeys(_PASSING, ErrorClass.PASSING)
+    | dict.fromkeys(_FENCED, ErrorClass.FENCED)
+    | dict.fromkeys(_UNAUTHORISED, ErrorClass.UNAUTHORISED)
+    | {KafkaError._FATAL: ErrorClass.SHUT_OUT, KafkaError._NO_OFFSET: ErrorClass.NOTHING_TO_DO}
 )
 
 
-def meaning_of(error: KafkaError) -> Meaning:
+def classify(error: KafkaError) -> ErrorClass:
     """Pure. Any code not listed is FINAL."""
-    return Meaning.SHUT_OUT if error.fatal() else _MEANINGS.get(error.code(), Meaning.FINAL)
+    return ErrorClass.SHUT_OUT if error.fatal() else _MEANINGS.get(error.code(), ErrorClass.FINAL)
 
 
 def error_of(exception: KafkaException) -> KafkaError:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaException
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings import KafkaSettings
 
 Options = dict[str, Any]

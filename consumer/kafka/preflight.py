@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from consumer.kafka.errors import ALL_BROKERS_DOWN, Meaning, error_of, meaning_of, text_of
+from consumer.errors import BrokerError
+from consumer.kafka.errors import ALL_BROKERS_DOWN, ErrorClass, classify, error_of, text_of
 from consumer.kafka.options import ASSUMED, SessionTimes
-from consumer.ports import BrokerError
 from consumer.settings import KafkaSettings
 
 Answer = TypeVar("Answer")
@@ -28,7 +28,7 @@ CONFIGS_SECONDS_MAX: Final = 5.0
 _log = logging.getLogger("inventory_refresh.kafka")
 
 
-class Errors:
+class ErrorLog:
     """The errors that a client has told by its callback."""
 
     def __init__(self) -> None:
@@ -42,19 +42,19 @@ class Errors:
     def add(self, error: KafkaError) -> None:
         if self.last is None or error.code() != ALL_BROKERS_DOWN:
             self.last = error
-        if meaning_of(error) is Meaning.UNAUTHORISED:
+        if classify(error) is ErrorClass.UNAUTHORISED:
             self.refused = error
         if error.fatal():
             self.fatal = error
 
 
-class Check:
+class Preflight:
     """Questions to the broker through one client, that have ``kafka.unreachable_timeout`` together.
 
     Every method raises BrokerError: the broker does not answer, refuses the credentials, or cannot be used.
     """
 
-    def __init__(self, client: Consumer | Producer, errors: Errors, settings: KafkaSettings) -> None:
+    def __init__(self, client: Consumer | Producer, errors: ErrorLog, settings: KafkaSettings) -> None:
         self._client = client
         self._errors = errors
         self._settings = settings
@@ -113,10 +113,10 @@ class Check:
                 self._judge(error, forbidden)
 
     def _judge(self, error: KafkaError, forbidden: str) -> None:
-        match meaning_of(error):
-            case Meaning.PASSING:
+        match classify(error):
+            case ErrorClass.PASSING:
                 return
-            case Meaning.UNAUTHORISED:
+            case ErrorClass.UNAUTHORISED:
                 raise BrokerError(f"{forbidden}: {text_of(error)}")
             case _:
                 raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} cannot be used: {text_of(error)}")

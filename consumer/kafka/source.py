@@ -19,11 +19,12 @@ from typing import Final, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.kafka.assignment_loader import Describer, start_offset
+from consumer.errors import BrokerError, SettingsError
+from consumer.kafka.assignment_loader import AssignmentLoader, start_offset
 from consumer.kafka.closing import leave
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
 from consumer.kafka.commits import NO_MEMBER, commit_outcome
-from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, Meaning, error_of, meaning_of, text_of
+from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, ErrorClass, classify, error_of, text_of
 from consumer.kafka.log_ends import LogEnds
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
@@ -35,12 +36,11 @@ from consumer.kafka.options import (
     is_incremental,
     new_client,
 )
-from consumer.kafka.preflight import Check, Errors, session_times
+from consumer.kafka.preflight import ErrorLog, Preflight, session_times
 from consumer.kafka.statistics import read_statistics
 from consumer.kafka.topics import Topics
 from consumer.ports import (
     Assignment,
-    BrokerError,
     Commit,
     CommitRefused,
     Committed,
@@ -48,7 +48,6 @@ from consumer.ports import (
     KafkaStatistics,
     RawBatch,
     RebalanceListener,
-    SettingsError,
 )
 from consumer.settings import KafkaSettings
 
@@ -79,14 +78,14 @@ class KafkaSource:
         group_times(settings)
         options = consumer_options(settings)
         self._settings = settings
-        self._errors = Errors()
+        self._errors = ErrorLog()
         self._incremental = is_incremental(options)
         self._on_statistics = on_statistics
         self._consumer: Consumer = new_client(
             Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
         )
         self._topics = Topics(lambda: self._admin)
-        self._describer = Describer(self._consumer, self._topics)
+        self._describer = AssignmentLoader(self._consumer, self._topics)
         self._log_ends = LogEnds(self._consumer, lambda: self._admin)
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
@@ -111,7 +110,7 @@ class KafkaSource:
         Raises BrokerError with one line that says what to change; for an unreachable broker after
         ``kafka.unreachable_timeout``, for everything else at once.
         """
-        check = Check(self._consumer, self._errors, self._settings)
+        check = Preflight(self._consumer, self._errors, self._settings)
         for topic in self._settings.topics:
             if not check.topic_exists(topic):
                 near = check.near_names(topic)
@@ -383,10 +382,10 @@ class KafkaSource:
 
     def _judge(self, error: KafkaError) -> None:
         """An error among the messages: the client goes on by itself, or BrokerError is raised."""
-        match meaning_of(error):
-            case Meaning.PASSING | Meaning.FENCED:
+        match classify(error):
+            case ErrorClass.PASSING | ErrorClass.FENCED:
                 self._log_sometimes(error)
-            case Meaning.SHUT_OUT:
+            case ErrorClass.SHUT_OUT:
                 raise self._shut_out(error)
             case _:
                 raise BrokerError(f"Kafka does not let this service read on: {text_of(error)}")

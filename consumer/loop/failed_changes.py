@@ -12,14 +12,14 @@ import polars as pl
 from consumer.core.changes.coalesce import all_offsets
 from consumer.core.changes.items import ASSIGNMENT, ITEM_COLUMNS, LOCATION, OFFSET, RejectReason
 from consumer.core.location.request import Refusal
-from consumer.ports import Assignment, SentChanges
+from consumer.ports import Assignment, FailedChanges
 
 
-def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> list[SentChanges]:
+def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> list[FailedChanges]:
     """The refused changes, by partition, with those they stand for; those of assignments that are gone are left out."""
     parts = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
     return [
-        SentChanges(
+        FailedChanges(
             assignment=number,
             topic=assignments[number].topic,
             partition=assignments[number].partition,

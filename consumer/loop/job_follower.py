@@ -1,7 +1,7 @@
 """What becomes of accepted requests: their jobs are followed to their end, and what failed goes to the dead letters.
 
 A jobID means queued, not applied. Nothing waits for a job: its changes are committed already, so the follow-up lives in
-memory only. When the process ends, the jobs still followed are named in the log (``jobs_left``). After a crash its
+memory only. When the process ends, the jobs still followed are named in the log (``jobs_abandoned``). After a crash its
 lines ``request_accepted`` without a ``job_ended`` name them. ``inventory-refresh job`` asks the OMS about any.
 """
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 
 from consumer.core.changes.items import RejectReason
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits, chunks
+from consumer.core.location.planner import ItemLimits, chunks
 from consumer.core.location.request import Request
-from consumer.core.oms.job_schedule import Ended, Job, JobLimits, JobOutcome, Jobs, aim_flush_items
+from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
-from consumer.ports import Assignment, DeadLetters, JobClient, Observer, SentChanges
+from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient, Observer
 
 
-class FollowUp:
+class JobFollower:
     """The loop's part that looks after jobs. ``aims`` are the limits of items where windows aim by the OMS's queue."""
 
     def __init__(
@@ -28,9 +28,9 @@ class FollowUp:
         dead_letters: DeadLetters,
         observer: Observer,
         jitter: Callable[[], float],
-        aims: Limits | None = None,
+        aims: ItemLimits | None = None,
     ) -> None:
-        self.jobs = Jobs(limits)
+        self.jobs = JobSchedule(limits)
         self._client = client
         self._engine = engine
         self._dead_letters = dead_letters
@@ -57,32 +57,32 @@ class FollowUp:
             self._end(ended)
         dropped = self.jobs.dropped()
         if dropped:
-            self._observer.jobs_dropped(dropped)
+            self._observer.jobs_evicted(dropped)
         asked = self.jobs.due(now, self._engine.health.side_calls(now))
         self._engine.health.quota.spend(len(asked), now)
         for job_id in asked:
             self._client.ask(job_id)
         if self._aims:
-            self._engine.aim(aim_flush_items(self.jobs.unfinished, self._aims.chunk_items, self._aims.max_items))
+            self._engine.aim(adaptive_flush_items(self.jobs.unfinished, self._aims.chunk_items, self._aims.max_items))
 
     def leave(self) -> None:
         """Name the jobs whose end nobody will tell."""
         left = self.jobs.left()
         if left:
-            self._observer.jobs_left(left)
+            self._observer.jobs_abandoned(left)
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: JobResult) -> None:
         self._observer.job_ended(ended)
         if ended.outcome is JobOutcome.FAILED:
             changes = failed_changes(ended)
             self._dead_letters.recall(changes)
-            self._observer.changes_condemned(changes)
+            self._observer.changes_dead_lettered(changes)
 
 
-def failed_changes(ended: Ended) -> list[SentChanges]:
+def failed_changes(ended: JobResult) -> list[FailedChanges]:
     """The changes of a job that failed, to be found again in their topic: they are committed, and not in memory."""
     return [
-        SentChanges(
+        FailedChanges(
             assignment=0,
             topic=topic,
             partition=partition,

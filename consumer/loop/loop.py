@@ -11,10 +11,11 @@ from consumer.core.engine import Engine
 from consumer.core.location.planner import chunks
 from consumer.core.location.request import Refusal
 from consumer.core.oms.answers import Accepted, RetryLimits, Stop, decide
-from consumer.core.partition.commit_metadata import Mark, format_mark, parse_mark
+from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata, parse_metadata
 from consumer.core.partition.partitions import CommitPoint
+from consumer.errors import DeadLettersError, OmsRefusedError, StopError
 from consumer.loop.failed_changes import refused_changes
-from consumer.loop.job_follower import FollowUp
+from consumer.loop.job_follower import JobFollower
 from consumer.ports import (
     Answered,
     Assignment,
@@ -22,16 +23,13 @@ from consumer.ports import (
     Commit,
     Committed,
     DeadLetters,
-    DeadLettersError,
     Decoded,
     Decoder,
     Observer,
-    OmsRefusedError,
     PartitionView,
     RefreshClient,
     Snapshot,
     Source,
-    StopError,
     Submission,
 )
 
@@ -45,7 +43,7 @@ class LoopOptions:
     """A poll waits so long for messages when nothing else is under way."""
     poll_seconds_busy: float = 0.005
     """And so long while answers, frames or confirmations are awaited: nothing can wake a poll."""
-    recalling_changes_max: int = 100_000
+    fetching_changes_max: int = 100_000
     """While so many refused changes are still to be found again for their dead letters, nothing more is read."""
     poll_interval_seconds_max: float = 1.0
     """While the decoder has no room there is nothing to poll for, but the group wants to hear of us: poll, with all
@@ -74,10 +72,10 @@ class Loop:
         observer: Observer,
         jitter: Callable[[], float],
         options: LoopOptions,
-        follow_up: FollowUp | None = None,
+        job_follower: JobFollower | None = None,
         log_end: Callable[[int], int | None] = lambda _number: None,
     ) -> None:
-        """``follow_up`` looks after the jobs of accepted requests; without it nobody does.
+        """``job_follower`` looks after the jobs of accepted requests; without it nobody does.
 
         ``log_end`` tells the end of an assignment's log as last heard, without asking anybody; None: not heard yet.
         """
@@ -90,7 +88,7 @@ class Loop:
         self._observer = observer
         self._jitter = jitter
         self._options = options
-        self._follow_up = follow_up
+        self._follow_up = job_follower
         self._log_end = log_end
         self._assignments: dict[int, Assignment] = {}
         self._committed: dict[int, CommitPoint] = {}
@@ -176,7 +174,7 @@ class Loop:
             if assignment.committed is None:  # of this group nobody has sent anything
                 self._engine.assigned(assignment.number, start=None, mark=None, open_=False, now=now)
                 continue
-            mark = parse_mark(assignment.metadata, committed=assignment.committed)
+            mark = parse_metadata(assignment.metadata, committed=assignment.committed)
             self._engine.assigned(
                 assignment.number, start=start, mark=min(mark.offset, assignment.high), open_=mark.open, now=now
             )
@@ -261,7 +259,7 @@ class Loop:
             self._dead_letters.publish(ours, self._assignments)
 
     def _pause_and_resume(self) -> None:
-        all_paused = self._crowded or self._dead_letters.recalling() > self._options.recalling_changes_max
+        all_paused = self._crowded or self._dead_letters.fetching() > self._options.fetching_changes_max
         wanted = set(self._assignments) if all_paused else self._engine.to_pause()
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
         if to_pause:
@@ -316,7 +314,7 @@ class Loop:
     def _dead_letter_refused(self, refusal: Refusal) -> None:
         changes = refused_changes(refusal, self._assignments)
         self._dead_letters.recall(changes)
-        self._observer.changes_condemned(changes)
+        self._observer.changes_dead_lettered(changes)
         if self._engine.too_many_refused and not self._leaving:
             raise DeadLettersError(
                 f"the OMS refuses too many of the latest changes (last: location {refusal.location!r}, "
@@ -352,8 +350,8 @@ class Loop:
 
     def _as_commit(self, point: CommitPoint) -> Commit:
         assignment = self._assignments[point.assignment]
-        mark = Mark(point.mark, point.open, assignment.topic_id)
-        return Commit(assignment, point.offset, format_mark(mark))
+        mark = CommitMetadata(point.mark, point.open, assignment.topic_id)
+        return Commit(assignment, point.offset, format_metadata(mark))
 
     # What people see
 
@@ -374,11 +372,11 @@ class Loop:
                 PartitionView(
                     topic=assignment.topic,
                     partition=assignment.partition,
-                    watermark=points[number].offset if number in points else None,
+                    committable_offset=points[number].offset if number in points else None,
                     committed=self._committed[number].offset if number in self._committed else assignment.committed,
                     next_offset=engine.next_offset(number),
                     paused=number in self._paused,
-                    gathering=number in engine.gathering,
+                    recovering=number in engine.gathering,
                     end=self._log_end(number),
                 )
                 for number, assignment in sorted(self._assignments.items())
@@ -392,12 +390,12 @@ class Loop:
             oms_failures=engine.oms_failures,
             breaker=engine.health.state(now),
             requests_per_second_max=engine.health.quota.limit(now),
-            narrowing_locations=engine.narrowing_locations,
+            bisecting_locations=engine.bisecting_locations,
             flush_items=engine.flush_items,
             unfinished_jobs=jobs.unfinished if jobs else 0,
             unfinished_job_items=jobs.unfinished_items if jobs else 0,
             oldest_job_seconds=jobs.oldest_seconds(now) if jobs else 0.0,
-            jobs_untold=jobs.failing if jobs else "",
+            job_status_unavailable=jobs.failing if jobs else "",
             sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped,
             waiting_for=self._decoder.waiting_for(),
         )

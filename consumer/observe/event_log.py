@@ -6,21 +6,21 @@ from collections.abc import Sequence
 import structlog
 
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, Again, AnswerKind, Decision, Hold, Refused, Stop
-from consumer.core.oms.job_schedule import Ended, Job, JobOutcome
-from consumer.observe.observers import Bystander
-from consumer.ports import Answered, Assignment, CommitRefused, Decoded, SentChanges, Snapshot
+from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, Refused, Retry, Stop
+from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
+from consumer.observe.observers import NullObserver
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges, Snapshot
 
 _log = structlog.get_logger("inventory_refresh.loop")
 
 
-class Journal(Bystander):
+class EventLog(NullObserver):
     """Logs what it is told. Nothing is logged per change."""
 
     def __init__(self) -> None:
         self._sending_stopped = ""
         self._waiting_for = ""
-        self._jobs_untold = ""
+        self._job_status_unavailable = ""
         self._partitions: dict[int, str] = {}
 
     def changes_decoded(self, decoded: Decoded) -> None:
@@ -52,9 +52,9 @@ class Journal(Bystander):
         match decision:
             case Accepted():
                 log.info("request_accepted", job_id=decision.job_id, changes=request.changes)
-            case Again() if answered.answer.kind is AnswerKind.NOT_SENT:
+            case Retry() if answered.answer.kind is AnswerKind.NOT_SENT:
                 log.info("request_given_back", detail=answered.answer.detail)
-            case Again() | Hold() | Refused() | Stop():
+            case Retry() | Hold() | Refused() | Stop():
                 log.warning(
                     "request_not_accepted",
                     kind=answered.answer.kind.value,
@@ -64,10 +64,10 @@ class Journal(Bystander):
                     wait_seconds=_wait_seconds(decision),
                 )
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         for each in changes:
             _log.warning(
-                "changes_condemned",
+                "changes_dead_lettered",
                 reason=each.reason.value,
                 location=each.location,
                 changes=len(each.offsets),
@@ -77,7 +77,7 @@ class Journal(Bystander):
                 detail=each.detail,
             )
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         log = _log.info if ended.outcome is JobOutcome.SUCCESS else _log.warning
         log(
             "job_ended",
@@ -90,16 +90,16 @@ class Journal(Bystander):
             messages=list(ended.messages),
         )
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         _log.warning(
-            "jobs_dropped",
+            "jobs_evicted",
             jobs=_named(jobs),
             next_step="the OMS is far behind: ask it with inventory-refresh job what became of them",
         )
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         _log.warning(
-            "jobs_left",
+            "jobs_abandoned",
             jobs=_named(jobs),
             next_step="nobody follows them any more: ask with inventory-refresh job what became of them",
         )
@@ -138,12 +138,16 @@ class Journal(Bystander):
                 _log.error("sending_stopped", reason=self._sending_stopped)
             else:
                 _log.info("sending_again")
-        if snapshot.jobs_untold != self._jobs_untold:
-            self._jobs_untold = snapshot.jobs_untold
-            if self._jobs_untold:
-                _log.warning("jobs_untold", detail=self._jobs_untold, next_step="none: it is asked again, more slowly")
+        if snapshot.job_status_unavailable != self._job_status_unavailable:
+            self._job_status_unavailable = snapshot.job_status_unavailable
+            if self._job_status_unavailable:
+                _log.warning(
+                    "job_status_unavailable",
+                    detail=self._job_status_unavailable,
+                    next_step="none: it is asked again, more slowly",
+                )
             else:
-                _log.info("jobs_told_again")
+                _log.info("job_status_restored")
         if snapshot.waiting_for != self._waiting_for:
             self._waiting_for = snapshot.waiting_for
             if not self._waiting_for:
@@ -160,7 +164,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _wait_seconds(decision: Decision) -> float | None:
     match decision:
-        case Again():
+        case Retry():
             return round(decision.after_seconds, 3)
         case Hold():
             return round(decision.seconds, 3)

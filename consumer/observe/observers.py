@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Decision
-from consumer.core.oms.job_schedule import Ended, Job
+from consumer.core.oms.job_schedule import Job, JobResult
 from consumer.core.pending import Pending
-from consumer.ports import Answered, Assignment, CommitRefused, Decoded, Observer, SentChanges, Snapshot
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges, Observer, Snapshot
 
 
-class Bystander:
+class NullObserver:
     """An observer to whom nothing matters; those that care about a few facts inherit from it."""
 
     def heartbeat(self, now: float) -> None:
@@ -27,16 +27,16 @@ class Bystander:
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         del request, answered, decision
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         del changes
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         del ended
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         del jobs
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         del jobs
 
     def dead_letters_confirmed(self, count: int) -> None:
@@ -61,7 +61,7 @@ class Bystander:
         del pending, now
 
 
-class Observers:
+class CompositeObserver:
     """Tells each of several observers everything, in their order."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -87,21 +87,21 @@ class Observers:
         for observer in self._observers:
             observer.answered(request, answered, decision)
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         for observer in self._observers:
-            observer.changes_condemned(changes)
+            observer.changes_dead_lettered(changes)
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         for observer in self._observers:
             observer.job_ended(ended)
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         for observer in self._observers:
-            observer.jobs_dropped(jobs)
+            observer.jobs_evicted(jobs)
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         for observer in self._observers:
-            observer.jobs_left(jobs)
+            observer.jobs_abandoned(jobs)
 
     def dead_letters_confirmed(self, count: int) -> None:
         for observer in self._observers:

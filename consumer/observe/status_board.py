@@ -24,11 +24,12 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Ended, JobOutcome
-from consumer.observe.observers import Bystander
+from consumer.core.oms.job_schedule import JobOutcome, JobResult
+from consumer.errors import SettingsError
+from consumer.observe.observers import NullObserver
 from consumer.observe.status_http import SAFETY, Handler, Server
 from consumer.observe.status_page import render_page
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, SentChanges, SettingsError, Snapshot
+from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, FailedChanges, Snapshot
 from consumer.settings import HttpSettings
 
 PROBLEMS_MAX: Final = 20
@@ -62,7 +63,7 @@ class Totals:
     requests_accepted: int = 0
 
 
-class Board(Bystander):
+class StatusBoard(NullObserver):
     """The loop's latest word, for other threads to read.
 
     Only the loop's thread writes. Each attribute is replaced whole, never changed in place, so that a reader needs no
@@ -119,14 +120,14 @@ class Board(Bystander):
             said = f"{answered.answer.status or 'no answer'} {answered.answer.detail}".strip()
             self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         count = sum(len(each.offsets) for each in changes)
         self._add(changes_rejected=count)
         if changes:
             first = changes[0]
             self._problem(f"changes {first.reason}", f"{count} of {first.location}: {first.detail}")
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         if ended.outcome is not JobOutcome.SUCCESS:
             job, said = ended.job, "; ".join(ended.messages)
             self._problem(f"job {ended.outcome}", f"{job.job_id}, {job.items} items of {job.location}: {said}")
@@ -197,7 +198,7 @@ class Board(Bystander):
 class StatusServer:
     """The HTTP server, in a thread of its own. ``port`` is the one it listens on, also where 0 was asked for."""
 
-    def __init__(self, settings: HttpSettings, board: Board, registry: CollectorRegistry) -> None:
+    def __init__(self, settings: HttpSettings, board: StatusBoard, registry: CollectorRegistry) -> None:
         """Listen. Raises SettingsError where that cannot be."""
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         server = type("Server", (Server,), {"address_family": family})
@@ -226,9 +227,9 @@ class StatusServer:
         self._server.server_close()
 
 
-def _application(board: Board, registry: CollectorRegistry) -> WSGIApplication:
+def _application(board: StatusBoard, registry: CollectorRegistry) -> WSGIApplication:
     metrics = make_wsgi_app(registry)
-    pages: Mapping[str, Callable[[Board], _Response]] = {
+    pages: Mapping[str, Callable[[StatusBoard], _Response]] = {
         "/": _page,
         "/api/status": _status,
         "/healthz": lambda board: _verdict(board.stalled()),
@@ -282,11 +283,11 @@ def _verdict(trouble: str) -> _Response:
     return _Response(status, "text/plain", f"{trouble or 'ok'}\n")
 
 
-def _status(board: Board) -> _Response:
+def _status(board: StatusBoard) -> _Response:
     return _Response(HTTPStatus.OK, "application/json", json.dumps(board.status(), indent=2) + "\n")
 
 
-def _page(board: Board) -> _Response:
+def _page(board: StatusBoard) -> _Response:
     return _Response(HTTPStatus.OK, "text/html", render_page(board.status()))
 
 

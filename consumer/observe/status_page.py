@@ -33,7 +33,7 @@ _CARDS: Final = (
     ("held_locations", "locations held"),
     ("unconfirmed_dead_letters", "dead letters unconfirmed"),
     ("oms_failures", "OMS failures in a row"),
-    ("narrowing_locations", "refused requests narrowed down"),
+    ("bisecting_locations", "refused requests narrowed down"),
     ("flush_items", "items make a window full"),
     ("unfinished_jobs", "jobs not ended"),
     ("oldest_job_seconds", "seconds the oldest job takes"),
@@ -45,11 +45,11 @@ _TOTALS: Final = (
     ("requests_accepted", "requests accepted"),
     ("changes_rejected", "changes rejected"),
 )
-_OFFSETS: Final = ("watermark", "committed", "next_offset")
+_OFFSETS: Final = ("committable_offset", "committed", "next_offset")
 
 
 def render_page(status: Mapping[str, Any]) -> str:
-    """Make the page of ``Board.status()``; every value is escaped."""
+    """Make the page of ``StatusBoard.status()``; every value is escaped."""
     snapshot = status["snapshot"]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH_SECONDS}">
@@ -80,8 +80,8 @@ def _verdict(status: Mapping[str, Any]) -> str:
     if breaker != "closed":
         words = "is given time" if breaker == "open" else "is being tried, one request at a time"
         return f'<p class="verdict waits">The OMS does not take requests just now and {words}; nothing is lost</p>'
-    if status["snapshot"]["jobs_untold"]:
-        told = escape(status["snapshot"]["jobs_untold"])
+    if status["snapshot"]["job_status_unavailable"]:
+        told = escape(status["snapshot"]["job_status_unavailable"])
         return f'<p class="verdict waits">Requests are accepted, but the OMS tells nothing of their jobs: {told}</p>'
     return '<p class="verdict good">All is well</p>'
 
@@ -108,14 +108,14 @@ def _partitions(partitions: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _state(partition: Mapping[str, Any]) -> str:
-    states = (("gathering", "reads again what its last owner had read"), ("paused", "paused"))
+    states = (("recovering", "reads again what its last owner had read"), ("paused", "paused"))
     return ", ".join(words for name, words in states if partition[name])
 
 
 def _unaccepted(partition: Mapping[str, Any]) -> int | None:
-    if partition["next_offset"] is None or partition["watermark"] is None:
+    if partition["next_offset"] is None or partition["committable_offset"] is None:
         return None
-    return int(partition["next_offset"] - partition["watermark"])
+    return int(partition["next_offset"] - partition["committable_offset"])
 
 
 def _problems(problems: Sequence[Mapping[str, Any]]) -> str:

@@ -3,8 +3,8 @@
 import ssl
 from pathlib import Path
 
+from consumer.errors import SettingsError
 from consumer.oms.http import usual_certificates
-from consumer.ports import SettingsError
 from consumer.settings import OmsSettings
 
 

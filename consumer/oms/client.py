@@ -11,6 +11,7 @@ import polars as pl
 
 from consumer.core.changes.coalesce import coalesce
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.errors import OmsRefusedError
 from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
@@ -19,7 +20,7 @@ from consumer.oms.http import call, open_http
 from consumer.oms.job_client import WORKERS, HttpJobs
 from consumer.oms.named_items import find_named
 from consumer.oms.token import Credentials, Token, Tokens
-from consumer.ports import Answered, OmsRefusedError, Submission
+from consumer.ports import Answered, Submission
 from consumer.settings import OmsSettings
 
 CLOSE_SECONDS_MAX: Final = 5.0

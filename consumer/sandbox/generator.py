@@ -32,7 +32,7 @@ SCHEMA_ID: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """Events in the order to publish them in, and what should come of them."""
 
     events: Sequence[Event]
@@ -43,7 +43,7 @@ class Plan:
     """The good ones, in their order; ``eventId`` names each."""
 
 
-def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST_ITEMS) -> Plan:
+def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST_ITEMS) -> DemoPlan:
     """40 small locations, one with a burst of distinct items, items changed several times, bad events among them."""
     chance = random.Random(seed)  # noqa: S311 - not for secrets: the same seed makes the same plan
     encoder = Encoder(schema_id)
@@ -58,7 +58,7 @@ def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST
     for event, _ in bad:
         events.insert(chance.randrange(len(events)), event)
     reasons = Counter(reason for _, reason in bad if reason is not None)
-    return Plan(events, held_after(changes), dict(reasons), sum(event.value is None for event, _ in bad), changes)
+    return DemoPlan(events, held_after(changes), dict(reasons), sum(event.value is None for event, _ in bad), changes)
 
 
 def distinct_changes(count: int, *, locations: int, seed: int, schema_id: int = SCHEMA_ID) -> Iterator[Event]:

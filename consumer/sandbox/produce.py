@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.sandbox.generator import SCHEMA_ID, distinct_changes
 from consumer.sandbox.publisher import Encoder, Event, events_in, publish, register
 from consumer.settings import Settings

@@ -12,8 +12,9 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.errors import BrokerError, SettingsError
 from consumer.kafka.options import connection_properties
-from consumer.ports import BrokerError, Headers, SettingsError
+from consumer.ports import Headers
 
 Change = dict[str, Any]
 """A change by the bundled schema's field names; a field that is not there is absent (null)."""

@@ -8,7 +8,7 @@ import structlog
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings.models import Settings
 from consumer.settings.redaction import hide_credentials, is_secret
 from consumer.settings.sources import (

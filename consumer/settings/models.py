@@ -66,7 +66,7 @@ class KafkaSettings(Section):
     group_id: Text = Field(
         default="inventory-refresh", description="Consumer group: its committed offsets are how far the OMS has got."
     )
-    max_distance: int = Field(
+    max_uncommitted_offsets: int = Field(
         default=5_000_000,
         ge=1,
         le=1_000_000_000,
@@ -242,7 +242,7 @@ class OmsSettings(Section):
         description="Calls a second (refresh and get-job together) of this process at most; divide the key's quota by "
         "the number of processes. Without it a limit is learned from over-quota answers.",
     )
-    narrowing_requests_max: int = Field(
+    bisection_requests_max: int = Field(
         default=200,
         ge=32,
         le=10_000,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings.models import Settings
 
 PREFIX: Final = "INVENTORY_REFRESH_"

@@ -59,19 +59,20 @@ def _partitions() -> AnyPanel:
         Told(
             "Offsets of each partition now: committed (a restart goes on there), watermark (the lowest that no jobID "
             "covers), next (read up to there), end of the log; lag is from watermark to end.",
-            "watermark stands still while next goes on: a location in it can not be sent, see Unaccepted offsets. "
-            "gathering: its last owner had read further, nothing leaves until that is read again, mostly seconds. "
-            "paused for long: see Pending changes and kafka.max_distance. A partition is missing: nobody reads it.",
+            "committable does not move while next does: a location in it cannot be sent, see Uncommitted offsets. "
+            "recovering: the previous owner had read further; nothing leaves until that is read again, usually "
+            "seconds. paused for long: see Pending changes and kafka.max_uncommitted_offsets. A partition is "
+            "missing: no member reads it.",
         ),
         {
             "committed": by_partition("inventory_refresh_partition_committed_offset"),
-            "watermark": by_partition("inventory_refresh_partition_watermark_offset"),
+            "committable": by_partition("inventory_refresh_partition_committable_offset"),
             "next": by_partition("inventory_refresh_partition_next_offset"),
             "end": by_partition("inventory_refresh_partition_end_offset"),
             "lag": by_partition("inventory_refresh_partition_lag_offsets"),
-            "unaccepted": by_partition("inventory_refresh_partition_unaccepted_offsets"),
+            "unaccepted": by_partition("inventory_refresh_partition_uncommitted_offsets"),
             "paused": by_partition("inventory_refresh_partition_paused"),
-            "gathering": by_partition("inventory_refresh_partition_gathering"),
+            "gathering": by_partition("inventory_refresh_partition_recovering"),
         },
         labels={"topic": "topic", "partition": "partition"},
         overrides={"paused": _YES_IN_COLOUR, "gathering": _YES_IN_COLOUR},
@@ -84,14 +85,14 @@ def _unaccepted() -> AnyPanel:
         "Unaccepted offsets by partition",
         Told(
             "How far each partition was read past its watermark: what a successor must read again. At the dashed line "
-            "(kafka.max_distance) the partition is paused.",
+            "(kafka.max_uncommitted_offsets) the partition is paused.",
             "One partition grows alone: a location in it can not be sent, and holds its offset back. Find it in the "
             "log (held, narrowing), or on the dashboard One location. Retention of the topic must be longer than this "
             "lasts, or changes are lost.",
-            alerts=("InventoryRefreshDistanceGrowing",),
+            alerts=("InventoryRefreshUncommittedOffsetsGrowing",),
         ),
-        Query(by_partition("inventory_refresh_partition_unaccepted_offsets"), "{{topic}} {{partition}}"),
-        limit(f"max({of('inventory_refresh_max_distance_offsets')})", "max_distance"),
+        Query(by_partition("inventory_refresh_partition_uncommitted_offsets"), "{{topic}} {{partition}}"),
+        limit(f"max({of('inventory_refresh_max_uncommitted_offsets')})", "max_uncommitted_offsets"),
         unit=units.Short,
     )
 
@@ -154,7 +155,7 @@ def _not_read() -> AnyPanel:
         ),
         Query(f"sum({of('inventory_refresh_partitions_assigned')})", "assigned", BLUE),
         Query(f"sum({by_partition('inventory_refresh_partition_paused')})", "paused", ORANGE),
-        Query(f"sum({by_partition('inventory_refresh_partition_gathering')})", "gathering", YELLOW),
+        Query(f"sum({by_partition('inventory_refresh_partition_recovering')})", "gathering", YELLOW),
         Query(f"sum({of('inventory_refresh_decoding_waits')})", "members whose decoding waits", RED),
         unit=units.Short,
         decimals=0,

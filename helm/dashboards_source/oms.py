@@ -114,7 +114,7 @@ def _ended() -> AnyPanel:
             ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_jobs_ended_total')}) > 0", "{{outcome}}"),
-        Query(f"sum({rate('inventory_refresh_jobs_unfollowed_total')}) > 0", "unfollowed", GREY),
+        Query(f"sum({rate('inventory_refresh_jobs_evicted_total')}) > 0", "unfollowed", GREY),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
         colors={"success": GREEN, "failed": RED, "never_finished": PURPLE, "unknown_job": ORANGE},
@@ -129,10 +129,10 @@ def _unfinished() -> AnyPanel:
             "nothing of jobs (refused, over-quota, unreachable) are counted beside them.",
             "Growing: the OMS works off less than it is given, so counts are stale although they were accepted. Fewer, "
             "larger requests help (window.max_age, window.flush_items: auto); else the OMS needs more capacity.",
-            alerts=("InventoryRefreshJobsUntold",),
+            alerts=("InventoryRefreshJobStatusUnavailable",),
         ),
         Query(f"sum({of('inventory_refresh_jobs_unfinished')})", "jobs", BLUE),
-        Query(f"sum({of('inventory_refresh_jobs_untold')})", "members told nothing", RED),
+        Query(f"sum({of('inventory_refresh_job_status_unavailable')})", "members told nothing", RED),
         unit=units.Short,
         decimals=0,
     )

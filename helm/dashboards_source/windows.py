@@ -97,7 +97,7 @@ def _reasons() -> AnyPanel:
         Query(f"sum by (reason) ({rate('inventory_refresh_requests_sent_total')})", "{{reason}}"),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
-        colors={"full": GREEN, "age": BLUE, "narrowing": RED},
+        colors={"full": GREEN, "age": BLUE, "bisection": RED},
     )
 
 
@@ -128,7 +128,7 @@ def _locations() -> AnyPanel:
         ),
         Query(f"sum({of('inventory_refresh_pending_locations')})", "with pending changes", BLUE),
         Query(f"sum({of('inventory_refresh_held_locations')})", "held", RED),
-        Query(f"sum({of('inventory_refresh_narrowing_locations')})", "being narrowed down", PURPLE),
+        Query(f"sum({of('inventory_refresh_bisecting_locations')})", "being narrowed down", PURPLE),
         Query(f"sum({of('inventory_refresh_requests_in_flight')})", "with a request in flight", GREY),
         unit=units.Short,
         decimals=0,

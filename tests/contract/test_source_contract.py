@@ -1,6 +1,6 @@
 """What the loop relies on of its source: the simulated broker and a real Kafka must both keep it."""
 
-from consumer.core.partition.commit_metadata import Mark, format_mark
+from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.ports import Commit, CommitRefused, Committed
 from tests.contract.worlds import PARTITIONS, KafkaWorld
 from tests.support.kafka_members import Member, poll_until
@@ -66,7 +66,7 @@ def test_what_is_committed_is_what_a_stranger_and_the_next_owner_find_with_its_m
     group.publish(0, 9)
     first = group.join()
     poll_until(lambda: has_all(first), first)
-    mark = format_mark(Mark(9, True, first.held[number_of(first, 0)].topic_id))
+    mark = format_metadata(CommitMetadata(9, True, first.held[number_of(first, 0)].topic_id))
     assert commit(first, 0, 4, mark) == Committed()
     assert group.committed(0) == (4, mark)
 

@@ -29,7 +29,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group
 from tests.simulation.oms import Oms, Wire, _Fate
-from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, EntryKind, Plan, Rates, draw_plan
+from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, EntryKind, Rates, SimulationPlan, draw_plan
 from tests.simulation.process import Process, Surroundings
 from tests.simulation.world import World
 from tests.support.kafka_members import Member, publish
@@ -88,7 +88,7 @@ class Unchecked(Checker):
     def answered(self, owner: str, answered: Any) -> None: ...
 
 
-def calm_plan() -> Plan:
+def calm_plan() -> SimulationPlan:
     """Nothing goes wrong, and nothing is produced but what a test produces."""
     bad = Entry(0.0, 0, EntryKind.BAD, REFUSED_QUANTITY, "B0", "Berlin")
     return replace(draw_plan(1), partitions=PARTITIONS, log_start=0, rates=Rates(), entries=(bad,), faults=())
@@ -165,7 +165,7 @@ class ScriptedOms(Oms):
 
     fate: _Fate | None = None
 
-    def __init__(self, world: World, plan: Plan, checker: Checker) -> None:
+    def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         super().__init__(world, plan, checker)
         self.taken: list[Wire] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.observe.status_board import Board
+from consumer.observe.status_board import StatusBoard
 from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
 from tests.support.fakes import FakeClock
@@ -29,10 +29,10 @@ def hook_pod(values: str, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Board, int]]:
+def server() -> Iterator[tuple[StatusBoard, int]]:
     """A real status server that answers on loopback, and its board."""
     clock = FakeClock()
-    board = Board(clock, version="1", settings={}, stalled_after_seconds=60.0)
+    board = StatusBoard(clock, version="1", settings={}, stalled_after_seconds=60.0)
     with running_status_server(board, CollectorRegistry()) as status:
         yield board, status.port
 
@@ -52,20 +52,20 @@ def run_status_test(host: str, port: int, seconds: int = 0) -> subprocess.Comple
     )
 
 
-def test_the_status_test_passes_once_the_pods_are_ready(server: tuple[Board, int]) -> None:
+def test_the_status_test_passes_once_the_pods_are_ready(server: tuple[StatusBoard, int]) -> None:
     board, port = server
     board.rebalanced("assigned", [assignment(0)])
     ran = run_status_test("127.0.0.1", port)
     assert (ran.returncode, ran.stdout) == (0, "healthy and ready: 127.0.0.1\n")
 
 
-def test_the_status_test_fails_with_the_words_of_the_pod_that_is_not_ready(server: tuple[Board, int]) -> None:
+def test_the_status_test_fails_with_the_words_of_the_pod_that_is_not_ready(server: tuple[StatusBoard, int]) -> None:
     ran = run_status_test("127.0.0.1", server[1])
     assert ran.returncode == 1
     assert ran.stderr == "127.0.0.1/readyz: 503: not in the consumer group, waiting for partitions\n"
 
 
-def test_the_status_test_fails_where_nobody_answers_or_nobody_is(server: tuple[Board, int]) -> None:
+def test_the_status_test_fails_where_nobody_answers_or_nobody_is(server: tuple[StatusBoard, int]) -> None:
     refused = run_status_test("127.0.0.2", 9)
     assert refused.returncode == 1
     assert "127.0.0.2/healthz" in refused.stderr

@@ -157,9 +157,9 @@ def test_the_longest_revoke_timeout_fits_too() -> None:
 
 
 def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
-    changes = {"kafka": {"max_distance": 1_000_000_000}, "window": {"max_pending_changes": 100_000_000}}
+    changes = {"kafka": {"max_uncommitted_offsets": 1_000_000_000}, "window": {"max_pending_changes": 100_000_000}}
     read = loaded(template("minimal", {"config": changes}), tmp_path)
-    assert read.kafka.max_distance == 1_000_000_000
+    assert read.kafka.max_uncommitted_offsets == 1_000_000_000
     assert read.window.max_pending_changes == 100_000_000
 
 

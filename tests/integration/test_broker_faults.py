@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from confluent_kafka.cimpl import NewTopic
 
-from consumer.core.partition.commit_metadata import parse_mark
+from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.brokers import OFFSETS_TOPIC, Brokers
@@ -131,7 +131,7 @@ def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_le
 def read_marks(ours: Fleet) -> dict[int, int]:
     """By partition, how far the members' commits say that it was read."""
     committed = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
-    return {each.partition: parse_mark(each.metadata or "", committed=each.offset).offset for each in committed}
+    return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).offset for each in committed}
 
 
 def wait_until_refused(ours: Fleet, of_members: Callable[[Iterable[bool]], bool]) -> None:

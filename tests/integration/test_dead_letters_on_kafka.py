@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.core.changes.items import RejectReason
 from consumer.dead_letters.writer import KafkaDeadLetters
-from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges
+from consumer.errors import DeadLettersError
+from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import DeadLetterSettings, KafkaSettings
 
 pytestmark = pytest.mark.integration
@@ -156,9 +157,9 @@ def publish_changes(kafka: str, topic: str, count: int) -> None:
     assert producer.flush(WAIT_SECONDS_MAX) == 0
 
 
-def sent(topic: str, *offsets: int, **more: Any) -> SentChanges:
+def sent(topic: str, *offsets: int, **more: Any) -> FailedChanges:
     known = {"reason": RejectReason.JOB_FAILED, "detail": "no such location", "location": "Rome", "job_id": "7"}
-    return SentChanges(topic=topic, partition=0, offsets=offsets, **({"assignment": 5} | known | more))
+    return FailedChanges(topic=topic, partition=0, offsets=offsets, **({"assignment": 5} | known | more))
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:
@@ -176,10 +177,10 @@ def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
     publish_changes(kafka, source, 5_000)
     letters = dead_letters(name)
     letters.recall([sent(source, 3, 4, 4_999), sent(source, 8, reason=RejectReason.REFUSED_BY_OMS, job_id="")])
-    assert letters.recalling() == 4
+    assert letters.fetching() == 4
 
     assert sorted(confirmations(letters, 4)) == [(5, 3), (5, 4), (5, 8), (5, 4_999)]
-    assert letters.recalling() == 0
+    assert letters.fetching() == 0
     messages = sorted(read(kafka, name, 4), key=lambda message: int(headers_of(message)["offset"] or 0))
     assert [message.key() for message in messages] == [b"key 3", b"key 4", b"key 8", b"key 4999"]
     assert [message.value() for message in messages] == [b"value 3", b"value 4", b"value 8", b"value 4999"]
@@ -267,7 +268,7 @@ def test_closing_waits_for_what_is_being_found(kafka: str, topic: MakeTopic, dea
     letters = dead_letters(name)
     letters.recall([sent(source, 0, 1, 2, assignment=0)])
     letters.close()
-    assert letters.recalling() == 0
+    assert letters.fetching() == 0
     assert len(read(kafka, name, 3)) == 3
 
 
@@ -291,4 +292,4 @@ def test_a_broker_that_stays_away_confirms_nothing_and_closing_does_not_wait_for
         assert letters.confirmed() == []
 
     letters.close()
-    assert letters.recalling() == 1
+    assert letters.fetching() == 1

@@ -113,7 +113,7 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
     assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
     second = ours.start("second", oms={"unknown_hold": 18})
     ours.wait_until(lambda: second.held() == [0], "the second has the partition")
-    assert second.snapshot()["partitions"][0]["gathering"]
+    assert second.snapshot()["partitions"][0]["recovering"]
     ours.finish()
     assert ours.ledger.counts() == {("Store 0", f"sku-{number}"): [1, 2] for number in range(6)}
 

@@ -13,7 +13,7 @@ from consumer.dead_letters.letters import Filters
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.publisher import Publisher
 from consumer.dead_letters.redrive.redrive import Judged, Redrive
-from consumer.ports import BrokerError, SettingsError
+from consumer.errors import BrokerError, SettingsError
 from tests.support.dead_letters import ENCODER, WAIT_SECONDS_MAX, Sent, Shop
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.sandbox.demo import as_held
-from consumer.sandbox.generator import Plan, differences, plan_demo
+from consumer.sandbox.generator import DemoPlan, differences, plan_demo
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.publisher import Encoder, publish, register
@@ -47,7 +47,7 @@ def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
     return Topic(kafka, name, f"group-of-{name}")
 
 
-def all_sent(changes: Topic, plan: Plan, sandbox: SandboxServer) -> bool:
+def all_sent(changes: Topic, plan: DemoPlan, sandbox: SandboxServer) -> bool:
     return changes.committed() == changes.end() and not differences(plan.held, as_held(sandbox.state.inventory()))
 
 

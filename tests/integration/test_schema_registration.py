@@ -8,7 +8,7 @@ from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.sources import RegistrySource
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import RejectReason
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.sandbox.publisher import register
 
 pytestmark = pytest.mark.integration

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.core.partition.commit_metadata import Mark, format_mark
+from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.errors import BrokerError
 from consumer.kafka.source import KafkaSource
-from consumer.ports import BrokerError, Commit, Committed, KafkaStatistics
+from consumer.ports import Commit, Committed, KafkaStatistics
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
@@ -34,7 +35,7 @@ def test_what_is_published_is_read_in_order_and_the_commit_is_kept(embedded: Kaf
     assert set(first.ends.values()) == {10}
     for number in first.held:
         assert [offset for at, offset in first.rows if at == number] == list(range(10))
-    metadata = format_mark(Mark(10, open=False))
+    metadata = format_metadata(CommitMetadata(10, open=False))
     assert first.source.commit([Commit(each, 7, metadata) for each in first.held.values()]) == Committed()
     first.source.close()
     assert ("revoked", tuple(sorted(first.told[0][1]))) in first.told

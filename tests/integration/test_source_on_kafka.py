@@ -9,9 +9,10 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.core.partition.commit_metadata import Mark, format_mark
+from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
+from consumer.errors import DeadLettersError
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Commit, CommitRefused, Committed, DeadLettersError, KafkaStatistics
+from consumer.ports import Commit, CommitRefused, Committed, KafkaStatistics
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
 
@@ -169,7 +170,7 @@ def test_a_successor_begins_at_the_commit_and_reads_what_stood_beside_it(
     publish(kafka, name, [(0, b"%d" % number) for number in range(10)])
     first = join(name, group=f"{name}-group")
     poll_until(lambda: len(first.values) == 10, first)
-    metadata = format_mark(Mark(9, True, next(iter(first.held.values())).topic_id))
+    metadata = format_metadata(CommitMetadata(9, True, next(iter(first.held.values())).topic_id))
     assert commit_one(first, 4, metadata) == Committed()
     first.source.close()
     second = join(name, group=f"{name}-group")
@@ -334,7 +335,7 @@ def test_a_commit_to_an_earlier_topic_of_the_same_name_is_ignored(
 ) -> None:
     name = topic()
     publish(kafka, name, [(0, b"x")] * 3)
-    metadata = format_mark(Mark(3, False, "another-topic-id"))
+    metadata = format_metadata(CommitMetadata(3, False, "another-topic-id"))
     commit_from_outside(admin, f"{name}-group", TopicPartition(name, 0, 3, metadata=metadata))
     member = join(name, group=f"{name}-group")
     poll_until(lambda: len(member.values) == 3, member)

@@ -13,8 +13,8 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from consumer.app import Service
 from consumer.avro.bundled import schema_path
+from consumer.errors import BrokerError
 from consumer.kafka.source import KafkaSource
-from consumer.ports import BrokerError
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.settings import KafkaSettings, Scalar, Settings

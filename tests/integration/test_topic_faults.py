@@ -129,7 +129,7 @@ def test_commits_with_missing_foreign_or_malformed_metadata_are_taken_as_open_at
     commit_from_outside(admin, ours.group, offsets)
     member = ours.start("a", oms={"unknown_hold": 12})
     ours.wait_until(lambda: len(member.held()) == len(METADATA), "it has all partitions")
-    gathering = {each["partition"] for each in member.snapshot()["partitions"] if each["gathering"]}
+    gathering = {each["partition"] for each in member.snapshot()["partitions"] if each["recovering"]}
     assert gathering >= {0, 1, 2, 3, 4}, "what cannot be read counts as open, and the hold is waited out"
     ours.finish()
     assert ours.ledger.repeated() == {}

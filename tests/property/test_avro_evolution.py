@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.fields import TARGETS
-from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
+from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import OFFSET, RejectReason
 from tests.support.avro import raw_batch
@@ -106,7 +106,7 @@ def reader_schema(version: Version) -> dict[str, Any]:
 class Source:
     """``SchemaSource`` of these versions, by their numbers."""
 
-    def __init__(self, versions: list[Version], way: Way) -> None:
+    def __init__(self, versions: list[Version], way: DecodePath) -> None:
         factory = ReaderFactory({}, CONFLUENT.length, way)
         self._readers = {confluent_prefix(n): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
 
@@ -133,7 +133,7 @@ def test_messages_of_all_versions_are_read_as_schema_resolution_says(history: li
             messages.append((confluent_prefix(number) + body.getvalue(), resolved))
     random.shuffle(messages)
 
-    ways: tuple[Way, ...] = ("columnar", "fastavro")
+    ways: tuple[DecodePath, ...] = ("columnar", "fastavro")
     for way in ways:
         decoded = BatchDecoder(CONFLUENT, Source(history, way)).decode([raw_batch([value for value, _ in messages])])
 

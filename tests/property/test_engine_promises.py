@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits, SendReason
+from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import EngineLimits, Request
-from consumer.core.oms.answers import Accepted, Again, Decision, Hold, Refused
+from consumer.core.oms.answers import Accepted, Decision, Hold, Refused, Retry
 from tests.support.frames import change, frame
 
 LOCATIONS = ["Berlin", "Rome", "Oslo"]
@@ -23,7 +23,7 @@ CHUNK = 3
 REFUSED = 9
 """The OMS refuses a request with an item of this quantity."""
 LIMITS = EngineLimits(
-    items=Limits(chunk_items=CHUNK, max_items=4 * CHUNK, flush_items=2 * CHUNK),
+    items=ItemLimits(chunk_items=CHUNK, max_items=4 * CHUNK, flush_items=2 * CHUNK),
     max_age_seconds=10.0,
     due_within_seconds=0.5,
     max_in_flight=2,
@@ -110,7 +110,7 @@ class EnginePromises(RuleBasedStateMachine):
             assert self.held_until.get(request.location, 0.0) <= self.now
             assert 1 <= request.items <= LIMITS.items.max_items
             assert request.rows["sku"].n_unique() == request.items
-            if request.reason is SendReason.NARROWING:
+            if request.reason is SendReason.BISECTION:
                 assert request.items <= LIMITS.items.max_items // 2 or request.items == 1
             assert request.rows[LOCATION].unique().to_list() == [request.location]
             self.flying[request.number] = request
@@ -138,7 +138,7 @@ class EnginePromises(RuleBasedStateMachine):
             for row in request.rows.select(ASSIGNMENT, OFFSET).iter_rows():
                 self.covered[row[0]].add(row[1])
         elif outcome == "refused for now":
-            decision = Again(after_seconds=2.0, whole_oms=True)
+            decision = Retry(after_seconds=2.0, whole_oms=True)
             self.well = False
         else:
             decision = Hold(seconds=5.0, oms_rest_seconds=1.0)

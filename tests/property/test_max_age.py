@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted
 from tests.support.frames import change, frame
@@ -12,7 +12,7 @@ from tests.support.frames import change, frame
 TICK_SECONDS = 0.5
 MAX_AGE_SECONDS = 4.0
 LIMITS = EngineLimits(
-    items=Limits(chunk_items=3, max_items=12, flush_items=6), max_age_seconds=MAX_AGE_SECONDS, max_in_flight=4
+    items=ItemLimits(chunk_items=3, max_items=12, flush_items=6), max_age_seconds=MAX_AGE_SECONDS, max_in_flight=4
 )
 
 poll = st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(0, 9)), max_size=15)

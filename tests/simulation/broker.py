@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group, Standing
-from tests.simulation.plan import Entry, EntryKind, Plan
+from tests.simulation.plan import Entry, EntryKind, SimulationPlan
 from tests.simulation.world import World
 
 TOPIC: Final = "changes"
@@ -53,7 +53,7 @@ class GroupOffset:
 class Broker:
     """Everything that Kafka keeps."""
 
-    def __init__(self, world: World, plan: Plan, checker: Checker, group: Group) -> None:
+    def __init__(self, world: World, plan: SimulationPlan, checker: Checker, group: Group) -> None:
         self._world = world
         self._checker = checker
         self.group = group

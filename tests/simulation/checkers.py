@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.core.partition.commit_metadata import parse_mark
+from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.ports import Answered, Snapshot, Submission
-from tests.simulation.plan import Entry, EntryKind, Plan, item_key_of
+from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Item:
 class Checker:
     """Told of everything that can be seen from outside; raises Violation."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
+    def __init__(self, world: World, plan: SimulationPlan) -> None:
         self._world = world
         self._plan = plan
         self.logs: Sequence[Log] = ()
@@ -88,7 +88,7 @@ class Checker:
             raise Violation(
                 f"rule 3: {offset} is committed of partition {partition}, past {self._described(partition, until)}"
             )
-        mark = parse_mark(metadata, committed=offset).offset
+        mark = parse_metadata(metadata, committed=offset).offset
         if offset < self._committed[partition] or mark < self._marks[partition]:
             raise Violation(
                 f"rule 4: {offset} with mark {mark} is committed of partition {partition} after "
@@ -128,7 +128,7 @@ class Checker:
     def snapshot(self, owner: str, snapshot: Snapshot, *, in_hand_max: int) -> None:
         """A partition is read to its mark, then no further past its watermark than the limit and what was in hand."""
         for view in snapshot.partitions:
-            far = (view.watermark or 0) + self._plan.max_distance
+            far = (view.committable_offset or 0) + self._plan.max_uncommitted_offsets
             until = max(far, self._gathers_to[owner, view.partition]) + in_hand_max
             if (view.next_offset or 0) > until:
                 raise Violation(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from consumer.ports import Assignment, DeadLettersError, Reject, SentChanges
+from consumer.errors import DeadLettersError
+from consumer.ports import Assignment, FailedChanges, Reject
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -26,7 +27,7 @@ class SimulatedDeadLetters:
                 self._process.checker.rejected(assignment.partition, reject.offset)
                 self._produce(reject.assignment, assignment.partition, reject.offset)
 
-    def recall(self, changes: Sequence[SentChanges]) -> None:
+    def recall(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
             self._process.checker.condemned(change.partition, change.offsets)
@@ -34,7 +35,7 @@ class SimulatedDeadLetters:
                 self._recalling += 1
                 self._find(change, offset)
 
-    def recalling(self) -> int:
+    def fetching(self) -> int:
         return self._recalling
 
     def confirmed(self) -> Sequence[tuple[int, int]]:
@@ -47,7 +48,7 @@ class SimulatedDeadLetters:
     def close(self) -> None:
         return None
 
-    def _find(self, change: SentChanges, offset: int) -> None:
+    def _find(self, change: FailedChanges, offset: int) -> None:
         def found() -> None:
             self._recalling -= 1
             self._produce(change.assignment, change.partition, offset)

@@ -16,15 +16,15 @@ from consumer.core.changes.coalesce import newest_last
 from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
 from consumer.core.location import window as window_module
-from consumer.core.location.backoff import Pace
-from consumer.core.location.bisection import Narrowings
-from consumer.core.location.in_flight import Flight, Flights
+from consumer.core.location.backoff import LocationBackoff
+from consumer.core.location.bisection import Bisections
+from consumer.core.location.in_flight import Flight, InFlightRequests
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, Again, Answer, AnswerKind, Decision, Hold, decide
-from consumer.core.partition.commit_metadata import Mark, parse_mark
-from consumer.core.partition.offsets import OpenOffsets
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
+from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
+from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partitions import CommitPoint, Partitions
-from consumer.core.partition.recovery import Gatherings
+from consumer.core.partition.recovery import Recoveries
 from consumer.loop import loop as loop_module
 from consumer.loop.loop import Loop
 from consumer.ports import Assignment, Commit, Submission
@@ -113,9 +113,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
         if len(known):
             original_close(self, known.filter(self._flags[known - self._base] == 1))
 
-    original_give, original_close = Partitions.give, OpenOffsets.close
+    original_give, original_close = Partitions.give, OffsetTracker.close
     patch.setattr(Partitions, "give", give)
-    patch.setattr(OpenOffsets, "close", close)
+    patch.setattr(OffsetTracker, "close", close)
 
 
 @_mutant("1 of the design")
@@ -146,17 +146,17 @@ def marks_go_backwards(patch: Patch) -> None:
 
 @_mutant("5", Theme.HANDOVERS)
 def takes_foreign_metadata_as_closed(patch: Patch) -> None:
-    def parse(metadata: str, *, committed: int) -> Mark:
-        mark = parse_mark(metadata, committed=committed)
+    def parse(metadata: str, *, committed: int) -> CommitMetadata:
+        mark = parse_metadata(metadata, committed=committed)
         return mark if metadata.startswith("v1;") else replace(mark, open=False)
 
-    patch.setattr(loop_module, "parse_mark", parse)
+    patch.setattr(loop_module, "parse_metadata", parse)
 
 
 @_mutant("5", Theme.HANDOVERS)
 def closes_what_it_inherited(patch: Patch) -> None:
     """A successor that still waits for its predecessor's requests commits that none is under way."""
-    patch.setattr(Gatherings, "waiting", lambda _self, _now: set())
+    patch.setattr(Recoveries, "waiting", lambda _self, _now: set())
 
 
 @_mutant("6")
@@ -174,17 +174,17 @@ def ends_are_no_progress(patch: Patch) -> None:
 
 @_mutant("7")
 def never_gathers(patch: Patch) -> None:
-    patch.setattr(Gatherings, "begin", lambda _self, _number, **_found: None)
+    patch.setattr(Recoveries, "begin", lambda _self, _number, **_found: None)
 
 
 @_mutant("7", Theme.HANDOVERS)
 def ignores_open(patch: Patch) -> None:
     """A successor does not wait for what its predecessor may still have under way."""
 
-    def parse(metadata: str, *, committed: int) -> Mark:
-        return replace(parse_mark(metadata, committed=committed), open=False)
+    def parse(metadata: str, *, committed: int) -> CommitMetadata:
+        return replace(parse_metadata(metadata, committed=committed), open=False)
 
-    patch.setattr(loop_module, "parse_mark", parse)
+    patch.setattr(loop_module, "parse_metadata", parse)
 
 
 @_mutant("9")
@@ -207,7 +207,7 @@ def budget_pauses_gathering(patch: Patch) -> None:
 
 @_mutant("10")
 def distance_pauses_gathering(patch: Patch) -> None:
-    patch.setattr(Gatherings, "unread", lambda _self: set())
+    patch.setattr(Recoveries, "unread", lambda _self: set())
 
 
 @_mutant("10")
@@ -279,7 +279,7 @@ def takes_unknown_as_accepted(patch: Patch) -> None:
 @_mutant("15")
 def never_holds(patch: Patch) -> None:
     def instead(decision: Decision) -> Decision:
-        return Again(decision.oms_rest_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
+        return Retry(decision.oms_rest_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
 
     _decides(patch, instead)
 
@@ -288,7 +288,7 @@ def never_holds(patch: Patch) -> None:
 def forgets_holds_on_revoke(patch: Patch) -> None:
     def forget(self: Any, assignments: Collection[int]) -> None:
         original(self, assignments)
-        self._pace = Pace()
+        self._pace = LocationBackoff()
 
     original = Engine.forget
     patch.setattr(Engine, "forget", forget)
@@ -338,8 +338,8 @@ def condemns_all_changes_of_an_item(patch: Patch) -> None:
         is_one_item = rows.select(ITEM_KEY).n_unique() == 1
         return original(self, location, part, rows, alone=alone or is_one_item, **more)
 
-    original = Narrowings.refused
-    patch.setattr(Narrowings, "refused", refused)
+    original = Bisections.refused
+    patch.setattr(Bisections, "refused", refused)
 
 
 @_mutant("18")
@@ -378,10 +378,10 @@ def sends_two_requests_of_a_location(patch: Patch) -> None:
         self._by_location.pop(flight.request.location, None)
         return flight
 
-    patch.setattr(Flights, "at", lambda _self, _location: None)
-    original = Flights.depart
-    patch.setattr(Flights, "depart", depart)
-    patch.setattr(Flights, "land", land)
+    patch.setattr(InFlightRequests, "at", lambda _self, _location: None)
+    original = InFlightRequests.depart
+    patch.setattr(InFlightRequests, "depart", depart)
+    patch.setattr(InFlightRequests, "land", land)
 
 
 @_mutant("20")
@@ -396,7 +396,9 @@ def commits_nothing_is_open_on_revoke(patch: Patch) -> None:
 
     def give_up(self: Any, numbers: Sequence[int], **more: Any) -> None:
         with Patch.context() as within:
-            within.setattr(loop_module, "Mark", lambda offset, _open, topic_id: Mark(offset, False, topic_id))
+            within.setattr(
+                loop_module, "CommitMetadata", lambda offset, _open, topic_id: CommitMetadata(offset, False, topic_id)
+            )
             original(self, numbers, **more)
 
     original = Loop._give_up

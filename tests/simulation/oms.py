@@ -8,7 +8,7 @@ from typing import Any, Final
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
 from tests.simulation.checkers import Checker
-from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Plan, Rates
+from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Rates, SimulationPlan
 from tests.simulation.world import Violation, World, new_random
 
 ItemKey = tuple[str, str | None, str | None, int | None]
@@ -62,7 +62,7 @@ class _Fate:
 class Oms:
     """Requests in, jobs applied in their order."""
 
-    def __init__(self, world: World, plan: Plan, checker: Checker) -> None:
+    def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         self._world = world
         self._random = new_random(plan.seed, "oms")
         self._rates = plan.rates

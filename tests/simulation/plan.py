@@ -124,7 +124,7 @@ class Theme(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     seed: int
     theme: Theme
     members: int
@@ -139,7 +139,7 @@ class Plan:
     max_in_flight: int
     max_requests_per_second: float | None
     max_pending_changes: int
-    max_distance: int
+    max_uncommitted_offsets: int
     messages_max: int
     batches_in_hand_max: int
     fixed_partition: bool
@@ -154,14 +154,14 @@ class Plan:
         return self.max_pending_changes < ROOMY
 
     @property
-    def without_takeovers(self) -> "Plan":
+    def without_takeovers(self) -> "SimulationPlan":
         """One member that keeps its partitions."""
         faults = tuple(fault for fault in self.faults if fault.kind not in TAKEOVERS)
         rates = replace(self.rates, pause=0.0, undeliverable=0.0)
         return replace(self, members=1, faults=faults, rates=rates)
 
 
-def draw_plan(seed: int) -> Plan:
+def draw_plan(seed: int) -> SimulationPlan:
     random = new_random(seed, "plan")
     theme = random.choice((Theme.MIXED, Theme.MIXED, Theme.MIXED, Theme.HANDOVERS, Theme.TOKENS))
     if new_random(seed, "theme").random() < REFUSALS_SHARE:
@@ -169,7 +169,7 @@ def draw_plan(seed: int) -> Plan:
     partitions = random.randint(2, 4)
     members = random.choice((2, 2, 3, 3, 4))
     fixed = random.random() < 0.9
-    plan = Plan(
+    plan = SimulationPlan(
         seed=seed,
         theme=theme,
         members=members,
@@ -182,7 +182,7 @@ def draw_plan(seed: int) -> Plan:
         max_in_flight=random.choice((1, 2, 4)),
         max_requests_per_second=random.choice((None, None, 4.0)),
         max_pending_changes=random.choice((12, 25)) if random.random() < 0.25 else ROOMY,
-        max_distance=random.choice((10, 20)) if random.random() < 0.25 else ROOMY,
+        max_uncommitted_offsets=random.choice((10, 20)) if random.random() < 0.25 else ROOMY,
         messages_max=random.choice((3, 6, 12)),
         batches_in_hand_max=random.choice((2, 3)),
         fixed_partition=fixed,

@@ -5,19 +5,28 @@ from random import Random
 from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits, SendReason
+from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import RetryLimits
+from consumer.errors import StopError
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.observe.observers import Bystander
-from consumer.ports import Snapshot, StopError
+from consumer.observe.observers import NullObserver
+from consumer.ports import Snapshot
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.client import SimulatedClient
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.decoder import SimulatedDecoder
 from tests.simulation.oms import Oms
-from tests.simulation.plan import CHUNK_ITEMS, MAX_ITEMS, REVOKE_SECONDS_MAX, Entry, Plan, Rates, draw_pause_seconds
+from tests.simulation.plan import (
+    CHUNK_ITEMS,
+    MAX_ITEMS,
+    REVOKE_SECONDS_MAX,
+    Entry,
+    Rates,
+    SimulationPlan,
+    draw_pause_seconds,
+)
 from tests.simulation.source import SimulatedSource
 from tests.simulation.world import Strand, World, new_random
 
@@ -32,7 +41,7 @@ class Surroundings:
     """What all processes share."""
 
     world: World
-    plan: Plan
+    plan: SimulationPlan
     broker: Broker
     oms: Oms
     checker: Checker
@@ -131,7 +140,7 @@ class Process(Strand):
 _NO_RATES: Final = Rates()
 
 
-class ProcessObserver(Bystander):
+class ProcessObserver(NullObserver):
     """Passes on to the checker what only an observer is told."""
 
     def __init__(self, process: Process) -> None:
@@ -141,7 +150,7 @@ class ProcessObserver(Bystander):
 
     def request_sent(self, request: Request, chunks: int) -> None:
         del chunks
-        if request.reason is SendReason.NARROWING:
+        if request.reason is SendReason.BISECTION:
             self.narrowing.add(request.number)
 
     def snapshot(self, snapshot: Snapshot) -> None:
@@ -150,22 +159,22 @@ class ProcessObserver(Bystander):
         self._process.checker.snapshot(self._process.name, snapshot, in_hand_max=in_hand_max)
 
 
-def engine_limits(plan: Plan) -> EngineLimits:
+def engine_limits(plan: SimulationPlan) -> EngineLimits:
     return EngineLimits(
-        items=Limits(chunk_items=CHUNK_ITEMS, max_items=MAX_ITEMS, flush_items=plan.flush_items),
+        items=ItemLimits(chunk_items=CHUNK_ITEMS, max_items=MAX_ITEMS, flush_items=plan.flush_items),
         max_age_seconds=plan.max_age_seconds,
         due_within_seconds=0.2,
         max_in_flight=plan.max_in_flight,
         max_requests_per_second=plan.max_requests_per_second,
-        narrowing_requests_max=100_000,
+        bisection_requests_max=100_000,
         max_pending_changes=plan.max_pending_changes,
-        max_distance=plan.max_distance,
+        max_uncommitted_offsets=plan.max_uncommitted_offsets,
         unknown_hold_seconds=plan.hold_seconds,
         stopped_retry_seconds=2.0,
     )
 
 
-def loop_options(plan: Plan) -> LoopOptions:
+def loop_options(plan: SimulationPlan) -> LoopOptions:
     """Longer waits than in production: a simulated second is then a few turns."""
     return LoopOptions(
         poll_messages_max=plan.messages_max,

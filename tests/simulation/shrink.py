@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Final, TypeVar
 
-from tests.simulation.plan import Plan, Rates
+from tests.simulation.plan import Rates, SimulationPlan
 from tests.simulation.simulation import Outcome, simulate
 
 SHRINK_SECONDS_MAX: Final = 30.0
@@ -19,7 +19,7 @@ def shrink(failed: Outcome, *, seconds_max: float = SHRINK_SECONDS_MAX) -> Outco
     deadline = time.monotonic() + seconds_max
     kind = _kind(failed)
 
-    def tried(plan: Plan, best: Outcome) -> Outcome:
+    def tried(plan: SimulationPlan, best: Outcome) -> Outcome:
         if time.monotonic() > deadline:
             return best
         outcome = simulate(plan)
@@ -47,9 +47,9 @@ def _quieter(rates: Rates) -> Iterator[Callable[[Rates], Rates]]:
 
 def _without(
     best: Outcome,
-    part: Callable[[Plan], tuple[T, ...]],
-    with_part: Callable[[Plan, tuple[T, ...]], Plan],
-    tried: Callable[[Plan, Outcome], Outcome],
+    part: Callable[[SimulationPlan], tuple[T, ...]],
+    with_part: Callable[[SimulationPlan, tuple[T, ...]], SimulationPlan],
+    tried: Callable[[SimulationPlan, Outcome], Outcome],
 ) -> Outcome:
     """Leave out halves, quarters and so on, down to single ones."""
     size = len(part(best.plan)) // 2

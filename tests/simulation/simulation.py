@@ -15,7 +15,7 @@ from tests.simulation.plan import (
     SESSION_SECONDS,
     Fault,
     FaultKind,
-    Plan,
+    SimulationPlan,
 )
 from tests.simulation.process import Process, Surroundings
 from tests.simulation.world import Violation, World, new_random
@@ -30,7 +30,7 @@ LOOK_SECONDS: Final = 1.0
 class Outcome:
     """What became of a plan; ``violation`` is "" if nothing was wrong."""
 
-    plan: Plan
+    plan: SimulationPlan
     violation: str
     steps: int
     seconds: float
@@ -38,7 +38,7 @@ class Outcome:
     trace: tuple[str, ...]
 
 
-def simulate(plan: Plan, *, trace_lines: int = 60) -> Outcome:
+def simulate(plan: SimulationPlan, *, trace_lines: int = 60) -> Outcome:
     """Run a plan to its end, or to the first violation."""
     simulation = Simulation(plan)
     violation = ""
@@ -66,7 +66,7 @@ def _place(error: BaseException) -> str:
 class Simulation:
     """Everything of a plan, wired."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SimulationPlan) -> None:
         self.world = World(plan.seed)
         self._plan = plan
         self._random = new_random(plan.seed, "simulation")

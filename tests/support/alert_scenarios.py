@@ -22,7 +22,7 @@ HEALTHY: Final[Mapping[str, float]] = {
     "sending_stopped": 0,
     "decoding_waits": 0,
     "kafka_brokers_up": 3,
-    "jobs_untold": 0,
+    "job_status_unavailable": 0,
     "jobs_oldest_unfinished_seconds": 0,
     'oms_breaker_state{state="closed"}': 1,
     "oms_failures_in_a_row": 0,
@@ -38,7 +38,7 @@ HEALTHY: Final[Mapping[str, float]] = {
     "max_age_seconds": MAX_AGE_SECONDS,
     "unknown_hold_seconds": HOLD_SECONDS,
     "max_pending_changes": 1_000_000,
-    "max_distance_offsets": 5_000_000,
+    "max_uncommitted_offsets_offsets": 5_000_000,
 }
 
 Exported = Mapping[str, float]
@@ -115,13 +115,13 @@ def _selector(name: str, pod: str) -> str:
     return f"{prefix}{metric}{{{place}{',' + own if own else '}'}"
 
 
-def _partition(number: int, *, watermark: float, end: float) -> dict[str, float]:
+def _partition(number: int, *, committable_offset: float, end: float) -> dict[str, float]:
     own = f'{{topic="{TOPIC}",partition="{number}"}}'
     return {
-        f"partition_watermark_offset{own}": watermark,
+        f"partition_watermark_offset{own}": committable_offset,
         f"partition_end_offset{own}": end,
-        f"partition_lag_offsets{own}": end - watermark,
-        f"partition_unaccepted_offsets{own}": end - watermark,
+        f"partition_lag_offsets{own}": end - committable_offset,
+        f"partition_unaccepted_offsets{own}": end - committable_offset,
     }
 
 
@@ -145,26 +145,26 @@ def quiet_night() -> Story:
 def _at_night(process: Process, time: int) -> Exported:
     number = int(process.pod[-1])
     end = 50_000.0 + min(time, LAST_CHANGE)
-    watermark = 50_000.0 + max(min(time, LAST_ACCEPTED) - MAX_AGE_SECONDS, 0)
+    committable_offset = 50_000.0 + max(min(time, LAST_ACCEPTED) - MAX_AGE_SECONDS, 0)
     failed = 1 if number and time >= LAST_ACCEPTED else 0
     return {
         **HEALTHY,
-        **_partition(number, watermark=watermark, end=end),
+        **_partition(number, committable_offset=committable_offset, end=end),
         "process_start_time_seconds": process.born,
         "loop_heartbeat_timestamp_seconds": time + 1,
         "partitions_assigned": 1,
-        "pending_changes": end - watermark,
-        "oldest_pending_seconds": min(time, MAX_AGE_SECONDS) if end > watermark else 0,
+        "pending_changes": end - committable_offset,
+        "oldest_pending_seconds": min(time, MAX_AGE_SECONDS) if end > committable_offset else 0,
         'oms_breaker_state{state="closed"}': 1 - failed,
         "oms_failures_in_a_row": failed,
         "changes_read_total": end,
-        "changes_accepted_total": watermark,
-        'answers_total{outcome="accepted"}': watermark // 100,
+        "changes_accepted_total": committable_offset,
+        'answers_total{outcome="accepted"}': committable_offset // 100,
         'answers_total{outcome="refused"}': 2,
-        'jobs_ended_total{outcome="success"}': watermark // 100,
+        'jobs_ended_total{outcome="success"}': committable_offset // 100,
         "dead_letters_confirmed_total": 3,
         'changes_rejected_total{reason="no_quantity"}': 3,
-        "commits_total": watermark // 10,
+        "commits_total": committable_offset // 10,
         'commits_refused_total{fenced="no"}': 1,
     }
 
@@ -238,7 +238,7 @@ def _under_load(process: Process, time: int) -> Exported:
         'rebalances_total{kind="lost"}': int(process.pod == "new-1" and time >= 5_430),
     }
     for number in mine:
-        exported |= _partition(number, watermark=_watermark(number, time), end=_end(time))
+        exported |= _partition(number, committable_offset=_watermark(number, time), end=_end(time))
     return exported
 
 

@@ -12,7 +12,7 @@ import fastavro
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
-from consumer.avro.readers import ReaderFactory, Way
+from consumer.avro.readers import DecodePath, ReaderFactory
 from consumer.avro.sources import FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
 from consumer.ports import RawBatch
@@ -55,7 +55,7 @@ def raw_batch(
 
 
 def file_decoder(
-    path: str, *, way: Way = "columnar", framing: Framing = CONFLUENT, fields: Mapping[str, str] | None = None
+    path: str, *, way: DecodePath = "columnar", framing: Framing = CONFLUENT, fields: Mapping[str, str] | None = None
 ) -> BatchDecoder:
     """A decoder of one schema file."""
     return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, way)))

@@ -13,7 +13,7 @@ from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
 from consumer.core.changes.items import RejectReason
 from consumer.dead_letters.writer import KafkaDeadLetters
-from consumer.ports import Assignment, Reject, SentChanges
+from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import Settings
 
 WAIT_SECONDS_MAX = 90.0
@@ -87,7 +87,7 @@ class Shop:
     def job_failed(self, *sent: Sent, items: Mapping[int, bytes] | None = None) -> None:
         """Dead letters as the service writes them for a job that failed."""
         changes = [
-            SentChanges(
+            FailedChanges(
                 assignment=0,
                 topic=self.topic,
                 partition=partition,
@@ -109,7 +109,7 @@ class Shop:
         self._written(1, rejects=[reject], partition=partition)
 
     def _written(
-        self, count: int, changes: Sequence[SentChanges] = (), rejects: Sequence[Reject] = (), partition: int = 0
+        self, count: int, changes: Sequence[FailedChanges] = (), rejects: Sequence[Reject] = (), partition: int = 0
     ) -> None:
         settings = self.settings
         assignment = Assignment(1, self.topic, partition, None, "", 0, 0, "")

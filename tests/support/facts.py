@@ -7,7 +7,7 @@ from consumer.core.changes.blocks import Rows
 from consumer.core.changes.items import RejectReason
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, Again, Answer, AnswerKind
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Retry
 from consumer.ports import Answered, Assignment, Decoded, Observer, PartitionView, Reject
 from tests.support.frames import change, frame
 
@@ -17,8 +17,10 @@ def assignment(number: int = 1, partition: int = 0, **more: Any) -> Assignment:
     return Assignment(number=number, topic="stock", partition=partition, **(known | more))
 
 
-def partition_view(partition: int = 0, *, watermark: int | None = 5, next_offset: int | None = 9) -> PartitionView:
-    return PartitionView("stock", partition, watermark, committed=4, next_offset=next_offset, paused=False)
+def partition_view(
+    partition: int = 0, *, committable_offset: int | None = 5, next_offset: int | None = 9
+) -> PartitionView:
+    return PartitionView("stock", partition, committable_offset, committed=4, next_offset=next_offset, paused=False)
 
 
 def request(rows: Sequence[dict[str, Any]] = ()) -> Request:
@@ -43,4 +45,4 @@ def accept(observer: Observer, sent: Request, *, job_id: str = "77", seconds: fl
 
 def fail(observer: Observer, sent: Request, *, kind: AnswerKind, status: int = 0, detail: str = "") -> None:
     answered = Answered(sent.number, Answer(kind, status=status, detail=detail), seconds=2.0, bytes_sent=100)
-    observer.answered(sent, answered, Again(after_seconds=1.0, whole_oms=True))
+    observer.answered(sent, answered, Retry(after_seconds=1.0, whole_oms=True))

@@ -8,20 +8,20 @@ import polars as pl
 
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Answer, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Ended, Job, JobReport
+from consumer.core.oms.job_schedule import Job, JobReport, JobResult
 from consumer.core.pending import Pending
+from consumer.errors import DeadLettersError
 from consumer.ports import (
     Answered,
     Assignment,
     Commit,
     CommitRefused,
     Committed,
-    DeadLettersError,
     Decoded,
+    FailedChanges,
     RawBatch,
     RebalanceListener,
     Reject,
-    SentChanges,
     Snapshot,
     Submission,
 )
@@ -183,11 +183,11 @@ class FakeDeadLetters:
         self.diary.append(("dead letters", [reject.offset for reject in rejects]))
         self.waiting += [(reject.assignment, reject.offset) for reject in rejects]
 
-    def recall(self, changes: Sequence[SentChanges]) -> None:
+    def recall(self, changes: Sequence[FailedChanges]) -> None:
         self.diary.append(("recall", list(changes)))
         self.waiting += [(each.assignment, offset) for each in changes for offset in each.offsets]
 
-    def recalling(self) -> int:
+    def fetching(self) -> int:
         return self.looked_for
 
     def confirmed(self) -> Sequence[tuple[int, int]]:
@@ -224,16 +224,16 @@ class FakeObserver:
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         self.diary.append(("answered", type(decision).__name__))
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         self.diary.append(("condemned", [each.location for each in changes]))
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         self.diary.append(("job ended", ended))
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         self.diary.append(("jobs dropped", list(jobs)))
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         self.diary.append(("jobs left", list(jobs)))
 
     def dead_letters_confirmed(self, count: int) -> None:

@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
-from consumer.sandbox.oms.faults.outcome import JobFate
+from consumer.sandbox.oms.faults.outcome import JobOverride
 from consumer.sandbox.oms.faults.scripted import FaultOrder
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.state import SandboxState
@@ -65,7 +65,7 @@ class Ledger:
         self._counts: dict[Item, list[int]] = {}
         state.accept = self._note  # type: ignore[method-assign]
 
-    def _note(self, refresh: Refresh, fate: JobFate | None = None) -> int:
+    def _note(self, refresh: Refresh, fate: JobOverride | None = None) -> int:
         with self._lock:
             for item in refresh.items or ():
                 counts = self._counts.setdefault((refresh.location, item.get("sku", "")), [])

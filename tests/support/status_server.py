@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
-from consumer.observe.status_board import Board, StatusServer
+from consumer.observe.status_board import StatusBoard, StatusServer
 from consumer.settings import HttpSettings
 from tests.support.service_process import wait_until
 
 
 @contextmanager
-def running_status_server(board: Board, registry: CollectorRegistry) -> Iterator[StatusServer]:
+def running_status_server(board: StatusBoard, registry: CollectorRegistry) -> Iterator[StatusServer]:
     """It answers for the block; after it, the threads of its connections have ended.
 
     They log once the answer is out, and the next test may look at what is logged or printed. Clients must have closed

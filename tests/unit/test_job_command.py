@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
+from consumer.errors import OmsRefusedError, SettingsError
 from consumer.job_command import ask_jobs
-from consumer.ports import OmsRefusedError, SettingsError
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from consumer.settings import Settings

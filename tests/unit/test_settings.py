@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings import Settings, credentials_reader, load, redacted
 
 ENOUGH = {

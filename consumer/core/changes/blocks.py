@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from consumer.core.changes.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION, STANDS_FOR
+from consumer.core.changes.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION, SUPERSEDED
 
-_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), STANDS_FOR: pl.List(pl.Int64())}
+_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), SUPERSEDED: pl.List(pl.Int64())}
 _ABSENT = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in _PENDING_SCHEMA.items()}
-_MOSTLY_EMPTY = {*ITEM_COLUMNS, STANDS_FOR}
+_MOSTLY_EMPTY = {*ITEM_COLUMNS, SUPERSEDED}
 
 SPARSE_SHARE = 0.25
 """A block with a smaller share of its rows alive moves what is left to a new one: a held location must not pin a whole

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, STANDS_FOR
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, SUPERSEDED
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 
 _ATTRIBUTES: Final = "attributes"
@@ -98,12 +98,12 @@ def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl
 
     A row is superfluous if a newer one of its assignment and item (``key``, with the location) has the same fields, and
     the same attributes: whatever becomes of the others, what it says is said anew. So every row that stays is a change
-    as it came. It takes over the earliest arrival of those it stands for, and remembers their offsets (``STANDS_FOR``):
+    as it came. It takes over the earliest arrival of those it stands for, and remembers their offsets (``SUPERSEDED``):
     the lowest stays open, the others are free (columns ``ASSIGNMENT`` and ``OFFSET``), until it should be refused.
     Rows stay in order of arrival.
     """
-    if STANDS_FOR not in rows.columns:
-        rows = rows.with_columns(pl.lit(None, pl.List(pl.Int64)).alias(STANDS_FOR))
+    if SUPERSEDED not in rows.columns:
+        rows = rows.with_columns(pl.lit(None, pl.List(pl.Int64)).alias(SUPERSEDED))
     alike = _alike(rows, key)
     marked = rows.with_columns(
         pl.col(OFFSET).max().over(alike).alias(_NEWEST),
@@ -115,25 +115,25 @@ def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl
     gone = marked.filter(pl.col(OFFSET) != pl.col(_NEWEST))
     free = marked.filter(pl.col(_OPEN) != pl.col(_LOWEST)).select(ASSIGNMENT, pl.col(_OPEN).alias(OFFSET))
     stood_for = all_offsets(pl.concat([gone, stay.with_columns(pl.lit(None, pl.Int64).alias(OFFSET))]), _NEWEST)
-    lists = stood_for.drop_nulls(OFFSET).group_by(ASSIGNMENT, _NEWEST).agg(pl.col(OFFSET).sort().alias(STANDS_FOR))
-    joined = stay.drop(STANDS_FOR).join(lists, on=[ASSIGNMENT, _NEWEST], how="left", maintain_order="left")
+    lists = stood_for.drop_nulls(OFFSET).group_by(ASSIGNMENT, _NEWEST).agg(pl.col(OFFSET).sort().alias(SUPERSEDED))
+    joined = stay.drop(SUPERSEDED).join(lists, on=[ASSIGNMENT, _NEWEST], how="left", maintain_order="left")
     return joined.select(rows.columns).sort(ARRIVED, maintain_order=True), free
 
 
 def open_offset(rows: pl.DataFrame) -> pl.Expr:
     """The offset that stands open for each row: its own, or the lowest of those it stands for."""
-    if STANDS_FOR not in rows.columns or rows[STANDS_FOR].null_count() == rows.height:
+    if SUPERSEDED not in rows.columns or rows[SUPERSEDED].null_count() == rows.height:
         return pl.col(OFFSET)
-    return pl.coalesce(pl.col(STANDS_FOR).list.first(), OFFSET).alias(OFFSET)
+    return pl.coalesce(pl.col(SUPERSEDED).list.first(), OFFSET).alias(OFFSET)
 
 
 def all_offsets(rows: pl.DataFrame, *more: str) -> pl.DataFrame:
     """Assignment and offset (and the columns ``more``) of every change in the rows, those they stand for included."""
     own = rows.select(ASSIGNMENT, OFFSET, *more)
-    if STANDS_FOR not in rows.columns or rows[STANDS_FOR].null_count() == rows.height:
+    if SUPERSEDED not in rows.columns or rows[SUPERSEDED].null_count() == rows.height:
         return own
-    older = rows.filter(pl.col(STANDS_FOR).is_not_null())
-    return pl.concat([own, older.select(ASSIGNMENT, pl.col(STANDS_FOR).alias(OFFSET), *more).explode(OFFSET)])
+    older = rows.filter(pl.col(SUPERSEDED).is_not_null())
+    return pl.concat([own, older.select(ASSIGNMENT, pl.col(SUPERSEDED).alias(OFFSET), *more).explode(OFFSET)])
 
 
 def _alike(rows: pl.DataFrame, key: Sequence[str]) -> list[str | pl.Expr]:

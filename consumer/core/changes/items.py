@@ -56,7 +56,7 @@ OCCURRED_AT: Final = "_occurredAt"
 0."""
 ARRIVED: Final = "_arrived"
 """When the engine was given the row, monotonic seconds; set by the engine."""
-STANDS_FOR: Final = "_standsFor"
+SUPERSEDED: Final = "_superseded"
 """The offsets of the older changes that the row stands for, ascending, where several were coalesced while they waited;
 else null. Of all of them the lowest stays open."""
 

@@ -21,7 +21,7 @@ class _Rest:
     assignments: frozenset[int] = frozenset()
 
 
-class Pace:
+class LocationBackoff:
     """Rests and failures in a row, by location."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ import polars as pl
 from consumer.core.changes.coalesce import without_attributes
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
 
-PLACE: Final = (ASSIGNMENT, OFFSET)
+CHANGE_ID: Final = (ASSIGNMENT, OFFSET)
 """What tells changes apart."""
 REQUESTS_MIN: Final = 32
 """Further requests that a refused one has at least: enough to find a bad item among 12,000."""
@@ -26,7 +26,7 @@ Key = tuple[str | int | None, ...]
 
 
 @dataclass(eq=False, slots=True)
-class Part:
+class Suspects:
     """Suspects that are sent together. ``keys`` has the columns of the item key, a row an item, oldest item first."""
 
     keys: pl.DataFrame
@@ -43,15 +43,15 @@ class Part:
         But where one of them is gone, a newer change stands for it (windows were coalesced in place), or its partition
         went. Then all that are pending are to be tried, or older ones would go after what the OMS may have of it.
         """
-        found = pending if self.left is None else pending.join(self.left, on=PLACE, how="semi")
+        found = pending if self.left is None else pending.join(self.left, on=CHANGE_ID, how="semi")
         if self.left is None or 0 < found.height < self.left.height:
-            self.left, found = pending.select(PLACE), pending
+            self.left, found = pending.select(CHANGE_ID), pending
         return found
 
     def tried(self, change: pl.DataFrame, *, good: bool) -> None:
         """The change is accepted, or refused alone."""
         if self.left is not None:
-            self.left = self.left.join(change, on=PLACE, how="anti")
+            self.left = self.left.join(change, on=CHANGE_ID, how="anti")
         if good:
             rows = without_attributes(change)
             self.good = rows if self.good is None else pl.concat([self.good, rows], how="diagonal")
@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class Unresolved:
     """Suspects past the limit of requests: their changes that had arrived by ``arrived_until`` are dead letters."""
 
     keys: pl.DataFrame
@@ -80,10 +80,10 @@ class _Narrowing:
     detail: str = ""
     cleared: bool = False
     """Some part was accepted: the OMS does take requests of this location."""
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Suspects] = field(default_factory=list)
 
 
-class Narrowings:
+class Bisections:
     """The refused requests that are being narrowed down, at most one a location."""
 
     def __init__(self, item_key: Sequence[str], *, chunk_items: int, requests_max: int) -> None:
@@ -100,12 +100,12 @@ class Narrowings:
     def locations(self) -> list[str]:
         return list(self._open)
 
-    def part(self, location: str) -> Part | None:
+    def part(self, location: str) -> Suspects | None:
         """What the location sends next; None: nothing of it is suspect."""
         narrowing = self._open.get(location)
         return narrowing.parts[-1] if narrowing else None
 
-    def accepted(self, location: str, part: Part | None, rows: pl.DataFrame) -> None:
+    def accepted(self, location: str, part: Suspects | None, rows: pl.DataFrame) -> None:
         """A request of the location with these rows was accepted: that of ``part``, or an ordinary one."""
         self._hopeless.pop(location, None)
         narrowing = self._open.get(location)
@@ -117,7 +117,7 @@ class Narrowings:
     def refused(
         self,
         location: str,
-        part: Part | None,
+        part: Suspects | None,
         rows: pl.DataFrame,
         *,
         alone: bool,
@@ -146,7 +146,7 @@ class Narrowings:
         narrowing.parts += reversed(self._cut(rows, named))
         return False
 
-    def given_up(self, location: str) -> GivenUp | None:
+    def given_up(self, location: str) -> Unresolved | None:
         """What is left over when the limit of further requests is reached; its narrowing is over by that."""
         narrowing = self._open.get(location)
         if narrowing is None or narrowing.requests_left > 0:
@@ -155,7 +155,7 @@ class Narrowings:
             self._hopeless[location] = self._hopeless.get(location, 0) + 1
         del self._open[location]
         keys = pl.concat([part.keys for part in narrowing.parts])
-        return GivenUp(keys, narrowing.refused_sent_at, narrowing.detail)
+        return Unresolved(keys, narrowing.refused_sent_at, narrowing.detail)
 
     def keep(self, location: str, rows: pl.DataFrame) -> None:
         """Drop the suspects that have no pending change among ``rows`` (all of the location) any more."""
@@ -169,14 +169,14 @@ class Narrowings:
         """Nothing of the location is pending any more."""
         del self._open[location]
 
-    def drop(self, location: str, part: Part) -> None:
+    def drop(self, location: str, part: Suspects) -> None:
         """The part has no pending changes any more."""
         narrowing = self._open[location]
         narrowing.parts.remove(part)
         self._close_if_empty(location, narrowing)
 
     def _settle(
-        self, location: str, narrowing: _Narrowing, part: Part | None, rows: pl.DataFrame, *, good: bool
+        self, location: str, narrowing: _Narrowing, part: Suspects | None, rows: pl.DataFrame, *, good: bool
     ) -> None:
         """The request of this part told all: it is done, or its next change is on."""
         for settled in [found for found in narrowing.parts if found is part]:
@@ -189,17 +189,17 @@ class Narrowings:
         if not narrowing.parts:
             del self._open[location]
 
-    def _cut(self, rows: pl.DataFrame, named: Sequence[Key]) -> list[Part]:
+    def _cut(self, rows: pl.DataFrame, named: Sequence[Key]) -> list[Suspects]:
         """The parts of a refused request with several changes, the one to send first in front."""
         keys = rows.select(self._item_key).unique(maintain_order=True)
         if keys.height == 1:
-            return [Part(keys, one_by_one=True)]
+            return [Suspects(keys, one_by_one=True)]
         if named:
             is_named = chosen(keys, pl.DataFrame(list(named), schema=keys.schema, orient="row").unique())
             if 0 < is_named.sum() < keys.height:
-                return [Part(keys.filter(is_named)), Part(keys.filter(~is_named))]
+                return [Suspects(keys.filter(is_named)), Suspects(keys.filter(~is_named))]
         middle = self._middle(keys.height)
-        return [Part(keys.head(middle)), Part(keys.slice(middle))]
+        return [Suspects(keys.head(middle)), Suspects(keys.slice(middle))]
 
     def _middle(self, items: int) -> int:
         """Half of the items; of several chunks whole ones, so that good ones cost the OMS no more than before."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from consumer.core.changes.items import ASSIGNMENT
-from consumer.core.location.bisection import Part
+from consumer.core.location.bisection import Suspects
 from consumer.core.location.request import Request
 
 
@@ -15,11 +15,11 @@ class Flight:
     request: Request
     sent_at: float
     assignments: frozenset[int]
-    part: Part | None = None
+    part: Suspects | None = None
     """What it is to find out about a refused request, if anything."""
 
 
-class Flights:
+class InFlightRequests:
     """By the request's number."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Flights:
         """The location's request, if one is under way."""
         return self._by_location.get(location)
 
-    def depart(self, request: Request, now: float, part: Part | None) -> None:
+    def depart(self, request: Request, now: float, part: Suspects | None) -> None:
         """The request leaves. Its location must have none under way."""
         if request.location in self._by_location:
             msg = f"a second request for {request.location!r} would leave while one is under way"

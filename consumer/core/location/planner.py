@@ -15,12 +15,12 @@ class SendReason(StrEnum):
     """The window held ``flush_items`` items."""
     AGE = "age"
     """The window's oldest change was ``max_age`` old."""
-    NARROWING = "narrowing"
+    BISECTION = "bisection"
     """Part of a request that the OMS refused, to find out for which items."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ItemLimits:
     """All in items: what the OMS works off at once, takes in one request, and how many make a window full."""
 
     chunk_items: int = 3_000
@@ -34,17 +34,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FlushPlan:
     """``items`` go now, oldest first; 0 and no reason: the window waits."""
 
     items: int
     reason: SendReason | None
 
 
-WAIT = Plan(0, None)
+WAIT = FlushPlan(0, None)
 
 
-def plan_items(items: int, due: int, limits: Limits) -> Plan:
+def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
     """Decide how many of a window's ``items`` distinct items go now, of which the oldest ``due`` may wait no longer.
 
     ``due`` is 0 while the oldest is not yet due; when it is, items due within the next second count too. The caller
@@ -52,10 +52,10 @@ def plan_items(items: int, due: int, limits: Limits) -> Plan:
     """
     whole = min(items, limits.max_items) // limits.chunk_items * limits.chunk_items
     if items >= limits.flush_items:
-        return Plan(whole, SendReason.FULL)
+        return FlushPlan(whole, SendReason.FULL)
     if due == 0:
         return WAIT
-    return Plan(whole if whole >= due else items, SendReason.AGE)
+    return FlushPlan(whole if whole >= due else items, SendReason.AGE)
 
 
 def chunks(items: int, chunk_items: int) -> int:

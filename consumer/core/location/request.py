@@ -6,23 +6,23 @@ import polars as pl
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import all_offsets
-from consumer.core.location.planner import Limits, SendReason
+from consumer.core.location.planner import ItemLimits, SendReason
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
     """What bounds the engine: items, seconds, rows."""
 
-    items: Limits = field(default_factory=Limits)
+    items: ItemLimits = field(default_factory=ItemLimits)
     max_age_seconds: float = 300.0
     due_within_seconds: float = 1.0
     """A burst read in several polls is one burst: changes due so soon count as due."""
     max_in_flight: int = 8
     max_requests_per_second: float | None = None
-    narrowing_requests_max: int = 200
+    bisection_requests_max: int = 200
     """Further requests by which the bad items of a refused one are looked for."""
     max_pending_changes: int = 1_000_000
-    max_distance: int = 5_000_000
+    max_uncommitted_offsets: int = 5_000_000
     unknown_hold_seconds: float = 120.0
     """How long a request of a partition's last owner may still be under way."""
     rejected_ratio_max: float = 0.5

@@ -9,7 +9,7 @@ import heapq
 from consumer.core.location.window import Window, Windows
 
 
-class Agenda:
+class FlushSchedule:
     """Locations to look at, by name: a location stands here at least as long as it has something to send."""
 
     def __init__(

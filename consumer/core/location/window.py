@@ -11,8 +11,8 @@ import polars as pl
 from consumer.core.changes.blocks import Block, Blocks, Rows, Span, rows_of
 from consumer.core.changes.coalesce import item_key_expr, newest_last, split_overfull, superseded, without_attributes
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, LOCATION, OFFSET
-from consumer.core.location.bisection import PLACE, Part, chosen
-from consumer.core.location.planner import Limits, Plan, plan_items
+from consumer.core.location.bisection import CHANGE_ID, Suspects, chosen
+from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
 _first_arrived = attrgetter("first_arrived")
 
@@ -48,7 +48,7 @@ class Taken:
     """Rows that leave a window together: all pending changes of ``plan.items`` items, superseded ones too."""
 
     rows: Rows
-    plan: Plan
+    plan: FlushPlan
 
 
 class Windows:
@@ -90,7 +90,7 @@ class Windows:
         self._compact()
         return window
 
-    def take(self, window: Window, *, due_arrived: float, limits: Limits) -> Taken | None:
+    def take(self, window: Window, *, due_arrived: float, limits: ItemLimits) -> Taken | None:
         """Take the rows that the planner lets go now, or None; rows that arrived until ``due_arrived`` are due.
 
         Items leave in the order of their first pending change. Where an item's attributes would pass the OMS's limit,
@@ -113,7 +113,7 @@ class Windows:
             self.put_back(window.location, rest)
         return Taken(Rows(go, beside=without_attributes(overfull)), plan)
 
-    def take_part(self, window: Window, part: Part) -> Rows | None:
+    def take_part(self, window: Window, part: Suspects) -> Rows | None:
         """Take all pending changes of the part's items (rule 19 holds here too), or the next one alone; None: none.
 
         These are suspects of a refused request: they leave whatever the planner says of the rest of the window.
@@ -128,7 +128,7 @@ class Windows:
             if to_try.is_empty():
                 return None
             go = newest_last(to_try, self._item_key).tail(1)
-            rest, beside = suspects.join(go, on=PLACE, how="anti", maintain_order="left"), part.good
+            rest, beside = suspects.join(go, on=CHANGE_ID, how="anti", maintain_order="left"), part.good
         else:
             go, rest = split_overfull(suspects, self._item_key)
             beside = without_attributes(rest)
@@ -178,7 +178,7 @@ class Windows:
         keys = pl.concat([span.column(key) for span in spans])
         return keys.n_unique() == len(keys)
 
-    def _take_spans(self, window: Window, due_arrived: float, limits: Limits) -> Taken | None:
+    def _take_spans(self, window: Window, due_arrived: float, limits: ItemLimits) -> Taken | None:
         """``take`` where each row is an item and the spans are in order: whole spans go, and a part of one."""
         window.items_max = window.rows
         due = sum(span.arrived_until(due_arrived) for span in window.spans)

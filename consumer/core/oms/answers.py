@@ -79,7 +79,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Surely not queued: plan the location anew, but not before ``after_seconds`` have passed.
 
     ``whole_oms``: until then nothing at all is to be sent to the OMS. ``over_quota``: there were too many calls, so
@@ -121,7 +121,7 @@ class Stop:
     detail: str
 
 
-Decision = Accepted | Again | Hold | Refused | Stop
+Decision = Accepted | Retry | Hold | Refused | Stop
 
 _DOUBLINGS_MAX: Final = 32
 """More doublings change nothing under any sensible maximum, and 2.0**1024 would overflow."""
@@ -149,10 +149,10 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
         case AnswerKind.ACCEPTED:
             return Accepted(answer.job_id)
         case AnswerKind.NOT_SENT:
-            return Again(after_seconds=0.0, whole_oms=False)
+            return Retry(after_seconds=0.0, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
             over_quota = kind is AnswerKind.OVER_QUOTA
-            return Again(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True, over_quota=over_quota)
+            return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True, over_quota=over_quota)
         case AnswerKind.UNKNOWN | AnswerKind.UNREADABLE:
             # A 2xx without a jobID is no acceptance, and no proof of refusal either: it may well have been queued.
             wait = _wait_seconds(answer, attempt, jitter, limits)
@@ -161,7 +161,7 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             return Refused(_quoted(answer), answer.named)
         case AnswerKind.FORBIDDEN if not answer.repeated:
             # The token may be stale: the client has dropped it, and the next request goes out with a new one.
-            return Again(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
+            return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
         case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
             return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
         case _:

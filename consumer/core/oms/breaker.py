@@ -9,7 +9,7 @@ from enum import StrEnum
 from math import floor
 from typing import Final
 
-from consumer.core.oms.rate_limit import Quota
+from consumer.core.oms.rate_limit import RateLimiter
 
 _LONG_AGO: Final = float("-inf")
 
@@ -25,10 +25,10 @@ class BreakerState(StrEnum):
     """One request at a time, to see whether the OMS is well again."""
 
 
-class Health:
+class CircuitBreaker:
     """Breaker and quota."""
 
-    def __init__(self, max_in_flight: int, quota: Quota) -> None:
+    def __init__(self, max_in_flight: int, quota: RateLimiter) -> None:
         self._max_in_flight = max_in_flight
         self.quota = quota
         self._failed_at = _LONG_AGO

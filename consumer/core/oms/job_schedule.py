@@ -94,7 +94,7 @@ class JobOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class JobResult:
     """A job is over.
 
     ``queued_seconds`` from added to started and ``worked_seconds`` from started to finished are by the OMS's clock, and
@@ -132,7 +132,7 @@ class _Followed:
     unknown_answers: int = 0
 
 
-class Jobs:
+class JobSchedule:
     """The accepted jobs whose end is not known yet."""
 
     def __init__(self, limits: JobLimits) -> None:
@@ -197,7 +197,7 @@ class Jobs:
             asked.append(followed.job.job_id)
         return asked
 
-    def told(self, report: JobReport, now: float, jitter: float) -> Ended | None:
+    def told(self, report: JobReport, now: float, jitter: float) -> JobResult | None:
         """Take what a call brought; returns the job's end if that is it. ``jitter`` is random in 0 to 1."""
         self._under_way.discard(report.job_id)
         if report.status is None and not report.unknown:
@@ -219,7 +219,7 @@ class Jobs:
         self._ask_again(followed, now, jitter)
         return None
 
-    def expired(self, now: float) -> list[Ended]:
+    def expired(self, now: float) -> list[JobResult]:
         """The jobs that have not ended in ``age_seconds_max``: they are followed no longer."""
         old = []
         for followed in self._followed.values():
@@ -304,11 +304,11 @@ class Jobs:
         seconds = max(_wait_seconds(self._failures, longest, jitter), wished)
         self._rests_until = max(self._rests_until, now + seconds)
 
-    def _end(self, followed: _Followed, outcome: JobOutcome, report: JobReport, now: float) -> Ended:
+    def _end(self, followed: _Followed, outcome: JobOutcome, report: JobReport, now: float) -> JobResult:
         self._remove(followed, now)
         queued = _seconds_between(report.added, report.started)
         worked = _seconds_between(report.started, report.finished)
-        return Ended(followed.job, outcome, queued, worked, report.messages)
+        return JobResult(followed.job, outcome, queued, worked, report.messages)
 
     def _drop(self, job_id: str, now: float) -> None:
         followed = self._followed[job_id]
@@ -323,7 +323,7 @@ class Jobs:
         self._watch_head(now)
 
 
-def aim_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int) -> int:
+def adaptive_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int) -> int:
     """From how many items on a window should count as full, given how many of our jobs the OMS has not worked off.
 
     An idle OMS gets single chunks, which are applied soonest; the more it is behind, the larger requests pay off: a

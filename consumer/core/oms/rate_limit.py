@@ -26,7 +26,7 @@ _OBSERVED_SECONDS: Final = 1.0
 """Gateways count by the second: the calls of so long make the rate that was too much, where none is known."""
 
 
-class Quota:
+class RateLimiter:
     """The bucket. ``max_per_second`` None: no limit until an over-quota answer teaches one."""
 
     def __init__(self, max_per_second: float | None) -> None:

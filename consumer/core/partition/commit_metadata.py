@@ -10,7 +10,7 @@ _VERSION = "v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class CommitMetadata:
     """``offset`` is one past the last change read; ``topic_id`` is "" where the broker does not tell it."""
 
     offset: int
@@ -18,11 +18,11 @@ class Mark:
     topic_id: str = ""
 
 
-def format_mark(mark: Mark) -> str:
+def format_metadata(mark: CommitMetadata) -> str:
     return f"{_VERSION};{mark.offset};{int(mark.open)};{mark.topic_id}"
 
 
-def parse_mark(metadata: str, *, committed: int) -> Mark:
+def parse_metadata(metadata: str, *, committed: int) -> CommitMetadata:
     """Read what was written beside ``committed``.
 
     What is missing, foreign or malformed counts as open, with the mark at ``committed`` (rule 5).
@@ -30,8 +30,8 @@ def parse_mark(metadata: str, *, committed: int) -> Mark:
     version, _, rest = metadata.partition(";")
     fields = rest.split(";")
     if version == _VERSION and len(fields) == 3 and _is_offset(fields[0]) and fields[1] in {"0", "1"}:
-        return Mark(max(int(fields[0]), committed), fields[1] == "1", fields[2])
-    return Mark(committed, open=True)
+        return CommitMetadata(max(int(fields[0]), committed), fields[1] == "1", fields[2])
+    return CommitMetadata(committed, open=True)
 
 
 def _is_offset(text: str) -> bool:

@@ -15,10 +15,10 @@ _STRETCH = 65_536
 """Offsets searched at once for the first open one."""
 
 
-class OpenOffsets:
+class OffsetTracker:
     """The open offsets of one assignment, as one byte an offset between the watermark and what was given.
 
-    Its size is bounded by how far a partition may be read past its watermark (``kafka.max_distance``).
+    Its size is bounded by how far a partition may be read past its watermark (``kafka.max_uncommitted_offsets``).
     """
 
     __slots__ = ("_base", "_flags", "_is_low_open", "_low", "_next", "_open")
@@ -44,7 +44,7 @@ class OpenOffsets:
         return self._open
 
     @property
-    def watermark(self) -> int | None:
+    def committable_offset(self) -> int | None:
         """The lowest open offset, else the next offset; None while the start is not known."""
         return self._lowest_open() if self._open else self._next
 

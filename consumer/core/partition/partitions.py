@@ -11,7 +11,7 @@ import polars as pl
 
 from consumer.core.changes.coalesce import all_offsets, open_offset
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
-from consumer.core.partition.offsets import OpenOffsets
+from consumer.core.partition.offsets import OffsetTracker
 
 RESUME_SHARE: Final = 0.75
 """A paused partition resumes below this share of the limit that paused it: pausing throws away what
@@ -32,7 +32,7 @@ class CommitPoint:
 class _Held:
     """One partition while it is ours."""
 
-    offsets: OpenOffsets
+    offsets: OffsetTracker
     mark: int
     far: bool = False
 
@@ -40,8 +40,8 @@ class _Held:
 class Partitions:
     """Watermarks and read marks of all assignments."""
 
-    def __init__(self, max_distance: int) -> None:
-        self._max_distance = max_distance
+    def __init__(self, max_uncommitted_offsets: int) -> None:
+        self._max_uncommitted_offsets = max_uncommitted_offsets
         self._held: dict[int, _Held] = {}
         self._covered: list[pl.DataFrame] = []
         """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
@@ -61,7 +61,7 @@ class Partitions:
 
     def assigned(self, assignment: int, *, start: int | None, mark: int | None) -> None:
         """Take a partition, with its committed offset and the read mark beside it, None where there is none."""
-        held = self._held[assignment] = _Held(OpenOffsets(), mark or 0)
+        held = self._held[assignment] = _Held(OffsetTracker(), mark or 0)
         if start is not None:
             held.offsets.start(start)
             held.mark = max(held.mark, start)
@@ -123,9 +123,11 @@ class Partitions:
         self._close_covered()
         points = []
         for number, held in self._held.items():
-            watermark = held.offsets.watermark
-            if watermark is not None:
-                points.append(CommitPoint(number, watermark, max(held.mark, watermark), number in under_way))
+            committable_offset = held.offsets.committable_offset
+            if committable_offset is not None:
+                points.append(
+                    CommitPoint(number, committable_offset, max(held.mark, committable_offset), number in under_way)
+                )
         return points
 
     def next_offset(self, assignment: int) -> int | None:
@@ -145,8 +147,8 @@ class Partitions:
         return self._held[assignment].mark
 
     def _is_far(self, held: _Held) -> bool:
-        distance = (held.offsets.next_offset or 0) - (held.offsets.watermark or 0)
-        return distance > self._max_distance * (RESUME_SHARE if held.far else 1)
+        distance = (held.offsets.next_offset or 0) - (held.offsets.committable_offset or 0)
+        return distance > self._max_uncommitted_offsets * (RESUME_SHARE if held.far else 1)
 
     def _close_covered(self) -> None:
         if not self._covered:

@@ -18,7 +18,7 @@ COMPACT_ROWS_MIN: Final = 10_000
 """Fewer are not worth the work."""
 
 
-class Gathering:
+class Recovery:
     """The rows of one partition, from its assignment until they may leave.
 
     ``mark`` is how far its last owner had read; ``open_until`` is until when a request of the last owner may still be
@@ -78,12 +78,12 @@ class Gathering:
         return rows
 
 
-class Gatherings:
+class Recoveries:
     """The partitions that are gathering now, by the number of their assignment."""
 
     def __init__(self, item_key: Sequence[str]) -> None:
         self._item_key = tuple(item_key)
-        self._gathering: dict[int, Gathering] = {}
+        self._gathering: dict[int, Recovery] = {}
 
     @property
     def numbers(self) -> Collection[int]:
@@ -96,7 +96,7 @@ class Gatherings:
 
     def begin(self, number: int, *, mark: int, open_until: float, start: int | None) -> None:
         """A partition was taken over; without anything to gather (it is read up to its mark) or wait for, nothing."""
-        gathering = Gathering(mark=mark, open_until=open_until)
+        gathering = Recovery(mark=mark, open_until=open_until)
         gathering.read(start or 0, at_end=False)
         self._gathering[number] = gathering
 

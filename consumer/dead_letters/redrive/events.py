@@ -13,10 +13,10 @@ from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, Sche
 from consumer.avro.wire import FRAMINGS
 from consumer.core.changes.items import GRANULAR_COLUMNS, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.core.changes.rules import REASON, check, describe
-from consumer.dead_letters.letters import Letter
+from consumer.dead_letters.letters import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
+from consumer.errors import DeadLettersError, SettingsError
 from consumer.oms.apis import APIS
-from consumer.ports import DeadLettersError, SettingsError
 from consumer.settings import Settings
 
 SCHEMA_SECONDS_MAX: Final = 20.0
@@ -70,7 +70,7 @@ class EventReader:
     def close(self) -> None:
         self._source.close()
 
-    def read(self, letters: Sequence[Letter]) -> Events:
+    def read(self, letters: Sequence[DeadLetter]) -> Events:
         """The events of letters. Raises DeadLettersError if a schema cannot be had for so long."""
         groups: dict[bytes | None, list[int]] = {}
         for number, letter in enumerate(letters):
@@ -94,7 +94,7 @@ class EventReader:
             frames.append(reading.frame.drop(POSITION).with_columns(numbered))
         return Events(pl.concat(frames).sort(NUMBER), unreadable)
 
-    def with_locations(self, letters: Sequence[Letter]) -> list[Letter]:
+    def with_locations(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The letters, those without a location with the one that stands in their event."""
         lacking = [letter for letter in letters if not letter.location and letter.event is not None]
         if not lacking:
@@ -109,7 +109,7 @@ class EventReader:
             replace(letter, location=found[letter.kept_at]) if letter.kept_at in found else letter for letter in letters
         ]
 
-    def judge(self, letters: Sequence[Letter]) -> tuple[pl.DataFrame, Mapping[int, Rejected]]:
+    def judge(self, letters: Sequence[DeadLetter]) -> tuple[pl.DataFrame, Mapping[int, Rejected]]:
         """Which the service would take, as a frame, and what it would say of the others, by their number.
 
         The frame has the columns of ``Events.frame``, those from Kafka (but ``ASSIGNMENT``), and ``BYTES``.

@@ -27,7 +27,7 @@ BATCH: Final = "_batch"
 BYTES: Final = "_bytes"
 """How large a letter's value is."""
 
-PLACE: Final = (ASSIGNMENT, OFFSET)
+CHANGE_ID: Final = (ASSIGNMENT, OFFSET)
 TIMES: Final = (TIMESTAMP, OCCURRED_AT)
 _IN_LOG: Final = "_inLog"
 
@@ -65,7 +65,7 @@ def newest_changes(changes: pl.DataFrame, letters: pl.DataFrame, item: Sequence[
     Columns: the item's, ``ASSIGNMENT``, and the highest ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``.
     """
     of_items = changes.join(letters, on=item, how="semi", nulls_equal=True)
-    return newest_of(of_items.join(letters, on=PLACE, how="anti"), item)
+    return newest_of(of_items.join(letters, on=CHANGE_ID, how="anti"), item)
 
 
 def newest_of(changes: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
@@ -79,10 +79,12 @@ def judge(
 ) -> pl.DataFrame:
     """The letters with ``VERDICT``, ``BY_ASSIGNMENT`` and ``BY_OFFSET``, in their order.
 
-    ``newest`` as from ``newest_changes``, of the whole log after the first letter; ``in_log`` has the ``PLACE`` of
+    ``newest`` as from ``newest_changes``, of the whole log after the first letter; ``in_log`` has the ``CHANGE_ID`` of
     those letters whose change the log still has; ``unread`` has ``ASSIGNMENT`` and ``UNREAD``.
     """
-    told = letters.join(in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=PLACE, how="left", maintain_order="left")
+    told = letters.join(
+        in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=CHANGE_ID, how="left", maintain_order="left"
+    )
     told = told.join(unread, on=ASSIGNMENT, how="left", maintain_order="left")
     missing = pl.col(_IN_LOG).is_null()
     unreadable = (pl.col(UNREAD) > pl.col(OFFSET)).fill_null(value=False)
@@ -98,7 +100,7 @@ def judge(
         .then(pl.lit(Verdict.UNREADABLE_SINCE.value))
         .otherwise(pl.lit(Verdict.GOES.value))
     )
-    judged = told.join(in_the_way, on=PLACE, how="left", maintain_order="left").with_columns(verdict.alias(VERDICT))
+    judged = told.join(in_the_way, on=CHANGE_ID, how="left", maintain_order="left").with_columns(verdict.alias(VERDICT))
     last_unread = pl.when(pl.col(VERDICT) == Verdict.UNREADABLE_SINCE.value)
     return judged.with_columns(
         last_unread.then(ASSIGNMENT).otherwise(BY_ASSIGNMENT).alias(BY_ASSIGNMENT),
@@ -107,15 +109,15 @@ def judge(
 
 
 def _in_the_way(letters: pl.DataFrame, newest: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """``PLACE`` of each letter that something newer is in the way of, and where that is."""
+    """``CHANGE_ID`` of each letter that something newer is in the way of, and where that is."""
     by = newest.rename({ASSIGNMENT: BY_ASSIGNMENT, OFFSET: BY_OFFSET} | {name: f"{name}By" for name in TIMES})
-    pairs = letters.select(*item, *PLACE, *TIMES).join(by, on=item, how="inner", nulls_equal=True)
+    pairs = letters.select(*item, *CHANGE_ID, *TIMES).join(by, on=item, how="inner", nulls_equal=True)
     same = pl.col(ASSIGNMENT) == pl.col(BY_ASSIGNMENT)
     # A message without a time: in doubt it is newer.
     later = pl.any_horizontal((pl.col(f"{name}By") >= pl.col(name)).fill_null(value=True) for name in TIMES)
     newer = pairs.filter(pl.when(same).then(pl.col(BY_OFFSET) > pl.col(OFFSET)).otherwise(later))
     own_first = newer.sort((pl.col(ASSIGNMENT) != pl.col(BY_ASSIGNMENT)), BY_ASSIGNMENT)
-    return own_first.group_by(PLACE).agg(pl.col(BY_ASSIGNMENT).first(), pl.col(BY_OFFSET).first())
+    return own_first.group_by(CHANGE_ID).agg(pl.col(BY_ASSIGNMENT).first(), pl.col(BY_OFFSET).first())
 
 
 def cut_into_batches(
@@ -127,7 +129,7 @@ def cut_into_batches(
     """
     if letters.is_empty():
         return []
-    ordered = letters.sort(PLACE)
+    ordered = letters.sort(CHANGE_ID)
     items = ordered.group_by(item, maintain_order=True).agg(pl.len().alias("_letters"), pl.col(BYTES).sum())
     begun = [
         ((pl.col(size).cum_sum() - pl.col(size)) // limit)
@@ -140,6 +142,6 @@ def cut_into_batches(
 
 
 def slipped_in(changes: pl.DataFrame, batch: pl.DataFrame, ours: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """``PLACE`` of the changes of a batch's items that are not the batch's own copies (``ours``: their ``PLACE``)."""
+    """``CHANGE_ID`` of the changes of a batch's items that are not the batch's own copies (``ours``)."""
     of_items = changes.join(batch, on=item, how="semi", nulls_equal=True)
-    return of_items.join(ours, on=PLACE, how="anti").select(PLACE)
+    return of_items.join(ours, on=CHANGE_ID, how="anti").select(CHANGE_ID)

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.dead_letters.letters import Letter, redriven_headers
+from consumer.dead_letters.letters import DeadLetter, redriven_headers
+from consumer.errors import BrokerError, SettingsError
 from consumer.kafka.errors import error_of, text_of
 from consumer.kafka.options import new_client, producer_options
-from consumer.ports import BrokerError, SettingsError
 from consumer.settings import KafkaSettings
 
 TRANSACTION_SECONDS_MAX: Final = 30.0
@@ -24,7 +24,7 @@ POLL_SECONDS: Final = 0.1
 class Sent:
     """A copy that the broker has taken, not yet committed."""
 
-    letter: Letter
+    letter: DeadLetter
     offset: int
 
 
@@ -47,7 +47,7 @@ class Publisher:
         self._is_open = False
         _done(lambda: self._producer.init_transactions(REQUEST_SECONDS_MAX), "begin transactions")
 
-    def send(self, letters: Sequence[Letter]) -> list[Sent]:
+    def send(self, letters: Sequence[DeadLetter]) -> list[Sent]:
         """Begin a transaction and send the letters' changes, in order; the broker has them all when this returns."""
         sent: list[Sent] = []
         failed: list[KafkaError] = []
@@ -72,7 +72,7 @@ class Publisher:
             self._is_open = False
             _done(lambda: self._producer.abort_transaction(REQUEST_SECONDS_MAX), "abort a transaction")
 
-    def _produce(self, letter: Letter, sent: list[Sent], failed: list[KafkaError]) -> None:
+    def _produce(self, letter: DeadLetter, sent: list[Sent], failed: list[KafkaError]) -> None:
         def on_delivery(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failed.append(error)

@@ -14,13 +14,13 @@ from typing import Any, Final
 import polars as pl
 
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
-from consumer.dead_letters.letters import Filters, Letter, Place, latest_of_each
+from consumer.dead_letters.letters import DeadLetter, Filters, RecordPosition, latest_of_each
 from consumer.dead_letters.log_reader import Partition, Reader, read_letters
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.dead_letters.redrive.plan import (
     BY_ASSIGNMENT,
     BY_OFFSET,
-    PLACE,
+    CHANGE_ID,
     VERDICT,
     Verdict,
     cut_into_batches,
@@ -28,7 +28,7 @@ from consumer.dead_letters.redrive.plan import (
 )
 from consumer.dead_letters.redrive.publisher import Publisher, Sent, refuse_read_uncommitted
 from consumer.dead_letters.redrive.source_log import Progress, SourceLog
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings import Settings
 
 LETTERS_MAX: Final = 100_000
@@ -44,7 +44,7 @@ TRIES_MAX: Final = 5
 class Judged:
     """A letter, what becomes of it, and why, for people."""
 
-    letter: Letter
+    letter: DeadLetter
     verdict: Verdict
     detail: str = ""
 
@@ -53,10 +53,10 @@ class Judged:
 class Chosen:
     """What the dead-letter topic has: the letters that are meant, and what is to be known of all others."""
 
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
     known: dict[Partition, "array[int]"] = field(default_factory=dict)
     """The offsets of the changes of all letters: eight bytes a letter, however many there are."""
-    redriven: dict[Place, Place] = field(default_factory=dict)
+    redriven: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
     """Changes that went back and became a letter again: from where they were to where that copy was."""
 
 
@@ -92,7 +92,7 @@ class Redrive:
         self._settings = settings
         self._before_sending = before_sending
         self._item = item_columns(settings.window.item_key)
-        self._by_place: dict[Place, Letter] = {}
+        self._by_place: dict[RecordPosition, DeadLetter] = {}
         self._sizes: pl.DataFrame = pl.DataFrame()
         with ExitStack() as stack:
             self._events = EventReader(settings)
@@ -138,10 +138,10 @@ class Redrive:
             progress(len(outcome), len(going))
         return outcome
 
-    def _before_the_log(self, chosen: Chosen) -> tuple[list[Judged], list[Letter]]:
+    def _before_the_log(self, chosen: Chosen) -> tuple[list[Judged], list[DeadLetter]]:
         """Those that stay whatever the log has, and the others."""
         judged: list[Judged] = []
-        candidates: list[Letter] = []
+        candidates: list[DeadLetter] = []
         for letter in chosen.letters:
             if letter.event is None:
                 judged.append(Judged(letter, Verdict.NO_ORIGINAL, _what_is_missing(letter)))
@@ -157,8 +157,8 @@ class Redrive:
         """Send a batch until nothing came between; what turns out to be superseded meanwhile stays."""
         for _ in range(TRIES_MAX):
             self._log.read_on()
-            now = self._log.judged().join(batch.select(PLACE), on=PLACE, how="semi", maintain_order="left")
-            batch_now = now.filter(pl.col(VERDICT) == Verdict.GOES.value).sort(PLACE)
+            now = self._log.judged().join(batch.select(CHANGE_ID), on=CHANGE_ID, how="semi", maintain_order="left")
+            batch_now = now.filter(pl.col(VERDICT) == Verdict.GOES.value).sort(CHANGE_ID)
             if batch_now.is_empty():
                 return self._told(now)
             self._before_sending()
@@ -186,15 +186,15 @@ class Redrive:
         finally:
             publisher.abort()  # does nothing after a commit
 
-    def _letters_of(self, judged: pl.DataFrame) -> list[Letter]:
-        return [self._by_place[self._log.place(*row)] for row in judged.select(PLACE).iter_rows()]
+    def _letters_of(self, judged: pl.DataFrame) -> list[DeadLetter]:
+        return [self._by_place[self._log.place(*row)] for row in judged.select(CHANGE_ID).iter_rows()]
 
     def _places(self, sent: Sequence[Sent]) -> pl.DataFrame:
         rows = [(self._log.number(each.letter.place[:2]), each.offset) for each in sent]
         return pl.DataFrame(rows, schema={ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64()}, orient="row")
 
     def _told(self, judged: pl.DataFrame) -> list[Judged]:
-        columns = (*PLACE, VERDICT, BY_ASSIGNMENT, BY_OFFSET)
+        columns = (*CHANGE_ID, VERDICT, BY_ASSIGNMENT, BY_OFFSET)
         rows: Iterable[Any] = judged.select(columns).iter_rows()
         return [
             Judged(
@@ -206,7 +206,7 @@ class Redrive:
         ]
 
 
-def _what_is_missing(letter: Letter) -> str:
+def _what_is_missing(letter: DeadLetter) -> str:
     if letter.gone:
         return "the change was gone from its topic when the letter was written"
     if letter.value_bytes is not None:

@@ -15,10 +15,10 @@ from confluent_kafka import Message
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.core.changes.items import ASSIGNMENT, OCCURRED_AT, OFFSET, TIMESTAMP
-from consumer.dead_letters.letters import Letter, Place
+from consumer.dead_letters.letters import DeadLetter, RecordPosition
 from consumer.dead_letters.log_reader import Partition, Reader, as_headers, bytes_of, timestamp_of
 from consumer.dead_letters.redrive.events import with_patience
-from consumer.dead_letters.redrive.plan import PLACE, UNREAD, judge, newest_changes, newest_of, slipped_in
+from consumer.dead_letters.redrive.plan import CHANGE_ID, UNREAD, judge, newest_changes, newest_of, slipped_in
 from consumer.oms.apis import APIS
 from consumer.ports import Decoded, Headers, RawBatch
 from consumer.settings import Settings
@@ -53,7 +53,7 @@ class SourceLog:
         self._settled = self._committed.committed_offsets(self.partitions)
         """Up to here the service has done with everything: what it rejected was a dead letter before it committed."""
         self._positions: dict[Partition, int] = {}
-        self._by_place: dict[Place, Letter] = {}
+        self._by_place: dict[RecordPosition, DeadLetter] = {}
         self._letters = self._known = self._newest = self._in_log = self._unread = pl.DataFrame()
 
     def close(self) -> None:
@@ -63,13 +63,16 @@ class SourceLog:
         """The partition's number, None where the service does not read it."""
         return self._numbers.get(partition)
 
-    def place(self, number: int, offset: int) -> Place:
+    def place(self, number: int, offset: int) -> RecordPosition:
         """The place of an offset of the partition of that number."""
         topic, partition = self.partitions[number]
-        return Place(topic, partition, offset)
+        return RecordPosition(topic, partition, offset)
 
     def look_for(
-        self, letters: pl.DataFrame, by_place: Mapping[Place, Letter], known: Mapping[Partition, Sequence[int]]
+        self,
+        letters: pl.DataFrame,
+        by_place: Mapping[RecordPosition, DeadLetter],
+        known: Mapping[Partition, Sequence[int]],
     ) -> None:
         """Begin with these letters. ``known``: the offsets of all changes that have a dead letter.
 
@@ -102,7 +105,7 @@ class SourceLog:
         return judge(self._letters, self._newest, self._in_log, self._unread, self._item)
 
     def between(self, batch: pl.DataFrame, ours: pl.DataFrame) -> pl.DataFrame:
-        """What has been added since ``read_on``, before the copies ``ours``, of the batch's items: its ``PLACE``.
+        """What has been added since ``read_on``, before the copies ``ours``, of the batch's items: its ``CHANGE_ID``.
 
         Open transactions count as if they were committed.
         """
@@ -161,7 +164,9 @@ class SourceLog:
             for reject in decoded.rejects
             if reject.offset < self._settled[self.partitions[reject.assignment]]
         ]
-        rejected = pl.DataFrame(places, schema=self._known.schema, orient="row").join(self._known, on=PLACE, how="anti")
+        rejected = pl.DataFrame(places, schema=self._known.schema, orient="row").join(
+            self._known, on=CHANGE_ID, how="anti"
+        )
         highest = rejected.group_by(ASSIGNMENT).agg(pl.col(OFFSET).max().alias(UNREAD))
         self._unread = pl.concat([self._unread, highest]).group_by(ASSIGNMENT).agg(pl.col(UNREAD).max())
 
@@ -169,7 +174,7 @@ class SourceLog:
         """The places where the log has a letter's change just as the letter has it: it is the same log still."""
         numbers, offsets = self._places(messages)
         read = pl.DataFrame({ASSIGNMENT: numbers, OFFSET: offsets}, schema=self._known.schema)
-        for position, number, offset in read.with_row_index().join(self._letters, on=PLACE, how="semi").iter_rows():
+        for position, number, offset in read.with_row_index().join(self._letters, on=CHANGE_ID, how="semi").iter_rows():
             letter = self._by_place[self.place(number, offset)]
             message = messages[position]
             if (bytes_of(message.key()), bytes_of(message.value())) == (letter.key, letter.value):

@@ -11,23 +11,14 @@ from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectR
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Ended, Job, JobOutcome
+from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
 from consumer.core.pending import Pending
 from consumer.observe.metrics.described import PREFIX, Described
 from consumer.observe.metrics.kafka import KafkaStates
 from consumer.observe.metrics.locations import Locations
 from consumer.observe.metrics.states import States
-from consumer.observe.observers import Bystander
-from consumer.ports import (
-    Answered,
-    Assignment,
-    Clock,
-    CommitRefused,
-    Decoded,
-    KafkaStatistics,
-    SentChanges,
-    Snapshot,
-)
+from consumer.observe.observers import NullObserver
+from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, FailedChanges, KafkaStatistics, Snapshot
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
@@ -41,7 +32,7 @@ REBALANCES: Final = ("assigned", "revoked", "lost")
 SINCE: Final = ("occurred", "published", "read")
 
 
-class Metrics(Bystander):
+class Metrics(NullObserver):
     """The loop's facts as Prometheus metrics, in a registry of their own (``registry``).
 
     ``limits`` are shown beside what they limit; ``ready`` tells whether the process is ready, as ``/readyz`` does;
@@ -231,21 +222,21 @@ class Metrics(Bystander):
         if self._locations:
             self._locations.accepted(request.location, request.items, self._clock.wall())
 
-    def changes_condemned(self, changes: Sequence[SentChanges]) -> None:
+    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         for each in changes:
             self._changes_rejected.labels(reason=each.reason).inc(len(each.offsets))
 
-    def job_ended(self, ended: Ended) -> None:
+    def job_ended(self, ended: JobResult) -> None:
         self._jobs_ended.labels(outcome=ended.outcome).inc()
         if ended.queued_seconds is not None:
             self._job_queued.observe(ended.queued_seconds)
         if ended.worked_seconds is not None:
             self._job_worked.observe(ended.worked_seconds)
 
-    def jobs_dropped(self, jobs: Sequence[Job]) -> None:
+    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
         self._jobs_unfollowed.inc(len(jobs))
 
-    def jobs_left(self, jobs: Sequence[Job]) -> None:
+    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
         self._jobs_unfollowed.inc(len(jobs))
 
     def dead_letters_confirmed(self, count: int) -> None:

@@ -21,15 +21,15 @@ _BREAKER: Final = Gauges(
 
 
 def _distance(partition: PartitionView) -> float | None:
-    if partition.next_offset is None or partition.watermark is None:
+    if partition.next_offset is None or partition.committable_offset is None:
         return None
-    return partition.next_offset - partition.watermark
+    return partition.next_offset - partition.committable_offset
 
 
 def _lag(partition: PartitionView) -> float | None:
-    if partition.end is None or partition.watermark is None:
+    if partition.end is None or partition.committable_offset is None:
         return None
-    return max(partition.end - partition.watermark, 0)
+    return max(partition.end - partition.committable_offset, 0)
 
 
 _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
@@ -63,9 +63,9 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
         lambda snapshot: math.inf if snapshot.requests_per_second_max is None else snapshot.requests_per_second_max,
     ),
     (
-        "narrowing_locations",
+        "bisecting_locations",
         "Locations of which a refused request is being narrowed down to the items that cause it.",
-        lambda snapshot: snapshot.narrowing_locations,
+        lambda snapshot: snapshot.bisecting_locations,
     ),
     ("jobs_unfinished", "Jobs of ours whose end the OMS has not told yet.", lambda snapshot: snapshot.unfinished_jobs),
     (
@@ -79,9 +79,9 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
         lambda snapshot: snapshot.oldest_job_seconds,
     ),
     (
-        "jobs_untold",
+        "job_status_unavailable",
         "1 while the OMS tells nothing of jobs: get-job is refused, over-quota or unreachable.",
-        lambda snapshot: bool(snapshot.jobs_untold),
+        lambda snapshot: bool(snapshot.job_status_unavailable),
     ),
     ("flush_items", "Items from which on a window is full.", lambda snapshot: snapshot.flush_items),
     (
@@ -101,7 +101,7 @@ _PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], floa
     (
         "partition_watermark_offset",
         "Lowest offset that no jobID covers yet: what is committed next.",
-        lambda partition: partition.watermark,
+        lambda partition: partition.committable_offset,
     ),
     ("partition_committed_offset", "Offset last committed.", lambda partition: partition.committed),
     (
@@ -118,9 +118,9 @@ _PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], floa
     ),
     ("partition_paused", "1 while the partition is not read on.", lambda partition: partition.paused),
     (
-        "partition_gathering",
+        "partition_recovering",
         "1 while nothing of the partition leaves, as what its last owner had read is read again first.",
-        lambda partition: partition.gathering,
+        lambda partition: partition.recovering,
     ),
 )
 """Gauges of a partition: name, description, value (None: not known yet, so not shown)."""
@@ -137,9 +137,9 @@ _SETTINGS: Final[Sequence[tuple[str, str, Callable[[EngineLimits], float]]]] = (
         lambda limits: limits.max_pending_changes,
     ),
     (
-        "max_distance_offsets",
-        "The setting kafka.max_distance: a partition read further past its watermark is paused.",
-        lambda limits: limits.max_distance,
+        "max_uncommitted_offsets_offsets",
+        "The setting kafka.max_uncommitted_offsets: a partition read further past its watermark is paused.",
+        lambda limits: limits.max_uncommitted_offsets,
     ),
     (
         "unknown_hold_seconds",

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.outcome import CannedAnswer, Fate
+from consumer.sandbox.oms.faults.outcome import CallOutcome, CannedAnswer
 from consumer.sandbox.oms.state import SandboxState
 
 LOST: Final = "lost"
@@ -56,7 +56,7 @@ class DroppedConnection(Response):
             pass
 
 
-def end_of(fate: Fate) -> Response | None:
+def end_of(fate: CallOutcome) -> Response | None:
     """What stands in place of the usual answer; None if nothing does."""
     if fate.drop is not None:
         return DroppedConnection(abruptly=fate.drop == "reset")

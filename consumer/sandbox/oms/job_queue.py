@@ -16,7 +16,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Final, cast
 
-from consumer.sandbox.oms.faults.outcome import JobFate
+from consumer.sandbox.oms.faults.outcome import JobOverride
 from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.oms.validation import Item
 
@@ -103,10 +103,10 @@ class JobQueue:
         return self.stalled + bool(self._waiting)
 
     def add(
-        self, location: str, item_count: int, items: list[Item] | None, now: float, fate: JobFate | None = None
+        self, location: str, item_count: int, items: list[Item] | None, now: float, fate: JobOverride | None = None
     ) -> Job:
         """Put a job at the end of the queue; one whose fate is to fail will have applied nothing."""
-        fate = fate or JobFate()
+        fate = fate or JobOverride()
         settings = self._settings
         chunks = -(-item_count // settings.chunk_items)
         cost = settings.seconds_per_job + chunks * settings.seconds_per_chunk

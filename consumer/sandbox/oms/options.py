@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.sandbox.oms.faults.rules import FAULTS, RULES_MAX, FaultRule, Rule
 from consumer.sandbox.oms.settings import SandboxSettings
 

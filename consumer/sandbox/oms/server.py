@@ -11,7 +11,7 @@ from typing import Final, Self
 import uvicorn
 from starlette.applications import Starlette
 
-from consumer.ports import SettingsError, StopError
+from consumer.errors import SettingsError, StopError
 from consumer.sandbox.oms.app import create_app
 from consumer.sandbox.oms.context import Sandbox
 from consumer.sandbox.oms.http import TransportInScope

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.active import StandingFaults
-from consumer.sandbox.oms.faults.outcome import Call, CannedAnswer, Fate, JobFate
+from consumer.sandbox.oms.faults.active import ActiveFaults
+from consumer.sandbox.oms.faults.outcome import Call, CallOutcome, CannedAnswer, JobOverride
 from consumer.sandbox.oms.faults.refusals import ItemRefusals
 from consumer.sandbox.oms.faults.rules import Refuse
 from consumer.sandbox.oms.faults.scripted import FaultOrder, FaultScript
@@ -93,7 +93,7 @@ class SandboxState:
         self._queue = JobQueue(settings)
         self._script = FaultScript()
         self._scripted = 0
-        self._standing = StandingFaults(settings.fault_seed)
+        self._standing = ActiveFaults(settings.fault_seed)
         self._standing.add(settings.faults, self.clock())
         self._requests: dict[str, Counter[str]] = {}
         self._bytes_received = 0
@@ -170,7 +170,7 @@ class SandboxState:
                     self._standing.count(standing)
                 raise refusal
 
-    def fate(self, call: Call, location: str | None = None) -> Fate:
+    def fate(self, call: Call, location: str | None = None) -> CallOutcome:
         """What becomes of a call that would be answered as usual: the next scripted answer, else what faults stand."""
         with self._lock:
             scripted = self._script.take(call, location)
@@ -179,7 +179,7 @@ class SandboxState:
             self._scripted += 1
             return scripted.fate()
 
-    def accept(self, refresh: Refresh, fate: JobFate | None = None) -> int:
+    def accept(self, refresh: Refresh, fate: JobOverride | None = None) -> int:
         """Queue a request and return its jobID. Raises RefusalError (503, nothing queued) if the queue is full."""
         with self._lock:
             if self._queue.queued_items + refresh.item_count > self.settings.queued_items_max:

@@ -9,8 +9,8 @@ import pytest
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
-from consumer.avro.rows import Reading
+from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
+from consumer.avro.rows import ReadResult
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
 from consumer.core.changes.items import (
     ASSIGNMENT,
@@ -56,7 +56,7 @@ BAD = [
 @pytest.mark.parametrize("neighbours", [1, 100])
 @pytest.mark.parametrize(("bad", "reason"), BAD)
 def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
-    bad: bytes, reason: RejectReason, neighbours: int, way: Way
+    bad: bytes, reason: RejectReason, neighbours: int, way: DecodePath
 ) -> None:
     before = [message(sku=f"before-{number}", quantity=number) for number in range(neighbours)]
     after = [message(sku=f"after-{number}", quantity=number) for number in range(neighbours)]
@@ -81,7 +81,7 @@ def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
 
 
 @WAYS
-def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: Way) -> None:
+def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: DecodePath) -> None:
     cases: list[Any] = [case.values for case in BAD]
     values = [part for number, case in enumerate(cases) for part in (case[0], message(sku=f"good-{number}"))]
 
@@ -94,7 +94,7 @@ def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: Way) -> 
 
 
 @WAYS
-def test_a_change_has_the_columns_of_a_frame_with_every_value(way: Way) -> None:
+def test_a_change_has_the_columns_of_a_frame_with_every_value(way: DecodePath) -> None:
     event = json.loads((schema_path().parent / "examples" / "every-field.json").read_text(encoding="utf-8"))
     encoder = EventEncoder.confluent(schema_text(), SCHEMA_ID)
 
@@ -107,7 +107,7 @@ def test_a_change_has_the_columns_of_a_frame_with_every_value(way: Way) -> None:
 
 
 @WAYS
-def test_tombstones_are_counted_and_passed_over(way: Way) -> None:
+def test_tombstones_are_counted_and_passed_over(way: DecodePath) -> None:
     values = [None, message(sku="a"), None, None, message(sku="b"), b"broken", None]
 
     decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch(values)])
@@ -144,7 +144,7 @@ def test_the_partitions_end_counts_where_it_lies_past_the_last_message() -> None
 
 
 @WAYS
-def test_joined_batches_keep_their_order_and_their_origins(way: Way) -> None:
+def test_joined_batches_keep_their_order_and_their_origins(way: DecodePath) -> None:
     batches = [
         raw_batch([message(sku="a"), b"bad"], first_offset=10),
         raw_batch([], first_offset=0),
@@ -172,7 +172,7 @@ def test_a_change_occurred_at_its_own_time_else_at_kafkas_else_at_0() -> None:
 
 
 @WAYS
-def test_empty_texts_of_upstreams_that_write_them_for_none_are_absent(way: Way) -> None:
+def test_empty_texts_of_upstreams_that_write_them_for_none_are_absent(way: DecodePath) -> None:
     value = message(partNumber="", upc="", sku="s1", inventoryLocatorName="", attributes=[""])
 
     frame = file_decoder(str(schema_path()), way=way).decode([raw_batch([value])]).frame
@@ -183,7 +183,7 @@ def test_empty_texts_of_upstreams_that_write_them_for_none_are_absent(way: Way) 
 
 @WAYS
 @pytest.mark.parametrize("framing", [pytest.param(each, id=each.name) for each in (CONFLUENT, SINGLE_OBJECT, BARE)])
-def test_each_framing_is_read(framing: Framing, way: Way) -> None:
+def test_each_framing_is_read(framing: Framing, way: DecodePath) -> None:
     encoder = {
         "confluent": EventEncoder.confluent(schema_text(), 3),
         "single-object": EventEncoder.single_object(schema_text()),
@@ -218,10 +218,10 @@ class CountingSource:
     def reader(self, prefix: bytes) -> Reader | Refused:
         return Refused(RejectReason.UNKNOWN_SCHEMA, "odd") if prefix[-1] % 2 else self
 
-    def read_together(self, values: Sequence[bytes]) -> Reading | None:
+    def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         return self._reader.read_together(values)
 
-    def read(self, values: Sequence[bytes]) -> Reading:
+    def read(self, values: Sequence[bytes]) -> ReadResult:
         self.reads += 1
         return self._reader.read(values)
 

@@ -10,7 +10,8 @@ from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.decoder_thread import BATCHES_IN_HAND_MAX, JOINED_MESSAGES_MAX, DecoderPipe, build_decoder
 from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.items import OFFSET, RejectReason
-from consumer.ports import Decoded, Decoder, RawBatch, SettingsError
+from consumer.errors import SettingsError
+from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings
 from tests.support.avro import SCHEMA_ID, TinyRegistry, message, raw_batch
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.readers import Reader, ReaderFactory, Refused, Way
+from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
 from consumer.avro.rows import DETAIL_CHARACTERS_MAX, RowReader
 from consumer.avro.sources import RegistrySource, SchemaUnavailableError
 from consumer.avro.wire import CONFLUENT, confluent_prefix
@@ -111,7 +111,7 @@ def test_fields_of_no_byte_take_no_time_however_many_an_array_has_of_them() -> N
     item = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, *nothing]}
     value = b"\x02x\x02s\x02" + b"\x80\x89\x7a" + b"\x00" * 1_000_000 + b"\x00"
 
-    ways: tuple[Way, ...] = ("columnar", "fastavro")
+    ways: tuple[DecodePath, ...] = ("columnar", "fastavro")
     for way in ways:
         reader = ReaderFactory({}, len(SEVEN), way).reader(json.dumps(with_fields(x={"type": "array", "items": item})))
         assert not isinstance(reader, Refused)

@@ -13,7 +13,7 @@ from consumer.avro.sources import (
 )
 from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
 from consumer.core.changes.items import RejectReason
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from tests.support.avro import TinyRegistry
 
 FACTORY = ReaderFactory({}, CONFLUENT.length, "columnar")

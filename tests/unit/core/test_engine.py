@@ -10,7 +10,7 @@ from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits, Request
-from consumer.core.oms.answers import Accepted, Again, AnswerKind, Hold, Stop
+from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
 from tests.support.frames import change, frame
 
 AGE = 300.0
@@ -180,7 +180,7 @@ def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
     (request,) = made.due(AGE)
     give(made, frame([change("Rome", "a", 2, offset=2)]), AGE + 1)
 
-    made.answered(request.number, Again(after_seconds=5.0, whole_oms=False), AGE + 2)
+    made.answered(request.number, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
     assert made.due(AGE + 6) == []
     (again,) = made.due(AGE + 7)
 
@@ -192,7 +192,7 @@ def test_a_request_that_never_left_is_planned_anew_at_once_and_counts_as_no_fail
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Again(after_seconds=0.0, whole_oms=False), AGE)
+    made.answered(request.number, Retry(after_seconds=0.0, whole_oms=False), AGE)
 
     (again,) = made.due(AGE)
     assert made.attempt(again.number) == 0
@@ -255,7 +255,7 @@ def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> 
     requests = made.due(AGE)
     assert len(requests) == 8
     for request in requests:
-        made.answered(request.number, Again(after_seconds=30.0, whole_oms=True), AGE + 1)
+        made.answered(request.number, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
 
     assert made.oms_failures == 1
     assert made.due(AGE + 30) == []
@@ -318,7 +318,7 @@ def test_polling_pauses_above_the_budget_and_resumes_well_below_it() -> None:
 
 
 def test_a_partition_too_far_past_its_watermark_pauses_alone() -> None:
-    made = engine(max_distance=100)
+    made = engine(max_uncommitted_offsets=100)
     made.assigned(2, start=0, mark=None)
     give(made, burst(101), now=0.0)
     give(made, burst(50, assignment=2), now=0.0, assignment=2)

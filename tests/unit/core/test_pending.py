@@ -1,13 +1,13 @@
 """What is pending of each location adds up to what the budget bounds, wherever the rows are."""
 
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted
 from consumer.core.pending import Pending
 from tests.support.frames import change, frame
 
-FULL_AT_THREE = EngineLimits(items=Limits(chunk_items=3, max_items=3, flush_items=3))
+FULL_AT_THREE = EngineLimits(items=ItemLimits(chunk_items=3, max_items=3, flush_items=3))
 
 
 def give(made: Engine, location: str, *offsets: int, now: float, assignment: int = 1) -> None:
@@ -37,7 +37,7 @@ def test_rows_in_windows_in_flight_and_gathered_count_for_their_location_from_th
 
 
 def test_a_request_covers_the_changes_that_were_coalesced_in_place_too() -> None:
-    made = Engine(EngineLimits(items=Limits(chunk_items=3, max_items=3, flush_items=3), max_pending_changes=3))
+    made = Engine(EngineLimits(items=ItemLimits(chunk_items=3, max_items=3, flush_items=3), max_pending_changes=3))
     made.assigned(1, start=0, mark=None)
     rows = [change("Rome", sku, offset, offset=offset) for offset, sku in enumerate("aabab")]
     made.add(frame(rows), [], {1: 5}, 0.0)

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from consumer.dead_letters.letters import (
+    DeadLetter,
     Filters,
-    Letter,
-    Place,
+    RecordPosition,
     latest_of_each,
     moment_ms,
     read_letter,
     redriven_headers,
 )
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 
-KEPT_AT = Place("dead", 0, 7)
+KEPT_AT = RecordPosition("dead", 0, 7)
 HEADERS: list[tuple[str, bytes | None]] = [
     ("trace", b"abc"),
     ("inventory_refresh.redriven_from", b"changes/3/11"),
@@ -31,15 +31,15 @@ HEADERS: list[tuple[str, bytes | None]] = [
 ]
 
 
-def letter(**changed: Any) -> Letter:
+def letter(**changed: Any) -> DeadLetter:
     read = read_letter(KEPT_AT, 5_000, b"key", b"value", HEADERS)
     assert read is not None
     return replace(read, **changed)
 
 
 def test_a_letter_tells_what_its_headers_say_and_keeps_the_changes_own() -> None:
-    assert letter() == Letter(
-        place=Place("changes", 3, 77),
+    assert letter() == DeadLetter(
+        place=RecordPosition("changes", 3, 77),
         kept_at=KEPT_AT,
         kept_ms=5_000,
         reason="job_failed",
@@ -50,7 +50,7 @@ def test_a_letter_tells_what_its_headers_say_and_keeps_the_changes_own() -> None
         timestamp=1_700,
         location="Rome",
         job_id="12",
-        redriven_from=Place("changes", 3, 11),
+        redriven_from=RecordPosition("changes", 3, 11),
     )
 
 
@@ -92,7 +92,7 @@ def test_filters_take_what_agrees_with_all_of_them(filters: Filters, taken: bool
 
 def test_of_a_letter_that_came_twice_the_latest_is_taken_in_the_order_of_the_changes() -> None:
     first, second = letter(detail="first"), letter(detail="second")
-    other = letter(place=Place("changes", 0, 99))
+    other = letter(place=RecordPosition("changes", 0, 99))
     assert latest_of_each([first, other, second]) == [other, second]
 
 
@@ -118,4 +118,4 @@ def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "changes", "changes/1", "changes/a/1", "changes/1/-1"])
 def test_what_names_no_place_is_none(text: str) -> None:
-    assert Place.parse(text) is None
+    assert RecordPosition.parse(text) is None

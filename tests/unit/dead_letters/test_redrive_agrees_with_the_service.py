@@ -9,7 +9,7 @@ import pytest
 from consumer.avro.bundled import schema_path
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.core.changes.items import OFFSET
-from consumer.dead_letters.letters import Letter, Place
+from consumer.dead_letters.letters import DeadLetter, RecordPosition
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
@@ -49,7 +49,17 @@ def settings_with(**options: Any) -> Settings:
 def test_what_the_service_rejects_redrive_rejects_for_the_same_reason_and_nothing_else(item_key: list[str]) -> None:
     settings = settings_with(WINDOW__ITEM_KEY=json.dumps(item_key))
     letters = [
-        Letter(Place("t", 0, 100 + n), Place("dead", 0, n), 0, "", "", None, value, (), timestamp=1_100 + n)
+        DeadLetter(
+            RecordPosition("t", 0, 100 + n),
+            RecordPosition("dead", 0, n),
+            0,
+            "",
+            "",
+            None,
+            value,
+            (),
+            timestamp=1_100 + n,
+        )
         for n, value in enumerate(MESSAGES)
     ]
     item_columns = APIS[settings.oms.api].item_columns

@@ -11,7 +11,7 @@ from consumer.dead_letters.redrive.plan import (
     BY_ASSIGNMENT,
     BY_OFFSET,
     BYTES,
-    PLACE,
+    CHANGE_ID,
     UNREAD,
     VERDICT,
     cut_into_batches,
@@ -48,7 +48,7 @@ def judged(
     missing: tuple[int, ...] = (),
     unread: Mapping[int, int] | None = None,
 ) -> pl.DataFrame:
-    in_log = letters.filter(~pl.col(OFFSET).is_in(missing)).select(PLACE)
+    in_log = letters.filter(~pl.col(OFFSET).is_in(missing)).select(CHANGE_ID)
     unread_frame = pl.DataFrame(
         list((unread or {}).items()), schema={ASSIGNMENT: pl.Int32(), UNREAD: pl.Int64()}, orient="row"
     )
@@ -146,7 +146,7 @@ def test_what_was_found_in_parts_is_the_same_as_found_at_once() -> None:
     log = [change("a", 20), change("b", 30), change("a", 40), change("a", 5, partition=1)]
     parts = [newest_changes(frame(each), letters, ITEM) for each in log]
     at_once = newest_changes(frame(*log), letters, ITEM)
-    assert newest_of(pl.concat(parts), ITEM).sort("sku", *PLACE).equals(at_once.sort("sku", *PLACE))
+    assert newest_of(pl.concat(parts), ITEM).sort("sku", *CHANGE_ID).equals(at_once.sort("sku", *CHANGE_ID))
 
 
 def test_letters_of_one_item_are_never_parted_and_a_batch_is_in_the_order_of_the_log() -> None:
@@ -157,8 +157,8 @@ def test_letters_of_one_item_are_never_parted_and_a_batch_is_in_the_order_of_the
     assert sum(map(len, skus)) == len(set().union(*skus)) == 4
     assert [batch.height for batch in batches] == [10, 10, 10, 1]
     for batch in batches:
-        assert batch.select(PLACE).rows() == sorted(batch.select(PLACE).rows())
-    assert pl.concat(batches).sort(PLACE).equals(letters.sort(PLACE))
+        assert batch.select(CHANGE_ID).rows() == sorted(batch.select(CHANGE_ID).rows())
+    assert pl.concat(batches).sort(CHANGE_ID).equals(letters.sort(CHANGE_ID))
 
 
 def test_batches_are_bounded_by_letters_and_by_bytes() -> None:
@@ -174,5 +174,5 @@ def test_batches_are_bounded_by_letters_and_by_bytes() -> None:
 def test_the_copies_themselves_have_not_slipped_in() -> None:
     batch = frame(change("a", 10), change("b", 11))
     added = frame(change("a", 100), change("b", 101), change("b", 102), change("c", 103))
-    ours = frame(change("a", 100), change("b", 102)).select(PLACE)
+    ours = frame(change("a", 100), change("b", 102)).select(CHANGE_ID)
     assert slipped_in(added, batch, ours, ITEM).rows() == [(0, 101)]

@@ -7,15 +7,15 @@ from typing import Any
 
 from rich.console import Console
 
-from consumer.dead_letters.letters import Letter, Place
+from consumer.dead_letters.letters import DeadLetter, RecordPosition
 from consumer.dead_letters.redrive.events import Rejected
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged
 from consumer.dead_letters.views import _WHY, STAYING_SHOWN_MAX, as_object, counts_table, in_full, line, page, staying
 
-LETTER = Letter(
-    place=Place("changes", 3, 77),
-    kept_at=Place("dead", 0, 7),
+LETTER = DeadLetter(
+    place=RecordPosition("changes", 3, 77),
+    kept_at=RecordPosition("dead", 0, 7),
     kept_ms=5_000,
     reason="corrupt",
     detail="truncated",
@@ -25,7 +25,7 @@ LETTER = Letter(
 )
 
 
-def shown(letter: Letter, **known: Any) -> dict[str, Any]:
+def shown(letter: DeadLetter, **known: Any) -> dict[str, Any]:
     return in_full(letter, known.get("event"), known.get("why_not"))
 
 
@@ -48,7 +48,7 @@ def test_the_item_that_stands_for_a_change_that_is_gone_is_shown() -> None:
 
 
 def test_the_first_partition_and_offset_are_known() -> None:
-    told = as_object(replace(LETTER, place=Place("changes", 0, 0)))
+    told = as_object(replace(LETTER, place=RecordPosition("changes", 0, 0)))
     assert (told["partition"], told["offset"]) == (0, 0)
 
 

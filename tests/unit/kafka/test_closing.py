@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from consumer.errors import BrokerError
 from consumer.kafka.closing import leave
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Assignment, BrokerError
+from consumer.ports import Assignment
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member
 

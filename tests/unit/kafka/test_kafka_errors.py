@@ -1,35 +1,36 @@
 import pytest
 from confluent_kafka import KafkaError
 
+from consumer.errors import BrokerError
 from consumer.kafka.commits import commit_outcome
-from consumer.kafka.errors import Meaning, meaning_of, text_of
-from consumer.ports import BrokerError, CommitRefused, Committed
+from consumer.kafka.errors import ErrorClass, classify, text_of
+from consumer.ports import CommitRefused, Committed
 
 
 @pytest.mark.parametrize(
     ("code", "meaning"),
     [
-        pytest.param(KafkaError.REBALANCE_IN_PROGRESS, Meaning.PASSING, id="rebalance"),
-        pytest.param(KafkaError.STALE_MEMBER_EPOCH, Meaning.PASSING, id="stale epoch"),
-        pytest.param(KafkaError._TIMED_OUT, Meaning.PASSING, id="timed out"),
-        pytest.param(KafkaError.COORDINATOR_NOT_AVAILABLE, Meaning.PASSING, id="no coordinator"),
-        pytest.param(KafkaError.UNKNOWN_MEMBER_ID, Meaning.FENCED, id="unknown member"),
-        pytest.param(KafkaError.ILLEGAL_GENERATION, Meaning.FENCED, id="illegal generation"),
-        pytest.param(KafkaError.FENCED_INSTANCE_ID, Meaning.FENCED, id="fenced instance"),
-        pytest.param(KafkaError.GROUP_AUTHORIZATION_FAILED, Meaning.UNAUTHORISED, id="group forbidden"),
-        pytest.param(KafkaError._AUTHENTICATION, Meaning.UNAUTHORISED, id="login refused"),
-        pytest.param(KafkaError._NO_OFFSET, Meaning.NOTHING_TO_DO, id="nothing to commit"),
-        pytest.param(KafkaError.UNKNOWN_TOPIC_OR_PART, Meaning.FINAL, id="topic gone"),
-        pytest.param(KafkaError._BAD_MSG, Meaning.FINAL, id="data that cannot be read are never passed over"),
-        pytest.param(KafkaError.UNKNOWN, Meaning.FINAL, id="unheard of"),
+        pytest.param(KafkaError.REBALANCE_IN_PROGRESS, ErrorClass.PASSING, id="rebalance"),
+        pytest.param(KafkaError.STALE_MEMBER_EPOCH, ErrorClass.PASSING, id="stale epoch"),
+        pytest.param(KafkaError._TIMED_OUT, ErrorClass.PASSING, id="timed out"),
+        pytest.param(KafkaError.COORDINATOR_NOT_AVAILABLE, ErrorClass.PASSING, id="no coordinator"),
+        pytest.param(KafkaError.UNKNOWN_MEMBER_ID, ErrorClass.FENCED, id="unknown member"),
+        pytest.param(KafkaError.ILLEGAL_GENERATION, ErrorClass.FENCED, id="illegal generation"),
+        pytest.param(KafkaError.FENCED_INSTANCE_ID, ErrorClass.FENCED, id="fenced instance"),
+        pytest.param(KafkaError.GROUP_AUTHORIZATION_FAILED, ErrorClass.UNAUTHORISED, id="group forbidden"),
+        pytest.param(KafkaError._AUTHENTICATION, ErrorClass.UNAUTHORISED, id="login refused"),
+        pytest.param(KafkaError._NO_OFFSET, ErrorClass.NOTHING_TO_DO, id="nothing to commit"),
+        pytest.param(KafkaError.UNKNOWN_TOPIC_OR_PART, ErrorClass.FINAL, id="topic gone"),
+        pytest.param(KafkaError._BAD_MSG, ErrorClass.FINAL, id="data that cannot be read are never passed over"),
+        pytest.param(KafkaError.UNKNOWN, ErrorClass.FINAL, id="unheard of"),
     ],
 )
-def test_an_error_means(code: int, meaning: Meaning) -> None:
-    assert meaning_of(KafkaError(code)) is meaning
+def test_an_error_means(code: int, meaning: ErrorClass) -> None:
+    assert classify(KafkaError(code)) is meaning
 
 
 def test_a_fatal_error_shuts_the_client_out_whatever_its_code() -> None:
-    assert meaning_of(KafkaError(KafkaError._TIMED_OUT, "over", fatal=True)) is Meaning.SHUT_OUT
+    assert classify(KafkaError(KafkaError._TIMED_OUT, "over", fatal=True)) is ErrorClass.SHUT_OUT
 
 
 def test_a_commit_of_a_client_that_is_shut_out_is_refused_and_nothing_may_leave_on_it() -> None:

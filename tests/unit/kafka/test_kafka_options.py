@@ -2,6 +2,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.errors import SettingsError
 from consumer.kafka.options import (
     BROKERS,
     OWNED,
@@ -14,7 +15,6 @@ from consumer.kafka.options import (
     producer_options,
 )
 from consumer.kafka.source import KafkaSource
-from consumer.ports import SettingsError
 from consumer.settings import DeadLetterSettings, KafkaSettings, Scalar
 
 

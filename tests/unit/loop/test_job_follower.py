@@ -6,27 +6,27 @@ import pytest
 
 from consumer.core.changes.items import RejectReason
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
-from consumer.core.oms.answers import Accepted, Again
+from consumer.core.oms.answers import Accepted, Retry
 from consumer.core.oms.job_schedule import JobLimits, JobOutcome, JobReport, JobStatus
-from consumer.loop.job_follower import FollowUp
+from consumer.loop.job_follower import JobFollower
 from tests.support.fakes import Diary, FakeDeadLetters, FakeJobs, FakeObserver, assignment
 from tests.support.frames import change, frame
 
-ITEMS = Limits(chunk_items=3, max_items=12, flush_items=3)
+ITEMS = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
 
 
 class Stage:
     """An engine with requests of three items, and somebody who follows their jobs."""
 
-    def __init__(self, *, aims: Limits | None = None, **limits: Any) -> None:
+    def __init__(self, *, aims: ItemLimits | None = None, **limits: Any) -> None:
         self.diary: Diary = []
         self.client = FakeJobs()
         self.engine = Engine(EngineLimits(items=ITEMS, **limits))
         self.engine.assigned(1, start=0, mark=0)
         self.assignments = {1: assignment(1)}
-        self.follow_up = FollowUp(
+        self.job_follower = JobFollower(
             client=self.client,
             limits=JobLimits(),
             engine=self.engine,
@@ -43,14 +43,14 @@ class Stage:
         self.engine.add(frame(rows), [], {1: self.read}, now)
         (request,) = self.engine.due(now)
         self.engine.answered(request.number, Accepted(job_id), now)
-        self.follow_up.accepted(request, job_id, self.assignments, now)
+        self.job_follower.accepted(request, job_id, self.assignments, now)
 
     def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
         self.client.ready.append(JobReport(job_id, status, **more))
-        self.follow_up.turn(now)
+        self.job_follower.turn(now)
 
     def ask(self, now: float) -> list[str]:
-        self.follow_up.turn(now)
+        self.job_follower.turn(now)
         asked, self.client.asked = self.client.asked, []
         return asked
 
@@ -106,10 +106,10 @@ def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered()
 def test_a_job_that_never_ends_is_told_and_followed_no_longer(after: float, outcome: JobOutcome) -> None:
     stage = Stage()
     stage.accept("7")
-    stage.follow_up.turn(after)
+    stage.job_follower.turn(after)
 
     assert [ended.outcome for ended in stage.said("job ended")] == [outcome]
-    assert stage.follow_up.jobs.unfinished == 0
+    assert stage.job_follower.jobs.unfinished == 0
 
 
 def test_while_the_oms_is_not_well_it_is_not_asked_about_jobs() -> None:
@@ -117,7 +117,7 @@ def test_while_the_oms_is_not_well_it_is_not_asked_about_jobs() -> None:
     stage.accept("7")
     stage.engine.add(frame([change("Oslo", f"o-{at}", offset=at) for at in range(3, 6)]), [], {1: 6}, 0.0)
     (request,) = stage.engine.due(0.0)
-    stage.engine.answered(request.number, Again(after_seconds=60.0, whole_oms=True), 0.5)
+    stage.engine.answered(request.number, Retry(after_seconds=60.0, whole_oms=True), 0.5)
 
     assert stage.ask(30.0) == []
 
@@ -137,7 +137,7 @@ def test_windows_aim_higher_the_further_the_oms_is_behind_and_lower_as_it_catche
     for number in range(5):
         stage.engine.aim(3)
         stage.accept(str(number))
-        stage.follow_up.turn(1.0)
+        stage.job_follower.turn(1.0)
         sizes.append(stage.engine.flush_items)
     for number in range(5):
         stage.tell(100.0, str(number), JobStatus.SUCCESS)
@@ -162,7 +162,7 @@ def test_jobs_that_have_not_ended_are_named_when_the_process_ends() -> None:
     stage.accept("7")
     stage.ask(2.0)
     stage.tell(2.1, "6", JobStatus.SUCCESS)
-    stage.follow_up.leave()
+    stage.job_follower.leave()
 
     ((left,),) = stage.said("jobs left")
     assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)

@@ -9,11 +9,12 @@ import pytest
 
 from consumer.core.changes.items import RejectReason
 from consumer.core.engine import Engine
-from consumer.core.location.planner import Limits
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.errors import DeadLettersError, OmsRefusedError
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.ports import CommitRefused, DeadLettersError, OmsRefusedError, Reject
+from consumer.ports import CommitRefused, Reject
 from tests.support.fakes import (
     ACCEPTED,
     Diary,
@@ -41,7 +42,7 @@ class Stage:
         self.client = FakeClient(self.diary, self.clock)
         self.dead_letters = FakeDeadLetters(self.diary)
         self.observer = FakeObserver(self.diary)
-        items = Limits(chunk_items=3, max_items=12, flush_items=3)
+        items = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
         self.engine = Engine(EngineLimits(items=items, max_age_seconds=10.0, **limits))
         self.loop = Loop(
             engine=self.engine,

@@ -13,7 +13,7 @@ from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.observe.status_board import Board
+from consumer.observe.status_board import StatusBoard
 from consumer.ports import RawBatch, Submission
 from tests.support.fakes import (
     ACCEPTED,
@@ -117,7 +117,7 @@ def live_through(outage: Answer) -> Seen:
     decoder = FakeDecoder()
     source = FullTopic(diary, clock, decoder=decoder)
     client = Oms(diary, clock, outage=outage)
-    board = Board(clock, version="test", settings={}, stalled_after_seconds=60.0)
+    board = StatusBoard(clock, version="test", settings={}, stalled_after_seconds=60.0)
     engine = Engine(EngineLimits(max_pending_changes=BUDGET, max_age_seconds=300.0))
     loop = Loop(
         engine=engine,

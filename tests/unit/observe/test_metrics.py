@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import STANDS_FOR, RejectReason
+from consumer.core.changes.items import SUPERSEDED, RejectReason
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import AnswerKind
@@ -77,7 +77,7 @@ def test_a_request_counts_the_room_that_its_chunks_still_had(
 
 def test_changes_that_needed_no_item_of_their_own_are_counted_when_they_are_accepted(metrics: Metrics) -> None:
     rows = [change("shop", "a", offset=at, arrived=990.0) for at in range(3)] + [change("shop", "b", arrived=990.0)]
-    in_place = frame(rows).with_columns(pl.Series(STANDS_FOR, [None, None, None, [4, 5]], pl.List(pl.Int64())))
+    in_place = frame(rows).with_columns(pl.Series(SUPERSEDED, [None, None, None, [4, 5]], pl.List(pl.Int64())))
     sent = Request(1, "shop", Rows(in_place), items=2, reason=SendReason.AGE)
     fail(metrics, sent, kind=AnswerKind.UNKNOWN)
     assert value(metrics, "changes_coalesced_total") == 0
@@ -140,7 +140,7 @@ def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
     metrics.snapshot(
         Snapshot(
             at=1_000.0,
-            partitions=(partition_view(0), partition_view(1, watermark=None)),
+            partitions=(partition_view(0), partition_view(1, committable_offset=None)),
             pending_changes=12,
             sending_stopped="the key is wrong",
         )
@@ -156,7 +156,7 @@ def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
 
 def test_the_lag_is_what_lies_between_the_watermark_and_the_end_of_the_log(metrics: Metrics) -> None:
     views = [replace(partition_view(partition), end=end) for partition, end in enumerate([12, None, 3])]
-    unknown = replace(partition_view(3, watermark=None), end=12)
+    unknown = replace(partition_view(3, committable_offset=None), end=12)
     metrics.snapshot(Snapshot(at=1.0, partitions=(*views, unknown)))
     lags = [value(metrics, "partition_lag_offsets", topic="stock", partition=str(number)) for number in range(4)]
     ends = [value(metrics, "partition_end_offset", topic="stock", partition=str(number)) for number in range(4)]
@@ -165,11 +165,11 @@ def test_the_lag_is_what_lies_between_the_watermark_and_the_end_of_the_log(metri
 
 
 def test_the_settings_that_limit_are_shown_beside_what_they_limit() -> None:
-    limits = EngineLimits(max_age_seconds=60, max_pending_changes=7, max_distance=8, unknown_hold_seconds=9)
+    limits = EngineLimits(max_age_seconds=60, max_pending_changes=7, max_uncommitted_offsets=8, unknown_hold_seconds=9)
     metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})
     assert value(metrics, "max_age_seconds") == 60
     assert value(metrics, "max_pending_changes") == 7
-    assert value(metrics, "max_distance_offsets") == 8
+    assert value(metrics, "max_uncommitted_offsets_offsets") == 8
     assert value(metrics, "unknown_hold_seconds") == 9
 
 

@@ -15,10 +15,11 @@ from consumer.core.changes.items import RejectReason
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
+from consumer.errors import SettingsError
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import PROBLEMS_MAX, Board, StatusServer
+from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard, StatusServer
 from consumer.observe.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
-from consumer.ports import CommitRefused, SettingsError, Snapshot
+from consumer.ports import CommitRefused, Snapshot
 from consumer.settings import HttpSettings
 from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
 from tests.support.fakes import FakeClock
@@ -38,7 +39,7 @@ class Answer:
 @dataclass
 class Station:
     clock: FakeClock
-    board: Board
+    board: StatusBoard
     server: StatusServer
 
     def get(self, path: str, method: str = "GET") -> Answer:
@@ -55,7 +56,7 @@ class Station:
 def station() -> Iterator[Station]:
     clock = FakeClock()
     settings = {"oms": {"base_url": "https://oms.example", "api_secret": "***"}}
-    board = Board(clock, version="1.2.3", settings=settings, stalled_after_seconds=60.0)
+    board = StatusBoard(clock, version="1.2.3", settings=settings, stalled_after_seconds=60.0)
     metrics = Metrics(clock, limits=EngineLimits(), ready=board.ready, build={"version": "1.2.3"})
     with running_status_server(board, metrics.registry) as server:
         yield Station(clock, board, server)
@@ -111,7 +112,9 @@ def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station
     [
         pytest.param(Snapshot(at=0.0, breaker=BreakerState.OPEN), "and is given time", id="breaker open"),
         pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
-        pytest.param(Snapshot(at=0.0, jobs_untold="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"),
+        pytest.param(
+            Snapshot(at=0.0, job_status_unavailable="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"
+        ),
         pytest.param(Snapshot(at=0.0), "All is well", id="well"),
     ],
 )
@@ -147,7 +150,7 @@ def test_the_status_tells_totals_partitions_and_problems_as_json(station: Statio
         "items_accepted": 2,
         "requests_accepted": 1,
     }
-    assert status["snapshot"]["partitions"][0]["watermark"] == 5
+    assert status["snapshot"]["partitions"][0]["committable_offset"] == 5
     assert [problem["what"] for problem in status["problems"]] == [
         "commit refused",
         "request unknown",

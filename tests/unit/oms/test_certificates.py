@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from consumer.core.changes.items import ITEM_KEY
+from consumer.errors import SettingsError
 from consumer.oms.certificates import load_certificates
 from consumer.oms.client import build_client
-from consumer.ports import SettingsError
 from tests.unit.oms.oms_bench import SETTINGS
 
 pytestmark = pytest.mark.skipif(

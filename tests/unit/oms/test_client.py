@@ -7,7 +7,8 @@ import pytest
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.oms.answers import AnswerKind
-from consumer.ports import Answered, OmsRefusedError, Submission
+from consumer.errors import OmsRefusedError
+from consumer.ports import Answered, Submission
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
 FORBIDDEN = 403, {"code": 5004, "message": "not for you"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.settings import Settings, load
 
 ENOUGH = {

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consumer.ports import SettingsError
+from consumer.errors import SettingsError
 from consumer.sandbox.oms.app import REFRESH_PATHS, TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, V5_KEY, V5_SECRET, Package, SandboxSettings

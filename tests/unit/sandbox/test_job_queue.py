@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumer.sandbox.oms.faults.outcome import JobFate
+from consumer.sandbox.oms.faults.outcome import JobOverride
 from consumer.sandbox.oms.job_queue import HeldItem, Job, JobQueue, JobStatus
 from consumer.sandbox.oms.settings import SandboxSettings
 
@@ -14,7 +14,7 @@ def queue(**settings: Any) -> JobQueue:
 
 
 def add(jobs: JobQueue, location: str, items: list[Any], *, now: float = 0.0, fails: bool = False) -> Job:
-    return jobs.add(location, len(items), items, now, JobFate(fails=fails))
+    return jobs.add(location, len(items), items, now, JobOverride(fails=fails))
 
 
 def finish(jobs: JobQueue, now: float) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.ports import BrokerError, SettingsError
+from consumer.errors import BrokerError, SettingsError
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.publisher import Encoder, Event, changes_in, events_in, publish
 

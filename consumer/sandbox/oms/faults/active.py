@@ -9,12 +9,12 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from consumer.sandbox.oms.faults.outcome import Call, CannedAnswer, Fate, over_quota
+from consumer.sandbox.oms.faults.outcome import Call, CallOutcome, CannedAnswer, over_quota
 from consumer.sandbox.oms.faults.rules import RULES_MAX, ChanceRule, FaultRule, Limit, Refuse, Revoke, Rule
 
 
 @dataclass(slots=True)
-class Standing:
+class ActiveFault:
     """One fault since it was given. ``rule`` is what was asked for, ``met`` how many calls it has changed."""
 
     rule: Rule
@@ -30,12 +30,12 @@ class Standing:
         return self.rule.stands(now - self.since)
 
 
-class StandingFaults:
+class ActiveFaults:
     """The faults that stand, at most 100, in the order in which they were given."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._faults: list[Standing] = []
+        self._faults: list[ActiveFault] = []
         self._chances: dict[str, random.Random] = {}
         self.met: Counter[str] = Counter()
         """Calls that met a fault, since the start, by the fault's name; a call that met several counts with each."""
@@ -46,7 +46,7 @@ class StandingFaults:
 
     def add(self, rules: Sequence[FaultRule], now: float) -> None:
         """From now on these stand, too."""
-        self._faults += [Standing(rule, now) for rule in rules]
+        self._faults += [ActiveFault(rule, now) for rule in rules]
 
     def seed(self, seed: int) -> None:
         """Begin all chances anew with this seed."""
@@ -58,13 +58,13 @@ class StandingFaults:
         self._faults.clear()
         self._chances.clear()
 
-    def all(self) -> Sequence[Standing]:
+    def all(self) -> Sequence[ActiveFault]:
         """Every fault given and not yet taken away, whether or not its time has come."""
         return self._faults
 
-    def meet(self, call: Call, location: str | None, now: float) -> Fate:
+    def meet(self, call: Call, location: str | None, now: float) -> CallOutcome:
         """What becomes of a call that would be answered as usual: the first fault that ends it, and all else."""
-        met: list[tuple[Standing, Fate]] = []
+        met: list[tuple[ActiveFault, CallOutcome]] = []
         for standing in self._faults:
             rule = standing.rule
             if not isinstance(rule, ChanceRule):
@@ -74,7 +74,7 @@ class StandingFaults:
                 met.append((standing, rule.fate(draw)))
         end = next(((standing, fate) for standing, fate in met if fate.ends), None)
         is_queued = end is None or end[1].is_queued
-        whole = Fate()
+        whole = CallOutcome()
         for standing, fate in met:
             rule = standing.rule
             of_no_job = isinstance(rule, ChanceRule) and rule.needs_queue and not is_queued
@@ -128,7 +128,7 @@ class StandingFaults:
                     revoked = True
         return revoked
 
-    def refusals(self, location: str, now: float) -> list[tuple[Standing, Refuse]]:
+    def refusals(self, location: str, now: float) -> list[tuple[ActiveFault, Refuse]]:
         """What stands of business rules for this location."""
         return [
             (standing, standing.rule)
@@ -138,7 +138,7 @@ class StandingFaults:
             and standing.stands(now)
         ]
 
-    def count(self, standing: Standing) -> None:
+    def count(self, standing: ActiveFault) -> None:
         """A call met it."""
         standing.met += 1
         self.met[standing.rule.fault] += 1

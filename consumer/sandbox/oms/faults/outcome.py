@@ -13,7 +13,7 @@ Over = Literal["qps", "rate"]
 Drop = Literal["reset", "close"]
 
 NEVER: Final = inf
-"""Of ``JobFate.stall_seconds``: the job does not finish at all."""
+"""Of ``JobOverride.stall_seconds``: the job does not finish at all."""
 
 _OVER_QUOTA: Final[Mapping[Over, tuple[str, bytes]]] = {
     "qps": ("ERR_403_DEVELOPER_OVER_QPS", b"<h1>Developer Over Qps</h1>"),
@@ -32,7 +32,7 @@ class CannedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class JobFate:
+class JobOverride:
     """How the job of a queued request ends, ``stall_seconds`` later than it should.
 
     Without ``messages`` a job that fails has the sandbox's own.
@@ -44,7 +44,7 @@ class JobFate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class CallOutcome:
     """What happens, in this order; by default the usual, at once.
 
     Wait ``wait_seconds``; queue the request, if it is ``queued`` or nothing stands in place of its jobID; wait
@@ -58,7 +58,7 @@ class Fate:
     answer: CannedAnswer | None = None
     job_id_style: JobIdStyle | None = None
     """None: as the sandbox's settings say."""
-    job: JobFate = JobFate()
+    job: JobOverride = JobOverride()
 
     @property
     def ends(self) -> bool:
@@ -70,10 +70,10 @@ class Fate:
         """True if a refresh request is queued."""
         return self.queued or not self.ends
 
-    def joined(self, other: "Fate") -> "Fate":
+    def joined(self, other: "CallOutcome") -> "CallOutcome":
         """Both: waits add up; of two ends the first stays, and a job's fates are taken together."""
         end = self if self.ends else other
-        job = JobFate(
+        job = JobOverride(
             fails=self.job.fails or other.job.fails,
             messages=self.job.messages + other.job.messages,
             stall_seconds=max(self.job.stall_seconds, other.job.stall_seconds),
@@ -87,9 +87,9 @@ class Fate:
         )
 
 
-def waiting(seconds: float, when: When) -> Fate:
+def waiting(seconds: float, when: When) -> CallOutcome:
     """A wait before or after the request is queued."""
-    return Fate(wait_seconds=seconds) if when == "before_queue" else Fate(hang_seconds=seconds)
+    return CallOutcome(wait_seconds=seconds) if when == "before_queue" else CallOutcome(hang_seconds=seconds)
 
 
 def over_quota(over: Over, retry_after: int | None) -> CannedAnswer:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from consumer.sandbox.oms.faults.outcome import (
     NEVER,
     Call,
+    CallOutcome,
     CannedAnswer,
-    Fate,
-    JobFate,
+    JobOverride,
     Over,
     When,
     over_quota,
@@ -93,7 +93,7 @@ class ChanceRule(Rule):
         """True if it is about calls like this one."""
         return call in self.call and (not self.location or location in self.location)
 
-    def fate(self, draw: float, /) -> Fate:
+    def fate(self, draw: float, /) -> CallOutcome:
         """What becomes of the call; ``draw`` is a number from 0 to 1, for whatever else is left to chance."""
         raise NotImplementedError
 
@@ -109,8 +109,8 @@ class _QueueRule(ChanceRule):
             raise ValueError("only refresh requests are queued: when=after_queue needs call=refresh")
         return self
 
-    def _end(self, **ways: Any) -> Fate:
-        return Fate(queued=self.when == "after_queue", **ways)
+    def _end(self, **ways: Any) -> CallOutcome:
+        return CallOutcome(queued=self.when == "after_queue", **ways)
 
 
 class _Answering(_QueueRule):
@@ -133,7 +133,7 @@ class _Answering(_QueueRule):
             raise ValueError(f"status {self.status} has no body: give neither code nor text")
         return self
 
-    def fate(self, _draw: float, /) -> Fate:
+    def fate(self, _draw: float, /) -> CallOutcome:
         headers = retry_after_header(self.retry_after)
         if self.code is None:
             return self._end(answer=CannedAnswer(self.status, (self.text or "").encode(), "text/html", headers))
@@ -164,8 +164,8 @@ class Quota(ChanceRule):
     over: Over = "qps"
     retry_after: _RetryAfter | None = None
 
-    def fate(self, _draw: float, /) -> Fate:
-        return Fate(answer=over_quota(self.over, self.retry_after))
+    def fate(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(answer=over_quota(self.over, self.retry_after))
 
 
 class Hang(_QueueRule):
@@ -174,7 +174,7 @@ class Hang(_QueueRule):
     fault: Literal["hang"] = "hang"
     seconds: _Wait
 
-    def fate(self, _draw: float, /) -> Fate:
+    def fate(self, _draw: float, /) -> CallOutcome:
         return waiting(self.seconds, self.when)
 
 
@@ -201,7 +201,7 @@ class Latency(_QueueRule):
             raise ValueError("min must not be above max, nor median above p99")
         return self
 
-    def fate(self, draw: float, /) -> Fate:
+    def fate(self, draw: float, /) -> CallOutcome:
         return waiting(self.wait_seconds(draw), self.when)
 
     def wait_seconds(self, draw: float) -> float:
@@ -220,7 +220,7 @@ class Reset(_QueueRule):
 
     fault: Literal["reset"] = "reset"
 
-    def fate(self, _draw: float, /) -> Fate:
+    def fate(self, _draw: float, /) -> CallOutcome:
         return self._end(drop="reset")
 
 
@@ -229,7 +229,7 @@ class Close(_QueueRule):
 
     fault: Literal["close"] = "close"
 
-    def fate(self, _draw: float, /) -> Fate:
+    def fate(self, _draw: float, /) -> CallOutcome:
         return self._end(drop="close")
 
 
@@ -253,7 +253,7 @@ class NoJobId(_RefreshRule):
     form: Literal["object", "empty", "html", "cut-off", "null"] = "object"
     when: When = "before_queue"
 
-    def fate(self, _draw: float, /) -> Fate:
+    def fate(self, _draw: float, /) -> CallOutcome:
         body, media_type = {
             "object": (b"{}", "application/json"),
             "empty": (b"", "application/json"),
@@ -261,7 +261,7 @@ class NoJobId(_RefreshRule):
             "cut-off": (b'{"jobID": 0', "application/json"),
             "null": (b'{"jobID": null}', "application/json"),
         }["empty" if self.status in NO_BODY_STATUSES else self.form]
-        return Fate(queued=self.when == "after_queue", answer=CannedAnswer(self.status, body, media_type))
+        return CallOutcome(queued=self.when == "after_queue", answer=CannedAnswer(self.status, body, media_type))
 
 
 class JobId(_RefreshRule):
@@ -272,8 +272,8 @@ class JobId(_RefreshRule):
     fault: Literal["job_id"] = "job_id"
     style: Literal["leading-zero", "string"]
 
-    def fate(self, _draw: float, /) -> Fate:
-        return Fate(job_id_style=self.style)
+    def fate(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(job_id_style=self.style)
 
 
 class FailJob(_RefreshRule):
@@ -285,8 +285,8 @@ class FailJob(_RefreshRule):
     message: Messages = ()
     """What the job then tells; the sandbox's own words if there are none."""
 
-    def fate(self, _draw: float, /) -> Fate:
-        return Fate(job=JobFate(fails=True, messages=self.message))
+    def fate(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(job=JobOverride(fails=True, messages=self.message))
 
 
 class StallJob(_RefreshRule):
@@ -300,8 +300,8 @@ class StallJob(_RefreshRule):
     fault: Literal["stall_job"] = "stall_job"
     seconds: Annotated[float, Field(gt=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)] | None = None
 
-    def fate(self, _draw: float, /) -> Fate:
-        return Fate(job=JobFate(stall_seconds=NEVER if self.seconds is None else self.seconds))
+    def fate(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(job=JobOverride(stall_seconds=NEVER if self.seconds is None else self.seconds))
 
 
 class Limit(Rule):

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from consumer.sandbox.oms.faults.outcome import (
     NEVER,
     Call,
+    CallOutcome,
     CannedAnswer,
-    Fate,
-    JobFate,
     JobIdStyle,
+    JobOverride,
     When,
     over_quota,
     retry_after_header,
@@ -118,18 +118,18 @@ class ScriptedAnswer(BaseModel):
         """True if the request is to be queued before the scripted answer is given."""
         return self.queue or "after_queue" in (self.reset, self.close)
 
-    def fate(self) -> Fate:
+    def fate(self) -> CallOutcome:
         """The same as what becomes of the call."""
         first = self.queues_first()
         stall_seconds = (NEVER if self.stall_seconds is None else self.stall_seconds) if self.stall_job else 0.0
-        return Fate(
+        return CallOutcome(
             wait_seconds=0.0 if first else self.hang_seconds,
             queued=first,
             hang_seconds=self.hang_seconds if first else 0.0,
             drop="reset" if self.reset else "close" if self.close else None,
             answer=self._answer(),
             job_id_style=self.job_id_style,
-            job=JobFate(self.fail_job, self.job_messages, stall_seconds),
+            job=JobOverride(self.fail_job, self.job_messages, stall_seconds),
         )
 
     def _answer(self) -> CannedAnswer | None:

@@ -14,7 +14,7 @@ from consumer.core.engine import Engine
 from consumer.core.location.bisection import REQUESTS_MIN
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Refusal, Request
-from consumer.core.oms.answers import Accepted, Again, Hold, Refused
+from consumer.core.oms.answers import Accepted, Hold, Refused, Retry
 from tests.support.frames import change, frame
 
 AGE = 300.0
@@ -93,7 +93,7 @@ def test_the_first_cuts_are_at_chunk_bounds_so_that_good_chunks_go_as_whole_chun
     oms.work_off()
 
     assert oms.sizes[:6] == [11_000, 6_000, 5_000, 3_000, 1_500, 1_500]
-    assert {request.reason for request in oms.sent[1:]} == {SendReason.NARROWING}
+    assert {request.reason for request in oms.sent[1:]} == {SendReason.BISECTION}
 
 
 def test_several_bad_items_are_found_together_and_everything_else_is_accepted() -> None:
@@ -241,7 +241,7 @@ def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_co
 
 
 def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_lettered() -> None:
-    oms = stage(12_000, lambda row: int(row["sku"][4:]) % 2 == 1, narrowing_requests_max=40)
+    oms = stage(12_000, lambda row: int(row["sku"][4:]) % 2 == 1, bisection_requests_max=40)
     oms.work_off()
 
     assert len(oms.sent) - 1 == 40
@@ -251,7 +251,7 @@ def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_let
 
 
 def test_a_change_that_came_after_the_refused_request_is_not_given_up_with_it() -> None:
-    oms = stage(12_000, lambda row: row["quantity"] != 99, narrowing_requests_max=32)
+    oms = stage(12_000, lambda row: row["quantity"] != 99, bisection_requests_max=32)
     (first,) = oms.made.due(LATER)
     oms.made.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
     oms.answer(first, LATER + 2)
@@ -264,7 +264,7 @@ def test_a_change_that_came_after_the_refused_request_is_not_given_up_with_it() 
 
 
 def test_a_location_that_is_refused_wholly_again_and_again_costs_fewer_requests_each_time() -> None:
-    oms = stage(12_000, lambda _: True, narrowing_requests_max=200)
+    oms = stage(12_000, lambda _: True, bisection_requests_max=200)
     costs = []
     for turn in range(1, 6):
         before = len(oms.sent)
@@ -286,7 +286,7 @@ def test_only_a_refusal_narrows_and_the_same_part_is_planned_anew_after_anything
     assert oms.made.due(LATER + 59) == []
     (again,) = oms.made.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
-    oms.made.answered(again.number, Again(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.made.answered(again.number, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
     oms.work_off(LATER + 70)
     assert oms.dead == [5]
 
@@ -339,7 +339,7 @@ def test_suspects_of_a_revoked_partition_are_dropped_and_those_of_others_are_not
     assert [(row[0], row[1]) for refusal in oms.refusals for row in refusal.rows.select(ASSIGNMENT, OFFSET).rows()] == [
         (2, 2)
     ]
-    assert made.narrowing_locations == 0
+    assert made.bisecting_locations == 0
 
 
 def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
@@ -352,12 +352,12 @@ def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
     oms.answer(first, LATER)
     (part,) = made.due(LATER)
     made.forget([2])
-    assert made.narrowing_locations == 1
+    assert made.bisecting_locations == 1
     oms.answer(part, LATER)
     oms.work_off()
 
     assert oms.dead == [0]
-    assert made.narrowing_locations == 0
+    assert made.bisecting_locations == 0
 
 
 def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_back() -> None:
@@ -365,7 +365,7 @@ def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_b
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     oms.made.forget([1])
-    assert oms.made.narrowing_locations == 0
+    assert oms.made.bisecting_locations == 0
 
     oms.made.assigned(2, start=0, mark=0)
     again = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(4)]
@@ -376,7 +376,7 @@ def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_b
 def test_a_refusal_shows_that_the_oms_is_well() -> None:
     oms = stage(2, is_one_of(0))
     (first,) = oms.made.due(LATER)
-    oms.made.answered(first.number, Again(after_seconds=5.0, whole_oms=True), LATER)
+    oms.made.answered(first.number, Retry(after_seconds=5.0, whole_oms=True), LATER)
     assert oms.made.oms_failures == 1
     (probe,) = oms.made.due(LATER + 5)
     oms.answer(probe, LATER + 5)

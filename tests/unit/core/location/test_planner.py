@@ -1,6 +1,6 @@
 import pytest
 
-from consumer.core.location.planner import Limits, Plan, SendReason, chunks, plan_items
+from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_items
 
 FULL, AGE = SendReason.FULL, SendReason.AGE
 
@@ -8,31 +8,31 @@ FULL, AGE = SendReason.FULL, SendReason.AGE
 @pytest.mark.parametrize(
     ("items", "due", "plan"),
     [
-        pytest.param(0, 0, Plan(0, None), id="nothing waits"),
-        pytest.param(11_999, 0, Plan(0, None), id="not full and not due waits"),
-        pytest.param(12_000, 0, Plan(12_000, FULL), id="full"),
-        pytest.param(21_000, 0, Plan(12_000, FULL), id="burst of 21,000, first"),
-        pytest.param(9_000, 9_000, Plan(9_000, AGE), id="burst of 21,000, second"),
-        pytest.param(14_999, 14_999, Plan(12_000, FULL), id="never more than the OMS takes"),
-        pytest.param(6_001, 6_000, Plan(6_000, AGE), id="6,001 of which the newest is not yet due"),
-        pytest.param(6_001, 1, Plan(6_000, AGE), id="whole chunks go when they cover the due ones"),
-        pytest.param(6_001, 6_001, Plan(6_001, AGE), id="all due"),
-        pytest.param(1, 1, Plan(1, AGE), id="the last one on its own deadline"),
-        pytest.param(5_900, 5_900, Plan(5_900, AGE), id="5,900 all due are one request"),
-        pytest.param(5_900, 3_000, Plan(3_000, AGE), id="5,900 of which one chunk is due"),
-        pytest.param(5_900, 3_001, Plan(5_900, AGE), id="a begun chunk takes along what waits"),
-        pytest.param(2_999, 1, Plan(2_999, AGE), id="less than a chunk goes as it is"),
+        pytest.param(0, 0, FlushPlan(0, None), id="nothing waits"),
+        pytest.param(11_999, 0, FlushPlan(0, None), id="not full and not due waits"),
+        pytest.param(12_000, 0, FlushPlan(12_000, FULL), id="full"),
+        pytest.param(21_000, 0, FlushPlan(12_000, FULL), id="burst of 21,000, first"),
+        pytest.param(9_000, 9_000, FlushPlan(9_000, AGE), id="burst of 21,000, second"),
+        pytest.param(14_999, 14_999, FlushPlan(12_000, FULL), id="never more than the OMS takes"),
+        pytest.param(6_001, 6_000, FlushPlan(6_000, AGE), id="6,001 of which the newest is not yet due"),
+        pytest.param(6_001, 1, FlushPlan(6_000, AGE), id="whole chunks go when they cover the due ones"),
+        pytest.param(6_001, 6_001, FlushPlan(6_001, AGE), id="all due"),
+        pytest.param(1, 1, FlushPlan(1, AGE), id="the last one on its own deadline"),
+        pytest.param(5_900, 5_900, FlushPlan(5_900, AGE), id="5,900 all due are one request"),
+        pytest.param(5_900, 3_000, FlushPlan(3_000, AGE), id="5,900 of which one chunk is due"),
+        pytest.param(5_900, 3_001, FlushPlan(5_900, AGE), id="a begun chunk takes along what waits"),
+        pytest.param(2_999, 1, FlushPlan(2_999, AGE), id="less than a chunk goes as it is"),
     ],
 )
-def test_planner_sends_whole_chunks_unless_age_forbids(items: int, due: int, plan: Plan) -> None:
-    assert plan_items(items, due, Limits()) == plan
+def test_planner_sends_whole_chunks_unless_age_forbids(items: int, due: int, plan: FlushPlan) -> None:
+    assert plan_items(items, due, ItemLimits()) == plan
 
 
 def test_a_window_that_is_full_at_one_chunk_sends_all_its_whole_chunks() -> None:
-    limits = Limits(flush_items=3_000)
+    limits = ItemLimits(flush_items=3_000)
 
-    assert plan_items(7_500, 0, limits) == Plan(6_000, FULL)
-    assert plan_items(1_500, 0, limits) == Plan(0, None)
+    assert plan_items(7_500, 0, limits) == FlushPlan(6_000, FULL)
+    assert plan_items(1_500, 0, limits) == FlushPlan(0, None)
 
 
 def test_a_begun_chunk_costs_as_much_as_a_full_one() -> None:
@@ -49,4 +49,4 @@ def test_a_begun_chunk_costs_as_much_as_a_full_one() -> None:
 )
 def test_limits_that_contradict_each_other_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="chunk"):
-        Limits(**limits)
+        ItemLimits(**limits)

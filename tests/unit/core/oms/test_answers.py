@@ -2,12 +2,12 @@ import pytest
 
 from consumer.core.oms.answers import (
     Accepted,
-    Again,
     Answer,
     AnswerKind,
     Decision,
     Hold,
     Refused,
+    Retry,
     RetryLimits,
     Stop,
     decide,
@@ -26,11 +26,11 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
     ("answer", "decision"),
     [
         pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="a jobID covers"),
-        pytest.param(Answer(AnswerKind.NOT_SENT), Again(0.0, whole_oms=False), id="not sent, again at once"),
+        pytest.param(Answer(AnswerKind.NOT_SENT), Retry(0.0, whole_oms=False), id="not sent, again at once"),
         pytest.param(
-            Answer(AnswerKind.OVER_QUOTA, status=403), Again(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
+            Answer(AnswerKind.OVER_QUOTA, status=403), Retry(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
         ),
-        pytest.param(Answer(AnswerKind.UNAVAILABLE), Again(1.0, whole_oms=True), id="outage, all wait"),
+        pytest.param(Answer(AnswerKind.UNAVAILABLE), Retry(1.0, whole_oms=True), id="outage, all wait"),
         pytest.param(Answer(AnswerKind.UNKNOWN, status=504), Hold(120.0, 1.0), id="unknown, the location is held"),
         pytest.param(Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0, 1.0), id="2xx without jobID, held"),
         pytest.param(
@@ -38,7 +38,7 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
             Refused("HTTP 400: no such sku", named=(("a",),)),
             id="refused with the OMS's words",
         ),
-        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Again(1.0, whole_oms=True), id="forbidden once"),
+        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Retry(1.0, whole_oms=True), id="forbidden once"),
     ],
 )
 def test_each_kind_of_answer_has_its_decision(answer: Answer, decision: Decision) -> None:
@@ -81,7 +81,7 @@ def test_every_kind_is_decided() -> None:
     ],
 )
 def test_back_off_doubles_its_ceiling_and_lies_anywhere_under_it(attempt: int, jitter: float, seconds: float) -> None:
-    assert decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter) == Again(seconds, whole_oms=True)
+    assert decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter) == Retry(seconds, whole_oms=True)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_back_off_doubles_its_ceiling_and_lies_anywhere_under_it(attempt: int, j
 def test_retry_after_is_a_floor_with_a_cap(wished: float, seconds: float) -> None:
     answer = Answer(AnswerKind.OVER_QUOTA, status=429, retry_after_seconds=wished)
 
-    assert decided(answer) == Again(seconds, whole_oms=True, over_quota=True)
+    assert decided(answer) == Retry(seconds, whole_oms=True, over_quota=True)
 
 
 def test_a_hold_outlasts_back_off_and_retry_after() -> None:

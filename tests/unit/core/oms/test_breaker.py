@@ -2,17 +2,19 @@
 
 import pytest
 
-from consumer.core.oms.breaker import BreakerState, Health
-from consumer.core.oms.rate_limit import RATE_MIN, Quota
+from consumer.core.oms.breaker import BreakerState, CircuitBreaker
+from consumer.core.oms.rate_limit import RATE_MIN, RateLimiter
 
 
-def failed(health: Health, now: float = 10.0, rest_seconds: float = 30.0, sent_at: float = 9.0) -> Health:
+def failed(
+    health: CircuitBreaker, now: float = 10.0, rest_seconds: float = 30.0, sent_at: float = 9.0
+) -> CircuitBreaker:
     health.failed(sent_at=sent_at, now=now, rest_seconds=rest_seconds)
     return health
 
 
 def test_the_breaker_opens_at_a_failure_is_half_open_after_the_rest_and_closes_with_the_probe() -> None:
-    health = Health(8, Quota(None))
+    health = CircuitBreaker(8, RateLimiter(None))
     assert (health.state(10.0), health.slots(0, 10.0)) == (BreakerState.CLOSED, 8)
     failed(health)
     assert (health.state(39.0), health.slots(0, 39.0)) == (BreakerState.OPEN, 0)
@@ -22,14 +24,14 @@ def test_the_breaker_opens_at_a_failure_is_half_open_after_the_rest_and_closes_w
 
 
 def test_a_good_answer_to_what_was_under_way_at_the_failure_does_not_cut_the_rest_short() -> None:
-    health = failed(Health(8, Quota(None)))
+    health = failed(CircuitBreaker(8, RateLimiter(None)))
     health.well(sent_at=9.5)
 
     assert health.state(39.0) is BreakerState.OPEN
 
 
 def test_requests_that_fail_together_count_as_one_failure_and_the_longest_rest_holds() -> None:
-    health = Health(8, Quota(None))
+    health = CircuitBreaker(8, RateLimiter(None))
     for rest_seconds in (5.0, 30.0, 1.0):
         failed(health, rest_seconds=rest_seconds)
 
@@ -38,20 +40,20 @@ def test_requests_that_fail_together_count_as_one_failure_and_the_longest_rest_h
 
 
 def test_while_requests_of_before_are_under_way_there_is_no_probe() -> None:
-    health = failed(Health(8, Quota(None)))
+    health = failed(CircuitBreaker(8, RateLimiter(None)))
 
     assert health.slots(3, 50.0) == 0
     assert health.free_at(3, 50.0) is None
 
 
 def test_calls_besides_refresh_requests_wait_until_the_oms_is_well() -> None:
-    health = Health(8, Quota(None))
+    health = CircuitBreaker(8, RateLimiter(None))
     assert health.side_calls(10.0) == 8
     assert failed(health).side_calls(50.0) == 0
 
 
 def test_a_set_quota_lets_a_burst_of_a_second_go_and_then_its_rate() -> None:
-    quota = Quota(2.0)
+    quota = RateLimiter(2.0)
     assert quota.allowed(100.0) == 2.0
     quota.spend(2, 100.0)
     assert quota.allowed(100.0) == 0.0
@@ -61,7 +63,7 @@ def test_a_set_quota_lets_a_burst_of_a_second_go_and_then_its_rate() -> None:
 
 
 def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
-    quota = Quota(0.1)
+    quota = RateLimiter(0.1)
     quota.spend(1, 0.0)
 
     assert quota.free_at(0.0) == pytest.approx(10.0)
@@ -69,7 +71,7 @@ def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
 
 
 def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_recovers_slowly() -> None:
-    quota = Quota(None)
+    quota = RateLimiter(None)
     assert quota.limit(0.0) is None
     for tenth in range(600):
         quota.spend(1, tenth / 10)
@@ -83,7 +85,7 @@ def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_
 
 
 def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_have_become() -> None:
-    quota = Quota(None)
+    quota = RateLimiter(None)
     quota.spend(16, 10.0)
     quota.over(sent_at=10.0, now=10.1)
     quota.spend(1, 20.0)
@@ -95,7 +97,7 @@ def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_h
 
 
 def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:
-    quota = Quota(4.0)
+    quota = RateLimiter(4.0)
     for tenth in range(600):
         quota.spend(1, tenth / 10)
     quota.over(sent_at=59.9, now=60.0)
@@ -105,7 +107,7 @@ def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:
 
 
 def test_over_quota_answers_to_calls_that_were_under_way_together_slow_down_once() -> None:
-    quota = Quota(8.0)
+    quota = RateLimiter(8.0)
     quota.spend(8, 10.0)
     for _ in range(8):
         quota.over(sent_at=10.0, now=10.5)
@@ -117,7 +119,7 @@ def test_over_quota_answers_to_calls_that_were_under_way_together_slow_down_once
 
 
 def test_however_often_it_is_over_quota_a_call_is_tried_now_and_then() -> None:
-    quota = Quota(8.0)
+    quota = RateLimiter(8.0)
     for at in range(100):
         quota.over(sent_at=float(at), now=float(at))
 
@@ -125,7 +127,7 @@ def test_however_often_it_is_over_quota_a_call_is_tried_now_and_then() -> None:
 
 
 def test_the_slots_of_a_round_are_bounded_by_the_quota() -> None:
-    health = Health(8, Quota(3.0))
+    health = CircuitBreaker(8, RateLimiter(3.0))
     assert health.slots(0, 10.0) == 3
     health.quota.spend(3, 10.0)
     assert health.slots(0, 10.0) == 0

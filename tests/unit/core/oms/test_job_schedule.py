@@ -16,14 +16,14 @@ from consumer.core.oms.job_schedule import (
     ASKED_AT_ONCE_MAX,
     REFUSED_SECONDS_MAX,
     STALLED_ASKS,
-    Ended,
     Job,
     JobLimits,
     JobOutcome,
     JobReport,
-    Jobs,
+    JobResult,
+    JobSchedule,
     JobStatus,
-    aim_flush_items,
+    adaptive_flush_items,
 )
 
 CALLS = 100
@@ -33,18 +33,18 @@ def job(job_id: str, items: int = 1, packed: bytes = b"") -> Job:
     return Job(job_id, "Rome", items, 1, (("stock", 0, packed),))
 
 
-def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) -> Jobs:
-    jobs = Jobs(limits or JobLimits())
+def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) -> JobSchedule:
+    jobs = JobSchedule(limits or JobLimits())
     for job_id in job_ids:
         jobs.follow(job(job_id), now)
     return jobs
 
 
-def told(jobs: Jobs, job_id: str, status: JobStatus | None, now: float, **more: object) -> Ended | None:
+def told(jobs: JobSchedule, job_id: str, status: JobStatus | None, now: float, **more: object) -> JobResult | None:
     return jobs.told(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
 
 
-def asked_at(jobs: Jobs, job_id: str, now: float) -> float:
+def asked_at(jobs: JobSchedule, job_id: str, now: float) -> float:
     """Go from deadline to deadline until this job is asked about; returns when, by the jobs' own word."""
     for _ in range(100):
         deadline = jobs.next_deadline()
@@ -113,7 +113,7 @@ def test_a_failed_job_is_no_reason_to_wait_either() -> None:
 
     ended = told(jobs, "1", JobStatus.FAILED, 5.0, messages=("no such location",))
 
-    assert ended == Ended(job("1"), JobOutcome.FAILED, messages=("no such location",))
+    assert ended == JobResult(job("1"), JobOutcome.FAILED, messages=("no such location",))
     assert jobs.due(5.0, CALLS) == ["2"]
 
 
@@ -154,7 +154,7 @@ def test_jobs_that_the_oms_has_passed_by_are_asked_about_two_at_a_time() -> None
     assert ASKED_AT_ONCE_MAX == 2
 
 
-def stall(jobs: Jobs, job_id: str, status: JobStatus | None = JobStatus.WORKING) -> float:
+def stall(jobs: JobSchedule, job_id: str, status: JobStatus | None = JobStatus.WORKING) -> float:
     """Ask about the head until it counts as stalled; returns when."""
     now = 0.0
     for _ in range(STALLED_ASKS):
@@ -163,7 +163,7 @@ def stall(jobs: Jobs, job_id: str, status: JobStatus | None = JobStatus.WORKING)
     return now
 
 
-def again(jobs: Jobs, job_id: str, now: float) -> float:
+def again(jobs: JobSchedule, job_id: str, now: float) -> float:
     return asked_at(jobs, job_id, now)
 
 
@@ -231,7 +231,7 @@ def test_an_end_tells_how_long_the_job_was_queued_and_worked_on() -> None:
 
     ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, added=100.0, started=130.5, finished=132.0)
 
-    assert ended == Ended(job("1"), JobOutcome.SUCCESS, 30.5, 1.5)
+    assert ended == JobResult(job("1"), JobOutcome.SUCCESS, 30.5, 1.5)
 
 
 def test_times_that_are_missing_or_go_backwards_tell_nothing() -> None:
@@ -240,7 +240,7 @@ def test_times_that_are_missing_or_go_backwards_tell_nothing() -> None:
 
     ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, started=130.5, finished=130.0)
 
-    assert ended == Ended(job("1"), JobOutcome.SUCCESS, None, None)
+    assert ended == JobResult(job("1"), JobOutcome.SUCCESS, None, None)
 
 
 def test_an_end_is_told_once() -> None:
@@ -259,7 +259,7 @@ def test_a_job_that_the_oms_does_not_know_is_asked_about_once_more() -> None:
 
     now = asked_at(jobs, "1", 2.0)
 
-    assert told(jobs, "1", None, now, unknown=True) == Ended(job("1"), JobOutcome.UNKNOWN_JOB)
+    assert told(jobs, "1", None, now, unknown=True) == JobResult(job("1"), JobOutcome.UNKNOWN_JOB)
 
 
 def test_not_knowing_a_job_in_between_is_forgiven() -> None:
@@ -274,7 +274,7 @@ def test_a_job_that_does_not_end_is_given_up_at_its_age() -> None:
     jobs.follow(job("2"), 50.0)
 
     assert jobs.expired(99.9) == []
-    assert jobs.expired(100.0) == [Ended(job("1"), JobOutcome.NEVER_FINISHED)]
+    assert jobs.expired(100.0) == [JobResult(job("1"), JobOutcome.NEVER_FINISHED)]
     assert jobs.expired(100.0) == []
     assert [left.job_id for left in jobs.left()] == ["2"]
 
@@ -307,7 +307,7 @@ def test_past_the_limit_of_jobs_the_oldest_makes_room() -> None:
 
 
 def test_past_the_limit_of_bytes_the_oldest_makes_room_but_never_the_last() -> None:
-    jobs = Jobs(JobLimits(packed_bytes_max=100))
+    jobs = JobSchedule(JobLimits(packed_bytes_max=100))
     for job_id, size in (("1", 60), ("2", 60), ("3", 40), ("4", 500)):
         jobs.follow(job(job_id, packed=bytes(size)), 0.0)
 
@@ -316,7 +316,7 @@ def test_past_the_limit_of_bytes_the_oldest_makes_room_but_never_the_last() -> N
 
 
 def test_jobs_that_have_ended_take_no_room() -> None:
-    jobs = Jobs(JobLimits(packed_bytes_max=100))
+    jobs = JobSchedule(JobLimits(packed_bytes_max=100))
     for number in range(5):
         jobs.follow(job(str(number), packed=bytes(60)), 10.0 * number)
         jobs.due(10.0 * number + 5.0, CALLS)
@@ -358,7 +358,7 @@ def test_without_an_answer_nothing_is_asked_for_a_while_longer_each_time() -> No
     assert waits == pytest.approx([2, 4, 8, 16, 32, 60, 60, 60], abs=0.5)
 
 
-def peek(jobs: Jobs, now: float) -> bool:
+def peek(jobs: JobSchedule, now: float) -> bool:
     deadline = jobs.next_deadline()
     return deadline is not None and deadline <= now
 
@@ -431,7 +431,7 @@ def test_what_is_unfinished_is_counted_and_named_oldest_first() -> None:
 
     assert (jobs.unfinished, jobs.unfinished_items, jobs.oldest_seconds(25.0)) == (2, 6, 15.0)
     assert [left.job_id for left in jobs.left()] == ["1", "2"]
-    assert Jobs(JobLimits()).oldest_seconds(25.0) == 0.0
+    assert JobSchedule(JobLimits()).oldest_seconds(25.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_what_is_unfinished_is_counted_and_named_oldest_first() -> None:
 def test_the_further_the_oms_is_behind_the_larger_are_the_requests(
     unfinished: int, chunk: int, most: int, aim: int
 ) -> None:
-    assert aim_flush_items(unfinished, chunk, most) == aim
+    assert adaptive_flush_items(unfinished, chunk, most) == aim
 
 
 # Against a modelled OMS
@@ -485,7 +485,7 @@ class Run:
 
 def follow_all(oms: ModelOms, plan: Iterable[tuple[float, float]], jitters: list[float], latency: float) -> Run:
     """Follow jobs (seconds since the one before, seconds of work) until only the stuck ones are left."""
-    jobs, run, now = Jobs(JobLimits(age_seconds_max=1e9)), Run(), 0.0
+    jobs, run, now = JobSchedule(JobLimits(age_seconds_max=1e9)), Run(), 0.0
     coming = []
     for number, (gap, seconds) in enumerate(plan):
         now += gap

@@ -1,13 +1,13 @@
 import pytest
 
-from consumer.core.partition.commit_metadata import Mark, format_mark, parse_mark
+from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata, parse_metadata
 
 
 def test_a_mark_reads_back_as_it_was_written() -> None:
-    mark = Mark(1_234, open=True, topic_id="bXkgdG9waWM")
+    mark = CommitMetadata(1_234, open=True, topic_id="bXkgdG9waWM")
 
-    assert format_mark(mark) == "v1;1234;1;bXkgdG9waWM"
-    assert parse_mark(format_mark(mark), committed=1_000) == mark
+    assert format_metadata(mark) == "v1;1234;1;bXkgdG9waWM"
+    assert parse_metadata(format_metadata(mark), committed=1_000) == mark
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
     ],
 )
 def test_metadata_that_cannot_be_read_counts_as_open_at_the_watermark(metadata: str) -> None:
-    assert parse_mark(metadata, committed=50) == Mark(50, open=True)
+    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, open=True)
 
 
 def test_a_mark_is_never_below_the_watermark() -> None:
-    assert parse_mark("v1;10;0;id", committed=50) == Mark(50, open=False, topic_id="id")
+    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, open=False, topic_id="id")

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import open_offset, superseded
-from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, STANDS_FOR
+from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted, Refused
@@ -144,7 +144,7 @@ def test_over_the_budget_gathering_partitions_are_read_on_one_at_a_time_and_all_
 
 
 def test_a_partition_is_read_up_to_its_mark_however_far_that_is() -> None:
-    made = taken_over(mark=100, max_distance=10)
+    made = taken_over(mark=100, max_uncommitted_offsets=10)
     give(made, 0, 50)
     assert made.to_pause() == frozenset()
 
@@ -202,9 +202,9 @@ def test_a_coalesced_change_that_is_refused_is_dead_lettered_with_all_that_it_st
     (changes,) = refused_changes(refusal, {1: assignment(1)})
     assert changes.offsets == (0, 1, 2)
     assert list(changes.items) == [2]
-    for confirmed, watermark in ((0, 1), (2, 1), (1, 3)):
+    for confirmed, committable_offset in ((0, 1), (2, 1), (1, 3)):
         made.dead_lettered([(1, confirmed)])
-        assert [point.offset for point in made.commit_points(AGE)] == [watermark]
+        assert [point.offset for point in made.commit_points(AGE)] == [committable_offset]
 
 
 def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
@@ -230,7 +230,7 @@ def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
     held = set(stay.select(open_offset(stay)).to_series())
     assert freed.isdisjoint(held)
     assert freed | held == {row[OFFSET] for row in rows}
-    return sorted(stay.select(OFFSET, STANDS_FOR).rows())
+    return sorted(stay.select(OFFSET, SUPERSEDED).rows())
 
 
 def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
@@ -267,5 +267,5 @@ def test_what_was_coalesced_once_is_coalesced_again_and_stands_for_all_before() 
     newer = frame([change("Rome", "a", 9, offset=9, arrived=9.0)])
     stay, free = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
 
-    assert stay.select(OFFSET, STANDS_FOR, ARRIVED).rows() == [(9, [3, 4], 3.0)]
+    assert stay.select(OFFSET, SUPERSEDED, ARRIVED).rows() == [(9, [3, 4], 3.0)]
     assert free[OFFSET].to_list() == [9]
