@@ -264,7 +264,7 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_t
     ((_, (recalled,)),) = stage.said("fetch")
     assert recalled.change_ids == (ChangeId(1, 1),)
     assert recalled.detail == "HTTP 400: no such sku"
-    assert json.loads(recalled.items[1]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    assert json.loads(recalled.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
     assert stage.source.committed == {1: 1}
     stage.dead_letters.confirming = True
     stage.turns(2)
