@@ -170,5 +170,5 @@ def test_jobs_that_have_not_ended_are_named_when_the_process_ends() -> None:
     stage.tell(2.1, "6", JobStatus.SUCCESS)
     stage.job_follower.leave()
 
-    ((left,),) = stage.said("jobs left")
+    ((left,),) = stage.said("jobs abandoned")
     assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)

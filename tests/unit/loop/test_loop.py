@@ -440,7 +440,7 @@ def test_the_snapshot_has_the_end_of_each_partitions_log_as_last_heard() -> None
     stage.turns()
 
     assert stage.observer.latest is not None
-    assert [view.end for view in stage.observer.latest.partitions] == [20]
+    assert [view.end_offset for view in stage.observer.latest.partitions] == [20]
 
 
 def test_what_is_pending_of_each_location_is_told_now_and_then_where_that_is_asked_for() -> None:
