@@ -52,7 +52,7 @@ def test_the_count_of_a_bad_change_that_older_ones_took_along_may_be_the_last() 
 
 
 def test_a_failing_seed_is_shortened_and_told_with_its_latest_steps() -> None:
-    done = run("--mutant", "never_gathers", "--seeds", "40", "--until-first")
+    done = run("--mutant", "skips_recovery", "--seeds", "40", "--until-first")
 
     assert done.returncode == 1
     *trace, violation, again, _rate, verdict = done.stdout.splitlines()
