@@ -62,7 +62,7 @@ def test_the_generated_pages_are_current(page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run make docs"
 
 
-def test_every_option_has_a_description_and_stands_in_the_page() -> None:
+def test_every_option_has_a_description_and_is_on_the_configuration_page() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for section, field in Settings.model_fields.items():
         for name, option in getattr(field.annotation, "model_fields", {}).items():
@@ -70,7 +70,7 @@ def test_every_option_has_a_description_and_stands_in_the_page() -> None:
             assert f"| `{section}.{name}` |" in page
 
 
-def test_the_example_configuration_is_a_right_one() -> None:
+def test_the_example_configuration_is_valid() -> None:
     example = ROOT / "config.example.yaml"
     settings = load(example, SECRETS)
     assert settings.kafka.topics == ["inventory-changes"]
@@ -91,7 +91,7 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
+def test_links_within_the_project_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (page.parent / target).exists(), target
@@ -102,7 +102,7 @@ def test_every_reject_reason_is_explained() -> None:
     assert not [reason for reason in RejectReason if f"`{reason}`" not in explained]
 
 
-def test_nothing_names_a_place_of_one_machine_or_a_host_of_packages() -> None:
+def test_no_file_names_a_machine_path_or_a_package_host() -> None:
     # Put together here, so that this file does not hold what it looks for.
     paths = "|".join("/" + place + "/" for place in ("root", "work", "home/[a-z]+", "Users/[a-z]+"))
     hosts = "|".join(
@@ -119,7 +119,7 @@ def test_nothing_names_a_place_of_one_machine_or_a_host_of_packages() -> None:
     assert not found
 
 
-def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> None:
+def test_lock_files_cover_the_declared_dependencies_and_pin_hashes() -> None:
     declared = re.findall(
         r'^  "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool")[0], re.MULTILINE
     )
@@ -134,7 +134,7 @@ def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> No
         assert all(line.endswith("\\") for line in pinned)
 
 
-def test_every_rule_of_the_protocol_is_named_where_it_is_kept_and_has_tests_that_exist() -> None:
+def test_every_rule_of_the_protocol_is_named_in_the_code_and_lists_existing_tests() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     rules = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "consumer").rglob("*.py"))

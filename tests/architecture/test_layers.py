@@ -48,7 +48,7 @@ def test_imports_go_one_way() -> None:
 
 
 @pytest.mark.parametrize("module", CORE, ids=relative)
-def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: Path) -> None:
+def test_the_core_uses_no_clock_randomness_threads_files_or_logging(module: Path) -> None:
     assert not BANNED_MODULES & set(imported(module))
     called = {
         node.func.id
@@ -59,7 +59,7 @@ def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: 
 
 
 @pytest.mark.parametrize("module", MODULES, ids=relative)
-def test_functions_and_modules_fit_in_one_sitting(module: Path) -> None:
+def test_functions_and_modules_stay_short(module: Path) -> None:
     long = [
         f"{node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
         for node in ast.walk(tree(module))
