@@ -1,4 +1,4 @@
-"""What is written about the project agrees with the project."""
+"""The documentation agrees with the code."""
 
 import importlib.util
 import re
@@ -44,7 +44,7 @@ def make_targets() -> set[str]:
 
 def tracked_files() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - found on the path
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - git is on the path
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -74,7 +74,7 @@ def test_the_example_configuration_is_valid() -> None:
     example = ROOT / "config.example.yaml"
     settings = load(example, SECRETS)
     assert settings.kafka.topics == ["inventory-changes"]
-    # Its comments begin where a value could: an option that is taken out of comment must be known too.
+    # Options that are commented out must exist too.
     offered = re.findall(r"^  # ([a-z_]+): ", example.read_text(encoding="utf-8"), re.MULTILINE)
     known = {name for field in Settings.model_fields.values() for name in getattr(field.annotation, "model_fields", {})}
     assert set(offered) <= known
@@ -103,7 +103,7 @@ def test_every_reject_reason_is_explained() -> None:
 
 
 def test_no_file_names_a_machine_path_or_a_package_host() -> None:
-    # Put together here, so that this file does not hold what it looks for.
+    # Assembled here so that this file does not contain what it looks for.
     paths = "|".join("/" + place + "/" for place in ("root", "work", "home/[a-z]+", "Users/[a-z]+"))
     hosts = "|".join(
         re.escape(host) for host in ("pypi" + ".org", "files.python" + "hosted", "maven" + ".org", "proxy.go" + "lang")
@@ -149,6 +149,6 @@ def test_every_rule_of_the_protocol_is_named_in_the_code_and_lists_existing_test
     table = next(part for part in shown if part.startswith("What shows"))
 
     assert rules == set(range(1, 22))
-    assert named == rules - {2}, "rule 2 is the sources' to keep"
+    assert named == rules - {2}, "rule 2 is for the producers to keep"
     assert set(map(int, re.findall(r"^\| (\d+) \| `test_", table, re.MULTILINE))) == rules - {2}
     assert set(re.findall(r"`([a-z0-9_]+)`", table)) - exist == set()

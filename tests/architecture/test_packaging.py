@@ -1,4 +1,4 @@
-"""The wheel has what the service needs, and nothing of the rest."""
+"""The wheel contains what the service needs, and nothing else."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_the_wheel_contains_only_the_package_and_its_schemas(wheel: Path) -> Non
 
 
 def test_an_installed_wheel_finds_its_schema(wheel: Path, tmp_path: Path) -> None:
-    """Unpacking is all that installing a pure wheel does to its modules."""
+    """Installing a pure wheel only unpacks its modules, so the test does the same."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     found, length = run(
@@ -57,6 +57,6 @@ def test_a_checkout_finds_the_schema_in_its_schemas_folder() -> None:
 
 
 def test_the_command_starts_and_lists_its_subcommands() -> None:
-    told = run(sys.executable, "-m", "consumer", "--help")
+    printed = run(sys.executable, "-m", "consumer", "--help")
     for command in ("run", "demo", "sandbox", "produce"):
-        assert command in told
+        assert command in printed
