@@ -38,7 +38,7 @@ def test_a_new_group_gets_every_partition_with_its_log_bounds_and_nothing_commit
 
     found = sorted((each.partition, each.committed, each.low, each.high) for each in member.held.values())
     assert found == [(0, None, 0, 0), (1, None, 0, 5), (2, None, 0, 0)]
-    assert sorted(member.held) == sorted(each.number for each in member.held.values())
+    assert sorted(member.held) == sorted(each.assignment_id for each in member.held.values())
 
 
 def test_messages_come_in_order_and_the_end_of_the_partition_after_the_last_of_them(

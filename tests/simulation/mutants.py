@@ -150,7 +150,7 @@ def foreign_metadata_means_not_in_doubt(patch: Patch) -> None:
 
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
         mark = parse_metadata(metadata, committed=committed)
-        return mark if metadata.startswith("v1;") else replace(mark, open=False)
+        return mark if metadata.startswith("v1;") else replace(mark, in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
@@ -188,7 +188,7 @@ def ignores_in_doubt(patch: Patch) -> None:
     """A new owner does not wait out the requests that its predecessor left in doubt."""
 
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
-        return replace(parse_metadata(metadata, committed=committed), open=False)
+        return replace(parse_metadata(metadata, committed=committed), in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
@@ -251,7 +251,7 @@ def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
 
     def give_back(self: Any, requests: Sequence[Request]) -> None:
         for request in requests:
-            self._flights.land(request.number)
+            self._flights.land(request.request_id)
             self._partitions.cover(request.rows)
 
     patch.setattr(Engine, "give_back", give_back)

@@ -4,10 +4,10 @@ from consumer.core.partition.commit_metadata import CommitMetadata, format_metad
 
 
 def test_commit_metadata_parses_back_as_it_was_formatted() -> None:
-    mark = CommitMetadata(1_234, open=True, topic_id="bXkgdG9waWM")
+    metadata = CommitMetadata(1_234, in_doubt=True, topic_id="bXkgdG9waWM")
 
-    assert format_metadata(mark) == "v1;1234;1;bXkgdG9waWM"
-    assert parse_metadata(format_metadata(mark), committed=1_000) == mark
+    assert format_metadata(metadata) == "v1;1234;1;bXkgdG9waWM"
+    assert parse_metadata(format_metadata(metadata), committed=1_000) == metadata
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_commit_metadata_parses_back_as_it_was_formatted() -> None:
     ],
 )
 def test_unreadable_metadata_counts_as_in_doubt_and_read_up_to_the_committed_offset(metadata: str) -> None:
-    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, open=True)
+    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, in_doubt=True)
 
 
 def test_read_up_to_is_never_below_the_committed_offset() -> None:
-    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, open=False, topic_id="id")
+    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, in_doubt=False, topic_id="id")
