@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, ITEM_KEY, LOCATION
+from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY, LOCATION, PLAIN_COLUMN_TYPES
 from consumer.settings.values import (
     OMS_ITEMS_MAX,
     is_loopback,
@@ -38,7 +38,7 @@ Url = Annotated[str, AfterValidator(parse_url)]
 UrlList = Annotated[str, AfterValidator(parse_url_list)]
 Text = Annotated[str, Field(min_length=1)]
 
-FIELD_TARGETS: Final = (LOCATION, *ITEM_COLUMNS, "occurredAt")
+FIELD_TARGETS: Final = (LOCATION, *PLAIN_COLUMN_TYPES, *GRANULAR_COLUMN_TYPES, "occurredAt")
 """What ``avro.fields`` may say the place of."""
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -405,7 +405,7 @@ def _api_options(avro: AvroSettings, oms: OmsSettings) -> list[str]:
     problems = []
     if oms.tenant is not None:
         problems.append(f"oms.tenant: must not be set, as oms.api {oms.api} has no tenants")
-    granular = [name for name in avro.fields if name in GRANULAR_COLUMNS]
+    granular = [name for name in avro.fields if name in GRANULAR_COLUMN_TYPES]
     if granular:
         problems.append(f"avro.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
     return problems
