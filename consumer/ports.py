@@ -12,7 +12,7 @@ from typing import Protocol
 import polars as pl
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.oms.answers import Answer
 from consumer.core.oms.job_schedule import JobReport
 

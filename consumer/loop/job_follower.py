@@ -76,7 +76,7 @@ class JobFollower:
         self._observer.observe(JobEnded(ended))
         if ended.outcome is JobOutcome.FAILED:
             changes = failed_changes(ended)
-            self._dead_letters.recall(changes)
+            self._dead_letters.fetch_and_publish(changes)
             self._observer.observe(ChangesDeadLettered(changes))
 
 

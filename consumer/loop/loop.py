@@ -304,7 +304,7 @@ class Loop:
             self._engine.give_back(requests)
             return
         for request in requests:
-            self._client.submit(Submission(request.number, request.location, request.taken, covered_at=now))
+            self._client.submit(Submission(request.request_id, request.location, request.taken, covered_at=now))
             self._observer.observe(RequestSent(request, chunks(request.items, self._engine.limits.items.chunk_items)))
 
     def _settle(self, now: float, *, settle_dead_letters: bool = True) -> None:
@@ -324,7 +324,7 @@ class Loop:
         """Settle one request; returns why the service must stop for it, "" if it need not."""
         attempt = self._engine.attempt(answered.request_id)
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
-        request = self._engine.answered(answered.number, decision, now)
+        request = self._engine.answered(answered.request_id, decision, now)
         self._observer.observe(RequestAnswered(request, answered, decision))
         if self._follow_up and isinstance(decision, Accepted):
             self._follow_up.accepted(request, decision.job_id, self._assignments, now)
@@ -332,7 +332,7 @@ class Loop:
 
     def _dead_letter_refused(self, refusal: Refusal) -> None:
         changes = refused_changes(refusal, self._assignments)
-        self._dead_letters.recall(changes)
+        self._dead_letters.fetch_and_publish(changes)
         self._observer.observe(ChangesDeadLettered(changes))
         if self._engine.too_many_refused and not self._leaving:
             raise DeadLettersError(

@@ -51,7 +51,7 @@ class EventLog:
             case RequestSent():
                 _log.debug(
                     "request_sent",
-                    request_id=fact.request.number,
+                    request_id=fact.request.request_id,
                     location=fact.request.location,
                     items=fact.request.items,
                     chunks=fact.chunks,
@@ -74,7 +74,7 @@ class EventLog:
                     next_step="no process follows them now; ask for the outcome with inventory-refresh job JOBID",
                 )
             case PartitionsAssigned():
-                self._partitions |= {assignment.number: _name(assignment) for assignment in fact.assignments}
+                self._partitions |= {assignment.assignment_id: _name(assignment) for assignment in fact.assignments}
                 _log.info("partitions_assigned", partitions=[_name(assignment) for assignment in fact.assignments])
             case PartitionsRevoked():
                 _log.info(
@@ -105,7 +105,7 @@ class EventLog:
 
     def _forget(self, assignments: Sequence[Assignment]) -> list[str]:
         for assignment in assignments:
-            self._partitions.pop(assignment.number, None)
+            self._partitions.pop(assignment.assignment_id, None)
         return [_name(assignment) for assignment in assignments]
 
     def _log_rejects(self, decoded: Decoded) -> None:
@@ -116,8 +116,8 @@ class EventLog:
                 reason=reason.value,
                 count=count,
                 first_detail=first.detail,
-                first_partition=self._partitions.get(first.assignment),
-                first_offset=first.offset,
+                first_partition=self._partitions.get(first.change_id.assignment),
+                first_offset=first.change_id.offset,
             )
 
     @staticmethod
@@ -144,7 +144,7 @@ class EventLog:
 def _log_answer(fact: RequestAnswered) -> None:
     request, answer = fact.request, fact.answered.answer
     fields: dict[str, Any] = {
-        "request_id": request.number,
+        "request_id": request.request_id,
         "location": request.location,
         "items": request.items,
         "seconds": round(fact.answered.seconds, 3),
@@ -171,10 +171,10 @@ def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
             "changes_dead_lettered",
             reason=changes.reason.value,
             location=changes.location,
-            changes=len(changes.offsets),
+            changes=len(changes.change_ids),
             partition=f"{changes.topic}[{changes.partition}]",
-            first_offset=changes.offsets[0],
-            job_id=changes.job_id or None,
+            first_offset=changes.change_ids[0].offset,
+            job_id=changes.job_id,
             detail=changes.detail,
         )
 

@@ -157,7 +157,7 @@ class StatusBoard:
             self._problem("changes rejected", f"{len(decoded.rejects)}, the last: {last.reason}: {last.detail}")
 
     def _dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        count = sum(len(part.offsets) for part in changes)
+        count = sum(len(part.change_ids) for part in changes)
         self._add(changes_rejected=count)
         if changes:
             first = changes[0]

@@ -150,7 +150,7 @@ class ProcessObserver:
     def observe(self, fact: Fact) -> None:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
-                self.narrowing.add(fact.request.number)
+                self.narrowing.add(fact.request.request_id)
             case Snapshot():
                 plan = self._process.plan
                 in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)

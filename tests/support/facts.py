@@ -47,9 +47,9 @@ def decoded(*rejects: Reject, rows: Sequence[dict[str, Any]] = (), tombstones: i
 
 def accepted(sent: Request, *, job_id: str = "77", seconds: float = 0.3) -> RequestAnswered:
     answer = Answer(AnswerKind.ACCEPTED, job_id=job_id, status=200)
-    return RequestAnswered(sent, Answered(sent.number, answer, seconds, bytes_sent=100), Accepted(job_id))
+    return RequestAnswered(sent, Answered(sent.request_id, answer, seconds, bytes_sent=100), Accepted(job_id))
 
 
 def failed(sent: Request, *, kind: AnswerKind, status: int = 0, detail: str = "") -> RequestAnswered:
-    answered = Answered(sent.number, Answer(kind, status=status, detail=detail), seconds=2.0, bytes_sent=100)
+    answered = Answered(sent.request_id, Answer(kind, status=status, detail=detail), seconds=2.0, bytes_sent=100)
     return RequestAnswered(sent, answered, Retry(after_seconds=1.0, whole_oms=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from consumer.core.changes.items import ChangeId
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobReport
 from consumer.errors import DeadLettersError
@@ -241,7 +242,7 @@ class FakeObserver:
             case PartitionsLost():
                 self.diary.append(("lost", _ids(fact.assignments)))
             case CommittedOffsetOutOfRange():
-                self.diary.append(("out of range", fact.assignment.number))
+                self.diary.append(("out of range", fact.assignment.assignment_id))
             case PendingByLocation():
                 self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
             case _:
@@ -249,7 +250,7 @@ class FakeObserver:
 
 
 def _ids(assignments: Sequence[Assignment]) -> list[int]:
-    return [assignment.number for assignment in assignments]
+    return [assignment.assignment_id for assignment in assignments]
 
 
 def assignment(

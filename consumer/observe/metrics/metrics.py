@@ -207,7 +207,7 @@ class Metrics:
                 self._decoded(fact.decoded)
             case ChangesDeadLettered():
                 for changes in fact.changes:
-                    self._changes_rejected.labels(reason=changes.reason).inc(len(changes.offsets))
+                    self._changes_rejected.labels(reason=changes.reason).inc(len(changes.change_ids))
             case DeadLettersConfirmed():
                 self._dead_letters.inc(fact.count)
             case RequestSent():
