@@ -25,7 +25,7 @@ from consumer.facts import (
     Snapshot,
 )
 from consumer.observe.metrics import Metrics
-from consumer.observe.metrics.locations import UNTRACKED_MAX, Locations
+from consumer.observe.metrics.locations import UNTRACKED_MAX, LocationCollector
 from consumer.ports import CommitRefused
 from tests.support.facts import accepted, assignment, decoded, failed, partition_view, reject, request
 from tests.support.fakes import FakeClock
@@ -57,11 +57,11 @@ def test_a_decoded_batch_counts_changes_tombstones_and_each_reason(metrics: Metr
     bad = [reject(RejectReason.CORRUPT), reject(RejectReason.CORRUPT), reject(RejectReason.NO_LOCATION)]
     metrics.observe(MessagesRead(6))
     metrics.observe(decoded(*bad, rows=[change("shop", "a")], tombstones=2))
-    assert value(metrics, "changes_read_total") == 6
+    assert value(metrics, "messages_read_total") == 6
     assert value(metrics, "changes_decoded_total") == 1
     assert value(metrics, "tombstones_total") == 2
-    assert value(metrics, "changes_rejected_total", reason="corrupt") == 2
-    assert value(metrics, "changes_rejected_total", reason="no_location") == 1
+    assert value(metrics, "changes_dead_lettered_total", reason="corrupt") == 2
+    assert value(metrics, "changes_dead_lettered_total", reason="no_location") == 1
 
 
 def test_a_request_counts_its_items_and_chunks_by_why_it_left(metrics: Metrics) -> None:
@@ -109,10 +109,10 @@ def test_an_accepted_request_counts_its_changes_items_and_the_age_of_the_oldest(
     metrics.observe(accepted(request(rows), seconds=0.3))
     assert value(metrics, "changes_accepted_total") == 3
     assert value(metrics, "items_accepted_total") == 3
-    assert value(metrics, "answers_total", outcome="accepted") == 1
+    assert value(metrics, "requests_answered_total", outcome="accepted") == 1
     assert value(metrics, "oms_responses_total", code="200") == 1
     assert value(metrics, "request_bytes_total") == 100
-    assert value(metrics, "request_seconds_sum") == 0.3
+    assert value(metrics, "request_duration_seconds_sum") == 0.3
     ages = [value(metrics, "oldest_change_age_seconds_sum", since=since) for since in ("occurred", "published", "read")]
     assert ages == pytest.approx([60, 30, 10])
 
@@ -126,7 +126,7 @@ def test_a_change_from_a_clock_ahead_of_ours_is_of_no_age(metrics: Metrics) -> N
 def test_a_failed_request_counts_its_outcome_and_accepts_nothing(metrics: Metrics) -> None:
     metrics.observe(failed(request(), kind=AnswerKind.UNKNOWN, status=504))
     metrics.observe(failed(request(), kind=AnswerKind.UNAVAILABLE))
-    assert value(metrics, "answers_total", outcome="unknown") == 1
+    assert value(metrics, "requests_answered_total", outcome="unknown") == 1
     assert value(metrics, "oms_responses_total", code="504") == 1
     assert value(metrics, "changes_accepted_total") == 0
 
@@ -141,10 +141,10 @@ def test_commits_rebalances_and_dead_letters_are_counted(metrics: Metrics) -> No
     assert value(metrics, "commits_total") == 1
     assert value(metrics, "commits_refused_total", fenced="yes") == 1
     assert value(metrics, "rebalances_total", kind="revoked") == 1
-    assert value(metrics, "requests_unsettled_total") == 2
+    assert value(metrics, "requests_unanswered_total") == 2
     assert value(metrics, "dead_letters_confirmed_total") == 4
     assert value(metrics, "committed_offset_out_of_range_total") == 1
-    assert value(metrics, "tokens_fetched_total") == 5
+    assert value(metrics, "oms_tokens_fetched_total") == 5
 
 
 def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
@@ -157,11 +157,11 @@ def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
         )
     )
     assert value(metrics, "pending_changes") == 12
-    assert value(metrics, "partitions_assigned") == 2
+    assert value(metrics, "assigned_partitions") == 2
     assert value(metrics, "sending_stopped") == 1
-    assert value(metrics, "decoding_waits") == 0
-    assert value(metrics, "partition_unaccepted_offsets", topic="stock", partition="0") == 4
-    assert value(metrics, "partition_unaccepted_offsets", topic="stock", partition="1") is None
+    assert value(metrics, "decoding_blocked") == 0
+    assert value(metrics, "partition_uncommitted_offsets", topic="stock", partition="0") == 4
+    assert value(metrics, "partition_uncommitted_offsets", topic="stock", partition="1") is None
     assert value(metrics, "loop_heartbeat_timestamp_seconds") == WALL
 
 
@@ -178,9 +178,9 @@ def test_the_lag_is_what_lies_between_the_watermark_and_the_end_of_the_log(metri
 def test_the_settings_that_limit_are_shown_beside_what_they_limit() -> None:
     limits = EngineLimits(max_age_seconds=60, max_pending_changes=7, max_uncommitted_offsets=8, unknown_hold_seconds=9)
     metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})
-    assert value(metrics, "max_age_seconds") == 60
+    assert value(metrics, "window_max_age_seconds") == 60
     assert value(metrics, "max_pending_changes") == 7
-    assert value(metrics, "max_uncommitted_offsets_offsets") == 8
+    assert value(metrics, "max_uncommitted_offsets") == 8
     assert value(metrics, "unknown_hold_seconds") == 9
 
 
@@ -221,15 +221,16 @@ def test_a_location_counts_its_requests_and_what_of_them_was_accepted(metrics: M
     metrics.observe(accepted(request()))
     metrics.observe(failed(request(), kind=AnswerKind.UNKNOWN))
     assert value(metrics, "location_items_accepted_total", location="shop") == 1
-    assert value(metrics, "location_accepted_timestamp_seconds", location="shop") == WALL
+    assert value(metrics, "location_last_accepted_timestamp_seconds", location="shop") == WALL
     outcomes = [
-        value(metrics, "location_requests_total", location="shop", outcome=kind) for kind in ("accepted", "unknown")
+        value(metrics, "location_requests_answered_total", location="shop", outcome=kind)
+        for kind in ("accepted", "unknown")
     ]
     assert outcomes == [1, 1]
 
 
 def test_the_count_of_locations_without_series_has_an_end() -> None:
-    locations = Locations(1)
+    locations = LocationCollector(1)
     locations.set_pending({str(number): Pending(1, 0.0) for number in range(UNTRACKED_MAX + 3)}, 0.0)
     (untracked,) = [family for family in locations.collect() if family.name.endswith("untracked")]
     assert [sample.value for sample in untracked.samples] == [UNTRACKED_MAX]
@@ -259,9 +260,9 @@ def test_readiness_is_asked_for_when_prometheus_asks() -> None:
 def test_known_label_values_are_shown_before_anything_happened(metrics: Metrics) -> None:
     shown = generate_latest(metrics.registry).decode()
     for reason in RejectReason:
-        assert f'inventory_refresh_changes_rejected_total{{reason="{reason}"}} 0.0' in shown
+        assert f'inventory_refresh_changes_dead_lettered_total{{reason="{reason}"}} 0.0' in shown
     for kind in AnswerKind:
-        assert f'inventory_refresh_answers_total{{outcome="{kind}"}} 0.0' in shown
+        assert f'inventory_refresh_requests_answered_total{{outcome="{kind}"}} 0.0' in shown
     assert 'inventory_refresh_build_info{version="1.2.3"} 1.0' in shown
 
 
@@ -271,14 +272,14 @@ def test_every_metric_shown_is_described_and_every_described_one_is_shown(metric
     lines = generate_latest(metrics.registry).decode().splitlines()
     # Clients of this kind add a gauge with the time of its first use to every counter and histogram.
     shown = {line.split()[2]: line.split()[3] for line in lines if line.startswith("# TYPE") and "_created" not in line}
-    described = {described.name: described.kind for described in metrics.described}
+    described = {description.name: description.kind for description in metrics.descriptions}
     assert {name: kind for name, kind in shown.items() if not name.startswith("process_")} == described
 
 
-def test_names_and_descriptions_keep_to_the_conventions(metrics: Metrics) -> None:
-    for described in metrics.described:
-        assert re.fullmatch(r"inventory_refresh_[a-z_]+", described.name)
-        assert described.name.endswith("_total") == (described.kind == "counter")
-        assert described.description.endswith(".")
-        assert not {"locationName", "sku"} & set(described.labels)
-        assert ("location" in described.labels) == described.name.startswith("inventory_refresh_location_")
+def test_names_and_help_texts_follow_the_conventions(metrics: Metrics) -> None:
+    for metric in metrics.descriptions:
+        assert re.fullmatch(r"inventory_refresh_[a-z_]+", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.help_text.endswith(".")
+        assert not {"locationName", "sku"} & set(metric.labels)
+        assert ("location" in metric.labels) == metric.name.startswith("inventory_refresh_location_")
