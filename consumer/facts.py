@@ -177,7 +177,7 @@ class PartitionView:
 class Snapshot:
     """The state of the whole loop at one moment. Emitted by the loop a few times a second and after each rebalance.
 
-    ``sending_stopped``, ``waiting_for`` (decoding) and ``job_status_unavailable`` are reasons in plain words; None
+    ``sending_stopped``, ``decoding_blocked`` and ``job_status_unavailable`` are reasons in plain words; None
     means that all is well. ``oldest_pending_seconds`` and ``oldest_job_seconds`` are None if nothing is pending.
     """
 
@@ -201,7 +201,7 @@ class Snapshot:
     oldest_job_seconds: float | None = None
     job_status_unavailable: str | None = None
     sending_stopped: str | None = None
-    waiting_for: str | None = None
+    decoding_blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class EventLog:
             else:
                 _log.info("job_status_restored")
         # The decoder itself logs what it waits for.
-        if before.waiting_for and not now.waiting_for:
+        if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")
 
 

@@ -93,7 +93,7 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
     (
         "decoding_blocked",
         "1 while decoding waits for something external, such as the schema registry.",
-        lambda snapshot: bool(snapshot.waiting_for),
+        lambda snapshot: bool(snapshot.decoding_blocked),
     ),
 )
 """Gauges of the whole process: name, help text, value."""

@@ -18,8 +18,14 @@ from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
 from consumer.facts import Heartbeat, MessagesRead, PartitionsAssigned, PartitionsLost, PartitionsRevoked, Snapshot
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard, StatusServer
-from consumer.observe.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
+from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard
+from consumer.observe.status_http import (
+    CONNECTIONS_MAX,
+    REQUEST_BYTES_MAX,
+    REQUEST_LINE_BYTES_MAX,
+    Handler,
+    StatusServer,
+)
 from consumer.ports import CommitRefused
 from consumer.settings import HttpSettings
 from tests.support.facts import accepted, assignment, decoded, failed, partition_view, reject, request
@@ -103,18 +109,24 @@ def test_a_process_that_waits_for_a_person_is_not_ready_and_says_why(station: St
 
 def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station: Station) -> None:
     station.board.observe(PartitionsAssigned([assignment()]))
-    station.board.observe(Snapshot(at=station.clock.now, oms_consecutive_failures=9, waiting_for="the schema registry"))
+    station.board.observe(
+        Snapshot(at=station.clock.now, oms_consecutive_failures=9, decoding_blocked="schema registry: timed out")
+    )
     assert station.get("/readyz").status == 200
-    assert "Waiting for the schema registry" in station.get("/").body
+    assert "Decoding is blocked: schema registry: timed out" in station.get("/").body
 
 
 @pytest.mark.parametrize(
     ("snapshot", "words"),
     [
-        pytest.param(Snapshot(at=0.0, breaker=BreakerState.OPEN), "and is given time", id="breaker open"),
+        pytest.param(
+            Snapshot(at=0.0, breaker=BreakerState.OPEN), "requests are paused and will be retried", id="breaker open"
+        ),
         pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
         pytest.param(
-            Snapshot(at=0.0, job_status_unavailable="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"
+            Snapshot(at=0.0, job_status_unavailable="HTTP 403"),
+            "does not report the status of jobs: HTTP 403",
+            id="job status unavailable",
         ),
         pytest.param(Snapshot(at=0.0), "All is well", id="well"),
     ],
@@ -146,7 +158,7 @@ def test_the_status_tells_totals_partitions_and_problems_as_json(station: Statio
     assert answer.headers["Content-Type"].startswith("application/json")
     assert status["totals"] == {
         "messages_read": 3,
-        "changes_rejected": 1,
+        "changes_dead_lettered": 1,
         "changes_accepted": 2,
         "items_accepted": 2,
         "requests_accepted": 1,
@@ -332,7 +344,7 @@ def test_names_of_topics_and_words_of_the_oms_are_text_on_the_page(station: Stat
     stopped = '"><script>alert(2)</script>'
     station.board.observe(PartitionsAssigned([assignment()]))
     station.board.observe(
-        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, waiting_for=stopped)
+        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, decoding_blocked=stopped)
     )
     station.board.observe(
         failed(request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")
