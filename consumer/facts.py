@@ -110,10 +110,10 @@ class PartitionsAssigned:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsRevoked:
-    """These partitions were given up in good order: answers awaited, offsets committed, changes forgotten.
+    """These partitions were given up in good order: answers awaited, offsets committed, changes dropped.
 
     Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` were still in
-    flight when the revoke timed out.
+    flight when ``kafka.revoke_timeout`` was over; their answers are ignored.
     """
 
     assignments: Sequence[Assignment]
@@ -149,7 +149,7 @@ class OffsetsCommitted:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The loop is alive although its turn takes long. Emitted by the loop while it waits for answers in a revoke."""
+    """The loop is alive, although a turn takes long. Emitted by the loop while it waits for answers in a revoke."""
 
     at: float
 

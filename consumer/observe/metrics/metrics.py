@@ -45,7 +45,7 @@ REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
 REQUEST_CHUNKS: Final = (1, 2, 3, 4)
 JOB_SECONDS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
 AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_600, 14_400, 86_400)
-"""Narrow around the default of window.max_age, 300 s."""
+"""Finer around the default of window.max_age, 300 s."""
 
 REBALANCES: Final = ("assigned", "revoked", "lost")
 SINCE: Final = ("occurred", "published", "read")
