@@ -21,7 +21,7 @@ from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedC
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead:
-    """A poll returned this many messages. Emitted by the loop before they are decoded; 0 if only a log's end moved."""
+    """A poll returned this many messages. Emitted by the loop before they are decoded; 0 if it only reached a log's end."""
 
     count: int
 
