@@ -21,7 +21,7 @@ from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedC
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead:
-    """A poll returned this many messages. Emitted by the loop before they are decoded; 0 if it only reached a log's end."""
+    """A poll returned this many messages; 0 if it only reached the end of a log. Emitted by the loop before decoding."""
 
     count: int
 
@@ -112,8 +112,8 @@ class PartitionsAssigned:
 class PartitionsRevoked:
     """These partitions were given up in good order: answers awaited, offsets committed, changes dropped.
 
-    Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` were still in
-    flight when ``kafka.revoke_timeout`` was over; their answers are ignored.
+    Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` is how many were
+    still in flight when ``kafka.revoke_timeout`` was over; their answers are ignored.
     """
 
     assignments: Sequence[Assignment]
