@@ -21,7 +21,7 @@ from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedC
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead:
-    """A poll returned this many messages; 0 if it only reached the end of a log. Emitted by the loop before decoding."""
+    """A poll returned this many messages; 0 if it only reached the end of a log. Emitted before decoding."""
 
     count: int
 
