@@ -269,7 +269,7 @@ class Loop:
                 self._commits,
                 self._job_follower,
                 paused=self._paused,
-                waiting_for=self._decoder.waiting_for(),
+                decoding_blocked=self._decoder.waiting_for(),
                 log_end=self._log_end,
                 now=now,
             )

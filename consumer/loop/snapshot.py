@@ -17,11 +17,11 @@ def take_snapshot(
     job_follower: JobFollower | None,
     *,
     paused: Collection[int],
-    waiting_for: str | None,
+    decoding_blocked: str | None,
     log_end: LogEnd,
     now: float,
 ) -> Snapshot:
-    """``paused`` are the assignments that are not polled; ``waiting_for`` is what decoding waits for."""
+    """``paused`` are the assignments that are not polled; ``decoding_blocked`` is what decoding waits for."""
     oldest = engine.oldest_arrival()
     jobs = job_follower.jobs if job_follower else None
     locations = engine.locations
@@ -44,7 +44,7 @@ def take_snapshot(
         oldest_job_seconds=jobs.oldest_seconds(now) if jobs else None,
         job_status_unavailable=jobs.unavailable_reason if jobs else None,
         sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
-        waiting_for=waiting_for,
+        decoding_blocked=decoding_blocked,
     )
 
 
