@@ -23,11 +23,11 @@ BROKEN_CASES = 40
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
-def test_every_message_becomes_its_own_row_or_its_own_reject_whatever_the_others_are(random: Random) -> None:
+def test_every_message_becomes_one_row_or_one_reject_whatever_the_others_are(random: Random) -> None:
     check(draw(random, batches=1))
 
 
-def test_hostile_messages_neither_end_nor_stop_the_decoder_nor_change_what_others_say() -> None:
+def test_hostile_messages_do_not_crash_or_block_the_decoder_or_affect_other_messages() -> None:
     run = subprocess.run(  # noqa: S603 - this project's own module
         [sys.executable, "-m", "tests.fuzz", "--seed", "1", "--count", str(CASES)],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def _with_empty_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [_without_guard, _without_range, _with_empty_texts])
-def test_a_decoder_with_a_fault_is_found_out(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_finds_a_decoder_with_a_fault(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
 
     with pytest.raises(AssertionError):

@@ -154,7 +154,7 @@ def same(found: dict[str, Any], meant: dict[str, Any]) -> bool:
 @given(batches())
 @example([message(), PREFIX, message()])
 @example([message(), PREFIX + b"\xff" * 30, message(EVENT)])
-def test_good_neighbours_keep_their_values_and_bad_ones_alone_are_rejected(values: list[bytes]) -> None:
+def test_only_bad_messages_are_rejected_and_the_others_keep_their_values(values: list[bytes]) -> None:
     reading = reader().read(values)
 
     rows = {row.pop(POSITION): row for row in reading.frame.to_dicts()}
@@ -172,7 +172,7 @@ def test_good_neighbours_keep_their_values_and_bad_ones_alone_are_rejected(value
 
 @settings(max_examples=100, deadline=None)
 @given(batches())
-def test_what_is_read_together_is_what_is_read_apart(values: list[bytes]) -> None:
+def test_reading_together_gives_the_same_as_reading_one_by_one(values: list[bytes]) -> None:
     together = reader().read_together(values)
 
     if together is not None:

@@ -55,10 +55,14 @@ def raw_batch(
 
 
 def file_decoder(
-    path: str, *, way: DecodePath = "columnar", framing: Framing = CONFLUENT, fields: Mapping[str, str] | None = None
+    path: str,
+    *,
+    decode_path: DecodePath = "columnar",
+    framing: Framing = CONFLUENT,
+    fields: Mapping[str, str] | None = None,
 ) -> BatchDecoder:
     """A decoder of one schema file."""
-    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, way)))
+    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, decode_path)))
 
 
 class TinyRegistry:

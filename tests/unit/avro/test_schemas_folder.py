@@ -63,7 +63,7 @@ def test_each_granular_example_is_an_event_of_the_granular_schema(path: Any) -> 
     assert EventEncoder(granular_text(), b"").encode(event)
 
 
-def test_both_ways_of_decoding_agree_on_the_bundled_schema() -> None:
+def test_both_decode_paths_agree_on_the_bundled_schema() -> None:
     assert self_test()
 
 

@@ -196,8 +196,8 @@ def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]
     return values
 
 
-def reader_of(schema: dict[str, Any], way: Any) -> Reader:
-    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), way).reader(json.dumps(schema))
+def reader_of(schema: dict[str, Any], decode_path: Any) -> Reader:
+    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
@@ -210,7 +210,7 @@ def assert_rows(frame: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
-def test_both_ways_give_what_was_written(case: Any) -> None:
+def test_both_decode_paths_return_what_was_written(case: Any) -> None:
     schema, wide, events, expected = case
     values = written(schema, events)
 
@@ -227,8 +227,8 @@ def test_both_ways_give_what_was_written(case: Any) -> None:
     assert_rows(apart.frame, [*expected, *expected[:1]])
 
 
-@pytest.mark.parametrize("way", ["columnar", "fastavro"])
-def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
+@pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
+def test_a_type_name_is_resolved_in_the_enclosing_namespace(decode_path: Any) -> None:
     money = {"type": "record", "name": "Money", "fields": [{"name": "amount", "type": "double"}]}
     schema = {
         "type": "record",
@@ -253,7 +253,7 @@ def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
             "after": None,
         }
     ]
-    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), way)
+    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), decode_path)
 
     reader = factory.reader(json.dumps(schema))
 
