@@ -1,4 +1,4 @@
-"""One case of the fuzzer: schemas and batches from one source of randomness, decoded, and held against the judge."""
+"""One case of the fuzzer: random schemas and batches, decoded and compared with the judge's verdicts."""
 
 import json
 from collections.abc import Sequence
@@ -74,13 +74,13 @@ def _batch(random: Random, schemas: list[dict[str, Any]]) -> list[bytes | None]:
         bad = random.random() < badness
         value = confluent_prefix(schema_id) + (hostile if bad else good).write(schemas[schema_id])
         if bad and random.random() < 0.6:
-            value = mutated(random, value, [each for each in values if each] or [value])
+            value = mutated(random, value, [present for present in values if present] or [value])
         values.append(None if random.random() < 0.01 else value)
     return values
 
 
 def check(case: Case) -> int:
-    """Decode the case both ways; returns how many messages were judged. Raises AssertionError where one is wrong."""
+    """Decode the case by both decode paths. Returns the number of messages; raises AssertionError if one is wrong."""
     silence_backtraces()
     judges = [Judge(schema) for schema in case.schemas]
     decoders = {decode_path: BatchDecoder(CONFLUENT, Source(case.schemas, decode_path)) for decode_path in DECODE_PATHS}

@@ -1,4 +1,4 @@
-"""The fuzzer's share of a test run, and that it finds what is there to find."""
+"""A short run of the fuzzer, and a test that it finds faults."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.fuzz.cases import check, draw
 CASES = 40
 """About ten seconds; `make fuzz` runs as many as there is time for."""
 BROKEN_CASES = 40
-"""In so many cases each of the faults below shows."""
+"""Enough cases to find each of the faults below."""
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -42,7 +42,7 @@ def test_hostile_messages_do_not_crash_or_block_the_decoder_or_affect_other_mess
 
 
 def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every block that polars reads, whatever stands where the markers were put."""
+    """Accept every block that polars reads, whatever is in place of the markers."""
     read_block = columnar.read_block
 
     def trusting(file: bytes, columns: list[str]) -> pl.DataFrame | None:
@@ -58,7 +58,7 @@ def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe every Avro int to have 32 bits."""
+    """Accept an Avro int of more than 32 bits."""
     monkeypatch.setattr(fields, "_INT_MIN", -(2**63))
     monkeypatch.setattr(fields, "_INT_MAX", 2**63 - 1)
 

@@ -1,7 +1,7 @@
-"""Over histories of an event's schema: each message is read as Avro's own schema resolution would read it.
+"""For histories of an event's schema, messages are read as by Avro's own schema resolution.
 
-Every version is read with the schema that wrote it. What a reader's schema would do (fill in defaults, widen numbers,
-follow aliases, pass over fields) the columns do: so fastavro with both schemas is the judge.
+Messages are decoded with their writer's schema. The columns do what a reader's schema would do (fill in defaults, widen
+numbers, follow aliases, skip fields), so fastavro with both schemas gives the expected result.
 """
 
 import json
@@ -34,7 +34,7 @@ PROMOTIONS: dict[str, list[tuple[Any, st.SearchStrategy[Any]]]] = {
     "floor": [("int", INTS), ("long", LONGS)],
     "retailPrice": [("int", INTS), ("long", st.integers(0, 2**53)), ("float", FLOATS), ("double", DOUBLES)],
 }
-"""What a number may have been, narrowest first: Avro lets a reader widen each to the last."""
+"""Types of a number, narrowest first: Avro lets a reader widen all of them to the last."""
 NEEDED = ("locationName", "sku", "quantity")
 OLD_NAMES = {"locationName": "site", "sku": "article", "quantity": "onHand", "retailPrice": "price"}
 
@@ -49,7 +49,7 @@ class Version:
 
 @st.composite
 def versions(draw: st.DrawFn) -> Version:
-    """One version of the event: its fields in any order, some of them not there, some renamed with an alias."""
+    """One version of the event: its fields in any order, some of them missing, some renamed with an alias."""
     optional = draw(
         st.lists(st.sampled_from(["floor", "retailPrice", "partNumber", "attributes", "binID"]), unique=True)
     )
@@ -84,14 +84,14 @@ def _types(name: str) -> list[tuple[Any, st.SearchStrategy[Any]]]:
 
 
 def reader_schema(version: Version) -> dict[str, Any]:
-    """A reader's schema of all the targets, for Avro's own resolution: wide types, null for what is not there.
+    """A reader's schema of all the targets, for Avro's own resolution: wide types, null for missing fields.
 
     A name that the writer has given up stands in it as Avro wants it: under the new name, with the old as alias.
     """
     wide = {"floor": "long", "binID": "long", "quantity": "long", "retailPrice": "double"}
     fields = []
     for name in (*NEEDED, "floor", "retailPrice", "partNumber", "attributes", "binID"):
-        called = [each for each in version.schema["fields"] if name in {each["name"], *each.get("aliases", ())}]
+        called = [field for field in version.schema["fields"] if name in {field["name"], *field.get("aliases", ())}]
         written = called[0] if called else None
         target: Any = {"type": "array", "items": "string"} if name == "attributes" else wide.get(name, "string")
         if written is not None and isinstance(written["type"], dict) and written["type"]["type"] == "enum":
@@ -104,7 +104,7 @@ def reader_schema(version: Version) -> dict[str, Any]:
 
 
 class Source:
-    """``SchemaSource`` of these versions, by their numbers."""
+    """A ``SchemaSource`` of these versions, by index."""
 
     def __init__(self, versions: list[Version], decode_path: DecodePath) -> None:
         factory = ReaderFactory({}, CONFLUENT.length, decode_path)
@@ -114,7 +114,7 @@ class Source:
         return self._readers[prefix]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -182,7 +182,9 @@ def test_empty_texts_become_null(decode_path: DecodePath) -> None:
 
 
 @DECODE_PATHS
-@pytest.mark.parametrize("framing", [pytest.param(each, id=each.name) for each in (CONFLUENT, SINGLE_OBJECT, BARE)])
+@pytest.mark.parametrize(
+    "framing", [pytest.param(framing, id=framing.name) for framing in (CONFLUENT, SINGLE_OBJECT, BARE)]
+)
 def test_each_framing_is_read(framing: Framing, decode_path: DecodePath) -> None:
     encoder = {
         "confluent": EventEncoder.confluent(schema_text(), 3),
@@ -209,7 +211,7 @@ def test_with_a_schema_file_confluent_messages_with_any_id_are_read_with_it() ->
 
 
 class CountingSource:
-    """One reader for every prefix, and how often it was asked to read."""
+    """A single reader for all prefixes, which counts its calls."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -228,7 +230,7 @@ class CountingSource:
         return self._reader.read(values)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def test_a_schema_id_of_its_own_for_each_message_once_made_decoding_a_thousand_times_slower() -> None:

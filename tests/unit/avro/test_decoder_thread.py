@@ -26,12 +26,12 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 def taken(decoder: Decoder, messages: int) -> list[Decoded]:
-    """Take until so many messages are accounted for."""
+    """Take until this many messages are accounted for."""
     done: list[Decoded] = []
 
     def enough() -> bool:
         done.extend(decoder.take())
-        return sum(len(each.frame) + len(each.rejects) + each.tombstones for each in done) >= messages
+        return sum(len(decoded.frame) + len(decoded.rejects) + decoded.tombstones for decoded in done) >= messages
 
     until(enough)
     return done
@@ -44,7 +44,7 @@ def file_decoder() -> Iterator[Decoder]:
 
 
 class Gate(BatchDecoder):
-    """Decodes nothing until it is opened; remembers how batches were joined."""
+    """A decoder that fails until it is opened; it records how batches were joined."""
 
     def __init__(self) -> None:
         self.open = False
@@ -67,7 +67,7 @@ def test_frames_come_in_the_order_of_the_batches(file_decoder: Decoder) -> None:
 
     done = taken(file_decoder, 20)
 
-    assert [offset for each in done for offset in each.frame[OFFSET]] == list(range(20))
+    assert [offset for decoded in done for offset in decoded.frame[OFFSET]] == list(range(20))
     assert not file_decoder.busy()
     assert file_decoder.take() == []
 
@@ -115,8 +115,8 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
         registry.up()
         done = taken(decoder, 4)
 
-        assert [sku for each in done for sku in each.frame["sku"]] == ["a", "b"]
-        assert [reject.offset for each in done for reject in each.rejects] == [103]
+        assert [sku for decoded in done for sku in decoded.frame["sku"]] == ["a", "b"]
+        assert [reject.offset for decoded in done for reject in decoded.rejects] == [103]
         assert decoder.waiting_for() == ""
 
 
@@ -146,7 +146,7 @@ def test_closing_does_not_wait_for_a_registry_that_is_down(registry: TinyRegistr
 
     decoder.close()
 
-    # Had it gone on asking, closing would have given up waiting for the thread.
+    # If it still retried, close would have timed out and left the thread running.
     assert not any(thread.is_alive() for thread in decoder._workers._threads)
     registry.up()
 
@@ -217,4 +217,4 @@ def test_messages_of_several_schemas_stay_in_order(registry: TinyRegistry) -> No
             decoder.put(raw_batch(values, first_offset=50 * batch))
         done = taken(decoder, 150)
 
-    assert [sku for each in done for sku in each.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]
+    assert [sku for decoded in done for sku in decoded.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]

@@ -1,4 +1,4 @@
-"""What the fuzzer found, each by the name of its bug."""
+"""Bugs that the fuzzer found."""
 
 import json
 from typing import Any

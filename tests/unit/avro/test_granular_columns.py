@@ -1,4 +1,4 @@
-"""Lots, conditions, dates and pieces: read for the OMS's newest API, and for no other."""
+"""Granular columns (lot, condition, date, serial number): read only for the OMS's newest API."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,11 @@ def test_with_the_older_apis_they_are_ignored_even_if_the_event_has_them(decoder
 @DECODERS
 def test_with_the_older_apis_a_field_of_that_name_may_have_any_type(tmp_path: Path, decoder: str) -> None:
     names = {"locationName": "string", "sku": "string", "quantity": "int", "date": "long", "condition": "boolean"}
-    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": each} for name, each in names.items()]}
+    schema = {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": name, "type": schema} for name, schema in names.items()],
+    }
     path = tmp_path / "event.avsc"
     path.write_text(json.dumps(schema), encoding="utf-8")
     made = decoder_of(path, decoder, granular=False)
@@ -71,7 +75,11 @@ def test_with_the_older_apis_a_field_of_that_name_may_have_any_type(tmp_path: Pa
 def test_they_may_be_at_another_path_in_the_event(tmp_path: Path, decoder: str) -> None:
     lot = {"type": "record", "name": "Lot", "fields": [{"name": "code", "type": "string"}]}
     names = {"locationName": "string", "sku": "string", "quantity": "int", "lot": lot}
-    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": each} for name, each in names.items()]}
+    schema = {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": name, "type": schema} for name, schema in names.items()],
+    }
     path = tmp_path / "event.avsc"
     path.write_text(json.dumps(schema), encoding="utf-8")
     made = decoder_of(path, decoder, granular=True, lotCode="lot.code")

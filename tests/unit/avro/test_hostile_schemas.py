@@ -16,14 +16,14 @@ from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.support.avro import TinyRegistry, value_of
 
 pytestmark = pytest.mark.timeout(30)
-"""What was found here once took for ever."""
+"""Some of these schemas once took forever."""
 
 SEVEN = confluent_prefix(7)
 EVENT = {"locationName": "Berlin", "sku": "s", "quantity": 1}
 
 
 def with_fields(**types: Any) -> dict[str, Any]:
-    """A record of an event's needed fields and these; a tuple is a type and what else stands in the field."""
+    """A record with the required fields and these; a tuple is a type and further attributes of the field."""
     fields: dict[str, Any] = {"locationName": "string", "sku": "string", "quantity": "int", **types}
     return {"type": "record", "name": "E", "fields": [{"name": name, "type": type_} for name, type_ in fields.items()]}
 
@@ -60,7 +60,7 @@ def deep(kind: str, levels: int) -> Any:
 
 
 def test_a_text_beyond_the_250th_field_once_crashed_the_decoder() -> None:
-    """Samples of bytes were made of numbers up to a field's place, of which a byte has only 256."""
+    """Samples of bytes were made of numbers up to the index of a field, and a byte has only 256 values."""
     fields = {f"f{number}": "string" for number in range(400)}
     schema = with_fields(**fields)
 
@@ -160,7 +160,7 @@ def test_reading_row_by_row_once_kept_all_records_of_a_batch_in_memory() -> None
 
 
 BEGINNING = b"\x02x\x02s\x02"
-"""Of every value here: location, SKU and quantity."""
+"""The beginning of every value here: location, SKU and quantity."""
 
 STRANGE: list[tuple[str, dict[str, Any], bytes]] = [
     ("the guard's own name", {"end marker": "string"}, b"\x02y"),
@@ -238,7 +238,7 @@ ANSWERS: list[Any] = [
 
 @pytest.mark.parametrize("answer", [*map(json.dumps, ANSWERS), "[" * 100_000, '{"schema":' * 900, "\x00"])
 def test_a_registry_that_answers_nonsense_once_crashed_the_decoder(registry: TinyRegistry, answer: str) -> None:
-    """Now it is refused as a schema, or waited for as a registry that does not work."""
+    """Now the schema is refused, or decoding waits for the registry to work."""
     registry.answer_always = (200, answer.encode())
     source = RegistrySource(registry.url, {}, CONFLUENT, ReaderFactory({}, len(SEVEN), "columnar"))
     try:

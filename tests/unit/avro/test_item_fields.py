@@ -18,7 +18,7 @@ VALUES = {"locationName": "Berlin", "sku": "s", "quantity": 1}
 
 
 def event_schema(**types: Any) -> dict[str, Any]:
-    """A record of the needed fields and these; None takes a field away."""
+    """A record with the required fields and these; None removes a field."""
     fields = {name: type_ for name, type_ in (NEEDED | types).items() if type_ is not None}
     return {"type": "record", "name": "Event", "fields": [{"name": name, "type": t} for name, t in fields.items()]}
 
@@ -98,7 +98,7 @@ def test_every_type_that_can_be_converted_is_read(
 
 
 def _without_times(schema: Any) -> Any:
-    """The schema by which fastavro takes numbers for times."""
+    """The schema with which fastavro writes numbers as times."""
     return json.loads(json.dumps(schema).replace("timestamp-", "no-"))
 
 
@@ -206,7 +206,9 @@ def test_an_int_beyond_32_bits_is_out_of_range_and_the_other_messages_are_kept(d
 @DECODE_PATHS
 @pytest.mark.parametrize("number", [-1, 2, 2**40])
 def test_a_number_without_a_symbol_in_its_enum_is_corrupt(number: int, decode_path: Any) -> None:
-    values = [value_of(event_schema(locationName="long"), VALUES | {"locationName": each}) for each in (0, number, 1)]
+    values = [
+        value_of(event_schema(locationName="long"), VALUES | {"locationName": symbol}) for symbol in (0, number, 1)
+    ]
 
     reading = reader_of(event_schema(locationName=ENUM), decode_path).read(values)
 

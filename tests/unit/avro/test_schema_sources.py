@@ -50,7 +50,7 @@ def test_a_schema_is_requested_once(registry: TinyRegistry) -> None:
 
     assert not isinstance(first, Refused)
     assert source.reader(SEVEN) is first
-    assert registry.asked == ["/schemas/ids/7"]
+    assert registry.requested_paths == ["/schemas/ids/7"]
 
 
 def test_an_unknown_id_is_remembered_for_a_while_and_then_requested_again(registry: TinyRegistry) -> None:
@@ -61,7 +61,7 @@ def test_an_unknown_id_is_remembered_for_a_while_and_then_requested_again(regist
     clock.now = UNKNOWN_SECONDS - 0.1
     registry.add(7, schema_text())
     assert refused(source).reason is RejectReason.UNKNOWN_SCHEMA
-    assert len(registry.asked) == 1
+    assert len(registry.requested_paths) == 1
     clock.now = UNKNOWN_SECONDS
     assert not isinstance(source.reader(SEVEN), Refused)
 
@@ -78,8 +78,8 @@ def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
         source.reader(confluent_prefix(schema_id))
     source.reader(confluent_prefix(7))
 
-    assert list(source._readers) == [confluent_prefix(each) for each in (8, 9, 7)]
-    assert list(source._unknown) == [confluent_prefix(each) for each in (17, 18, 19)]
+    assert list(source._readers) == [confluent_prefix(schema_id) for schema_id in (8, 9, 7)]
+    assert list(source._unknown) == [confluent_prefix(schema_id) for schema_id in (17, 18, 19)]
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_an_answer_that_is_not_from_a_registry_rejects_no_message(
 
 
 def test_an_id_beyond_a_signed_int_once_blocked_decoding_forever(registry: TinyRegistry) -> None:
-    """Confluent's registry answers it as a path that does not exist, which is waited for: one message stopped all."""
+    """Confluent's registry answers as if the path did not exist, so decoding waited: one message stopped everything."""
     registry.answer_always = (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}')
     source = source_of(registry)
 
     assert refused(source, confluent_prefix(2**31)).reason is RejectReason.UNKNOWN_SCHEMA
     assert refused(source, confluent_prefix(2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
-    assert registry.asked == []
+    assert registry.requested_paths == []
     with pytest.raises(SchemaUnavailableError):
         source.reader(confluent_prefix(2**31 - 1))
 

@@ -189,7 +189,7 @@ def test_an_error_that_is_not_in_the_table_is_not_classified() -> None:
 
 
 def test_all_other_exceptions_of_httpx_are_bugs_in_this_service() -> None:
-    """Fails when httpx gets a new exception: decide where it belongs."""
+    """Fails if httpx has a new exception: add it to the table."""
     exceptions = {
         value for value in vars(httpx).values() if isinstance(value, type) and issubclass(value, Exception)
     } - set(subclasses(httpx.HTTPError))

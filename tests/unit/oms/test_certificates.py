@@ -1,4 +1,4 @@
-"""Certificates of one's own: a real TLS server with a self-made authority, and files that are not what they should."""
+"""Private certificates: a real TLS server with a private authority, and files with wrong content."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Files:
-    """An authority, what it signed, and another authority that nobody trusts."""
+    """An authority, the certificates that it signed, and an untrusted authority."""
 
     ca: Path
     server_cert: Path
@@ -87,7 +87,7 @@ ServeTls = Callable[..., str]
 
 @pytest.fixture
 def serve_tls(files: Files) -> Iterator[ServeTls]:
-    """Serve over TLS; ``clients_of`` is the authority of the certificates that clients must show."""
+    """Serve over TLS; ``clients_of`` is the authority that must have signed the client certificates."""
     servers = []
 
     def serve(*, clients_of: Path | None = None) -> str:
@@ -110,7 +110,7 @@ def serve_tls(files: Files) -> Iterator[ServeTls]:
 
 
 def unreachable(token_url: str, **files: Path | None) -> str:
-    """Why there is no token, "" if there is one."""
+    """Why there is no token; None if there is one."""
     named = {name: str(path) for name, path in files.items() if path}
     client = build_client(
         SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0} | named),
@@ -128,7 +128,7 @@ def unreachable(token_url: str, **files: Path | None) -> str:
 def test_a_private_authority_is_trusted_only_if_it_is_configured(files: Files, serve_tls: ServeTls) -> None:
     url = serve_tls()
 
-    assert unreachable(url, ca_file=files.ca) == ""
+    assert unreachable(url, ca_file=files.ca) is None
     assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url)
     assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url, ca_file=files.other_ca)
 
@@ -137,7 +137,7 @@ def test_an_oms_that_requires_a_client_certificate_gets_it(files: Files, serve_t
     url = serve_tls(clients_of=files.ca)
 
     assert (
-        unreachable(url, ca_file=files.ca, client_cert_file=files.client_cert, client_key_file=files.client_key) == ""
+        unreachable(url, ca_file=files.ca, client_cert_file=files.client_cert, client_key_file=files.client_key) is None
     )
     assert unreachable(url, ca_file=files.ca) != ""
 
@@ -146,7 +146,7 @@ def test_certificate_and_key_may_be_in_one_file(files: Files, serve_tls: ServeTl
     both = tmp_path / "both.pem"
     both.write_bytes(files.client_cert.read_bytes() + files.client_key.read_bytes())
 
-    assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) == ""
+    assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) is None
 
 
 def refusal(**files: Path) -> str:

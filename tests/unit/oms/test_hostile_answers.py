@@ -101,7 +101,7 @@ def test_a_large_answer_is_read_quickly(body: bytes) -> None:
 
 @pytest.mark.parametrize("shape", ['{"status": "SUCCESS", "messages": %s}', '{"message": %s}'])
 def test_a_deeply_nested_answer_once_crashed_the_service(shape: str) -> None:
-    """What is read just so could not be written again: its writer counts a few more levels."""
+    """JSON that could just be read could not be written again: the writer's limit is a few levels lower."""
     deepest = next(
         depth
         for depth in range(sys.getrecursionlimit() + 50, 0, -1)

@@ -1,4 +1,4 @@
-"""Which items a refusal names: places and identifiers, however they are written, and in bounded time."""
+"""Items that a refusal names: positions and identifiers in all notations, in bounded time."""
 
 import json
 import time
@@ -23,7 +23,7 @@ SKU = ITEM_KEY.index("sku")
 
 
 def items_of(count: int) -> pl.DataFrame:
-    """Items ``sku-0``, ``sku-1`` and so on, those with an odd number with a part number and a UPC, too."""
+    """Items ``sku-0``, ``sku-1`` and so on; those with an odd number also have a part number and a UPC."""
     rows = [
         {"sku": f"sku-{number}", "quantity": 1}
         | ({"partNumber": f"part {number}", "upc": f"{number:012}"} if number % 2 else {})
@@ -175,7 +175,7 @@ def test_no_body_takes_long_to_search(body: bytes) -> None:
 
     find_named(body, items, ITEM_KEY)
 
-    # A hundred times what it takes: a search per item, or a pattern that goes back and forth, takes minutes.
+    # A hundred times the usual time: a search per item, or a regex that backtracks, takes minutes.
     assert time.process_time() - before < 5.0
 
 

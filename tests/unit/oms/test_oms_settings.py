@@ -1,4 +1,4 @@
-"""Options that belong together: the OMS's APIs, their tenant and columns, certificates."""
+"""Settings that depend on each other: the OMS's APIs, their tenant and columns, certificates."""
 
 import pytest
 

@@ -14,7 +14,7 @@ WAIT_SECONDS_MAX = 60.0
 
 
 class Auth:
-    """A token endpoint and what a ``Tokens`` needs beside it."""
+    """A token endpoint, and everything else that ``Tokens`` needs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -187,7 +187,7 @@ def test_threads_share_one_renewal(auth: Auth) -> None:
 
 
 class Door:
-    """A lock that counts who has come to it, inside or not."""
+    """A lock that counts the threads that hold it or wait for it."""
 
     def __init__(self) -> None:
         self.come = threading.Semaphore(0)
