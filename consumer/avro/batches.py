@@ -24,6 +24,7 @@ from consumer.core.changes.items import (
     OCCURRED_AT,
     OFFSET,
     TIMESTAMP,
+    ChangeId,
     RejectReason,
 )
 from consumer.core.changes.rules import REASON, check, describe
@@ -132,8 +133,7 @@ class BatchDecoder:
             prefix = None if value is None else self._framing.prefix_of(value)
             key, headers = batch.origin(position)
             yield Reject(
-                assignment=batch.assignments[position],
-                offset=batch.offsets[position],
+                change_id=ChangeId(batch.assignments[position], batch.offsets[position]),
                 reason=message.reason,
                 detail=message.detail,
                 value=value,

@@ -122,7 +122,7 @@ class HttpRefreshClient:
         while (task := workers.receive()) is not None:
             submission, submitted_at = task
             answer, bytes_sent = self._refresh(submission)
-            workers.deliver(Answered(submission.number, answer, self._monotonic() - submitted_at, bytes_sent))
+            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - submitted_at, bytes_sent))
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""

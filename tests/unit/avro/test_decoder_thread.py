@@ -116,7 +116,7 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
         done = taken(decoder, 4)
 
         assert [sku for decoded in done for sku in decoded.frame["sku"]] == ["a", "b"]
-        assert [reject.offset for decoded in done for reject in decoded.rejects] == [103]
+        assert [reject.change_id.offset for decoded in done for reject in decoded.rejects] == [103]
         assert decoder.waiting_for() == ""
 
 
@@ -130,7 +130,7 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
         (done,) = taken(decoder, 5)
 
     assert done.frame["sku"].to_list() == ["a", "b", "c"]
-    assert [(reject.offset, reject.reason, reject.schema_id) for reject in done.rejects] == [
+    assert [(reject.change_id.offset, reject.reason, reject.schema_id) for reject in done.rejects] == [
         (101, RejectReason.UNKNOWN_SCHEMA, 99),
         (103, RejectReason.UNUSABLE_SCHEMA, 8),
     ]
