@@ -38,14 +38,14 @@ _TIME_UNITS: Final = {None: 1, "timestamp-millis": 1, "timestamp-micros": 1_000,
 class Leaf:
     """The source of a column: the field at ``path``, with values of ``kind``.
 
-    ``narrow``: the field is an Avro int, so its range is 32 bits although it is read as a long. ``per_milli``: ticks
+    ``int32``: the field is an Avro int, so its range is 32 bits although it is read as a long. ``per_milli``: ticks
     per millisecond of a time. ``symbols``: those of an enum. ``scale``: decimal places of a decimal.
     """
 
     target: str
     path: tuple[str, ...]
     kind: Kind
-    narrow: bool = False
+    int32: bool = False
     per_milli: int = 1
     symbols: tuple[str, ...] = ()
     scale: int = 0
@@ -153,13 +153,13 @@ def _list(types: Sequence[Type]) -> str:
 
 def _integer(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
     kinds = {schema.kind for schema in types}
-    return Leaf(target, path, "integer", narrow=kinds == {"int"}) if kinds <= {"int", "long"} else None
+    return Leaf(target, path, "integer", int32=kinds == {"int"}) if kinds <= {"int", "long"} else None
 
 
 def _number(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
     kinds = {schema.kind for schema in types}
     if kinds <= {"int", "long", "float", "double"}:
-        return Leaf(target, path, "number", narrow=kinds == {"int"})
+        return Leaf(target, path, "number", int32=kinds == {"int"})
     if len(types) == 1 and types[0].logical == "decimal":
         return Leaf(target, path, "decimal", scale=types[0].scale)
     return None
@@ -231,7 +231,7 @@ def _column(name: str, dtype: pl.DataType, leaf: Leaf | None) -> pl.Expr:
 def _within_range(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
     """Remove the rows with a number outside the range of its declared type; usually there are none."""
     limits = [(leaf, 0, len(leaf.symbols) - 1, RejectReason.CORRUPT) for leaf in plan.leaves if leaf.kind == "enum"]
-    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.narrow]
+    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.int32]
     if not limits:
         return wire, []
     out_of_range = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]

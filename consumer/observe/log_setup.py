@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from consumer.settings import LogSettings
+from consumer.text import escape_unprintable
 
 QUIET: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info: only their warnings are of interest."""
@@ -71,9 +72,7 @@ def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
         if not isinstance(value, str) or value.isprintable() or name in _OF_SEVERAL_LINES:
             continue
         if name == "event" or not set(value) & _QUOTED:
-            event[name] = "".join(
-                each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
-            )
+            event[name] = escape_unprintable(value)
     return event
 
 

@@ -67,9 +67,9 @@ def test_a_status_is_read_in_every_form(body: bytes, status: JobStatus) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        pytest.param(200, {"jobID": 77, "status": "DONE"}, "no known status", id="an unknown word"),
-        pytest.param(200, {"jobID": 77}, "no known status", id="no status"),
-        pytest.param(200, {"jobID": 77, "status": 3}, "no known status", id="a number"),
+        pytest.param(200, {"jobID": 77, "status": "DONE"}, "unknown status", id="an unknown word"),
+        pytest.param(200, {"jobID": 77}, "unknown status", id="no status"),
+        pytest.param(200, {"jobID": 77, "status": 3}, "unknown status", id="a number"),
         pytest.param(200, {"jobID": 78, "status": "SUCCESS"}, "returned job 78 for job 77", id="another job"),
         pytest.param(200, [{"jobID": 77, "status": "SUCCESS"}], "HTTP 200 without a job", id="a list"),
         pytest.param(200, b"<html>Welcome</html>", "Welcome", id="a page"),
