@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -50,7 +51,7 @@ class AssignmentLoader:
                 raise KafkaException(answer.error)
         return answers
 
-    def _load_one(self, committed: TopicPartition, topic_id: str, deadline: float) -> Assignment:
+    def _load_one(self, committed: TopicPartition, topic_id: str | None, deadline: float) -> Assignment:
         partition = f"{committed.topic} [{committed.partition}]"
         low, high = _call_until(deadline, f"read the log bounds of {partition}", lambda: self._log_bounds(committed))
         self._last_id += 1
@@ -86,7 +87,7 @@ class AssignmentLoader:
             return self._topics.log_bounds(partition)  # the group may know a new partition before the consumer does
 
 
-def _is_of_another_topic(committed: int, metadata: str, topic_id: str) -> bool:
+def _is_of_another_topic(committed: int, metadata: str, topic_id: str | None) -> bool:
     """Whether the commit belongs to a deleted topic of the same name (rule 8). Pure; False if an id is unknown."""
     committed_to = parse_metadata(metadata, committed=committed).topic_id
-    return bool(committed_to and topic_id and committed_to != topic_id)
+    return committed_to is not None and topic_id is not None and committed_to != topic_id

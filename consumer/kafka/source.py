@@ -150,7 +150,7 @@ class KafkaSource:
     # Messages
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
-        """See ``ports.Source``. While no broker is reachable it returns no messages; the client reconnects by itself."""
+        """See ``ports.Source``. Returns no messages while no broker is reachable; the client reconnects by itself."""
         recreated = self._topics.recreated(self._table.assignments, time.monotonic())
         if recreated:
             self._reset(recreated, TOPIC_RECREATED)
@@ -192,7 +192,7 @@ class KafkaSource:
         return good, ends
 
     def _batch(self, messages: list[Message], ends: Mapping[int, int], reassigned: Collection[int]) -> RawBatch:
-        """The batch of these messages, recorded in the table; partitions that do not continue are reset and left out."""
+        """The batch of these messages, recorded in the table; resets and leaves out partitions that do not continue."""
         found = self._table.ids_of_messages(map(topic_of, messages), map(partition_of, messages))
         if None in found:
             # Read before their partition was revoked within the same call: its next owner reads them again.
@@ -288,11 +288,11 @@ class KafkaSource:
         self._table.remove(lost_ids)
         assignments = self._loader.load([(assignment.topic, assignment.partition) for assignment in lost])
         with broker_errors("seek to another offset"):
-            self._consumer.resume([TopicPartition(assignment.topic, assignment.partition) for assignment in assignments])
+            self._consumer.resume(
+                [TopicPartition(assignment.topic, assignment.partition) for assignment in assignments]
+            )
             for assignment in assignments:
-                self._consumer.seek(
-                    TopicPartition(assignment.topic, assignment.partition, start_offset(assignment))
-                )
+                self._consumer.seek(TopicPartition(assignment.topic, assignment.partition, start_offset(assignment)))
         self._add(assignments)
 
     def pause(self, assignment_ids: Sequence[int]) -> None:
@@ -322,7 +322,9 @@ class KafkaSource:
         BrokerError for an error that does not go away by itself.
         """
         offsets = [
-            TopicPartition(commit.assignment.topic, commit.assignment.partition, commit.offset, metadata=commit.metadata)
+            TopicPartition(
+                commit.assignment.topic, commit.assignment.partition, commit.offset, metadata=commit.metadata
+            )
             for commit in commits
             if commit.assignment.assignment_id in self._table
         ]
@@ -345,8 +347,8 @@ class KafkaSource:
         The client commits under whatever member id it has at the moment. A member with a ``group.instance.id`` that was
         removed from the group may be re-admitted before it learns of its removal. It then has a new member id, under
         which the broker accepts its commits although other members have owned the partitions meanwhile. (With the
-        protocol ``consumer`` a member keeps its id and has an epoch instead. It is re-admitted only after it has learned
-        that its partitions are lost.)
+        protocol ``consumer`` a member keeps its id and has an epoch instead, and is re-admitted only after it has
+        learned that its partitions are lost.)
         """
         return self._member_id is not None and self._consumer.memberid() == self._member_id
 

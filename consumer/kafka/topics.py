@@ -37,20 +37,20 @@ class TopicLookup:
         self._requests: dict[str, Future[Any]] = {}
         self._check_at = 0.0
 
-    def topic_id(self, topic: str) -> str:
-        """The topic's id; "" if the broker does not provide one, which only disables the check of rule 8."""
+    def topic_id(self, topic: str) -> str | None:
+        """The topic's id; None if the broker does not report it, which only disables the checks of rule 8."""
         try:
             admin = self._admin()
             cluster = admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
             if cluster.controller_id not in cluster.brokers:
-                return ""  # an embedded broker, which has no controller: the next request would time out
+                return None  # an embedded broker, which has no controller: the next request would time out
             requests = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
             return str(requests[topic].result(TOPIC_ID_SECONDS_MAX + 1.0).topic_id)
         except KafkaException as exception:
             _log.warning("topic_id_unavailable", topic=topic, error=text_of(error_of(exception)))
         except TimeoutError:
             _log.warning("topic_id_unavailable", topic=topic, error=f"no answer within {TOPIC_ID_SECONDS_MAX:g} s")
-        return ""
+        return None
 
     def log_bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """The log's start and end offset, even of a partition that the consumer does not know yet.
@@ -69,7 +69,7 @@ class TopicLookup:
         known = {
             assignment.assignment_id: (assignment.topic, assignment.topic_id)
             for assignment in assignments
-            if assignment.topic_id
+            if assignment.topic_id is not None
         }
         current = self._current_ids({topic for topic, _ in known.values()}, now)
         return {
