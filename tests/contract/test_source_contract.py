@@ -110,7 +110,7 @@ def test_who_gives_a_partition_up_is_told_in_a_poll_and_its_commit_then_still_co
     second = share(group, first)
 
     assert outcomes == [Committed()]
-    assert [kind for kind, _ in first.told].count("revoked") == 1
+    assert [kind for kind, _ in first.rebalances].count("revoked") == 1
     assert {each.partition: (each.committed, each.metadata) for each in second.held.values()} == {
         each.partition: (5 + each.partition, f"m{each.partition}") for each in second.held.values()
     }
@@ -179,6 +179,6 @@ def test_who_does_not_poll_for_too_long_may_commit_nothing_and_hears_that_all_is
 
     assert isinstance(commit(sleeper, 0, 4), CommitRefused)
     assert group.committed(0) is None
-    poll_until(lambda: ("lost" in {kind for kind, _ in sleeper.told}) and has_all(sleeper), sleeper)
-    assert [kind for kind, _ in sleeper.told].count("revoked") == 0
+    poll_until(lambda: ("lost" in {kind for kind, _ in sleeper.rebalances}) and has_all(sleeper), sleeper)
+    assert [kind for kind, _ in sleeper.rebalances].count("revoked") == 0
     assert commit(sleeper, 0, 4) == Committed()

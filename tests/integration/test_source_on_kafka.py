@@ -203,7 +203,7 @@ def test_a_member_that_was_silent_too_long_is_refused_its_commit_and_told_that_i
     refused = commit_one(silent, 1)
     assert isinstance(refused, CommitRefused)
     assert refused.fenced
-    poll_until(lambda: ("lost", had) in silent.told, silent, other)
+    poll_until(lambda: ("lost", had) in silent.rebalances, silent, other)
     assert not silent.held
 
 
@@ -220,7 +220,7 @@ def test_during_a_rebalance_a_member_keeps_what_stays_and_commits_what_goes(
     )
     second = join(name, group=f"{name}-group")
     poll_until(lambda: len(second.held) == 2 and len(first.held) == 2, first, second)
-    kinds = [kind for kind, numbers in first.told if numbers]
+    kinds = [kind for kind, numbers in first.rebalances if numbers]
     assert kinds == ["assigned", "revoked"]
     assert outcomes == [Committed()]
     assert {each.committed for each in second.held.values()} == {10}
@@ -239,7 +239,7 @@ def test_a_partition_that_comes_back_has_a_new_number(kafka: str, topic: MakeTop
     second.source.close()
     poll_until(lambda: len(first.held) == 2, first)
     assert max(first.held) == 3
-    assert ("revoked", (1,)) in second.told
+    assert ("revoked", (1,)) in second.rebalances
 
 
 @pytest.mark.parametrize("strategy", ["range", "roundrobin"])
@@ -253,7 +253,7 @@ def test_a_group_with_an_eager_strategy_gives_everything_back_and_takes_its_shar
     poll_until(lambda: len(first.values) == 2, first)
     second = join(name, group=f"{name}-group", **options)
     poll_until(lambda: len(second.held) == 1 and len(first.held) == 1, first, second)
-    assert ("revoked", (1, 2)) in first.told
+    assert ("revoked", (1, 2)) in first.rebalances
     poll_until(lambda: set(second.held) <= set(second.ends), first, second)
 
 
@@ -287,7 +287,7 @@ def test_nothing_is_lost_or_read_twice_while_a_busy_partition_is_paused_and_resu
         member.poll()
     for number in member.held:
         assert [offset for at, offset in member.rows if at == number] == list(range(20_000))
-    assert not [kind for kind, _ in member.told if kind == "lost"]
+    assert not [kind for kind, _ in member.rebalances if kind == "lost"]
 
 
 def test_a_transactions_markers_lie_below_the_end_that_is_told(kafka: str, topic: MakeTopic, join: Join) -> None:
@@ -351,7 +351,7 @@ def test_what_is_assigned_while_a_member_leaves_is_not_asked_about_and_nobody_is
     source._closed = True  # as ``close`` has it while it serves the last callbacks
     poll_until(lambda: len(source._consumer.assignment()) == 2, member)
     source._consumer.close()
-    assert member.told == []
+    assert member.rebalances == []
 
 
 def test_an_error_of_the_listener_comes_out_of_the_poll(kafka: str, topic: MakeTopic, join: Join) -> None:
