@@ -72,7 +72,9 @@ def test_by_default_the_group_is_classic_and_rebalances_incrementally() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BROKERS))
-def test_with_the_protocol_consumer_an_option_set_by_the_broker_is_refused_and_the_brokers_option_named(name: str) -> None:
+def test_with_the_protocol_consumer_an_option_set_by_the_broker_is_refused_and_the_brokers_option_named(
+    name: str,
+) -> None:
     with pytest.raises(SettingsError, match=f'"{name}" cannot be set with group.protocol .*{BROKERS[name]}'):
         KafkaSource(settings({"group.protocol": "consumer", name: "1"}))
 

@@ -61,7 +61,9 @@ def test_round_trips_are_in_seconds_for_brokers_that_answered_requests() -> None
 
 def test_round_trips_are_reported_for_a_limited_number_of_brokers() -> None:
     rtt = {"cnt": 1, "p50": 1, "p99": 1}
-    statistics = statistics_of(*(broker(node_id, f"kafka-{node_id}:9092", rtt=rtt) for node_id in reversed(range(BROKERS_MAX + 9))))
+    statistics = statistics_of(
+        *(broker(node_id, f"kafka-{node_id}:9092", rtt=rtt) for node_id in reversed(range(BROKERS_MAX + 9)))
+    )
     assert statistics is not None
     assert list(statistics.round_trips) == [str(node_id) for node_id in range(BROKERS_MAX)]
 
