@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import BrokerError, InvariantError, SettingsError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.assignment_loader import AssignmentLoader
 from consumer.kafka.assignment_table import AssignmentTable, offset_ranges, start_offset
 from consumer.kafka.calls import broker_errors
@@ -49,7 +50,6 @@ from consumer.ports import (
     CommitRefused,
     Committed,
     Headers,
-    KafkaStatistics,
     RawBatch,
     RebalanceListener,
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from consumer.ports import KafkaStatistics
+from consumer.facts import KafkaStatistics
 
 BROKERS_MAX: Final = 100
 """Round trips are reported for at most this many brokers, those with the lowest ids: each adds its own series."""

@@ -14,11 +14,11 @@ def test_other_members_take_over_from_members_killed_while_sending(fleet: OpenFl
     ours.start("b")
     ours.wait_until_shared("a", "b")
     with ours.stock.publishing():
-        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        ours.wait_until(lambda: ours.members["a"].snapshot()["requests_in_flight"] > 0, "a sends")
         ours.kill("a")
         ours.wait_until_shared("b")
         ours.start("c")
-        ours.wait_until(lambda: ours.members["b"].snapshot()["in_flight"] > 0, "b sends")
+        ours.wait_until(lambda: ours.members["b"].snapshot()["requests_in_flight"] > 0, "b sends")
         ours.kill("b")
         ours.wait_until_shared("c")
     ours.finish()
@@ -68,7 +68,7 @@ def test_a_member_suspended_within_its_session_keeps_its_partitions(fleet: OpenF
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
     with ours.stock.publishing():
-        ours.wait_until(lambda: sleeper.snapshot()["in_flight"] > 0, "it sends")
+        ours.wait_until(lambda: sleeper.snapshot()["requests_in_flight"] > 0, "it sends")
         ours.freeze("sleeper")
         rounds = ours.stock.round
         ours.wait_until(lambda: ours.stock.round > rounds + 20, "changes arrive meanwhile")

@@ -107,7 +107,7 @@ def test_an_answer_after_the_revoke_timeout_is_ignored_and_the_next_owner_waits_
     ours.wait_until_shared("first")
     ours.order(answers=[{"hang_seconds": 15}])  # the sandbox queues it only then, even if the client has gone
     ours.stock.publish()
-    ours.wait_until(lambda: first.snapshot()["in_flight"] == 1, "the first member's request is in flight")
+    ours.wait_until(lambda: first.snapshot()["requests_in_flight"] == 1, "the first member's request is in flight")
     ours.stock.publish()
     assert first.stop() == 0
     assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
