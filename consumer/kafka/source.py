@@ -9,7 +9,7 @@ Events among the messages (the end of a partition, an error) are rare; they are 
 A partition whose offsets go backwards (the log was truncated), or whose topic was recreated under the same name, is
 reset: its assignment counts as lost, and the partition is read again under a new assignment id (rule 8). Offsets that
 go backwards and catch up again within a single poll are not noticed here: the engine then stops the process, and the
-restart loads the assignment anew.
+restart loads the assignment again.
 """
 
 import time

@@ -95,7 +95,7 @@ def test_a_revoke_waits_for_a_slow_answer_and_accepted_changes_are_not_sent_agai
     assert time.monotonic() - started_at > 2, "it did not wait for the answer"
     ours.wait_until_shared("first", "second")
     ours.finish()
-    assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [0]
+    assert [event["unanswered_requests"] for event in first.events("partitions_revoked")] == [0]
     assert ours.ledger.repeated() == {}
 
 
@@ -110,7 +110,7 @@ def test_an_answer_after_the_revoke_timeout_is_ignored_and_the_next_owner_waits_
     ours.wait_until(lambda: first.snapshot()["requests_in_flight"] == 1, "the first member's request is in flight")
     ours.stock.publish()
     assert first.stop() == 0
-    assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
+    assert [event["unanswered_requests"] for event in first.events("partitions_revoked")] == [1]
     second = ours.start("second", oms={"unknown_hold": 18})
     ours.wait_until(lambda: second.held() == [0], "the second has the partition")
     assert second.snapshot()["partitions"][0]["recovering"]
