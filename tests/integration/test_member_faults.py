@@ -54,10 +54,7 @@ def test_two_members_are_suspended_in_turn_while_changes_arrive(fleet: OpenFleet
             ours.freeze(sleeper)
             ours.wait_until_shared(other)
             ours.thaw(sleeper)
-            ours.wait_until(
-                lambda name=sleeper: bool(ours.members[name].events("partitions_lost")),
-                "it learns that its partitions are lost",
-            )  # type: ignore[misc]
+            ours.wait_until(lambda name=sleeper: bool(ours.members[name].events("partitions_lost")), "it learns")  # type: ignore[misc]
             ours.wait_until_shared("a", "b")
     ours.finish()
 

@@ -34,7 +34,7 @@ class Client:
 
 
 class Lookup:
-    def __init__(self, topic_id: str | None = "new-id") -> None:
+    def __init__(self, topic_id: str | None) -> None:
         self._topic_id = topic_id
 
     def topic_id(self, topic: str) -> str | None:
@@ -44,8 +44,9 @@ class Lookup:
         return 0, 5
 
 
-def load(client: Any, lookup: Any = None, partitions: int = 1) -> list[Assignment]:
-    loader = AssignmentLoader(client, lookup or Lookup())
+def load(client: Any, topic_id: str | None = "new-id", partitions: int = 1) -> list[Assignment]:
+    lookup: Any = Lookup(topic_id)
+    loader = AssignmentLoader(client, lookup)
     return loader.load([("changes", partition) for partition in range(partitions)])
 
 
@@ -74,7 +75,7 @@ def test_a_commit_to_a_deleted_topic_of_the_same_name_is_ignored(
 ) -> None:
     metadata = format_metadata(CommitMetadata(15, in_doubt=True, topic_id=committed_to))
     with capture_logs() as logs:
-        (assignment,) = load(Client(12, metadata), Lookup(current))
+        (assignment,) = load(Client(12, metadata), current)
     assert (assignment.committed, assignment.metadata) == ((None, "") if is_ignored else (12, metadata))
     assert [event["event"] for event in logs] == (["commit_of_deleted_topic_ignored"] if is_ignored else [])
 
