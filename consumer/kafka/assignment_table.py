@@ -78,7 +78,7 @@ class AssignmentTable:
         return [assignment_id for assignment_id in found if assignment_id is not None]
 
     def ids_of_messages(self, topics: Iterable[str], partitions: Iterable[int]) -> list[int | None]:
-        """The assignment id of each message, by its topic and partition; None if its partition is not assigned.
+        """The assignment id of each message, by its topic and partition; None if not assigned any more (rule 17).
 
         Runs in C for speed; ``topics`` is not read if there is only one.
         """

@@ -19,7 +19,7 @@ class ErrorClass(Enum):
     RETRIABLE = auto()
     """May go away by itself: retry; the client reconnects on its own."""
     FENCED = auto()
-    """This member is out of the group; a later poll reports its partitions as lost or assigned."""
+    """This member is out of the group; a later poll reports its partitions as lost or assigned (rule 12)."""
     FATAL = auto()
     """The client cannot be used any more; a later poll gives the reason."""
     UNAUTHORISED = auto()
