@@ -158,7 +158,7 @@ def _log_answer(fact: RequestAnswered) -> None:
             "request_not_accepted",
             **fields,
             outcome=answer.kind.value,
-            http_status=answer.status or None,
+            http_status=answer.status,
             detail=answer.detail,
             decision=type(fact.decision).__name__.lower(),
             wait_seconds=_wait_seconds(fact.decision),

@@ -15,6 +15,7 @@ from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
 from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
+    LINE,
     LOCATION,
     OCCURRED_AT,
     OFFSET,
@@ -107,7 +108,7 @@ def test_a_change_has_the_columns_of_a_frame_with_every_value(decode_path: Decod
 
     assert frame.schema == dict(CHANGE_SCHEMA)
     expected = {name: event.get(name) for name in CHANGE_SCHEMA if not name.startswith("_")}
-    origin = {ASSIGNMENT: 1, OFFSET: 100, TIMESTAMP: 1_100, OCCURRED_AT: event["occurredAt"]}
+    origin = {ASSIGNMENT: 1, OFFSET: 100, LINE: 0, TIMESTAMP: 1_100, OCCURRED_AT: event["occurredAt"]}
     assert frame.to_dicts() == [expected | origin]
 
 

@@ -65,7 +65,7 @@ def test_a_job_id_is_read_in_every_form(status: int, body: bytes, job_id: str) -
 def test_success_without_a_readable_job_id_is_not_accepted(body: bytes) -> None:
     answer = classified(200, body)
 
-    assert (answer.kind, answer.job_id, answer.status) == (AnswerKind.UNREADABLE, "", 200)
+    assert (answer.kind, answer.job_id, answer.status) == (AnswerKind.UNREADABLE, None, 200)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_each_row_of_the_table(status: int, headers: dict[str, str], body: Any, 
 
     assert answer.kind is kind
     assert answer.status == status
-    assert answer.job_id == ""
+    assert answer.job_id is None
 
 
 def test_only_success_accepts_whatever_the_body_says() -> None:
@@ -177,7 +177,7 @@ def test_every_error_of_httpx_is_mapped(error: type[httpx.HTTPError]) -> None:
     else:
         assert answer.kind is AnswerKind.UNKNOWN
     assert answer.detail == f"{error.__name__}: no"
-    assert answer.status == 0
+    assert answer.status is None
 
 
 def test_an_error_that_is_not_in_the_table_is_not_classified() -> None:
