@@ -100,8 +100,8 @@ def redrive_dead_letters(
     contended = sum(entry.verdict is Verdict.CONTENDED for entry in outcome)
     if contended:
         raise DeadLettersError(
-            f"{count_of(contended, 'dead letter')} could not be redriven: other producers kept writing newer changes or "
-            "left transactions open; redrive again, preferably when the topics are less busy"
+            f"{count_of(contended, 'dead letter')} could not be redriven: other producers kept writing newer changes "
+            "or left transactions open; redrive again, preferably when the topics are less busy"
         )
 
 

@@ -97,7 +97,8 @@ def write_headers(dead_letter: DeadLetter) -> list[tuple[str, str | bytes | None
 
 def parse(record: Record) -> DeadLetter | None:
     """The dead letter in a record of the dead-letter topic; None if this service did not write the record."""
-    texts = {name: (text or b"").decode("utf-8", "replace") for name, text in record.headers if name.startswith(_PREFIX)}
+    own = [(name, text or b"") for name, text in record.headers if name.startswith(_PREFIX)]
+    texts = {name: text.decode("utf-8", "replace") for name, text in own}
     try:
         return DeadLetter(
             source=RecordPosition(texts[Header.TOPIC], int(texts[Header.PARTITION]), int(texts[Header.OFFSET])),

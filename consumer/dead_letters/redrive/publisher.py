@@ -59,7 +59,7 @@ class Publisher:
         unconfirmed = self._producer.flush(REQUEST_SECONDS_MAX)
         if errors or unconfirmed:
             reason = text_of(errors[0]) if errors else f"{unconfirmed} were not confirmed in time"
-            raise BrokerError(f"Kafka does not accept the redriven changes: {reason}; nothing of this batch was redriven")
+            raise BrokerError(f"Kafka does not accept the redriven changes: {reason}; this batch was not redriven")
         return copies
 
     def commit(self) -> None:

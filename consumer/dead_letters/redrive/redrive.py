@@ -8,7 +8,7 @@ If nothing there is of the batch's items, commit. Otherwise abort and judge the 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import polars as pl
@@ -174,10 +174,9 @@ class Redrive:
                 return self._judged(judged)
             if not self._log.wait_until_readable(in_the_way):
                 break
+        contended = "other producers wrote newer changes or left transactions open"
         return [
-            Judged(entry.dead_letter, Verdict.CONTENDED, "other producers wrote newer changes, or left transactions open")
-            if entry.verdict is Verdict.REDRIVE
-            else entry
+            replace(entry, verdict=Verdict.CONTENDED, detail=contended) if entry.verdict is Verdict.REDRIVE else entry
             for entry in self._judged(judged)
         ]
 

@@ -175,9 +175,7 @@ class SourceLog:
             self._known, on=RECORD_ID, how="anti"
         )
         highest = rejected.group_by(ASSIGNMENT).agg(pl.col(OFFSET).max().alias(UNDECODABLE))
-        self._undecodable = (
-            pl.concat([self._undecodable, highest]).group_by(ASSIGNMENT).agg(pl.col(UNDECODABLE).max())
-        )
+        self._undecodable = pl.concat([self._undecodable, highest]).group_by(ASSIGNMENT).agg(pl.col(UNDECODABLE).max())
 
     def _unchanged_originals(self, messages: Sequence[Message]) -> Iterator[pl.DataFrame]:
         """``RECORD_ID`` of changes that the log has exactly as their dead letter: the topic was not recreated."""

@@ -1,7 +1,7 @@
 import pytest
 from confluent_kafka import Consumer
 
-from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.errors import SettingsError
 from consumer.kafka.options import (
     BROKERS,
@@ -126,4 +126,4 @@ def test_a_secret_does_not_stand_in_the_line() -> None:
 
 def test_dead_letters_may_not_go_to_a_topic_of_changes() -> None:
     with pytest.raises(SettingsError, match=r"dead_letters\.topic"):
-        KafkaDeadLetters(settings(), DeadLetterSettings(topic="changes"))
+        DeadLetterWriter(settings(), DeadLetterSettings(topic="changes"), schema_id_of=lambda _value: None)
