@@ -87,7 +87,7 @@ def test_show_prints_the_event_or_the_bytes(three: Shop, run: Run) -> None:
     assert str(junk["not_decoded"]).startswith("not_framed: ")
     page = run("show", "--topic", three.topic, "--partition", "0", "--offset", "1").stdout
     assert '"quantity": -1' in page
-    assert 'headers:       [["trace", "abc"]]' in page
+    assert 'headers:     [["trace", "abc"]]' in page
 
 
 def test_show_says_that_no_dead_letter_matches(three: Shop, run: Run) -> None:
