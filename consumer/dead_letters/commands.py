@@ -65,7 +65,7 @@ def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: in
     if not shown:
         raise DeadLettersError(f'no dead letter in "{settings.dead_letters.topic}" matches')
     if shown == limit:
-        Console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or narrow the filters.")
+        Console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or add filters.")
 
 
 def redrive_dead_letters(

@@ -90,7 +90,7 @@ class EventReader:
                 continue
             reading = reader.read(values)
             undecodable |= {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
-            index_column = pl.Series(INDEX, indices, dtype=pl.Int64).gather(reading.frame[POSITION])
+            index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]]
             frames.append(reading.frame.drop(POSITION).with_columns(index_column))
         return Events(pl.concat(frames).sort(INDEX), undecodable)
 
