@@ -122,9 +122,9 @@ class Redrive:
         if accepted.is_empty():
             return judged
         partitions = [self._log.index_of(dead_letter.source[:2]) for dead_letter in candidates]
-        of_rows = pl.Series(ASSIGNMENT, [partitions[index] for index in accepted[INDEX]], dtype=pl.Int32)
+        assignments = pl.Series(ASSIGNMENT, [partitions[index] for index in accepted[INDEX]], dtype=pl.Int32)
         self._by_source = {dead_letter.source: dead_letter for dead_letter in candidates}
-        self._log.start(accepted.with_columns(of_rows), self._by_source, selection.known)
+        self._log.start(accepted.with_columns(assignments), self._by_source, selection.known)
         self._log.scan(progress)
         return judged + self._judged(self._log.judged())
 

@@ -140,7 +140,7 @@ class SourceLog:
         """Wait until the transactions of these records have ended; False if one stays open too long."""
         deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS_MAX
         waiting = dict(record_ids.group_by(ASSIGNMENT).agg(pl.col(OFFSET).max()).iter_rows())
-        while waiting := {n: offset for n, offset in waiting.items() if not self._is_readable(n, offset)}:
+        while waiting := {index: offset for index, offset in waiting.items() if not self._is_readable(index, offset)}:
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
