@@ -20,7 +20,7 @@ from consumer.core.location import bisection as bisection_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
 from consumer.core.location.in_flight import InFlight
-from consumer.core.location.location import Location, LocationEvent, LocationState
+from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
@@ -340,16 +340,6 @@ def forgets_holds_on_revoke(patch: Patch) -> None:
 
     original = Locations.forget
     patch.setattr(Locations, "forget", forget)
-
-
-@_mutant("15")
-def drops_held_locations(patch: Patch) -> None:
-    """A held location without pending changes is dropped, and its hold with it."""
-
-    def may_be_dropped(self: Location, now: float) -> bool:
-        return self.state(now) in {LocationState.IDLE, LocationState.HELD} and not self.window.rows
-
-    patch.setattr(Location, "may_be_dropped", may_be_dropped)
 
 
 @_mutant("16")
