@@ -170,5 +170,5 @@ def test_unfinished_jobs_are_reported_when_the_process_ends() -> None:
     stage.tell(2.1, "6", JobStatus.SUCCESS)
     stage.job_follower.leave()
 
-    ((left,),) = stage.said("jobs left")
+    ((left,),) = stage.said("jobs abandoned")
     assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)
