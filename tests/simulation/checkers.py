@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.partition.commit_metadata import parse_metadata
-from consumer.ports import Answered, Snapshot, Submission
+from consumer.facts import Snapshot
+from consumer.ports import Answered, Submission
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 

@@ -440,7 +440,7 @@ def test_the_snapshot_has_the_last_known_log_end_of_every_partition() -> None:
     stage.turns()
 
     assert stage.observer.latest is not None
-    assert [view.end for view in stage.observer.latest.partitions] == [20]
+    assert [view.end_offset for view in stage.observer.latest.partitions] == [20]
 
 
 def test_pending_changes_by_location_are_reported_at_the_configured_interval() -> None:
