@@ -194,7 +194,7 @@ class EnginePromises(RuleBasedStateMachine):
         assert self.engine.pending_changes - stale + dead == unaccepted
 
     def teardown(self) -> None:
-        """Without faults every change is sent within ``max_age`` and a few rounds, then the OMS has the newest counts."""
+        """Without faults every change is sent within ``max_age`` and a few rounds; the OMS has the newest counts."""
         for partition in range(PARTITIONS):
             self.read(partition, 10_000)
         for _ in range(60):
