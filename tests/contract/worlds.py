@@ -28,9 +28,9 @@ from consumer.settings import KafkaSettings, OmsSettings
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group
-from tests.simulation.oms import Oms, Wire, _Fate
+from tests.simulation.oms import Oms, Wire, _CallOutcome
 from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, EntryKind, Rates, SimulationPlan, draw_plan
-from tests.simulation.process import Process, Surroundings
+from tests.simulation.process import Environment, Process
 from tests.simulation.world import World
 from tests.support.kafka_members import Member, publish
 from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, wait_until
@@ -106,7 +106,7 @@ class Simulated:
         )
         self._broker = Broker(self._world, replace(plan, entries=()), checker, group)
         self._oms = ScriptedOms(self._world, plan, checker)
-        self._around = Surroundings(self._world, plan, self._broker, self._oms, checker, {})
+        self._environment = Environment(self._world, plan, self._broker, self._oms, checker, {})
         self._numbers = 0
         self._processes: list[Process] = []
 
@@ -118,7 +118,7 @@ class Simulated:
             )
 
     def _process(self) -> Process:
-        process = Process("ABCDEFGH"[len(self._processes)], self._around)
+        process = Process("ABCDEFGH"[len(self._processes)], self._environment)
         self._processes.append(process)
         return process
 
@@ -139,14 +139,14 @@ class Simulated:
         if not self._processes:
             process = self._process()
             process.source.partition_of[1] = 0
-            process.given_at[1] = 0.0
+            process.assigned_at[1] = 0.0
         return self._processes[0].client
 
     def now(self) -> float:
         return self._processes[0].uptime()
 
     def lose_answers(self) -> None:
-        self._oms.fate = _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), 0.01)
+        self._oms.outcome = _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), 0.01)
 
     def go_down(self) -> None:
         self._oms.down_until = float("inf")
@@ -163,7 +163,7 @@ class Simulated:
 class ScriptedOms(Oms):
     """The simulated OMS without random faults."""
 
-    fate: _Fate | None = None
+    outcome: _CallOutcome | None = None
 
     def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         super().__init__(world, plan, checker)
@@ -171,12 +171,12 @@ class ScriptedOms(Oms):
 
     @property
     def rates(self) -> Rates:
-        return Rates(oms=1.0) if self.fate else Rates()
+        return Rates(oms=1.0) if self.outcome else Rates()
 
-    def _faulty(self, wire: Wire) -> _Fate:
+    def _faulty(self, wire: Wire) -> _CallOutcome:
         del wire
-        assert self.fate is not None
-        return self.fate
+        assert self.outcome is not None
+        return self.outcome
 
     def _queue(self, wire: Wire) -> Answer:
         self.taken.append(wire)

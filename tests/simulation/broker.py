@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.simulation.checkers import Checker
-from tests.simulation.group import Group, Standing
+from tests.simulation.group import Group, MemberStatus
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan
 from tests.simulation.world import World
 
@@ -59,28 +59,28 @@ class Broker:
         self.group = group
         self.logs = [Log(plan.log_start, first=plan.log_start) for _ in range(plan.partitions)]
         self.committed: dict[int, GroupOffset] = {}
-        self.foreign: set[int] = set()
+        self.foreign_metadata: set[int] = set()
         """Partitions whose committed offset another tool will write anew before they have another owner."""
         checker.logs = self.logs
         for entry in plan.entries:
             world.at(entry.at, lambda entry=entry: self._produce(entry))  # type: ignore[misc]
         world.after(RETENTION_SECONDS, self._retain)
 
-    def commit(self, member_id: str, generation: int, offsets: dict[int, GroupOffset]) -> Standing:
+    def commit(self, member_id: str, generation: int, offsets: dict[int, GroupOffset]) -> MemberStatus:
         """What the coordinator does with a commit: it looks at the member and its generation, not at who owns what."""
-        standing = self.group.standing(member_id, generation)
-        if standing is Standing.WELL:
+        status = self.group.status(member_id, generation)
+        if status is MemberStatus.OK:
             for partition, committed in sorted(offsets.items()):
                 self._checker.committed(partition, committed.offset, committed.metadata)
                 self.committed[partition] = committed
-        return standing
+        return status
 
-    def describe(self, partition: int) -> GroupOffset | None:
+    def committed_for_new_owner(self, partition: int) -> GroupOffset | None:
         """What a new owner finds. It may be that another tool was there just before, and knows nothing of marks."""
         found = self.committed.get(partition)
-        if found is not None and partition in self.foreign:
-            self.foreign.discard(partition)
-            self._checker.mark_lost(partition)
+        if found is not None and partition in self.foreign_metadata:
+            self.foreign_metadata.discard(partition)
+            self._checker.metadata_lost(partition)
             found = self.committed[partition] = GroupOffset(found.offset, "by hand")
         return found
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.simulation.oms import Oms, Wire
 
 SENDABLE: Final = frozenset({EntryKind.CHANGE, EntryKind.BAD})
-DONE_WITH: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
+NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _Item:
 
     queued: int = 0
     """The newest change of which the OMS has queued the count."""
-    taken_along: bool = False
+    dead_lettered_with_newer: bool = False
     """A good change was dead-lettered with a bad one that stood for it."""
 
 
@@ -54,14 +54,14 @@ class Checker:
         self._offsets: dict[int, int] = {}
         """Of each change, by its number."""
         self._items: defaultdict[tuple[str, str], _Item] = defaultdict(_Item)
-        self._covered: defaultdict[int, set[int]] = defaultdict(set)
+        self._accepted: defaultdict[int, set[int]] = defaultdict(set)
         """By partition: offsets in requests that the OMS has queued, and dead letters that the broker has."""
-        self._clear_until = [plan.log_start] * plan.partitions
+        self._committable_until = [plan.log_start] * plan.partitions
         self._committed = [plan.log_start] * plan.partitions
-        self._marks = [plan.log_start] * plan.partitions
-        self._unmarked: dict[int, tuple[float, int]] = {}
+        self._read_up_to = [plan.log_start] * plan.partitions
+        self._lost_metadata: dict[int, tuple[float, int]] = {}
         """By partition: since when owners do not know the mark, and which it was."""
-        self._gathers_to: dict[tuple[str, int], int] = {}
+        self._recovers_to: dict[tuple[str, int], int] = {}
         """By owner and partition: the mark that it found."""
         self._in_flight: dict[tuple[str, int], str] = {}
 
@@ -72,34 +72,34 @@ class Checker:
 
     def assigned(self, owner: str, partition: int) -> None:
         """An owner has read what stands beside the committed offset."""
-        self._gathers_to[owner, partition] = self._marks[partition]
+        self._recovers_to[owner, partition] = self._read_up_to[partition]
 
-    def mark_lost(self, partition: int) -> None:
+    def metadata_lost(self, partition: int) -> None:
         """Whoever is given the partition from now on does not know how far it was read."""
-        self._unmarked[partition] = (
+        self._lost_metadata[partition] = (
             self._world.now,
-            max(self._marks[partition], self._unmarked.get(partition, (0, 0))[1]),
+            max(self._read_up_to[partition], self._lost_metadata.get(partition, (0, 0))[1]),
         )
-        self._marks[partition] = self._committed[partition]
+        self._read_up_to[partition] = self._committed[partition]
 
     def committed(self, partition: int, offset: int, metadata: str) -> None:
         """A commit is taken: it passes nothing that is not done with, and neither offset nor mark goes back."""
-        until = self._clear(partition)
+        until = self._committable(partition)
         if offset > until:
             raise Violation(
                 f"rule 3: {offset} is committed of partition {partition}, past {self._described(partition, until)}"
             )
         mark = parse_metadata(metadata, committed=offset).read_up_to
-        if offset < self._committed[partition] or mark < self._marks[partition]:
+        if offset < self._committed[partition] or mark < self._read_up_to[partition]:
             raise Violation(
                 f"rule 4: {offset} with mark {mark} is committed of partition {partition} after "
-                f"{self._committed[partition]} with mark {self._marks[partition]}"
+                f"{self._committed[partition]} with mark {self._read_up_to[partition]}"
             )
-        self._committed[partition], self._marks[partition] = offset, mark
+        self._committed[partition], self._read_up_to[partition] = offset, mark
 
     def dead_lettered(self, partition: int, offset: int) -> None:
         """The dead-letter topic has this change."""
-        self._covered[partition].add(offset)
+        self._accepted[partition].add(offset)
 
     # The members tell
 
@@ -108,15 +108,15 @@ class Checker:
         if self.logs[partition].entry(offset).kind is not EntryKind.REJECT:
             raise Violation(f"a change is rejected: {self._described(partition, offset)}")
 
-    def condemned(self, partition: int, offsets: Sequence[int]) -> None:
+    def dead_letters_failed_changes(self, partition: int, offsets: Sequence[int]) -> None:
         """A member means to dead-letter these together: bad ones, and what they stand for (rule 10)."""
         entries = [self.logs[partition].entry(offset) for offset in offsets]
         bad = {(entry.location, entry.item): entry.number for entry in entries if entry.kind is EntryKind.BAD}
         for entry in entries:
             if entry.kind is not EntryKind.BAD:
-                if entry.number > bad.get((entry.location, entry.item), 0) or not self._plan.is_tight:
+                if entry.number > bad.get((entry.location, entry.item), 0) or not self._plan.has_short_memory:
                     raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(entry.number)}")
-                self._items[entry.location, entry.item].taken_along = True
+                self._items[entry.location, entry.item].dead_lettered_with_newer = True
 
     def submitted(self, owner: str, submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
@@ -130,7 +130,7 @@ class Checker:
         """A partition is read to its mark, then no further past its watermark than the limit and what was in hand."""
         for view in snapshot.partitions:
             far = (view.committable_offset or 0) + self._plan.max_uncommitted_offsets
-            until = max(far, self._gathers_to[owner, view.partition]) + in_hand_max
+            until = max(far, self._recovers_to[owner, view.partition]) + in_hand_max
             if (view.next_offset or 0) > until:
                 raise Violation(
                     f"rule 10: {owner} has read partition {view.partition} up to {view.next_offset}, past {until}"
@@ -142,7 +142,7 @@ class Checker:
         for item in wire.items:
             self._check_order(wire, self._entries[item["quantity"]])
         for partition, offset in wire.rows:
-            self._covered[partition].add(offset)
+            self._accepted[partition].add(offset)
 
     def _check_order(self, wire: "Wire", change: Entry) -> None:
         """The OMS never queues an older count after a newer one."""
@@ -157,10 +157,10 @@ class Checker:
             item.queued = max(item.queued, change.number)
 
     def _may_be_older(self, wire: "Wire", change: Entry) -> bool:
-        since, mark = self._unmarked.get(change.partition, (0.0, -1))
-        unmarked = wire.given_at.get(change.partition, 0.0) >= since and self._offsets[change.number] < mark
-        taken_along = self._items[change.location, change.item].taken_along
-        return unmarked or taken_along or not self._plan.fixed_partition
+        since, mark = self._lost_metadata.get(change.partition, (0.0, -1))
+        without_metadata = wire.assigned_at.get(change.partition, 0.0) >= since and self._offsets[change.number] < mark
+        dead_lettered_with_newer = self._items[change.location, change.item].dead_lettered_with_newer
+        return without_metadata or dead_lettered_with_newer or not self._plan.fixed_partition
 
     # In the end
 
@@ -168,7 +168,7 @@ class Checker:
         """What is still to be done before all is sent, committed and applied."""
         behind = [
             f"partition {partition} is committed up to {self._committed[partition]} of {log.end}: "
-            f"{self._described(partition, self._clear(partition))}"
+            f"{self._described(partition, self._committable(partition))}"
             for partition, log in enumerate(self.logs)
             if self._committed[partition] < log.end
         ]
@@ -181,15 +181,17 @@ class Checker:
             state = oms.items.get((location, key.get("partNumber"), key.get("sku"), key.get("binID")))
             fields, attributes = self._amount(location, name)
             found = ({}, set()) if state is None else (dict(state.fields), set(state.attributes))
-            if self._has_lent_count(location, name, found[0], fields):
+            if self._has_count_of_bad_change(location, name, found[0], fields):
                 fields["quantity"] = found[0]["quantity"]
-            if self._plan.fixed_partition and not item.taken_along and found != (fields, attributes):
+            if self._plan.fixed_partition and not item.dead_lettered_with_newer and found != (fields, attributes):
                 raise Violation(
                     f"in the end the OMS has {found} for {name} in {location}, but its changes amount to "
                     f"{(fields, attributes)}; the newest is {self._described_change(item.queued)}"
                 )
 
-    def _has_lent_count(self, location: str, name: str, found: Mapping[str, Any], amount: Mapping[str, Any]) -> bool:
+    def _has_count_of_bad_change(
+        self, location: str, name: str, found: Mapping[str, Any], amount: Mapping[str, Any]
+    ) -> bool:
         """Whether the count is that of a bad change newer than all good ones, which only those can have brought."""
         change = self._entries.get(found.get("quantity", 0))
         return (
@@ -210,13 +212,13 @@ class Checker:
 
     # Inside
 
-    def _clear(self, partition: int) -> int:
+    def _committable(self, partition: int) -> int:
         """Up to where everything is covered, dead-lettered, or nothing to send."""
-        log, covered = self.logs[partition], self._covered[partition]
-        until = self._clear_until[partition]
-        while until < log.end and (until in covered or log.entry(until).kind in DONE_WITH):
+        log, accepted = self.logs[partition], self._accepted[partition]
+        until = self._committable_until[partition]
+        while until < log.end and (until in accepted or log.entry(until).kind in NOTHING_TO_SEND):
             until += 1
-        self._clear_until[partition] = until
+        self._committable_until[partition] = until
         return until
 
     def _described(self, partition: int, offset: int) -> str:

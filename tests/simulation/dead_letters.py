@@ -31,7 +31,9 @@ class SimulatedDeadLetters:
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
-            self._process.checker.condemned(change.partition, [change_id.offset for change_id in change.change_ids])
+            self._process.checker.dead_letters_failed_changes(
+                change.partition, [change_id.offset for change_id in change.change_ids]
+            )
             for change_id in change.change_ids:
                 self._fetching += 1
                 self._fetch(change_id, change.partition)

@@ -70,14 +70,14 @@ class SimulatedDecoder:
         next_offsets: dict[int, int] = {}
         ends: dict[int, int] = {}
         for batch in batches:
-            for value, number, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
+            for value, assignment_id, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
                 assert value is not None
                 entry = self._entries[int(value)]
                 if entry.kind is EntryKind.REJECT:
-                    rejects.append(Reject(ChangeId(number, offset), RejectReason.CORRUPT, "", value))
+                    rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.CORRUPT, "", value))
                 elif entry.kind is not EntryKind.TOMBSTONE:
-                    rows.append(row_of(entry, number, offset))
-                next_offsets[number] = offset + 1
+                    rows.append(row_of(entry, assignment_id, offset))
+                next_offsets[assignment_id] = offset + 1
             next_offsets |= batch.ends
             ends |= batch.ends
         rows.sort(key=lambda row: row[LOCATION])

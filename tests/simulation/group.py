@@ -12,11 +12,11 @@ from typing import Protocol
 from tests.simulation.world import Strand, World, new_random
 
 
-class Standing(Enum):
+class MemberStatus(Enum):
     """What the coordinator tells a member."""
 
-    WELL = auto()
-    REBALANCING = auto()
+    OK = auto()
+    REBALANCE_IN_PROGRESS = auto()
     UNKNOWN_MEMBER = auto()
     ILLEGAL_GENERATION = auto()
 
@@ -90,26 +90,26 @@ class Group:
         if member_id in self._members:
             self._remove(member_id, "leaves")
 
-    def heartbeat(self, member_id: str) -> Standing:
+    def heartbeat(self, member_id: str) -> MemberStatus:
         member = self._members.get(member_id)
         if member is None:
-            return Standing.UNKNOWN_MEMBER
+            return MemberStatus.UNKNOWN_MEMBER
         member.heard_at = self._world.now
         if self._phase is _Phase.PREPARING and not member.joined:
-            return Standing.REBALANCING
-        return Standing.WELL
+            return MemberStatus.REBALANCE_IN_PROGRESS
+        return MemberStatus.OK
 
-    def standing(self, member_id: str, generation: int) -> Standing:
+    def status(self, member_id: str, generation: int) -> MemberStatus:
         """Whether a commit of this member is taken; it is a sign of life too."""
         member = self._members.get(member_id)
         if member is None:
-            return Standing.UNKNOWN_MEMBER
+            return MemberStatus.UNKNOWN_MEMBER
         if generation != self._generation:
-            return Standing.ILLEGAL_GENERATION
+            return MemberStatus.ILLEGAL_GENERATION
         if self._phase is _Phase.COMPLETING:
-            return Standing.REBALANCING
+            return MemberStatus.REBALANCE_IN_PROGRESS
         member.heard_at = self._world.now
-        return Standing.WELL
+        return MemberStatus.OK
 
     def move(self, partition: int) -> None:
         """Rebalance, and take this partition from its owner."""
@@ -150,7 +150,7 @@ class Group:
         members = list(self._members.values())
         for member in members:
             member.heard_at = self._world.now
-            self._tell_generation(member)
+            self._send_generation(member)
         leader = self._random.choice(members)
         leader.client.process.after(self._random.uniform(0.0, 0.5), lambda: self._sync(rebalance))
 
@@ -159,18 +159,18 @@ class Group:
             return
         self._phase = _Phase.STABLE
         assigned = self._assign()
-        told = {member: sorted(partitions) for member, partitions in assigned.items()}
-        self._world.note("group", "generation %d: %s", self._generation, told)
+        shown = {member: sorted(partitions) for member, partitions in assigned.items()}
+        self._world.note("group", "generation %d: %s", self._generation, shown)
         for member_id, partitions in assigned.items():
-            self._tell_assignment(self._members[member_id], frozenset(partitions))
+            self._send_assignment(self._members[member_id], frozenset(partitions))
 
-    def _tell_generation(self, member: _Member) -> None:
+    def _send_generation(self, member: _Member) -> None:
         join, generation = member.join, self._generation
         member.client.process.after(
             self._random.uniform(0.0, 0.2), lambda: member.client.on_generation(join, generation)
         )
 
-    def _tell_assignment(self, member: _Member, partitions: frozenset[int]) -> None:
+    def _send_assignment(self, member: _Member, partitions: frozenset[int]) -> None:
         join, generation = member.join, self._generation
         member.client.process.after(
             self._random.uniform(0.0, 0.2), lambda: member.client.on_assignment(join, generation, partitions)
@@ -187,8 +187,8 @@ class Group:
         claimed = set().union(*(member.owned for member in members))
         for partition in sorted(set(self._partitions) - claimed):
             fewest = min(len(partitions) for partitions in assigned.values())
-            given = self._random.choice([name for name, has in assigned.items() if len(has) == fewest])
-            assigned[given].add(partition)
+            chosen = self._random.choice([name for name, has in assigned.items() if len(has) == fewest])
+            assigned[chosen].add(partition)
         self._moving.clear()
         return assigned
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from tests.simulation.group import Group, Standing
+from tests.simulation.group import Group, MemberStatus
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -103,10 +103,10 @@ class Membership:
             return
         if self.member_id:
             match self._group.heartbeat(self.member_id):
-                case Standing.UNKNOWN_MEMBER:
+                case MemberStatus.UNKNOWN_MEMBER:
                     self.process.note("is told that the group does not know it")
                     self._lose()
-                case Standing.REBALANCING:
+                case MemberStatus.REBALANCE_IN_PROGRESS:
                     self._rejoin_wanted = True
                 case _:
                     pass

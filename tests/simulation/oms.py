@@ -28,7 +28,7 @@ class Wire:
     token: int
     rows: tuple[tuple[int, int], ...]
     """Partition and offset of each change that it is to cover, superseded ones too."""
-    given_at: Mapping[int, float]
+    assigned_at: Mapping[int, float]
     """When its owner was given each of these partitions."""
     alone: bool
     """It is a single change, sent to find out whether the OMS refuses it."""
@@ -50,7 +50,7 @@ class ItemState:
 
 
 @dataclass(slots=True)
-class _Fate:
+class _CallOutcome:
     """What becomes of a request on its way."""
 
     answer: Answer | None = None
@@ -75,8 +75,8 @@ class Oms:
         self.token = 1
         """Tokens below are not known any more."""
         self.down_until = 0.0
-        self.stops_until = 0.0
-        self.stops_with = AnswerKind.UNAUTHORISED
+        self.refuses_until = 0.0
+        self.refuses_with = AnswerKind.UNAUTHORISED
         self.items: dict[ItemKey, ItemState] = {}
 
     @property
@@ -92,38 +92,38 @@ class Oms:
     def post(self, wire: Wire, reply: Reply) -> None:
         """A request leaves its worker. ``reply`` is called when an answer reaches it, if one does."""
         is_faulty = self._random.random() < self.rates.oms
-        fate = self._faulty(wire) if is_faulty else _Fate(queued_after=self._latency())
-        if fate.answer is not None:
-            answer = fate.answer
+        outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
+        if outcome.answer is not None:
+            answer = outcome.answer
             self._world.after(self._latency(), lambda: self._answer(wire, answer, reply))
-        if fate.queued_after is None:
+        if outcome.queued_after is None:
             return
-        at = self._world.now + fate.queued_after
+        at = self._world.now + outcome.queued_after
         # Nothing may outlast the limit from the worker's last check: that is what stays open, and has no remedy.
         if at < wire.checked_at + self._hold_seconds:
-            self._world.at(at, lambda: self._arrive(wire, None if fate.answer else reply))
+            self._world.at(at, lambda: self._arrive(wire, None if outcome.answer else reply))
 
-    def _faulty(self, wire: Wire) -> _Fate:
+    def _faulty(self, wire: Wire) -> _CallOutcome:
         """Everything that the way to the OMS, or its gateway, may do to a request."""
         random = self._random
         gateway = Answer(AnswerKind.UNKNOWN, status=502, detail="bad gateway")
         if random.random() < self.rates.late:
             left = wire.checked_at + self._hold_seconds - self._world.now
             late = max(0.0, left) * random.choice((random.random(), 0.999))
-            return _Fate(random.choice((gateway, None)), late)
+            return _CallOutcome(random.choice((gateway, None)), late)
         wish = random.choice((None, 0.5, 3.0))
         return random.choice(
             (
-                _Fate(),
-                _Fate(gateway),
-                _Fate(gateway, self._latency()),
-                _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
-                _Fate(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
-                _Fate(Answer(AnswerKind.UNREADABLE, status=200)),
-                _Fate(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
-                _Fate(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
-                _Fate(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
-                _Fate(Answer(AnswerKind.FORBIDDEN, status=403)),
+                _CallOutcome(),
+                _CallOutcome(gateway),
+                _CallOutcome(gateway, self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
+                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
             )
         )
 
@@ -134,8 +134,8 @@ class Oms:
 
     def _judge(self, wire: Wire) -> Answer | None:
         """Why it is not queued; None: it is."""
-        if self._world.now < self.stops_until:
-            return Answer(self.stops_with, status=404, repeated=True)
+        if self._world.now < self.refuses_until:
+            return Answer(self.refuses_with, status=404, repeated=True)
         if self._world.now < self.down_until:
             return Answer(AnswerKind.UNAVAILABLE, status=503, detail="5001")
         if wire.token < self.token:

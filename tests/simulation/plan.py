@@ -63,21 +63,28 @@ class FaultKind(StrEnum):
     """SIGKILL; started again after ``seconds``."""
     RESTART = "restart"
     """SIGTERM; started again after ``seconds``."""
-    CUT = "cut"
+    DISCONNECT = "disconnect"
     """The member does not reach the broker."""
-    MOVE = "move"
+    MOVE = "move partition"
     """A rebalance that takes a partition from its owner."""
-    OMS_DOWN = "oms down"
-    OMS_STOPS = "oms stops"
+    OMS_DOWN = "OMS unavailable"
+    OMS_REFUSES = "OMS refuses"
     """The OMS refuses our credentials, permission or address."""
-    TOKEN = "token"
+    TOKENS_REVOKED = "tokens revoked"
     """The OMS forgets all tokens."""
     FOREIGN_METADATA = "foreign metadata"
     """Another tool writes a partition's committed offset anew, without our metadata."""
 
 
 TAKEOVERS: Final = frozenset(
-    {FaultKind.PAUSE, FaultKind.KILL, FaultKind.RESTART, FaultKind.CUT, FaultKind.MOVE, FaultKind.FOREIGN_METADATA}
+    {
+        FaultKind.PAUSE,
+        FaultKind.KILL,
+        FaultKind.RESTART,
+        FaultKind.DISCONNECT,
+        FaultKind.MOVE,
+        FaultKind.FOREIGN_METADATA,
+    }
 )
 """Those after which a partition has another owner, or the same one anew."""
 
@@ -149,7 +156,7 @@ class SimulationPlan:
     faults: tuple[Fault, ...]
 
     @property
-    def is_tight(self) -> bool:
+    def has_short_memory(self) -> bool:
         """There may be more pending changes than the budget allows, so that they are coalesced in place."""
         return self.max_pending_changes < ROOMY
 
@@ -222,8 +229,8 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
         for number in range(random.randint(2, 9))
     ]
     partition_of = {item: random.randrange(partitions) for item in items}
-    has_fat = random.random() < 0.4 or theme is Theme.REFUSALS
-    fat = set(random.sample(items, k=min(2, len(items)))) if has_fat else set()
+    has_long_attributes = random.random() < 0.4 or theme is Theme.REFUSALS
+    long_attributes = set(random.sample(items, k=min(2, len(items)))) if has_long_attributes else set()
     bad_share = random.choice((0.12,) if theme is Theme.REFUSALS else (0.0, 0.0, 0.03, 0.1))
     other_share = random.choice((0.0, 0.05, 0.2))
     burst = random.choice((1, 4, 15))
@@ -243,7 +250,7 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
         elif random.random() < bad_share:
             entries.append(Entry(at, partition, EntryKind.BAD, number, item[1], item[0], _bad_fields(random)))
         else:
-            fields = _draw_fields(random, number, is_fat=item in fat)
+            fields = _draw_fields(random, number, has_long_attributes=item in long_attributes)
             entries.append(Entry(at, partition, EntryKind.CHANGE, number, item[1], item[0], fields))
     return tuple(entries)
 
@@ -257,7 +264,7 @@ def _bad_fields(random: Random) -> dict[str, Any]:
     return random.choice(({}, {"inventoryLocatorName": BAD_LOCATOR}, {"attributes": [BAD_ATTRIBUTE]}))
 
 
-def _draw_fields(random: Random, number: int, *, is_fat: bool) -> dict[str, Any]:
+def _draw_fields(random: Random, number: int, *, has_long_attributes: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if random.random() < 0.3:
         fields["retailPrice"] = float(number)
@@ -265,7 +272,7 @@ def _draw_fields(random: Random, number: int, *, is_fat: bool) -> dict[str, Any]
         fields["floor"] = number
     if random.random() < 0.15:
         fields["inventoryLocatorName"] = f"Aisle {number}"
-    if is_fat:
+    if has_long_attributes:
         first = random.randrange(150)
         fields["attributes"] = [f"A{at}" for at in range(first, first + random.randint(10, 40))]
     elif random.random() < 0.2:
@@ -278,11 +285,11 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
         FaultKind.PAUSE: random.choice((0, 3, 8)),
         FaultKind.KILL: random.choice((0, 1, 4)),
         FaultKind.RESTART: random.choice((0, 1, 3)),
-        FaultKind.CUT: random.choice((0, 2)),
+        FaultKind.DISCONNECT: random.choice((0, 2)),
         FaultKind.MOVE: random.choice((0, 1, 4)),
         FaultKind.OMS_DOWN: random.choice((0, 1)),
-        FaultKind.OMS_STOPS: random.choice((0, 0, 1)),
-        FaultKind.TOKEN: 1,
+        FaultKind.OMS_REFUSES: random.choice((0, 0, 1)),
+        FaultKind.TOKENS_REVOKED: 1,
         FaultKind.FOREIGN_METADATA: random.choice((0, 0, 1)),
     }
     count = random.randint(0, 25)
@@ -291,7 +298,7 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
             weights = {FaultKind.MOVE: 6, FaultKind.RESTART: 2, FaultKind.FOREIGN_METADATA: random.choice((0, 2))}
             count = 40
         case Theme.TOKENS:
-            weights |= {FaultKind.TOKEN: 30, FaultKind.OMS_STOPS: 0}
+            weights |= {FaultKind.TOKENS_REVOKED: 30, FaultKind.OMS_REFUSES: 0}
             count = 60
         case _:
             pass
@@ -310,7 +317,7 @@ def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partit
     target = random.randrange(partitions if of_partition else members)
     seconds = {
         FaultKind.PAUSE: draw_pause_seconds(random),
-        FaultKind.CUT: random.uniform(0.5, 2 * SESSION_SECONDS),
+        FaultKind.DISCONNECT: random.uniform(0.5, 2 * SESSION_SECONDS),
     }.get(kind, random.uniform(0.1, 8.0))
     return Fault(at, kind, target, seconds)
 

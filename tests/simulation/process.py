@@ -36,7 +36,7 @@ WALL_SECONDS: Final = 1_700_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Environment:
     """What all processes share."""
 
     world: World
@@ -50,19 +50,19 @@ class Surroundings:
 class Process(Strand):
     """A process, from its start to its end."""
 
-    def __init__(self, name: str, around: Surroundings) -> None:
-        super().__init__(around.world, name)
-        self.plan = around.plan
-        self.checker = around.checker
-        self.random: Random = new_random(around.plan.seed, name)
-        self.cut_off_until = 0.0
-        self.given_at: dict[int, float] = {}
+    def __init__(self, name: str, environment: Environment) -> None:
+        super().__init__(environment.world, name)
+        self.plan = environment.plan
+        self.checker = environment.checker
+        self.random: Random = new_random(environment.plan.seed, name)
+        self.disconnected_until = 0.0
+        self.assigned_at: dict[int, float] = {}
         """When each assignment was given."""
         self._booted = self.random.uniform(0.0, 10_000.0)
-        self.source = SimulatedSource(self, around.broker)
-        self.client = SimulatedClient(self, around.oms)
+        self.source = SimulatedSource(self, environment.broker)
+        self.client = SimulatedClient(self, environment.oms)
         self.dead_letters = SimulatedDeadLetters(self)
-        self.decoder = SimulatedDecoder(self, around.entries, batches_max=self.plan.batches_in_hand_max)
+        self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_in_hand_max)
         self.observer = ProcessObserver(self)
         self._loop: Loop | None = None
 
@@ -127,10 +127,10 @@ class Process(Strand):
         return self.random.uniform(0.0, longest)
 
     def new_assignment(self, partition: int) -> int:
-        number = len(self.given_at) + 1
-        self.given_at[number] = self.world.now
+        assignment_id = len(self.assigned_at) + 1
+        self.assigned_at[assignment_id] = self.world.now
         self.checker.assigned(self.name, partition)
-        return number
+        return assignment_id
 
     def note(self, what: str, *args: object) -> None:
         self.world.note(self.name, what, *args)
@@ -144,13 +144,13 @@ class ProcessObserver:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.narrowing: set[int] = set()
+        self.bisecting: set[int] = set()
         """Requests that are to find out what the OMS refuses."""
 
     def observe(self, fact: Fact) -> None:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
-                self.narrowing.add(fact.request.request_id)
+                self.bisecting.add(fact.request.request_id)
             case Snapshot():
                 plan = self._process.plan
                 in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)

@@ -41,8 +41,8 @@ def _kind(outcome: Outcome) -> str:
 
 
 def _quieter(rates: Rates) -> Iterator[Callable[[Rates], Rates]]:
-    for each in fields(rates):
-        yield lambda now, name=each.name: replace(now, **{name: 0.0})  # type: ignore[misc]
+    for rate in fields(rates):
+        yield lambda now, name=rate.name: replace(now, **{name: 0.0})  # type: ignore[misc]
 
 
 def _without(

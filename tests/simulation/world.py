@@ -58,7 +58,7 @@ class Strand:
             except BaseException as error:  # noqa: BLE001 - told in the main thread, which ends the run
                 self.world.fail(error)
             self.ended = True
-            self.world.hand_on(self)
+            self.world.run_others(self)
 
         self._thread = threading.Thread(target=run, name=self.name, daemon=True)
         self._thread.start()
@@ -73,7 +73,7 @@ class Strand:
         """Let simulated time pass, and others run."""
         self.enter()
         self.world.resume_at(self.world.now + seconds, self)
-        self.world.hand_on(self)
+        self.world.run_others(self)
         self.enter()
 
     def after(self, seconds: float, action: Action) -> None:
@@ -143,7 +143,7 @@ class World:
     def run(self) -> None:
         """Until ``finish`` or a failure. Raises the failure."""
         try:
-            self.hand_on(self._main)
+            self.run_others(self._main)
         finally:
             self._closing = True
             for strand in self._strands:
@@ -160,7 +160,7 @@ class World:
             self.failure = self.failure or error
             self._over = True
 
-    def hand_on(self, strand: Strand) -> None:
+    def run_others(self, strand: Strand) -> None:
         """Run what comes next until it is this strand's turn; one that has ended returns at once."""
         if self._closing:
             return
