@@ -1,4 +1,4 @@
-"""``ports.RefreshClient`` without HTTP: workers that look at the fence as the real ones do, send, wait and give up."""
+"""``ports.RefreshClient`` without HTTP: workers check the fence like the real ones, send, wait and time out."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 SENDS_MAX: Final = 2
-"""As in ``oms/client.py``: a body goes out again only after a 401."""
+"""As in ``oms/client.py``: a body is sent again only after a 401."""
 
 
 @dataclass(eq=False, slots=True)
 class Delivery:
-    """A submission in its worker's hands."""
+    """A submission that a worker is sending."""
 
     submission: Submission
     submitted_at: float
@@ -63,7 +63,7 @@ class SimulatedClient:
     # In a worker
 
     def _prepare(self, delivery: Delivery) -> None:
-        """Body and token; to renew a token takes time."""
+        """Build the body, then get a token, which takes time if it must be renewed."""
         items = coalesce(delivery.submission.taken.body, ITEM_KEY)
         delivery.items = tuple(
             {name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)
@@ -81,7 +81,7 @@ class SimulatedClient:
         self._send(delivery)
 
     def _send(self, delivery: Delivery) -> None:
-        """The last look at the fence; then the first byte leaves, a moment or a pause later."""
+        """Check the fence for the last time; the first byte leaves shortly after, or after a pause."""
         if self._process.uptime() - delivery.submission.covered_at > self.fence_seconds:
             self._answer(delivery, Answer(AnswerKind.NOT_SENT))
             return

@@ -1,4 +1,4 @@
-"""The simulated OMS: refuses, queues, answers or does not, and applies absolute counts job by job."""
+"""The simulated OMS: refuses or queues requests, may lose answers, and applies absolute counts job by job."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ ItemKey = tuple[str, str | None, str | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A request on the wire: what the OMS sees of it, and what only the checker sees."""
+    """A request as sent: what the OMS sees of it, and what only the checker sees."""
 
     owner: str
     number: int
     location: str
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
-    """When its worker last looked at the fence."""
+    """When its worker last checked the fence."""
     token: int
     rows: tuple[tuple[int, int], ...]
-    """Partition and offset of each change that it is to cover, superseded ones too."""
+    """Partition and offset of every change in it, superseded ones included."""
     assigned_at: Mapping[int, float]
-    """When its owner was given each of these partitions."""
+    """By partition: when it was assigned to the sender."""
     alone: bool
-    """It is a single change, sent to find out whether the OMS refuses it."""
+    """It is a single change, sent by a bisection."""
 
     def __str__(self) -> str:
         items = " ".join(f"{item.get('sku') or item.get('partNumber')}={item['quantity']}" for item in self.items)
@@ -43,7 +43,7 @@ Reply = Callable[[Answer], None]
 
 @dataclass(slots=True)
 class ItemState:
-    """What the OMS knows of an item at a location."""
+    """An item at a location, as the OMS has it."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
@@ -51,16 +51,16 @@ class ItemState:
 
 @dataclass(slots=True)
 class _CallOutcome:
-    """What becomes of a request on its way."""
+    """What happens to one request between worker and OMS."""
 
     answer: Answer | None = None
-    """What is answered whatever becomes of it; None: the OMS's own answer, if the request arrives."""
+    """The answer that the worker gets instead of the OMS's own; None if it gets that, provided the request arrives."""
     queued_after: float | None = None
-    """When it arrives; None: never."""
+    """Seconds until the request reaches the OMS; None if it never does."""
 
 
 class Oms:
-    """Requests in, jobs applied in their order."""
+    """Accepts requests as jobs and applies these in order."""
 
     def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         self._world = world
@@ -73,7 +73,7 @@ class Oms:
         self._jobs_made = 0
         self._working = False
         self.token = 1
-        """Tokens below are not known any more."""
+        """The lowest valid token."""
         self.down_until = 0.0
         self.refuses_until = 0.0
         self.refuses_with = AnswerKind.UNAUTHORISED
@@ -90,7 +90,7 @@ class Oms:
     # Requests
 
     def post(self, wire: Wire, reply: Reply) -> None:
-        """A request leaves its worker. ``reply`` is called when an answer reaches it, if one does."""
+        """Send a request. ``reply`` is called when an answer arrives at the worker, if one does."""
         is_faulty = self._random.random() < self.rates.oms
         outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
         if outcome.answer is not None:
@@ -99,12 +99,12 @@ class Oms:
         if outcome.queued_after is None:
             return
         at = self._world.now + outcome.queued_after
-        # Nothing may outlast the limit from the worker's last check: that is what stays open, and has no remedy.
+        # A request queued later than this is outside the guarantees (docs/protocol.md, "What stays open").
         if at < wire.checked_at + self._hold_seconds:
             self._world.at(at, lambda: self._arrive(wire, None if outcome.answer else reply))
 
     def _faulty(self, wire: Wire) -> _CallOutcome:
-        """Everything that the way to the OMS, or its gateway, may do to a request."""
+        """One of the faults that the network or the gateway may cause."""
         random = self._random
         gateway = Answer(AnswerKind.UNKNOWN, status=502, detail="bad gateway")
         if random.random() < self.rates.late:
@@ -133,7 +133,7 @@ class Oms:
             self._answer(wire, answer, reply)
 
     def _judge(self, wire: Wire) -> Answer | None:
-        """Why it is not queued; None: it is."""
+        """The answer if the OMS does not queue the request, else None."""
         if self._world.now < self.refuses_until:
             return Answer(self.refuses_with, status=404, repeated=True)
         if self._world.now < self.down_until:
@@ -167,7 +167,7 @@ class Oms:
         )
 
     def _named(self, wire: Wire, bad: list[Mapping[str, Any]]) -> tuple[tuple[str | int | None, ...], ...]:
-        """The OMS's words may name the bad items, or others, or nothing."""
+        """The items that the OMS's message names: the bad ones, another one, or none."""
         chosen = self._random.choice(([], [], bad, [self._random.choice(wire.items)]))
         return tuple(
             (item.get("partNumber"), None, item.get("sku"), item.get("binID")) + (None,) * 5 for item in chosen
@@ -191,7 +191,7 @@ class Oms:
             self._work_later()
 
     def _apply(self, location: str, item: Mapping[str, Any]) -> None:
-        """Count and fields are set, what is absent stays; attributes are added."""
+        """Set count and fields, keep absent ones, and add attributes."""
         key = (location, item.get("partNumber"), item.get("sku"), item.get("binID"))
         state = self.items.setdefault(key, ItemState())
         state.fields |= {name: value for name, value in item.items() if name not in _KEYS}

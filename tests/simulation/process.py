@@ -1,4 +1,4 @@
-"""One run of the service: the real loop and the real engine, with simulated ports. A restart makes a new one."""
+"""One process of the service: the real loop and engine with simulated ports. A restart creates a new one."""
 
 from dataclasses import dataclass
 from random import Random
@@ -37,7 +37,7 @@ WALL_SECONDS: Final = 1_700_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What all processes share."""
+    """Everything that the processes share."""
 
     world: World
     plan: SimulationPlan
@@ -48,7 +48,7 @@ class Environment:
 
 
 class Process(Strand):
-    """A process, from its start to its end."""
+    """A process from start to end."""
 
     def __init__(self, name: str, environment: Environment) -> None:
         super().__init__(environment.world, name)
@@ -57,7 +57,7 @@ class Process(Strand):
         self.random: Random = new_random(environment.plan.seed, name)
         self.disconnected_until = 0.0
         self.assigned_at: dict[int, float] = {}
-        """When each assignment was given."""
+        """By assignment id: the time of the assignment."""
         self._booted = self.random.uniform(0.0, 10_000.0)
         self.source = SimulatedSource(self, environment.broker)
         self.client = SimulatedClient(self, environment.oms)
@@ -101,10 +101,10 @@ class Process(Strand):
     def wall(self) -> float:
         return self.world.now + WALL_SECONDS
 
-    # For its ports
+    # For the simulated ports
 
     def uptime(self) -> float:
-        """The clock as other threads of the process read it."""
+        """The monotonic clock, without stalls."""
         return self.world.now + self._booted
 
     @property
@@ -115,14 +115,14 @@ class Process(Strand):
         return rate > 0 and self.random.random() < rate
 
     def stop_by_chance(self) -> None:
-        """SIGSTOP just here, if the seed says so."""
+        """SIGSTOP at this point, with the probability ``rates.pause``."""
         if self.by_chance(self.rates.pause):
             seconds = draw_pause_seconds(self.random)
             self.note("is paused for %.1f s", seconds)
             self.stop(seconds)
 
     def latency(self) -> float:
-        """Seconds that a step takes: mostly next to none."""
+        """How many seconds a step takes: a few milliseconds, rarely up to ``SLOW_SECONDS``."""
         longest = SLOW_SECONDS if self.by_chance(self.rates.slow) else QUICK_SECONDS
         return self.random.uniform(0.0, longest)
 
@@ -140,12 +140,12 @@ _NO_RATES: Final = Rates()
 
 
 class ProcessObserver:
-    """Passes on to the checker what only an observer is told."""
+    """Passes facts on to the checker."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self.bisecting: set[int] = set()
-        """Requests that are to find out what the OMS refuses."""
+        """Ids of bisection requests."""
 
     def observe(self, fact: Fact) -> None:
         match fact:
@@ -175,7 +175,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
 
 
 def loop_options(plan: SimulationPlan) -> LoopOptions:
-    """Longer waits than in production: a simulated second is then a few turns."""
+    """Longer intervals than in production, so that a simulated second takes only a few turns."""
     return LoopOptions(
         poll_messages_max=plan.messages_max,
         poll_seconds_max=0.5,

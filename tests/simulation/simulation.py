@@ -1,4 +1,4 @@
-"""A whole run: members that come and go, faults, then none, and everything must be sent."""
+"""One run: members that start and stop, a phase with faults, then one without, in which everything must be sent."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,39 +21,39 @@ from tests.simulation.process import Environment, Process
 from tests.simulation.world import Violation, World, new_random
 
 RESTART_SECONDS: Final = 2.0
-"""How long after its end a service is started again, as Kubernetes does."""
+"""How long after its end a process is restarted, as Kubernetes does."""
 CHECK_SECONDS: Final = 1.0
-"""How often it is looked whether all is done, once faults are over."""
+"""Interval of the check whether everything is done, once the faults are over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a plan; ``violation`` is "" if nothing was wrong."""
+    """The result of a plan; ``violation`` is "" if there was none."""
 
     plan: SimulationPlan
     violation: str
     steps: int
     seconds: float
-    """Simulated."""
+    """Simulated time."""
     trace: tuple[str, ...]
 
 
 def simulate(plan: SimulationPlan, *, trace_lines: int = 60) -> Outcome:
-    """Run a plan to its end, or to the first violation."""
+    """Run a plan to its end or to the first violation."""
     simulation = Simulation(plan)
     violation = ""
     try:
         simulation.world.run()
     except Violation as found:
         violation = str(found)
-    except Exception as error:  # noqa: BLE001 - whatever the service raises, but for StopError, is a bug of it
+    except Exception as error:  # noqa: BLE001 - anything that the service raises, except StopError, is a bug
         violation = f"{type(error).__name__} in the service: {error}{_place(error)}"
     world = simulation.world
     return Outcome(plan, violation, world.steps, world.now, tuple(world.trace(trace_lines)) if violation else ())
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised, innermost frames last."""
+    """The innermost frames of the traceback, the raising one last."""
     frames = []
     traceback = error.__traceback__
     while traceback is not None:
@@ -64,7 +64,7 @@ def _place(error: BaseException) -> str:
 
 
 class Simulation:
-    """Everything of a plan, wired."""
+    """Wires up a plan: broker, OMS, members and faults."""
 
     def __init__(self, plan: SimulationPlan) -> None:
         self.world = World(plan.seed)
@@ -148,7 +148,7 @@ class Simulation:
                 process.terminate()
 
     def _heal(self) -> None:
-        """From here on nothing goes wrong, and every member runs."""
+        """End the phase of faults: every fault is over and every member runs."""
         self.world.note("fault", "no more")
         self.world.healed = True
         self._oms.down_until = self._oms.refuses_until = 0.0
@@ -161,7 +161,7 @@ class Simulation:
         self._check_done()
 
     def _check_done(self) -> None:
-        """Is all done?"""
+        """Finish the run if everything is sent and applied."""
         unsettled = self._checker.unsettled(self._oms)
         if not unsettled:
             self._checker.settled(self._oms)

@@ -1,4 +1,4 @@
-"""``ports.Source`` on the simulated broker, as the real one behaves: callbacks in a poll, positions, ends, commits."""
+"""``ports.Source`` on the simulated broker: callbacks during polls, positions, partition ends, commits."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 COMMIT_SECONDS_MAX: Final = 3.0
-"""How long a commit waits for the broker's word."""
+"""Time-out of a commit."""
 POLL_SECONDS_MIN: Final = 0.02
-"""A turn takes time: without, a loop that has nothing to wait for would stop the world."""
+"""A poll always takes some time; otherwise a loop that waits for nothing would stop simulated time."""
 ASK_AGAIN_SECONDS: Final = 0.5
-"""Between two tries to read the committed offsets from a broker that is out of reach."""
+"""Interval between attempts to read the committed offsets while the broker cannot be reached."""
 
 
 class SimulatedSource:
-    """A consumer of one process."""
+    """The Kafka consumer of one process."""
 
     def __init__(self, process: "Process", broker: Broker) -> None:
         self._process = process
@@ -37,7 +37,7 @@ class SimulatedSource:
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self.partition_of: dict[int, int] = {}
-        """Of each assignment that this process ever had."""
+        """By assignment id, including former assignments of this process."""
         self._id_of: dict[int, int] = {}
         self.positions: dict[int, int] = {}
         self._reported_end: dict[int, int] = {}
@@ -68,7 +68,7 @@ class SimulatedSource:
             if commit.assignment.assignment_id in self._assignments
         }
         if not offsets:
-            return CommitRefused(fenced=False, detail="none of these partitions is assigned any more")
+            return CommitRefused(fenced=False, detail="none of these partitions is assigned")
         member_id, generation = self.membership.member_id, self.membership.generation
         unanswered = self._process.by_chance(self._process.rates.commit_unanswered)
         self._process.sleep(self._process.latency())
@@ -79,7 +79,7 @@ class SimulatedSource:
         self._process.stop_by_chance()
         self._process.sleep(self._process.latency())
         if status is None or unanswered or not self._reachable():
-            self._process.note("has no answer to a commit")
+            self._process.note("gets no reply to a commit")
             self._process.sleep(COMMIT_SECONDS_MAX)
             return CommitRefused(fenced=False, detail="timed out")
         if status is MemberStatus.OK:
@@ -108,7 +108,7 @@ class SimulatedSource:
                 self._process.note("is assigned %s", [_described(assignment) for assignment in assigned])
                 self._callbacks().on_assigned(assigned)
             case Event.REVOKE:
-                self._process.note("is to give up %s", sorted(call.partitions))
+                self._process.note("has to give up %s", sorted(call.partitions))
                 self._callbacks().on_revoked(assignment_ids)
                 self._forget(assignment_ids)
             case Event.LOST:
@@ -207,7 +207,7 @@ class SimulatedSource:
 
 
 class _Offsets:
-    """Formats what was committed, if anybody reads it."""
+    """Formats committed offsets only if the trace is printed."""
 
     def __init__(self, offsets: dict[int, GroupOffset]) -> None:
         self._offsets = offsets
