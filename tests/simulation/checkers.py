@@ -11,7 +11,7 @@ The rules are those of docs/protocol.md. Not checked, because nothing is guarant
 * the count of a bad change that was accepted in a request with older changes, before the change itself was refused for
   its other fields: it is the newest count.
 
-Retention never deletes uncommitted changes, and nobody resets offsets.
+Retention never deletes uncommitted changes, and offsets are never reset by hand.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""``ports.Decoder`` without Avro: a message is the number of an entry of the plan. Batches come out in order, delayed."""
+"""``ports.Decoder`` without Avro: a message is the number of a plan entry. Batches come out in order, with a delay."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
