@@ -18,7 +18,7 @@ BANNED = {
     "condemn(?:s|ed|ing)?": "dead-letter",
     "(?<!in[ _-])flights?": "request in flight",
     "gather(?:s|ed|ings?)": "recovery (of a partition), collect (anything else)",
-    "narrow(?:ed|ings?)": "bisection, bisect",
+    "narrowings?": "bisection",
     "recall(?:s|ed|ing)?": "fetch the original",
     "told": "a name for what was reported",
     "watermarks?": "committable offset; log start and log end offset for the ends of Kafka's log",
