@@ -41,7 +41,7 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_imports_go_one_way() -> None:
+def test_the_import_contracts_hold() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     checked = subprocess.run(  # noqa: S603 - our own tool
         [str(linter), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=110

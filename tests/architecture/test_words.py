@@ -17,8 +17,8 @@ BANNED = {
     "bystander": "NullObserver",
     "condemn(?:s|ed|ing)?": "dead-letter",
     "(?<!in[ _-])flights?": "request in flight",
-    "gather(?:s|ed|ing|ings)?": "recovery (of a partition), collect (anything else)",
-    "narrow(?:ed|ing|ings)?": "bisection, bisect",
+    "gather(?:s|ed|ings?)": "recovery (of a partition), collect (anything else)",
+    "narrowings?": "bisection",
     "recall(?:s|ed|ing)?": "fetch the original",
     "told": "a name for what was reported",
     "watermarks?": "committable offset; log start and log end offset for the ends of Kafka's log",
@@ -29,6 +29,7 @@ ALLOWED = {
     "get_watermark_offsets": "the name of the Kafka client's call",
     "high watermark": "Kafka's own term for the end of a partition",
     "low watermark": "Kafka's own term for the start of a partition",
+    "max.in.flight.requests": "the name of an option of Kafka's producer",
 }
 """Phrases in which a banned word may stand, and why."""
 
@@ -43,6 +44,12 @@ def pages() -> Iterator[Path]:
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES)
 
 
+def text_of(page: Path) -> str:
+    """The text of a page; the changelog's is cut before its table of the names that were replaced."""
+    text = page.read_text(encoding="utf-8")
+    return text.split("\n### Renamed")[0] if page.name == "CHANGELOG.md" else text
+
+
 def banned_words(text: str) -> list[str]:
     """The banned words of a text, each with the number of its line."""
     return [
@@ -54,7 +61,7 @@ def banned_words(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", sorted(pages()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_replaced_words_do_not_come_back(page: Path) -> None:
-    assert banned_words(page.read_text(encoding="utf-8")) == []
+    assert banned_words(text_of(page)) == []
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,7 @@ def test_replaced_words_do_not_come_back(page: Path) -> None:
         ("the watermark of _recalled changes", 2),
         ("requests in flight, an in-flight request, in_flight", 0),
         ("a flight of the location", 1),
-        ("consumer.get_watermark_offsets()", 0),
+        ("consumer.get_watermark_offsets(), asyncio.gather()", 0),
         ("retold, manewver", 0),
     ],
 )

@@ -1,4 +1,4 @@
-"""The two worlds, for every contract test."""
+"""Every contract test runs twice: in the simulated world and against real servers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +18,7 @@ both = [pytest.param(SIMULATED), pytest.param(REAL, marks=pytest.mark.integratio
 
 @pytest.fixture(params=both)
 def group(request: pytest.FixtureRequest) -> Iterator[KafkaWorld]:
-    """A topic and a group, in each world."""
+    """A topic and a consumer group."""
     if request.param == SIMULATED:
         yield Simulated()
         return
@@ -30,7 +30,7 @@ def group(request: pytest.FixtureRequest) -> Iterator[KafkaWorld]:
 
 @pytest.fixture(params=both)
 def oms(request: pytest.FixtureRequest) -> Iterator[OmsWorld]:
-    """An OMS and a client of it, in each world."""
+    """An OMS and its client."""
     world: Simulated | RealOms = Simulated() if request.param == SIMULATED else RealOms()
     with closing(world):
         yield world

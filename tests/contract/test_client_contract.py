@@ -1,4 +1,4 @@
-"""What the loop relies on of the OMS and its client: the simulated ones and the real ones must both keep it."""
+"""What the loop expects of the OMS and its client. The simulated and the real ones must both meet it."""
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.oms.answers import Answer, AnswerKind
@@ -8,7 +8,7 @@ from tests.support.frames import change, frame
 
 
 def send(oms: OmsWorld, *quantities: int, age_seconds: float = 0.0, number: int = 1) -> Answer:
-    """One request with so many changes of an item each; its covering commit is so old."""
+    """Send one request, one item per quantity, whose covering commit is ``age_seconds`` old."""
     rows = frame([change("Berlin", f"sku-{at}", quantity, offset=at) for at, quantity in enumerate(quantities)])
     client = oms.client
     client.submit(Submission(number, "Berlin", Rows(rows), covered_at=oms.now() - age_seconds))

@@ -1,4 +1,4 @@
-"""What the loop relies on of its source: the simulated broker and a real Kafka must both keep it."""
+"""What the loop expects of its source. The simulated broker and a real Kafka must both meet it."""
 
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.ports import Commit, CommitRefused, Committed
@@ -6,18 +6,22 @@ from tests.contract.worlds import PARTITIONS, KafkaWorld
 from tests.support.kafka_members import Member, poll_until
 
 
-def number_of(member: Member, partition: int) -> int:
-    return next(number for number, each in member.held.items() if each.partition == partition)
+def assignment_id_of(member: Member, partition: int) -> int:
+    return ids_by_partition(member)[partition]
 
 
-def read_of(member: Member, partition: int) -> list[int]:
-    """The offsets read of a partition that the member has now."""
-    number = number_of(member, partition)
-    return [offset for found, offset in member.rows if found == number]
+def offsets_read(member: Member, partition: int) -> list[int]:
+    """Offsets read from a partition under its current assignment."""
+    current = assignment_id_of(member, partition)
+    return [offset for assignment_id, offset in member.rows if assignment_id == current]
 
 
 def commit(member: Member, partition: int, offset: int, metadata: str = "") -> Committed | CommitRefused:
-    return member.source.commit([Commit(member.held[number_of(member, partition)], offset, metadata)])
+    return member.source.commit([Commit(member.held[assignment_id_of(member, partition)], offset, metadata)])
+
+
+def ids_by_partition(member: Member) -> dict[int, int]:
+    return {assignment.partition: assignment_id for assignment_id, assignment in member.held.items()}
 
 
 def has_all(member: Member) -> bool:
@@ -25,7 +29,7 @@ def has_all(member: Member) -> bool:
 
 
 def share(group: KafkaWorld, first: Member) -> Member:
-    """Another member joins, and each has something."""
+    """Let another member join, until both have partitions."""
     second = group.join()
     poll_until(lambda: second.held and len(first.held) + len(second.held) == PARTITIONS, first, second)
     return second
@@ -36,9 +40,12 @@ def test_a_new_group_gets_every_partition_with_its_log_bounds_and_nothing_commit
     member = group.join()
     poll_until(lambda: has_all(member), member)
 
-    found = sorted((each.partition, each.committed, each.low, each.high) for each in member.held.values())
+    found = sorted(
+        (assignment.partition, assignment.committed, assignment.low, assignment.high)
+        for assignment in member.held.values()
+    )
     assert found == [(0, None, 0, 0), (1, None, 0, 5), (2, None, 0, 0)]
-    assert sorted(member.held) == sorted(each.assignment_id for each in member.held.values())
+    assert sorted(member.held) == sorted(assignment.assignment_id for assignment in member.held.values())
 
 
 def test_messages_come_in_order_and_the_end_of_the_partition_after_the_last_of_them(
@@ -49,9 +56,13 @@ def test_messages_come_in_order_and_the_end_of_the_partition_after_the_last_of_t
     member = group.join()
     poll_until(lambda: len(member.ends) == PARTITIONS, member)
 
-    assert read_of(member, 0) == list(range(40))
-    assert read_of(member, 2) == [0, 1, 2]
-    assert {member.held[number].partition: end for number, end in member.ends.items()} == {0: 40, 1: 0, 2: 3}
+    assert offsets_read(member, 0) == list(range(40))
+    assert offsets_read(member, 2) == [0, 1, 2]
+    assert {member.held[assignment_id].partition: end for assignment_id, end in member.ends.items()} == {
+        0: 40,
+        1: 0,
+        2: 3,
+    }
     assert sorted(int(value) for value in member.values if value) == list(range(1, 44))
 
 
@@ -59,40 +70,40 @@ def test_the_end_is_reported_again_after_further_messages_were_read(group: Kafka
     member = group.join()
     poll_until(lambda: len(member.ends) == PARTITIONS, member)
     group.publish(0, 2)
-    poll_until(lambda: member.ends[number_of(member, 0)] == 2, member)
+    poll_until(lambda: member.ends[assignment_id_of(member, 0)] == 2, member)
 
-    assert read_of(member, 0) == [0, 1]
+    assert offsets_read(member, 0) == [0, 1]
 
 
 def test_the_next_owner_and_any_other_client_see_the_committed_offset_and_its_metadata(group: KafkaWorld) -> None:
     group.publish(0, 9)
     first = group.join()
     poll_until(lambda: has_all(first), first)
-    mark = format_metadata(CommitMetadata(9, True, first.held[number_of(first, 0)].topic_id))
-    assert commit(first, 0, 4, mark) == Committed()
-    assert group.committed(0) == (4, mark)
+    metadata = format_metadata(CommitMetadata(9, True, first.held[assignment_id_of(first, 0)].topic_id))
+    assert commit(first, 0, 4, metadata) == Committed()
+    assert group.committed(0) == (4, metadata)
 
     first.source.close()
     second = group.join()
-    poll_until(lambda: has_all(second) and read_of(second, 0)[-1:] == [8], second)
-    given = second.held[number_of(second, 0)]
-    assert (given.committed, given.metadata) == (4, mark)
-    assert read_of(second, 0) == [4, 5, 6, 7, 8]
+    poll_until(lambda: has_all(second) and offsets_read(second, 0)[-1:] == [8], second)
+    assignment = second.held[assignment_id_of(second, 0)]
+    assert (assignment.committed, assignment.metadata) == (4, metadata)
+    assert offsets_read(second, 0) == [4, 5, 6, 7, 8]
 
 
 def test_a_paused_partition_resumes_where_it_was_and_other_partitions_are_read_meanwhile(group: KafkaWorld) -> None:
     group.publish(0, 3)
     member = group.join()
-    poll_until(lambda: has_all(member) and len(read_of(member, 0)) == 3, member)
-    member.source.pause([number_of(member, 0)])
+    poll_until(lambda: has_all(member) and len(offsets_read(member, 0)) == 3, member)
+    member.source.pause([assignment_id_of(member, 0)])
     group.publish(0, 3)
     group.publish(1, 2)
-    poll_until(lambda: len(read_of(member, 1)) == 2, member)
-    assert read_of(member, 0) == [0, 1, 2]
+    poll_until(lambda: len(offsets_read(member, 1)) == 2, member)
+    assert offsets_read(member, 0) == [0, 1, 2]
 
-    member.source.resume([number_of(member, 0)])
-    poll_until(lambda: len(read_of(member, 0)) == 6, member)
-    assert read_of(member, 0) == list(range(6))
+    member.source.resume([assignment_id_of(member, 0)])
+    poll_until(lambda: len(offsets_read(member, 0)) == 6, member)
+    assert offsets_read(member, 0) == list(range(6))
 
 
 def test_a_revoke_arrives_in_a_poll_and_a_commit_made_in_it_is_accepted(group: KafkaWorld) -> None:
@@ -103,32 +114,35 @@ def test_a_revoke_arrives_in_a_poll_and_a_commit_made_in_it_is_accepted(group: K
     poll_until(lambda: has_all(first), first)
     outcomes = []
 
-    def commit_all(numbers: object) -> None:
-        del numbers
-        held = list(first.held.values())
-        outcomes.append(first.source.commit([Commit(each, 5 + each.partition, f"m{each.partition}") for each in held]))
+    def commit_all(assignment_ids: object) -> None:
+        del assignment_ids
+        commits = [
+            Commit(assignment, 5 + assignment.partition, f"m{assignment.partition}")
+            for assignment in first.held.values()
+        ]
+        outcomes.append(first.source.commit(commits))
 
     first.when_revoked = commit_all
     second = share(group, first)
 
     assert outcomes == [Committed()]
     assert [kind for kind, _ in first.rebalances].count("revoked") == 1
-    assert {each.partition: (each.committed, each.metadata) for each in second.held.values()} == {
-        each.partition: (5 + each.partition, f"m{each.partition}") for each in second.held.values()
-    }
+    assert second.held
+    for assignment in second.held.values():
+        assert (assignment.committed, assignment.metadata) == (5 + assignment.partition, f"m{assignment.partition}")
 
 
 def test_partitions_that_a_member_keeps_through_a_rebalance_keep_their_assignment_id(group: KafkaWorld) -> None:
     first = group.join()
     poll_until(lambda: has_all(first), first)
-    numbers = {each.partition: number for number, each in first.held.items()}
+    before = ids_by_partition(first)
     share(group, first)
     for partition in range(PARTITIONS):
         group.publish(partition, 2)
-    kept = {each.partition: number for number, each in first.held.items()}
-    poll_until(lambda: all(len(read_of(first, partition)) == 2 for partition in kept), first)
+    kept = ids_by_partition(first)
+    poll_until(lambda: all(len(offsets_read(first, partition)) == 2 for partition in kept), first)
 
-    assert kept.items() <= numbers.items()
+    assert kept.items() <= before.items()
 
 
 def test_closing_revokes_the_partitions_first_and_a_commit_made_in_it_is_accepted(group: KafkaWorld) -> None:
@@ -150,15 +164,15 @@ def test_a_reassigned_partition_has_a_new_assignment_id_and_starts_at_the_commit
     poll_until(lambda: has_all(first) and len(first.rows) == 18, first)
     for partition in range(PARTITIONS):
         assert commit(first, partition, 2) == Committed()
-    before = {each.partition: number for number, each in first.held.items()}
+    ids_before = ids_by_partition(first).values()
     second = share(group, first)
-    went = {each.partition for each in second.held.values()}
+    moved = {assignment.partition for assignment in second.held.values()}
     second.source.close()
-    poll_until(lambda: has_all(first) and all(len(read_of(first, each)) >= 4 for each in went), first)
+    poll_until(lambda: has_all(first) and all(len(offsets_read(first, partition)) >= 4 for partition in moved), first)
 
-    for partition in went:
-        assert number_of(first, partition) not in before.values()
-        assert read_of(first, partition) == [2, 3, 4, 5]
+    for partition in moved:
+        assert assignment_id_of(first, partition) not in ids_before
+        assert offsets_read(first, partition) == [2, 3, 4, 5]
 
 
 def test_a_commit_for_a_revoked_assignment_is_refused_and_changes_nothing(group: KafkaWorld) -> None:
@@ -167,10 +181,10 @@ def test_a_commit_for_a_revoked_assignment_is_refused_and_changes_nothing(group:
     poll_until(lambda: has_all(first), first)
     before = dict(first.held)
     share(group, first)
-    gone = next(each for number, each in before.items() if number not in first.held)
+    revoked = next(assignment for assignment_id, assignment in before.items() if assignment_id not in first.held)
 
-    assert isinstance(first.source.commit([Commit(gone, 1, "late")]), CommitRefused)
-    assert group.committed(gone.partition) is None
+    assert isinstance(first.source.commit([Commit(revoked, 1, "late")]), CommitRefused)
+    assert group.committed(revoked.partition) is None
 
 
 def test_a_member_that_exceeds_the_poll_interval_loses_its_partitions_and_cannot_commit(group: KafkaWorld) -> None:

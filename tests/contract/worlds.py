@@ -1,7 +1,7 @@
 """Two worlds for the same tests: the simulated one, and a real Kafka with the OMS sandbox over real sockets.
 
-What the simulation proves holds only as far as its broker and its OMS behave as the real ones do. So each test here is
-run in both worlds.
+The simulation proves something only if its broker and its OMS behave like the real ones. Every contract test therefore
+runs in both worlds.
 """
 
 import time
@@ -28,15 +28,15 @@ from consumer.settings import KafkaSettings, OmsSettings
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group
-from tests.simulation.oms import Oms, Wire, _Fate
+from tests.simulation.oms import Oms, Wire, _CallOutcome
 from tests.simulation.plan import POLL_SECONDS_MAX, SESSION_SECONDS, Entry, EntryKind, Rates, SimulationPlan, draw_plan
-from tests.simulation.process import Process, Surroundings
+from tests.simulation.process import Environment, Process
 from tests.simulation.world import World
 from tests.support.kafka_members import Member, publish
 from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, wait_until
 
 REFUSED_QUANTITY = 999
-"""The OMS of both worlds refuses an item with this count."""
+"""The OMS of either world refuses an item with this quantity."""
 PARTITIONS = 3
 
 
@@ -44,16 +44,16 @@ class KafkaWorld(Protocol):
     """One topic, one group."""
 
     def publish(self, partition: int, count: int) -> None:
-        """So many further messages of a partition; each has its number in the whole world as its value."""
+        """Publish ``count`` messages to a partition. Values are consecutive numbers over all partitions."""
 
     def join(self) -> Member:
-        """A member that has subscribed; partitions come while it polls."""
+        """Return a member that has subscribed; partitions are assigned while it polls."""
 
     def pass_poll_interval(self) -> None:
-        """Let so much time pass that the group gives up whoever has not polled meanwhile."""
+        """Let the poll interval pass, so that the group removes every member that did not poll."""
 
     def committed(self, partition: int) -> tuple[int, str] | None:
-        """Offset and metadata, as a stranger sees them."""
+        """Offset and metadata as a client outside the group sees them; None if nothing is committed."""
 
 
 class OmsWorld(Protocol):
@@ -66,18 +66,18 @@ class OmsWorld(Protocol):
         """The client's clock, as ``Submission.covered_at`` is measured."""
 
     def lose_answers(self) -> None:
-        """What is sent from now on is queued, and its answer lost."""
+        """From now on requests are queued, but their answers are lost."""
 
     def go_down(self) -> None: ...
 
     def forget_tokens(self) -> None: ...
 
     def quantities(self, location: str) -> list[int]:
-        """Of each item that was queued for the location, in order."""
+        """The quantities of all items queued for the location, in order."""
 
 
 class Unchecked(Checker):
-    """Contract tests commit and send what they please."""
+    """Contract tests may commit and send anything."""
 
     def committed(self, partition: int, offset: int, metadata: str) -> None: ...
 
@@ -89,13 +89,13 @@ class Unchecked(Checker):
 
 
 def calm_plan() -> SimulationPlan:
-    """Nothing goes wrong, and nothing is produced but what a test produces."""
+    """No faults, and no messages except those that a test publishes."""
     bad = Entry(0.0, 0, EntryKind.BAD, REFUSED_QUANTITY, "B0", "Berlin")
     return replace(draw_plan(1), partitions=PARTITIONS, log_start=0, rates=Rates(), entries=(bad,), faults=())
 
 
 class Simulated:
-    """Both in the simulated world. Nothing runs beside the test: simulated time passes while a port waits."""
+    """Kafka and OMS in the simulated world. Simulated time passes only while a port waits."""
 
     def __init__(self) -> None:
         plan = calm_plan()
@@ -106,7 +106,7 @@ class Simulated:
         )
         self._broker = Broker(self._world, replace(plan, entries=()), checker, group)
         self._oms = ScriptedOms(self._world, plan, checker)
-        self._around = Surroundings(self._world, plan, self._broker, self._oms, checker, {})
+        self._environment = Environment(self._world, plan, self._broker, self._oms, checker, {})
         self._numbers = 0
         self._processes: list[Process] = []
 
@@ -118,7 +118,7 @@ class Simulated:
             )
 
     def _process(self) -> Process:
-        process = Process("ABCDEFGH"[len(self._processes)], self._around)
+        process = Process("ABCDEFGH"[len(self._processes)], self._environment)
         self._processes.append(process)
         return process
 
@@ -139,14 +139,14 @@ class Simulated:
         if not self._processes:
             process = self._process()
             process.source.partition_of[1] = 0
-            process.given_at[1] = 0.0
+            process.assigned_at[1] = 0.0
         return self._processes[0].client
 
     def now(self) -> float:
         return self._processes[0].uptime()
 
     def lose_answers(self) -> None:
-        self._oms.fate = _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), 0.01)
+        self._oms.outcome = _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), 0.01)
 
     def go_down(self) -> None:
         self._oms.down_until = float("inf")
@@ -161,9 +161,9 @@ class Simulated:
 
 
 class ScriptedOms(Oms):
-    """The simulated OMS, without chance."""
+    """The simulated OMS without random faults."""
 
-    fate: _Fate | None = None
+    outcome: _CallOutcome | None = None
 
     def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         super().__init__(world, plan, checker)
@@ -171,12 +171,12 @@ class ScriptedOms(Oms):
 
     @property
     def rates(self) -> Rates:
-        return Rates(oms=1.0) if self.fate else Rates()
+        return Rates(oms=1.0) if self.outcome else Rates()
 
-    def _faulty(self, wire: Wire) -> _Fate:
+    def _faulty(self, wire: Wire) -> _CallOutcome:
         del wire
-        assert self.fate is not None
-        return self.fate
+        assert self.outcome is not None
+        return self.outcome
 
     def _queue(self, wire: Wire) -> Answer:
         self.taken.append(wire)
@@ -184,9 +184,9 @@ class ScriptedOms(Oms):
 
 
 class RealKafka:
-    """A real topic and group; a member that does not poll for ``QUIET_MS`` is given up."""
+    """A real topic and group; a member that does not poll for ``POLL_INTERVAL_MS`` is removed."""
 
-    QUIET_MS = 15_000
+    POLL_INTERVAL_MS = 15_000
 
     def __init__(self, servers: str, topic: str) -> None:
         self._settings = KafkaSettings(
@@ -195,9 +195,9 @@ class RealKafka:
             group_id=f"group-{uuid.uuid4().hex[:8]}",
             revoke_timeout=3.0,
             properties={
-                "session.timeout.ms": self.QUIET_MS,
+                "session.timeout.ms": self.POLL_INTERVAL_MS,
                 "heartbeat.interval.ms": 300,
-                "max.poll.interval.ms": self.QUIET_MS,
+                "max.poll.interval.ms": self.POLL_INTERVAL_MS,
             },
         )
         self._numbers = 0
@@ -207,7 +207,9 @@ class RealKafka:
         numbers = range(self._numbers + 1, self._numbers + count + 1)
         self._numbers += count
         publish(
-            self._settings.bootstrap_servers, self._settings.topics[0], [(partition, b"%d" % each) for each in numbers]
+            self._settings.bootstrap_servers,
+            self._settings.topics[0],
+            [(partition, b"%d" % number) for number in numbers],
         )
 
     def join(self) -> Member:
@@ -218,19 +220,19 @@ class RealKafka:
         admin = AdminClient({"bootstrap.servers": self._settings.bootstrap_servers})
         wait_until(
             lambda: not admin.describe_consumer_groups([group])[group].result(REQUEST_SECONDS_MAX).members,
-            "the group has given its members up",
+            "the group has removed its members",
         )
 
     def committed(self, partition: int) -> tuple[int, str] | None:
-        stranger = Consumer(
+        outsider = Consumer(
             {"bootstrap.servers": self._settings.bootstrap_servers, "group.id": self._settings.group_id, "log_level": 0}
         )
         try:
-            (found,) = stranger.committed(
+            (found,) = outsider.committed(
                 [TopicPartition(self._settings.topics[0], partition)], timeout=REQUEST_SECONDS_MAX
             )
         finally:
-            stranger.close()
+            outsider.close()
         return None if found.offset < 0 else (found.offset, found.metadata or "")
 
     def close(self) -> None:
@@ -238,7 +240,7 @@ class RealKafka:
 
 
 class RealOms:
-    """The sandbox, and the client that the service has."""
+    """The OMS sandbox and the client of the service."""
 
     def __init__(self) -> None:
         refuse = {"fault": "refuse", "quantity": REFUSED_QUANTITY}
@@ -283,7 +285,7 @@ class RealOms:
 
 
 def answers_of(client: RefreshClient, count: int) -> Sequence[Answer]:
-    """Wait for so many answers. Raises TimeoutError."""
+    """Wait for ``count`` answers. Raises TimeoutError."""
     answers: list[Answer] = []
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while len(answers) < count:

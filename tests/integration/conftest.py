@@ -1,4 +1,4 @@
-"""Fixtures that give real servers: started once for all workers of a test run, or those that the environment names."""
+"""Fixtures for real servers: started once per test run for all workers, or taken from the environment."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def kafka(broker: Kafka) -> str:
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """The URL of a real schema registry, as a client of Confluent's takes it."""
+    """The URL of a real schema registry, as Confluent's client expects it."""
     with ExitStack() as stack:
         yield or_skip(lambda: use_registry(stack)).url
 
@@ -44,7 +44,7 @@ def admin(kafka: str) -> AdminClient:
 
 @pytest.fixture
 def topic(admin: AdminClient) -> Callable[..., str]:
-    """``topic(partitions=4, config=None)`` makes a topic of its own that can be used, and gives its name."""
+    """``topic(partitions=1, config=None)`` creates a topic, waits until it can be used, and returns its name."""
 
     def make(partitions: int = 1, config: dict[str, str] | None = None) -> str:
         name = f"changes-{uuid.uuid4().hex[:12]}"
@@ -68,7 +68,7 @@ def fleet(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Iterator[Ope
 
 @pytest.fixture(scope="session")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    """A Kafka whose brokers may be killed; their file is one worker's, so that it is started once."""
+    """A Kafka whose brokers a test may kill. All of its tests run on one worker, so it is started once."""
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("brokers")
         yield or_skip(lambda: stack.enter_context(running_brokers(folder, 3)))
@@ -76,6 +76,6 @@ def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]
 
 @pytest.fixture
 def cluster(three_brokers: Brokers) -> Iterator[Brokers]:
-    """The three brokers, all alive and in step again after the test."""
+    """The three brokers; after the test all are running and in sync again."""
     yield three_brokers
     three_brokers.restore()

@@ -1,4 +1,4 @@
-"""The command ``run`` as a process, on a real Kafka and a real schema registry, against the OMS sandbox."""
+"""``inventory-refresh run`` as a process, with a real Kafka, a real schema registry and the OMS sandbox."""
 
 import io
 import json
@@ -102,18 +102,20 @@ def test_a_process_killed_and_restarted_loses_no_change_and_commits_past_no_unse
 
 
 def assert_committed_is_held(changes: Topic, sandbox: SandboxServer) -> None:
-    """The item of every change below a committed offset is held by the sandbox, if it can be sent at all."""
+    """The sandbox has the item of every valid change below a committed offset."""
     held = {(location, item.get("sku")) for location, items in sandbox.state.inventory().items() for item in items}
     committed = changes.committed()
-    passed = [
-        each.value() for each in changes.read_all() if each.value() and each.offset() < committed[each.partition()]
+    below = [
+        message.value()
+        for message in changes.read_all()
+        if message.value() and message.offset() < committed[message.partition()]
     ]
-    unsent = [change for change in map(_sendable, passed) if change and change not in held]
+    unsent = [change for change in map(_sendable, below) if change and change not in held]
     assert unsent == []
 
 
 def _sendable(value: bytes) -> tuple[str, str] | None:
-    """Location and SKU of a change; None of the generator's bad events, whose SKU is BAD or unreadable."""
+    """Location and SKU of a change; None for the generator's bad events, whose SKU is BAD or unreadable."""
     try:
         change: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(schema_text()), None)
     except (EOFError, ValueError, IndexError):
@@ -155,11 +157,12 @@ def _set(section: str, **values: Any) -> Fault:
         pytest.param(_set("window", max_agee=3), 2, ["window.max_agee", "max_age"], id="unknown name"),
         pytest.param(_set("window", flush_items=4_000), 2, ["window.flush_items", "3000"], id="flush between chunks"),
         pytest.param(
-            _set("kafka", properties={"auto.offset.reset": "latest"}), 2, ["auto.offset.reset"], id="option of ours"
+            _set("kafka", properties={"auto.offset.reset": "latest"}),
+            2,
+            ["auto.offset.reset"],
+            id="option set by the service",
         ),
-        pytest.param(
-            _set("kafka", properties={"no.such.option": "1"}), 2, ["no.such.option"], id="option nobody knows"
-        ),
+        pytest.param(_set("kafka", properties={"no.such.option": "1"}), 2, ["no.such.option"], id="unknown option"),
         pytest.param(
             _set("kafka", bootstrap_servers="127.0.0.1:1", unreachable_timeout=2),
             3,
@@ -216,9 +219,9 @@ def test_the_service_starts_without_the_oms_and_sends_every_change_once_it_is_up
     kafka: str, changes: Topic, tmp_path: Path
 ) -> None:
     settings = SandboxSettings(port=free_port(), time_scale=0.0)
-    with SandboxServer(settings) as gone:
+    with SandboxServer(settings) as stopped:
         config = service_config(
-            kafka, changes.name, gone, avro={"schema_file": str(schema_path())}, oms={"backoff_max": 1.0}
+            kafka, changes.name, stopped, avro={"schema_file": str(schema_path())}, oms={"backoff_max": 1.0}
         )
     plan = plan_demo(17, burst_items=500)
     publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
@@ -230,14 +233,14 @@ def test_the_service_starts_without_the_oms_and_sends_every_change_once_it_is_up
 
 
 FAULTS: dict[str, dict[str, Any]] = {
-    "quota of the gateway": {"quota": True, "retry_after": 1},
-    "overload by the OMS's word": {"status": 503, "body": {"code": 5001}},
-    "a gateway's word, though it was queued": {"status": 504, "queue": True},
-    "a gateway's word": {"status": 502},
-    "lost after it was queued": {"reset": "after_queue"},
-    "lost before it was queued": {"reset": "before_queue"},
+    "throttled by the gateway": {"quota": True, "retry_after": 1},
+    "unavailable, reported by the OMS": {"status": 503, "body": {"code": 5001}},
+    "gateway time-out although the request was queued": {"status": 504, "queue": True},
+    "bad gateway": {"status": 502},
+    "answer lost after the request was queued": {"reset": "after_queue"},
+    "connection reset before the request was queued": {"reset": "before_queue"},
     "no jobID": {"status": 200, "body_text": "{}"},
-    "a key that may not, once": {"status": 403, "body": {"code": 5004}},
+    "permission denied once": {"status": 403, "body": {"code": 5004}},
 }
 
 
@@ -253,7 +256,7 @@ def test_every_change_is_sent_despite_throttling_outages_lost_answers_and_revoke
     )
     assert faults.status_code < 300, faults.text
     with running_service(config, tmp_path) as service:
-        wait_until(lambda: sandbox.state.summary().faults_left == 0, "all faults met")
+        wait_until(lambda: sandbox.state.summary().faults_left == 0, "every fault was injected")
         httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True}, timeout=REQUEST_SECONDS_MAX)
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
         assert service.stop() == 0

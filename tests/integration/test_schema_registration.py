@@ -1,3 +1,5 @@
+"""Registering and reading schemas, with a real schema registry."""
+
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from consumer.sandbox.publisher import register
 pytestmark = pytest.mark.integration
 
 PATIENT: dict[str, Any] = {"timeout": 60}
-"""Options of the registry's client: a registry that has just started takes its time for its first answers."""
+"""Options of the registry client: a registry that has just started answers slowly at first."""
 
 
 def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry: str) -> None:

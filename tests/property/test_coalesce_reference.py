@@ -1,4 +1,4 @@
-"""Coalescing against the plainest reference: an OMS as a dict, to which changes are applied one by one."""
+"""Coalescing compared with a simple reference: an OMS as a dict, to which changes are applied one by one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -38,7 +38,7 @@ changes = st.builds(lambda key, fields: change("Rome", **(key | fields)), st.sam
 
 @st.composite
 def backlogs(draw: st.DrawFn) -> list[Change]:
-    """Changes of few items and partitions, each with its own offset in its partition, in any order."""
+    """Changes of a few items and partitions in any order; no two have the same offset."""
     rows = draw(st.lists(changes, max_size=25))
     order = draw(st.permutations(range(len(rows))))
     return [row | {OFFSET: offset} for row, offset in zip(rows, order, strict=True)]
@@ -49,7 +49,7 @@ def item_of(row: Mapping[str, Any]) -> Item:
 
 
 def in_order(rows: Iterable[Change]) -> list[Change]:
-    """Rule 1, spelled out: partition by partition, ordered by when the item's newest change there occurred."""
+    """Rule 1 in plain Python: partitions in the order of the ``occurred_at`` of the item's newest change there."""
     rows = list(rows)
     heads = {}
     for row in sorted(rows, key=lambda row: row[OFFSET]):

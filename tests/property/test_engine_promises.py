@@ -1,4 +1,4 @@
-"""The engine keeps its invariants in any order of events that its surroundings allow, and in the end all is sent."""
+"""The engine keeps its invariants in every valid order of events, and finally sends every change."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -33,10 +33,10 @@ LIMITS = EngineLimits(
 
 @dataclass
 class Log:
-    """A partition's log and what the group has committed of it."""
+    """A partition's log, and how far the group has committed it."""
 
     changes: list[tuple[str, str, int] | None] = field(default_factory=list)
-    """Location, item and quantity; None is a change that can never be sent."""
+    """Location, item and quantity; None for a change that can never be sent."""
     committed: int = 0
     read: int = 0
     assignment: int = 0
@@ -48,14 +48,13 @@ class EnginePromises(RuleBasedStateMachine):
         self.engine = Engine(LIMITS)
         self.now = 0.0
         self.logs = [Log() for _ in range(PARTITIONS)]
-        self.covered: dict[int, set[int]] = defaultdict(set)
-        """By assignment: the offsets that a jobID or a confirmed dead letter covers."""
+        self.accepted: dict[int, set[int]] = defaultdict(set)
+        """By assignment: offsets with a jobID or a confirmed dead letter."""
         self.dead: list[ChangeId] = []
-        self.flying: dict[int, Request] = {}
+        self.in_flight: dict[int, Request] = {}
         self.oms: dict[tuple[str, str], int] = {}
         self.assignments = 0
         self.held_until: dict[str, float] = {}
-        self.well = True
         self.read_at: dict[tuple[int, int], float] = {}
 
     @initialize()
@@ -76,7 +75,7 @@ class EnginePromises(RuleBasedStateMachine):
         bad=st.sets(st.integers(0, 11), max_size=1),
     )
     def publish(self, changes: list[tuple[str, int, int]], bad: set[int]) -> None:
-        """An item's changes always go to the same partition; a location's come from several."""
+        """The changes of an item are all in one partition, those of a location in several."""
         for at, (location, item, quantity) in enumerate(changes):
             log = self.logs[item % PARTITIONS]
             log.changes.append(None if at in bad else (location, f"sku-{item}", quantity))
@@ -107,26 +106,26 @@ class EnginePromises(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         for request in self.engine.due(self.now):
-            assert request.location not in {flying.location for flying in self.flying.values()}
+            assert request.location not in {sent.location for sent in self.in_flight.values()}
             assert self.held_until.get(request.location, 0.0) <= self.now
             assert 1 <= request.items <= LIMITS.items.max_items
             assert request.rows["sku"].n_unique() == request.items
             if request.reason is SendReason.BISECTION:
                 assert request.items <= LIMITS.items.max_items // 2 or request.items == 1
             assert request.rows[LOCATION].unique().to_list() == [request.location]
-            self.flying[request.request_id] = request
-        assert len(self.flying) <= LIMITS.max_in_flight
+            self.in_flight[request.request_id] = request
+        assert len(self.in_flight) <= LIMITS.max_in_flight
 
-    @precondition(lambda self: self.flying)
+    @precondition(lambda self: self.in_flight)
     @rule(
         data=st.data(), outcome=st.sampled_from(["accepted", "accepted", "refused for now", "lost", "lost but queued"])
     )
     def answer(self, data: st.DataObject, outcome: str) -> None:
-        number = data.draw(st.sampled_from(sorted(self.flying)))
+        number = data.draw(st.sampled_from(sorted(self.in_flight)))
         self.settle(number, outcome)
 
     def settle(self, number: int, outcome: str) -> None:
-        request = self.flying.pop(number)
+        request = self.in_flight.pop(number)
         decision: Decision = Accepted("1")
         newest = self.newest(request)
         if REFUSED in newest.values() and outcome != "refused for now":
@@ -137,20 +136,18 @@ class EnginePromises(RuleBasedStateMachine):
             decision = Refused("400")
         elif outcome == "accepted":
             for row in request.rows.select(ASSIGNMENT, OFFSET).iter_rows():
-                self.covered[row[0]].add(row[1])
+                self.accepted[row[0]].add(row[1])
         elif outcome == "refused for now":
             decision = Retry(after_seconds=2.0, whole_oms=True)
-            self.well = False
         else:
             decision = Hold(seconds=5.0, breaker_seconds=1.0)
             self.held_until[request.location] = self.now + 5.0
-            self.well = False
         for refusal in self.engine.apply(number, decision, self.now).refusals:
             assert refusal.rows["quantity"].to_list() == [REFUSED]  # only a bad change, alone
             self.dead += [ChangeId(*row) for row in refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()]
 
     def newest(self, request: Request) -> dict[str, int]:
-        """What the request says: of each item the newest change's quantity."""
+        """The newest quantity of every item in the request."""
         rows = request.taken.body.sort(OFFSET).group_by("sku", maintain_order=True).agg(pl.col("quantity").last())
         return dict(rows.iter_rows())
 
@@ -158,7 +155,7 @@ class EnginePromises(RuleBasedStateMachine):
     def confirm_dead_letters(self) -> None:
         self.engine.dead_lettered(self.dead)
         for change_id in self.dead:
-            self.covered[change_id.assignment].add(change_id.offset)
+            self.accepted[change_id.assignment].add(change_id.offset)
         self.dead = []
 
     @rule()
@@ -170,10 +167,10 @@ class EnginePromises(RuleBasedStateMachine):
 
     @rule(partition=st.integers(0, PARTITIONS - 1), orderly=st.booleans())
     def lose(self, partition: int, orderly: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """A partition goes and comes back: revoked, with requests settled and a commit before, or lost."""
+        """Revoke a partition, after settling its requests and a commit, or lose it; then assign it again."""
         log = self.logs[partition]
         if orderly:
-            for number, request in list(self.flying.items()):
+            for number, request in list(self.in_flight.items()):
                 if log.assignment in request.rows[ASSIGNMENT]:
                     self.settle(number, "accepted")
             self.commit()
@@ -181,27 +178,27 @@ class EnginePromises(RuleBasedStateMachine):
         self.assign(log)
 
     @invariant()
-    def watermark_is_the_lowest_offset_not_covered(self) -> None:
+    def committable_offset_is_the_lowest_offset_not_accepted(self) -> None:
         for point in self.engine.commit_points(self.now):
             log = next(log for log in self.logs if log.assignment == point.assignment)
-            uncovered = set(range(log.committed, log.read)) - self.covered[log.assignment]
-            assert point.offset == min(uncovered, default=log.read)
+            unaccepted = set(range(log.committed, log.read)) - self.accepted[log.assignment]
+            assert point.offset == min(unaccepted, default=log.read)
             assert point.read_up_to == log.read
 
     @invariant()
     def every_row_is_pending_once(self) -> None:
-        ours = {log.assignment for log in self.logs}
-        uncovered = sum(len(set(range(log.committed, log.read)) - self.covered[log.assignment]) for log in self.logs)
-        stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(ours))).sum()) for r in self.flying.values())
-        dead = sum(change_id.assignment in ours for change_id in self.dead)
-        assert self.engine.pending_changes - stale + dead == uncovered
+        current = {log.assignment for log in self.logs}
+        unaccepted = sum(len(set(range(log.committed, log.read)) - self.accepted[log.assignment]) for log in self.logs)
+        stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(current))).sum()) for r in self.in_flight.values())
+        dead = sum(change_id.assignment in current for change_id in self.dead)
+        assert self.engine.pending_changes - stale + dead == unaccepted
 
     def teardown(self) -> None:
-        """Faults over: all is sent within max_age and some rounds, and the OMS holds the last change of every item."""
+        """Without faults every change is sent within ``max_age`` and a few rounds; the OMS has the newest counts."""
         for partition in range(PARTITIONS):
             self.read(partition, 10_000)
         for _ in range(60):
-            for number in list(self.flying):
+            for number in list(self.in_flight):
                 self.settle(number, "accepted")
             self.send()
             self.now += 1.0

@@ -1,4 +1,4 @@
-"""While the OMS is well, no change waits longer than ``max_age``, however the changes come."""
+"""While the OMS is available, no change waits longer than ``max_age``, in whatever order changes arrive."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,6 +1,6 @@
-"""``make simulate``: run seeds side by side, and show what fails, shortened.
+"""``make simulate``: run many seeds in parallel, and print a shortened trace of the first that fails.
 
-The last line is ``N passed, N failed``; the exit code is 1 if one failed.
+The last line is ``N passed, N failed``; the exit code is 1 if any seed failed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.simulation.shrink import shrink
 from tests.simulation.simulation import Outcome
 
 SHOWN_MAX: Final = 10
-"""Failing seeds that are told one by one; of the first one there is a trace."""
+"""How many failing seeds are printed; the first one also gets a trace."""
 
 
 def main() -> int:
@@ -51,20 +51,20 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=500, help="how many seeds to run")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--seed", type=int, help="run just this one")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many side by side")
-    parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="with this deliberate break")
-    parser.add_argument("--mutants", action="store_true", help="each break in turn: how many seeds until it is found")
-    parser.add_argument("--without-takeovers", action="store_true", help="one member that keeps its partitions")
+    parser.add_argument("--seeds", type=int, default=500, help="number of seeds to run")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="run only this seed")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="number of worker processes")
+    parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="run with this mutant")
+    parser.add_argument("--mutants", action="store_true", help="run every mutant and count the seeds until it is found")
+    parser.add_argument("--without-takeovers", action="store_true", help="a single member that keeps its partitions")
     parser.add_argument("--until-first", action="store_true", help="stop at the first failing seed")
-    parser.add_argument("--no-trace", action="store_true", help="do not shorten and show the first failing seed")
+    parser.add_argument("--no-trace", action="store_true", help="do not shorten and print the first failing seed")
     return parser.parse_args()
 
 
 def _table(options: argparse.Namespace) -> int:
-    """One line a mutant: its rule, and how many seeds (of its theme, where it has one) were run until one failed."""
+    """One line per mutant: its rule, and how many seeds (of its theme, if it has one) ran until one failed."""
     missed = 0
     for name, mutant in MUTANTS.items():
         seeds = seeds_of(name, range(options.first, options.first + options.seeds))

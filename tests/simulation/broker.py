@@ -1,10 +1,10 @@
-"""The simulated broker: a log for each partition, what the group has committed, and the dead-letter topic."""
+"""The simulated broker: the log of every partition, and the group's committed offsets."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from tests.simulation.checkers import Checker
-from tests.simulation.group import Group, Standing
+from tests.simulation.group import Group, MemberStatus
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan
 from tests.simulation.world import World
 
@@ -15,7 +15,7 @@ RETENTION_SECONDS: Final = 5.0
 
 @dataclass(slots=True)
 class Log:
-    """One partition. ``start`` is its first offset; what lies below is gone."""
+    """The log of one partition. ``start`` is the log start offset: retention has deleted everything below it."""
 
     start: int
     entries: list[Entry] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Log:
         return self.entries[offset - self.first]
 
     def messages(self, position: int, messages_max: int) -> tuple[list[tuple[int, Entry]], int]:
-        """Messages from a position on, and the position after them; gaps are passed over."""
+        """Up to ``messages_max`` messages from ``position`` on, and the position after them; gaps are skipped."""
         found: list[tuple[int, Entry]] = []
         while position < self.end and len(found) < messages_max:
             entry = self.entry(position)
@@ -44,14 +44,14 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class GroupOffset:
-    """What the group has committed for a partition."""
+    """A committed offset with its metadata."""
 
     offset: int
     metadata: str
 
 
 class Broker:
-    """Everything that Kafka keeps."""
+    """Logs and committed offsets; retention deletes some of what was committed."""
 
     def __init__(self, world: World, plan: SimulationPlan, checker: Checker, group: Group) -> None:
         self._world = world
@@ -59,28 +59,28 @@ class Broker:
         self.group = group
         self.logs = [Log(plan.log_start, first=plan.log_start) for _ in range(plan.partitions)]
         self.committed: dict[int, GroupOffset] = {}
-        self.foreign: set[int] = set()
-        """Partitions whose committed offset another tool will write anew before they have another owner."""
+        self.foreign_metadata: set[int] = set()
+        """Partitions whose offset another tool will commit before the next owner reads it."""
         checker.logs = self.logs
         for entry in plan.entries:
             world.at(entry.at, lambda entry=entry: self._produce(entry))  # type: ignore[misc]
         world.after(RETENTION_SECONDS, self._retain)
 
-    def commit(self, member_id: str, generation: int, offsets: dict[int, GroupOffset]) -> Standing:
-        """What the coordinator does with a commit: it looks at the member and its generation, not at who owns what."""
-        standing = self.group.standing(member_id, generation)
-        if standing is Standing.WELL:
+    def commit(self, member_id: str, generation: int, offsets: dict[int, GroupOffset]) -> MemberStatus:
+        """Accept or refuse a commit. Like Kafka, it checks member and generation, but not who owns a partition."""
+        status = self.group.status(member_id, generation)
+        if status is MemberStatus.OK:
             for partition, committed in sorted(offsets.items()):
                 self._checker.committed(partition, committed.offset, committed.metadata)
                 self.committed[partition] = committed
-        return standing
+        return status
 
-    def describe(self, partition: int) -> GroupOffset | None:
-        """What a new owner finds. It may be that another tool was there just before, and knows nothing of marks."""
+    def committed_for_new_owner(self, partition: int) -> GroupOffset | None:
+        """The committed offset as a new owner reads it; another tool may have replaced the metadata just before."""
         found = self.committed.get(partition)
-        if found is not None and partition in self.foreign:
-            self.foreign.discard(partition)
-            self._checker.mark_lost(partition)
+        if found is not None and partition in self.foreign_metadata:
+            self.foreign_metadata.discard(partition)
+            self._checker.metadata_lost(partition)
             found = self.committed[partition] = GroupOffset(found.offset, "by hand")
         return found
 
@@ -91,7 +91,7 @@ class Broker:
         log.entries.append(entry)
 
     def _retain(self) -> None:
-        """Retention takes what is committed, now and then: it never passes what is not."""
+        """Delete committed messages now and then, never uncommitted ones."""
         for partition, log in enumerate(self.logs):
             committed = self.committed.get(partition)
             if committed is not None and committed.offset - log.start > RETENTION_LAG:
@@ -100,4 +100,4 @@ class Broker:
 
 
 RETENTION_LAG: Final = 10
-"""Offsets that are committed and still kept."""
+"""Committed offsets that retention keeps."""

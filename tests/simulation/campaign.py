@@ -1,4 +1,4 @@
-"""Many seeds, side by side on the cores."""
+"""Many seeds, in parallel processes."""
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
@@ -10,23 +10,23 @@ from tests.simulation.plan import draw_plan
 from tests.simulation.simulation import Outcome, simulate
 
 FIXED: Final = {"PYTHONHASHSEED": "0", "POLARS_MAX_THREADS": "1"}
-"""The environment of every run: a seed must mean the same in each process, and frames of a few rows are only slowed
-down by threads."""
+"""Environment variables of every run: a seed must give the same run in every process, and threads would only slow
+down frames of a few rows."""
 
 
 def seeds_of(mutant: str, seeds: Sequence[int]) -> list[int]:
-    """Those of the theme in which the mutant shows, if it has one."""
+    """The seeds of the mutant's theme, or all if it has none."""
     theme = MUTANTS[mutant].theme if mutant else None
     return [seed for seed in seeds if theme is None or draw_plan(seed).theme is theme]
 
 
 def outcomes(seeds: Sequence[int], *, mutant: str, alone: bool, processes: int) -> Iterator[Outcome]:
-    """What became of each seed, as they are done."""
+    """The outcome of every seed, in the order in which they finish."""
     run_one = partial(_run, mutant=mutant, alone=alone)
     if processes <= 1:
         yield from map(run_one, seeds)
         return
-    # Not forked: a thread of polars may hold a lock just then.
+    # Not forked: a thread of polars could hold a lock at that moment.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap_unordered(run_one, seeds, chunksize=4)
 

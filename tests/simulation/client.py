@@ -1,4 +1,4 @@
-"""``ports.RefreshClient`` without HTTP: workers that look at the fence as the real ones do, send, wait and give up."""
+"""``ports.RefreshClient`` without HTTP: workers check the fence like the real ones, send, wait and time out."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 SENDS_MAX: Final = 2
-"""As in ``oms/client.py``: a body goes out again only after a 401."""
+"""As in ``oms/client.py``: a body is sent again only after a 401."""
 
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """A submission in its worker's hands."""
+class Delivery:
+    """A submission that a worker is sending."""
 
     submission: Submission
     submitted_at: float
@@ -44,8 +44,8 @@ class SimulatedClient:
         self._process.enter()
         self._process.checker.submitted(self._process.name, submission)
         self._process.stop_by_chance()
-        flight = Flight(submission, self._process.world.now)
-        self._process.after(self._process.latency(), lambda: self._prepare(flight))
+        delivery = Delivery(submission, self._process.world.now)
+        self._process.after(self._process.latency(), lambda: self._prepare(delivery))
 
     def answers(self) -> list[Answered]:
         self._process.enter()
@@ -62,76 +62,77 @@ class SimulatedClient:
 
     # In a worker
 
-    def _prepare(self, flight: Flight) -> None:
-        """Body and token; to renew a token takes time."""
-        items = coalesce(flight.submission.taken.body, ITEM_KEY)
-        flight.items = tuple(
+    def _prepare(self, delivery: Delivery) -> None:
+        """Build the body, then get a token, which takes time if it must be renewed."""
+        items = coalesce(delivery.submission.taken.body, ITEM_KEY)
+        delivery.items = tuple(
             {name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)
         )
-        self._send_with_token(flight)
+        self._send_with_token(delivery)
 
-    def _send_with_token(self, flight: Flight) -> None:
+    def _send_with_token(self, delivery: Delivery) -> None:
         if self._token:
-            self._send(flight)
+            self._send(delivery)
         else:
-            self._process.after(self._process.latency(), lambda: self._renew_and_send(flight))
+            self._process.after(self._process.latency(), lambda: self._renew_and_send(delivery))
 
-    def _renew_and_send(self, flight: Flight) -> None:
+    def _renew_and_send(self, delivery: Delivery) -> None:
         self._token = self._oms.token
-        self._send(flight)
+        self._send(delivery)
 
-    def _send(self, flight: Flight) -> None:
-        """The last look at the fence; then the first byte leaves, a moment or a pause later."""
-        if self._process.uptime() - flight.submission.covered_at > self.fence_seconds:
-            self._answer(flight, Answer(AnswerKind.NOT_SENT))
+    def _send(self, delivery: Delivery) -> None:
+        """Check the fence for the last time; the first byte leaves shortly after, or after a pause."""
+        if self._process.uptime() - delivery.submission.covered_at > self.fence_seconds:
+            self._answer(delivery, Answer(AnswerKind.NOT_SENT))
             return
-        flight.sends += 1
-        wire = self._wire(flight)
-        self._process.after(self._process.random.uniform(0.0, 0.01), lambda: self._first_byte(flight, wire))
+        delivery.sends += 1
+        wire = self._wire(delivery)
+        self._process.after(self._process.random.uniform(0.0, 0.01), lambda: self._first_byte(delivery, wire))
 
-    def _first_byte(self, flight: Flight, wire: Wire) -> None:
+    def _first_byte(self, delivery: Delivery, wire: Wire) -> None:
         self._process.note("sends %s", wire)
         done: list[Answer] = []
 
         def settle(answer: Answer) -> None:
             if not done:
                 done.append(answer)
-                self._answered(flight, wire, answer)
+                self._answered(delivery, wire, answer)
 
         self._process.after(
             self._process.plan.http_seconds, lambda: settle(Answer(AnswerKind.UNKNOWN, detail="time-out"))
         )
         self._oms.post(wire, lambda answer: self._process.after(0.01, lambda: settle(answer)))
 
-    def _answered(self, flight: Flight, wire: Wire, answer: Answer) -> None:
+    def _answered(self, delivery: Delivery, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED:
             if self._token == wire.token:
                 self._token = 0
-            if flight.sends < SENDS_MAX:
+            if delivery.sends < SENDS_MAX:
                 self._process.stop_by_chance()
-                self._send_with_token(flight)
+                self._send_with_token(delivery)
                 return
-        self._answer(flight, answer)
+        self._answer(delivery, answer)
 
-    def _answer(self, flight: Flight, answer: Answer) -> None:
-        self._process.note("#%d: %s", flight.submission.request_id, answer.kind.value)
-        seconds = self._process.world.now - flight.submitted_at
-        self._ready.append(Answered(flight.submission.request_id, answer, seconds))
+    def _answer(self, delivery: Delivery, answer: Answer) -> None:
+        self._process.note("#%d: %s", delivery.submission.request_id, answer.kind.value)
+        seconds = self._process.world.now - delivery.submitted_at
+        self._ready.append(Answered(delivery.submission.request_id, answer, seconds))
 
-    def _wire(self, flight: Flight) -> Wire:
-        submission = flight.submission
+    def _wire(self, delivery: Delivery) -> Wire:
+        submission = delivery.submission
         rows = change_ids(submission.taken.frame).select(ASSIGNMENT, OFFSET).rows()
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,
             number=submission.request_id,
             location=submission.location,
-            items=flight.items,
+            items=delivery.items,
             checked_at=self._process.world.now,
             token=self._token,
-            rows=tuple((partitions[number], offset) for number, offset in rows),
-            given_at={
-                partitions[number]: self._process.given_at[number] for number in sorted({row[0] for row in rows})
+            rows=tuple((partitions[assignment_id], offset) for assignment_id, offset in rows),
+            assigned_at={
+                partitions[assignment_id]: self._process.assigned_at[assignment_id]
+                for assignment_id in sorted({row[0] for row in rows})
             },
-            alone=submission.request_id in self._process.observer.narrowing and len(rows) == 1,
+            alone=submission.request_id in self._process.observer.bisecting and len(rows) == 1,
         )

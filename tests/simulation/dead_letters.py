@@ -1,4 +1,4 @@
-"""``ports.DeadLetters`` on the simulated broker: confirmed late, found again late."""
+"""``ports.DeadLetters`` on the simulated broker: fetching originals and confirming dead letters take time."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedDeadLetters:
-    """The producer of one process, and what looks for sent changes in their topic."""
+    """The dead-letter producer of one process, and its fetcher of originals."""
 
     def __init__(self, process: "Process") -> None:
         self._process = process
@@ -31,7 +31,9 @@ class SimulatedDeadLetters:
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
-            self._process.checker.condemned(change.partition, [change_id.offset for change_id in change.change_ids])
+            self._process.checker.changes_failed(
+                change.partition, [change_id.offset for change_id in change.change_ids]
+            )
             for change_id in change.change_ids:
                 self._fetching += 1
                 self._fetch(change_id, change.partition)
@@ -63,7 +65,7 @@ class SimulatedDeadLetters:
             self._process.after(self._process.latency(), lambda: self._deliver(change_id, partition))
 
     def _deliver(self, change_id: ChangeId, partition: int) -> None:
-        """The broker has it from here on; its word comes later, or never, if the process dies before."""
+        """The broker has the dead letter now; the confirmation comes later, or never if the process is killed first."""
         self._process.note("dead letter of %d@%d", partition, change_id.offset)
         self._process.checker.dead_lettered(partition, change_id.offset)
         self._process.after(self._process.latency(), lambda: self._confirmed.append(change_id))

@@ -1,4 +1,4 @@
-"""``ports.Decoder`` without Avro: what a change says is known by its number. Late by some steps, in order."""
+"""``ports.Decoder`` without Avro: a message is the number of a plan entry. Batches come out in order, with a delay."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedDecoder:
-    """Batches come out one after another, or several joined, as the real one joins them."""
+    """Returns batches one at a time, or several joined, like the real decoder."""
 
     def __init__(self, process: "Process", entries: dict[int, Entry], *, batches_max: int) -> None:
         self._process = process
@@ -70,14 +70,14 @@ class SimulatedDecoder:
         next_offsets: dict[int, int] = {}
         ends: dict[int, int] = {}
         for batch in batches:
-            for value, number, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
+            for value, assignment_id, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
                 assert value is not None
                 entry = self._entries[int(value)]
                 if entry.kind is EntryKind.REJECT:
-                    rejects.append(Reject(ChangeId(number, offset), RejectReason.CORRUPT, "", value))
+                    rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.CORRUPT, "", value))
                 elif entry.kind is not EntryKind.TOMBSTONE:
-                    rows.append(row_of(entry, number, offset))
-                next_offsets[number] = offset + 1
+                    rows.append(row_of(entry, assignment_id, offset))
+                next_offsets[assignment_id] = offset + 1
             next_offsets |= batch.ends
             ends |= batch.ends
         rows.sort(key=lambda row: row[LOCATION])
@@ -89,7 +89,7 @@ _NOTHING = dict.fromkeys(CHANGE_SCHEMA)
 
 
 def row_of(entry: Entry, assignment: int, offset: int) -> dict[str, Any]:
-    """The change as a row of a frame. Items are named in two ways, as upstreams do."""
+    """The change as a row of a frame. Items are identified in two ways, as producers do."""
     row: dict[str, Any] = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
     row |= {LOCATION: entry.location, "quantity": entry.number}
     row |= {ASSIGNMENT: assignment, OFFSET: offset, OCCURRED_AT: int(1000 * entry.at)}

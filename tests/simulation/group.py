@@ -1,8 +1,8 @@
 """The simulated group coordinator: members, generations, cooperative rebalances, session timeouts.
 
-As Kafka's classic protocol with the cooperative-sticky assignor: during a rebalance members keep what they own; a
-partition that is to move is given to nobody first, and to its new owner in the rebalance that follows its revoke. A
-commit counts as a heartbeat, and is judged by member and generation alone.
+It follows Kafka's classic protocol with the cooperative-sticky assignor. Members keep their partitions during a
+rebalance; a partition that moves is unassigned first, and goes to its new owner in the rebalance after its revoke. A
+commit counts as a heartbeat and is checked against member and generation only.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from typing import Protocol
 from tests.simulation.world import Strand, World, new_random
 
 
-class Standing(Enum):
-    """What the coordinator tells a member."""
+class MemberStatus(Enum):
+    """The coordinator's reply to a heartbeat or commit."""
 
-    WELL = auto()
-    REBALANCING = auto()
+    OK = auto()
+    REBALANCE_IN_PROGRESS = auto()
     UNKNOWN_MEMBER = auto()
     ILLEGAL_GENERATION = auto()
 
 
 class GroupClient(Protocol):
-    """A member's side: told beside its application, when its process runs."""
+    """A member's side of the protocol; called in the background of its process, while that runs."""
 
     @property
     def process(self) -> Strand: ...
@@ -44,13 +44,13 @@ class _Member:
     client: GroupClient
     heard_at: float
     join: int
-    """The client's number of its latest JoinGroup, told back to it."""
+    """Number of the client's latest JoinGroup, returned to it in replies."""
     owned: frozenset[int]
     joined: bool = True
 
 
 class Group:
-    """One group with one topic."""
+    """One consumer group with one topic."""
 
     def __init__(
         self, world: World, seed: int, partitions: int, *, session_seconds: float, rebalance_seconds: float
@@ -67,10 +67,10 @@ class Group:
         self._generation = 0
         self._moving: set[int] = set()
 
-    # What members ask
+    # Requests of members
 
     def join(self, client: GroupClient, member_id: str, join: int, owned: frozenset[int]) -> str:
-        """JoinGroup; returns the member's id, a new one if it had none, "" if that is not known any more."""
+        """JoinGroup. Returns the member's id: a new one if it had none, "" if the group no longer knows it."""
         if member_id and member_id not in self._members:
             return ""
         member = self._members.get(member_id)
@@ -90,29 +90,29 @@ class Group:
         if member_id in self._members:
             self._remove(member_id, "leaves")
 
-    def heartbeat(self, member_id: str) -> Standing:
+    def heartbeat(self, member_id: str) -> MemberStatus:
         member = self._members.get(member_id)
         if member is None:
-            return Standing.UNKNOWN_MEMBER
+            return MemberStatus.UNKNOWN_MEMBER
         member.heard_at = self._world.now
         if self._phase is _Phase.PREPARING and not member.joined:
-            return Standing.REBALANCING
-        return Standing.WELL
+            return MemberStatus.REBALANCE_IN_PROGRESS
+        return MemberStatus.OK
 
-    def standing(self, member_id: str, generation: int) -> Standing:
-        """Whether a commit of this member is taken; it is a sign of life too."""
+    def status(self, member_id: str, generation: int) -> MemberStatus:
+        """Whether a commit of this member is accepted; if it is, it counts as a heartbeat."""
         member = self._members.get(member_id)
         if member is None:
-            return Standing.UNKNOWN_MEMBER
+            return MemberStatus.UNKNOWN_MEMBER
         if generation != self._generation:
-            return Standing.ILLEGAL_GENERATION
+            return MemberStatus.ILLEGAL_GENERATION
         if self._phase is _Phase.COMPLETING:
-            return Standing.REBALANCING
+            return MemberStatus.REBALANCE_IN_PROGRESS
         member.heard_at = self._world.now
-        return Standing.WELL
+        return MemberStatus.OK
 
     def move(self, partition: int) -> None:
-        """Rebalance, and take this partition from its owner."""
+        """Start a rebalance in which this partition gets another owner."""
         self._moving.add(partition)
         if self._phase is _Phase.STABLE and self._members:
             self._prepare(None)
@@ -120,7 +120,7 @@ class Group:
     # Rebalances
 
     def _prepare(self, first: _Member | None) -> None:
-        """Wait for every member to join anew."""
+        """Start a rebalance: every member must join again."""
         self._phase = _Phase.PREPARING
         self._rebalance += 1
         rebalance = self._rebalance
@@ -142,7 +142,7 @@ class Group:
         return bool(self._members) and all(member.joined for member in self._members.values())
 
     def _complete(self, rebalance: int) -> None:
-        """A new generation; one of its members hands in who gets what."""
+        """Start a new generation; one of its members assigns the partitions (SyncGroup)."""
         if self._phase is not _Phase.PREPARING or rebalance != self._rebalance or not self._all_joined():
             return
         self._generation += 1
@@ -150,7 +150,7 @@ class Group:
         members = list(self._members.values())
         for member in members:
             member.heard_at = self._world.now
-            self._tell_generation(member)
+            self._send_generation(member)
         leader = self._random.choice(members)
         leader.client.process.after(self._random.uniform(0.0, 0.5), lambda: self._sync(rebalance))
 
@@ -159,25 +159,25 @@ class Group:
             return
         self._phase = _Phase.STABLE
         assigned = self._assign()
-        told = {member: sorted(partitions) for member, partitions in assigned.items()}
-        self._world.note("group", "generation %d: %s", self._generation, told)
+        shown = {member: sorted(partitions) for member, partitions in assigned.items()}
+        self._world.note("group", "generation %d: %s", self._generation, shown)
         for member_id, partitions in assigned.items():
-            self._tell_assignment(self._members[member_id], frozenset(partitions))
+            self._send_assignment(self._members[member_id], frozenset(partitions))
 
-    def _tell_generation(self, member: _Member) -> None:
+    def _send_generation(self, member: _Member) -> None:
         join, generation = member.join, self._generation
         member.client.process.after(
             self._random.uniform(0.0, 0.2), lambda: member.client.on_generation(join, generation)
         )
 
-    def _tell_assignment(self, member: _Member, partitions: frozenset[int]) -> None:
+    def _send_assignment(self, member: _Member, partitions: frozenset[int]) -> None:
         join, generation = member.join, self._generation
         member.client.process.after(
             self._random.uniform(0.0, 0.2), lambda: member.client.on_assignment(join, generation, partitions)
         )
 
     def _assign(self) -> dict[str, set[int]]:
-        """Everyone keeps what it owns up to its share; what is above that is left out, to be revoked first."""
+        """Members keep their partitions up to their share; the rest is left unassigned, to be revoked first."""
         members = sorted(self._members.values(), key=lambda member: (-len(member.owned), member.id))
         share, more = divmod(len(self._partitions), len(members))
         assigned: dict[str, set[int]] = {}
@@ -187,12 +187,12 @@ class Group:
         claimed = set().union(*(member.owned for member in members))
         for partition in sorted(set(self._partitions) - claimed):
             fewest = min(len(partitions) for partitions in assigned.values())
-            given = self._random.choice([name for name, has in assigned.items() if len(has) == fewest])
-            assigned[given].add(partition)
+            chosen = self._random.choice([name for name, has in assigned.items() if len(has) == fewest])
+            assigned[chosen].add(partition)
         self._moving.clear()
         return assigned
 
-    # Members that go
+    # Members that leave or time out
 
     def _check_session(self, member: _Member) -> None:
         if self._members.get(member.id) is not member:

@@ -1,6 +1,6 @@
-"""What the Kafka client does beside the application: heartbeats and joining, in the background of the process.
+"""The background work of a Kafka client: heartbeats and joining the group.
 
-Rebalance callbacks wait until the application polls, as librdkafka's do.
+Like librdkafka, it runs rebalance callbacks only when the application polls.
 """
 
 from collections import deque
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from tests.simulation.group import Group, Standing
+from tests.simulation.group import Group, MemberStatus
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -23,7 +23,7 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A rebalance callback that waits for a poll; ``rejoin``: the group hears of it when it is done."""
+    """A rebalance callback that waits for a poll; with ``rejoin`` the member joins again once it has run."""
 
     event: Event
     partitions: frozenset[int] = frozenset()
@@ -61,14 +61,14 @@ class Membership:
         self._tick()
 
     def polled(self) -> None:
-        """The application polls: it is alive."""
+        """The application polls; this restarts the poll interval."""
         self._polled_at = self.process.world.now
         if self._left:
             self._left = False
             self._rejoin_wanted = True
 
     def done(self) -> None:
-        """The application has handled the first callback; until then the group waits for this member."""
+        """The application has handled the first callback. Until then the member does not join."""
         call = self.calls.popleft()
         match call.event:
             case Event.ASSIGN:
@@ -96,17 +96,17 @@ class Membership:
         if self._left or not self._reachable():
             return
         if self.process.world.now - self._polled_at > self._poll_seconds_max:
-            self.process.note("polls too rarely and leaves the group")
+            self.process.note("exceeds the poll interval and leaves the group")
             self._group.leave(self.member_id)
             self._lose()
             self._left = True
             return
         if self.member_id:
             match self._group.heartbeat(self.member_id):
-                case Standing.UNKNOWN_MEMBER:
-                    self.process.note("is told that the group does not know it")
+                case MemberStatus.UNKNOWN_MEMBER:
+                    self.process.note("is no longer known to the group")
                     self._lose()
-                case Standing.REBALANCING:
+                case MemberStatus.REBALANCE_IN_PROGRESS:
                     self._rejoin_wanted = True
                 case _:
                     pass
@@ -135,7 +135,7 @@ class Membership:
             self.generation = generation
 
     def on_assignment(self, join: int, generation: int, partitions: frozenset[int]) -> None:
-        """SyncGroup's answer: what goes is revoked first; a rebalance that changes nothing is told too."""
+        """SyncGroup's reply. Revokes come first; the application also sees a rebalance that changes nothing."""
         if join != self._join_number:
             return
         self.generation = generation

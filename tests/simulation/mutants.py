@@ -33,8 +33,7 @@ from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
 from consumer.loop.rebalance import Rebalance
 from consumer.ports import Assignment, Commit, Submission
-from tests.simulation.client import Flight as SimulatedFlight
-from tests.simulation.client import SimulatedClient
+from tests.simulation.client import Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
 from tests.simulation.source import SimulatedSource
@@ -300,10 +299,10 @@ def fence_counts_from_the_commit_reply(patch: Patch) -> None:
 def resends_without_checking_the_fence(patch: Patch) -> None:
     """After a 401 the body is sent again without checking the fence."""
 
-    def answered(self: Any, flight: SimulatedFlight, wire: Wire, answer: Answer) -> None:
+    def answered(self: Any, delivery: Delivery, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED:
-            flight.submission = replace(flight.submission, covered_at=float("inf"))
-        original(self, flight, wire, answer)
+            delivery.submission = replace(delivery.submission, covered_at=float("inf"))
+        original(self, delivery, wire, answer)
 
     original = SimulatedClient._answered
     patch.setattr(SimulatedClient, "_answered", answered)
@@ -346,12 +345,12 @@ def forgets_holds_on_revoke(patch: Patch) -> None:
 def resends_the_same_body(patch: Patch) -> None:
     """A failed request is not planned again: its worker resends the same body."""
 
-    def answer(self: Any, flight: SimulatedFlight, answer: Answer) -> None:
-        if answer.kind in {AnswerKind.UNKNOWN, AnswerKind.UNAVAILABLE} and flight.sends < 4:
-            flight.sends += 1
-            self._process.after(1.0, lambda: self._first_byte(flight, self._wire(flight)))
+    def answer(self: Any, delivery: Delivery, answer: Answer) -> None:
+        if answer.kind in {AnswerKind.UNKNOWN, AnswerKind.UNAVAILABLE} and delivery.sends < 4:
+            delivery.sends += 1
+            self._process.after(1.0, lambda: self._first_byte(delivery, self._wire(delivery)))
         else:
-            original(self, flight, answer)
+            original(self, delivery, answer)
 
     original = SimulatedClient._answer
     patch.setattr(SimulatedClient, "_answer", answer)

@@ -1,4 +1,4 @@
-"""The simulated OMS: refuses, queues, answers or does not, and applies absolute counts job by job."""
+"""The simulated OMS: refuses or queues requests, may lose answers, and applies absolute counts job by job."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ ItemKey = tuple[str, str | None, str | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A request on the wire: what the OMS sees of it, and what only the checker sees."""
+    """A request as sent: what the OMS sees of it, and what only the checker sees."""
 
     owner: str
     number: int
     location: str
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
-    """When its worker last looked at the fence."""
+    """When its worker last checked the fence."""
     token: int
     rows: tuple[tuple[int, int], ...]
-    """Partition and offset of each change that it is to cover, superseded ones too."""
-    given_at: Mapping[int, float]
-    """When its owner was given each of these partitions."""
+    """Partition and offset of every change in it, superseded ones included."""
+    assigned_at: Mapping[int, float]
+    """By partition: when it was assigned to the sender."""
     alone: bool
-    """It is a single change, sent to find out whether the OMS refuses it."""
+    """It is a single change, sent by a bisection."""
 
     def __str__(self) -> str:
         items = " ".join(f"{item.get('sku') or item.get('partNumber')}={item['quantity']}" for item in self.items)
@@ -43,24 +43,24 @@ Reply = Callable[[Answer], None]
 
 @dataclass(slots=True)
 class ItemState:
-    """What the OMS knows of an item at a location."""
+    """An item at a location, as the OMS has it."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
-class _Fate:
-    """What becomes of a request on its way."""
+class _CallOutcome:
+    """What happens to one request between worker and OMS."""
 
     answer: Answer | None = None
-    """What is answered whatever becomes of it; None: the OMS's own answer, if the request arrives."""
+    """The answer that the worker gets instead of the OMS's own; None if it gets that, provided the request arrives."""
     queued_after: float | None = None
-    """When it arrives; None: never."""
+    """Seconds until the request reaches the OMS; None if it never does."""
 
 
 class Oms:
-    """Requests in, jobs applied in their order."""
+    """Accepts requests as jobs and applies these in order."""
 
     def __init__(self, world: World, plan: SimulationPlan, checker: Checker) -> None:
         self._world = world
@@ -73,10 +73,10 @@ class Oms:
         self._jobs_made = 0
         self._working = False
         self.token = 1
-        """Tokens below are not known any more."""
+        """The lowest valid token."""
         self.down_until = 0.0
-        self.stops_until = 0.0
-        self.stops_with = AnswerKind.UNAUTHORISED
+        self.refuses_until = 0.0
+        self.refuses_with = AnswerKind.UNAUTHORISED
         self.items: dict[ItemKey, ItemState] = {}
 
     @property
@@ -90,40 +90,40 @@ class Oms:
     # Requests
 
     def post(self, wire: Wire, reply: Reply) -> None:
-        """A request leaves its worker. ``reply`` is called when an answer reaches it, if one does."""
+        """Send a request. ``reply`` is called when an answer arrives at the worker, if one does."""
         is_faulty = self._random.random() < self.rates.oms
-        fate = self._faulty(wire) if is_faulty else _Fate(queued_after=self._latency())
-        if fate.answer is not None:
-            answer = fate.answer
+        outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
+        if outcome.answer is not None:
+            answer = outcome.answer
             self._world.after(self._latency(), lambda: self._answer(wire, answer, reply))
-        if fate.queued_after is None:
+        if outcome.queued_after is None:
             return
-        at = self._world.now + fate.queued_after
-        # Nothing may outlast the limit from the worker's last check: that is what stays open, and has no remedy.
+        at = self._world.now + outcome.queued_after
+        # A request queued later than this is outside the guarantees (docs/protocol.md, "What stays open").
         if at < wire.checked_at + self._hold_seconds:
-            self._world.at(at, lambda: self._arrive(wire, None if fate.answer else reply))
+            self._world.at(at, lambda: self._arrive(wire, None if outcome.answer else reply))
 
-    def _faulty(self, wire: Wire) -> _Fate:
-        """Everything that the way to the OMS, or its gateway, may do to a request."""
+    def _faulty(self, wire: Wire) -> _CallOutcome:
+        """One of the faults that the network or the gateway may cause."""
         random = self._random
         gateway = Answer(AnswerKind.UNKNOWN, status=502, detail="bad gateway")
         if random.random() < self.rates.late:
             left = wire.checked_at + self._hold_seconds - self._world.now
             late = max(0.0, left) * random.choice((random.random(), 0.999))
-            return _Fate(random.choice((gateway, None)), late)
+            return _CallOutcome(random.choice((gateway, None)), late)
         wish = random.choice((None, 0.5, 3.0))
         return random.choice(
             (
-                _Fate(),
-                _Fate(gateway),
-                _Fate(gateway, self._latency()),
-                _Fate(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
-                _Fate(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
-                _Fate(Answer(AnswerKind.UNREADABLE, status=200)),
-                _Fate(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
-                _Fate(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
-                _Fate(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
-                _Fate(Answer(AnswerKind.FORBIDDEN, status=403)),
+                _CallOutcome(),
+                _CallOutcome(gateway),
+                _CallOutcome(gateway, self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
+                _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
+                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
             )
         )
 
@@ -133,9 +133,9 @@ class Oms:
             self._answer(wire, answer, reply)
 
     def _judge(self, wire: Wire) -> Answer | None:
-        """Why it is not queued; None: it is."""
-        if self._world.now < self.stops_until:
-            return Answer(self.stops_with, status=404, repeated=True)
+        """The answer if the OMS does not queue the request, else None."""
+        if self._world.now < self.refuses_until:
+            return Answer(self.refuses_with, status=404, repeated=True)
         if self._world.now < self.down_until:
             return Answer(AnswerKind.UNAVAILABLE, status=503, detail="5001")
         if wire.token < self.token:
@@ -167,7 +167,7 @@ class Oms:
         )
 
     def _named(self, wire: Wire, bad: list[Mapping[str, Any]]) -> tuple[tuple[str | int | None, ...], ...]:
-        """The OMS's words may name the bad items, or others, or nothing."""
+        """The items that the OMS's message names: the bad ones, another one, or none."""
         chosen = self._random.choice(([], [], bad, [self._random.choice(wire.items)]))
         return tuple(
             (item.get("partNumber"), None, item.get("sku"), item.get("binID")) + (None,) * 5 for item in chosen
@@ -191,7 +191,7 @@ class Oms:
             self._work_later()
 
     def _apply(self, location: str, item: Mapping[str, Any]) -> None:
-        """Count and fields are set, what is absent stays; attributes are added."""
+        """Set count and fields, keep absent ones, and add attributes."""
         key = (location, item.get("partNumber"), item.get("sku"), item.get("binID"))
         state = self.items.setdefault(key, ItemState())
         state.fields |= {name: value for name, value in item.items() if name not in _KEYS}

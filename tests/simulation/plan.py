@@ -1,6 +1,6 @@
-"""What a seed stands for: how large everything is, what is produced when, and what goes wrong when.
+"""The plan of a seed: limits and sizes, what is produced when, and which faults happen when.
 
-A plan is data, so that a failing one can be shortened: entries and faults can be left out, rates set to nothing.
+A plan is data, so that a failing one can be shortened by dropping entries and faults and setting rates to zero.
 All times are simulated seconds.
 """
 
@@ -16,16 +16,16 @@ LOCATIONS: Final = ("Berlin", "Rome", "Oslo", "Lima")
 SESSION_SECONDS: Final = 10.0
 HEARTBEAT_SECONDS: Final = 1.0
 FENCE_SECONDS: Final = (SESSION_SECONDS - HEARTBEAT_SECONDS) / 2
-"""As ``app.py`` reckons it."""
+"""As ``app.py`` computes it."""
 POLL_SECONDS_MAX: Final = 30.0
 """max.poll.interval.ms."""
 REVOKE_SECONDS_MAX: Final = 6.0
 """Above the fence, below ``POLL_SECONDS_MAX``."""
 FAULTY_SECONDS: Final = 80.0
 REFUSALS_SHARE: Final = 0.15
-"""Of all plans, so many make much of refusals."""
+"""Share of plans with the theme ``REFUSALS``."""
 HEALED_SECONDS_MAX: Final = 900.0
-"""After the faults are over all must be sent within this: an over-quota rate recovers slowly."""
+"""Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
 CHUNK_ITEMS: Final = 3
@@ -35,17 +35,17 @@ MAX_ITEMS: Final = 12
 class EntryKind(StrEnum):
     CHANGE = "change"
     BAD = "bad"
-    """The OMS refuses a request with what only this change says."""
+    """The OMS refuses any request with this change's count or fields."""
     REJECT = "reject"
-    """Cannot be decoded."""
+    """A message that cannot be decoded."""
     TOMBSTONE = "tombstone"
     GAP = "gap"
-    """An offset without a message: a transaction's marker, or compacted away."""
+    """An offset without a message: a transaction marker, or removed by compaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One offset of a partition's log. ``number`` is the change's quantity, so that a count tells its change."""
+    """One offset of a partition's log. ``number`` is also the quantity, so that a count identifies its change."""
 
     at: float
     partition: int
@@ -58,28 +58,35 @@ class Entry:
 
 class FaultKind(StrEnum):
     PAUSE = "pause"
-    """SIGSTOP of a member, its workers and heartbeats too."""
+    """SIGSTOP: the whole member stands still, workers and heartbeats included."""
     KILL = "kill"
-    """SIGKILL; started again after ``seconds``."""
+    """SIGKILL; restarted after ``seconds``."""
     RESTART = "restart"
-    """SIGTERM; started again after ``seconds``."""
-    CUT = "cut"
-    """The member does not reach the broker."""
-    MOVE = "move"
-    """A rebalance that takes a partition from its owner."""
-    OMS_DOWN = "oms down"
-    OMS_STOPS = "oms stops"
-    """The OMS refuses our credentials, permission or address."""
-    TOKEN = "token"
-    """The OMS forgets all tokens."""
+    """SIGTERM; restarted once it has ended."""
+    DISCONNECT = "disconnect"
+    """The member cannot reach the broker."""
+    MOVE = "move partition"
+    """A rebalance that moves a partition to another owner."""
+    OMS_DOWN = "OMS unavailable"
+    OMS_REFUSES = "OMS refuses"
+    """The OMS refuses the credentials, the permission or the address."""
+    TOKENS_REVOKED = "tokens revoked"
+    """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
-    """Another tool writes a partition's committed offset anew, without our metadata."""
+    """Another tool commits a partition's offset again, with its own metadata."""
 
 
 TAKEOVERS: Final = frozenset(
-    {FaultKind.PAUSE, FaultKind.KILL, FaultKind.RESTART, FaultKind.CUT, FaultKind.MOVE, FaultKind.FOREIGN_METADATA}
+    {
+        FaultKind.PAUSE,
+        FaultKind.KILL,
+        FaultKind.RESTART,
+        FaultKind.DISCONNECT,
+        FaultKind.MOVE,
+        FaultKind.FOREIGN_METADATA,
+    }
 )
-"""Those after which a partition has another owner, or the same one anew."""
+"""Faults after which a partition has a new owner, or a new assignment to the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +94,40 @@ class Fault:
     at: float
     kind: FaultKind
     target: int
-    """Which member or partition."""
+    """A member, or the partition for ``MOVE`` and ``FOREIGN_METADATA``."""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How often each thing goes wrong by chance, from 0 to 1."""
+    """Probabilities of random faults, from 0 to 1."""
 
     pause: float = 0.0
-    """The whole process is stopped just where a commit is made, a request handed over, or its token renewed."""
+    """The process is paused while it commits, submits a request, or renews a token."""
     stall: float = 0.0
-    """The loop's thread is held up when it reads the clock."""
+    """The loop's thread stalls when it reads the clock."""
     commit_unanswered: float = 0.0
-    """A commit times out; every other one of them was applied."""
+    """A commit times out; half of these were applied."""
     slow: float = 0.0
-    """A step that mostly takes no time takes seconds."""
+    """A step that usually takes milliseconds takes seconds."""
     oms: float = 0.0
-    """The OMS, or the way to it, does not take a request as it should, or does not say so."""
+    """A fault between worker and OMS (``Oms._faulty``)."""
     late: float = 0.0
-    """Of those: the request is queued late."""
+    """Share of these faults in which the request is queued late."""
     undeliverable: float = 0.0
-    """A dead letter cannot be delivered, and the service stops."""
+    """A dead letter cannot be delivered, so the service stops."""
 
 
 class Theme(StrEnum):
-    """What a plan makes much of: some breaks show only where rare things come together."""
+    """The emphasis of a plan: some mutants are found only where rare faults coincide."""
 
     MIXED = "mixed"
     HANDOVERS = "handovers"
-    """Partitions go from hand to hand, while requests are queued late."""
+    """Partitions change owners all the time, while requests are queued late."""
     TOKENS = "tokens"
-    """The OMS forgets tokens, and processes are paused where they renew them."""
+    """Tokens are revoked, and processes pause while they renew them."""
     REFUSALS = "refusals"
-    """Many changes are bad, items have too many attributes for one request, memory is short, answers get lost."""
+    """Many changes are bad, items have too many attributes for one request, memory is short, answers are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ class SimulationPlan:
     flush_items: int
     max_age_seconds: float
     hold_seconds: float
-    """``oms.unknown_hold``; the OMS takes a request at most so long after its worker's last check."""
+    """``oms.unknown_hold``; the OMS never queues a request later than this after its worker's last fence check."""
     http_seconds: float
     """``oms.timeout``."""
     max_in_flight: int
@@ -143,14 +150,14 @@ class SimulationPlan:
     messages_max: int
     batches_in_hand_max: int
     fixed_partition: bool
-    """All changes of an item are in one partition (rule 2); if not, nothing is promised about counts."""
+    """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
     entries: tuple[Entry, ...]
     faults: tuple[Fault, ...]
 
     @property
-    def is_tight(self) -> bool:
-        """There may be more pending changes than the budget allows, so that they are coalesced in place."""
+    def has_short_memory(self) -> bool:
+        """The budget of pending changes is small, so changes may be coalesced in place."""
         return self.max_pending_changes < ROOMY
 
     @property
@@ -222,8 +229,8 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
         for number in range(random.randint(2, 9))
     ]
     partition_of = {item: random.randrange(partitions) for item in items}
-    has_fat = random.random() < 0.4 or theme is Theme.REFUSALS
-    fat = set(random.sample(items, k=min(2, len(items)))) if has_fat else set()
+    has_long_attributes = random.random() < 0.4 or theme is Theme.REFUSALS
+    long_attributes = set(random.sample(items, k=min(2, len(items)))) if has_long_attributes else set()
     bad_share = random.choice((0.12,) if theme is Theme.REFUSALS else (0.0, 0.0, 0.03, 0.1))
     other_share = random.choice((0.0, 0.05, 0.2))
     burst = random.choice((1, 4, 15))
@@ -235,7 +242,7 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
             time += random.expovariate(count / (0.9 * FAULTY_SECONDS * burst))
         item = random.choice(items)
         partition = partition_of[item] if fixed else random.randrange(partitions)
-        # Never two at the same time: their order in the log would be another than here.
+        # No two at the same time: their order in the log would be undefined.
         at = min(time, 0.9 * FAULTY_SECONDS) + number / 1e6
         if random.random() < other_share:
             kind = random.choice((EntryKind.REJECT, EntryKind.TOMBSTONE, EntryKind.GAP))
@@ -243,7 +250,7 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
         elif random.random() < bad_share:
             entries.append(Entry(at, partition, EntryKind.BAD, number, item[1], item[0], _bad_fields(random)))
         else:
-            fields = _draw_fields(random, number, is_fat=item in fat)
+            fields = _draw_fields(random, number, has_long_attributes=item in long_attributes)
             entries.append(Entry(at, partition, EntryKind.CHANGE, number, item[1], item[0], fields))
     return tuple(entries)
 
@@ -253,11 +260,11 @@ BAD_ATTRIBUTE: Final = "REFUSED"
 
 
 def _bad_fields(random: Random) -> dict[str, Any]:
-    """What makes a change bad, and nothing else beside its count: so it never matters whether it was sent or not."""
+    """The fields that make a change bad, and no others, so that it does not matter whether the change was sent."""
     return random.choice(({}, {"inventoryLocatorName": BAD_LOCATOR}, {"attributes": [BAD_ATTRIBUTE]}))
 
 
-def _draw_fields(random: Random, number: int, *, is_fat: bool) -> dict[str, Any]:
+def _draw_fields(random: Random, number: int, *, has_long_attributes: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if random.random() < 0.3:
         fields["retailPrice"] = float(number)
@@ -265,7 +272,7 @@ def _draw_fields(random: Random, number: int, *, is_fat: bool) -> dict[str, Any]
         fields["floor"] = number
     if random.random() < 0.15:
         fields["inventoryLocatorName"] = f"Aisle {number}"
-    if is_fat:
+    if has_long_attributes:
         first = random.randrange(150)
         fields["attributes"] = [f"A{at}" for at in range(first, first + random.randint(10, 40))]
     elif random.random() < 0.2:
@@ -278,11 +285,11 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
         FaultKind.PAUSE: random.choice((0, 3, 8)),
         FaultKind.KILL: random.choice((0, 1, 4)),
         FaultKind.RESTART: random.choice((0, 1, 3)),
-        FaultKind.CUT: random.choice((0, 2)),
+        FaultKind.DISCONNECT: random.choice((0, 2)),
         FaultKind.MOVE: random.choice((0, 1, 4)),
         FaultKind.OMS_DOWN: random.choice((0, 1)),
-        FaultKind.OMS_STOPS: random.choice((0, 0, 1)),
-        FaultKind.TOKEN: 1,
+        FaultKind.OMS_REFUSES: random.choice((0, 0, 1)),
+        FaultKind.TOKENS_REVOKED: 1,
         FaultKind.FOREIGN_METADATA: random.choice((0, 0, 1)),
     }
     count = random.randint(0, 25)
@@ -291,7 +298,7 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
             weights = {FaultKind.MOVE: 6, FaultKind.RESTART: 2, FaultKind.FOREIGN_METADATA: random.choice((0, 2))}
             count = 40
         case Theme.TOKENS:
-            weights |= {FaultKind.TOKEN: 30, FaultKind.OMS_STOPS: 0}
+            weights |= {FaultKind.TOKENS_REVOKED: 30, FaultKind.OMS_REFUSES: 0}
             count = 60
         case _:
             pass
@@ -299,7 +306,7 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
     faults: list[Fault] = []
     at = 0.0
     for kind in kinds:
-        # Often one upon the other: what is found out about the first is not finished when the second comes.
+        # Often close together, so that the second fault hits while the first is still being handled.
         at = at + random.uniform(0.0, 6.0) if random.random() < 0.4 else random.uniform(0.0, FAULTY_SECONDS)
         faults.append(_draw_fault(random, kind, min(at, FAULTY_SECONDS), members, partitions))
     return tuple(sorted(faults, key=lambda fault: fault.at))
@@ -310,19 +317,19 @@ def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partit
     target = random.randrange(partitions if of_partition else members)
     seconds = {
         FaultKind.PAUSE: draw_pause_seconds(random),
-        FaultKind.CUT: random.uniform(0.5, 2 * SESSION_SECONDS),
+        FaultKind.DISCONNECT: random.uniform(0.5, 2 * SESSION_SECONDS),
     }.get(kind, random.uniform(0.1, 8.0))
     return Fault(at, kind, target, seconds)
 
 
 def draw_pause_seconds(random: Random) -> float:
-    """Short, about as long as a session, or so long that a successor has done all that it must before it sends."""
+    """Short, about as long as a session, or long enough for a new owner to finish recovery and send."""
     return random.choice((0.5, 3.0, SESSION_SECONDS, 2.5 * SESSION_SECONDS, 4 * SESSION_SECONDS)) * random.uniform(
         0.5, 1.5
     )
 
 
 def item_key_of(item: str) -> dict[str, Any]:
-    """How the item is named: by a SKU, every third one by part number and bin."""
+    """The identifiers of an item: a SKU, or part number and bin for every third one."""
     number = int(item[1:])
     return {"partNumber": item, "binID": number + 1} if number % 3 == 2 else {"sku": item}

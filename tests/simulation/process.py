@@ -1,4 +1,4 @@
-"""One run of the service: the real loop and the real engine, with simulated ports. A restart makes a new one."""
+"""One process of the service: the real loop and engine with simulated ports. A restart creates a new one."""
 
 from dataclasses import dataclass
 from random import Random
@@ -36,8 +36,8 @@ WALL_SECONDS: Final = 1_700_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all processes share."""
+class Environment:
+    """Everything that the processes share."""
 
     world: World
     plan: SimulationPlan
@@ -48,21 +48,21 @@ class Surroundings:
 
 
 class Process(Strand):
-    """A process, from its start to its end."""
+    """A process from start to end."""
 
-    def __init__(self, name: str, around: Surroundings) -> None:
-        super().__init__(around.world, name)
-        self.plan = around.plan
-        self.checker = around.checker
-        self.random: Random = new_random(around.plan.seed, name)
-        self.cut_off_until = 0.0
-        self.given_at: dict[int, float] = {}
-        """When each assignment was given."""
+    def __init__(self, name: str, environment: Environment) -> None:
+        super().__init__(environment.world, name)
+        self.plan = environment.plan
+        self.checker = environment.checker
+        self.random: Random = new_random(environment.plan.seed, name)
+        self.disconnected_until = 0.0
+        self.assigned_at: dict[int, float] = {}
+        """By assignment id: the time of the assignment."""
         self._booted = self.random.uniform(0.0, 10_000.0)
-        self.source = SimulatedSource(self, around.broker)
-        self.client = SimulatedClient(self, around.oms)
+        self.source = SimulatedSource(self, environment.broker)
+        self.client = SimulatedClient(self, environment.oms)
         self.dead_letters = SimulatedDeadLetters(self)
-        self.decoder = SimulatedDecoder(self, around.entries, batches_max=self.plan.batches_in_hand_max)
+        self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_in_hand_max)
         self.observer = ProcessObserver(self)
         self._loop: Loop | None = None
 
@@ -101,10 +101,10 @@ class Process(Strand):
     def wall(self) -> float:
         return self.world.now + WALL_SECONDS
 
-    # For its ports
+    # For the simulated ports
 
     def uptime(self) -> float:
-        """The clock as other threads of the process read it."""
+        """The monotonic clock, without stalls."""
         return self.world.now + self._booted
 
     @property
@@ -115,22 +115,22 @@ class Process(Strand):
         return rate > 0 and self.random.random() < rate
 
     def stop_by_chance(self) -> None:
-        """SIGSTOP just here, if the seed says so."""
+        """SIGSTOP at this point, with the probability ``rates.pause``."""
         if self.by_chance(self.rates.pause):
             seconds = draw_pause_seconds(self.random)
             self.note("is paused for %.1f s", seconds)
             self.stop(seconds)
 
     def latency(self) -> float:
-        """Seconds that a step takes: mostly next to none."""
+        """How many seconds a step takes: a few milliseconds, rarely up to ``SLOW_SECONDS``."""
         longest = SLOW_SECONDS if self.by_chance(self.rates.slow) else QUICK_SECONDS
         return self.random.uniform(0.0, longest)
 
     def new_assignment(self, partition: int) -> int:
-        number = len(self.given_at) + 1
-        self.given_at[number] = self.world.now
+        assignment_id = len(self.assigned_at) + 1
+        self.assigned_at[assignment_id] = self.world.now
         self.checker.assigned(self.name, partition)
-        return number
+        return assignment_id
 
     def note(self, what: str, *args: object) -> None:
         self.world.note(self.name, what, *args)
@@ -140,17 +140,17 @@ _NO_RATES: Final = Rates()
 
 
 class ProcessObserver:
-    """Passes on to the checker what only an observer is told."""
+    """Passes facts on to the checker."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.narrowing: set[int] = set()
-        """Requests that are to find out what the OMS refuses."""
+        self.bisecting: set[int] = set()
+        """Ids of bisection requests."""
 
     def observe(self, fact: Fact) -> None:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
-                self.narrowing.add(fact.request.request_id)
+                self.bisecting.add(fact.request.request_id)
             case Snapshot():
                 plan = self._process.plan
                 in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)
@@ -175,7 +175,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
 
 
 def loop_options(plan: SimulationPlan) -> LoopOptions:
-    """Longer waits than in production: a simulated second is then a few turns."""
+    """Longer intervals than in production, so that a simulated second takes only a few turns."""
     return LoopOptions(
         poll_messages_max=plan.messages_max,
         poll_seconds_max=0.5,

@@ -1,4 +1,4 @@
-"""From a plan that fails to a shorter one that fails in the same way."""
+"""Shorten a failing plan to one that still fails in the same way."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +9,13 @@ from tests.simulation.plan import Rates, SimulationPlan
 from tests.simulation.simulation import Outcome, simulate
 
 SHRINK_SECONDS_MAX: Final = 30.0
-"""Real seconds: a shorter trace is worth some, not minutes."""
+"""Real seconds: shortening must not take minutes."""
 
 T = TypeVar("T")
 
 
 def shrink(failed: Outcome, *, seconds_max: float = SHRINK_SECONDS_MAX) -> Outcome:
-    """Leave out whatever the failure does not need: faults by chance, faults by plan, entries, members."""
+    """Drop everything that the failure does not need: random faults, planned faults, entries, members."""
     deadline = time.monotonic() + seconds_max
     kind = _kind(failed)
 
@@ -36,13 +36,13 @@ def shrink(failed: Outcome, *, seconds_max: float = SHRINK_SECONDS_MAX) -> Outco
 
 
 def _kind(outcome: Outcome) -> str:
-    """What a violation begins with: the rule, or the exception."""
+    """How the violation begins: with its rule, or the exception."""
     return outcome.violation.partition(":")[0].partition(" in the service")[0][:12]
 
 
 def _quieter(rates: Rates) -> Iterator[Callable[[Rates], Rates]]:
-    for each in fields(rates):
-        yield lambda now, name=each.name: replace(now, **{name: 0.0})  # type: ignore[misc]
+    for rate in fields(rates):
+        yield lambda now, name=rate.name: replace(now, **{name: 0.0})  # type: ignore[misc]
 
 
 def _without(
@@ -51,7 +51,7 @@ def _without(
     with_part: Callable[[SimulationPlan, tuple[T, ...]], SimulationPlan],
     tried: Callable[[SimulationPlan, Outcome], Outcome],
 ) -> Outcome:
-    """Leave out halves, quarters and so on, down to single ones."""
+    """Drop halves, then quarters and so on, down to single elements."""
     size = len(part(best.plan)) // 2
     while size:
         at = 0

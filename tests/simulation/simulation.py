@@ -1,4 +1,4 @@
-"""A whole run: members that come and go, faults, then none, and everything must be sent."""
+"""One run: members that start and stop, a phase with faults, then one without, in which everything must be sent."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -17,43 +17,43 @@ from tests.simulation.plan import (
     FaultKind,
     SimulationPlan,
 )
-from tests.simulation.process import Process, Surroundings
+from tests.simulation.process import Environment, Process
 from tests.simulation.world import Violation, World, new_random
 
-START_AGAIN_SECONDS: Final = 2.0
-"""How long after its end a service is started again, as Kubernetes does."""
-LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether all is done, once faults are over."""
+RESTART_SECONDS: Final = 2.0
+"""How long after its end a process is restarted, as Kubernetes does."""
+CHECK_SECONDS: Final = 1.0
+"""Interval of the check whether everything is done, once the faults are over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a plan; ``violation`` is "" if nothing was wrong."""
+    """The result of a plan; ``violation`` is "" if there was none."""
 
     plan: SimulationPlan
     violation: str
     steps: int
     seconds: float
-    """Simulated."""
+    """Simulated time."""
     trace: tuple[str, ...]
 
 
 def simulate(plan: SimulationPlan, *, trace_lines: int = 60) -> Outcome:
-    """Run a plan to its end, or to the first violation."""
+    """Run a plan to its end or to the first violation."""
     simulation = Simulation(plan)
     violation = ""
     try:
         simulation.world.run()
     except Violation as found:
         violation = str(found)
-    except Exception as error:  # noqa: BLE001 - whatever the service raises, but for StopError, is a bug of it
+    except Exception as error:  # noqa: BLE001 - anything that the service raises, except StopError, is a bug
         violation = f"{type(error).__name__} in the service: {error}{_place(error)}"
     world = simulation.world
     return Outcome(plan, violation, world.steps, world.now, tuple(world.trace(trace_lines)) if violation else ())
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised, innermost frames last."""
+    """The innermost frames of the traceback, the raising one last."""
     frames = []
     traceback = error.__traceback__
     while traceback is not None:
@@ -64,7 +64,7 @@ def _place(error: BaseException) -> str:
 
 
 class Simulation:
-    """Everything of a plan, wired."""
+    """Wires up a plan: broker, OMS, members and faults."""
 
     def __init__(self, plan: SimulationPlan) -> None:
         self.world = World(plan.seed)
@@ -81,13 +81,13 @@ class Simulation:
         self._broker = Broker(self.world, plan, self._checker, self._group)
         self._oms = Oms(self.world, plan, self._checker)
         entries = {entry.number: entry for entry in plan.entries}
-        self._around = Surroundings(self.world, plan, self._broker, self._oms, self._checker, entries)
+        self._environment = Environment(self.world, plan, self._broker, self._oms, self._checker, entries)
         self._members: list[Process | None] = [None] * plan.members
         self._starts = [0] * plan.members
         for member in range(plan.members):
             self.world.after(self._random.uniform(0.0, 5.0), lambda member=member: self._start(member))  # type: ignore[misc]
         for fault in plan.faults:
-            self.world.at(fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+            self.world.at(fault.at, lambda fault=fault: self._inject(fault))  # type: ignore[misc]
         self.world.at(FAULTY_SECONDS, self._heal)
 
     # Members
@@ -96,13 +96,13 @@ class Simulation:
         if self._running(member):
             return
         self._starts[member] += 1
-        process = Process(f"{'ABCDEFGH'[member]}{self._starts[member]}", self._around)
+        process = Process(f"{'ABCDEFGH'[member]}{self._starts[member]}", self._environment)
         self._members[member] = process
         self.world.adopt(process)
 
         def live() -> None:
             process.run()
-            self.world.after(START_AGAIN_SECONDS, lambda: self._start(member))
+            self.world.after(RESTART_SECONDS, lambda: self._start(member))
 
         self.world.note(process.name, "starts")
         process.start(live)
@@ -113,25 +113,25 @@ class Simulation:
 
     # Faults
 
-    def _strike(self, fault: Fault) -> None:
+    def _inject(self, fault: Fault) -> None:
         self.world.note("fault", "%s %d for %.1f", fault.kind, fault.target, fault.seconds)
         match fault.kind:
             case FaultKind.MOVE:
                 self._group.move(fault.target % self._plan.partitions)
             case FaultKind.FOREIGN_METADATA:
-                self._broker.foreign.add(fault.target % self._plan.partitions)
-            case FaultKind.TOKEN:
+                self._broker.foreign_metadata.add(fault.target % self._plan.partitions)
+            case FaultKind.TOKENS_REVOKED:
                 self._oms.token += 1
             case FaultKind.OMS_DOWN:
                 self._oms.down_until = self.world.now + fault.seconds
-            case FaultKind.OMS_STOPS:
-                self._oms.stops_until = self.world.now + fault.seconds
+            case FaultKind.OMS_REFUSES:
+                self._oms.refuses_until = self.world.now + fault.seconds
                 kinds = (AnswerKind.UNAUTHORISED, AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS)
-                self._oms.stops_with = self._random.choice(kinds)
+                self._oms.refuses_with = self._random.choice(kinds)
             case _:
-                self._strike_member(fault)
+                self._inject_into_member(fault)
 
-    def _strike_member(self, fault: Fault) -> None:
+    def _inject_into_member(self, fault: Fault) -> None:
         member = fault.target % self._plan.members
         process = self._running(member)
         if process is None:
@@ -139,8 +139,8 @@ class Simulation:
         match fault.kind:
             case FaultKind.PAUSE:
                 process.stop(fault.seconds)
-            case FaultKind.CUT:
-                process.cut_off_until = self.world.now + fault.seconds
+            case FaultKind.DISCONNECT:
+                process.disconnected_until = self.world.now + fault.seconds
             case FaultKind.KILL:
                 process.kill()
                 self.world.after(fault.seconds, lambda: self._start(member))
@@ -148,20 +148,20 @@ class Simulation:
                 process.terminate()
 
     def _heal(self) -> None:
-        """From here on nothing goes wrong, and every member runs."""
+        """End the phase of faults: every fault is over and every member runs."""
         self.world.note("fault", "no more")
         self.world.healed = True
-        self._oms.down_until = self._oms.stops_until = 0.0
+        self._oms.down_until = self._oms.refuses_until = 0.0
         for member in range(self._plan.members):
             process = self._running(member)
             if process is None:
                 self._start(member)
             else:
-                process.stopped_until = process.cut_off_until = 0.0
-        self._look()
+                process.stopped_until = process.disconnected_until = 0.0
+        self._check_done()
 
-    def _look(self) -> None:
-        """Is all done?"""
+    def _check_done(self) -> None:
+        """Finish the run if everything is sent and applied."""
         unsettled = self._checker.unsettled(self._oms)
         if not unsettled:
             self._checker.settled(self._oms)
@@ -169,4 +169,4 @@ class Simulation:
         elif self.world.now > FAULTY_SECONDS + HEALED_SECONDS_MAX:
             raise Violation(f"not done {HEALED_SECONDS_MAX:.0f} s after the faults: {'; '.join(unsettled)}")
         else:
-            self.world.after(LOOK_SECONDS, self._look)
+            self.world.after(CHECK_SECONDS, self._check_done)

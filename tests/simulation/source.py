@@ -1,11 +1,11 @@
-"""``ports.Source`` on the simulated broker, as the real one behaves: callbacks in a poll, positions, ends, commits."""
+"""``ports.Source`` on the simulated broker: callbacks during polls, positions, partition ends, commits."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from consumer.ports import Assignment, Commit, CommitRefused, Committed, Headers, RawBatch, RebalanceListener
 from tests.simulation.broker import TOPIC, TOPIC_ID, Broker, GroupOffset, Log
-from tests.simulation.group import Standing
+from tests.simulation.group import MemberStatus
 from tests.simulation.membership import Call, Event, Membership
 from tests.simulation.plan import HEARTBEAT_SECONDS, POLL_SECONDS_MAX
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 COMMIT_SECONDS_MAX: Final = 3.0
-"""How long a commit waits for the broker's word."""
+"""Time-out of a commit."""
 POLL_SECONDS_MIN: Final = 0.02
-"""A turn takes time: without, a loop that has nothing to wait for would stop the world."""
+"""A poll always takes some time; otherwise a loop that waits for nothing would stop simulated time."""
 ASK_AGAIN_SECONDS: Final = 0.5
-"""Between two tries to read the committed offsets from a broker that is out of reach."""
+"""Interval between attempts to read the committed offsets while the broker cannot be reached."""
 
 
 class SimulatedSource:
-    """A consumer of one process."""
+    """The Kafka consumer of one process."""
 
     def __init__(self, process: "Process", broker: Broker) -> None:
         self._process = process
@@ -37,10 +37,10 @@ class SimulatedSource:
         self._listener: RebalanceListener | None = None
         self._assignments: dict[int, Assignment] = {}
         self.partition_of: dict[int, int] = {}
-        """Of each assignment that this process ever had."""
-        self._number_of: dict[int, int] = {}
+        """By assignment id, including former assignments of this process."""
+        self._id_of: dict[int, int] = {}
         self.positions: dict[int, int] = {}
-        self._told_end: dict[int, int] = {}
+        self._reported_end: dict[int, int] = {}
         self._paused: set[int] = set()
 
     # ports.Source
@@ -68,53 +68,53 @@ class SimulatedSource:
             if commit.assignment.assignment_id in self._assignments
         }
         if not offsets:
-            return CommitRefused(fenced=False, detail="none of these partitions is assigned any more")
+            return CommitRefused(fenced=False, detail="none of these partitions is assigned")
         member_id, generation = self.membership.member_id, self.membership.generation
         unanswered = self._process.by_chance(self._process.rates.commit_unanswered)
         self._process.sleep(self._process.latency())
-        standing = None
+        status = None
         if self._reachable() and not (unanswered and self._random.random() < 0.5):
-            standing = self._broker.commit(member_id, generation, offsets)
-            self._process.note("commits %s: %s", _Offsets(offsets), standing.name)
+            status = self._broker.commit(member_id, generation, offsets)
+            self._process.note("commits %s: %s", _Offsets(offsets), status.name)
         self._process.stop_by_chance()
         self._process.sleep(self._process.latency())
-        if standing is None or unanswered or not self._reachable():
-            self._process.note("has no answer to a commit")
+        if status is None or unanswered or not self._reachable():
+            self._process.note("gets no reply to a commit")
             self._process.sleep(COMMIT_SECONDS_MAX)
             return CommitRefused(fenced=False, detail="timed out")
-        if standing is Standing.WELL:
+        if status is MemberStatus.OK:
             return Committed()
-        return CommitRefused(fenced=standing is not Standing.REBALANCING, detail=standing.name)
+        return CommitRefused(fenced=status is not MemberStatus.REBALANCE_IN_PROGRESS, detail=status.name)
 
-    def pause(self, numbers: Sequence[int]) -> None:
-        self._paused.update(numbers)
+    def pause(self, assignment_ids: Sequence[int]) -> None:
+        self._paused.update(assignment_ids)
 
-    def resume(self, numbers: Sequence[int]) -> None:
-        self._paused.difference_update(numbers)
+    def resume(self, assignment_ids: Sequence[int]) -> None:
+        self._paused.difference_update(assignment_ids)
 
     def close(self) -> None:
         self._process.enter()
-        if self._number_of:
-            self._told().on_revoked(list(self._number_of.values()))
+        if self._id_of:
+            self._callbacks().on_revoked(list(self._id_of.values()))
         self.membership.leave()
 
     # Rebalances
 
     def _serve(self, call: Call) -> None:
-        numbers = [self._number_of[partition] for partition in sorted(call.partitions) if partition in self._number_of]
+        assignment_ids = [self._id_of[partition] for partition in sorted(call.partitions) if partition in self._id_of]
         match call.event:
             case Event.ASSIGN:
-                given = self._describe(sorted(call.partitions))
-                self._process.note("is assigned %s", [_described(each) for each in given])
-                self._told().on_assigned(given)
+                assigned = self._describe(sorted(call.partitions))
+                self._process.note("is assigned %s", [_described(assignment) for assignment in assigned])
+                self._callbacks().on_assigned(assigned)
             case Event.REVOKE:
-                self._process.note("is to give up %s", sorted(call.partitions))
-                self._told().on_revoked(numbers)
-                self._forget(numbers)
+                self._process.note("has to give up %s", sorted(call.partitions))
+                self._callbacks().on_revoked(assignment_ids)
+                self._forget(assignment_ids)
             case Event.LOST:
-                lost = list(self._number_of.values())
-                self._process.note("has lost %s", sorted(self._number_of))
-                self._told().on_lost(lost)
+                lost = list(self._id_of.values())
+                self._process.note("has lost %s", sorted(self._id_of))
+                self._callbacks().on_lost(lost)
                 self._forget(lost)
 
     def _describe(self, partitions: Sequence[int]) -> list[Assignment]:
@@ -125,16 +125,16 @@ class SimulatedSource:
             self._process.sleep(ASK_AGAIN_SECONDS)
         found = [self._describe_one(partition) for partition in partitions]
         self._process.sleep(self._process.latency())
-        for each in found:
-            self._assignments[each.assignment_id] = each
-            self._number_of[each.partition] = each.assignment_id
-            self.partition_of[each.assignment_id] = each.partition
-            self.positions[each.assignment_id] = self.start_of(each)
+        for assignment in found:
+            self._assignments[assignment.assignment_id] = assignment
+            self._id_of[assignment.partition] = assignment.assignment_id
+            self.partition_of[assignment.assignment_id] = assignment.partition
+            self.positions[assignment.assignment_id] = self.start_of(assignment)
         return found
 
     def _describe_one(self, partition: int) -> Assignment:
         log = self._broker.logs[partition]
-        committed = self._broker.describe(partition)
+        committed = self._broker.committed_for_new_owner(partition)
         return Assignment(
             assignment_id=self._process.new_assignment(partition),
             topic=TOPIC,
@@ -150,21 +150,27 @@ class SimulatedSource:
         """auto.offset.reset is earliest."""
         return assignment.low if assignment.committed is None else assignment.committed
 
-    def _forget(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            gone = self._assignments.pop(number)
-            del self._number_of[gone.partition]
-            del self.positions[number]
-            self._told_end.pop(number, None)
-            self._paused.discard(number)
+    def _forget(self, assignment_ids: Sequence[int]) -> None:
+        for assignment_id in assignment_ids:
+            assignment = self._assignments.pop(assignment_id)
+            del self._id_of[assignment.partition]
+            del self.positions[assignment_id]
+            self._reported_end.pop(assignment_id, None)
+            self._paused.discard(assignment_id)
 
     # Messages
 
     def _readable(self) -> list[int]:
-        return [number for number in self._assignments if number not in self._paused] if self._reachable() else []
+        return (
+            [assignment_id for assignment_id in self._assignments if assignment_id not in self._paused]
+            if self._reachable()
+            else []
+        )
 
     def _has_messages(self) -> bool:
-        return any(self.positions[number] < self._log_of(number).end for number in self._readable())
+        return any(
+            self.positions[assignment_id] < self._log_of(assignment_id).end for assignment_id in self._readable()
+        )
 
     def _fetch(self, messages_max: int) -> RawBatch:
         values: list[bytes] = []
@@ -173,31 +179,35 @@ class SimulatedSource:
         ends: dict[int, int] = {}
         readable = self._readable()
         self._random.shuffle(readable)
-        for number in readable:
-            log = self._log_of(number)
-            found, position = log.messages(self.positions[number], messages_max - len(values))
+        for assignment_id in readable:
+            log = self._log_of(assignment_id)
+            found, position = log.messages(self.positions[assignment_id], messages_max - len(values))
             for offset, entry in found:
                 values.append(str(entry.number).encode())
-                assignments.append(number)
+                assignments.append(assignment_id)
                 offsets.append(offset)
-            self.positions[number] = position
-            if position == log.end and self._told_end.get(number) != position and self._random.random() < 0.7:
-                self._told_end[number] = ends[number] = position
+            self.positions[assignment_id] = position
+            if (
+                position == log.end
+                and self._reported_end.get(assignment_id) != position
+                and self._random.random() < 0.7
+            ):
+                self._reported_end[assignment_id] = ends[assignment_id] = position
         return RawBatch(values, assignments, offsets, [None] * len(values), ends, _no_origin)
 
-    def _log_of(self, number: int) -> Log:
-        return self._broker.logs[self._assignments[number].partition]
+    def _log_of(self, assignment_id: int) -> Log:
+        return self._broker.logs[self._assignments[assignment_id].partition]
 
     def _reachable(self) -> bool:
-        return self._process.world.now >= self._process.cut_off_until
+        return self._process.world.now >= self._process.disconnected_until
 
-    def _told(self) -> RebalanceListener:
+    def _callbacks(self) -> RebalanceListener:
         assert self._listener is not None
         return self._listener
 
 
 class _Offsets:
-    """Formats what was committed, if anybody reads it."""
+    """Formats committed offsets only if the trace is printed."""
 
     def __init__(self, offsets: dict[int, GroupOffset]) -> None:
         self._offsets = offsets

@@ -1,4 +1,4 @@
-"""Each deliberate break of a rule is found, or a checker is blind."""
+"""The simulation finds every mutant; if it misses one, a checker is blind."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.simulation.test_simulation import SECONDS_MAX, run
 pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 SEEDS_MAX = 200
-"""Of the mutant's theme or of all: every one shows well within these."""
+"""Seeds of the mutant's theme, or of all plans; every mutant is found long before that."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -17,4 +17,4 @@ def test_the_simulation_finds_the_mutant(name: str) -> None:
 
     assert done.returncode == 1, f"{name} (rule {MUTANTS[name].rule}) was not found\n{done.stdout}{done.stderr}"
     assert done.stdout.endswith(", 1 failed\n")
-    assert " in the service: " not in done.stdout, "a break that breaks the code shows nothing"
+    assert " in the service: " not in done.stdout, "a mutant that makes the code crash proves nothing"

@@ -1,4 +1,4 @@
-"""The real loop and engine, a simulated world: no seed may violate a rule, and every one ends with all sent."""
+"""The real loop and engine in a simulated world: no seed violates a rule, and all end with every change sent."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS_A_CHUNK = 30
 CHUNKS = 12
 SECONDS_MAX = 600
-"""For what takes a few seconds where there is nothing else to do."""
+"""For tests that take a few seconds on an idle machine."""
 
 pytestmark = pytest.mark.timeout(SECONDS_MAX)
 

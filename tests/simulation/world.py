@@ -1,7 +1,7 @@
-"""Simulated time, and who runs when: one event after another, in an order that the seed decides.
+"""Simulated time and scheduling: one event after another, in an order that the seed decides.
 
-Production code that waits inside a call (the loop in a poll, say) runs in a strand: a thread that runs only while the
-world lets it. At any moment exactly one thread runs, so a seed gives the same run each time.
+Production code that blocks (the loop in a poll, for example) runs in a strand: a thread that runs only when it is
+scheduled. Exactly one thread runs at any moment, so a seed always gives the same run.
 """
 
 import heapq
@@ -12,28 +12,28 @@ from collections.abc import Callable
 from typing import Any
 
 TRACE_MAX = 400
-"""The latest notes are kept: more than a person reads."""
+"""Number of notes kept, the latest ones."""
 STACK_BYTES = 512 * 1024
-"""A strand calls a loop, no more: small stacks keep hundreds of restarts cheap."""
+"""Strands need little stack, and small ones keep hundreds of restarts cheap."""
 
 Action = Callable[[], None]
 
 
 class Killed(BaseException):
-    """The process was killed: unwinds its thread. No Exception, so that nothing takes it for an error and goes on."""
+    """Unwinds the thread of a killed process. Not an ``Exception``, so that no error handler catches it."""
 
 
-class Violation(Exception):  # noqa: N818 - the protocol is violated; nothing went wrong in the simulation
-    """The system under test did what the protocol forbids."""
+class Violation(Exception):  # noqa: N818 - the protocol is violated; the simulation itself is fine
+    """The system under test broke a rule."""
 
 
 def new_random(*seed: object) -> random.Random:
-    """A generator of its own for each purpose, all from the one seed: what one draws moves no other."""
+    """A separate generator for every purpose, all derived from the seed, so that draws do not affect each other."""
     return random.Random("/".join(map(str, seed)))  # noqa: S311 - it must be repeatable, not secret
 
 
 class Strand:
-    """A process with one thread. While it is stopped its events wait; once it is dead they are dropped."""
+    """A process with one thread. Events of a paused process wait; those of a killed one are dropped."""
 
     def __init__(self, world: "World", name: str) -> None:
         self.world = world
@@ -46,7 +46,7 @@ class Strand:
         self._thread: threading.Thread | None = None
 
     def start(self, body: Action) -> None:
-        """Run ``body`` in this strand, from the next event on."""
+        """Schedule ``body`` to run in this strand."""
 
         def run() -> None:
             self.baton.acquire()
@@ -55,44 +55,44 @@ class Strand:
                 body()
             except Killed:
                 pass
-            except BaseException as error:  # noqa: BLE001 - told in the main thread, which ends the run
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                 self.world.fail(error)
             self.ended = True
-            self.world.hand_on(self)
+            self.world.run_others(self)
 
         self._thread = threading.Thread(target=run, name=self.name, daemon=True)
         self._thread.start()
         self.world.resume_at(self.world.now, self)
 
     def enter(self) -> None:
-        """To be called first by whatever the strand's own thread calls."""
+        """Raise ``Killed`` in a killed process. Simulated ports call this before they do anything."""
         if not self.alive:
             raise Killed
 
     def sleep(self, seconds: float) -> None:
-        """Let simulated time pass, and others run."""
+        """Let simulated time pass while other strands run."""
         self.enter()
         self.world.resume_at(self.world.now + seconds, self)
-        self.world.hand_on(self)
+        self.world.run_others(self)
         self.enter()
 
     def after(self, seconds: float, action: Action) -> None:
-        """Have something done by another thread of this process; it waits while the process is stopped."""
+        """Schedule work of another thread of this process; it waits while the process is paused."""
         self.world.at(self.world.now + seconds, action, self)
 
     def stop(self, seconds: float) -> None:
-        """SIGSTOP for so long."""
+        """SIGSTOP, and SIGCONT after ``seconds``."""
         self.stopped_until = max(self.stopped_until, self.world.now + seconds)
 
     def kill(self) -> None:
-        """SIGKILL: nothing of it runs any more."""
+        """SIGKILL."""
         if self.alive:
             self.alive = False
             if not self.ended:
                 self.world.resume_at(self.world.now, self)
 
     def unwind(self) -> None:
-        """At the end of the run: let the thread end."""
+        """End the thread, at the end of the run."""
         self.alive = False
         if self._thread is not None and not self.ended:
             self.baton.release()
@@ -101,13 +101,13 @@ class Strand:
 
 
 class World:
-    """The clock, and what is to happen."""
+    """The clock and the queue of events."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
         self.steps = 0
         self.healed = False
-        """Faults are over."""
+        """The phase of faults is over."""
         self.failure: BaseException | None = None
         self._random = new_random(seed, "world")
         self._events: list[tuple[float, float, int, Strand | None, Action | None]] = []
@@ -118,10 +118,10 @@ class World:
         self._main = Strand(self, "world")
         self._trace: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRACE_MAX)
 
-    # What happens
+    # Events
 
     def at(self, time: float, action: Action, strand: Strand | None = None) -> None:
-        """Have something done; of events at the same time the seed decides which comes first."""
+        """Schedule an action; the seed decides the order of simultaneous events."""
         self._push(time, strand, action)
 
     def after(self, seconds: float, action: Action) -> None:
@@ -135,15 +135,15 @@ class World:
         heapq.heappush(self._events, (time, self._random.random(), self._events_made, strand, action))
 
     def adopt(self, strand: Strand) -> None:
-        """Unwind this strand at the end."""
+        """Register a strand, to be unwound at the end."""
         self._strands.append(strand)
 
     # Running
 
     def run(self) -> None:
-        """Until ``finish`` or a failure. Raises the failure."""
+        """Run until ``finish`` or a failure, which is raised."""
         try:
-            self.hand_on(self._main)
+            self.run_others(self._main)
         finally:
             self._closing = True
             for strand in self._strands:
@@ -155,13 +155,13 @@ class World:
         self._over = True
 
     def fail(self, error: BaseException) -> None:
-        """End the run; the first failure counts."""
+        """End the run with this error, unless there was an earlier one."""
         if not self._closing:
             self.failure = self.failure or error
             self._over = True
 
-    def hand_on(self, strand: Strand) -> None:
-        """Run what comes next until it is this strand's turn; one that has ended returns at once."""
+    def run_others(self, strand: Strand) -> None:
+        """Run events until it is this strand's turn again. A strand that has ended returns at once."""
         if self._closing:
             return
         target = self._next()
@@ -171,7 +171,7 @@ class World:
                 strand.baton.acquire()
 
     def _next(self) -> Strand:
-        """Run events until one is a strand's turn: that strand, or the main thread when all is over."""
+        """Run events until a strand is due, and return it; return the main thread when the run is over."""
         while not self._over:
             time, _, _, strand, action = heapq.heappop(self._events)
             self.now = max(self.now, time)
@@ -185,14 +185,14 @@ class World:
             elif strand is None or strand.alive:
                 try:
                     action()
-                except Exception as error:  # noqa: BLE001 - told in the main thread
+                except Exception as error:  # noqa: BLE001 - raised in the main thread
                     self.fail(error)
         return self._main
 
     # Trace
 
     def note(self, who: str, what: str, *args: Any) -> None:
-        """Write down a step; ``args`` are formatted only if somebody reads it."""
+        """Add a line to the trace; ``args`` are formatted only if it is printed."""
         self._trace.append((self.now, who, what, args))
 
     def trace(self, lines_max: int) -> list[str]:

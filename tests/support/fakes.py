@@ -1,4 +1,4 @@
-"""Doubles of the ports that do what the ports promise, in memory, and keep a diary of what they were asked."""
+"""In-memory fakes of the ports. They keep a diary of their calls, in order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class FakeClock:
 
 @dataclass
 class FakeSource:
-    """Polls give what was queued: a batch, or something to call (a rebalance, a fault)."""
+    """A poll returns the next queued batch; a queued callable is called first (a rebalance, an error)."""
 
     diary: Diary
     clock: FakeClock
@@ -106,7 +106,7 @@ def raw_batch(offsets: Sequence[int], assignments: Sequence[int]) -> RawBatch:
 
 @dataclass
 class FakeDecoder:
-    """Gives back what was queued for each batch; without a queue, nothing."""
+    """Returns what a test puts into ``ready``; batches are only counted."""
 
     ready: list[Decoded] = field(default_factory=list)
     has_room: bool = True
@@ -134,7 +134,7 @@ class FakeDecoder:
 
 @dataclass
 class FakeClient:
-    """Answers each submission with ``reply``, or when told to, if that is None."""
+    """Answers every submission with ``reply``; if that is None, the test calls ``answer``."""
 
     diary: Diary
     clock: FakeClock
@@ -167,7 +167,7 @@ class FakeClient:
 
 @dataclass
 class FakeJobs:
-    """An OMS that tells of jobs what it is told to."""
+    """Returns the job reports that a test puts into ``ready``."""
 
     asked: list[str] = field(default_factory=list)
     ready: list[JobReport] = field(default_factory=list)
@@ -216,7 +216,7 @@ class FakeDeadLetters:
 
 @dataclass
 class FakeObserver:
-    """Keeps the latest snapshot and writes the rarer facts into the diary."""
+    """Keeps the latest snapshot and writes the less frequent facts to the diary."""
 
     diary: Diary
     latest: Snapshot | None = None
@@ -256,7 +256,7 @@ def _ids(assignments: Sequence[Assignment]) -> list[int]:
 def assignment(
     number: int, *, committed: int | None = 0, low: int = 0, high: int = 1_000_000, metadata: str | None = None
 ) -> Assignment:
-    """Of a partition whose last owner left it in good order, unless ``metadata`` says otherwise."""
+    """An assignment whose previous owner left no request in doubt, unless ``metadata`` says otherwise."""
     orderly = "" if committed is None else f"v1;{committed};0;"
     return Assignment(
         number, "changes", number - 1, committed, orderly if metadata is None else metadata, low, high, ""

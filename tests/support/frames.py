@@ -1,4 +1,4 @@
-"""Frames of changes for tests, from a few words a change."""
+"""Short ways to make frames of changes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +18,7 @@ from consumer.core.changes.items import (
 
 
 def change(location: str, sku: str, quantity: int = 1, **more: Any) -> dict[str, Any]:
-    """A change; ``offset``, ``line``, ``assignment``, ``occurred_at``, ``arrived`` and item columns by keyword."""
+    """One change as a row; ``offset``, ``assignment``, ``occurred_at``, ``arrived`` and item columns by keyword."""
     row: dict[str, Any] = dict.fromkeys(CHANGE_SCHEMA)
     row |= {LOCATION: location, "sku": sku, "quantity": quantity}
     row |= {
@@ -34,7 +34,7 @@ def change(location: str, sku: str, quantity: int = 1, **more: Any) -> dict[str,
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
-    """A frame with the columns that a decoder gives, and with arrivals if the rows have them."""
+    """A frame with the columns of a decoded one, plus the arrival times if the rows have them."""
     rows = list(rows)
     schema: dict[str, pl.DataType] = dict(CHANGE_SCHEMA)
     if rows and ARRIVED in rows[0]:

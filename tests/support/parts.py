@@ -1,4 +1,4 @@
-"""What a test does where a part of its world is missing."""
+"""Skip a test whose external dependency is missing, or fail it in CI."""
 
 import os
 from collections.abc import Callable
@@ -12,10 +12,10 @@ Part = TypeVar("Part")
 
 
 def or_skip(part: Callable[[], Part]) -> Part:
-    """Skip where a part cannot be had on this machine; where every part must be there (CI=true), fail."""
+    """Return ``part()``. If it is not available on this machine, skip the test; with ``CI=true``, fail it."""
     try:
         return part()
     except PartMissingError as missing:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {missing}")
+            pytest.fail(f"a dependency is missing, and CI=true requires it: {missing}")
         pytest.skip(str(missing))

@@ -1,4 +1,4 @@
-"""The engine with the OMS's real limits: what leaves, when, and what may be committed."""
+"""The engine with the OMS's real limits: what is sent, when, and which offsets may be committed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ AGE = 300.0
 
 
 def burst(count: int, *, location: str = "Berlin", first: int = 0, assignment: int = 1) -> pl.DataFrame:
-    """So many changes of as many items, at offsets from ``first``."""
+    """``count`` changes of different items, at offsets from ``first``."""
     return pl.DataFrame(
         {
             "locationName": [location] * count,
@@ -50,7 +50,7 @@ def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
         made.apply(request.request_id, Accepted("1"), now)
 
 
-def watermarks(made: Engine, now: float = 0.0) -> dict[int, int]:
+def committable_offsets(made: Engine, now: float = 0.0) -> dict[int, int]:
     return {point.assignment: point.offset for point in made.commit_points(now)}
 
 
@@ -66,7 +66,7 @@ def test_a_burst_of_21000_is_sent_as_12000_and_9000() -> None:
     accept(made, second, AGE + 1)
 
     assert [request.items for request in first + second] == [12_000, 9_000]
-    assert watermarks(made) == {1: 21_000}
+    assert committable_offsets(made) == {1: 21_000}
 
 
 def test_6001_items_of_which_the_newest_is_not_yet_due_are_6000_and_then_1_on_its_own_deadline() -> None:
@@ -95,7 +95,7 @@ def test_nothing_is_sent_before_it_is_full_or_due() -> None:
     give(made, burst(11_999), now=0.0)
 
     assert made.due(AGE - 0.1) == []
-    assert watermarks(made) == {1: 0}
+    assert committable_offsets(made) == {1: 0}
 
 
 def test_ten_thousand_changes_of_one_item_are_one_item_and_do_not_fill_a_window() -> None:
@@ -107,7 +107,7 @@ def test_ten_thousand_changes_of_one_item_are_one_item_and_do_not_fill_a_window(
     (request,) = made.due(AGE)
     assert (request.items, request.rows.height) == (1, 15_000)
     accept(made, [request], AGE)
-    assert watermarks(made) == {1: 15_000}
+    assert committable_offsets(made) == {1: 15_000}
 
 
 def test_a_location_has_one_request_in_flight_and_other_locations_send_meanwhile() -> None:
@@ -141,9 +141,9 @@ def test_the_committable_offset_waits_for_the_slowest_location_of_a_partition() 
     requests = {request.location: request for request in made.due(AGE)}
 
     accept(made, [requests["Berlin"]], AGE)
-    assert watermarks(made) == {1: 0}
+    assert committable_offsets(made) == {1: 0}
     accept(made, [requests["Rome"]], AGE)
-    assert watermarks(made) == {1: 3}
+    assert committable_offsets(made) == {1: 3}
 
 
 def test_the_committable_offsets_of_all_partitions_in_a_request_wait_for_it() -> None:
@@ -152,10 +152,10 @@ def test_the_committable_offsets_of_all_partitions_in_a_request_wait_for_it() ->
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     give(made, frame([change("Rome", "b", offset=50, assignment=2)]), 0.0, assignment=2)
     requests = made.due(AGE)
-    assert watermarks(made) == {1: 0, 2: 50}
+    assert committable_offsets(made) == {1: 0, 2: 50}
 
     accept(made, requests, AGE)
-    assert watermarks(made) == {1: 1, 2: 51}
+    assert committable_offsets(made) == {1: 1, 2: 51}
 
 
 def test_an_overfull_item_is_sent_with_its_newest_count_and_the_rest_holds_back_the_committable_offset() -> None:
@@ -170,7 +170,7 @@ def test_an_overfull_item_is_sent_with_its_newest_count_and_the_rest_holds_back_
         (request,) = made.due(now)
         bodies.append(coalesce(request.taken.body, ITEM_KEY).row(0, named=True))
         accept(made, [request], now)
-        assert watermarks(made) == {1: len(bodies)}
+        assert committable_offsets(made) == {1: len(bodies)}
     assert [body["quantity"] for body in bodies] == [2, 2, 2]
     assert [body["attributes"][0] for body in bodies] == ["0-0", "1-0", "2-0"]
 
@@ -234,7 +234,7 @@ def test_a_request_in_flight_blocks_its_location_after_a_revoke_and_its_answer_i
 
     assert made.due(AGE) == []
     accept(made, [request], AGE)
-    assert watermarks(made) == {2: 0}
+    assert committable_offsets(made) == {2: 0}
     assert len(made.due(AGE)) == 1
 
 
@@ -332,10 +332,10 @@ def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
 def test_a_reject_holds_back_the_committable_offset_until_its_dead_letter_is_confirmed() -> None:
     made = engine()
     made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
-    assert (watermarks(made), made.partitions.unconfirmed) == ({1: 0}, 1)
+    assert (committable_offsets(made), made.partitions.unconfirmed) == ({1: 0}, 1)
 
     made.dead_lettered([ChangeId(1, 0)])
-    assert (watermarks(made), made.partitions.unconfirmed) == ({1: 1}, 0)
+    assert (committable_offsets(made), made.partitions.unconfirmed) == ({1: 1}, 0)
 
 
 def test_rows_rejects_and_confirmations_of_a_revoked_assignment_are_ignored() -> None:
@@ -345,16 +345,16 @@ def test_rows_rejects_and_confirmations_of_a_revoked_assignment_are_ignored() ->
     made.dead_lettered([ChangeId(1, 0)])
     give(made, frame([change("Rome", "a", offset=1)]), 0.0)
 
-    assert (made.pending_changes, made.partitions.unconfirmed, watermarks(made)) == (0, 0, {})
+    assert (made.pending_changes, made.partitions.unconfirmed, committable_offsets(made)) == (0, 0, {})
 
 
 def test_nothing_is_committed_for_a_partition_whose_start_is_not_known() -> None:
     made = Engine(EngineLimits())
     made.assigned(1, start=None, read_up_to=None)
-    assert watermarks(made) == {}
+    assert committable_offsets(made) == {}
 
     made.add(frame([]), [], {1: 40}, 0.0)
-    assert watermarks(made) == {1: 40}
+    assert committable_offsets(made) == {1: 40}
 
 
 def test_read_up_to_never_decreases() -> None:

@@ -1,4 +1,4 @@
-"""What is pending of each location adds up to what the budget bounds, wherever the rows are."""
+"""Pending changes by location add up to the total that the budget limits, wherever the rows are."""
 
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
@@ -29,7 +29,7 @@ def test_pending_changes_of_a_location_include_rows_in_flight_and_in_recovery() 
 
     pending = made.pending_by_location()
     assert pending == {"Rome": Pending(4, 10.0), "Oslo": Pending(3, 25.0), "Bern": Pending(2, 40.0)}
-    assert sum(each.changes for each in pending.values()) == made.pending_changes
+    assert sum(location.changes for location in pending.values()) == made.pending_changes
 
     made.apply(request.request_id, Accepted("1"), 50.0)
     made.forget([2], 0.0)

@@ -1,4 +1,4 @@
-"""Jobs of accepted requests, followed to their end: what is asked, told, dead-lettered, and named at the end."""
+"""Following jobs to their end: which are polled, reported, dead-lettered, and abandoned at shutdown."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ITEMS = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
 
 
 class Stage:
-    """An engine with requests of three items, and somebody who follows their jobs."""
+    """An engine with requests of three items, and a follower of their jobs."""
 
     def __init__(self, *, adaptive_items: ItemLimits | None = None, **limits: Any) -> None:
         self.diary: Diary = []
@@ -55,7 +55,7 @@ class Stage:
         return asked
 
     def said(self, kind: str) -> list[Any]:
-        return [what for told, what in self.diary if told == kind]
+        return [entry for name, entry in self.diary if name == kind]
 
 
 def test_a_job_is_polled_until_its_end_which_is_reported_once() -> None:
@@ -80,16 +80,16 @@ def test_the_changes_of_a_failed_job_are_dead_lettered_with_job_id_and_messages(
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
 
-    ((recalled,),) = stage.said("fetch")
-    assert (recalled.topic, recalled.partition, [change_id.offset for change_id in recalled.change_ids]) == (
+    ((failed,),) = stage.said("fetch")
+    assert (failed.topic, failed.partition, [change_id.offset for change_id in failed.change_ids]) == (
         "changes",
         0,
         [3, 4, 5],
     )
-    assert (recalled.reason, recalled.job_id, recalled.location) == (RejectReason.JOB_FAILED, "7", "Rome")
-    assert recalled.detail == "no such location; nothing applied"
+    assert (failed.reason, failed.job_id, failed.location) == (RejectReason.JOB_FAILED, "7", "Rome")
+    assert failed.detail == "no such location; nothing applied"
     before = stage.engine.commit_points(0.0)
-    stage.engine.dead_lettered(recalled.change_ids)  # their offsets are committed already: confirmations change nothing
+    stage.engine.dead_lettered(failed.change_ids)  # their offsets are committed already: confirmations change nothing
     assert stage.engine.commit_points(0.0) == before
 
 
@@ -100,9 +100,9 @@ def test_a_revoke_does_not_change_what_a_failed_job_dead_letters() -> None:
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED)
 
-    ((recalled,),) = stage.said("fetch")
-    assert [change_id.offset for change_id in recalled.change_ids] == [0, 1, 2]
-    assert "without a message" in recalled.detail
+    ((failed,),) = stage.said("fetch")
+    assert [change_id.offset for change_id in failed.change_ids] == [0, 1, 2]
+    assert "without a message" in failed.detail
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The loop against doubles of its ports: what it does, and in which order."""
+"""The loop with fakes of its ports: what it does, and in which order."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ from tests.support.frames import change, frame
 
 
 class Stage:
-    """A loop with one partition, whose windows are full at three items."""
+    """A loop with one partition and windows that are full at three items."""
 
     def __init__(self, *, options: LoopOptions | None = None, **limits: Any) -> None:
         self.diary: Diary = []
@@ -261,10 +261,10 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_re
         stage.client.answer(submission, refused if bad else ACCEPTED)
         stage.turns(2)
 
-    ((_, (recalled,)),) = stage.said("fetch")
-    assert recalled.change_ids == (ChangeId(1, 1),)
-    assert recalled.detail == "HTTP 400: no such sku"
-    assert json.loads(recalled.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    ((_, (failed,)),) = stage.said("fetch")
+    assert failed.change_ids == (ChangeId(1, 1),)
+    assert failed.detail == "HTTP 400: no such sku"
+    assert json.loads(failed.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
     assert stage.source.committed == {1: 1}
     stage.dead_letters.confirming = True
     stage.turns(2)

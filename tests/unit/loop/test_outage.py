@@ -1,4 +1,4 @@
-"""An OMS outage of ten minutes, in simulated time: the real loop and engine, with a topic that never runs dry."""
+"""An OMS outage of ten minutes in simulated time: the real loop and engine, with a steady stream of changes."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ from tests.support.fakes import (
 )
 
 pytestmark = pytest.mark.timeout(600)
-"""Living through it takes some seconds, of a machine that does nothing else."""
+"""A run takes some seconds on an idle machine."""
 
 BEGIN, END = 400.0, 1_000.0
-"""Seconds of the outage, from the start."""
+"""Begin and end of the outage, in seconds since the start."""
 BUDGET = 300_000
 CHANGES_A_SECOND = 2_000
 LOCATIONS = 10
@@ -41,7 +41,7 @@ TURN_SECONDS = 0.25
 
 @dataclass
 class FullTopic(FakeSource):
-    """Gives new changes at their rate as time goes by, all that is overdue when it was paused, at most 5,000 a poll."""
+    """Returns changes at a constant rate; after a pause the overdue ones too, at most 5,000 per poll."""
 
     decoder: FakeDecoder = field(default_factory=FakeDecoder)
     read: int = 0
@@ -68,22 +68,22 @@ def changes(first: int, count: int) -> pl.DataFrame:
 
 @dataclass
 class Oms(FakeClient):
-    """Answers after half a second: a jobID, or during the outage what ``outage`` says."""
+    """Answers after half a second with a jobID, or with ``outage`` during the outage."""
 
     outage: Answer = ACCEPTED
-    under_way: list[tuple[float, Submission]] = field(default_factory=list)
+    in_flight: list[tuple[float, Submission]] = field(default_factory=list)
     sent: list[tuple[float, str, int]] = field(default_factory=list)
 
     def submit(self, submission: Submission) -> None:
-        self.under_way.append((self.clock.now + 0.5, submission))
+        self.in_flight.append((self.clock.now + 0.5, submission))
         items = submission.taken.column("sku").n_unique()
         self.sent.append((self.clock.now - 1_000.0, submission.location, items))
 
     def settle(self) -> None:
         now = self.clock.now
-        for at, submission in [each for each in self.under_way if each[0] <= now]:
+        for at, submission in [sent for sent in self.in_flight if sent[0] <= now]:
             self.answer(submission, self.outage if BEGIN <= at - 1_000.0 < END else ACCEPTED)
-        self.under_way = [each for each in self.under_way if each[0] > now]
+        self.in_flight = [sent for sent in self.in_flight if sent[0] > now]
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,20 @@ class Turn:
 
 @dataclass
 class Seen:
-    """What was seen of one run: turn by turn, and each request with its time, location and items."""
+    """One run: the state after every turn, and every request with its time, location and items."""
 
     turns: list[Turn]
     sent: list[tuple[float, str, int]]
 
     def during(self) -> list[Turn]:
-        """From the first failure, when the first windows were full in the outage, to its end."""
+        """The turns from the first failure, when the first windows had filled up, to the end of the outage."""
         return [turn for turn in self.turns if BEGIN + 30.0 <= turn.at < END]
 
     def times(self, begin: float, end: float) -> list[float]:
         return [at for at, *_ in self.sent if begin <= at < end]
 
 
-def live_through(outage: Answer) -> Seen:
+def run_outage(outage: Answer) -> Seen:
     clock, diary = FakeClock(), Diary()
     decoder = FakeDecoder()
     source = FullTopic(diary, clock, decoder=decoder)
@@ -159,14 +159,14 @@ TIMED_OUT = Answer(AnswerKind.UNKNOWN, detail="ReadTimeout")
 
 @pytest.fixture(scope="module", params=[UNAVAILABLE, TIMED_OUT], ids=["refused with proof", "unknown outcomes"])
 def seen(request: pytest.FixtureRequest) -> Seen:
-    return live_through(request.param)
+    return run_outage(request.param)
 
 
 def test_memory_stays_within_the_budget_of_pending_changes(seen: Seen) -> None:
     most = max(turn.pending for turn in seen.turns)
     last = seen.during()[-1]
 
-    assert 0.9 * BUDGET < most <= BUDGET + 5_000  # one poll may be on its way when the limit is met
+    assert 0.9 * BUDGET < most <= BUDGET + 5_000  # one more poll may arrive after the limit is reached
     assert last.paused
     assert last.read < 0.75 * END * CHANGES_A_SECOND
 
@@ -193,11 +193,11 @@ def test_after_the_outage_one_probe_must_succeed_before_other_requests_are_sent(
 
 
 def test_after_the_outage_the_backlog_is_sent_in_full_size_requests(seen: Seen) -> None:
-    """As 21,000 leave as 12,000 and 9,000: of what a location has when its turn comes only the last is smaller."""
+    """Like 21,000 items go out as 12,000 and 9,000: only the last request of a location's backlog may be smaller."""
     probe = next(at for at, *_ in seen.sent if at >= END - 0.5)
     backlog: dict[str, list[int]] = defaultdict(list)
     for at, location, items in seen.sent:
-        if probe <= at < probe + 130.0:  # by then also locations that were held are free again
+        if probe <= at < probe + 130.0:  # long enough for held locations to send again
             backlog[location].append(items)
 
     assert len(backlog) == LOCATIONS

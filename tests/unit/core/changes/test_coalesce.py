@@ -10,7 +10,7 @@ from tests.support.frames import change, frame
 
 
 def coalesced(*changes: dict[str, Any], item_key: Sequence[str] = ITEM_KEY) -> list[dict[str, Any]]:
-    """The items as dicts, without what they do not have."""
+    """The coalesced items as dicts, without absent fields."""
     items = coalesce(frame(changes), item_key)
     assert items.schema == pl.Schema(ITEM_COLUMNS)
     return [{name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)]
@@ -88,10 +88,10 @@ def test_the_offset_orders_the_changes_of_one_partition_whatever_their_occurred_
 def test_the_occurred_at_of_their_newest_changes_orders_the_partitions() -> None:
     assert quantities(
         change("Rome", "a", 11, assignment=1, offset=50, occurred_at=100),
-        # The older change of partition 2 occurred last of all: that counts for nothing.
+        # The older change of partition 2 has the latest occurred_at, which does not matter.
         change("Rome", "a", 20, assignment=2, offset=5, occurred_at=900),
         change("Rome", "a", 21, assignment=2, offset=6, occurred_at=99),
-        # Each item has its own order.
+        # Every item has an order of its own.
         change("Rome", "b", 12, assignment=1, offset=51, occurred_at=1),
         change("Rome", "b", 22, assignment=2, offset=7, occurred_at=2),
     ) == {"a": 11, "b": 22}
@@ -122,7 +122,7 @@ def test_an_item_is_sent_with_the_longest_prefix_of_changes_whose_attributes_fit
             change("Rome", "a", offset=1, attributes=attributes("a", 40)),
             change("Rome", "a", offset=2, attributes=attributes("a", 40) + attributes("x", 23)),
             change("Rome", "a", offset=3, attributes=["one too many"]),
-            # Would fit, but a later change must not overtake.
+            # Would fit, but must not overtake an earlier change.
             change("Rome", "a", offset=4),
             change("Rome", "c", offset=5, attributes=attributes("c", 63)),
         ]

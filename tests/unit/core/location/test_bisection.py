@@ -1,4 +1,4 @@
-"""A refused request is narrowed down to the changes that cause it: what is sent, in which order, and how often."""
+"""Bisection of a refused request: what is sent, in which order, and with how many requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ LATER = AGE + 1.0
 
 @dataclass
 class Oms:
-    """Refuses a request with a change that is ``bad``; keeps what it was sent."""
+    """Refuses every request with a ``bad`` change, and keeps all requests."""
 
     made: Engine
     bad: Callable[[dict[str, Any]], bool]
@@ -43,7 +43,7 @@ class Oms:
         self.refusals += settled.refusals
         return refused
 
-    def work_off(self, now: float = LATER) -> None:
+    def settle_all(self, now: float = LATER) -> None:
         while requests := self.made.due(now):
             for request in requests:
                 self.answer(request, now)
@@ -58,7 +58,7 @@ class Oms:
 
 
 def stage(count: int, bad: Callable[[dict[str, Any]], bool], **limits: Any) -> Oms:
-    """One location with so many items, a change each, all due."""
+    """One location with ``count`` items of one change each, all due."""
     made = Engine(EngineLimits(**limits), item_key=["sku"])
     made.assigned(1, start=0, read_up_to=None)
     rows = pl.DataFrame({"sku": [f"sku-{at}" for at in range(count)], OFFSET: range(count)})
@@ -76,7 +76,7 @@ def is_one_of(*numbers: int) -> Callable[[dict[str, Any]], bool]:
 @pytest.mark.parametrize("bad", [0, 2_999, 3_000, 7_777, 11_999])
 def test_one_bad_item_of_12000_is_found_with_at_most_2_log2_n_further_requests(bad: int) -> None:
     oms = stage(12_000, is_one_of(bad))
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.dead == [bad]
     assert len(oms.sent) - 1 <= 2 * ceil(log2(12_000))
@@ -90,7 +90,7 @@ def confirm(oms: Oms) -> None:
 
 def test_the_first_halves_end_at_chunk_boundaries() -> None:
     oms = stage(11_000, is_one_of(7_777))
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.sizes[:6] == [11_000, 6_000, 5_000, 3_000, 1_500, 1_500]
     assert {request.reason for request in oms.sent[1:]} == {SendReason.BISECTION}
@@ -99,7 +99,7 @@ def test_the_first_halves_end_at_chunk_boundaries() -> None:
 def test_several_bad_items_are_found_and_every_other_item_is_accepted() -> None:
     bad = (3, 4, 2_500, 5_999, 8_000)
     oms = stage(9_000, is_one_of(*bad))
-    oms.work_off()
+    oms.settle_all()
 
     assert sorted(oms.dead) == list(bad)
     assert oms.accepted_items == 9_000 - len(bad)
@@ -108,7 +108,7 @@ def test_several_bad_items_are_found_and_every_other_item_is_accepted() -> None:
 
 def test_a_dead_letter_has_the_oms_message_of_its_own_refusal() -> None:
     oms = stage(4, is_one_of(2))
-    oms.work_off()
+    oms.settle_all()
 
     alone = next(at for at, request in enumerate(oms.sent, 1) if request.rows["sku"].to_list() == ["sku-2"])
     assert [refusal.detail for refusal in oms.refusals] == [f"refused {alone}"]
@@ -117,19 +117,20 @@ def test_a_dead_letter_has_the_oms_message_of_its_own_refusal() -> None:
 def test_an_item_that_the_oms_names_is_tried_first_and_found_with_two_further_requests() -> None:
     oms = stage(12_000, is_one_of(7_777))
     oms.named = (("sku-7777",),)
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.sizes == [12_000, 1, 11_999]
     assert oms.dead == [7_777]
 
 
 @pytest.mark.parametrize(
-    "named", [pytest.param("sku-5", id="another item of the request"), pytest.param("sku-99999", id="none of it")]
+    "named",
+    [pytest.param("sku-5", id="another item of the request"), pytest.param("sku-99999", id="no item of the request")],
 )
 def test_a_wrongly_named_item_is_only_a_hint(named: str) -> None:
     oms = stage(3_000, is_one_of(7))
     oms.named = ((named,),)
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.dead == [7]
     assert len(oms.sent) - 1 <= 2 * ceil(log2(3_000)) + 2
@@ -137,7 +138,7 @@ def test_a_wrongly_named_item_is_only_a_hint(named: str) -> None:
 
 def test_a_refused_request_with_a_single_change_is_dead_lettered_at_once() -> None:
     oms = stage(1, is_one_of(0))
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.dead == [0]
     assert len(oms.sent) == 1
@@ -154,7 +155,7 @@ def one_item(*changes: dict[str, Any]) -> Oms:
 
 
 def refuse_floors_below_0(oms: Oms, now: float) -> None:
-    """Work off what is due, refusing each request in which any change has a floor below 0."""
+    """Send everything due; the OMS refuses every request that has a change with a floor below 0."""
     while requests := oms.made.due(now):
         (request,) = requests
         oms.sent.append(request)
@@ -203,15 +204,15 @@ def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
     oms.answer(made.due(LATER)[0], LATER)
     oms.answer(made.due(LATER)[0], LATER)
     made.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
-    oms.work_off()
-    oms.work_off(LATER + AGE)
+    oms.settle_all()
+    oms.settle_all(LATER + AGE)
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0], [2]]
     assert oms.dead == [1]
 
 
 def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follow_it() -> None:
-    """Its outcome is unknown, so the OMS may have it; since then a newer change with the same fields stands for it."""
+    """Its outcome is unknown, so the OMS may have it; meanwhile a newer change with the same fields supersedes it."""
     made = Engine(EngineLimits(max_pending_changes=5))
     made.assigned(1, start=0, read_up_to=None)
     suspects = [
@@ -242,7 +243,7 @@ def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follo
 
 def test_past_the_limit_of_bisection_requests_the_rest_is_dead_lettered() -> None:
     oms = stage(12_000, lambda row: int(row["sku"][4:]) % 2 == 1, bisection_requests_max=40)
-    oms.work_off()
+    oms.settle_all()
 
     assert len(oms.sent) - 1 == 40
     assert oms.made.pending_changes == 0
@@ -255,8 +256,8 @@ def test_a_change_newer_than_the_refused_request_is_not_dead_lettered_with_it() 
     (first,) = oms.made.due(LATER)
     oms.made.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
     oms.answer(first, LATER + 2)
-    oms.work_off(LATER + 2)
-    oms.work_off(LATER + AGE + 2)
+    oms.settle_all(LATER + 2)
+    oms.settle_all(LATER + AGE + 2)
 
     assert len(oms.dead) > 11_000
     assert 12_000 not in oms.dead
@@ -268,7 +269,7 @@ def test_a_location_that_is_refused_entirely_gets_fewer_bisection_requests_every
     costs = []
     for turn in range(1, 6):
         before = len(oms.sent)
-        oms.work_off(LATER * turn)
+        oms.settle_all(LATER * turn)
         costs.append(len(oms.sent) - before - 1)
         fresh = [change("Rome", f"sku-{at}", offset=12_000 * turn + at) for at in range(1_000)]
         oms.made.add(frame(fresh), [], {1: 12_000 * (turn + 1)}, LATER * turn)
@@ -287,7 +288,7 @@ def test_only_a_refusal_bisects_and_any_other_failure_retries_the_same_suspects(
     (again,) = oms.made.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
     oms.made.apply(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
-    oms.work_off(LATER + 70)
+    oms.settle_all(LATER + 70)
     assert oms.dead == [5]
 
 
@@ -296,7 +297,7 @@ def test_newer_changes_of_a_suspect_are_sent_with_it_and_may_fix_it() -> None:
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     oms.made.add(frame([change("Rome", "sku-5", 99, offset=8)]), [], {1: 9}, LATER)
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.dead == []
     assert oms.made.pending_changes == 0
@@ -318,7 +319,7 @@ def test_the_other_items_of_a_location_wait_for_its_bisection() -> None:
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     oms.made.add(frame([change("Rome", "other", offset=8)]), [], {1: 9}, 0.0)
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.sent[-1].rows["sku"].to_list() == ["other"]
     assert oms.dead == [5]
@@ -334,7 +335,7 @@ def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
     (first,) = made.due(LATER)
     oms.answer(first, LATER)
     made.forget([1], 0.0)
-    oms.work_off()
+    oms.settle_all()
 
     assert [(row[0], row[1]) for refusal in oms.refusals for row in refusal.rows.select(ASSIGNMENT, OFFSET).rows()] == [
         (2, 2)
@@ -354,7 +355,7 @@ def test_suspects_in_flight_survive_the_revoke_of_another_partition() -> None:
     made.forget([2], 0.0)
     assert made.locations.bisecting_locations == 1
     oms.answer(part, LATER)
-    oms.work_off()
+    oms.settle_all()
 
     assert oms.dead == [0]
     assert made.locations.bisecting_locations == 0

@@ -25,18 +25,22 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
 @pytest.mark.parametrize(
     ("answer", "decision"),
     [
-        pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="a jobID covers"),
-        pytest.param(Answer(AnswerKind.NOT_SENT), Retry(None, whole_oms=False), id="not sent, again at once"),
+        pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="accepted"),
+        pytest.param(Answer(AnswerKind.NOT_SENT), Retry(None, whole_oms=False), id="not sent, retried at once"),
         pytest.param(
-            Answer(AnswerKind.OVER_QUOTA, status=403), Retry(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
+            Answer(AnswerKind.OVER_QUOTA, status=403),
+            Retry(1.0, whole_oms=True, over_quota=True),
+            id="throttled, all locations wait",
         ),
-        pytest.param(Answer(AnswerKind.UNAVAILABLE), Retry(1.0, whole_oms=True), id="outage, all wait"),
+        pytest.param(Answer(AnswerKind.UNAVAILABLE), Retry(1.0, whole_oms=True), id="unavailable, all locations wait"),
         pytest.param(Answer(AnswerKind.UNKNOWN, status=504), Hold(120.0, 1.0), id="unknown, the location is held"),
-        pytest.param(Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0, 1.0), id="2xx without jobID, held"),
+        pytest.param(
+            Answer(AnswerKind.UNREADABLE, status=200), Hold(120.0, 1.0), id="2xx without a jobID, the location is held"
+        ),
         pytest.param(
             Answer(AnswerKind.REFUSED, status=400, detail="no such sku", named=(("a",),)),
             Refused("HTTP 400: no such sku", named=(("a",),)),
-            id="refused with the OMS's words",
+            id="refused, with the OMS's message",
         ),
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Retry(1.0, whole_oms=True), id="forbidden once"),
     ],
@@ -87,11 +91,11 @@ def test_back_off_has_full_jitter_under_a_ceiling_that_doubles(attempt: int, jit
 @pytest.mark.parametrize(
     ("wished", "seconds"),
     [
-        pytest.param(0.0, 1.0, id="a wish for less changes nothing"),
-        pytest.param(30.0, 30.0, id="a wish for more is granted"),
-        pytest.param(86_400.0, 3_600.0, id="within limits"),
-        pytest.param(float("inf"), 1.0, id="an endless one is none"),
-        pytest.param(float("nan"), 1.0, id="nor is one that is no number"),
+        pytest.param(0.0, 1.0, id="shorter than the back-off"),
+        pytest.param(30.0, 30.0, id="longer than the back-off"),
+        pytest.param(86_400.0, 3_600.0, id="capped"),
+        pytest.param(float("inf"), 1.0, id="infinite, ignored"),
+        pytest.param(float("nan"), 1.0, id="NaN, ignored"),
     ],
 )
 def test_retry_after_is_a_floor_with_a_cap(wished: float, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The breaker and the limiter: how many calls the OMS may be sent, and when."""
+"""Circuit breaker and rate limiter: how many calls may be sent to the OMS, and when."""
 
 import pytest
 

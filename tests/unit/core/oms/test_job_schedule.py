@@ -1,4 +1,4 @@
-"""The follow-up of accepted jobs: few calls, every end told once, nothing that keeps the others from being asked."""
+"""Following accepted jobs: few polls, one result per job, and no job blocks the others."""
 
 import heapq
 from collections import Counter
@@ -41,22 +41,22 @@ def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) 
     return jobs
 
 
-def told(jobs: JobSchedule, job_id: str, status: JobStatus | None, now: float, **more: object) -> JobResult | None:
+def report(jobs: JobSchedule, job_id: str, status: JobStatus | None, now: float, **more: object) -> JobResult | None:
     return jobs.on_report(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
 
 
-def asked_at(jobs: JobSchedule, job_id: str, now: float) -> float:
-    """Go from deadline to deadline until this job is asked about; returns when, by the jobs' own word."""
+def polled_at(jobs: JobSchedule, job_id: str, now: float) -> float:
+    """Advance from deadline to deadline until this job is polled; return that time."""
     for _ in range(100):
         deadline = jobs.next_deadline()
         assert deadline is not None
         now = max(now, deadline)
         if job_id in jobs.due(now, CALLS):
             return now
-    raise AssertionError(f"{job_id} is never asked about")
+    raise AssertionError(f"{job_id} is never polled")
 
 
-# Whom to ask, and when
+# Which job is polled, and when
 
 
 def test_a_job_is_first_polled_after_the_minimum_delay() -> None:
@@ -93,7 +93,7 @@ def test_jobs_behind_a_working_job_are_not_polled() -> None:
     jobs = following("1", "2", "3")
 
     assert jobs.due(5.0, CALLS) == ["1"]
-    assert told(jobs, "1", JobStatus.WORKING, 5.0) is None
+    assert report(jobs, "1", JobStatus.WORKING, 5.0) is None
     assert jobs.due(6.9, CALLS) == []
     assert jobs.due(7.0, CALLS) == ["1"]
 
@@ -102,7 +102,7 @@ def test_when_a_job_ends_the_next_one_is_polled_at_once() -> None:
     jobs = following("1", "2", "3")
     jobs.due(5.0, CALLS)
 
-    ended = told(jobs, "1", JobStatus.SUCCESS, 5.5)
+    ended = report(jobs, "1", JobStatus.SUCCESS, 5.5)
 
     assert ended is not None
     assert jobs.due(5.5, CALLS) == ["2"]
@@ -112,7 +112,7 @@ def test_when_a_job_fails_the_next_one_is_polled_at_once() -> None:
     jobs = following("1", "2")
     jobs.due(5.0, CALLS)
 
-    ended = told(jobs, "1", JobStatus.FAILED, 5.0, messages=("no such location",))
+    ended = report(jobs, "1", JobStatus.FAILED, 5.0, messages=("no such location",))
 
     assert ended == JobResult(job("1"), JobOutcome.FAILED, messages=("no such location",))
     assert jobs.due(5.0, CALLS) == ["2"]
@@ -122,7 +122,7 @@ def test_the_next_job_is_not_polled_before_its_own_minimum_delay() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
     jobs.follow(job("2"), 6.0)
-    told(jobs, "1", JobStatus.SUCCESS, 6.1)
+    report(jobs, "1", JobStatus.SUCCESS, 6.1)
 
     assert jobs.due(7.9, CALLS) == []
     assert jobs.due(8.0, CALLS) == ["2"]
@@ -138,17 +138,17 @@ def test_the_caller_limits_the_number_of_polls() -> None:
 def test_jobs_that_the_oms_has_overtaken_are_polled_two_at_a_time() -> None:
     jobs = following("1", "2", "3", "4")
     now = stall(jobs, "1")
-    assert jobs.due(now, CALLS) == ["2"]  # tried, since the head may be stuck
-    told(jobs, "2", JobStatus.PENDING, now)
+    assert jobs.due(now, CALLS) == ["2"]  # polled because the first job may be stuck
+    report(jobs, "2", JobStatus.PENDING, now)
     now = again(jobs, "1", now)
-    told(jobs, "1", JobStatus.PENDING, now)
+    report(jobs, "1", JobStatus.PENDING, now)
     assert jobs.due(now, CALLS) == ["3"]
-    told(jobs, "3", JobStatus.PENDING, now)
+    report(jobs, "3", JobStatus.PENDING, now)
     now = again(jobs, "1", now)
-    told(jobs, "1", JobStatus.PENDING, now)
+    report(jobs, "1", JobStatus.PENDING, now)
     assert jobs.due(now, CALLS) == ["4"]
 
-    told(jobs, "4", JobStatus.WORKING, now)
+    report(jobs, "4", JobStatus.WORKING, now)
 
     assert jobs.due(now, CALLS) == ["2", "3"]
     assert len(jobs.due(now, CALLS)) == 0
@@ -156,16 +156,16 @@ def test_jobs_that_the_oms_has_overtaken_are_polled_two_at_a_time() -> None:
 
 
 def stall(jobs: JobSchedule, job_id: str, status: JobStatus | None = JobStatus.WORKING) -> float:
-    """Ask about the head until it counts as stalled; returns when."""
+    """Poll the first job until it counts as stalled; return that time."""
     now = 0.0
     for _ in range(STALLED_QUERIES):
-        now = asked_at(jobs, job_id, now)
-        told(jobs, job_id, status, now)
+        now = polled_at(jobs, job_id, now)
+        report(jobs, job_id, status, now)
     return now
 
 
 def again(jobs: JobSchedule, job_id: str, now: float) -> float:
-    return asked_at(jobs, job_id, now)
+    return polled_at(jobs, job_id, now)
 
 
 def test_a_stalled_job_does_not_block_polling_the_others() -> None:
@@ -174,9 +174,9 @@ def test_a_stalled_job_does_not_block_polling_the_others() -> None:
 
     assert now > 60
     assert jobs.due(now, CALLS) == ["2"]
-    assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
+    assert report(jobs, "2", JobStatus.SUCCESS, now) is not None
     assert jobs.due(now, CALLS) == ["3"]
-    assert told(jobs, "3", JobStatus.SUCCESS, now) is not None
+    assert report(jobs, "3", JobStatus.SUCCESS, now) is not None
     assert [left.job_id for left in jobs.unfinished_jobs()] == ["1"]
     assert again(jobs, "1", now) <= now + QUERY_SECONDS_MAX
 
@@ -186,16 +186,16 @@ def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -
     now = stall(jobs, "1")
     for _ in range(5):
         assert jobs.due(now, CALLS) == ["2"]
-        told(jobs, "2", JobStatus.PENDING, now)
+        report(jobs, "2", JobStatus.PENDING, now)
         now = again(jobs, "1", now)
-        told(jobs, "1", JobStatus.WORKING, now)
+        report(jobs, "1", JobStatus.WORKING, now)
     assert jobs.due(now, CALLS) == ["2"]
-    told(jobs, "2", JobStatus.PENDING, now)
+    report(jobs, "2", JobStatus.PENDING, now)
     now = again(jobs, "1", now)
-    told(jobs, "1", JobStatus.SUCCESS, now)
+    report(jobs, "1", JobStatus.SUCCESS, now)
 
     assert jobs.due(now, CALLS) == ["2"]
-    told(jobs, "2", JobStatus.WORKING, now)
+    report(jobs, "2", JobStatus.WORKING, now)
     assert jobs.next_deadline() == now + QUERY_SECONDS_MIN
 
 
@@ -203,9 +203,9 @@ def test_a_job_whose_polls_always_fail_does_not_block_polling_the_others() -> No
     jobs = following("1", "2")
     now = stall(jobs, "1", None)
 
-    now = asked_at(jobs, "2", now)
+    now = polled_at(jobs, "2", now)
 
-    assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
+    assert report(jobs, "2", JobStatus.SUCCESS, now) is not None
 
 
 def test_a_slow_queue_is_polled_twice_a_minute() -> None:
@@ -215,7 +215,7 @@ def test_a_slow_queue_is_polled_twice_a_minute() -> None:
     while now < end:
         for job_id in jobs.due(now, CALLS):
             calls += 1
-            told(jobs, job_id, JobStatus.WORKING if job_id == "0" else JobStatus.PENDING, now)
+            report(jobs, job_id, JobStatus.WORKING if job_id == "0" else JobStatus.PENDING, now)
         deadline = jobs.next_deadline()
         assert deadline is not None
         now = max(now, deadline)
@@ -223,14 +223,14 @@ def test_a_slow_queue_is_polled_twice_a_minute() -> None:
     assert 60 <= calls <= 125
 
 
-# Ends
+# Results
 
 
 def test_a_job_result_has_the_times_spent_queued_and_working() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
 
-    ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, added=100.0, started=130.5, finished=132.0)
+    ended = report(jobs, "1", JobStatus.SUCCESS, 5.0, added=100.0, started=130.5, finished=132.0)
 
     assert ended == JobResult(job("1"), JobOutcome.SUCCESS, 30.5, 1.5)
 
@@ -239,7 +239,7 @@ def test_missing_or_inconsistent_job_times_are_left_out_of_the_result() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
 
-    ended = told(jobs, "1", JobStatus.SUCCESS, 5.0, started=130.5, finished=130.0)
+    ended = report(jobs, "1", JobStatus.SUCCESS, 5.0, started=130.5, finished=130.0)
 
     assert ended == JobResult(job("1"), JobOutcome.SUCCESS, None, None)
 
@@ -247,27 +247,27 @@ def test_missing_or_inconsistent_job_times_are_left_out_of_the_result() -> None:
 def test_a_job_result_is_returned_once() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
-    told(jobs, "1", JobStatus.SUCCESS, 5.0)
+    report(jobs, "1", JobStatus.SUCCESS, 5.0)
 
-    assert told(jobs, "1", JobStatus.SUCCESS, 6.0) is None
+    assert report(jobs, "1", JobStatus.SUCCESS, 6.0) is None
     assert (jobs.unfinished, jobs.unfinished_items, jobs.next_deadline()) == (0, 0, None)
 
 
 def test_a_job_unknown_to_the_oms_is_polled_once_more() -> None:
     jobs = following("1")
     jobs.due(2.0, CALLS)
-    assert told(jobs, "1", None, 2.0, unknown=True) is None
+    assert report(jobs, "1", None, 2.0, unknown=True) is None
 
-    now = asked_at(jobs, "1", 2.0)
+    now = polled_at(jobs, "1", 2.0)
 
-    assert told(jobs, "1", None, now, unknown=True) == JobResult(job("1"), JobOutcome.UNKNOWN_JOB)
+    assert report(jobs, "1", None, now, unknown=True) == JobResult(job("1"), JobOutcome.UNKNOWN_JOB)
 
 
 def test_a_job_is_given_up_only_if_it_is_unknown_twice_in_a_row() -> None:
     jobs, now = following("1"), 0.0
     for unknown in (True, False, True, False):
-        now = asked_at(jobs, "1", now)
-        assert told(jobs, "1", None if unknown else JobStatus.PENDING, now, unknown=unknown) is None
+        now = polled_at(jobs, "1", now)
+        assert report(jobs, "1", None if unknown else JobStatus.PENDING, now, unknown=unknown) is None
 
 
 def test_a_job_that_does_not_end_is_given_up_at_the_maximum_age() -> None:
@@ -286,14 +286,14 @@ def test_a_job_is_not_given_up_while_a_poll_of_it_is_in_flight() -> None:
 
     assert jobs.expired(101.0) == []
     assert jobs.next_deadline() is None
-    assert told(jobs, "1", JobStatus.WORKING, 102.0) is None
+    assert report(jobs, "1", JobStatus.WORKING, 102.0) is None
     assert [ended.outcome for ended in jobs.expired(102.0)] == [JobOutcome.NEVER_FINISHED]
 
 
 def test_the_next_deadline_includes_the_maximum_age_of_a_job() -> None:
     jobs = following("1", limits=JobLimits(age_seconds_max=3.0))
     jobs.due(2.0, CALLS)
-    told(jobs, "1", JobStatus.WORKING, 2.0)
+    report(jobs, "1", JobStatus.WORKING, 2.0)
 
     assert jobs.next_deadline() == 3.0
 
@@ -321,7 +321,7 @@ def test_ended_jobs_do_not_count_against_the_limits() -> None:
     for number in range(5):
         jobs.follow(job(str(number), packed=bytes(60)), 10.0 * number)
         jobs.due(10.0 * number + 5.0, CALLS)
-        assert told(jobs, str(number), JobStatus.SUCCESS, 10.0 * number + 5.0)
+        assert report(jobs, str(number), JobStatus.SUCCESS, 10.0 * number + 5.0)
     jobs.follow(job("last", packed=bytes(60)), 60.0)
 
     jobs.follow(job("more", packed=bytes(40)), 60.0)
@@ -333,7 +333,7 @@ def test_a_report_on_an_evicted_job_is_ignored() -> None:
     jobs.due(2.0, CALLS)
     jobs.follow(job("2"), 3.0)
 
-    assert told(jobs, "1", JobStatus.SUCCESS, 4.0) is None
+    assert report(jobs, "1", JobStatus.SUCCESS, 4.0) is None
     assert jobs.due(5.0, CALLS) == ["2"]
 
 
@@ -352,7 +352,7 @@ def test_polls_without_an_answer_back_off_up_to_a_minute() -> None:
     jobs, now, waits = following(*map(str, range(50))), 2.0, []
     for _ in range(8):
         (job_id,) = jobs.due(now, CALLS)
-        told(jobs, job_id, None, now)
+        report(jobs, job_id, None, now)
         before, now = now, next(at / 2 for at in range(int(2 * now), int(2 * now) + 500) if peek(jobs, at / 2))
         waits.append(now - before)
 
@@ -368,14 +368,14 @@ def test_after_a_failure_a_single_poll_probes_the_oms() -> None:
     jobs = following("1", "2", "3", "4")
     now = stall(jobs, "1")
     jobs.due(now, CALLS)
-    told(jobs, "2", None, now, detail="HTTP 503")
+    report(jobs, "2", None, now, detail="HTTP 503")
     assert jobs.unavailable_reason == "HTTP 503"
 
     now += QUERY_SECONDS_MAX
     assert len(jobs.due(now, CALLS)) == 1
     assert jobs.due(now, CALLS) == []
 
-    told(jobs, "1", JobStatus.WORKING, now)
+    report(jobs, "1", JobStatus.WORKING, now)
     assert jobs.unavailable_reason is None
 
 
@@ -384,8 +384,8 @@ def test_retry_after_is_honoured_even_if_another_poll_succeeds() -> None:
     now = stall(jobs, "1")
     again(jobs, "2", now)
     now = again(jobs, "1", now)
-    told(jobs, "2", None, now, over_quota=True, http_status=429, retry_after_seconds=500.0)
-    told(jobs, "1", JobStatus.SUCCESS, now)
+    report(jobs, "2", None, now, over_quota=True, http_status=429, retry_after_seconds=500.0)
+    report(jobs, "1", JobStatus.SUCCESS, now)
 
     assert jobs.due(now + 499.0, CALLS) == []
     assert jobs.due(now + 500.0, CALLS) != []
@@ -395,7 +395,7 @@ def test_retry_after_is_honoured_even_if_another_poll_succeeds() -> None:
 def test_retry_after_is_bounded_and_never_shortens_a_wait(wish: float, wait: float) -> None:
     jobs = following("1")
     jobs.due(2.0, CALLS)
-    told(jobs, "1", None, 2.0, retry_after_seconds=wish)
+    report(jobs, "1", None, 2.0, retry_after_seconds=wish)
 
     assert jobs.next_deadline() == 2.0 + wait
 
@@ -406,7 +406,7 @@ def test_if_get_job_itself_is_refused_polling_slows_down_to_once_in_15_minutes(s
     while now < 86_000.0:
         for job_id in jobs.due(now, CALLS):
             calls += 1
-            told(jobs, job_id, None, now, http_status=status)
+            report(jobs, job_id, None, now, http_status=status)
         deadline = jobs.next_deadline()
         assert deadline is not None
         now = max(now, deadline)
@@ -417,13 +417,13 @@ def test_if_get_job_itself_is_refused_polling_slows_down_to_once_in_15_minutes(s
 def test_a_throttled_poll_does_not_count_as_a_refusal_of_get_job() -> None:
     jobs, now = following("1"), 0.0
     for _ in range(12):
-        now = asked_at(jobs, "1", now)
-        told(jobs, "1", None, now, http_status=403, over_quota=True)
+        now = polled_at(jobs, "1", now)
+        report(jobs, "1", None, now, http_status=403, over_quota=True)
 
-    assert asked_at(jobs, "1", now) - now <= QUERY_SECONDS_MAX
+    assert polled_at(jobs, "1", now) - now <= QUERY_SECONDS_MAX
 
 
-# What people see
+# Status and request size
 
 
 def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
@@ -450,12 +450,12 @@ def test_requests_grow_with_the_number_of_unfinished_jobs(unfinished: int, chunk
     assert adaptive_flush_items(unfinished, chunk, most) == aim
 
 
-# Against a modelled OMS
+# With a model of the OMS
 
 
 @dataclass
 class ModelOms:
-    """Works jobs off one at a time, in order; a stuck one is passed by and stays at WORKING."""
+    """Processes jobs one at a time, in order; a stuck job is skipped and stays at WORKING."""
 
     stuck: set[str] = field(default_factory=set)
     free_at: float = 0.0
@@ -475,7 +475,7 @@ class ModelOms:
 
 @dataclass
 class Run:
-    """What came of following all jobs to their ends."""
+    """Statistics of following all jobs to their ends."""
 
     ends: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
@@ -483,14 +483,14 @@ class Run:
 
 
 def follow_all(oms: ModelOms, plan: Iterable[tuple[float, float]], jitters: list[float], latency: float) -> Run:
-    """Follow jobs (seconds since the one before, seconds of work) until only the stuck ones are left."""
+    """Follow jobs, given as (seconds since the previous one, seconds of work), until only stuck ones remain."""
     jobs, run, now = JobSchedule(JobLimits(age_seconds_max=1e9)), Run(), 0.0
     coming = []
     for number, (gap, seconds) in enumerate(plan):
         now += gap
         coming.append((now, str(number), seconds))
     answers: list[tuple[float, str]] = []
-    under_way: set[str] = set()
+    in_flight: set[str] = set()
     now, turn = 0.0, 0
     coming.reverse()
     while coming or jobs.unfinished > len(oms.stuck):
@@ -505,16 +505,16 @@ def follow_all(oms: ModelOms, plan: Iterable[tuple[float, float]], jitters: list
             jobs.follow(job(job_id), now)
         while answers and answers[0][0] <= now:
             _, job_id = heapq.heappop(answers)
-            under_way.remove(job_id)
+            in_flight.remove(job_id)
             turn += 1
             ended = jobs.on_report(oms.report(job_id, now), now, jitters[turn % len(jitters)])
             if ended:
                 run.ends[job_id] += 1
                 run.delays.append(now - oms.times[job_id][1])
         for job_id in jobs.due(now, CALLS):
-            assert job_id not in under_way
-            under_way.add(job_id)
-            assert len(under_way) <= QUERIES_IN_FLIGHT_MAX
+            assert job_id not in in_flight
+            in_flight.add(job_id)
+            assert len(in_flight) <= QUERIES_IN_FLIGHT_MAX
             run.calls[job_id] += 1
             heapq.heappush(answers, (now + latency, job_id))
     return run
@@ -543,7 +543,7 @@ def test_every_job_result_is_returned_once_and_no_job_is_polled_twice_at_once(
 def test_an_oms_that_works_in_order_needs_few_polls(
     plan: list[tuple[float, float]], jitters: list[float], latency: float
 ) -> None:
-    """At most three calls a job, one more for each doubling of its work over a second, and two a minute after that."""
+    """At most three polls per job, one more per doubling of its work over a second, and two a minute after that."""
     oms = ModelOms()
 
     run = follow_all(oms, plan, jitters, latency)
@@ -554,7 +554,7 @@ def test_an_oms_that_works_in_order_needs_few_polls(
 
 
 def test_a_job_of_a_few_chunks_takes_about_two_polls_and_its_end_is_known_within_seconds() -> None:
-    """The usual case: requests of one to four chunks, coming faster than they are worked off."""
+    """The usual case: requests of one to four chunks that arrive faster than the OMS processes them."""
     plan = [(0.5, 1.5 + number % 4) for number in range(400)]
 
     run = follow_all(ModelOms(), plan, [0.0, 0.3, 0.9], 0.1)

@@ -27,7 +27,11 @@ def test_a_gap_of_any_size_survives_packing(distance: int) -> None:
 
 @pytest.mark.parametrize(
     ("step", "bytes_max"),
-    [pytest.param(1, 120, id="in a row"), pytest.param(100, 120, id="each 100th"), pytest.param(70_000, 700, id="far")],
+    [
+        pytest.param(1, 120, id="consecutive"),
+        pytest.param(100, 120, id="every 100th"),
+        pytest.param(70_000, 700, id="every 70,000th"),
+    ],
 )
 def test_evenly_spaced_offsets_of_a_large_request_take_few_bytes(step: int, bytes_max: int) -> None:
     offsets = range(10**10, 10**10 + 12_000 * step, step)

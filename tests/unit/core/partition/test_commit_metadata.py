@@ -17,9 +17,9 @@ def test_commit_metadata_parses_back_as_it_was_formatted() -> None:
         pytest.param("consumed by another tool", id="foreign"),
         pytest.param("v2;1234;0;id", id="another version"),
         pytest.param("v1;1234;0", id="a field missing"),
-        pytest.param("v1;-5;0;id", id="no offset"),
+        pytest.param("v1;-5;0;id", id="a negative offset"),
         pytest.param("v1;99999999999999999999;0;id", id="beyond 64 bits"),
-        pytest.param("v1;1234;yes;id", id="open is not 0 or 1"),
+        pytest.param("v1;1234;yes;id", id="in doubt is neither 0 nor 1"),
         pytest.param("v1;\u0661;0;id", id="digits of another script"),
     ],
 )

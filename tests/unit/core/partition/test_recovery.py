@@ -1,4 +1,4 @@
-"""Taking a partition over: nothing of it leaves before it is read up to the mark of its last owner (rules 7 to 10)."""
+"""Recovery: nothing of a partition is sent before it is read as far as its previous owner had read (rules 7 to 10)."""
 
 from typing import Any
 
@@ -130,7 +130,7 @@ def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> N
     assert sent(made, AGE + 5.0) == [[0, 1, 8]]
 
 
-# Room
+# Limits
 
 
 def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
@@ -153,8 +153,8 @@ def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
     assert made.update_backpressure() == {1}
 
 
-def gathered_over_budget(**last: Any) -> Engine:
-    """A partition that gathers 24,000 changes of two items while there is room for few."""
+def recovering_over_budget(**last: Any) -> Engine:
+    """A recovering partition with 24,000 changes of two items, far over the budget of pending changes."""
     made = taken_over(mark=24_000, max_pending_changes=100)
     for first in range(0, 24_000, 6_000):
         rows = [change("Rome", f"sku-{at % 2}", at, offset=at) for at in range(first, first + 6_000)]
@@ -165,7 +165,7 @@ def gathered_over_budget(**last: Any) -> Engine:
 
 
 def test_changes_read_during_recovery_are_coalesced_in_place() -> None:
-    made = gathered_over_budget()
+    made = recovering_over_budget()
 
     assert made.pending_changes <= 12_000
     (request,) = made.due(24_000.0)
@@ -174,7 +174,7 @@ def test_changes_read_during_recovery_are_coalesced_in_place() -> None:
 
 
 def test_superseded_offsets_are_dead_lettered_too_if_the_job_fails() -> None:
-    made = gathered_over_budget()
+    made = recovering_over_budget()
     (request,) = made.due(24_000.0)
     (packed,) = pack_changes(request.rows, {1: ("changes", 0)})
 
@@ -182,7 +182,7 @@ def test_superseded_offsets_are_dead_lettered_too_if_the_job_fails() -> None:
 
 
 def test_superseded_offsets_hold_back_the_committable_offset() -> None:
-    made = gathered_over_budget()
+    made = recovering_over_budget()
     assert [point.offset for point in made.commit_points(0.0)] == [0]
 
     (request,) = made.due(24_000.0)
@@ -220,7 +220,7 @@ def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() 
     assert sorted(request.rows["quantity"]) == list(range(91, 101))
 
 
-# Which rows are superfluous
+# Superseded rows
 
 
 def superseded_offsets(rows: pl.DataFrame) -> list[list[int] | None]:
