@@ -113,22 +113,22 @@ def notes(values: str, chart: Path) -> str:
     return str(found["text"])
 
 
-def test_the_notes_say_what_to_check_next(notes_as_object: Path) -> None:
+def test_the_notes_list_the_next_steps(notes_as_object: Path) -> None:
     text = notes("minimal", notes_as_object)
     assert "kubectl -n shop rollout status deployment/demo-inventory-refresh" in text
     assert "helm test demo -n shop --logs" in text
     assert "kubectl -n shop port-forward deployment/demo-inventory-refresh 8080" in text
-    assert "- Secret inventory-refresh-oms, whose keys are names of options" in text
-    assert "dead-letter topic inventory-refresh.dead-letters (which must exist)" in text
-    assert "Nobody scrapes the metrics yet" in text
-    assert "No alerts" in text
+    assert "- Secret inventory-refresh-oms, with keys named after settings" in text
+    assert "dead-letter topic inventory-refresh.dead-letters (it must exist)" in text
+    assert "The metrics are not scraped yet" in text
+    assert "Alerts are not installed" in text
 
 
-def test_the_notes_are_about_what_was_installed(notes_as_object: Path) -> None:
+def test_the_notes_describe_what_was_installed(notes_as_object: Path) -> None:
     text = notes("everything", notes_as_object)
     assert "kubectl -n shop get scaledobject,hpa" in text
-    assert "SecretStore vault, of which ExternalSecret stock-refresh makes a Secret" in text
+    assert "SecretStore vault, from which ExternalSecret stock-refresh creates a Secret" in text
     assert "Secret company-authorities with the key authorities.pem" in text
-    assert "Nobody scrapes" not in text
-    assert "No alerts" not in text
+    assert "not scraped yet" not in text
+    assert "Alerts are not" not in text
     assert "statefulset/demo-inventory-refresh" in notes("static-membership", notes_as_object)
