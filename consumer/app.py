@@ -30,9 +30,9 @@ from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.metrics import Metrics
-from consumer.observe.observers import CompositeObserver
 from consumer.observe.status_board import StatusBoard, StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
@@ -121,7 +121,7 @@ class Service:
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, KafkaDeadLetters, HttpRefreshClient]:
         """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
         settings = self._settings
-        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.kafka_statistics)))
+        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.observe)))
         dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
         times = source.check_broker()
         client = stack.enter_context(
