@@ -119,9 +119,8 @@ def _rebalances() -> AnyPanel:
     return graph(
         "Rebalances",
         Description(
-            "How often members were assigned partitions, had them revoked, or lost them; requests still in "
-            "flight then; and partitions whose committed offset was outside the log. Each bar covers one "
-            "interval.",
+            "Partitions assigned, revoked and lost; requests that were not answered before a revoke ended; and "
+            "partitions whose committed offset was outside the log. Each bar covers one interval.",
             "Members join and leave without a deployment: they are killed or too slow (see Process). lost: a "
             "member was removed from the group without a revoke. Out of range: retention deleted changes; "
             "compare the counts of the stores with their source.",
@@ -133,7 +132,7 @@ def _rebalances() -> AnyPanel:
         Query(f"sum by (kind) (increase({of('inventory_refresh_rebalances_total')}[$__rate_interval]))", "{{kind}}"),
         Query(
             f"sum(increase({of('inventory_refresh_requests_unsettled_total')}[$__rate_interval]))",
-            "requests still in flight",
+            "unanswered requests",
             PURPLE,
         ),
         Query(f"sum(increase({of(lost)}[$__rate_interval]))", "offset out of range", RED),
