@@ -17,7 +17,7 @@ from tests.support.chart import (
     of_kind,
     one,
     pod_template,
-    problems,
+    problem,
     rendered,
     run_helm,
     settings,
@@ -53,7 +53,7 @@ def test_every_object_is_one_that_its_api_takes(values: str, kubernetes: str) ->
     refused = {
         f"{found['kind']} {found['metadata']['name']}": said
         for found in template(values, kubernetes=kubernetes)
-        if (said := problems(found, kubernetes))
+        if (said := problem(found, kubernetes))
     }
     assert not refused
 
@@ -80,7 +80,7 @@ def test_a_packaged_chart_makes_the_same_objects(helm: Path, tmp_path: Path) -> 
 def test_the_validators_know_what_a_field_is(values: str, kind: str) -> None:
     wrong = copy.deepcopy(one(rendered(values), kind))
     wrong["spec"]["misspelt"] = True
-    assert "misspelt" in problems(wrong)
+    assert "misspelt" in str(problem(wrong))
 
 
 def test_together_the_values_files_make_every_kind_that_the_templates_have() -> None:
