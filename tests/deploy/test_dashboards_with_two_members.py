@@ -1,4 +1,4 @@
-"""The dashboards' numbers are right for several members: promtool reckons them from made-up series of two pods."""
+"""The dashboards are right for several members: promtool evaluates their queries on series of two pods."""
 
 import os
 import shutil
@@ -14,22 +14,22 @@ from tests.support.prometheus import NAMESPACE, RELEASE, with_values
 
 MINUTES = 10
 Series = Mapping[str, str]
-"""Samples, one a minute, in promtool's short form, by metric and labels."""
+"""Samples, one per minute, in promtool's short notation, by metric and labels."""
 
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        told = "promtool is not on the PATH: apt-get install prometheus"
+        missing = "promtool is not on the PATH: apt-get install prometheus"
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {told}")
-        pytest.skip(told)
+            pytest.fail(f"CI=true, and a part is missing: {missing}")
+        pytest.skip(missing)
     return found
 
 
 def check(promtool: str, folder: Path, panel: str, letter: str, series: Series, expected: Mapping[str, float]) -> None:
-    """What the panel's query answers over these series, while another release has the same ones."""
+    """Check the result of a panel's query on these series, while another release has the same ones."""
     values = {"__rate_interval": f"{MINUTES}m"}
     expr = with_values(target("inventory-refresh", panel, letter).expr, range_seconds=MINUTES * 60, **values)
     case = {
@@ -168,6 +168,6 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_number_of_two_members_is_right(case: str, promtool: str, tmp_path: Path) -> None:
+def test_a_panel_is_right_for_two_members(case: str, promtool: str, tmp_path: Path) -> None:
     panel, letter, series, expected = CASES[case]
     check(promtool, tmp_path, panel, letter, series, expected)
