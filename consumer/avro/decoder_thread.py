@@ -168,7 +168,7 @@ class DecoderPipe:
                 decoded = self._decoder.decode(batches)
             except SchemaUnavailableError as error:
                 if not self._waiting_for:
-                    _log.warning("decoding_waits", waiting_for=str(error))
+                    _log.warning("decoding_blocked", detail=str(error))
                 if self._wait(str(error), backoff_seconds):
                     return None
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)

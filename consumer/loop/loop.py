@@ -418,5 +418,5 @@ class Loop:
             oldest_job_seconds=jobs.oldest_seconds(now) if jobs and jobs.unfinished else None,
             job_status_unavailable=(jobs.failing or None) if jobs else None,
             sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped or None,
-            waiting_for=self._decoder.waiting_for() or None,
+            decoding_blocked=self._decoder.waiting_for() or None,
         )

@@ -137,7 +137,7 @@ class EventLog:
             else:
                 _log.info("job_status_restored")
         # The decoder itself logs what it waits for.
-        if before.waiting_for and not now.waiting_for:
+        if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")
 
 
@@ -173,8 +173,8 @@ def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
             location=changes.location,
             changes=len(changes.change_ids),
             partition=f"{changes.topic}[{changes.partition}]",
-            first_offset=changes.change_ids[0],
-            job_id=changes.job_id or None,
+            first_offset=changes.change_ids[0].offset,
+            job_id=changes.job_id,
             detail=changes.detail,
         )
 

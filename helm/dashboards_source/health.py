@@ -60,7 +60,10 @@ def _numbers() -> list[AnyPanel]:
                 "(held locations).",
                 alerts=("InventoryRefreshChangesTooOld",),
             ),
-            Query(f"max({of('inventory_refresh_oldest_pending_seconds')} / {of('inventory_refresh_max_age_seconds')})"),
+            Query(
+                f"max({of('inventory_refresh_oldest_pending_seconds')}"
+                f" / {of('inventory_refresh_window_max_age_seconds')})"
+            ),
             unit=units.PercentUnit,
             steps=((None, GREEN), (1.5, YELLOW), (2.4, RED)),
             decimals=0,
@@ -118,7 +121,7 @@ def _numbers() -> list[AnyPanel]:
                 "dead letters have the reason. For the others see Sending.",
                 alerts=("InventoryRefreshRequestsRefused",),
             ),
-            Query(f"sum({increase('inventory_refresh_answers_total', REFUSALS)})"),
+            Query(f"sum({increase('inventory_refresh_requests_answered_total', REFUSALS)})"),
             unit=units.LocaleFormat,
             steps=((None, GREEN), (0.5, ORANGE)),
             decimals=0,
@@ -175,7 +178,7 @@ def _oldest() -> AnyPanel:
             alerts=("InventoryRefreshChangesTooOld",),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_oldest_pending_seconds')})", "{{pod}}"),
-        limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
+        limit(f"max({of('inventory_refresh_window_max_age_seconds')})", "max_age"),
         unit=units.Seconds,
         width=12,
     )

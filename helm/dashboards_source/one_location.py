@@ -52,7 +52,7 @@ NOTE: Final = """\
 
 def current() -> list[AnyPanel]:
     """A note, and five numbers."""
-    accepted = of("inventory_refresh_location_accepted_timestamp_seconds", CHOSEN)
+    accepted = of("inventory_refresh_location_last_accepted_timestamp_seconds", CHOSEN)
     return [
         note("Read this first", NOTE, width=24, height=6),
         number(
@@ -106,7 +106,7 @@ def current() -> list[AnyPanel]:
             ),
             # An outcome that never occurred has no series. For a tracked location that means 0, not "no data".
             Query(
-                f"sum({increase('inventory_refresh_location_requests_total', CHOSEN, _FAILED)})"
+                f"sum({increase('inventory_refresh_location_requests_answered_total', CHOSEN, _FAILED)})"
                 f" or 0 * sum({of('inventory_refresh_location_pending_changes', CHOSEN)})"
             ),
             unit=units.Short,
@@ -145,7 +145,7 @@ def history() -> list[AnyPanel]:
                 "Above the dashed line (window.max_age) for long: see Requests by outcome, then the other dashboard.",
             ),
             Query(f"max({of('inventory_refresh_location_oldest_pending_seconds', CHOSEN)})", "oldest"),
-            limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
+            limit(f"max({of('inventory_refresh_window_max_age_seconds')})", "max_age"),
             unit=units.Seconds,
             width=12,
         ),
@@ -176,7 +176,10 @@ def history() -> list[AnyPanel]:
                 "unknown, unreadable: the location is held for oms.unknown_hold each time. refused: see the "
                 "dead letters. The others affect all locations alike.",
             ),
-            Query(f"sum by (outcome) ({rate('inventory_refresh_location_requests_total', CHOSEN)}) > 0", "{{outcome}}"),
+            Query(
+                f"sum by (outcome) ({rate('inventory_refresh_location_requests_answered_total', CHOSEN)}) > 0",
+                "{{outcome}}",
+            ),
             unit=REQUESTS_PER_SECOND,
             width=12,
             stacked=True,
@@ -188,7 +191,7 @@ def history() -> list[AnyPanel]:
 def others() -> list[AnyPanel]:
     """All locations for comparison, and what delays them all."""
     gauge = of("inventory_refresh_location_oldest_pending_seconds")
-    accepted = of("inventory_refresh_location_accepted_timestamp_seconds")
+    accepted = of("inventory_refresh_location_last_accepted_timestamp_seconds")
     pending = of("inventory_refresh_location_pending_changes")
     slowest = f"topk({LISTED_MAX}, max by (location) ({gauge}))"
     return [
@@ -223,7 +226,7 @@ def others() -> list[AnyPanel]:
                 "Long: the OMS's queue is full, and every store sees its counts that much later.",
             ),
             Query(quantile(0.95, "inventory_refresh_job_queued_seconds"), "95 % queued", YELLOW),
-            Query(quantile(0.95, "inventory_refresh_job_worked_seconds"), "95 % processed", GREEN),
+            Query(quantile(0.95, "inventory_refresh_job_processing_seconds"), "95 % processed", GREEN),
             unit=units.Seconds,
             width=6,
             height=10,
@@ -235,7 +238,7 @@ def others() -> list[AnyPanel]:
                 "If this location is stuck and the others are too, the cause is here and not in the store.",
             ),
             Query(
-                f"sum(increase({of('inventory_refresh_answers_total', health.REFUSALS)}[$__rate_interval]))",
+                f"sum(increase({of('inventory_refresh_requests_answered_total', health.REFUSALS)}[$__rate_interval]))",
                 "refused",
                 ORANGE,
             ),

@@ -113,7 +113,7 @@ def _tokens() -> AnyPanel:
             "Many all the time: the OMS revokes tokens early, or they live for seconds only. None for longer "
             "than the lifetime of a token, while answers are unauthorised: see Sending.",
         ),
-        Query(f"sum(increase({of('inventory_refresh_tokens_fetched_total')}[$__rate_interval]))", "tokens", ORANGE),
+        Query(f"sum(increase({of('inventory_refresh_oms_tokens_fetched_total')}[$__rate_interval]))", "tokens", ORANGE),
         unit=units.Short,
         stacked=True,
         decimals=0,

@@ -95,7 +95,7 @@ def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_agai
     assert time.monotonic() - asked_at > 2, "it did not wait for its answer"
     ours.wait_until_shared("first", "second")
     ours.finish()
-    assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [0]
+    assert [event["unanswered_requests"] for event in first.events("partitions_revoked")] == [0]
     assert ours.ledger.repeated() == {}
 
 
@@ -110,7 +110,7 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
     ours.wait_until(lambda: first.snapshot()["requests_in_flight"] == 1, "the first's request is under way")
     ours.stock.publish()
     assert first.stop() == 0
-    assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]
+    assert [event["unanswered_requests"] for event in first.events("partitions_revoked")] == [1]
     second = ours.start("second", oms={"unknown_hold": 18})
     ours.wait_until(lambda: second.held() == [0], "the second has the partition")
     assert second.snapshot()["partitions"][0]["recovering"]

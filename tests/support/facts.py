@@ -1,4 +1,4 @@
-"""Facts as the loop gives them to observers, from a few words each."""
+"""Makers of facts and of what is in them, for tests of observers."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -93,7 +93,7 @@ class Turn:
     read: int
     breaker: BreakerState
     ready: bool
-    stalled: str
+    stalled: str | None
     paused: bool
 
 
