@@ -173,7 +173,7 @@ class Service:
             observer=observer,
             jitter=jitter,
             job_follower=job_follower,
-            log_end=source.log_end,
+            log_end=source.log_end_offset,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 revoke_seconds_max=settings.kafka.revoke_timeout,
