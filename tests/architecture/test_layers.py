@@ -1,4 +1,4 @@
-"""The rules of the code's shape that a program can check."""
+"""Rules about the shape of the code that a program can check."""
 
 import ast
 import subprocess
@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "consumer"
-CORE = sorted((PACKAGE / "core").glob("*.py"))
+CORE = sorted((PACKAGE / "core").rglob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 450
+"""CONTRIBUTING.md has the same limits, and asks from 400 lines on whether a module is still one subject."""
 
 BANNED_MODULES = {
     "asyncio", "datetime", "io", "logging", "os", "pathlib", "queue", "random", "secrets", "signal", "socket",
@@ -48,7 +49,7 @@ def test_imports_go_one_way() -> None:
 
 
 @pytest.mark.parametrize("module", CORE, ids=relative)
-def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: Path) -> None:
+def test_the_core_has_no_clock_no_randomness_no_threads_no_files_and_no_log(module: Path) -> None:
     assert not BANNED_MODULES & set(imported(module))
     called = {
         node.func.id
