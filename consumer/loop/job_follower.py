@@ -7,7 +7,7 @@ lines ``request_accepted`` without a ``job_ended`` name them. ``inventory-refres
 
 from collections.abc import Callable, Mapping
 
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits, chunks
 from consumer.core.location.request import Request
@@ -75,7 +75,7 @@ class JobFollower:
         self._observer.job_ended(ended)
         if ended.outcome is JobOutcome.FAILED:
             changes = failed_changes(ended)
-            self._dead_letters.recall(changes)
+            self._dead_letters.fetch_and_publish(changes)
             self._observer.changes_dead_lettered(changes)
 
 
@@ -83,14 +83,13 @@ def failed_changes(ended: JobResult) -> list[FailedChanges]:
     """The changes of a job that failed, to be found again in their topic: they are committed, and not in memory."""
     return [
         FailedChanges(
-            assignment=0,
-            topic=topic,
-            partition=partition,
-            offsets=unpack_offsets(packed),
+            topic=changes.topic,
+            partition=changes.partition,
+            change_ids=tuple(ChangeId(changes.assignment, offset) for offset in unpack_offsets(changes.offsets)),
             reason=RejectReason.JOB_FAILED,
             detail="; ".join(ended.messages) or "the job ended as FAILED, without a message",
             location=ended.job.location,
             job_id=ended.job.job_id,
         )
-        for topic, partition, packed in ended.job.changes
+        for changes in ended.job.changes
     ]

@@ -170,13 +170,17 @@ class Loop:
             if start is not None and not assignment.low <= start <= assignment.high:
                 self._observer.committed_offset_out_of_range(assignment)
                 start = None
-            self._assignments[assignment.number] = assignment
+            self._assignments[assignment.assignment_id] = assignment
             if assignment.committed is None:  # of this group nobody has sent anything
-                self._engine.assigned(assignment.number, start=None, mark=None, open_=False, now=now)
+                self._engine.assigned(assignment.assignment_id, start=None, mark=None, open_=False, now=now)
                 continue
             mark = parse_metadata(assignment.metadata, committed=assignment.committed)
             self._engine.assigned(
-                assignment.number, start=start, mark=min(mark.offset, assignment.high), open_=mark.open, now=now
+                assignment.assignment_id,
+                start=start,
+                mark=min(mark.read_up_to, assignment.high),
+                open_=mark.in_doubt,
+                now=now,
             )
         self._fenced = False
         self._rebalanced = True
@@ -245,7 +249,7 @@ class Loop:
         return longest if deadline is None else min(longest, max(deadline - now, 0.0))
 
     def _add(self, decoded: Decoded, now: float) -> None:
-        rejects = [(reject.assignment, reject.offset) for reject in decoded.rejects]
+        rejects = [reject.change_id for reject in decoded.rejects]
         too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends)
         self._observer.changes_decoded(decoded)
         if too_many:
@@ -254,7 +258,7 @@ class Loop:
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
                 "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
-        ours = [reject for reject in decoded.rejects if reject.assignment in self._assignments]
+        ours = [reject for reject in decoded.rejects if reject.change_id.assignment in self._assignments]
         if ours:
             self._dead_letters.publish(ours, self._assignments)
 
@@ -285,7 +289,7 @@ class Loop:
             self._engine.give_back(requests)
             return
         for request in requests:
-            self._client.submit(Submission(request.number, request.location, request.taken, covered_at=now))
+            self._client.submit(Submission(request.request_id, request.location, request.taken, covered_at=now))
             self._observer.request_sent(request, chunks(request.items, self._engine.limits.items.chunk_items))
 
     def _settle(self, now: float, *, settle_dead_letters: bool = True) -> None:
@@ -303,9 +307,9 @@ class Loop:
 
     def _answered(self, answered: Answered, now: float) -> str:
         """Settle one request; returns why the service must stop for it, "" if it need not."""
-        attempt = self._engine.attempt(answered.number)
+        attempt = self._engine.attempt(answered.request_id)
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
-        request = self._engine.answered(answered.number, decision, now)
+        request = self._engine.answered(answered.request_id, decision, now)
         self._observer.answered(request, answered, decision)
         if self._follow_up and isinstance(decision, Accepted):
             self._follow_up.accepted(request, decision.job_id, self._assignments, now)
@@ -313,7 +317,7 @@ class Loop:
 
     def _dead_letter_refused(self, refusal: Refusal) -> None:
         changes = refused_changes(refusal, self._assignments)
-        self._dead_letters.recall(changes)
+        self._dead_letters.fetch_and_publish(changes)
         self._observer.changes_dead_lettered(changes)
         if self._engine.too_many_refused and not self._leaving:
             raise DeadLettersError(

@@ -31,14 +31,14 @@ class EventLog(NullObserver):
                 reason=reason.value,
                 count=count,
                 first_detail=first.detail,
-                first_partition=self._partitions.get(first.assignment, ""),
-                first_offset=first.offset,
+                first_partition=self._partitions.get(first.change_id.assignment, ""),
+                first_offset=first.change_id.offset,
             )
 
     def request_sent(self, request: Request, chunks: int) -> None:
         _log.debug(
             "request_sent",
-            number=request.number,
+            number=request.request_id,
             location=request.location,
             items=request.items,
             chunks=chunks,
@@ -47,7 +47,10 @@ class EventLog(NullObserver):
 
     def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
         log = _log.bind(
-            number=request.number, location=request.location, items=request.items, seconds=round(answered.seconds, 3)
+            number=request.request_id,
+            location=request.location,
+            items=request.items,
+            seconds=round(answered.seconds, 3),
         )
         match decision:
             case Accepted():
@@ -70,9 +73,9 @@ class EventLog(NullObserver):
                 "changes_dead_lettered",
                 reason=each.reason.value,
                 location=each.location,
-                changes=len(each.offsets),
+                changes=len(each.change_ids),
                 partition=f"{each.topic}[{each.partition}]",
-                first_offset=each.offsets[0],
+                first_offset=each.change_ids[0].offset,
                 job_id=each.job_id,
                 detail=each.detail,
             )
@@ -115,9 +118,9 @@ class EventLog(NullObserver):
         )
         for assignment in assignments:
             if kind == "assigned":
-                self._partitions[assignment.number] = f"{assignment.topic}[{assignment.partition}]"
+                self._partitions[assignment.assignment_id] = f"{assignment.topic}[{assignment.partition}]"
             else:
-                self._partitions.pop(assignment.number, None)
+                self._partitions.pop(assignment.assignment_id, None)
 
     def committed_offset_out_of_range(self, assignment: Assignment) -> None:
         lost = max(assignment.low - (assignment.committed or 0), 0)

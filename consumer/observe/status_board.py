@@ -121,7 +121,7 @@ class StatusBoard(NullObserver):
             self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")
 
     def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        count = sum(len(each.offsets) for each in changes)
+        count = sum(len(each.change_ids) for each in changes)
         self._add(changes_rejected=count)
         if changes:
             first = changes[0]

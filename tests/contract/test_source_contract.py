@@ -38,7 +38,7 @@ def test_a_new_group_is_given_every_partition_with_its_log_s_bounds_and_nothing_
 
     found = sorted((each.partition, each.committed, each.low, each.high) for each in member.held.values())
     assert found == [(0, None, 0, 0), (1, None, 0, 5), (2, None, 0, 0)]
-    assert sorted(member.held) == sorted(each.number for each in member.held.values())
+    assert sorted(member.held) == sorted(each.assignment_id for each in member.held.values())
 
 
 def test_messages_come_in_order_and_a_partition_s_end_is_told_after_its_last(group: KafkaWorld) -> None:

@@ -131,7 +131,7 @@ def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_le
 def read_marks(ours: Fleet) -> dict[int, int]:
     """By partition, how far the members' commits say that it was read."""
     committed = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
-    return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).offset for each in committed}
+    return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).read_up_to for each in committed}
 
 
 def wait_until_refused(ours: Fleet, of_members: Callable[[Iterable[bool]], bool]) -> None:

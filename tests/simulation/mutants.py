@@ -148,7 +148,7 @@ def marks_go_backwards(patch: Patch) -> None:
 def takes_foreign_metadata_as_closed(patch: Patch) -> None:
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
         mark = parse_metadata(metadata, committed=committed)
-        return mark if metadata.startswith("v1;") else replace(mark, open=False)
+        return mark if metadata.startswith("v1;") else replace(mark, in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
@@ -182,7 +182,7 @@ def ignores_open(patch: Patch) -> None:
     """A successor does not wait for what its predecessor may still have under way."""
 
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
-        return replace(parse_metadata(metadata, committed=committed), open=False)
+        return replace(parse_metadata(metadata, committed=committed), in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
@@ -233,7 +233,7 @@ def sends_though_the_commit_was_refused(patch: Patch) -> None:
 def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
     def give_back(self: Any, requests: Sequence[Request]) -> None:
         for request in requests:
-            self._flights.land(request.number)
+            self._flights.land(request.request_id)
             self._partitions.cover(request.rows)
 
     patch.setattr(Engine, "give_back", give_back)

@@ -151,7 +151,7 @@ class ProcessObserver(NullObserver):
     def request_sent(self, request: Request, chunks: int) -> None:
         del chunks
         if request.reason is SendReason.BISECTION:
-            self.narrowing.add(request.number)
+            self.narrowing.add(request.request_id)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         plan = self._process.plan

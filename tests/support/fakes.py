@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from consumer.core.changes.items import ChangeId
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Answer, AnswerKind, Decision
 from consumer.core.oms.job_schedule import Job, JobReport, JobResult
@@ -67,7 +68,7 @@ class FakeSource:
         return raw_batch([], [])
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
-        offsets = {commit.assignment.number: commit.offset for commit in commits}
+        offsets = {commit.assignment.assignment_id: commit.offset for commit in commits}
         if self.refusal:
             self.diary.append(("commit refused", offsets))
             return self.refusal
@@ -138,7 +139,7 @@ class FakeClient:
             self.answer(submission, self.reply)
 
     def answer(self, submission: Submission, answer: Answer) -> None:
-        self.ready.append(Answered(submission.number, answer, 0.1))
+        self.ready.append(Answered(submission.request_id, answer, 0.1))
 
     def answers(self) -> list[Answered]:
         ready, self.ready = self.ready, []
@@ -176,21 +177,21 @@ class FakeDeadLetters:
     diary: Diary
     confirming: bool = True
     failing: str = ""
-    waiting: list[tuple[int, int]] = field(default_factory=list)
+    waiting: list[ChangeId] = field(default_factory=list)
     looked_for: int = 0
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
-        self.diary.append(("dead letters", [reject.offset for reject in rejects]))
-        self.waiting += [(reject.assignment, reject.offset) for reject in rejects]
+        self.diary.append(("dead letters", [reject.change_id.offset for reject in rejects]))
+        self.waiting += [reject.change_id for reject in rejects]
 
-    def recall(self, changes: Sequence[FailedChanges]) -> None:
-        self.diary.append(("recall", list(changes)))
-        self.waiting += [(each.assignment, offset) for each in changes for offset in each.offsets]
+    def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
+        self.diary.append(("fetch", list(changes)))
+        self.waiting += [change_id for failed in changes for change_id in failed.change_ids]
 
     def fetching(self) -> int:
         return self.looked_for
 
-    def confirmed(self) -> Sequence[tuple[int, int]]:
+    def confirmed(self) -> Sequence[ChangeId]:
         if self.failing:
             raise DeadLettersError(self.failing)
         if not self.confirming:
@@ -246,10 +247,10 @@ class FakeObserver:
         return None
 
     def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        self.diary.append((kind, [assignment.number for assignment in assignments]))
+        self.diary.append((kind, [assignment.assignment_id for assignment in assignments]))
 
     def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        self.diary.append(("out of range", assignment.number))
+        self.diary.append(("out of range", assignment.assignment_id))
 
     def snapshot(self, snapshot: Snapshot) -> None:
         self.latest = snapshot

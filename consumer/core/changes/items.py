@@ -6,7 +6,7 @@ The facts are from the OMS's documentation of Inventory Refresh.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -72,6 +72,18 @@ CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 
 ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID", *GRANULAR_COLUMNS)
 """The default item key: two changes of a location are of one item when these columns agree, nulls included."""
+
+
+class ChangeId(NamedTuple):
+    """What identifies a change in this process: the columns ``CHANGE_ID`` of its row.
+
+    ``assignment`` is the id of the assignment by which its partition was read, ``offset`` its record's offset, and
+    ``line`` its position in an event that has several changes (0 in an event that is one change).
+    """
+
+    assignment: int
+    offset: int
+    line: int = 0
 
 
 class RejectReason(StrEnum):

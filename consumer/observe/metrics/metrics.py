@@ -224,7 +224,7 @@ class Metrics(NullObserver):
 
     def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
         for each in changes:
-            self._changes_rejected.labels(reason=each.reason).inc(len(each.offsets))
+            self._changes_rejected.labels(reason=each.reason).inc(len(each.change_ids))
 
     def job_ended(self, ended: JobResult) -> None:
         self._jobs_ended.labels(outcome=ended.outcome).inc()

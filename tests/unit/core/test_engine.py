@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import coalesce
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
@@ -46,7 +46,7 @@ def give(made: Engine, rows: pl.DataFrame, now: float, assignment: int = 1) -> N
 
 def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
     for request in requests:
-        made.answered(request.number, Accepted("1"), now)
+        made.answered(request.request_id, Accepted("1"), now)
 
 
 def watermarks(made: Engine, now: float = 0.0) -> dict[int, int]:
@@ -180,7 +180,7 @@ def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
     (request,) = made.due(AGE)
     give(made, frame([change("Rome", "a", 2, offset=2)]), AGE + 1)
 
-    made.answered(request.number, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
+    made.answered(request.request_id, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
     assert made.due(AGE + 6) == []
     (again,) = made.due(AGE + 7)
 
@@ -192,17 +192,17 @@ def test_a_request_that_never_left_is_planned_anew_at_once_and_counts_as_no_fail
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Retry(after_seconds=0.0, whole_oms=False), AGE)
+    made.answered(request.request_id, Retry(after_seconds=0.0, whole_oms=False), AGE)
 
     (again,) = made.due(AGE)
-    assert made.attempt(again.number) == 0
+    assert made.attempt(again.request_id) == 0
 
 
 def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_as_open() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
+    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
 
     assert made.due(AGE + 119) == []
     assert [point.open for point in made.commit_points(AGE + 119)] == [True]
@@ -214,7 +214,7 @@ def test_a_hold_outlives_the_revoke_of_its_partition() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
+    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
     made.forget([1])
     made.assigned(2, start=0, mark=None)
     give(made, frame([change("Rome", "a", offset=0, assignment=2)]), AGE - 250, assignment=2)
@@ -255,7 +255,7 @@ def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> 
     requests = made.due(AGE)
     assert len(requests) == 8
     for request in requests:
-        made.answered(request.number, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
+        made.answered(request.request_id, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
 
     assert made.oms_failures == 1
     assert made.due(AGE + 30) == []
@@ -270,7 +270,7 @@ def test_while_nothing_is_there_to_be_tried_reading_goes_on_though_the_oms_refus
     made.assigned(2, start=0, mark=0)
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
     made.forget([1])
 
     assert made.sending_stopped == "credentials refused"
@@ -283,7 +283,7 @@ def test_while_the_oms_refuses_our_credentials_partitions_pause_and_a_slow_probe
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
 
     assert made.sending_stopped == "credentials refused"
     assert made.to_pause() == {1}
@@ -330,18 +330,18 @@ def test_a_partition_too_far_past_its_watermark_pauses_alone() -> None:
 
 def test_a_reject_holds_the_watermark_until_its_dead_letter_is_confirmed() -> None:
     made = engine()
-    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
     assert (watermarks(made), made.unconfirmed) == ({1: 0}, 1)
 
-    made.dead_lettered([(1, 0)])
+    made.dead_lettered([ChangeId(1, 0)])
     assert (watermarks(made), made.unconfirmed) == ({1: 1}, 0)
 
 
 def test_rows_rejects_and_confirmations_of_an_assignment_that_is_gone_are_ignored() -> None:
     made = engine()
-    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
     made.forget([1])
-    made.dead_lettered([(1, 0)])
+    made.dead_lettered([ChangeId(1, 0)])
     give(made, frame([change("Rome", "a", offset=1)]), 0.0)
 
     assert (made.pending_changes, made.unconfirmed, watermarks(made)) == (0, 0, {})
@@ -367,7 +367,7 @@ def test_the_read_mark_never_decreases() -> None:
 def test_too_many_rejects_among_the_latest_changes_are_reported() -> None:
     made = engine(rejected_ratio_max=0.1)
 
-    assert made.add(burst(800), [(1, 800 + at) for at in range(200)], {1: 1_000}, 0.0)
+    assert made.add(burst(800), [ChangeId(1, 800 + at) for at in range(200)], {1: 1_000}, 0.0)
 
 
 def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
@@ -378,7 +378,7 @@ def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
     for now in range(13, 60):
         for request in made.due(float(now)):
             decision = Hold(seconds=1_000.0, oms_rest_seconds=0.0) if request.location == "held" else Accepted("1")
-            made.answered(request.number, decision, float(now))
+            made.answered(request.request_id, decision, float(now))
     assert made.pending_changes == 30
     assert sum(block.frame.height for block in made._windows._blocks) == 30
 

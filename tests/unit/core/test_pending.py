@@ -31,7 +31,7 @@ def test_rows_in_windows_in_flight_and_gathered_count_for_their_location_from_th
     assert pending == {"Rome": Pending(4, 10.0), "Oslo": Pending(3, 25.0), "Bern": Pending(2, 40.0)}
     assert sum(each.changes for each in pending.values()) == made.pending_changes
 
-    made.answered(request.number, Accepted("1"), 50.0)
+    made.answered(request.request_id, Accepted("1"), 50.0)
     made.forget([2])
     assert made.pending_by_location() == {"Rome": Pending(1, 20.0), "Oslo": Pending(2, 30.0)}
 

@@ -42,7 +42,7 @@ class Stage:
         self.read += 3
         self.engine.add(frame(rows), [], {1: self.read}, now)
         (request,) = self.engine.due(now)
-        self.engine.answered(request.number, Accepted(job_id), now)
+        self.engine.answered(request.request_id, Accepted(job_id), now)
         self.job_follower.accepted(request, job_id, self.assignments, now)
 
     def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
@@ -70,7 +70,7 @@ def test_a_job_is_asked_about_until_its_end_which_is_told_once() -> None:
     (ended,) = stage.said("job ended")
     assert (ended.outcome, ended.queued_seconds, ended.worked_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
     assert stage.ask(1_000.0) == []
-    assert stage.said("recall") == []
+    assert stage.said("fetch") == []
 
 
 def test_the_changes_of_a_failed_job_are_dead_lettered_by_their_offsets_with_job_id_and_messages() -> None:
@@ -80,11 +80,17 @@ def test_the_changes_of_a_failed_job_are_dead_lettered_by_their_offsets_with_job
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
 
-    ((recalled,),) = stage.said("recall")
-    assert (recalled.topic, recalled.partition, recalled.offsets) == ("changes", 0, (3, 4, 5))
+    ((recalled,),) = stage.said("fetch")
+    assert (recalled.topic, recalled.partition, [change_id.offset for change_id in recalled.change_ids]) == (
+        "changes",
+        0,
+        [3, 4, 5],
+    )
     assert (recalled.reason, recalled.job_id, recalled.location) == (RejectReason.JOB_FAILED, "7", "Rome")
     assert recalled.detail == "no such location; nothing applied"
-    assert recalled.assignment == 0  # nobody waits: the offsets are committed
+    before = stage.engine.commit_points(0.0)
+    stage.engine.dead_lettered(recalled.change_ids)  # their offsets are committed already: confirmations change nothing
+    assert stage.engine.commit_points(0.0) == before
 
 
 def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered() -> None:
@@ -94,8 +100,8 @@ def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered()
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED)
 
-    ((recalled,),) = stage.said("recall")
-    assert recalled.offsets == (0, 1, 2)
+    ((recalled,),) = stage.said("fetch")
+    assert [change_id.offset for change_id in recalled.change_ids] == [0, 1, 2]
     assert "without a message" in recalled.detail
 
 
@@ -117,7 +123,7 @@ def test_while_the_oms_is_not_well_it_is_not_asked_about_jobs() -> None:
     stage.accept("7")
     stage.engine.add(frame([change("Oslo", f"o-{at}", offset=at) for at in range(3, 6)]), [], {1: 6}, 0.0)
     (request,) = stage.engine.due(0.0)
-    stage.engine.answered(request.number, Retry(after_seconds=60.0, whole_oms=True), 0.5)
+    stage.engine.answered(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
 
     assert stage.ask(30.0) == []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
@@ -261,10 +261,10 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_t
         stage.client.answer(submission, refused if bad else ACCEPTED)
         stage.turns(2)
 
-    ((_, (recalled,)),) = stage.said("recall")
-    assert recalled.offsets == (1,)
+    ((_, (recalled,)),) = stage.said("fetch")
+    assert recalled.change_ids == (ChangeId(1, 1),)
     assert recalled.detail == "HTTP 400: no such sku"
-    assert json.loads(recalled.items[1]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    assert json.loads(recalled.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
     assert stage.source.committed == {1: 1}
     stage.dead_letters.confirming = True
     stage.turns(2)
@@ -283,7 +283,7 @@ def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topi
     with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
         feed()
 
-    assert stage.said("recall")
+    assert stage.said("fetch")
 
 
 def test_nothing_more_is_read_while_too_many_refused_changes_are_looked_for() -> None:
@@ -348,7 +348,7 @@ def test_credentials_revoked_later_pause_the_partitions_and_keep_the_membership(
 
 
 def reject(offset: int) -> Reject:
-    return Reject(1, offset, RejectReason.CORRUPT, "truncated", b"\0")
+    return Reject(ChangeId(1, offset), RejectReason.CORRUPT, "truncated", b"\0")
 
 
 def test_a_reject_is_dead_lettered_and_passed_once_that_is_confirmed() -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import coalesce
-from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.bisection import REQUESTS_MIN
 from consumer.core.location.planner import SendReason
@@ -37,7 +37,7 @@ class Oms:
         newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
         refused = any(self.bad(row) for row in newest.iter_rows(named=True))
         self.made.answered(
-            request.number, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
+            request.request_id, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
         )
         self.accepted_items += 0 if refused else request.items
         self.refusals += self.made.refusals()
@@ -85,7 +85,7 @@ def test_one_bad_item_of_12000_is_found_with_about_2_log2_n_further_requests(bad
 
 
 def confirm(oms: Oms) -> None:
-    oms.made.dead_lettered((1, offset) for offset in oms.dead)
+    oms.made.dead_lettered(ChangeId(1, offset) for offset in oms.dead)
 
 
 def test_the_first_cuts_are_at_chunk_bounds_so_that_good_chunks_go_as_whole_chunks() -> None:
@@ -159,7 +159,7 @@ def refuse_floors_below_0(oms: Oms, now: float) -> None:
         (request,) = requests
         oms.sent.append(request)
         refused = bool((request.taken.body["floor"] < 0).any())
-        oms.made.answered(request.number, Refused("floor") if refused else Accepted("1"), now)
+        oms.made.answered(request.request_id, Refused("floor") if refused else Accepted("1"), now)
         oms.refusals += oms.made.refusals()
 
 
@@ -222,9 +222,9 @@ def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_co
     made.add(frame(suspects), [], {1: 3}, 0.0)
     oms = Oms(made, lambda row: False)
     (together,) = made.due(LATER)
-    made.answered(together.number, Refused("floor"), LATER)
+    made.answered(together.request_id, Refused("floor"), LATER)
     (alone,) = made.due(LATER)
-    made.answered(alone.number, Hold(120.0, oms_rest_seconds=1.0), LATER)
+    made.answered(alone.request_id, Hold(120.0, oms_rest_seconds=1.0), LATER)
     newer = [
         change("Rome", "a", 8, offset=3, ltd=2.0),
         change("Rome", "a", 9, offset=4),
@@ -281,12 +281,12 @@ def test_only_a_refusal_narrows_and_the_same_part_is_planned_anew_after_anything
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     (part,) = oms.made.due(LATER)
-    oms.made.answered(part.number, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
+    oms.made.answered(part.request_id, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
 
     assert oms.made.due(LATER + 59) == []
     (again,) = oms.made.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
-    oms.made.answered(again.number, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.made.answered(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
     oms.work_off(LATER + 70)
     assert oms.dead == [5]
 
@@ -376,7 +376,7 @@ def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_b
 def test_a_refusal_shows_that_the_oms_is_well() -> None:
     oms = stage(2, is_one_of(0))
     (first,) = oms.made.due(LATER)
-    oms.made.answered(first.number, Retry(after_seconds=5.0, whole_oms=True), LATER)
+    oms.made.answered(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
     assert oms.made.oms_failures == 1
     (probe,) = oms.made.due(LATER + 5)
     oms.answer(probe, LATER + 5)

@@ -25,12 +25,13 @@ from consumer.core.oms.job_schedule import (
     JobStatus,
     adaptive_flush_items,
 )
+from consumer.core.oms.offset_codec import PackedChanges
 
 CALLS = 100
 
 
 def job(job_id: str, items: int = 1, packed: bytes = b"") -> Job:
-    return Job(job_id, "Rome", items, 1, (("stock", 0, packed),))
+    return Job(job_id, "Rome", items, 1, (PackedChanges(1, "stock", 0, packed),))
 
 
 def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) -> JobSchedule:

@@ -46,23 +46,23 @@ def test_a_requests_changes_are_packed_by_partition() -> None:
 
     changes = pack_changes(rows, {4: ("stock", 0), 5: ("stock", 1)})
 
-    assert [(topic, partition, unpack_offsets(packed)) for topic, partition, packed in changes] == [
-        ("stock", 0, (30,)),
-        ("stock", 1, (7, 9)),
+    assert [(packed[:3], unpack_offsets(packed.offsets)) for packed in changes] == [
+        ((4, "stock", 0), (30,)),
+        ((5, "stock", 1), (7, 9)),
     ]
 
 
 def test_changes_of_a_partition_that_is_not_asked_for_are_left_out() -> None:
     rows = pl.DataFrame({ASSIGNMENT: [4, 6], OFFSET: [8, 3]})
 
-    ((_, _, packed),) = pack_changes(rows, {4: ("stock", 2)})
+    (packed,) = pack_changes(rows, {4: ("stock", 2)})
 
-    assert unpack_offsets(packed) == (8,)
+    assert unpack_offsets(packed.offsets) == (8,)
 
 
 def test_changes_of_one_partition_are_packed_together() -> None:
     rows = pl.DataFrame({ASSIGNMENT: [4, 4], OFFSET: [8, 3]})
 
-    ((topic, partition, packed),) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
+    (packed,) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
 
-    assert (topic, partition, unpack_offsets(packed)) == ("stock", 2, (3, 8))
+    assert (packed[:3], unpack_offsets(packed.offsets)) == ((4, "stock", 2), (3, 8))

@@ -4,7 +4,7 @@ from consumer.core.partition.commit_metadata import CommitMetadata, format_metad
 
 
 def test_a_mark_reads_back_as_it_was_written() -> None:
-    mark = CommitMetadata(1_234, open=True, topic_id="bXkgdG9waWM")
+    mark = CommitMetadata(1_234, in_doubt=True, topic_id="bXkgdG9waWM")
 
     assert format_metadata(mark) == "v1;1234;1;bXkgdG9waWM"
     assert parse_metadata(format_metadata(mark), committed=1_000) == mark
@@ -24,8 +24,8 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
     ],
 )
 def test_metadata_that_cannot_be_read_counts_as_open_at_the_watermark(metadata: str) -> None:
-    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, open=True)
+    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, in_doubt=True)
 
 
 def test_a_mark_is_never_below_the_watermark() -> None:
-    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, open=False, topic_id="id")
+    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, in_doubt=False, topic_id="id")

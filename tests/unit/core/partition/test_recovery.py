@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import open_offset, superseded
-from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED
+from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted, Refused
@@ -175,9 +175,9 @@ def test_gathered_changes_of_an_item_are_coalesced_in_place_and_only_its_newest_
 def test_what_stands_for_older_changes_is_dead_lettered_with_them_when_its_job_fails() -> None:
     made = gathered_over_budget()
     (request,) = made.due(24_000.0)
-    ((_, _, packed),) = pack_changes(request.rows, {1: ("changes", 0)})
+    (packed,) = pack_changes(request.rows, {1: ("changes", 0)})
 
-    assert unpack_offsets(packed) == tuple(range(24_000))
+    assert unpack_offsets(packed.offsets) == tuple(range(24_000))
 
 
 def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them() -> None:
@@ -185,7 +185,7 @@ def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them
     assert [point.offset for point in made.commit_points(0.0)] == [0]
 
     (request,) = made.due(24_000.0)
-    made.answered(request.number, Accepted("1"), 24_000.0)
+    made.answered(request.request_id, Accepted("1"), 24_000.0)
     assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
 
 
@@ -195,15 +195,15 @@ def test_a_coalesced_change_that_is_refused_is_dead_lettered_with_all_that_it_st
     give(made, 0, 1, 2, sku="a")
     (request,) = made.due(AGE)
     assert request.rows[OFFSET].to_list() == [2]
-    made.answered(request.number, Refused("no"), AGE)
+    made.answered(request.request_id, Refused("no"), AGE)
     (refusal,) = made.refusals()
 
     assert refusal.rows[OFFSET].to_list() == [2]
     (changes,) = refused_changes(refusal, {1: assignment(1)})
-    assert changes.offsets == (0, 1, 2)
-    assert list(changes.items) == [2]
+    assert changes.change_ids == (ChangeId(1, 0), ChangeId(1, 1), ChangeId(1, 2))
+    assert list(changes.items) == [ChangeId(1, 2)]
     for confirmed, committable_offset in ((0, 1), (2, 1), (1, 3)):
-        made.dead_lettered([(1, confirmed)])
+        made.dead_lettered([ChangeId(1, confirmed)])
         assert [point.offset for point in made.commit_points(AGE)] == [committable_offset]
 
 
