@@ -13,11 +13,8 @@ import polars as pl
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.items import ChangeId, RejectReason
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Answer, Decision
-from consumer.core.oms.breaker import BreakerState
-from consumer.core.oms.job_schedule import Job, JobReport, JobResult
-from consumer.core.pending import Pending
+from consumer.core.oms.answers import Answer
+from consumer.core.oms.job_schedule import JobReport
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -276,111 +273,3 @@ class DeadLetters(Protocol):
         """
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionView:
-    """One assigned partition, for people. Offsets are None while they are not known."""
-
-    topic: str
-    partition: int
-    committable_offset: int | None
-    committed: int | None
-    next_offset: int | None
-    paused: bool
-    end: int | None = None
-    """The end of its log, as last heard."""
-    recovering: bool = False
-    """Nothing of it leaves yet: what its last owner had read is read again first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The state of the loop at one moment, for metrics, probes and the status page. ``at`` is monotonic seconds."""
-
-    at: float
-    partitions: tuple[PartitionView, ...] = ()
-    pending_changes: int = 0
-    pending_locations: int = 0
-    oldest_pending_seconds: float = 0.0
-    in_flight: int = 0
-    held_locations: int = 0
-    unconfirmed_dead_letters: int = 0
-    oms_failures: int = 0
-    breaker: BreakerState = BreakerState.CLOSED
-    requests_per_second_max: float | None = None
-    """What the OMS's quota allows, as set or learned; None: no limit."""
-    bisecting_locations: int = 0
-    flush_items: int = 0
-    """From how many items on a window is full, at present."""
-    unfinished_jobs: int = 0
-    unfinished_job_items: int = 0
-    oldest_job_seconds: float = 0.0
-    job_status_unavailable: str = ""
-    """Why the OMS tells nothing of jobs at present; "" while it does, or is not asked."""
-    sending_stopped: str = ""
-    waiting_for: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaStatistics:
-    """What the Kafka client told of itself last; counts are since it began.
-
-    ``round_trips`` has seconds by quantile (0.5, 0.99) by the broker's id, of brokers that were asked something lately.
-    """
-
-    brokers_up: int
-    fetch_queue_messages: int
-    fetch_queue_bytes: int
-    round_trips: Mapping[str, Mapping[float, float]]
-    received_bytes: int
-    sent_bytes: int
-    request_errors: int
-    reconnects: int
-
-
-class Observer(Protocol):
-    """Facts for metrics, logs and pages, told by the loop as they happen. None of these may block or raise."""
-
-    def heartbeat(self, now: float) -> None:
-        """The loop is alive, at this monotonic time, though it has no turn to end (it waits in a revoke, say)."""
-
-    def changes_read(self, messages: int) -> None: ...
-
-    def changes_decoded(self, decoded: Decoded) -> None: ...
-
-    def request_sent(self, request: Request, chunks: int) -> None: ...
-
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        """The OMS will not take, or did not apply, these changes: they go to the dead letters."""
-
-    def job_ended(self, ended: JobResult) -> None:
-        """The job of an accepted request came to its end, or is followed no longer."""
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        """These jobs are followed no longer: there were too many."""
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        """The process ends while these jobs had not: nobody will tell of their end."""
-
-    def dead_letters_confirmed(self, count: int) -> None: ...
-
-    def committed(self, partitions: int) -> None: ...
-
-    def commit_refused(self, refused: CommitRefused) -> None: ...
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        """Tell of partitions that came or went.
-
-        ``kind`` is assigned, revoked or lost; ``unsettled`` requests were still in flight when a revoke's time was up.
-        """
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        """The committed offset lies outside the log: changes are lost to retention, or the topic was made anew."""
-
-    def snapshot(self, snapshot: Snapshot) -> None: ...
-
-    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
-        """What is pending of every location that has any; told every few seconds, and only where it was asked for."""

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import BrokerError, SettingsError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.assignment_loader import AssignmentLoader, start_offset
 from consumer.kafka.closing import leave
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
@@ -45,7 +46,6 @@ from consumer.ports import (
     CommitRefused,
     Committed,
     Headers,
-    KafkaStatistics,
     RawBatch,
     RebalanceListener,
 )

@@ -247,7 +247,7 @@ class _Stage:
 
     def _committed(self) -> int:
         """Offsets committed, of all partitions together."""
-        return sum(max(partition.committed or 0, 0) for partition in self._service.board.latest.partitions)
+        return sum(max(partition.committed_offset or 0, 0) for partition in self._service.board.latest.partitions)
 
     def _progress(self, started: float) -> Table:
         summary = self._sandbox.state.summary()
@@ -257,7 +257,7 @@ class _Stage:
             f"{time.monotonic() - started:.1f}",
             f"{self._service.board.totals.messages_read:,}",
             f"{snapshot.pending_changes:,} of {snapshot.pending_locations} locations",
-            f"{snapshot.in_flight}",
+            f"{snapshot.requests_in_flight}",
             snapshot.breaker.value.replace("_", "-"),
             f"{summary.items:,} items in {summary.jobs} requests",
             f"{self._committed():,}",

@@ -82,7 +82,7 @@ def test_the_groups_coordinator_is_killed_while_requests_are_under_way(fleet: Op
     ours = fleet()
     start_two(ours)
     with ours.stock.publishing():
-        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        ours.wait_until(lambda: ours.members["a"].snapshot()["requests_in_flight"] > 0, "a sends")
         coordinator = cluster.coordinator(ours.group)
         cluster.kill(coordinator)
         ours.wait_until(lambda: cluster.coordinator(ours.group) != coordinator, "another broker looks after the group")

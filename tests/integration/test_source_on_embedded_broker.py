@@ -8,8 +8,9 @@ from confluent_kafka import Consumer, TopicPartition
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.errors import BrokerError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Commit, Committed, KafkaStatistics
+from consumer.ports import Commit, Committed
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish

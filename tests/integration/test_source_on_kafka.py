@@ -11,8 +11,9 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.errors import DeadLettersError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Commit, CommitRefused, Committed, KafkaStatistics
+from consumer.ports import Commit, CommitRefused, Committed
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
 

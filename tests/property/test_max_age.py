@@ -20,7 +20,7 @@ poll = st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(0, 9)), max_size=
 
 @given(polls=st.lists(poll, max_size=25))
 @settings(deadline=None)
-def test_a_change_is_in_a_request_by_its_max_age_and_requests_are_whole_chunks_unless_age_forbids(
+def test_no_change_waits_past_max_age_and_requests_are_whole_chunks_unless_a_change_is_due(
     polls: list[list[tuple[str, int]]],
 ) -> None:
     engine = Engine(LIMITS)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.partition.commit_metadata import parse_metadata
-from consumer.ports import Answered, Snapshot, Submission
+from consumer.facts import Snapshot
+from consumer.ports import Answered, Submission
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
@@ -119,7 +120,7 @@ class Checker:
 
     def submitted(self, owner: str, submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
-            raise Violation(f"rule 2 of the design: {owner} has two requests in flight for {submission.location}")
+            raise Violation(f"rule 15: {owner} has two requests in flight for {submission.location}")
         self._in_flight[owner, submission.request_id] = submission.location
 
     def answered(self, owner: str, answered: Answered) -> None:

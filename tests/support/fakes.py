@@ -7,11 +7,23 @@ from typing import Any
 import polars as pl
 
 from consumer.core.changes.items import ChangeId
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Answer, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Job, JobReport, JobResult
-from consumer.core.pending import Pending
+from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_schedule import JobReport
 from consumer.errors import DeadLettersError
+from consumer.facts import (
+    ChangesDeadLettered,
+    CommittedOffsetOutOfRange,
+    Fact,
+    JobEnded,
+    JobsAbandoned,
+    JobsEvicted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestAnswered,
+    Snapshot,
+)
 from consumer.ports import (
     Answered,
     Assignment,
@@ -23,7 +35,6 @@ from consumer.ports import (
     RawBatch,
     RebalanceListener,
     Reject,
-    Snapshot,
     Submission,
 )
 
@@ -210,53 +221,36 @@ class FakeObserver:
     diary: Diary
     latest: Snapshot | None = None
 
-    def heartbeat(self, now: float) -> None:
-        return None
+    def observe(self, fact: Fact) -> None:  # noqa: C901 - one case per fact
+        match fact:
+            case Snapshot():
+                self.latest = fact
+            case RequestAnswered():
+                self.diary.append(("answered", type(fact.decision).__name__))
+            case ChangesDeadLettered():
+                self.diary.append(("dead-lettered", [changes.location for changes in fact.changes]))
+            case JobEnded():
+                self.diary.append(("job ended", fact.result))
+            case JobsEvicted():
+                self.diary.append(("jobs evicted", list(fact.jobs)))
+            case JobsAbandoned():
+                self.diary.append(("jobs abandoned", list(fact.jobs)))
+            case PartitionsAssigned():
+                self.diary.append(("assigned", _ids(fact.assignments)))
+            case PartitionsRevoked():
+                self.diary.append(("revoked", _ids(fact.assignments)))
+            case PartitionsLost():
+                self.diary.append(("lost", _ids(fact.assignments)))
+            case CommittedOffsetOutOfRange():
+                self.diary.append(("out of range", fact.assignment.assignment_id))
+            case PendingByLocation():
+                self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
+            case _:
+                pass
 
-    def changes_read(self, messages: int) -> None:
-        return None
 
-    def changes_decoded(self, decoded: Decoded) -> None:
-        return None
-
-    def request_sent(self, request: Request, chunks: int) -> None:
-        return None
-
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
-        self.diary.append(("answered", type(decision).__name__))
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        self.diary.append(("condemned", [each.location for each in changes]))
-
-    def job_ended(self, ended: JobResult) -> None:
-        self.diary.append(("job ended", ended))
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        self.diary.append(("jobs dropped", list(jobs)))
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        self.diary.append(("jobs left", list(jobs)))
-
-    def dead_letters_confirmed(self, count: int) -> None:
-        return None
-
-    def committed(self, partitions: int) -> None:
-        return None
-
-    def commit_refused(self, refused: CommitRefused) -> None:
-        return None
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        self.diary.append((kind, [assignment.assignment_id for assignment in assignments]))
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        self.diary.append(("out of range", assignment.assignment_id))
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.latest = snapshot
-
-    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
-        self.diary.append(("pending", {location: each.changes for location, each in pending.items()}))
+def _ids(assignments: Sequence[Assignment]) -> list[int]:
+    return [assignment.assignment_id for assignment in assignments]
 
 
 def assignment(

@@ -10,40 +10,28 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-LOCATION: Final = "locationName"
+from consumer.core.changes import columns
+from consumer.core.changes.columns import ColumnType
+
+LOCATION: Final = columns.LOCATION
+IDENTIFIERS: Final = columns.IDENTIFIERS
+ITEM_KEY: Final = columns.ITEM_KEY
+
+_POLARS_TYPES: Final[Mapping[ColumnType, pl.DataType]] = {
+    ColumnType.TEXT: pl.String(),
+    ColumnType.INTEGER: pl.Int64(),
+    ColumnType.NUMBER: pl.Float64(),
+    ColumnType.TEXT_LIST: pl.List(pl.String()),
+}
 
 PLAIN_COLUMNS: Final[Mapping[str, pl.DataType]] = {
-    "partNumber": pl.String(),
-    "upc": pl.String(),
-    "sku": pl.String(),
-    "binID": pl.Int64(),
-    "quantity": pl.Int64(),
-    "ltd": pl.Float64(),
-    "floor": pl.Int64(),
-    "safetyStock": pl.Int64(),
-    "currencyID": pl.Int64(),
-    "retailPrice": pl.Float64(),
-    "inventoryLocatorName": pl.String(),
-    "attributes": pl.List(pl.String()),
+    name: _POLARS_TYPES[kind] for name, kind in columns.PLAIN_COLUMN_TYPES.items()
 }
-"""What every API of the OMS takes for one item of a refresh request."""
-
 GRANULAR_COLUMNS: Final[Mapping[str, pl.DataType]] = {
-    "lotCode": pl.String(),
-    "condition": pl.String(),
-    "date": pl.String(),
-    "serialNumber": pl.String(),
-    "externalID": pl.String(),
+    name: _POLARS_TYPES[kind] for name, kind in columns.GRANULAR_COLUMN_TYPES.items()
 }
-"""What only the newest API takes besides, to keep the stock of one item apart by lot, condition, date or piece. For the
-older ones these are never looked for in events, so they are null throughout, which costs nothing, and are never sent.
-"""
-
 ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_COLUMNS}
 """The columns of an item; every value but ``quantity`` may be null, which means absent."""
-
-IDENTIFIERS: Final = ("partNumber", "upc", "sku")
-"""At least one of them names the item."""
 
 ASSIGNMENT: Final = "_assignment"
 """Number of the assignment by which this process held the row's partition when it read it (see
@@ -69,9 +57,6 @@ CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     OCCURRED_AT: pl.Int64(),
 }
 """A frame of changes, one row a change, as a decoder gives it."""
-
-ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID", *GRANULAR_COLUMNS)
-"""The default item key: two changes of a location are of one item when these columns agree, nulls included."""
 
 
 class ChangeId(NamedTuple):
