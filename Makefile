@@ -70,7 +70,7 @@ simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a sim
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: mutants
-mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose and count the seeds until the simulation detects it
+mutants: $(DEV) ## Break rules of docs/protocol.md on purpose, one at a time, and count the seeds until that is detected
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
 .PHONY: chart
