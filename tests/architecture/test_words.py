@@ -29,6 +29,7 @@ ALLOWED = {
     "get_watermark_offsets": "the name of the Kafka client's call",
     "high watermark": "Kafka's own term for the end of a partition",
     "low watermark": "Kafka's own term for the start of a partition",
+    "max.in.flight.requests": "the name of an option of Kafka's producer",
 }
 """Phrases in which a banned word may stand, and why."""
 
@@ -43,6 +44,12 @@ def pages() -> Iterator[Path]:
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES)
 
 
+def text_of(page: Path) -> str:
+    """The text of a page; the changelog's is cut before its table of the names that were replaced."""
+    text = page.read_text(encoding="utf-8")
+    return text.split("\n### Renamed")[0] if page.name == "CHANGELOG.md" else text
+
+
 def banned_words(text: str) -> list[str]:
     """The banned words of a text, each with the number of its line."""
     return [
@@ -54,7 +61,7 @@ def banned_words(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", sorted(pages()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_replaced_words_do_not_come_back(page: Path) -> None:
-    assert banned_words(page.read_text(encoding="utf-8")) == []
+    assert banned_words(text_of(page)) == []
 
 
 @pytest.mark.parametrize(
