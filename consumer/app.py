@@ -21,12 +21,13 @@ import polars as pl
 import structlog
 
 from consumer.avro.decoder_thread import build_decoder
+from consumer.avro.wire import FRAMINGS
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
-from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.kafka.source import KafkaSource
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
@@ -119,11 +120,14 @@ class Service:
             with _collecting_in_idle_turns() as collect:
                 self._loop.run(after_turn=collect)
 
-    def _open(self, stack: ExitStack) -> tuple[KafkaSource, KafkaDeadLetters, HttpRefreshClient]:
+    def _open(self, stack: ExitStack) -> tuple[KafkaSource, DeadLetterWriter, HttpRefreshClient]:
         """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
         settings = self._settings
         source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.observe)))
-        dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
+        schema_id_of = FRAMINGS[settings.avro.framing].schema_id_of
+        dead_letters = stack.enter_context(
+            closing(DeadLetterWriter(settings.kafka, settings.dead_letters, schema_id_of=schema_id_of))
+        )
         times = source.check_broker()
         client = stack.enter_context(
             closing(

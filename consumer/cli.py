@@ -88,9 +88,9 @@ def job(
 
     Example: inventory-refresh job --config config.yaml 1234567 1234570
     """
-    from consumer.job_command import ask_jobs  # noqa: PLC0415
+    from consumer.job_command import print_jobs  # noqa: PLC0415
 
-    ask_jobs(_load(config), job_ids, as_json=as_json)
+    print_jobs(_load(config), job_ids, as_json=as_json)
 
 
 @app.command()
@@ -211,13 +211,13 @@ def produce(
     produce_events(_load(config), topic=topic, file=file, count=count, locations=locations, seed=seed)
 
 
-Reason = Annotated[str | None, typer.Option(help="Only letters with this reason, such as no_quantity.")]
-Location = Annotated[str | None, typer.Option(help="Only letters of this location.")]
+Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, such as no_quantity.")]
+Location = Annotated[str | None, typer.Option(help="Only dead letters of this location.")]
 Since = Annotated[
     str | None,
-    typer.Option(help="Only letters written since then: an ISO 8601 time, or how long ago, such as 90s, 15m or 2h."),
+    typer.Option(help="Only dead letters written since then: an ISO 8601 time, or how long ago: 90s, 15m, 2h."),
 ]
-Until = Annotated[str | None, typer.Option(help="Only letters written before then; same format as --since.")]
+Until = Annotated[str | None, typer.Option(help="Only dead letters written before then; same format as --since.")]
 SourceTopic = Annotated[str | None, typer.Option("--topic", help="Only changes from this source topic.")]
 SourcePartition = Annotated[
     int | None, typer.Option("--partition", help="Only changes from this source partition.", min=0)
@@ -235,19 +235,19 @@ def list_dead_letters(
     topic: SourceTopic = None,
     partition: SourcePartition = None,
     offset: SourceOffset = None,
-    limit: Annotated[int | None, typer.Option(help="Read at most this many matching letters.", min=1)] = None,
-    each: Annotated[bool, typer.Option("--each", help="Also print one line per letter.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per letter.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many matching dead letters.", min=1)] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per dead letter.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
 ) -> None:
     """Count dead letters by reason and location.
 
     Example: inventory-refresh dead-letters list --config config.yaml --since 2h
     """
-    from consumer.dead_letters.commands import list_letters  # noqa: PLC0415
-    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters import commands  # noqa: PLC0415
+    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
 
-    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
-    list_letters(_load(config), filters, limit=limit, each=each, as_lines=as_json)
+    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
+    commands.list_dead_letters(_load(config), wanted, limit=limit, verbose=verbose, as_lines=as_json)
 
 
 @dead_letters.command("show")
@@ -260,18 +260,18 @@ def show_dead_letters(
     topic: SourceTopic = None,
     partition: SourcePartition = None,
     offset: SourceOffset = None,
-    limit: Annotated[int, typer.Option(help="Read at most this many matching letters.", min=1)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per letter.")] = False,
+    limit: Annotated[int, typer.Option(help="Read at most this many matching dead letters.", min=1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
 ) -> None:
     """Print dead letters in full: reason, headers, and the decoded event, or its bytes if it cannot be decoded.
 
     Example: inventory-refresh dead-letters show --config config.yaml --topic changes --partition 3 --offset 4711
     """
-    from consumer.dead_letters.commands import show_letters  # noqa: PLC0415
-    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters import commands  # noqa: PLC0415
+    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
 
-    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
-    show_letters(_load(config), filters, limit=limit, as_lines=as_json)
+    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
+    commands.show_dead_letters(_load(config), wanted, limit=limit, as_lines=as_json)
 
 
 @dead_letters.command("redrive")
@@ -285,28 +285,28 @@ def redrive_dead_letters(
     partition: SourcePartition = None,
     offset: SourceOffset = None,
     limit: Annotated[
-        int | None, typer.Option(help="Read at most this many matching letters.", min=1, max=100_000)
+        int | None, typer.Option(help="Read at most this many matching dead letters.", min=1, max=100_000)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be sent and what would stay.")
+        bool, typer.Option("--dry-run", help="Only show what would be redriven and what would be skipped.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking for confirmation.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Redrive without asking for confirmation.")] = False,
 ) -> None:
     """Redrive dead letters: send changes back to their topics, unless a topic has something newer for the item.
 
     Example: inventory-refresh dead-letters redrive --config config.yaml --reason job_failed --location Rome --dry-run
     """
-    from consumer.dead_letters.commands import redrive_letters  # noqa: PLC0415
-    from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
+    from consumer.dead_letters import commands  # noqa: PLC0415
+    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise SettingsError(
-            "redrive: there is no terminal to ask for confirmation: use --yes to send, or --dry-run to only look"
+            "redrive: there is no terminal to ask for confirmation: use --yes to redrive, or --dry-run to only look"
         )
-    filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
-    redrive_letters(
+    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
+    commands.redrive_dead_letters(
         _load(config),
-        filters,
+        wanted,
         limit=limit,
         dry_run=dry_run,
         confirm=lambda question: yes or typer.confirm(question),

@@ -25,6 +25,11 @@ class Framing:
         """The schema registry's id in a prefix, None where the framing has none."""
         return int.from_bytes(prefix[1:5], "big") if self.name == "confluent" else None
 
+    def schema_id_of(self, value: bytes) -> int | None:
+        """The schema registry's id in a message, None if the message or this framing has none."""
+        prefix = self.prefix_of(value)
+        return None if prefix is None else self.schema_id(prefix)
+
     def not_framed(self, value: bytes) -> str:
         """What is wrong with a message that has no prefix, for people."""
         if len(value) < self.length:

@@ -9,122 +9,150 @@ from typing import Final
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consumer.dead_letters.letters import DeadLetter, Filters
-from consumer.dead_letters.log_reader import Reader, read_letters
-from consumer.dead_letters.redrive.events import NUMBER, EventReader, as_json
+from consumer.dead_letters.filters import DeadLetterFilter
+from consumer.dead_letters.format import DeadLetter
+from consumer.dead_letters.reader import DeadLetterReader
+from consumer.dead_letters.redrive.events import INDEX, EventReader, as_json
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged, Redrive
-from consumer.dead_letters.views import Counts, as_object, counts_table, in_full, line, page, plan_table, staying
+from consumer.dead_letters.views import (
+    Counts,
+    as_line,
+    as_object,
+    as_page,
+    count_of,
+    counts_table,
+    in_full,
+    plan_table,
+    skipped_lines,
+)
 from consumer.errors import DeadLettersError
 from consumer.settings import Settings
 
-DECODED_LETTERS_MAX: Final = 1_000
-"""Letters that are decoded at once."""
+DECODED_MAX: Final = 1_000
+"""Dead letters decoded at once."""
 
 
-def list_letters(settings: Settings, filters: Filters, *, limit: int | None, each: bool, as_lines: bool) -> None:
-    """Print how many letters there are by reason and location, or one line a letter, or one JSON object a letter.
+def list_dead_letters(
+    settings: Settings, wanted: DeadLetterFilter, *, limit: int | None, verbose: bool, as_lines: bool
+) -> None:
+    """Print counts by reason and location, preceded by one line per dead letter if ``verbose``.
 
-    Where no schema can be had, the locations that only the events have are left out; a line on stderr says so.
+    With ``as_lines``, print one JSON object per line instead. If a schema is unavailable, a line on stderr says so, and
+    locations that only the events have are left out.
     """
     counts: Counts = Counter()
     with closing(EventReader(settings)) as events:
-        for letters in _chosen(settings, filters, events, limit):
-            counts.update((letter.reason, letter.location) for letter in letters)
-            for letter in letters if each or as_lines else ():
-                print(json.dumps(as_object(letter)) if as_lines else line(letter))  # noqa: T201 - what was asked for
+        for dead_letters in _matching(settings, wanted, events, limit):
+            counts.update((dead_letter.reason, dead_letter.location) for dead_letter in dead_letters)
+            for dead_letter in dead_letters if verbose or as_lines else ():
+                print(json.dumps(as_object(dead_letter)) if as_lines else as_line(dead_letter))  # noqa: T201
     if not as_lines:
         Console().print(counts_table(counts))
 
 
-def show_letters(settings: Settings, filters: Filters, *, limit: int, as_lines: bool) -> None:
-    """Print letters in full. Raises DeadLettersError if there is none."""
+def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: int, as_lines: bool) -> None:
+    """Print dead letters in full. Raises DeadLettersError if none matches."""
     shown = 0
     with closing(EventReader(settings)) as events:
-        for letters in _chosen(settings, filters, events, limit):
-            decoded = events.read(letters)
-            rows = {row[NUMBER]: as_json(row) for row in decoded.frame.iter_rows(named=True)}
-            for number, letter in enumerate(letters):
-                told = in_full(letter, rows.get(number), decoded.unreadable.get(number))
-                print(json.dumps(told) if as_lines else page(told))  # noqa: T201 - what was asked for
-            shown += len(letters)
+        for dead_letters in _matching(settings, wanted, events, limit):
+            decoded = events.read(dead_letters)
+            rows = {row[INDEX]: as_json(row) for row in decoded.frame.iter_rows(named=True)}
+            for index, dead_letter in enumerate(dead_letters):
+                fields = in_full(dead_letter, rows.get(index), decoded.undecodable.get(index))
+                print(json.dumps(fields) if as_lines else as_page(fields))  # noqa: T201
+            shown += len(dead_letters)
     if not shown:
-        raise DeadLettersError(f'no dead letter in "{settings.dead_letters.topic}" is like that')
+        raise DeadLettersError(f'no dead letter in "{settings.dead_letters.topic}" matches')
     if shown == limit:
-        Console(stderr=True).print(f"The first {limit}; there may be more: raise --limit, or narrow the filters.")
+        Console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or add filters.")
 
 
-def redrive_letters(
+def redrive_dead_letters(
     settings: Settings,
-    filters: Filters,
+    wanted: DeadLetterFilter,
     *,
     limit: int | None,
     dry_run: bool,
     confirm: Callable[[str], bool],
 ) -> None:
-    """Show what would go and what stays; if ``confirm`` says so, send.
+    """Print what would be redriven and what is skipped; redrive if ``confirm`` agrees.
 
-    Raises DeadLettersError if some could not be sent because too much came in between.
+    Raises DeadLettersError if other producers prevented some from being redriven.
     """
     console = Console()
     with closing(Redrive(settings)) as redrive:
-        with _progress("messages of the source topics") as progress:
-            plan = redrive.plan(filters, limit, _moving(progress))
+        with _progress("records scanned in the source topics") as progress:
+            plan = redrive.plan(wanted, limit, _updating(progress))
         console.print(plan_table(plan))
-        for told in staying(plan):
-            print(told)  # noqa: T201 - what was asked for
-        going = sum(each.verdict is Verdict.GOES for each in plan)
-        if not going or dry_run or not confirm(f"Send {going:,} changes back to their topics?"):
-            console.print("Nothing was sent." if going else "There is nothing to send.")
+        _print_skipped(plan)
+        count = _redriven(plan)
+        if not count:
+            console.print("There is nothing to redrive.")
             return
-        with _progress("letters sent back") as progress:
-            outcome = redrive.carry_out(_moving(progress))
-    _tell(console, outcome)
-
-
-def _tell(console: Console, outcome: list[Judged]) -> None:
-    sent = sum(each.verdict is Verdict.GOES for each in outcome)
-    console.print(f"{sent:,} changes are back in their topics.")
-    for told in staying(outcome):
-        print(told)  # noqa: T201 - what was asked for
-    contended = sum(each.verdict is Verdict.CONTENDED for each in outcome)
+        if dry_run or not confirm(f"Redrive {count_of(count, 'dead letter')}?"):
+            console.print("Nothing was redriven.")
+            return
+        with _progress("dead letters redriven") as progress:
+            outcome = redrive.execute(_updating(progress))
+    console.print(f"Redrove {count_of(_redriven(outcome), 'dead letter')}.")
+    _print_skipped(outcome)
+    contended = sum(entry.verdict is Verdict.CONTENDED for entry in outcome)
     if contended:
         raise DeadLettersError(
-            f"{contended:,} letters were not sent: newer changes, or open transactions of other producers, came in "
-            "between again and again; redrive once more, best in a quiet hour"
+            f"{count_of(contended, 'dead letter')} could not be redriven: other producers kept writing newer changes "
+            "or left transactions open; redrive again, preferably when the topics are less busy"
         )
 
 
-def _chosen(settings: Settings, filters: Filters, events: EventReader, limit: int | None) -> Iterator[list[DeadLetter]]:
-    """The letters that are meant, with their locations, in lists that are not empty."""
-    foreign = 0
+def _redriven(judged: list[Judged]) -> int:
+    return sum(entry.verdict is Verdict.REDRIVE for entry in judged)
 
-    def on_foreign(count: int) -> None:
-        nonlocal foreign
-        foreign += count
 
-    left = limit
-    blind = False
-    with closing(Reader(settings.kafka)) as reader:
-        for letters in read_letters(reader, settings.dead_letters.topic, filters.since_ms, on_foreign):
-            for first in range(0, len(letters), DECODED_LETTERS_MAX):
-                part = letters[first : first + DECODED_LETTERS_MAX]
+def _print_skipped(judged: list[Judged]) -> None:
+    for line in skipped_lines(judged):
+        print(line)  # noqa: T201
+
+
+def _matching(
+    settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None
+) -> Iterator[list[DeadLetter]]:
+    """At most ``limit`` dead letters that match, with their locations, in lists, none empty."""
+    remaining = limit
+    with closing(DeadLetterReader(settings)) as reader:
+        for dead_letters in _with_locations(reader, wanted, events):
+            matching = list(filter(wanted.matches, dead_letters))[:remaining]
+            if matching:
+                yield matching
+            if remaining is not None:
+                remaining -= len(matching)
+                if not remaining:
+                    return
+        if reader.foreign_records:
+            foreign = count_of(reader.foreign_records, "record")
+            Console(stderr=True).print(f"Ignored {foreign} that this service did not write.")
+
+
+def _with_locations(
+    reader: DeadLetterReader, wanted: DeadLetterFilter, events: EventReader
+) -> Iterator[list[DeadLetter]]:
+    """Dead letters with the locations in their events, as long as schemas are available.
+
+    Raises DeadLettersError if a schema is unavailable and the filter needs locations.
+    """
+    decodable = True
+    for dead_letters in reader.read(wanted.since_ms):
+        for first in range(0, len(dead_letters), DECODED_MAX):
+            part = dead_letters[first : first + DECODED_MAX]
+            if decodable:
                 try:
-                    part = part if blind else events.with_locations(part)
+                    part = events.with_locations(part)
                 except DeadLettersError as error:
-                    if filters.location is not None:
+                    if wanted.location is not None:
                         raise
-                    blind = True
-                    Console(stderr=True).print(f"Locations are missing: {error}")
-                chosen = [letter for letter in part if filters.take(letter)][:left]
-                if chosen:
-                    yield chosen
-                if left is not None:
-                    left -= len(chosen)
-                    if not left:
-                        return
-    if foreign:
-        Console(stderr=True).print(f"{foreign:,} messages there were not written by this service.")
+                    decodable = False
+                    Console(stderr=True).print(f"Some locations are unknown: {error}")
+            yield part
 
 
 def _progress(what: str) -> Progress:
@@ -133,6 +161,6 @@ def _progress(what: str) -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _moving(progress: Progress) -> Callable[[int, int], None]:
+def _updating(progress: Progress) -> Callable[[int, int], None]:
     task = progress.add_task("")
     return lambda done, of: progress.update(task, completed=done, total=of)

@@ -1,241 +1,203 @@
-"""Messages found again in their topic by offset, beside the loop: pending rows hold columns, not bytes.
+"""Fetches the original records of failed changes from their topic: rows in memory have columns, not the record's bytes.
 
-One thread with a consumer of its own reads them; it belongs to no group and commits nothing. A broker that stays away
-is asked again and again, and meanwhile nothing is confirmed, so nothing is committed past these changes.
+One worker thread with a consumer of its own reads them by their offsets. While the broker is unavailable it retries
+without end; nothing is confirmed meanwhile, so nothing past these changes is committed.
 """
 
-import logging
-import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+import structlog
+from confluent_kafka import KafkaError
 
 from consumer.core.changes.items import ChangeId
-from consumer.kafka.errors import PARTITION_EOF, error_of, text_of
-from consumer.kafka.options import connection_options, new_client
-from consumer.ports import FailedChanges, Headers
+from consumer.dead_letters.log_reader import LogReader, LogReadError, Partition
+from consumer.dead_letters.record import Record, record_of
+from consumer.ports import FailedChanges
 from consumer.settings import KafkaSettings
+from consumer.workers import Workers
 
 GAP_OFFSETS_MAX: Final = 1_000
-"""Offsets so near to each other are read in one go; what lies between costs less than another seek."""
-FOUND_MAX: Final = 5_000
-"""So many found messages wait for the loop, and the thread for it to take them: they are in memory with their bytes."""
-FOUND_BYTES_MAX: Final = 32 * 1024 * 1024
-"""And so many bytes of values."""
-READ_MESSAGES_MAX: Final = 1_000
-READ_SECONDS: Final = 0.5
-SILENT_SECONDS_MAX: Final = 30.0
-"""After so long without a message or an error the offsets are looked for anew."""
-REQUEST_SECONDS_MAX: Final = 10.0
+"""Offsets at most this far apart are read in one go: reading what lies between costs less than another seek."""
+FETCHED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""The worker pauses while fetched records of this size have not been taken."""
+RECORD_OVERHEAD_BYTES: Final = 4 * 1024
+"""Counted for every record on top of its value: key, headers and Python objects."""
+PAUSE_SECONDS: Final = 0.02
 UNKNOWN_ANSWERS_MAX: Final = 3
-"""So often the broker must know nothing of topic or partition: one that has just started may not know them yet."""
+"""This often the broker must not know topic, partition or offset: a broker that has just started may not know yet."""
 BACKOFF_SECONDS_MIN: Final = 0.5
 BACKOFF_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 5.0
 
-_GONE: Final = (
-    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - librdkafka's own code: the offset is out of the log
+_MISSING: Final = (
+    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - librdkafka's own code: the offset is outside the log
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
     KafkaError.OFFSET_OUT_OF_RANGE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 
-_log = logging.getLogger("inventory_refresh.kafka")
+_log = structlog.get_logger("inventory_refresh.dead_letters")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A change found again, or ``gone`` from its topic: then it has no key, headers and timestamp, and no value."""
+    """A failed change and its original record; None if the record is missing from its topic."""
 
     changes: FailedChanges
     change_id: ChangeId
-    gone: bool
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: Headers = ()
-    timestamp: int | None = None
+    original: Record | None
 
 
-_Wanted = dict[int, list[tuple[FailedChanges, ChangeId]]]
-"""Offsets, and the orders that each stands in."""
+class _Task(NamedTuple):
+    changes: FailedChanges
+    change_id: ChangeId
+
+    @property
+    def partition(self) -> Partition:
+        return self.changes.topic, self.changes.partition
+
+
+_Wanted = dict[int, list[_Task]]
+"""The offsets still to be read; different failures may name the same one."""
 
 
 class OriginalFetcher:
-    """Looks for messages, partition by partition. ``ask`` and ``found`` are for the dead letters' one thread."""
+    """Fetches original records on a worker thread. All methods are for one other thread."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._changed = threading.Condition()
-        self._orders: deque[FailedChanges] = deque()
-        self._found: list[Fetched] = []
-        self._found_bytes = 0
-        self._waiting = 0
-        self._stuck = False
-        self._closing = False
-        self._failure: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._workers: Workers[_Task, Fetched] = Workers("original-fetcher", self._work)
+        self._unavailable = False
+        self._delivered_bytes = 0
+        """Written by the worker only, as ``_taken_bytes`` is by the other thread only, so neither needs a lock."""
+        self._taken_bytes = 0
 
-    def ask(self, changes: Sequence[FailedChanges]) -> None:
-        """Look for these."""
-        with self._changed:
-            self._orders.extend(changes)
-            self._waiting += sum(len(each.change_ids) for each in changes)
-            self._changed.notify_all()
-        if self._thread is None and changes:
-            self._thread = threading.Thread(target=self._work, name="recall", daemon=True)
-            self._thread.start()
+    def fetch(self, changes: Sequence[FailedChanges]) -> None:
+        """Start to fetch the originals of these changes."""
+        for failed in changes:
+            for change_id in failed.change_ids:
+                self._workers.submit(_Task(failed, change_id))
 
-    def waiting(self) -> int:
-        """How many were asked for and not yet taken from ``found``."""
-        return self._waiting
+    @property
+    def pending(self) -> int:
+        """Number of changes whose originals were requested and have not been taken yet."""
+        return self._workers.pending
 
-    def stuck(self) -> bool:
-        """Whether the broker does not answer at present, and is asked again later."""
-        return self._stuck
+    @property
+    def unavailable(self) -> bool:
+        """True while the broker does not answer and the worker retries."""
+        return self._unavailable
 
-    def found(self) -> list[Fetched]:
-        """Those that were found since the last call, or are gone. Raises what the thread met and nobody foresaw."""
-        if not self._waiting:
+    def take(self) -> list[Fetched]:
+        """What was fetched since the last call, without waiting. Raises the exception of a failed worker."""
+        if not self._workers.pending:
             return []
-        with self._changed:
-            found, self._found = self._found, []
-            self._found_bytes = 0
-            self._waiting -= len(found)
-            self._changed.notify_all()
-            if not found and self._failure:
-                raise self._failure
-            return found
+        taken = self._workers.take()
+        self._taken_bytes += sum(map(_size_of, taken))
+        return taken
 
     def close(self) -> None:
-        """Look for nothing more; what was not found is looked for again when its change is read again."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread:
-            self._thread.join(CLOSE_SECONDS_MAX)
+        """Stop fetching. Changes that are still pending have no dead letter; the caller must not commit them."""
+        self._workers.close(CLOSE_SECONDS_MAX)
 
-    # In the thread
+    # On the worker thread
 
-    def _work(self) -> None:
-        try:
-            consumer = new_client(Consumer, reader_options(self._settings, "inventory-refresh-recall"), self._settings)
-            try:
-                while orders := self._next():
-                    self._look_for(consumer, orders)
-            finally:
-                consumer.close()
-        except BaseException as error:  # noqa: BLE001 - raised again by found(), on the loop's thread
-            with self._changed:
-                self._failure = error
+    def _work(self, workers: Workers[_Task, Fetched]) -> None:
+        with closing(
+            LogReader(
+                self._settings,
+                "inventory-refresh-originals",
+                isolation_level=str(self._settings.properties.get("isolation.level", "read_committed")),
+                cancelled=lambda: workers.closing,
+            )
+        ) as reader:
+            while tasks := workers.receive_many(_of_first_partition):
+                self._fetch_partition(reader, tasks)
 
-    def _next(self) -> list[FailedChanges]:
-        """The first order and all others of its partition, waiting for one; none when closing.
-
-        Together, since each time that reading begins somewhere it takes a while: the OMS may refuse items one by one.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._orders or self._closing)
-            if self._closing:
-                return []
-            first = self._orders[0]
-            taken = [each for each in self._orders if (each.topic, each.partition) == (first.topic, first.partition)]
-            left = [each for each in self._orders if (each.topic, each.partition) != (first.topic, first.partition)]
-            self._orders = deque(left)
-            return taken
-
-    def _look_for(self, consumer: Consumer, orders: Sequence[FailedChanges]) -> None:
-        """Find all changes of a partition's orders, however long the broker stays away."""
-        left: _Wanted = {}
-        for order in orders:
-            for change_id in order.change_ids:
-                left.setdefault(change_id.offset, []).append((order, change_id))
-        partition = TopicPartition(orders[0].topic, orders[0].partition)
+    def _fetch_partition(self, reader: LogReader, tasks: Sequence[_Task]) -> None:
+        """Fetch the originals of one partition, retrying while the broker is unavailable."""
+        wanted: _Wanted = {}
+        for task in tasks:
+            wanted.setdefault(task.change_id.offset, []).append(task)
         backoff_seconds = BACKOFF_SECONDS_MIN
-        unknown = 0
-        while left and not self._closing:
-            before = len(left)
+        unknown_answers = 0
+        while wanted and not self._workers.closing:
+            before = len(wanted)
             try:
-                for run in _runs(sorted(left)):
-                    self._read_run(consumer, partition, run, left)
-            except KafkaException as exception:
-                error = error_of(exception)
-                if len(left) < before:
-                    unknown, backoff_seconds = 0, BACKOFF_SECONDS_MIN
-                unknown += error.code() in _GONE
-                if unknown > UNKNOWN_ANSWERS_MAX:
-                    self._tell_gone(sorted(left), left)
+                for run in _runs(sorted(wanted)):
+                    self._fetch_run(reader, tasks[0].partition, run, wanted)
+            except LogReadError as error:
+                if len(wanted) < before:
+                    unknown_answers, backoff_seconds = 0, BACKOFF_SECONDS_MIN
+                unknown_answers += error.code in _MISSING
+                if unknown_answers > UNKNOWN_ANSWERS_MAX:
+                    self._deliver_missing(sorted(wanted), wanted)
                     return
-                _log.warning(
-                    "%d changes of %s [%d] cannot be found again yet, for their dead letters: %s",
-                    *(len(left), partition.topic, partition.partition, text_of(error)),
-                )
-                self._stuck = True
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing, backoff_seconds)
+                self._back_off(tasks[0].partition, len(wanted), error, backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
 
-    def _read_run(self, consumer: Consumer, partition: TopicPartition, run: list[int], left: _Wanted) -> None:
-        """Read from the first to the last offset of a run; those found, or gone, leave ``left``."""
-        low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)
-        self._stuck = False
-        wanted = {offset for offset in run if low <= offset < high}
-        self._tell_gone([offset for offset in run if offset not in wanted], left)
-        if not wanted:
+    def _fetch_run(self, reader: LogReader, partition: Partition, run: list[int], wanted: _Wanted) -> None:
+        """Read from the first to the last offset of a run; what is found or missing is removed from ``wanted``."""
+        low, end = reader.bounds(partition)
+        self._unavailable = False
+        in_log = [offset for offset in run if low <= offset < end]
+        self._deliver_missing([offset for offset in run if not low <= offset < end], wanted)
+        if not in_log:
             return
-        consumer.assign([TopicPartition(partition.topic, partition.partition, min(wanted))])
-        try:
-            for message in self._messages(consumer, last=max(wanted)):
-                offset = message.offset()
-                if offset in wanted:
-                    wanted.discard(offset)
-                    self._tell([_found(order, change_id, message) for order, change_id in left.pop(offset)])
-        finally:
-            consumer.unassign()
-        if not self._closing:  # passed by without a message: compacted away
-            self._tell_gone(sorted(wanted), left)
-
-    def _messages(self, consumer: Consumer, last: int) -> Iterator[Message]:
-        """The messages up to this offset or the partition's end. Raises KafkaException for an error among them."""
-        silent_seconds = 0.0
-        while not self._closing:
-            messages = consumer.consume(READ_MESSAGES_MAX, READ_SECONDS)
-            silent_seconds = 0.0 if messages else silent_seconds + READ_SECONDS
-            if silent_seconds >= SILENT_SECONDS_MAX:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - as the client itself would
+        for messages in reader.read({partition: in_log[0]}, {partition: in_log[-1] + 1}):
             for message in messages:
-                error = message.error()
-                if error is None:
-                    if (message.offset() or 0) > last:
-                        return
-                    yield message
-                    if message.offset() == last:
-                        return
-                elif error.code() == PARTITION_EOF:
-                    return
-                else:
-                    raise KafkaException(error)
+                tasks = wanted.pop(message.offset() or 0, [])
+                if tasks:
+                    record = record_of(message)
+                    self._deliver(Fetched(task.changes, task.change_id, record) for task in tasks)
+        if not self._workers.closing:  # offsets without a message: compacted, or aborted
+            self._deliver_missing([offset for offset in in_log if offset in wanted], wanted)
 
-    def _tell_gone(self, offsets: Sequence[int], left: _Wanted) -> None:
-        self._tell(
-            [Fetched(order, change_id, gone=True) for offset in offsets for order, change_id in left.pop(offset)]
+    def _back_off(self, partition: Partition, changes: int, error: LogReadError, seconds: float) -> None:
+        self._unavailable = True
+        _log.warning(
+            "originals_unavailable",
+            topic=partition[0],
+            partition=partition[1],
+            changes=changes,
+            error=str(error),
+            retry_seconds=seconds,
+            next_step="none if it passes; else check that the brokers can be reached and the topic can be read",
         )
+        self._workers.sleep(seconds)
 
-    def _tell(self, found: list[Fetched]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_room() or self._closing)
-            self._found += found
-            self._found_bytes += sum(len(each.value or b"") for each in found)
+    def _deliver_missing(self, offsets: Iterable[int], wanted: _Wanted) -> None:
+        for offset in offsets:
+            self._deliver(Fetched(task.changes, task.change_id, None) for task in wanted.pop(offset))
 
-    def _has_room(self) -> bool:
-        return len(self._found) < FOUND_MAX and self._found_bytes < FOUND_BYTES_MAX
+    def _deliver(self, fetched: Iterable[Fetched]) -> None:
+        while self._delivered_bytes - self._taken_bytes > FETCHED_BYTES_MAX and not self._workers.sleep(PAUSE_SECONDS):
+            pass
+        for result in fetched:
+            self._delivered_bytes += _size_of(result)
+            self._workers.deliver(result)
+
+
+def _of_first_partition(tasks: deque[_Task]) -> list[_Task]:
+    """Remove and return all tasks of the first one's partition.
+
+    Together, since starting to read at an offset takes a while, and the OMS may refuse many items one by one.
+    """
+    partition = tasks[0].partition
+    chosen = [task for task in tasks if task.partition == partition]
+    others = [task for task in tasks if task.partition != partition]
+    tasks.clear()
+    tasks.extend(others)
+    return chosen
 
 
 def _runs(offsets: Sequence[int]) -> list[list[int]]:
-    """The offsets in groups that are near to each other."""
+    """Ascending offsets, split where the gap is larger than ``GAP_OFFSETS_MAX``."""
     runs: list[list[int]] = []
     for offset in offsets:
         if runs and offset - runs[-1][-1] <= GAP_OFFSETS_MAX:
@@ -245,40 +207,6 @@ def _runs(offsets: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _found(order: FailedChanges, change_id: ChangeId, message: Message) -> Fetched:
-    kind, stamp = message.timestamp()
-    headers: Any = message.headers() or ()
-    return Fetched(
-        order,
-        change_id,
-        gone=False,
-        key=_bytes(message.key()),
-        value=_bytes(message.value()),
-        headers=headers,
-        timestamp=stamp if kind else None,
-    )
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
-
-
-def reader_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
-    """A consumer that joins no group: it is assigned what it reads, and the group's id is only for access control.
-
-    An offset that is out of the log is an error, and a partition's end is told.
-    """
-    return connection_options(settings) | {
-        "client.id": client_id,
-        "group.id": settings.group_id,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "isolation.level": settings.properties.get("isolation.level", "read_committed"),
-        # What was asked for lies before the end; a fetch that waits there holds the next place to read up.
-        "fetch.wait.max.ms": 10,
-        "queued.max.messages.kbytes": 16_384,
-        "socket.timeout.ms": 30_000,
-        "socket.keepalive.enable": True,
-    }
+def _size_of(fetched: Fetched) -> int:
+    value = fetched.original.value if fetched.original else None
+    return RECORD_OVERHEAD_BYTES + len(value or b"")

@@ -1,126 +1,140 @@
-"""Dead letters as people and programs are shown them. What comes from messages never reaches a terminal as it is."""
+"""How dead letters are printed, as text and as JSON. Control characters in them never reach a terminal."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.table import Table
 from rich.text import Text
 
-from consumer.dead_letters.letters import DeadLetter
-from consumer.dead_letters.redrive.events import Rejected
+from consumer.dead_letters.format import DeadLetter
+from consumer.dead_letters.redrive.events import Rejection
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged
 
 DETAIL_CHARACTERS_MAX: Final = 100
-"""Of a line of a table; ``show`` has all."""
-STAYING_SHOWN_MAX: Final = 50
-"""Letters that stay are named in a plan up to so many; the counts have all."""
+"""Of a detail in a list; ``show`` prints all of it."""
+SKIPPED_SHOWN_MAX: Final = 50
+"""A plan names this many skipped dead letters; its table counts all of them."""
 
-Counts = Counter[tuple[str, str]]
-"""How many letters there are by reason and location."""
+Counts = Counter[tuple[str, str | None]]
+"""Number of dead letters by reason and location."""
 
-
-def counts_table(counts: Counts) -> Table:
-    """The most frequent first."""
-    table = Table("reason", "location", "letters", title=f"{counts.total():,} dead letters", title_justify="left")
-    for (reason, location), count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
-        table.add_row(_text(reason), _text(location or "-"), f"{count:,}")
-    return table
-
-
-def line(letter: DeadLetter) -> str:
-    """One letter on one line."""
-    at = _iso(letter.kept_ms) or "-"
-    told = f"{at}  {letter.place}  {letter.reason}  {letter.location or '-'}  {letter.detail[:DETAIL_CHARACTERS_MAX]}"
-    return printable(told)
-
-
-def as_object(letter: DeadLetter) -> dict[str, Any]:
-    """What a letter's headers say; what is not known is left out."""
-    told: dict[str, Any] = {
-        **letter.place._asdict(),
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "location": letter.location,
-        "job_id": letter.job_id,
-        "schema_id": letter.schema_id,
-        "timestamp": _iso(letter.timestamp),
-        "dead_lettered": _iso(letter.kept_ms),
-        "dead_letter": str(letter.kept_at),
-        "gone": letter.gone,
-        "value_bytes": letter.value_bytes,
-        "redriven_from": str(letter.redriven_from or ""),
-    }
-    absent = (value is None or value is False or value == "" for value in told.values())
-    return {name: value for (name, value), left_out in zip(told.items(), absent, strict=True) if not left_out}
-
-
-def in_full(letter: DeadLetter, event: dict[str, Any] | None, why_not: Rejected | None) -> dict[str, Any]:
-    """The same with key, headers and content: the event, else the item, else the bytes in hex."""
-    told = as_object(letter)
-    told["key"] = _readable(letter.key)
-    told["headers"] = [[name, _readable(value)] for name, value in letter.headers]
-    if event is not None:
-        return told | {"event": event}
-    if why_not is not None:
-        told["not_decoded"] = f"{why_not.reason}: {why_not.detail}"
-    if letter.gone and letter.value is not None:
-        return told | {"item": _item(letter.value)}
-    return told | ({} if letter.value is None else {"value_hex": letter.value.hex()})
-
-
-def page(told: dict[str, Any]) -> str:
-    """One letter in full, a line a fact, for people."""
-    width = max(map(len, told)) + 2
-    return "\n".join(f"{name + ':':{width}}{printable(_plain(value))}" for name, value in told.items()) + "\n"
-
-
-def plan_table(judged: Sequence[Judged]) -> Table:
-    """How many letters go, and how many stay for which reason."""
-    counts = Counter(each.verdict for each in judged)
-    table = Table("what", "letters", "why", title=f"{len(judged):,} dead letters", title_justify="left")
-    for verdict in Verdict:
-        if counts[verdict]:
-            what = "go" if verdict is Verdict.GOES else "stay"
-            table.add_row(what, f"{counts[verdict]:,}", _WHY[verdict])
-    return table
-
-
-def staying(judged: Sequence[Judged]) -> Iterable[str]:
-    """A line for each letter that stays, up to so many."""
-    those = [each for each in judged if each.verdict is not Verdict.GOES]
-    for each in those[:STAYING_SHOWN_MAX]:
-        told = f"stays: {each.letter.place}  {each.letter.reason}  {each.verdict.value} {each.detail}"
-        yield printable(told.rstrip())
-    if len(those) > STAYING_SHOWN_MAX:
-        yield f"and {len(those) - STAYING_SHOWN_MAX:,} more that stay"
-
-
-def printable(text: str) -> str:
-    """The text without what would move a terminal's cursor or end the line: escapes in its place."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-_WHY: Final = {
-    Verdict.GOES: "back to their topics",
-    Verdict.SUPERSEDED: "a newer change of the item is in the topic and does not go along",
-    Verdict.NOT_IN_LOG: "the change is no longer in its topic: what came after it cannot be told",
-    Verdict.UNREADABLE_SINCE: "a later change cannot be decoded and has no dead letter: it may be of the same item",
+EXPLANATIONS: Final = {
+    Verdict.REDRIVE: "sent back to their topics",
+    Verdict.SUPERSEDED: "the log has a newer change of the item that is not redriven with it",
+    Verdict.NOT_IN_LOG: "the change is no longer in its topic, so later changes may be missing, too",
+    Verdict.UNDECODABLE_AFTER: "a later change cannot be decoded and has no dead letter: it may be of the same item",
     Verdict.REJECTED_AGAIN: "the service would reject them again",
-    Verdict.NO_ORIGINAL: "they do not have the change's own bytes",
+    Verdict.NO_ORIGINAL: "they do not have the original value",
     Verdict.OTHER_TOPIC: "their topic is not in kafka.topics",
-    Verdict.REDRIVEN_BEFORE: "they went back before, and came again as other letters",
-    Verdict.CONTENDED: "newer changes came in between again and again: try later",
+    Verdict.REDRIVEN_BEFORE: "they were redriven before; the dead letters of the copies are redriven in their place",
+    Verdict.CONTENDED: "other producers kept writing newer changes: try again later",
 }
 
 
-def _text(told: str) -> Text:
-    return Text(printable(told))
+def counts_table(counts: Counts) -> Table:
+    """Counts by reason and location, the highest first."""
+    table = Table("reason", "location", "dead letters", title=_title(counts.total()), title_justify="left")
+    rows = [(reason, location or "-", count) for (reason, location), count in counts.items()]
+    for reason, location, count in sorted(rows, key=lambda row: (-row[2], row)):
+        table.add_row(_text(reason), _text(location), f"{count:,}")
+    return table
+
+
+def as_line(dead_letter: DeadLetter) -> str:
+    """A dead letter on one line."""
+    written_at = _iso(dead_letter.written_at) or "-"
+    detail = (dead_letter.detail or "")[:DETAIL_CHARACTERS_MAX]
+    line = f"{written_at}  {dead_letter.source}  {dead_letter.reason}  {dead_letter.location or '-'}  {detail}"
+    return printable(line.rstrip())
+
+
+def as_object(dead_letter: DeadLetter) -> dict[str, Any]:
+    """What the headers of a dead letter say, without what is unknown."""
+    redriven_from = dead_letter.redriven_from
+    known = {
+        **dead_letter.source._asdict(),
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "location": dead_letter.location,
+        "job_id": dead_letter.job_id,
+        "schema_id": dead_letter.schema_id,
+        "timestamp": _iso(dead_letter.timestamp),
+        "written_at": _iso(dead_letter.written_at),
+        "dead_letter": str(dead_letter.position) if dead_letter.position else None,
+        "missing": True if dead_letter.missing else None,
+        "value_bytes": dead_letter.value_bytes,
+        "redriven_from": str(redriven_from) if redriven_from else None,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def in_full(dead_letter: DeadLetter, event: dict[str, Any] | None, rejection: Rejection | None) -> dict[str, Any]:
+    """``as_object`` with key, headers and content: the decoded event, else the item, else the value in hex."""
+    fields = as_object(dead_letter)
+    fields["key"] = _readable(dead_letter.key)
+    fields["headers"] = [[name, _readable(value)] for name, value in dead_letter.headers]
+    if event is not None:
+        return fields | {"event": event}
+    if rejection is not None:
+        fields["not_decoded"] = f"{rejection.reason}: {rejection.detail}"
+    if dead_letter.value is None:
+        return fields
+    if dead_letter.missing:
+        return fields | {"item": _parsed_item(dead_letter.value)}
+    return fields | {"value_hex": dead_letter.value.hex()}
+
+
+def as_page(fields: dict[str, Any]) -> str:
+    """The result of ``in_full`` as text, one field on each line."""
+    width = max(map(len, fields)) + 2
+    return "\n".join(f"{name + ':':{width}}{printable(_plain(value))}" for name, value in fields.items()) + "\n"
+
+
+def plan_table(judged: Sequence[Judged]) -> Table:
+    """How many dead letters are redriven, and how many are skipped for each reason."""
+    counts = Counter(entry.verdict for entry in judged)
+    table = Table("verdict", "dead letters", "explanation", title=_title(len(judged)), title_justify="left")
+    for verdict in Verdict:
+        if counts[verdict]:
+            table.add_row(verdict.value, f"{counts[verdict]:,}", EXPLANATIONS[verdict])
+    return table
+
+
+def skipped_lines(judged: Sequence[Judged]) -> Iterator[str]:
+    """One line for each skipped dead letter, at most ``SKIPPED_SHOWN_MAX``, and the number of the others."""
+    skipped = [entry for entry in judged if entry.verdict is not Verdict.REDRIVE]
+    for entry in skipped[:SKIPPED_SHOWN_MAX]:
+        detail = f": {entry.detail}" if entry.detail else ""
+        dead_letter = entry.dead_letter
+        yield printable(f"skipped: {dead_letter.source}  {dead_letter.reason}  {entry.verdict.value}{detail}")
+    if len(skipped) > SKIPPED_SHOWN_MAX:
+        yield f"and {len(skipped) - SKIPPED_SHOWN_MAX:,} more skipped"
+
+
+def printable(text: str) -> str:
+    """The text with escapes for characters that move the cursor or end the line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def count_of(count: int, noun: str) -> str:
+    """A count with its noun, such as "1 dead letter" or "2,000 dead letters"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _title(count: int) -> str:
+    return count_of(count, "dead letter")
+
+
+def _text(text: str) -> Text:
+    return Text(printable(text))
 
 
 def _plain(value: Any) -> str:
@@ -128,7 +142,7 @@ def _plain(value: Any) -> str:
 
 
 def _readable(value: bytes | None) -> str | None:
-    """Text where the bytes are text, else hex."""
+    """Bytes as text if they are UTF-8, else in hex."""
     if value is None:
         return None
     try:
@@ -137,17 +151,17 @@ def _readable(value: bytes | None) -> str | None:
         return f"0x{value.hex()}"
 
 
-def _item(value: bytes) -> Any:
-    """The item that the service wrote as JSON; should it be none, then as it stands there."""
+def _parsed_item(value: bytes) -> Any:
+    """The item, which the service wrote as JSON; if it does not parse, the text itself."""
     try:
         return json.loads(value)
     except ValueError:
         return _readable(value)
 
 
-def _iso(milliseconds: int | None) -> str:
+def _iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
-        return ""
+        return None
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):

@@ -1,23 +1,17 @@
-"""The dead-letter topic: what can never be sent is kept there, as it came, with its reason.
+"""Writes dead letters to their topic: rejects as they come, failed changes once their originals are fetched."""
 
-A dead letter has the change's own key, value and headers, and after those the headers of ``HEADERS``. A change that is
-larger than the topic takes a message goes without its value, with the header ``VALUE_BYTES``: the source topic still
-has it, at the offset that the headers name.
-
-What the OMS refused, or could not apply, is found again in its topic first (``recall``); where it is gone from there,
-its item as JSON stands in for it, with the header ``GONE``.
-"""
-
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.core.changes.items import ChangeId
+from consumer.dead_letters.format import DeadLetter, write_headers
 from consumer.dead_letters.originals import Fetched, OriginalFetcher
+from consumer.dead_letters.record import Record, RecordPosition
 from consumer.errors import DeadLettersError, SettingsError
 from consumer.kafka.errors import MESSAGE_TOO_LARGE, error_of, text_of
 from consumer.kafka.options import new_client, producer_options
@@ -25,52 +19,39 @@ from consumer.kafka.preflight import ErrorLog, Preflight
 from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import DeadLetterSettings, KafkaSettings
 
-PREFIX: Final = "inventory_refresh."
-HEADERS: Final = (
-    "reason", "detail", "topic", "partition", "offset", "timestamp", "schema_id", "location", "job_id", "gone",
-)  # fmt: skip
-"""What stands behind ``PREFIX``, as UTF-8 text; those from ``timestamp`` on only where they are known."""
-GONE: Final = f"{PREFIX}gone"
-"""The change was no longer in its topic: the value is its item as JSON, or absent where that is not known either."""
-VALUE_BYTES: Final = f"{PREFIX}value_bytes"
-"""How large the value was that was left out."""
-
-DETAIL_CHARACTERS_MAX: Final = 1_000
 QUEUE_SECONDS_MAX: Final = 60.0
-"""How long a full queue may stay full before the topic counts as unreachable."""
-FLUSH_SECONDS_MAX: Final = 10.0
-"""How long leaving waits for what is under way; what is not confirmed by then is not committed, and is read again."""
+"""If the producer's queue stays full for this long, the topic counts as unwritable."""
+CLOSE_SECONDS_MAX: Final = 10.0
+"""How long closing waits. What is not confirmed by then is not committed, and is read again."""
 POLL_SECONDS: Final = 0.1
 
-_log = logging.getLogger("inventory_refresh.kafka")
-
-_Headers = list[tuple[str, str | bytes | None]]
+_log = structlog.get_logger("inventory_refresh.dead_letters")
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _Outgoing:
     change_id: ChangeId
-    key: bytes | None
-    value: bytes | None
-    headers: _Headers
+    dead_letter: DeadLetter
 
-    def without_value(self) -> "_Letter":
-        size = len(self.value or b"")
-        return replace(self, value=None, headers=[*self.headers, (VALUE_BYTES, str(size))])
+    def without_value(self) -> "_Outgoing":
+        size = len(self.dead_letter.value or b"")
+        return replace(self, dead_letter=replace(self.dead_letter, value=None, value_bytes=size))
 
 
-class KafkaDeadLetters:
-    """``ports.DeadLetters`` on a real broker. Only one thread may call it."""
+class DeadLetterWriter:
+    """``ports.DeadLetters`` on Kafka. Use it from one thread."""
 
     def __init__(
         self,
         kafka: KafkaSettings,
         dead_letters: DeadLetterSettings,
-        schema_id_of: Callable[[bytes], int | None] = lambda _value: None,
+        *,
+        schema_id_of: Callable[[bytes], int | None],
     ) -> None:
-        """Connects to nothing yet. ``schema_id_of`` reads a schema's id off the bytes of a change found again.
+        """Connects to nothing yet.
 
-        Raises SettingsError if an option is wrong, or the topic is read for changes.
+        ``schema_id_of`` gives the schema id in the bytes of an original, None if they have none. Rejects bring theirs.
+        Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
         """
         if dead_letters.topic in kafka.topics:
             raise SettingsError(
@@ -79,97 +60,124 @@ class KafkaDeadLetters:
             )
         self._kafka = kafka
         self._topic = dead_letters.topic
+        self._schema_id_of = schema_id_of
         self._errors = ErrorLog()
         self._producer: Producer = new_client(Producer, producer_options(kafka), kafka, error_cb=self._errors.add)
+        self._originals = OriginalFetcher(kafka)
         self._confirmed: list[ChangeId] = []
-        self._too_large: list[_Letter] = []
-        self._failed: KafkaError | None = None
-        self._recall = OriginalFetcher(kafka)
-        self._schema_id_of = schema_id_of
+        self._too_large: list[_Outgoing] = []
+        self._failure: KafkaError | None = None
 
     def check(self) -> None:
-        """The topic is there, so that the first bad change does not stop the service. To be called at the start.
+        """Check at startup that the topic exists, so that the first bad change does not stop the service.
 
-        Raises DeadLettersError if it is not, BrokerError if Kafka does not answer.
+        Raises DeadLettersError if it does not exist, BrokerError if Kafka does not answer.
         """
         if not Preflight(self._producer, self._errors, self._kafka).topic_exists(self._topic):
             raise DeadLettersError(
                 f'dead_letters.topic: there is no topic "{self._topic}" at {self._kafka.bootstrap_servers}; create it, '
-                "or name one that exists: changes that can never be sent are kept there"
+                "or name an existing one: changes that can never be sent are kept there"
             )
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
-        """Send them on their way; those of earlier assignments are passed over.
+        """Produce rejects, without waiting for their delivery. Rejects of earlier assignments are ignored.
 
-        Raises DeadLettersError when the topic takes nothing for so long that the queue stays full.
+        Raises DeadLettersError if the topic is unwritable for so long that the producer's queue stays full.
         """
         for reject in rejects:
             assignment = assignments.get(reject.change_id.assignment)
             if assignment is not None:
-                headers: _Headers = [*reject.headers, *_reject_headers(reject, assignment)]
-                self._send(_Letter(reject.change_id, reject.key, reject.value, headers))
+                self._send(_Outgoing(reject.change_id, _from_reject(reject, assignment)))
 
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
-        """Find these again in their topic, beside the caller; ``confirmed`` sends them on their way when they are."""
-        self._recall.ask(changes)
+        """Fetch the originals of failed changes on a worker thread; ``confirmed`` produces those that have arrived."""
+        self._originals.fetch(changes)
 
     def fetching(self) -> int:
-        """How many changes are still to be found again."""
-        return self._recall.waiting()
+        """Number of failed changes whose originals have not arrived yet."""
+        return self._originals.pending
 
     def confirmed(self) -> Sequence[ChangeId]:
-        """Assignment and offset of each one that the broker has confirmed since the last call; without waiting.
+        """The change of each dead letter that the broker has confirmed since the last call, without waiting.
 
-        Raises DeadLettersError when one could not be delivered.
+        Raises DeadLettersError if one could not be delivered.
         """
-        self._send_found()
+        self._send_fetched()
         self._producer.poll(0)
-        if self._failed is not None:
-            raise self._undeliverable(text_of(self._failed))
+        if self._failure is not None:
+            raise self._undeliverable(text_of(self._failure))
         too_large, self._too_large = self._too_large, []
-        for letter in too_large:
-            self._send(letter.without_value())
+        for outgoing in too_large:
+            self._send(outgoing.without_value())
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
     def close(self) -> None:
-        """Wait a little for what is under way."""
-        deadline = time.monotonic() + FLUSH_SECONDS_MAX
-        while self._recall.waiting() and not self._recall.stuck() and time.monotonic() < deadline:
-            self._send_found()
+        """Wait up to ``CLOSE_SECONDS_MAX`` for originals and deliveries; not for originals if Kafka is unavailable."""
+        deadline = time.monotonic() + CLOSE_SECONDS_MAX
+        while self._originals.pending and not self._originals.unavailable and time.monotonic() < deadline:
+            self._send_fetched()
             self._producer.poll(POLL_SECONDS)
-        self._recall.close()
-        if self._recall.waiting():
+        self._originals.close()
+        if self._originals.pending:
             _log.warning(
-                "%d changes were not found again in time: those of failed jobs, which the log names, have no dead "
-                "letters; the others will be read again",
-                self._recall.waiting(),
+                "originals_not_fetched",
+                changes=self._originals.pending,
+                next_step="refused changes are read again; changes of failed jobs have no dead letters: the log names "
+                "the jobs, have their items published again",
             )
-        left = self._producer.flush(max(deadline - time.monotonic(), POLL_SECONDS))
-        if left:
-            _log.warning("%d dead letters were not confirmed in time: their changes will be read again", left)
+        unconfirmed = self._producer.flush(max(deadline - time.monotonic(), POLL_SECONDS))
+        if unconfirmed:
+            _log.warning(
+                "dead_letters_unconfirmed",
+                count=unconfirmed,
+                next_step="changes that are not committed are read again; a dead letter may appear twice",
+            )
 
-    def _send_found(self) -> None:
-        for found in self._recall.found():
-            schema_id = None if found.gone or found.value is None else self._schema_id_of(found.value)
-            self._send(_letter_of(found, schema_id))
+    def _send_fetched(self) -> None:
+        for fetched in self._originals.take():
+            self._send(_Outgoing(fetched.change_id, self._from_fetched(fetched)))
 
-    def _send(self, letter: _Letter) -> None:
+    def _from_fetched(self, fetched: Fetched) -> DeadLetter:
+        changes = fetched.changes
+        source = RecordPosition(changes.topic, changes.partition, fetched.change_id.offset)
+        missing = fetched.original is None
+        record = fetched.original or Record(source, key=None, value=changes.items.get(fetched.change_id))
+        return DeadLetter(
+            source=source,
+            reason=changes.reason.value,
+            detail=changes.detail,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            timestamp=record.timestamp,
+            schema_id=None if missing or record.value is None else self._schema_id_of(record.value),
+            location=changes.location,
+            job_id=changes.job_id,
+            missing=missing,
+        )
+
+    def _send(self, outgoing: _Outgoing) -> None:
         deadline = time.monotonic() + QUEUE_SECONDS_MAX
-        while not self._produce(letter):
+        while not self._produce(outgoing):
             if time.monotonic() > deadline:
-                raise self._undeliverable("its queue stays full")
+                raise self._undeliverable("the producer's queue stays full")
             self._producer.poll(POLL_SECONDS)
 
-    def _produce(self, letter: _Letter) -> bool:
-        """False if the queue is full."""
+    def _produce(self, outgoing: _Outgoing) -> bool:
+        """False if the producer's queue is full."""
 
         def on_delivery(error: KafkaError | None, _message: Message) -> None:
-            self._delivered(letter, error)
+            self._on_delivery(outgoing, error)
 
+        dead_letter = outgoing.dead_letter
         try:
             self._producer.produce(
-                self._topic, key=letter.key, value=letter.value, headers=letter.headers, on_delivery=on_delivery
+                self._topic,
+                key=dead_letter.key,
+                value=dead_letter.value,
+                headers=write_headers(dead_letter),
+                on_delivery=on_delivery,
             )
         except BufferError:
             return False
@@ -177,53 +185,30 @@ class KafkaDeadLetters:
             raise self._undeliverable(text_of(error_of(exception))) from exception
         return True
 
-    def _delivered(self, letter: _Letter, error: KafkaError | None) -> None:
-        """Called by the client while it is polled, so nothing is sent from here."""
+    def _on_delivery(self, outgoing: _Outgoing, error: KafkaError | None) -> None:
+        """The client calls this while it is polled, so nothing may be produced here."""
         if error is None:
-            self._confirmed.append(letter.change_id)
-        elif error.code() in MESSAGE_TOO_LARGE and letter.value is not None:
-            self._too_large.append(letter)
+            self._confirmed.append(outgoing.change_id)
+        elif error.code() in MESSAGE_TOO_LARGE and outgoing.dead_letter.value is not None:
+            self._too_large.append(outgoing)
         else:
-            self._failed = error
+            self._failure = error
 
     def _undeliverable(self, reason: str) -> DeadLettersError:
         return DeadLettersError(
-            f'dead_letters.topic: a dead letter cannot be delivered to "{self._topic}": {reason}; nothing behind it is '
-            "committed: make the topic writable and start again"
+            f'dead_letters.topic: a dead letter cannot be delivered to "{self._topic}": {reason}; make the topic '
+            "writable and restart the service: what is not committed is read again"
         )
 
 
-def _reject_headers(reject: Reject, assignment: Assignment) -> _Headers:
-    return _headers(
+def _from_reject(reject: Reject, assignment: Assignment) -> DeadLetter:
+    return DeadLetter(
+        source=RecordPosition(assignment.topic, assignment.partition, reject.change_id.offset),
         reason=reject.reason.value,
         detail=reject.detail,
-        topic=assignment.topic,
-        partition=assignment.partition,
-        offset=reject.change_id.offset,
+        key=reject.key,
+        value=reject.value,
+        headers=reject.headers,
         timestamp=reject.timestamp,
         schema_id=reject.schema_id,
     )
-
-
-def _letter_of(found: Fetched, schema_id: int | None) -> _Letter:
-    changes = found.changes
-    headers = _headers(
-        reason=changes.reason.value,
-        detail=changes.detail,
-        topic=changes.topic,
-        partition=changes.partition,
-        offset=found.change_id.offset,
-        timestamp=found.timestamp,
-        schema_id=schema_id,
-        location=changes.location,
-        job_id=changes.job_id,
-        gone="1" if found.gone else None,
-    )
-    value = changes.items.get(found.change_id) if found.gone else found.value
-    return _Letter(found.change_id, found.key, value, [*found.headers, *headers])
-
-
-def _headers(*, detail: str, **values: str | int | None) -> _Headers:
-    """Headers in the order of ``HEADERS``, without those that are not known."""
-    known = {"detail": detail[:DETAIL_CHARACTERS_MAX]} | values
-    return [(PREFIX + name, str(known[name]).encode()) for name in HEADERS if known.get(name) is not None]

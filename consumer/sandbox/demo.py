@@ -26,6 +26,7 @@ from rich.table import Table
 from consumer.app import Service
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.core.changes.items import RejectReason
+from consumer.dead_letters.reader import dead_letter_of
 from consumer.sandbox.demo_faults import demo_faults
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.generator import (
@@ -375,7 +376,8 @@ def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
         while len(letters) < expected and time.monotonic() < deadline:
             for message in consumer.consume(expected, 0.2):
                 if message.error() is None:
-                    reason = _text(dict(message.headers() or ()).get("inventory_refresh.reason"))
+                    dead_letter = dead_letter_of(message)
+                    reason = dead_letter.reason if dead_letter else "no reason"
                     letters.append(_Letter(reason, _event_id(message.value()) if reason in AFTER_SENDING else ""))
     finally:
         consumer.close()
@@ -387,10 +389,6 @@ def _event_id(value: str | bytes | None) -> str:
         raise TypeError("a dead letter of a change that was sent has the change's own bytes")
     event: Any = schemaless_reader(BytesIO(value[CONFLUENT_BYTES:]), parse_schema(json.loads(schema_text())), None)
     return str(event["eventId"])
-
-
-def _text(header: str | bytes | None) -> str:
-    return header.decode() if isinstance(header, bytes) else header or "no reason"
 
 
 def _show(console: Console, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""The commands list, show and redrive as processes of their own, on a real Kafka."""
+"""The commands list, show and redrive as processes, on a real Kafka."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def objects(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
 
 @pytest.fixture
 def three(shop: Shop) -> Shop:
-    """A job that failed, an event with a negative quantity, and bytes that are none."""
+    """A failed job, an event with a negative quantity, and bytes that are not an event."""
     shop.job_failed(shop.change("a", 5))
     value = ENCODER.encode({"locationName": "Oslo", "sku": "b", "quantity": -1})
     shop.rejected(shop.raw(value, "b"), value, RejectReason.NEGATIVE_QUANTITY, "b")
@@ -57,8 +57,8 @@ def three(shop: Shop) -> Shop:
     return shop
 
 
-def test_list_counts_by_reason_and_location_also_where_only_the_event_has_the_location(three: Shop, run: Run) -> None:
-    done = run("list", "--each")
+def test_list_counts_by_reason_and_location_even_if_only_the_event_has_the_location(three: Shop, run: Run) -> None:
+    done = run("list", "--verbose")
     assert done.returncode == 0, done.stderr
     lines, table = done.stdout.split("3 dead letters")
     assert [line.split("  ")[1:4] for line in lines.splitlines()] == [
@@ -69,17 +69,17 @@ def test_list_counts_by_reason_and_location_also_where_only_the_event_has_the_lo
     assert "Oslo" in table
 
 
-def test_list_gives_programs_one_object_a_letter_that_is_meant(three: Shop, run: Run) -> None:
-    assert [each["offset"] for each in objects(run("list", "--json"))] == [0, 1, 2]
-    assert [each["offset"] for each in objects(run("list", "--json", "--location", "Oslo"))] == [1]
-    assert [each["offset"] for each in objects(run("list", "--json", "--since", "1h", "--limit", "2"))] == [0, 1]
+def test_list_prints_one_json_object_per_matching_dead_letter(three: Shop, run: Run) -> None:
+    assert [fields["offset"] for fields in objects(run("list", "--json"))] == [0, 1, 2]
+    assert [fields["offset"] for fields in objects(run("list", "--json", "--location", "Oslo"))] == [1]
+    assert [fields["offset"] for fields in objects(run("list", "--json", "--since", "1h", "--limit", "2"))] == [0, 1]
     assert objects(run("list", "--json", "--until", "1h")) == []
-    (told,) = objects(run("list", "--json", "--reason", "job_failed"))
-    assert told["job_id"] == "12"
-    assert told["detail"] == "no such location"
+    (failed,) = objects(run("list", "--json", "--reason", "job_failed"))
+    assert failed["job_id"] == "12"
+    assert failed["detail"] == "no such location"
 
 
-def test_show_gives_the_event_or_the_bytes(three: Shop, run: Run) -> None:
+def test_show_prints_the_event_or_the_bytes(three: Shop, run: Run) -> None:
     failed, negative, junk = objects(run("show", "--json"))
     assert failed["event"] == {"locationName": "Rome", "sku": "a", "quantity": 5}
     assert negative["event"] == {"locationName": "Oslo", "sku": "b", "quantity": -1}
@@ -87,44 +87,45 @@ def test_show_gives_the_event_or_the_bytes(three: Shop, run: Run) -> None:
     assert str(junk["not_decoded"]).startswith("not_framed: ")
     page = run("show", "--topic", three.topic, "--partition", "0", "--offset", "1").stdout
     assert '"quantity": -1' in page
-    assert 'headers:       [["trace", "abc"]]' in page
+    assert 'headers:     [["trace", "abc"]]' in page
 
 
-def test_show_of_what_is_not_there_says_so(three: Shop, run: Run) -> None:
+def test_show_says_that_no_dead_letter_matches(three: Shop, run: Run) -> None:
     done = run("show", "--offset", "99")
     assert done.returncode == 5
-    assert done.stderr == f'inventory-refresh: no dead letter in "{three.dead_topic}" is like that\n'
+    assert done.stderr == f'inventory-refresh: no dead letter in "{three.dead_topic}" matches\n'
 
 
-def test_redrive_shows_its_plan_and_sends_only_when_told_to(three: Shop, run: Run) -> None:
+def test_redrive_prints_its_plan_and_sends_only_when_confirmed(three: Shop, run: Run) -> None:
     before = len(three.read())
-    looked = run("redrive", "--dry-run")
-    assert looked.returncode == 0, looked.stderr
-    assert "Nothing was sent." in looked.stdout
-    assert f"stays: {three.topic}/0/1  negative_quantity  rejected again negative_quantity: quantity is -1" in (
-        looked.stdout
+    planned = run("redrive", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "Nothing was redriven." in planned.stdout
+    assert f"skipped: {three.topic}/0/1  negative_quantity  rejected again: negative_quantity: quantity is -1" in (
+        planned.stdout
     )
     assert len(three.read()) == before
 
-    asked = run("redrive")
-    assert asked.returncode == 2
-    assert asked.stderr == (
-        "inventory-refresh: redrive: there is nobody to ask: give --yes to send, or --dry-run to look only\n"
+    unconfirmed = run("redrive")
+    assert unconfirmed.returncode == 2
+    assert unconfirmed.stderr == (
+        "inventory-refresh: redrive: there is no terminal to ask for confirmation: "
+        "use --yes to redrive, or --dry-run to only look\n"
     )
     assert len(three.read()) == before
 
     done = run("redrive", "--yes", "--reason", "job_failed")
     assert done.returncode == 0, done.stderr
-    assert "1 changes are back in their topics." in done.stdout
+    assert "Redrove 1 dead letter." in done.stdout
     assert len(three.read()) == before + 1
 
     again = run("redrive", "--yes", "--reason", "job_failed")
-    assert "There is nothing to send." in again.stdout
-    assert f"superseded by {three.topic}/0/3" in again.stdout
+    assert "There is nothing to redrive." in again.stdout
+    assert f"superseded: see {three.topic}/0/3" in again.stdout
     assert len(three.read()) == before + 1
 
 
-def test_what_cannot_be_is_said_in_one_line_with_the_usual_exit_codes(shop: Shop, run: Run) -> None:
+def test_errors_are_one_line_with_the_exit_code_of_their_kind(shop: Shop, run: Run) -> None:
     done = run("list", "--since", "yesterday")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     shop.dead_topic = "not-there"

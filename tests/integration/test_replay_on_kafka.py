@@ -1,4 +1,4 @@
-"""Offsets that are set back by hand, as docs/operations.md tells operators to do it, on a real Kafka."""
+"""Offsets reset by hand, as docs/operations.md describes it, on a real Kafka."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,16 +21,16 @@ pytestmark = pytest.mark.integration
 
 HOLD_SECONDS = 1.0
 OTHERS = 40
-"""Items between the older and the newer count of one: more than a process has in hand on the way to its memory."""
+"""Items between the older and the newer count of one: more than a process buffers before its window."""
 
 ROOMY: dict[str, dict[str, Any]] = {"window": {"max_age": 3}}
-"""Time enough to read it all before anything leaves, also on a slow machine."""
+"""Enough time to read everything before a request is sent, even on a slow machine."""
 FULL_AT_ONCE: dict[str, dict[str, Any]] = {
     "kafka": {"poll_messages_max": 1},
     "window": {"max_pending_changes": 1, "flush_items": 1},
     "oms": {"chunk_items": 1},
 }
-"""Memory for one change only: reading pauses after it, until it is sent."""
+"""Memory for one change only: reading pauses until it is sent."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def sandbox() -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
-    """One partition with an older and a newer count of an item, and those of others between them."""
+    """One partition with an older and a newer count of an item, and counts of others between them."""
     name = topic(1)
     admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
     producer = Producer({"bootstrap.servers": kafka, "log_level": 0})
@@ -52,14 +52,14 @@ def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
     return Topic(kafka, name, f"group-of-{name}")
 
 
-def set_back(admin: AdminClient, changes: Topic, offset: int) -> None:
-    """What kafka-consumer-groups.sh --reset-offsets --to-offset does."""
+def reset(admin: AdminClient, changes: Topic, offset: int) -> None:
+    """Do what kafka-consumer-groups.sh --reset-offsets --to-offset does."""
     request = [ConsumerGroupTopicPartitions(changes.group, [TopicPartition(changes.name, 0, offset)])]
     done = admin.alter_consumer_group_offsets(request)[changes.group].result(REQUEST_SECONDS_MAX)
     assert [(partition.offset, partition.error) for partition in done.topic_partitions] == [(offset, None)]
 
 
-def moments(log: str, event: str) -> list[float]:
+def times(log: str, event: str) -> list[float]:
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines if line["event"] == event]
 
@@ -68,7 +68,7 @@ def moments(log: str, event: str) -> list[float]:
     ("memory", "old_counts"),
     [pytest.param(ROOMY, 0, id="all fits into memory"), pytest.param(FULL_AT_ONCE, 1, id="more than memory holds")],
 )
-def test_offsets_set_back_send_what_memory_held_after_the_hold_and_end_at_the_newest_counts(
+def test_after_an_offset_reset_requests_wait_for_the_hold_and_the_oms_ends_with_the_newest_counts(
     kafka: str,
     admin: AdminClient,
     changes: Topic,
@@ -82,10 +82,10 @@ def test_offsets_set_back_send_what_memory_held_after_the_hold_and_end_at_the_ne
     with running_service(config, tmp_path) as service:
         wait_until(lambda: changes.committed() == changes.end(), "all committed")
         with pytest.raises((KafkaException, AssertionError)):
-            set_back(admin, changes, 0)  # the group has a member
+            reset(admin, changes, 0)  # the group has a member
         assert service.stop() == 0
     sent_before = sandbox.state.summary().items
-    set_back(admin, changes, 0)
+    reset(admin, changes, 0)
 
     with running_service(config, tmp_path) as service:
         wait_until(lambda: changes.committed() == changes.end(), "all committed again")
@@ -94,6 +94,6 @@ def test_offsets_set_back_send_what_memory_held_after_the_hold_and_end_at_the_ne
 
     assert sandbox.state.summary().items - sent_before == 1 + OTHERS + old_counts
     assert {"sku": "a", "quantity": 2} in sandbox.state.inventory()["Rome"]
-    # A reset leaves no read mark: whether a request of before is still under way nobody knows. The hold begins a moment
-    # before the line about the assignment; without it a request would leave at once where memory is full.
-    assert min(moments(log, "request_accepted")) - min(moments(log, "partitions_assigned")) >= HOLD_SECONDS / 2
+    # A reset erases the commit metadata, so an earlier request may still be in flight. The hold begins shortly before
+    # the assignment is logged; without it a request would be sent at once when memory is full.
+    assert min(times(log, "request_accepted")) - min(times(log, "partitions_assigned")) >= HOLD_SECONDS / 2

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
-from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.errors import BrokerError
 from consumer.facts import KafkaStatistics
 from consumer.kafka.source import KafkaSource
@@ -55,7 +55,7 @@ def committed(embedded: KafkaSettings) -> set[tuple[int, str | None]]:
 
 def test_the_checks_before_the_start_work_as_on_a_real_broker(embedded: KafkaSettings) -> None:
     KafkaSource(embedded).check_broker()
-    KafkaDeadLetters(embedded, DeadLetterSettings(topic="dead-letters")).check()
+    DeadLetterWriter(embedded, DeadLetterSettings(topic="dead-letters"), schema_id_of=lambda _value: None).check()
     with pytest.raises(BrokerError, match=r"did you mean changes\?"):
         KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
 

@@ -1,4 +1,4 @@
-"""A source topic with changes, and dead letters of some of them, for tests of what is done with dead letters."""
+"""A source topic with changes and dead letters of some of them, for tests of reading and redriving dead letters."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,15 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.avro.wire import CONFLUENT
 from consumer.core.changes.items import ChangeId, RejectReason
-from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import Settings
 
 WAIT_SECONDS_MAX = 90.0
-ENCODER = EventEncoder.confluent(schema_text(), 7)
+SCHEMA_ID = 7
+ENCODER = EventEncoder.confluent(schema_text(), SCHEMA_ID)
 
 Sent = tuple[int, int]
 """Partition and offset."""
@@ -25,7 +27,7 @@ Sent = tuple[int, int]
 
 @dataclass
 class Shop:
-    """Everything by the names of one source topic."""
+    """One source topic, its consumer group and its dead-letter topic."""
 
     servers: str
     topic: str
@@ -85,7 +87,7 @@ class Shop:
         return partition, offsets[0]
 
     def job_failed(self, *sent: Sent, items: Mapping[int, bytes] | None = None) -> None:
-        """Dead letters as the service writes them for a job that failed."""
+        """Write dead letters as the service does for a failed job."""
         changes = [
             FailedChanges(
                 topic=self.topic,
@@ -102,11 +104,9 @@ class Shop:
         self._written(len(sent), changes=changes)
 
     def rejected(self, sent: Sent, value: bytes, reason: RejectReason = RejectReason.CORRUPT, key: str = "key") -> None:
-        """A dead letter as the service writes it for a change that it rejects."""
+        """Write a dead letter as the service does for a change that it rejects."""
         partition, offset = sent
-        reject = Reject(
-            ChangeId(1, offset), reason, "so it is", value, key.encode(), [("trace", b"abc")], timestamp=1_000
-        )
+        reject = Reject(ChangeId(1, offset), reason, "test", value, key.encode(), [("trace", b"abc")], timestamp=1_000)
         self._written(1, rejects=[reject], partition=partition)
 
     def _written(
@@ -114,32 +114,35 @@ class Shop:
     ) -> None:
         settings = self.settings
         assignment = Assignment(1, self.topic, partition, None, "", 0, 0, None)
-        with closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)) as letters:
-            letters.fetch_and_publish(changes)
-            letters.publish(rejects, {1: assignment})
+        with closing(
+            DeadLetterWriter(settings.kafka, settings.dead_letters, schema_id_of=CONFLUENT.schema_id_of)
+        ) as dead_letters:
+            dead_letters.fetch_and_publish(changes)
+            dead_letters.publish(rejects, {1: assignment})
             deadline = time.monotonic() + WAIT_SECONDS_MAX
             while count and time.monotonic() < deadline:
-                count -= len(letters.confirmed())
+                count -= len(dead_letters.confirmed())
                 time.sleep(0.01)
         assert count == 0
 
-    def settle(self, partition: int, offset: int) -> None:
-        """Commit for the service's group, as if everything below had been accepted."""
+    def commit(self, partition: int, offset: int) -> None:
+        """Commit for the service's group, as if everything below were accepted."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"group-of-{self.topic}"})
         consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=False)
         consumer.close()
 
     def committed(self, partition: int = 0) -> int:
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"group-of-{self.topic}"})
-        (told,) = consumer.committed([TopicPartition(self.topic, partition)], timeout=WAIT_SECONDS_MAX)
+        (found,) = consumer.committed([TopicPartition(self.topic, partition)], timeout=WAIT_SECONDS_MAX)
         consumer.close()
-        return int(told.offset)
+        return int(found.offset)
 
-    def read(self, partition: int = 0, first: int = 0, *, beside_open: bool = False) -> list[Message]:
-        """What the service would read from there on.
+    def read(self, partition: int = 0, first: int = 0, *, skip_open: bool = False) -> list[Message]:
+        """What the service would read from this offset on.
 
-        A transaction is over for its producer a little before its marker stands in the log, and until then nobody reads
-        behind its beginning: so all is waited for that the log has. ``beside_open``: but for one that stays open.
+        The producer's commit or abort returns a little before the marker is in the log, and until then consumers read
+        nothing past the start of the transaction. So this waits until the whole log can be read, or, with
+        ``skip_open``, only up to a transaction that stays open.
         """
         consumer = Consumer(
             {
@@ -152,14 +155,12 @@ class Shop:
         start = TopicPartition(self.topic, partition, first)
         messages: list[Message] = []
         try:
-            end = self._end(
-                partition, IsolationLevel.READ_COMMITTED if beside_open else IsolationLevel.READ_UNCOMMITTED
-            )
+            end = self._end(partition, IsolationLevel.READ_COMMITTED if skip_open else IsolationLevel.READ_UNCOMMITTED)
             consumer.assign([start])
             deadline = time.monotonic() + WAIT_SECONDS_MAX
             while first < end and consumer.position([start])[0].offset < end:
                 assert time.monotonic() < deadline, f"{self.topic} [{partition}] cannot be read up to {end}"
-                messages += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
+                messages += [message for message in consumer.consume(1_000, 0.2) if message.error() is None]
         finally:
             consumer.close()
         return messages
@@ -167,7 +168,7 @@ class Shop:
     def _end(self, partition: int, isolation: IsolationLevel) -> int:
         admin = AdminClient({"bootstrap.servers": self.servers})
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        (asked,) = admin.list_offsets(
+        (future,) = admin.list_offsets(
             {TopicPartition(self.topic, partition): latest}, isolation_level=isolation
         ).values()
-        return int(asked.result(WAIT_SECONDS_MAX).offset)
+        return int(future.result(WAIT_SECONDS_MAX).offset)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from consumer.errors import OmsRefusedError, SettingsError
-from consumer.job_command import ask_jobs
+from consumer.job_command import print_jobs
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from consumer.settings import Settings
@@ -48,20 +48,20 @@ def sandbox_with_a_job(url: str) -> str:
 def test_a_job_is_shown_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     with SandboxServer(SandboxSettings(time_scale=0)) as sandbox:
         job_id = sandbox_with_a_job(sandbox.url)
-        ask_jobs(settings_for(sandbox.url), [job_id, f"0{job_id}"], as_json=False)
+        print_jobs(settings_for(sandbox.url), [job_id, f"0{job_id}"], as_json=False)
         assert capsys.readouterr().out.count(job_id) == 2
-        ask_jobs(settings_for(sandbox.url), [job_id], as_json=True)
+        print_jobs(settings_for(sandbox.url), [job_id], as_json=True)
 
-    told = json.loads(capsys.readouterr().out)
-    assert (told["job_id"], told["status"]) == (job_id, "SUCCESS")
-    assert told["added"].startswith("20")
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["job_id"], printed["status"]) == (job_id, "SUCCESS")
+    assert printed["added"].startswith("20")
 
 
-def test_a_job_that_the_oms_does_not_know_ends_in_an_error_that_says_so() -> None:
+def test_a_job_that_the_oms_does_not_know_is_an_error_that_says_so() -> None:
     with SandboxServer(SandboxSettings()) as sandbox, pytest.raises(OmsRefusedError, match=r"job 99: .*no job 99"):
-        ask_jobs(settings_for(sandbox.url), ["99"], as_json=True)
+        print_jobs(settings_for(sandbox.url), ["99"], as_json=True)
 
 
-def test_what_is_no_job_id_is_refused_before_anything_is_asked() -> None:
-    with pytest.raises(SettingsError, match="'12a' is no jobID"):
-        ask_jobs(settings_for("https://oms.example"), ["12a"], as_json=True)
+def test_text_that_is_not_a_job_id_is_refused_before_the_oms_is_asked() -> None:
+    with pytest.raises(SettingsError, match="'12a' is not a jobID"):
+        print_jobs(settings_for("https://oms.example"), ["12a"], as_json=True)

@@ -1,4 +1,4 @@
-"""What stands in dead letters, as the service sees it: decoded by its settings, before and after the OMS's rules."""
+"""Decodes the events in dead letters and checks them against the OMS's rules, with the settings of the service."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,25 +13,25 @@ from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, Sche
 from consumer.avro.wire import FRAMINGS
 from consumer.core.changes.items import GRANULAR_COLUMNS, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.core.changes.rules import REASON, check, describe
-from consumer.dead_letters.letters import DeadLetter
+from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
 from consumer.errors import DeadLettersError, SettingsError
 from consumer.oms.apis import APIS
 from consumer.settings import Settings
 
 SCHEMA_SECONDS_MAX: Final = 20.0
-"""How long a schema registry that does not answer is asked again."""
+"""How long to retry while the schema registry does not answer."""
 SCHEMA_RETRY_SECONDS: Final = 1.0
 
-NUMBER: Final = "_letter"
-"""A letter's place in the sequence that was given."""
+INDEX: Final = "_index"
+"""Column: a dead letter's index in the sequence that was passed."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """What is wrong with an event, as the service's rejects say it."""
+class Rejection:
+    """Why the service rejects an event: reason code and detail, as in its dead letter."""
 
     reason: str
     detail: str
@@ -39,20 +39,20 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of letters: ``frame`` has the columns of ``fields.TARGETS`` and ``NUMBER`` of those that decode.
+    """Decoded events. A dead letter without its original value is in neither field.
 
-    ``unreadable`` says of others, by their number, why they do not. A letter without its event is in neither.
+    ``frame`` has the columns of ``fields.TARGETS`` and ``INDEX``; ``undecodable`` has the other events by index.
     """
 
     frame: pl.DataFrame
-    unreadable: Mapping[int, Rejected]
+    undecodable: Mapping[int, Rejection]
 
 
 class EventReader:
-    """Reads events message by message with the reference decoder: dead letters are few."""
+    """Decodes one message at a time with the reference decoder: dead letters are few."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises SettingsError where the settings of ``avro`` cannot work."""
+        """Raises SettingsError if neither a schema file nor a registry is set."""
         avro = settings.avro
         self._framing = FRAMINGS[avro.framing]
         self._item_key = settings.window.item_key
@@ -65,81 +65,81 @@ class EventReader:
         elif avro.registry_url is not None:
             self._source = RegistrySource(avro.registry_url, avro.registry, self._framing, factory)
         else:
-            raise SettingsError("avro.registry_url: neither it nor avro.schema_file is set; give one of them")
+            raise SettingsError("avro.registry_url: set it, or avro.schema_file")
 
     def close(self) -> None:
         self._source.close()
 
-    def read(self, letters: Sequence[DeadLetter]) -> Events:
-        """The events of letters. Raises DeadLettersError if a schema cannot be had for so long."""
+    def read(self, dead_letters: Sequence[DeadLetter]) -> Events:
+        """Decode the events of dead letters. Raises DeadLettersError if a schema stays unavailable."""
         groups: dict[bytes | None, list[int]] = {}
-        for number, letter in enumerate(letters):
-            if letter.event is not None:
-                groups.setdefault(self._framing.prefix_of(letter.event), []).append(number)
-        frames = [pl.DataFrame(schema={**TARGETS, NUMBER: pl.Int64()})]
-        unreadable: dict[int, Rejected] = {}
-        for prefix, numbers in groups.items():
-            values = [letters[number].event or b"" for number in numbers]
+        for index, dead_letter in enumerate(dead_letters):
+            if dead_letter.event is not None:
+                groups.setdefault(self._framing.prefix_of(dead_letter.event), []).append(index)
+        frames = [pl.DataFrame(schema={**TARGETS, INDEX: pl.Int64()})]
+        undecodable: dict[int, Rejection] = {}
+        for prefix, indices in groups.items():
+            values = [dead_letters[index].event or b"" for index in indices]
             if prefix is None:
-                whys = (self._framing.not_framed(value) for value in values)
-                unreadable |= {n: Rejected(RejectReason.NOT_FRAMED, why) for n, why in zip(numbers, whys, strict=True)}
+                for index, value in zip(indices, values, strict=True):
+                    undecodable[index] = Rejection(RejectReason.NOT_FRAMED, self._framing.not_framed(value))
                 continue
-            reader = with_patience(lambda prefix=prefix: self._source.reader(prefix))  # type: ignore[misc]
+            reader = retry_schema(lambda prefix=prefix: self._source.reader(prefix))  # type: ignore[misc]
             if isinstance(reader, Refused):
-                unreadable |= dict.fromkeys(numbers, Rejected(reader.reason, reader.detail))
+                undecodable |= dict.fromkeys(indices, Rejection(reader.reason, reader.detail))
                 continue
             reading = reader.read(values)
-            unreadable |= {numbers[bad.position]: Rejected(bad.reason, bad.detail) for bad in reading.bad}
-            numbered = pl.Series(NUMBER, numbers, dtype=pl.Int64).gather(reading.frame[POSITION])
-            frames.append(reading.frame.drop(POSITION).with_columns(numbered))
-        return Events(pl.concat(frames).sort(NUMBER), unreadable)
+            undecodable |= {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
+            index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]]
+            frames.append(reading.frame.drop(POSITION).with_columns(index_column))
+        return Events(pl.concat(frames).sort(INDEX), undecodable)
 
-    def with_locations(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """The letters, those without a location with the one that stands in their event."""
-        lacking = [letter for letter in letters if not letter.location and letter.event is not None]
-        if not lacking:
-            return list(letters)
-        frame = self.read(lacking).frame
-        found = {
-            lacking[number].kept_at: location
-            for number, location in frame.select(NUMBER, LOCATION).iter_rows()
-            if location is not None
-        }
-        return [
-            replace(letter, location=found[letter.kept_at]) if letter.kept_at in found else letter for letter in letters
+    def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """The dead letters; those without a location get the one in their event, if it decodes."""
+        indices = [
+            index
+            for index, dead_letter in enumerate(dead_letters)
+            if dead_letter.location is None and dead_letter.event is not None
         ]
+        completed = list(dead_letters)
+        if indices:
+            frame = self.read([dead_letters[index] for index in indices]).frame
+            for position, location in frame.select(INDEX, LOCATION).iter_rows():
+                index = indices[position]
+                completed[index] = replace(dead_letters[index], location=location)
+        return completed
 
-    def judge(self, letters: Sequence[DeadLetter]) -> tuple[pl.DataFrame, Mapping[int, Rejected]]:
-        """Which the service would take, as a frame, and what it would say of the others, by their number.
+    def check(self, dead_letters: Sequence[DeadLetter]) -> tuple[pl.DataFrame, Mapping[int, Rejection]]:
+        """The changes that the service would accept, as a frame, and why it would reject the others, by index.
 
-        The frame has the columns of ``Events.frame``, those from Kafka (but ``ASSIGNMENT``), and ``BYTES``.
+        The frame has the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``.
         """
-        events = self.read(letters)
-        taken, broken = check(events.frame, self._item_key)
-        rejected = dict(events.unreadable)
+        events = self.read(dead_letters)
+        valid, broken = check(events.frame, self._item_key)
+        rejected = dict(events.undecodable)
         for row in broken.iter_rows(named=True):
             reason = RejectReason(row[REASON])
-            rejected[row[NUMBER]] = Rejected(reason, describe(reason, row))
-        chosen = [letters[number] for number in taken[NUMBER]]
-        framed = taken.with_columns(
-            pl.Series(OFFSET, [letter.place.offset for letter in chosen], dtype=pl.Int64),
-            pl.Series(TIMESTAMP, [letter.timestamp for letter in chosen], dtype=pl.Int64),
-            pl.Series(BYTES, [len(letter.value or b"") for letter in chosen], dtype=pl.Int64),
+            rejected[row[INDEX]] = Rejection(reason, describe(reason, row))
+        accepted = [dead_letters[index] for index in valid[INDEX]]
+        frame = valid.with_columns(
+            pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in accepted], dtype=pl.Int64),
+            pl.Series(TIMESTAMP, [dead_letter.timestamp for dead_letter in accepted], dtype=pl.Int64),
+            pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in accepted], dtype=pl.Int64),
         )
-        return framed.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT)), rejected
+        return frame.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT)), rejected
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An event's row as an object, without what it does not have."""
+    """The row of an event as a JSON object, without absent fields."""
     return {name: value for name, value in row.items() if name in TARGETS and value is not None}
 
 
-def with_patience(ask: Callable[[], Answer]) -> Answer:
-    """Ask again while a schema cannot be had. Raises DeadLettersError when that lasts too long."""
+def retry_schema(decode: Callable[[], Answer]) -> Answer:
+    """Retry while a schema is unavailable. Raises DeadLettersError after ``SCHEMA_SECONDS_MAX``."""
     deadline = time.monotonic() + SCHEMA_SECONDS_MAX
     while True:
         try:
-            return ask()
+            return decode()
         except SchemaUnavailableError as error:
             if time.monotonic() > deadline:
                 raise DeadLettersError(f"dead letters cannot be decoded: {error}; see avro.registry_url") from error

@@ -1,12 +1,13 @@
-"""Which dead letters may go back to their topic, and why the others stay. Pure: frames in, frames out.
+"""Decides which dead letters can be redriven, and why the others cannot. Pure: frames in, frames out.
 
-A letter may go only if nothing newer of its item is in the log but letters that go along, after it. Then its copy, at
-the end of the log, is as new for its item as anything that the OMS was given. Which of the newer changes were accepted
-need not be known. Letters of one item go together, and in their order: an optional field may stand in the older only.
+A dead letter can be redriven only if every newer change of its item in the log is a dead letter that is redriven after
+it. Its copy, at the end of the log, is then at least as new as anything that the OMS was sent for the item; which of
+the newer changes were accepted does not matter. Dead letters of one item are redriven together and in their order,
+since an optional field may be set only in the older one.
 
-Frames of letters and changes have the item's columns (location and item key), ``ASSIGNMENT`` (here: the number of the
-source partition), ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``. Within a partition newer is the higher offset. Another
-partition's change counts as newer where either of its times is not earlier: in doubt the letter stays.
+Frames of dead letters and changes have the columns of the item (location and item key), ``ASSIGNMENT`` (here: index of
+the source partition), ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``. Within a partition the higher offset is newer. A
+change in another partition counts as newer unless both its times are earlier: in doubt a dead letter is skipped.
 """
 
 from collections.abc import Sequence
@@ -18,40 +19,41 @@ import polars as pl
 from consumer.core.changes.items import ASSIGNMENT, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 
 VERDICT: Final = "_verdict"
-BY_ASSIGNMENT: Final = "_byAssignment"
-BY_OFFSET: Final = "_byOffset"
-"""Where the change is that is in a letter's way; null where none is."""
-UNREAD: Final = "_unread"
-"""The highest offset of a partition's changes that cannot be decoded and have no dead letter."""
+BLOCKING_ASSIGNMENT: Final = "_blockingAssignment"
+BLOCKING_OFFSET: Final = "_blockingOffset"
+"""Where the change is that prevents the redrive; null if there is none."""
+UNDECODABLE: Final = "_undecodable"
+"""The highest offset in a partition of a change that cannot be decoded and has no dead letter."""
 BATCH: Final = "_batch"
 BYTES: Final = "_bytes"
-"""How large a letter's value is."""
+"""Size of a dead letter's value."""
 
-CHANGE_ID: Final = (ASSIGNMENT, OFFSET)
+RECORD_ID: Final = (ASSIGNMENT, OFFSET)
 TIMES: Final = (TIMESTAMP, OCCURRED_AT)
+_COUNT: Final = "_count"
 _IN_LOG: Final = "_inLog"
 
 
 class Verdict(StrEnum):
-    """What becomes of a letter."""
+    """What becomes of a dead letter: it is redriven, or skipped for one of the other reasons."""
 
-    GOES = "goes"
+    REDRIVE = "redrive"
     SUPERSEDED = "superseded"
-    """The log has a newer change of its item, which does not go along."""
+    """The log has a newer change of its item that is not redriven with it."""
     NOT_IN_LOG = "not in the log"
-    """The change is no longer in its topic as the letter has it, so what came after it may be gone too."""
-    UNREADABLE_SINCE = "unreadable since"
-    """After it the log has a change that cannot be decoded and is no dead letter: it may be of the same item."""
+    """Its topic no longer has the change as the dead letter has it, so later changes may be missing, too."""
+    UNDECODABLE_AFTER = "undecodable change after it"
+    """A later change cannot be decoded and has no dead letter: it may be of the same item."""
     REJECTED_AGAIN = "rejected again"
-    """The service would reject it as it did."""
+    """The service would reject the change with its present settings."""
     NO_ORIGINAL = "no original"
-    """The letter does not have the change's own bytes."""
+    """The dead letter does not have the original value."""
     OTHER_TOPIC = "other topic"
     """Its topic is not one that the service reads."""
     REDRIVEN_BEFORE = "redriven before"
-    """It went back once and came again as another letter, which goes in its place."""
+    """Its copy became a dead letter, which is redriven in its place."""
     CONTENDED = "contended"
-    """Newer changes, or open transactions, came in between again and again: it may go another time."""
+    """Other producers kept writing newer changes or kept transactions open: try again later."""
 
 
 def item_columns(item_key: Sequence[str]) -> list[str]:
@@ -59,89 +61,99 @@ def item_columns(item_key: Sequence[str]) -> list[str]:
     return [LOCATION, *item_key]
 
 
-def newest_changes(changes: pl.DataFrame, letters: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """Of each letter's item the newest among these changes, by partition, those left out that are letters themselves.
+def newest_changes(changes: pl.DataFrame, dead_letters: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
+    """By item and partition the newest of these changes, for the items of the dead letters; these do not count.
 
     Columns: the item's, ``ASSIGNMENT``, and the highest ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``.
     """
-    of_items = changes.join(letters, on=item, how="semi", nulls_equal=True)
-    return newest_of(of_items.join(letters, on=CHANGE_ID, how="anti"), item)
+    of_items = changes.join(dead_letters, on=item, how="semi", nulls_equal=True)
+    return newest_of(of_items.join(dead_letters, on=RECORD_ID, how="anti"), item)
 
 
 def newest_of(changes: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """Of each item the highest offset and times by partition; with more changes added it may be given again."""
+    """By item and partition the highest offset and times; the result can be merged with more changes by a new call."""
     columns = [pl.col(name).max() for name in (OFFSET, *TIMES)]
     return changes.group_by(*item, ASSIGNMENT).agg(columns)
 
 
 def judge(
-    letters: pl.DataFrame, newest: pl.DataFrame, in_log: pl.DataFrame, unread: pl.DataFrame, item: Sequence[str]
+    dead_letters: pl.DataFrame,
+    newest: pl.DataFrame,
+    in_log: pl.DataFrame,
+    undecodable: pl.DataFrame,
+    item: Sequence[str],
 ) -> pl.DataFrame:
-    """The letters with ``VERDICT``, ``BY_ASSIGNMENT`` and ``BY_OFFSET``, in their order.
+    """The dead letters, in their order, with ``VERDICT``, ``BLOCKING_ASSIGNMENT`` and ``BLOCKING_OFFSET``.
 
-    ``newest`` as from ``newest_changes``, of the whole log after the first letter; ``in_log`` has the ``CHANGE_ID`` of
-    those letters whose change the log still has; ``unread`` has ``ASSIGNMENT`` and ``UNREAD``.
+    ``newest`` is what ``newest_changes`` gives for the log from the first dead letter's change on. ``in_log`` has the
+    ``RECORD_ID`` of those changes that the log still has. ``undecodable`` has ``ASSIGNMENT`` and ``UNDECODABLE``.
     """
-    told = letters.join(
-        in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=CHANGE_ID, how="left", maintain_order="left"
+    candidates = dead_letters.join(
+        in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=RECORD_ID, how="left", maintain_order="left"
     )
-    told = told.join(unread, on=ASSIGNMENT, how="left", maintain_order="left")
+    candidates = candidates.join(undecodable, on=ASSIGNMENT, how="left", maintain_order="left")
     missing = pl.col(_IN_LOG).is_null()
-    unreadable = (pl.col(UNREAD) > pl.col(OFFSET)).fill_null(value=False)
-    # What stays for another reason is in the way of what is older, as any other change of the item.
-    staying = newest_of(told.filter(missing | unreadable), item)
-    in_the_way = _in_the_way(letters, newest_of(pl.concat([newest, staying.select(newest.columns)]), item), item)
+    followed = (pl.col(UNDECODABLE) > pl.col(OFFSET)).fill_null(value=False)
+    # A dead letter that is skipped for another reason blocks older ones, like any other change of the item.
+    skipped = newest_of(candidates.filter(missing | followed), item)
+    blocking = _blocking(dead_letters, newest_of(pl.concat([newest, skipped.select(newest.columns)]), item), item)
     verdict = (
         pl.when(missing)
         .then(pl.lit(Verdict.NOT_IN_LOG.value))
-        .when(pl.col(BY_OFFSET).is_not_null())
+        .when(pl.col(BLOCKING_OFFSET).is_not_null())
         .then(pl.lit(Verdict.SUPERSEDED.value))
-        .when(unreadable)
-        .then(pl.lit(Verdict.UNREADABLE_SINCE.value))
-        .otherwise(pl.lit(Verdict.GOES.value))
+        .when(followed)
+        .then(pl.lit(Verdict.UNDECODABLE_AFTER.value))
+        .otherwise(pl.lit(Verdict.REDRIVE.value))
     )
-    judged = told.join(in_the_way, on=CHANGE_ID, how="left", maintain_order="left").with_columns(verdict.alias(VERDICT))
-    last_unread = pl.when(pl.col(VERDICT) == Verdict.UNREADABLE_SINCE.value)
+    judged = candidates.join(blocking, on=RECORD_ID, how="left", maintain_order="left")
+    judged = judged.with_columns(verdict.alias(VERDICT))
+    by_undecodable = pl.when(pl.col(VERDICT) == Verdict.UNDECODABLE_AFTER.value)
     return judged.with_columns(
-        last_unread.then(ASSIGNMENT).otherwise(BY_ASSIGNMENT).alias(BY_ASSIGNMENT),
-        last_unread.then(UNREAD).otherwise(BY_OFFSET).alias(BY_OFFSET),
-    ).drop(_IN_LOG, UNREAD)
+        by_undecodable.then(ASSIGNMENT).otherwise(BLOCKING_ASSIGNMENT).alias(BLOCKING_ASSIGNMENT),
+        by_undecodable.then(UNDECODABLE).otherwise(BLOCKING_OFFSET).alias(BLOCKING_OFFSET),
+    ).drop(_IN_LOG, UNDECODABLE)
 
 
-def _in_the_way(letters: pl.DataFrame, newest: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """``CHANGE_ID`` of each letter that something newer is in the way of, and where that is."""
-    by = newest.rename({ASSIGNMENT: BY_ASSIGNMENT, OFFSET: BY_OFFSET} | {name: f"{name}By" for name in TIMES})
-    pairs = letters.select(*item, *CHANGE_ID, *TIMES).join(by, on=item, how="inner", nulls_equal=True)
-    same = pl.col(ASSIGNMENT) == pl.col(BY_ASSIGNMENT)
-    # A message without a time: in doubt it is newer.
-    later = pl.any_horizontal((pl.col(f"{name}By") >= pl.col(name)).fill_null(value=True) for name in TIMES)
-    newer = pairs.filter(pl.when(same).then(pl.col(BY_OFFSET) > pl.col(OFFSET)).otherwise(later))
-    own_first = newer.sort((pl.col(ASSIGNMENT) != pl.col(BY_ASSIGNMENT)), BY_ASSIGNMENT)
-    return own_first.group_by(CHANGE_ID).agg(pl.col(BY_ASSIGNMENT).first(), pl.col(BY_OFFSET).first())
+def _blocking(dead_letters: pl.DataFrame, newest: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
+    """``RECORD_ID`` of each dead letter that has a newer change of its item, and where one of these is."""
+    other = newest.rename(
+        {ASSIGNMENT: BLOCKING_ASSIGNMENT, OFFSET: BLOCKING_OFFSET} | {name: f"{name}Other" for name in TIMES}
+    )
+    pairs = dead_letters.select(*item, *RECORD_ID, *TIMES).join(other, on=item, how="inner", nulls_equal=True)
+    same_partition = pl.col(ASSIGNMENT) == pl.col(BLOCKING_ASSIGNMENT)
+    # A record without a timestamp counts as newer.
+    later = pl.any_horizontal((pl.col(f"{name}Other") >= pl.col(name)).fill_null(value=True) for name in TIMES)
+    newer = pairs.filter(pl.when(same_partition).then(pl.col(BLOCKING_OFFSET) > pl.col(OFFSET)).otherwise(later))
+    own_partition_first = newer.sort(~same_partition, BLOCKING_ASSIGNMENT)
+    return own_partition_first.group_by(RECORD_ID).agg(
+        pl.col(BLOCKING_ASSIGNMENT).first(), pl.col(BLOCKING_OFFSET).first()
+    )
 
 
-def cut_into_batches(
-    letters: pl.DataFrame, item: Sequence[str], *, letters_max: int, bytes_max: int
+def split_into_batches(
+    dead_letters: pl.DataFrame, item: Sequence[str], *, count_max: int, bytes_max: int
 ) -> list[pl.DataFrame]:
-    """The letters in batches of about so many at most, all letters of an item in one, each batch ordered by place.
+    """Batches of about this size at most, in log order, with all dead letters of an item in the same batch.
 
-    Were an item's letters parted, the copies of the first part would be in the way of the second.
+    If an item were split, the copies of its first part would be newer changes to the second.
     """
-    if letters.is_empty():
+    if dead_letters.is_empty():
         return []
-    ordered = letters.sort(CHANGE_ID)
-    items = ordered.group_by(item, maintain_order=True).agg(pl.len().alias("_letters"), pl.col(BYTES).sum())
-    begun = [
-        ((pl.col(size).cum_sum() - pl.col(size)) // limit)
-        for size, limit in (("_letters", letters_max), (BYTES, bytes_max))
+    ordered = dead_letters.sort(RECORD_ID)
+    items = ordered.group_by(item, maintain_order=True).agg(pl.len().alias(_COUNT), pl.col(BYTES).sum())
+    full = [
+        ((pl.col(size).cum_sum() - pl.col(size)) // limit) for size, limit in ((_COUNT, count_max), (BYTES, bytes_max))
     ]
-    # The sum of both counts: where either limit is reached, a new batch begins.
-    numbered = items.select(*item, pl.sum_horizontal(begun).alias(BATCH))
+    # The sum of both: a new batch begins where either limit is reached.
+    numbered = items.select(*item, pl.sum_horizontal(full).alias(BATCH))
     joined = ordered.join(numbered, on=item, how="left", nulls_equal=True, maintain_order="left")
-    return [part.drop(BATCH) for part in joined.partition_by(BATCH, maintain_order=True)]
+    return [batch.drop(BATCH) for batch in joined.partition_by(BATCH, maintain_order=True)]
 
 
-def slipped_in(changes: pl.DataFrame, batch: pl.DataFrame, ours: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """``CHANGE_ID`` of the changes of a batch's items that are not the batch's own copies (``ours``)."""
+def foreign_changes(
+    changes: pl.DataFrame, batch: pl.DataFrame, copies: pl.DataFrame, item: Sequence[str]
+) -> pl.DataFrame:
+    """``RECORD_ID`` of the changes of a batch's items, apart from the batch's own ``copies``."""
     of_items = changes.join(batch, on=item, how="semi", nulls_equal=True)
-    return of_items.join(ours, on=CHANGE_ID, how="anti").select(CHANGE_ID)
+    return of_items.join(copies, on=RECORD_ID, how="anti").select(RECORD_ID)

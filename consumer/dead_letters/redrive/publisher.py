@@ -1,4 +1,4 @@
-"""Letters' changes sent back to their topics, each batch in one transaction of Kafka."""
+"""Sends the changes of dead letters back to their topics, each batch in one Kafka transaction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,110 +6,114 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.dead_letters.letters import DeadLetter, redriven_headers
+from consumer.dead_letters.format import DeadLetter, redriven_headers
+from consumer.dead_letters.record import position_of
 from consumer.errors import BrokerError, SettingsError
 from consumer.kafka.errors import error_of, text_of
 from consumer.kafka.options import new_client, producer_options
 from consumer.settings import KafkaSettings
 
 TRANSACTION_SECONDS_MAX: Final = 30.0
-"""After so long the broker aborts what a crash left open: until then the service reads nothing behind it."""
+"""The broker aborts what a crash left open after this time; until then the service reads nothing past it."""
 REQUEST_SECONDS_MAX: Final = 15.0
-"""How long the broker may take to begin, to take in all messages, or to end a transaction."""
+"""How long the broker may take to begin a transaction, to confirm all its messages, or to end it."""
 TRIES_MAX: Final = 3
 POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A copy that the broker has taken, not yet committed."""
+class Copy:
+    """A copy that the broker has confirmed; its transaction is still open."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     offset: int
 
 
 class Publisher:
-    """A producer with transactions. Its id is that of the group, so that a second one shuts the first one out."""
+    """A transactional producer. Its transactional id is derived from the group: a second redrive fences the first."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Raises SettingsError as ``refuse_read_uncommitted``, BrokerError if the broker allows no transactions."""
-        refuse_read_uncommitted(settings)
+        """Raises SettingsError like ``require_read_committed``, BrokerError if transactions are not possible."""
+        require_read_committed(settings)
         options = producer_options(settings) | {
             "client.id": "inventory-refresh-redrive",
             "transactional.id": f"{settings.group_id}.redrive",
             "transaction.timeout.ms": round(TRANSACTION_SECONDS_MAX * 1000),
             "delivery.timeout.ms": round(REQUEST_SECONDS_MAX * 1000),
-            # Few requests: what others publish is less often between.
+            # Few large requests leave less time for other producers to write in between.
             "linger.ms": 50,
             "batch.size": 1_000_000,
         }
         self._producer: Producer = new_client(Producer, options, settings)
         self._is_open = False
-        _done(lambda: self._producer.init_transactions(REQUEST_SECONDS_MAX), "begin transactions")
+        _step(lambda: self._producer.init_transactions(REQUEST_SECONDS_MAX), "initialise transactions")
 
-    def send(self, letters: Sequence[DeadLetter]) -> list[Sent]:
-        """Begin a transaction and send the letters' changes, in order; the broker has them all when this returns."""
-        sent: list[Sent] = []
-        failed: list[KafkaError] = []
-        _done(self._producer.begin_transaction, "begin a transaction")
+    def send(self, dead_letters: Sequence[DeadLetter]) -> list[Copy]:
+        """Begin a transaction and send the changes, in order. Returns once the broker has confirmed them all."""
+        copies: list[Copy] = []
+        errors: list[KafkaError] = []
+        _step(self._producer.begin_transaction, "begin a transaction")
         self._is_open = True
-        for letter in letters:
-            self._produce(letter, sent, failed)
-        left = self._producer.flush(REQUEST_SECONDS_MAX)
-        if failed or left:
-            why = text_of(failed[0]) if failed else f"{left} are not confirmed in time"
-            raise BrokerError(f"Kafka does not take the redriven changes: {why}; nothing of this batch was redriven")
-        return sent
+        for dead_letter in dead_letters:
+            self._produce(dead_letter, copies, errors)
+        unconfirmed = self._producer.flush(REQUEST_SECONDS_MAX)
+        if errors or unconfirmed:
+            reason = text_of(errors[0]) if errors else f"{unconfirmed} were not confirmed in time"
+            raise BrokerError(f"Kafka does not accept the redriven changes: {reason}; this batch was not redriven")
+        return copies
 
     def commit(self) -> None:
-        """Raises BrokerError where it is not known to be done; redriving again is harmless then."""
+        """Raises BrokerError if the outcome is unknown; it is safe to redrive again then."""
         self._is_open = False
-        _done(lambda: self._producer.commit_transaction(REQUEST_SECONDS_MAX), "commit a transaction")
+        _step(lambda: self._producer.commit_transaction(REQUEST_SECONDS_MAX), "commit a transaction")
 
     def abort(self) -> None:
-        """Nobody will have read what was sent."""
+        """Abort the transaction, if one is open: no consumer with read_committed sees what was sent."""
         if self._is_open:
             self._is_open = False
-            _done(lambda: self._producer.abort_transaction(REQUEST_SECONDS_MAX), "abort a transaction")
+            _step(lambda: self._producer.abort_transaction(REQUEST_SECONDS_MAX), "abort a transaction")
 
-    def _produce(self, letter: DeadLetter, sent: list[Sent], failed: list[KafkaError]) -> None:
+    def _produce(self, dead_letter: DeadLetter, copies: list[Copy], errors: list[KafkaError]) -> None:
         def on_delivery(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                failed.append(error)
+                errors.append(error)
             else:
-                sent.append(Sent(letter, message.offset() or 0))
+                copies.append(Copy(dead_letter, position_of(message).offset))
 
-        message: dict[str, Any] = {"key": letter.key, "value": letter.value, "headers": redriven_headers(letter)}
-        while not failed:
+        source = dead_letter.source
+        message: dict[str, Any] = {
+            "key": dead_letter.key,
+            "value": dead_letter.value,
+            "headers": redriven_headers(dead_letter),
+        }
+        while not errors:
             try:
-                self._producer.produce(
-                    letter.place.topic, partition=letter.place.partition, on_delivery=on_delivery, **message
-                )
+                self._producer.produce(source.topic, partition=source.partition, on_delivery=on_delivery, **message)
             except BufferError:
-                self._producer.poll(POLL_SECONDS)  # bounded: each message leaves the queue by its delivery timeout
+                self._producer.poll(POLL_SECONDS)  # ends: the delivery timeout removes messages from the queue
             except KafkaException as exception:
-                raise BrokerError(f"cannot redrive {letter.place}: {text_of(error_of(exception))}") from exception
+                raise BrokerError(f"cannot redrive {source}: {text_of(error_of(exception))}") from exception
             else:
                 return
 
 
-def refuse_read_uncommitted(settings: KafkaSettings) -> None:
-    """Raises SettingsError if the service would read what was aborted."""
+def require_read_committed(settings: KafkaSettings) -> None:
+    """Raises SettingsError if the service would read records of aborted transactions."""
     if str(settings.properties.get("isolation.level", "read_committed")) != "read_committed":
         raise SettingsError(
-            'kafka.properties: "isolation.level" is read_uncommitted, and the service would read copies whose '
-            "transaction was aborted: take it out, restart the service, then redrive"
+            'kafka.properties: "isolation.level" is read_uncommitted, so the service would read copies of aborted '
+            "transactions: remove it, restart the service, then redrive"
         )
 
 
-def _done(step: Callable[[], object], what: str) -> None:
-    """Do one step of a transaction, again where that may help. Raises BrokerError."""
-    for left in reversed(range(TRIES_MAX)):
+def _step(call: Callable[[], object], what: str) -> None:
+    """Do one step of a transaction, with retries if Kafka says that they may help. Raises BrokerError."""
+    for tries_left in reversed(range(TRIES_MAX)):
         try:
-            step()
+            call()
         except KafkaException as exception:
             error = error_of(exception)
-            if not left or not error.retriable():
-                raise BrokerError(f"Kafka does not let redrive {what}: {text_of(error)}") from exception
+            if not tries_left or not error.retriable():
+                raise BrokerError(f"redrive cannot {what}: {text_of(error)}") from exception
         else:
             return

@@ -1,99 +1,103 @@
-"""Dead letters back to their topics, never an older value after a newer one.
+"""Sends dead letters back to their topics, but never an older count after a newer one.
 
-First a plan: the source topics are looked through from the letters' changes on. Then batch by batch, each in one
-transaction: what was added meanwhile is read; the copies are sent; what lies between the end of that reading and the
-copies is read too. Nothing newer of their items there: commit. Else abort, and the batch is judged anew.
+First a plan: the source topics are scanned from the dead letters' changes on. Then batch by batch, each in one
+transaction: scan what was added since; send the copies; read what lies between the end of that scan and the copies.
+If nothing there is of the batch's items, commit. Otherwise abort and judge the batch again.
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import polars as pl
 
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
-from consumer.dead_letters.letters import DeadLetter, Filters, RecordPosition, latest_of_each
-from consumer.dead_letters.log_reader import Partition, Reader, read_letters
-from consumer.dead_letters.redrive.events import EventReader
+from consumer.dead_letters.filters import DeadLetterFilter, latest_by_change
+from consumer.dead_letters.format import DeadLetter
+from consumer.dead_letters.log_reader import Partition
+from consumer.dead_letters.reader import DeadLetterReader
+from consumer.dead_letters.record import RecordPosition
+from consumer.dead_letters.redrive.events import INDEX, EventReader
 from consumer.dead_letters.redrive.plan import (
-    BY_ASSIGNMENT,
-    BY_OFFSET,
-    CHANGE_ID,
+    BLOCKING_ASSIGNMENT,
+    BLOCKING_OFFSET,
+    RECORD_ID,
     VERDICT,
     Verdict,
-    cut_into_batches,
     item_columns,
+    split_into_batches,
 )
-from consumer.dead_letters.redrive.publisher import Publisher, Sent, refuse_read_uncommitted
+from consumer.dead_letters.redrive.publisher import Copy, Publisher, require_read_committed
 from consumer.dead_letters.redrive.source_log import Progress, SourceLog
 from consumer.errors import SettingsError
 from consumer.settings import Settings
 
-LETTERS_MAX: Final = 100_000
-"""Letters of one run: they are in memory with their bytes."""
-BATCH_LETTERS_MAX: Final = 1_000
+DEAD_LETTERS_MAX: Final = 100_000
+"""Of one run: they are in memory with their values."""
+BATCH_COUNT_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of one transaction: while it is open the service reads nothing behind it, so it is short."""
+"""Of one transaction. While it is open the service reads nothing past it, so it must be short."""
 TRIES_MAX: Final = 5
-"""So often a batch is tried before its letters stay for this time."""
+"""A batch that other producers keep disturbing is skipped after this many tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A letter, what becomes of it, and why, for people."""
+    """A dead letter and its verdict; ``detail`` gives the particulars, None if there are none."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     verdict: Verdict
-    detail: str = ""
+    detail: str | None = None
 
 
 @dataclass(slots=True)
-class Chosen:
-    """What the dead-letter topic has: the letters that are meant, and what is to be known of all others."""
+class Selection:
+    """The dead letters that match, and what redrive must know of all others in the topic."""
 
-    letters: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     known: dict[Partition, "array[int]"] = field(default_factory=dict)
-    """The offsets of the changes of all letters: eight bytes a letter, however many there are."""
+    """By source partition the offsets of all changes that have a dead letter; an array takes 8 bytes per offset."""
     redriven: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
-    """Changes that went back and became a letter again: from where they were to where that copy was."""
+    """Changes whose copy became a dead letter: from the position of the original to that of the copy."""
 
 
-def choose(settings: Settings, filters: Filters, events: EventReader, limit: int | None) -> Chosen:
-    """Read the dead-letter topic. Raises SettingsError if the filters leave too many letters to redrive at once."""
-    chosen = Chosen()
-    reader = Reader(settings.kafka)
-    try:
-        for letters in read_letters(reader, settings.dead_letters.topic):
-            for place in (letter.place for letter in letters):
-                chosen.known.setdefault(place[:2], array("q")).append(place.offset)
-            chosen.redriven |= {each.redriven_from: each.place for each in letters if each.redriven_from}
-            chosen.letters += filter(filters.take, events.with_locations(letters) if filters.location else letters)
-            if limit is None and len(chosen.letters) > LETTERS_MAX:
+def select(settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None) -> Selection:
+    """Read the dead-letter topic. Raises SettingsError if more than ``DEAD_LETTERS_MAX`` match."""
+    selection = Selection()
+    with closing(DeadLetterReader(settings)) as reader:
+        for dead_letters in reader.read():
+            for source in (dead_letter.source for dead_letter in dead_letters):
+                selection.known.setdefault(source[:2], array("q")).append(source.offset)
+            selection.redriven |= {
+                dead_letter.redriven_from: dead_letter.source
+                for dead_letter in dead_letters
+                if dead_letter.redriven_from is not None
+            }
+            located = dead_letters if wanted.location is None else events.with_locations(dead_letters)
+            selection.dead_letters += filter(wanted.matches, located)
+            if limit is None and len(selection.dead_letters) > DEAD_LETTERS_MAX:
                 raise SettingsError(
-                    f"redrive: more than {LETTERS_MAX:,} dead letters: choose fewer at once by --reason, --location, "
-                    "--since, --until or --limit"
+                    f"redrive: more than {DEAD_LETTERS_MAX:,} dead letters match; select fewer with --reason, "
+                    "--location, --since, --until or --limit"
                 )
             if limit is not None:
-                del chosen.letters[limit:]
-    finally:
-        reader.close()
-    chosen.letters = latest_of_each(chosen.letters)
-    return chosen
+                del selection.dead_letters[limit:]
+    selection.dead_letters = latest_by_change(selection.dead_letters)
+    return selection
 
 
 class Redrive:
-    """One run. Use it from one thread, and close it; every method may raise a StopError."""
+    """One run: ``plan``, then ``execute``. Use it from one thread and close it; every method may raise a StopError."""
 
     def __init__(self, settings: Settings, *, before_sending: Callable[[], None] = lambda: None) -> None:
-        """``before_sending`` is called before a batch's copies are sent: for tests of what comes between."""
-        refuse_read_uncommitted(settings.kafka)
+        """``before_sending`` is called before the copies of a batch are sent: for tests with other producers."""
+        require_read_committed(settings.kafka)
         self._settings = settings
         self._before_sending = before_sending
         self._item = item_columns(settings.window.item_key)
-        self._by_place: dict[RecordPosition, DeadLetter] = {}
-        self._sizes: pl.DataFrame = pl.DataFrame()
+        self._by_source: dict[RecordPosition, DeadLetter] = {}
         with ExitStack() as stack:
             self._events = EventReader(settings)
             stack.callback(self._events.close)
@@ -105,110 +109,115 @@ class Redrive:
         self._stack.close()
 
     def plan(
-        self, filters: Filters, limit: int | None = None, progress: Progress = lambda _done, _of: None
+        self, wanted: DeadLetterFilter, limit: int | None = None, progress: Progress = lambda _done, _of: None
     ) -> list[Judged]:
-        """Judge the letters that are meant; nothing is sent."""
-        chosen = choose(self._settings, filters, self._events, limit)
-        judged, candidates = self._before_the_log(chosen)
-        taken, rejected = self._events.judge(candidates)
+        """Judge the dead letters that match. Sends nothing."""
+        selection = select(self._settings, wanted, self._events, limit)
+        judged, candidates = self._without_log(selection)
+        accepted, rejected = self._events.check(candidates)
         judged += [
-            Judged(candidates[number], Verdict.REJECTED_AGAIN, f"{why.reason}: {why.detail}")
-            for number, why in rejected.items()
+            Judged(candidates[index], Verdict.REJECTED_AGAIN, f"{rejection.reason}: {rejection.detail}")
+            for index, rejection in rejected.items()
         ]
-        if taken.is_empty():
+        if accepted.is_empty():
             return judged
-        numbers = [self._log.number(letter.place[:2]) for letter in candidates]
-        letters = taken.with_columns(pl.Series(ASSIGNMENT, [numbers[n] for n in taken["_letter"]], dtype=pl.Int32))
-        self._by_place = {letter.place: letter for letter in candidates}
-        self._log.look_for(letters, self._by_place, chosen.known)
-        self._log.read_on(progress)
-        return judged + self._told(self._log.judged())
+        partitions = [self._log.index_of(dead_letter.source[:2]) for dead_letter in candidates]
+        assignments = pl.Series(ASSIGNMENT, [partitions[index] for index in accepted[INDEX]], dtype=pl.Int32)
+        self._by_source = {dead_letter.source: dead_letter for dead_letter in candidates}
+        self._log.start(accepted.with_columns(assignments), self._by_source, selection.known)
+        self._log.scan(progress)
+        return judged + self._judged(self._log.judged())
 
-    def carry_out(self, progress: Progress = lambda _done, _of: None) -> list[Judged]:
-        """Send back what the plan lets go. Gives what became of those letters; some may stay after all."""
-        if not self._by_place:
+    def execute(self, progress: Progress = lambda _done, _of: None) -> list[Judged]:
+        """Redrive what the plan allows. Returns the final verdicts of these dead letters; some may be skipped now."""
+        if not self._by_source:
             return []
-        going = self._log.judged().filter(pl.col(VERDICT) == Verdict.GOES.value)
-        batches = cut_into_batches(going, self._item, letters_max=BATCH_LETTERS_MAX, bytes_max=BATCH_BYTES_MAX)
+        planned = self._log.judged().filter(pl.col(VERDICT) == Verdict.REDRIVE.value)
+        batches = split_into_batches(planned, self._item, count_max=BATCH_COUNT_MAX, bytes_max=BATCH_BYTES_MAX)
+        if not batches:
+            return []
+        publisher = Publisher(self._settings.kafka)
         outcome: list[Judged] = []
-        publisher = Publisher(self._settings.kafka) if batches else None
         for batch in batches:
-            if publisher:
-                outcome += self._send_batch(publisher, batch)
-            progress(len(outcome), len(going))
+            outcome += self._send_batch(publisher, batch)
+            progress(len(outcome), len(planned))
         return outcome
 
-    def _before_the_log(self, chosen: Chosen) -> tuple[list[Judged], list[DeadLetter]]:
-        """Those that stay whatever the log has, and the others."""
+    def _without_log(self, selection: Selection) -> tuple[list[Judged], list[DeadLetter]]:
+        """The dead letters that are skipped whatever the log has, and the others."""
         judged: list[Judged] = []
         candidates: list[DeadLetter] = []
-        for letter in chosen.letters:
-            if letter.event is None:
-                judged.append(Judged(letter, Verdict.NO_ORIGINAL, _what_is_missing(letter)))
-            elif self._log.number(letter.place[:2]) is None:
-                judged.append(Judged(letter, Verdict.OTHER_TOPIC, f"{letter.place.topic} is not in kafka.topics"))
-            elif letter.place in chosen.redriven:
-                judged.append(Judged(letter, Verdict.REDRIVEN_BEFORE, f"see {chosen.redriven[letter.place]}"))
+        for dead_letter in selection.dead_letters:
+            source = dead_letter.source
+            if dead_letter.event is None:
+                judged.append(Judged(dead_letter, Verdict.NO_ORIGINAL, _why_no_original(dead_letter)))
+            elif self._log.index_of(source[:2]) is None:
+                judged.append(Judged(dead_letter, Verdict.OTHER_TOPIC, f"{source.topic} is not in kafka.topics"))
+            elif source in selection.redriven:
+                copy = selection.redriven[source]
+                judged.append(Judged(dead_letter, Verdict.REDRIVEN_BEFORE, f"its copy at {copy} has a dead letter"))
             else:
-                candidates.append(letter)
+                candidates.append(dead_letter)
         return judged, candidates
 
     def _send_batch(self, publisher: Publisher, batch: pl.DataFrame) -> list[Judged]:
-        """Send a batch until nothing came between; what turns out to be superseded meanwhile stays."""
+        """Try until no other producer interferes. Dead letters that have become superseded meanwhile are skipped."""
         for _ in range(TRIES_MAX):
-            self._log.read_on()
-            now = self._log.judged().join(batch.select(CHANGE_ID), on=CHANGE_ID, how="semi", maintain_order="left")
-            batch_now = now.filter(pl.col(VERDICT) == Verdict.GOES.value).sort(CHANGE_ID)
-            if batch_now.is_empty():
-                return self._told(now)
+            self._log.scan()
+            judged = self._log.judged().join(batch.select(RECORD_ID), on=RECORD_ID, how="semi", maintain_order="left")
+            to_send = judged.filter(pl.col(VERDICT) == Verdict.REDRIVE.value).sort(RECORD_ID)
+            if to_send.is_empty():
+                return self._judged(judged)
             self._before_sending()
-            in_between = self._try_to_send(publisher, batch_now)
-            if in_between is None:
-                return self._told(now)
-            if not self._log.wait_past(in_between):
+            in_the_way = self._try_to_send(publisher, to_send)
+            if in_the_way is None:
+                return self._judged(judged)
+            if not self._log.wait_until_readable(in_the_way):
                 break
+        contended = "other producers wrote newer changes or left transactions open"
         return [
-            Judged(each.letter, Verdict.CONTENDED, "newer changes or open transactions came in between")
-            if each.verdict is Verdict.GOES
-            else each
-            for each in self._told(now)
+            replace(entry, verdict=Verdict.CONTENDED, detail=contended) if entry.verdict is Verdict.REDRIVE else entry
+            for entry in self._judged(judged)
         ]
 
     def _try_to_send(self, publisher: Publisher, batch: pl.DataFrame) -> pl.DataFrame | None:
-        """Send, and commit if nothing came between. Else abort; gives the places of what did, and of our own copies."""
+        """Send the batch; None if it was committed.
+
+        Otherwise it was aborted, and the result has ``RECORD_ID`` of the other producers' changes and of our copies.
+        """
         try:
-            copies = self._places(publisher.send(self._letters_of(batch)))
-            slipped = self._log.between(batch, copies)
-            if slipped.is_empty():
+            copies = self._record_ids(publisher.send(self._dead_letters_of(batch)))
+            foreign = self._log.foreign_changes(batch, copies)
+            if foreign.is_empty():
                 publisher.commit()
                 return None
-            return pl.concat([slipped, copies])
+            return pl.concat([foreign, copies])
         finally:
             publisher.abort()  # does nothing after a commit
 
-    def _letters_of(self, judged: pl.DataFrame) -> list[DeadLetter]:
-        return [self._by_place[self._log.place(*row)] for row in judged.select(CHANGE_ID).iter_rows()]
+    def _dead_letters_of(self, judged: pl.DataFrame) -> list[DeadLetter]:
+        return [self._by_source[self._log.position(*row)] for row in judged.select(RECORD_ID).iter_rows()]
 
-    def _places(self, sent: Sequence[Sent]) -> pl.DataFrame:
-        rows = [(self._log.number(each.letter.place[:2]), each.offset) for each in sent]
+    def _record_ids(self, copies: Sequence[Copy]) -> pl.DataFrame:
+        rows = [(self._log.index_of(copy.dead_letter.source[:2]), copy.offset) for copy in copies]
         return pl.DataFrame(rows, schema={ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64()}, orient="row")
 
-    def _told(self, judged: pl.DataFrame) -> list[Judged]:
-        columns = (*CHANGE_ID, VERDICT, BY_ASSIGNMENT, BY_OFFSET)
-        rows: Iterable[Any] = judged.select(columns).iter_rows()
+    def _judged(self, frame: pl.DataFrame) -> list[Judged]:
+        columns = (*RECORD_ID, VERDICT, BLOCKING_ASSIGNMENT, BLOCKING_OFFSET)
+        rows: Iterable[Any] = frame.select(columns).iter_rows()
         return [
             Judged(
-                self._by_place[self._log.place(number, offset)],
+                self._by_source[self._log.position(index, offset)],
                 Verdict(verdict),
-                "" if by_offset is None else f"by {self._log.place(by_number, by_offset)}",
+                None if blocking_offset is None else f"see {self._log.position(blocking_index, blocking_offset)}",
             )
-            for number, offset, verdict, by_number, by_offset in rows
+            for index, offset, verdict, blocking_index, blocking_offset in rows
         ]
 
 
-def _what_is_missing(letter: DeadLetter) -> str:
-    if letter.gone:
-        return "the change was gone from its topic when the letter was written"
-    if letter.value_bytes is not None:
-        return f"its value of {letter.value_bytes:,} bytes was too large for the dead-letter topic"
+def _why_no_original(dead_letter: DeadLetter) -> str:
+    if dead_letter.missing:
+        return "the change was missing from its topic when the dead letter was written"
+    if dead_letter.value_bytes is not None:
+        return f"its value of {dead_letter.value_bytes:,} bytes was too large for the dead-letter topic"
     return "it has no value"

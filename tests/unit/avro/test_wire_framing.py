@@ -33,6 +33,12 @@ def test_only_confluent_framing_has_schema_ids() -> None:
     assert BARE.schema_id(b"") is None
 
 
+def test_a_message_has_a_schema_id_if_it_is_framed() -> None:
+    assert CONFLUENT.schema_id_of(confluent_prefix(42) + b"value") == 42
+    assert CONFLUENT.schema_id_of(b"{}") is None
+    assert BARE.schema_id_of(b"value") is None
+
+
 def test_the_fingerprint_is_the_one_of_avros_specification() -> None:
     assert schema_fingerprint('"int"') == bytes.fromhex("8f5c393f1ad57572")
 

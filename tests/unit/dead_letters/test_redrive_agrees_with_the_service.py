@@ -1,4 +1,4 @@
-"""Redrive decodes apart from the service, message by message; it must come to the same verdict of every change."""
+"""Redrive has a decoder of its own, one message at a time: it must reject exactly what the service rejects."""
 
 import json
 from contextlib import closing
@@ -9,7 +9,8 @@ import pytest
 from consumer.avro.bundled import schema_path
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.core.changes.items import OFFSET
-from consumer.dead_letters.letters import DeadLetter, RecordPosition
+from consumer.dead_letters.format import DeadLetter
+from consumer.dead_letters.record import RecordPosition
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
@@ -46,18 +47,16 @@ def settings_with(**options: Any) -> Settings:
 
 
 @pytest.mark.parametrize("item_key", [["sku"], ["partNumber", "upc", "sku"]])
-def test_what_the_service_rejects_redrive_rejects_for_the_same_reason_and_nothing_else(item_key: list[str]) -> None:
+def test_redrive_rejects_what_the_service_rejects_for_the_same_reason_and_nothing_else(item_key: list[str]) -> None:
     settings = settings_with(WINDOW__ITEM_KEY=json.dumps(item_key))
-    letters = [
+    dead_letters = [
         DeadLetter(
-            RecordPosition("t", 0, 100 + n),
-            RecordPosition("dead", 0, n),
-            0,
-            "",
-            "",
-            None,
-            value,
-            (),
+            source=RecordPosition("t", 0, 100 + n),
+            reason="",
+            detail=None,
+            key=None,
+            value=value,
+            headers=(),
             timestamp=1_100 + n,
         )
         for n, value in enumerate(MESSAGES)
@@ -66,11 +65,11 @@ def test_what_the_service_rejects_redrive_rejects_for_the_same_reason_and_nothin
     with closing(build_batch_decoder(settings.avro, settings.window.item_key, item_columns)) as decoder:
         decoded = decoder.decode([raw_batch(MESSAGES)])
     with closing(EventReader(settings)) as events:
-        taken, rejected = events.judge(letters)
+        accepted, rejected = events.check(dead_letters)
 
-    told = {100 + number: (each.reason, each.detail) for number, each in rejected.items()}
-    assert told == {each.change_id.offset: (each.reason, each.detail) for each in decoded.rejects}
-    assert len(told) > len(MESSAGES) / 2
-    columns = [name for name in decoded.frame.columns if name in taken.columns]
+    by_offset = {100 + n: (rejection.reason, rejection.detail) for n, rejection in rejected.items()}
+    assert by_offset == {reject.change_id.offset: (reject.reason, reject.detail) for reject in decoded.rejects}
+    assert len(by_offset) > len(MESSAGES) / 2
+    columns = [name for name in decoded.frame.columns if name in accepted.columns]
     assert OFFSET in columns
-    assert taken.sort(OFFSET).select(columns).equals(decoded.frame.sort(OFFSET).select(columns))
+    assert accepted.sort(OFFSET).select(columns).equals(decoded.frame.sort(OFFSET).select(columns))

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import Consumer
 from structlog.testing import capture_logs
 
-from consumer.dead_letters.writer import KafkaDeadLetters
+from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.errors import SettingsError
 from consumer.kafka.options import (
     BROKERS,
@@ -134,7 +134,7 @@ def test_an_error_message_contains_no_secret() -> None:
 
 def test_the_dead_letter_topic_must_not_be_a_source_topic() -> None:
     with pytest.raises(SettingsError, match=r"dead_letters\.topic"):
-        KafkaDeadLetters(settings(), DeadLetterSettings(topic="changes"))
+        DeadLetterWriter(settings(), DeadLetterSettings(topic="changes"), schema_id_of=lambda _value: None)
 
 
 def test_a_log_line_of_the_client_is_one_event_with_its_parts() -> None:
