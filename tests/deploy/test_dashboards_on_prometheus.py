@@ -33,7 +33,7 @@ ALERTS = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rul
 SEED = 3
 """With any seed, every kind of fault occurs at least once."""
 FAULTS_OVER = "Metrics and status:"
-"""Printed by the demo when every change is committed and every job has ended."""
+"""What the demo says when every change is committed and every job has ended."""
 FAULTS_SECONDS_MAX = 400.0
 LOCATION = BURST_LOCATION
 """A location with many changes, so that it has several requests during the demo."""
