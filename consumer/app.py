@@ -23,8 +23,8 @@ import structlog
 from consumer.avro.decoder_thread import build_decoder
 from consumer.avro.wire import FRAMINGS
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.writer import DeadLetterWriter
@@ -165,7 +165,7 @@ class Service:
                 dead_letters=dead_letters,
                 observer=observer,
                 jitter=jitter,
-                aims=engine.limits.items if settings.window.flush_items == "auto" else None,
+                adaptive_items=engine.limits.items if settings.window.flush_items == "auto" else None,
             )
         return Loop(
             engine=engine,
@@ -182,11 +182,6 @@ class Service:
                 poll_messages_max=settings.kafka.poll_messages_max,
                 revoke_seconds_max=settings.kafka.revoke_timeout,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
-                retry=RetryLimits(
-                    backoff_seconds_min=settings.oms.backoff_min,
-                    backoff_seconds_max=settings.oms.backoff_max,
-                    unknown_hold_seconds=settings.oms.unknown_hold,
-                ),
             ),
         )
 
@@ -216,6 +211,11 @@ def _engine_limits(settings: Settings) -> EngineLimits:
             max_items=settings.oms.max_items,
             flush_items=settings.oms.chunk_items if flush_items == "auto" else flush_items,
         ),
+        retry=RetryLimits(
+            backoff_seconds_min=settings.oms.backoff_min,
+            backoff_seconds_max=settings.oms.backoff_max,
+            unknown_hold_seconds=settings.oms.unknown_hold,
+        ),
         max_age_seconds=settings.window.max_age,
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
@@ -223,7 +223,6 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_pending_changes=settings.window.max_pending_changes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         rejected_ratio_max=settings.dead_letters.max_ratio,
-        unknown_hold_seconds=settings.oms.unknown_hold,
     )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from consumer.core.location.locations import Pending
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState
 from consumer.core.oms.job_schedule import Job, JobResult
-from consumer.core.pending import Pending
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges
 
 # Changes
@@ -56,10 +56,9 @@ class DeadLettersConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class RequestSent:
-    """A request was handed to the OMS client, in ``chunks`` chunks. Emitted by the loop, after the commit."""
+    """A request was handed to the OMS client. Emitted by the loop, after the commit."""
 
     request: Request
-    chunks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from consumer.core.location.request import EngineLimits
+from consumer.core.limits import EngineLimits
 from consumer.observe.metrics import MetricDescription, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH

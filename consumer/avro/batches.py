@@ -20,6 +20,7 @@ from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
     ITEM_KEY,
+    LINE,
     LOCATION,
     OCCURRED_AT,
     OFFSET,
@@ -176,6 +177,7 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
         [
             pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
             pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
+            pl.zeros(len(joined.offsets), dtype=pl.Int32, eager=True).alias(LINE),
             pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
         ]
     )

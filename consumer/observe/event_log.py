@@ -54,7 +54,7 @@ class EventLog:
                     request_id=fact.request.request_id,
                     location=fact.request.location,
                     items=fact.request.items,
-                    chunks=fact.chunks,
+                    chunks=fact.request.chunks,
                     reason=fact.request.reason.value,
                 )
             case RequestAnswered():
@@ -222,7 +222,7 @@ def _rounded(seconds: float | None) -> float | None:
 def _wait_seconds(decision: Decision) -> float | None:
     match decision:
         case Retry():
-            return round(decision.after_seconds, 3)
+            return _rounded(decision.after_seconds)
         case Hold():
             return round(decision.seconds, 3)
         case _:

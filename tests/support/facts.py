@@ -33,6 +33,7 @@ def request(rows: Sequence[dict[str, Any]] = ()) -> Request:
         location=str(rows[0]["locationName"]),
         taken=Rows(frame(rows)),
         items=len(rows),
+        chunks=1,
         reason=SendReason.AGE,
     )
 

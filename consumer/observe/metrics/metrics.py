@@ -8,8 +8,9 @@ import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import SendReason
-from consumer.core.location.request import EngineLimits, Request
+from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, AnswerKind
 from consumer.core.oms.job_schedule import JobOutcome, JobResult
 from consumer.facts import (
@@ -266,7 +267,7 @@ class Metrics:
             self._changes_dead_lettered.labels(reason=reason).inc(count)
 
     def _sent(self, fact: RequestSent) -> None:
-        request, chunks = fact.request, fact.chunks
+        request, chunks = fact.request, fact.request.chunks
         self._requests_sent.labels(reason=request.reason).inc()
         self._items_sent.inc(request.items)
         self._chunks_sent.inc(chunks)

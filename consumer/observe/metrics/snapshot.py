@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from consumer.core.location.request import EngineLimits
+from consumer.core.limits import EngineLimits
 from consumer.core.oms.breaker import BreakerState
 from consumer.facts import PartitionView, Snapshot
 from consumer.observe.metrics.definitions import CounterDefinition, GaugeDefinition, MetricDescription
@@ -149,7 +149,7 @@ _SETTING_GAUGES: Final[Sequence[tuple[str, str, Callable[[EngineLimits], float]]
     (
         "unknown_hold_seconds",
         "The setting oms.unknown_hold: how long a location sends nothing after an unknown outcome.",
-        lambda limits: limits.unknown_hold_seconds,
+        lambda limits: limits.retry.unknown_hold_seconds,
     ),
 )
 """Gauges of settings, so that alerts and dashboards can show a value next to its limit: name, help text, value."""

@@ -8,11 +8,12 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import SUPERSEDED, RejectReason
+from consumer.core.changes.items import LINES_MAX, SUPERSEDED, SUPERSEDED_TYPE, RejectReason
+from consumer.core.limits import EngineLimits
+from consumer.core.location.locations import Pending
 from consumer.core.location.planner import SendReason
-from consumer.core.location.request import EngineLimits, Request
-from consumer.core.oms.answers import AnswerKind
-from consumer.core.pending import Pending
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import AnswerKind, RetryLimits
 from consumer.facts import (
     CommittedOffsetOutOfRange,
     DeadLettersConfirmed,
@@ -65,7 +66,7 @@ def test_a_decoded_batch_counts_changes_tombstones_and_rejects_by_reason(metrics
 
 
 def test_a_request_counts_its_items_and_chunks_and_the_reason_for_sending_it(metrics: Metrics) -> None:
-    metrics.observe(RequestSent(request(), chunks=2))
+    metrics.observe(RequestSent(replace(request(), chunks=2)))
     assert value(metrics, "requests_sent_total", reason="age") == 1
     assert value(metrics, "items_sent_total") == 1
     assert value(metrics, "chunks_sent_total") == 2
@@ -79,7 +80,7 @@ def test_a_request_counts_its_items_and_chunks_and_the_reason_for_sending_it(met
 def test_a_request_counts_the_unused_capacity_of_its_chunks(
     metrics: Metrics, items: int, chunks: int, wasted: int
 ) -> None:
-    metrics.observe(RequestSent(replace(request(), items=items), chunks))
+    metrics.observe(RequestSent(replace(request(), items=items, chunks=chunks)))
     assert value(metrics, "chunk_items_wasted_total") == wasted
     assert value(metrics, "request_chunks_sum") == 2
     assert value(metrics, "request_chunks_bucket", le="1.0") == 0
@@ -88,8 +89,10 @@ def test_a_request_counts_the_unused_capacity_of_its_chunks(
 
 def test_superseded_changes_are_counted_as_coalesced_when_they_are_accepted(metrics: Metrics) -> None:
     rows = [change("shop", "a", offset=at, arrived=990.0) for at in range(3)] + [change("shop", "b", arrived=990.0)]
-    in_place = frame(rows).with_columns(pl.Series(SUPERSEDED, [None, None, None, [4, 5]], pl.List(pl.Int64())))
-    sent = Request(1, "shop", Rows(in_place), items=2, reason=SendReason.AGE)
+    in_place = frame(rows).with_columns(
+        pl.Series(SUPERSEDED, [None, None, None, [4 * LINES_MAX, 5 * LINES_MAX]], SUPERSEDED_TYPE)
+    )
+    sent = Request(1, "shop", Rows(in_place), items=2, chunks=1, reason=SendReason.AGE)
     metrics.observe(failed(sent, kind=AnswerKind.UNKNOWN))
     assert value(metrics, "changes_coalesced_total") == 0
 
@@ -176,7 +179,12 @@ def test_the_lag_is_from_the_committable_offset_to_the_end_of_the_log(metrics: M
 
 
 def test_the_settings_that_limit_a_gauge_are_exported_too() -> None:
-    limits = EngineLimits(max_age_seconds=60, max_pending_changes=7, max_uncommitted_offsets=8, unknown_hold_seconds=9)
+    limits = EngineLimits(
+        retry=RetryLimits(unknown_hold_seconds=9),
+        max_age_seconds=60,
+        max_pending_changes=7,
+        max_uncommitted_offsets=8,
+    )
     metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})
     assert value(metrics, "window_max_age_seconds") == 60
     assert value(metrics, "max_pending_changes") == 7

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.core.changes.items import RejectReason
-from consumer.core.location.request import EngineLimits
+from consumer.core.limits import EngineLimits
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
