@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from consumer.settings import LogSettings
+from consumer.text import escape_unprintable
 
 WARNINGS_ONLY: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info level: of these, only warnings are logged."""
@@ -71,10 +72,7 @@ def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
         if not isinstance(value, str) or value.isprintable() or name in _MULTILINE:
             continue
         if name == "event" or not set(value) & _QUOTED:
-            event[name] = "".join(
-                character if character.isprintable() else character.encode("unicode_escape").decode()
-                for character in value
-            )
+            event[name] = escape_unprintable(value)
     return event
 
 
