@@ -1,10 +1,10 @@
-# One command for each thing to do; `make help` lists them. Everything is installed into .venv, nothing elsewhere.
+# One command per task; `make help` lists them. Everything is installed into .venv and nowhere else.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := install
 .DELETE_ON_ERROR:
 
-# The first Python on the path that is new enough; `make PYTHON=/path/to/python` takes another.
+# The first Python on the path that is new enough; override it with `make PYTHON=/path/to/python`.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
@@ -16,7 +16,7 @@ TEST_PROCESSES ?= 2
 
 DEV := $(VENV)/.installed-dev
 SANDBOX := $(VENV)/.installed-sandbox
-# The demo needs less than development does; what is there already is enough for it.
+# The demo needs fewer packages than development; an existing development install is reused.
 DEMO_NEEDS := $(if $(wildcard $(DEV)),$(DEV),$(SANDBOX))
 
 .PHONY: help
@@ -27,69 +27,69 @@ help: ## Show this list
 install: $(DEV) ## Install everything for development into .venv (the default)
 
 .PHONY: demo
-demo: $(DEMO_NEEDS) ## Run the whole main job on this machine: embedded broker, OMS sandbox, the service
+demo: $(DEMO_NEEDS) ## Run everything on this machine: embedded broker, OMS sandbox and the service
 	$(BIN)/inventory-refresh demo
 
 .PHONY: test
-test: $(DEV) ## Run every test; real Kafka and schema registry are started where Maven can get them
+test: $(DEV) ## Run all tests; a real Kafka and schema registry are started if Maven can download them
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
 .PHONY: tools
-tools: $(DEV) ## Build helm and a Kubernetes API server, and what else tests/deploy uses, from source: minutes, but once
+tools: $(DEV) ## Build helm, a Kubernetes API server and other tools of tests/deploy from source: takes minutes, once
 	$(BIN)/python -m tests.support.go_tools
 
 CRDS := external-secrets.io_externalsecrets keda.sh_scaledobjects monitoring.coreos.com_podmonitors \
 	monitoring.coreos.com_prometheusrules monitoring.coreos.com_servicemonitors
 
 .PHONY: crds
-crds: ## Make tests/deploy/crds/*.yaml anew, of the Go types that operators define their resources by (needs Go)
+crds: ## Regenerate tests/deploy/crds/*.yaml from the operators' Go types (needs Go)
 	cd tests/deploy/crds/source && go tool controller-gen crd:maxDescLen=0 output:crd:dir=../../../../.build/crds \
 		$$(sed -n 's/^\t_ "\(.*\)"/paths=\1/p' types.go)
 	cp $(CRDS:%=.build/crds/%.yaml) tests/deploy/crds/
 
 .PHONY: lint
-lint: $(DEV) ## Check style, types and the direction of imports
+lint: $(DEV) ## Check style, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(DEV) ## Put all code into its form
+format: $(DEV) ## Format all code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(DEV) ## Measure the rate of the service against that of a bare consumer, on a real Kafka
+bench: $(DEV) ## Compare the throughput of the service with that of a bare consumer, on a real Kafka
 	$(BIN)/python bench/throughput.py
 
 SEEDS ?= 500
 
 .PHONY: simulate
-simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a simulated world, or just SEED=k
+simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a simulated world, or only SEED=k
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: mutants
-mutants: $(DEV) ## Break each rule of docs/protocol.md on purpose, and count the simulated seeds until that is found
+mutants: $(DEV) ## Break rules of docs/protocol.md on purpose, one at a time, and count the seeds until that is detected
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
 .PHONY: chart
-chart: $(DEV) ## Render the Helm chart with each of its values files, and list the objects and what validators say
+chart: $(DEV) ## Render the Helm chart with each of its values files, list the objects and validate them
 	$(BIN)/python -m tests.support.chart
 
 SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: $(DEV) ## Throw hostile messages and schemas at the decoder for SECONDS=n (60), or SEED=k COUNT=1 again
+fuzz: $(DEV) ## Feed hostile messages and schemas to the decoder for SECONDS=n (60), or replay SEED=k COUNT=1
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 .PHONY: docs
-docs: $(DEV) ## Write docs/configuration.md, docs/metrics.md and the chart's tables anew from the code
+docs: $(DEV) ## Regenerate docs/configuration.md, metrics.md, sandbox.md and the chart's tables from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python helm/generate.py
 
 .PHONY: dashboards
-dashboards: $(DEV) ## Write the Grafana dashboards of the chart anew from helm/dashboards_source
+dashboards: $(DEV) ## Regenerate the chart's Grafana dashboards from helm/dashboards_source
 	$(BIN)/python -m helm.dashboards_source
 
 .PHONY: picture
@@ -97,7 +97,7 @@ picture: $(DEV) ## Draw docs/dashboard.png from five minutes of the demo; needs 
 	$(BIN)/python -m docs.picture
 
 .PHONY: lock
-lock: $(DEV) ## Choose dependency versions anew, within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
+lock: $(DEV) ## Lock dependency versions within the bounds of pyproject.toml (UPGRADE=--upgrade for newer ones)
 	$(PIP) install 'uv>=0.9,<1'
 	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --extra dev --output-file requirements/dev.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --constraint requirements/dev.txt \
@@ -111,29 +111,29 @@ AUDIT := .build/audit
 ADVISORIES ?= osv
 
 .PHONY: audit
-audit: $(VENV)/pyvenv.cfg ## Hold all locked dependencies against known vulnerabilities; asks a service on the internet
+audit: $(VENV)/pyvenv.cfg ## Check all locked dependencies for known vulnerabilities; needs internet access
 	@$(BIN)/python -m venv $(AUDIT)
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'pip-audit>=2.9,<3'
 	@rm -f $(AUDIT)/found.txt; \
 	if $(AUDIT)/bin/pip-audit --strict --vulnerability-service $(ADVISORIES) --timeout 15 --progress-spinner off --disable-pip \
 		--require-hashes --requirement requirements/dev.txt --output $(AUDIT)/found.txt 2>$(AUDIT)/log.txt; \
-	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which holds all the others'; \
-	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: vulnerabilities are known' >&2; exit 1; \
+	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which includes all the others'; \
+	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: known vulnerabilities found' >&2; exit 1; \
 	else tail -n 1 $(AUDIT)/log.txt >&2; \
-		echo 'audit: NOT DONE, the service of advisories could not be asked: run it where the internet is' >&2; exit 2; fi
+		echo 'audit: NOT DONE, the advisory service did not answer: run it with internet access' >&2; exit 2; fi
 
 .PHONY: clean
-clean: ## Remove .venv and all that was built
+clean: ## Remove .venv and all build output
 	rm -rf $(VENV) .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { \
-		echo 'Python 3.11 or newer is needed and none is on the path: install it, or run make PYTHON=/path/to/python3.11' >&2; \
+		echo 'Python 3.11 or newer is required and none was found on the path: install it, or run make PYTHON=/path/to/python3.11' >&2; \
 		exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo 'Python 3.11 or newer is needed, and $(PYTHON) is not: run make PYTHON=/path/to/python3.11' >&2; exit 1; }
+		echo 'Python 3.11 or newer is required, and $(PYTHON) is older: run make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo '$(PYTHON) lacks venv: install it (on Debian and Ubuntu: apt-get install python3-venv)' >&2; exit 1; }
+		echo '$(PYTHON) has no venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(DEV): requirements/dev.txt pyproject.toml $(VENV)/pyvenv.cfg

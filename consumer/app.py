@@ -66,7 +66,7 @@ class SystemClock:
 
 
 class Service:
-    """The service in this process. ``run`` may be called once; ``stop`` at any time, from any thread."""
+    """The service in this process. ``run`` may be called once; ``stop`` any time, from any thread or signal handler."""
 
     def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
         """``credentials`` reloads API key and secret; None: those of the settings are used throughout."""

@@ -314,7 +314,7 @@ def redrive_dead_letters(
 
 
 def _load(config: Path | None) -> "Settings":
-    """The settings of a command that prints results: from here on the log goes to standard error."""
+    """Load the settings for a command that prints results, and send the log to standard error."""
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 

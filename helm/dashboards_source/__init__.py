@@ -1,5 +1,5 @@
-"""The source of the Grafana dashboards in helm/inventory-refresh/dashboards; ``make dashboards`` writes those.
+"""The source of the Grafana dashboards in helm/inventory-refresh/dashboards, which ``make dashboards`` generates.
 
-``parts`` has the vocabulary (queries, panels, variables), one module has each row's panels, ``__main__`` puts the rows
-into dashboards. What is here is no part of the chart's package.
+``parts`` has the building blocks (queries and panels), each row has a module with its panels, ``dashboards`` combines
+the rows. The source is not part of the packaged chart.
 """

@@ -1,6 +1,6 @@
-"""Write the dashboards' JSON into the chart.
+"""Generate the JSON of the dashboards into the chart.
 
-``python -m helm.dashboards_source`` writes them; ``--check`` only says which are not current (exit code 1).
+``python -m helm.dashboards_source`` writes them; ``--check`` only reports stale ones (exit code 1).
 """
 
 import sys
@@ -13,7 +13,7 @@ FOLDER: Final = Path(__file__).parents[1] / "inventory-refresh" / "dashboards"
 
 
 def main(arguments: list[str]) -> int:
-    """Write what is not current, or with ``--check`` tell of it."""
+    """Write the stale files, or with ``--check`` report them."""
     texts = {name: as_text(make()) for name, make in FILES.items()}
     stale = [name for name, text in texts.items() if not _is_current(FOLDER / name, text)]
     if "--check" in arguments:

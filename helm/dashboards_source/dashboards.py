@@ -1,5 +1,6 @@
-"""The two dashboards: rows in their order, the variables that every query uses, and the links between them."""
+"""The two dashboards: their rows, the variables that every query uses, and the links between them."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from helm.dashboards_source import flow, kafka, oms, one_location, process, well, windows
+from helm.dashboards_source import flow, health, kafka, oms, one_location, process, windows
 from helm.dashboards_source.parts import DATASOURCE, LOCATION, MAIN, RUNBOOK, AnyPanel
 
 TAG: Final = "inventory-refresh"
@@ -17,7 +18,7 @@ TAG: Final = "inventory-refresh"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading and its panels; a closed one is opened by a click, and asks Prometheus nothing before."""
+    """A heading and its panels. A closed row opens with a click and sends no queries before that."""
 
     title: str
     panels: Callable[[], Sequence[AnyPanel]]
@@ -25,32 +26,30 @@ class Row:
 
 
 def inventory_refresh() -> models.Dashboard:
-    """The whole release."""
-    described = (
-        "What the inventory refresh consumer does, from Kafka to the OMS. If the first row is green, it is well."
-    )
+    """The dashboard of a whole release."""
+    description = "The inventory refresh consumer, from Kafka to the OMS. If the first row is green, it is healthy."
     rows = [
-        *(Row(part.TITLE, part.panels) for part in (well, flow, windows, oms)),
+        *(Row(part.TITLE, part.panels) for part in (health, flow, windows, oms)),
         *(Row(part.TITLE, part.panels, closed=True) for part in (kafka, process)),
     ]
-    return _dashboard("Inventory refresh", MAIN, described, rows, [])
+    return _dashboard("Inventory refresh", MAIN, description, rows, [])
 
 
 def one_location_dashboard() -> models.Dashboard:
-    """A single location of it."""
-    described = "Why is this store's count stale? Needs metrics.locations_max, which is 0 by default."
+    """The dashboard of a single location."""
+    description = "Why is this store's count stale? Needs metrics.locations_max, which is 0 by default."
     rows = [
         Row(one_location.CURRENT, one_location.current),
-        Row(one_location.WAY, one_location.way),
+        Row(one_location.HISTORY, one_location.history),
         Row(one_location.OTHERS, one_location.others),
     ]
     location = _query_variable(
         "location",
         "Location",
         'label_values({__name__=~"inventory_refresh_location_.+", namespace="$namespace", job="$release"}, location)',
-        "A location (locationName of the OMS). Empty: metrics.locations_max is 0.",
+        "Location (locationName of the OMS). Empty if metrics.locations_max is 0.",
     )
-    return _dashboard("Inventory refresh: one location", LOCATION, described, rows, [location])
+    return _dashboard("Inventory refresh: one location", LOCATION, description, rows, [location])
 
 
 FILES: Final[Mapping[str, Callable[[], models.Dashboard]]] = {
@@ -60,12 +59,12 @@ FILES: Final[Mapping[str, Callable[[], models.Dashboard]]] = {
 
 
 def as_text(dashboard: models.Dashboard) -> str:
-    """The JSON that Grafana imports; the same for the same source."""
+    """The JSON that Grafana imports; deterministic."""
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The panels of a dashboard's JSON, those of closed rows too, without the rows themselves."""
+    """The panels of a dashboard's JSON, including those of closed rows, without the rows themselves."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels") or ()
@@ -74,12 +73,12 @@ def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _dashboard(
-    title: str, uid: str, described: str, rows: Sequence[Row], more: Sequence[builders.QueryVariable]
+    title: str, uid: str, description: str, rows: Sequence[Row], more: Sequence[builders.QueryVariable]
 ) -> models.Dashboard:
     built = (
         builders.Dashboard(title)
         .uid(uid)
-        .description(described)
+        .description(description)
         .tags([TAG])
         .timezone("browser")
         .time("now-1h", "now")
@@ -104,12 +103,11 @@ def _dashboard(
 
 
 def _numbered(dashboard: models.Dashboard) -> models.Dashboard:
-    """Panels need ids that differ, for links to single ones."""
-    number = 0
+    """Give every panel an id of its own; links to single panels need it."""
+    ids = itertools.count(1)
     for panel in dashboard.panels or ():
-        for each in (panel, *(panel.panels if isinstance(panel, models.RowPanel) else ())):
-            number += 1
-            each.id_val = number
+        for numbered in (panel, *(panel.panels if isinstance(panel, models.RowPanel) else ())):
+            numbered.id_val = next(ids)
     return dashboard
 
 
@@ -126,14 +124,14 @@ def _selection() -> Iterator[builders.QueryVariable]:
         "release",
         "Release",
         f'label_values({series}{{namespace="$namespace"}}, job)',
-        "Name of the Helm release: the label job.",
+        "Name of the Helm release, which is the label job.",
     )
     yield (
         _query_variable(
             "pod",
             "Member",
             f'label_values({series}{{namespace="$namespace", job="$release"}}, pod)',
-            "Processes (pods) of the release. All includes those that have ended meanwhile.",
+            "Pods of the release. All includes pods that have ended since.",
         )
         .multi(True)
         .include_all(True)
@@ -142,11 +140,11 @@ def _selection() -> Iterator[builders.QueryVariable]:
     )
 
 
-def _query_variable(name: str, label: str, query: str, described: str) -> builders.QueryVariable:
+def _query_variable(name: str, label: str, query: str, description: str) -> builders.QueryVariable:
     return (
         builders.QueryVariable(name)
         .label(label)
-        .description(described)
+        .description(description)
         .datasource(DATASOURCE)
         .query(query)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
@@ -165,6 +163,6 @@ def _links() -> list[builders.DashboardLink]:
         .type(models.DashboardLinkType.LINK)
         .url(RUNBOOK)
         .icon("doc")
-        .tooltip("What each alert means, and what to do")
+        .tooltip("What every alert means, and what to do")
         .target_blank(True),
     ]

@@ -1,4 +1,4 @@
-"""How this release stands in its consumer group, and how its client stands with the brokers."""
+"""The consumer group of the release, and the connections of its clients to the brokers."""
 
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
@@ -11,8 +11,8 @@ from helm.dashboards_source.parts import (
     RED,
     YELLOW,
     AnyPanel,
+    Description,
     Query,
-    Told,
     by_partition,
     graph,
     limit,
@@ -38,13 +38,13 @@ _YES_IN_COLOUR = (
 
 
 def panels() -> list[AnyPanel]:
-    """Each partition first, then the group, then the connections."""
+    """Partitions first, then the group, then the connections."""
     return [
         _partitions(),
-        _unaccepted(),
+        _uncommitted(),
         _commits(),
         _rebalances(),
-        _not_read(),
+        _assigned(),
         _brokers(),
         _round_trip(),
         _queue(),
@@ -55,14 +55,14 @@ def panels() -> list[AnyPanel]:
 
 def _partitions() -> AnyPanel:
     return listing(
-        "Where each partition stands",
-        Told(
-            "Offsets of each partition now: committed (a restart goes on there), watermark (the lowest that no jobID "
-            "covers), next (read up to there), end of the log; lag is from watermark to end.",
-            "committable does not move while next does: a location in it cannot be sent, see Uncommitted offsets. "
-            "recovering: the previous owner had read further; nothing leaves until that is read again, usually "
-            "seconds. paused for long: see Pending changes and kafka.max_uncommitted_offsets. A partition is "
-            "missing: no member reads it.",
+        "Partitions",
+        Description(
+            "Offsets of each partition: committed (where a restart resumes), committable (lowest offset "
+            "without a jobID), next (read up to there), end of the log; lag is from committable to end.",
+            "committable does not move while next does: a location in it cannot be sent, see Uncommitted "
+            "offsets by partition. recovering: the previous owner had read further; nothing of the partition "
+            "is sent until that is read again, usually seconds. paused for long: see Pending changes and "
+            "kafka.max_uncommitted_offsets. A partition is missing: no member reads it.",
         ),
         {
             "committed": by_partition("inventory_refresh_partition_committed_offset"),
@@ -70,26 +70,26 @@ def _partitions() -> AnyPanel:
             "next": by_partition("inventory_refresh_partition_next_offset"),
             "end": by_partition("inventory_refresh_partition_end_offset"),
             "lag": by_partition("inventory_refresh_partition_lag_offsets"),
-            "unaccepted": by_partition("inventory_refresh_partition_uncommitted_offsets"),
+            "uncommitted": by_partition("inventory_refresh_partition_uncommitted_offsets"),
             "paused": by_partition("inventory_refresh_partition_paused"),
-            "gathering": by_partition("inventory_refresh_partition_recovering"),
+            "recovering": by_partition("inventory_refresh_partition_recovering"),
         },
         labels={"topic": "topic", "partition": "partition"},
-        overrides={"paused": _YES_IN_COLOUR, "gathering": _YES_IN_COLOUR},
+        overrides={"paused": _YES_IN_COLOUR, "recovering": _YES_IN_COLOUR},
         sort_by="lag",
     )
 
 
-def _unaccepted() -> AnyPanel:
+def _uncommitted() -> AnyPanel:
     return graph(
-        "Unaccepted offsets by partition",
-        Told(
-            "How far each partition was read past its watermark: what a successor must read again. At the dashed line "
-            "(kafka.max_uncommitted_offsets) the partition is paused.",
-            "One partition grows alone: a location in it can not be sent, and holds its offset back. Find it in the "
-            "log (held, narrowing), or on the dashboard One location. Retention of the topic must be longer than this "
-            "lasts, or changes are lost.",
-            alerts=("InventoryRefreshUncommittedOffsetsGrowing",),
+        "Uncommitted offsets by partition",
+        Description(
+            "How far each partition was read past its committable offset: what a new owner must read again. "
+            "At the dashed line (kafka.max_uncommitted_offsets) the partition is paused.",
+            "One partition grows alone: a location in it cannot be sent and blocks the offset. Find it in the "
+            "log (held, bisection), or on the dashboard for one location. If this lasts longer than the "
+            "retention of the topic, changes are lost.",
+            alerts=("InventoryRefreshUncommittedOffsetsHigh",),
         ),
         Query(by_partition("inventory_refresh_partition_uncommitted_offsets"), "{{topic}} {{partition}}"),
         limit(f"max({of('inventory_refresh_max_uncommitted_offsets')})", "max_uncommitted_offsets"),
@@ -99,12 +99,12 @@ def _unaccepted() -> AnyPanel:
 
 def _commits() -> AnyPanel:
     return graph(
-        "Commits a second",
-        Told(
-            "Commits that the broker has confirmed, and those it refused; fenced: the member is out of its group.",
-            "Refused and fenced now and then: a member was too slow or was cut off, and has rejoined; it sends nothing "
-            "meanwhile. Again and again: see the loop's heartbeat, and session.timeout.ms. No commit while changes are "
-            "accepted: the broker does not answer.",
+        "Commits per second",
+        Description(
+            "Commits that the broker confirmed, and those it refused; fenced: the member is out of its group.",
+            "Refused and fenced now and then: a member was too slow or cut off, and has rejoined; it sends "
+            "nothing in between. Again and again: see the heartbeat of the loop, and session.timeout.ms. No "
+            "commits while changes are accepted: the broker does not answer.",
             alerts=("InventoryRefreshCommitsRefused",),
         ),
         Query(f"sum({rate('inventory_refresh_commits_total')})", "confirmed", GREEN),
@@ -117,13 +117,13 @@ def _commits() -> AnyPanel:
 def _rebalances() -> AnyPanel:
     lost = "inventory_refresh_committed_offset_out_of_range_total"
     return graph(
-        "Partitions come and go",
-        Told(
-            "How often members were handed partitions, gave them up, or lost them; requests still in flight then; and "
-            "partitions whose committed offset was outside the log. Each bar is what happened in its time.",
-            "Members join and leave without a deployment: they are killed or too slow (see Process). lost: a member "
-            "was out of its group without knowing. Out of range: changes were lost to retention, compare the counts "
-            "of the stores with their source.",
+        "Rebalances",
+        Description(
+            "Partitions assigned, revoked and lost; requests that were not answered before a revoke ended; and "
+            "partitions whose committed offset was outside the log. Each bar covers one interval.",
+            "Members join and leave without a deployment: they are killed or too slow (see Process). lost: a "
+            "member was removed from the group without a revoke. Out of range: retention deleted changes; "
+            "compare the counts of the stores with their source.",
             alerts=(
                 "InventoryRefreshPartitionsLost",
                 "InventoryRefreshChangesLost",
@@ -132,7 +132,7 @@ def _rebalances() -> AnyPanel:
         Query(f"sum by (kind) (increase({of('inventory_refresh_rebalances_total')}[$__rate_interval]))", "{{kind}}"),
         Query(
             f"sum(increase({of('inventory_refresh_requests_unanswered_total')}[$__rate_interval]))",
-            "requests in flight then",
+            "unanswered requests",
             PURPLE,
         ),
         Query(f"sum(increase({of(lost)}[$__rate_interval]))", "offset out of range", RED),
@@ -143,20 +143,20 @@ def _rebalances() -> AnyPanel:
     )
 
 
-def _not_read() -> AnyPanel:
+def _assigned() -> AnyPanel:
     return graph(
-        "Partitions, and those that do not move",
-        Told(
-            "Partitions that members read, those of them that are paused or still gathering, and members that wait for "
-            "something outside before they can decode, such as the schema registry.",
-            "paused for long: memory or distance is at its limit (Pending changes, Unaccepted offsets). Decoding "
-            "waits: the schema registry does not answer. Fewer assigned than the topic has: a member is missing.",
-            alerts=("InventoryRefreshDecodingWaits",),
+        "Assigned and paused partitions",
+        Description(
+            "Partitions that members read, how many of them are paused or recovering, and members whose "
+            "decoding waits for something, such as the schema registry.",
+            "paused for long: pending changes or uncommitted offsets are at their limit. Decoding waits: the "
+            "schema registry does not answer. Fewer assigned than the topic has: a member is missing.",
+            alerts=("InventoryRefreshSchemaRegistryUnavailable",),
         ),
         Query(f"sum({of('inventory_refresh_assigned_partitions')})", "assigned", BLUE),
         Query(f"sum({by_partition('inventory_refresh_partition_paused')})", "paused", ORANGE),
-        Query(f"sum({by_partition('inventory_refresh_partition_recovering')})", "gathering", YELLOW),
-        Query(f"sum({of('inventory_refresh_decoding_blocked')})", "members whose decoding waits", RED),
+        Query(f"sum({by_partition('inventory_refresh_partition_recovering')})", "recovering", YELLOW),
+        Query(f"sum({of('inventory_refresh_decoding_blocked')})", "members waiting to decode", RED),
         unit=units.Short,
         decimals=0,
     )
@@ -164,11 +164,11 @@ def _not_read() -> AnyPanel:
 
 def _brokers() -> AnyPanel:
     return graph(
-        "Broker connections that are up",
-        Told(
-            "Connections of each member to brokers that are up, the one of the first contact included.",
-            "0: this member sees no broker. Fewer than usual: brokers are down or being restarted. See errors and "
-            "reconnects beside it.",
+        "Connected brokers",
+        Description(
+            "Connections of each member to brokers that are up, including the bootstrap connection.",
+            "0: this member reaches no broker. Fewer than usual: brokers are down or restarting. See Errors "
+            "and reconnects.",
             alerts=("InventoryRefreshKafkaUnreachable",),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_kafka_brokers_up')})", "{{pod}}"),
@@ -179,11 +179,12 @@ def _brokers() -> AnyPanel:
 
 def _round_trip() -> AnyPanel:
     return graph(
-        "Round trip to the brokers",
-        Told(
-            "How long requests to each broker take, the slowest member's: half of them, and 99 %.",
-            "One broker alone: it is overloaded, tell those who run Kafka. All of them: the network, or this "
-            "process has too little CPU. Fetches wait at the broker when nothing is new, that is no fault.",
+        "Broker round-trip time",
+        Description(
+            "How long requests to each broker take, of the slowest member: median and 99th percentile.",
+            "One broker alone: it is overloaded; inform the operators of Kafka. All of them: the network, or "
+            "this process has too little CPU. Fetches wait at the broker while there is nothing new, which is "
+            "normal.",
         ),
         Query(
             f"max by (broker, quantile) ({of('inventory_refresh_kafka_broker_rtt_seconds')})",
@@ -195,16 +196,16 @@ def _round_trip() -> AnyPanel:
 
 def _queue() -> AnyPanel:
     return graph(
-        "Messages on their way from and to Kafka",
-        Told(
-            "Messages that each member's Kafka client has fetched ahead and the service has not taken yet; and dead "
-            "letters that the broker has not confirmed yet, which hold the offsets back.",
-            "Much fetched for long: this service is the slow part (CPU, or the OMS, see Pending changes). Nothing "
-            "while there is lag: Kafka or the network is. Dead letters unconfirmed for long: the dead-letter topic "
-            "is missing, full or not writable, see the log.",
+        "Fetched messages and unconfirmed dead letters",
+        Description(
+            "Messages that the Kafka client of each member has fetched but the service has not polled yet; "
+            "and dead letters that the broker has not confirmed yet, which block their offsets.",
+            "Many fetched for long: this service is the bottleneck (CPU, or the OMS, see Pending changes). "
+            "None while there is lag: Kafka or the network is. Dead letters unconfirmed for long: the "
+            "dead-letter topic is missing, full or not writable, see the log.",
             alerts=("InventoryRefreshDeadLettersUnconfirmed",),
         ),
-        Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}: fetched ahead"),
+        Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}: fetched"),
         Query(f"sum({of('inventory_refresh_unconfirmed_dead_letters')})", "dead letters unconfirmed", RED),
         unit=units.Short,
     )
@@ -213,9 +214,9 @@ def _queue() -> AnyPanel:
 def _bytes() -> AnyPanel:
     return graph(
         "Bytes from and to the brokers",
-        Told(
-            "Bytes a second on the connections to the brokers, compressed as they travel; and bytes fetched ahead.",
-            "Much received while nothing is read: the client fetches the same again, see errors.",
+        Description(
+            "Bytes per second on the connections to the brokers, compressed as on the wire.",
+            "Many received while nothing is read: the client fetches the same data again, see Errors and reconnects.",
         ),
         Query(f"sum({rate('inventory_refresh_kafka_received_bytes_total')})", "received", BLUE),
         Query(f"sum({rate('inventory_refresh_kafka_sent_bytes_total')})", "sent", GREEN),
@@ -226,10 +227,10 @@ def _bytes() -> AnyPanel:
 def _errors() -> AnyPanel:
     return graph(
         "Errors and reconnects",
-        Told(
-            "Requests to brokers that failed or timed out, and connections made anew, a second.",
-            "A few at a broker's restart or when idle connections are closed: usual. Steady: the network or a "
-            "broker is unwell; the log has librdkafka's own words.",
+        Description(
+            "Requests to brokers that failed or timed out, and reconnects, per second.",
+            "A few when a broker restarts or idle connections are closed are normal. Steady: there is a "
+            "problem with the network or a broker; see librdkafka's messages in the log.",
         ),
         Query(f"sum({rate('inventory_refresh_kafka_request_errors_total')})", "failed requests", RED),
         Query(f"sum({rate('inventory_refresh_kafka_reconnects_total')})", "reconnects", ORANGE),

@@ -1,4 +1,4 @@
-"""How the OMS answers, and what becomes of the jobs that it made."""
+"""The answers of the OMS, and the outcome of its jobs."""
 
 from grafana_foundation_sdk.models import units
 
@@ -13,8 +13,8 @@ from helm.dashboards_source.parts import (
     REQUESTS_PER_SECOND,
     YELLOW,
     AnyPanel,
+    Description,
     Query,
-    Told,
     graph,
     limit,
     of,
@@ -36,22 +36,23 @@ OUTCOMES = {
     "wrong_address": "dark-red",
     "not_sent": GREY,
 }
-"""The colour of each kind of answer: green is well, yellow and orange pass by themselves, red needs a person."""
+"""Colour by outcome: green is success, yellow and orange are temporary, red needs an operator."""
 
 
 def panels() -> list[AnyPanel]:
-    """Answers, then jobs, then how hard the OMS is pressed."""
+    """Answers, then jobs, then the load on the OMS."""
     return [_answers(), _seconds(), _failures(), _ended(), _unfinished(), _job_seconds(), _calls(), _codes(), _items()]
 
 
 def _answers() -> AnyPanel:
     return graph(
         "Answers by outcome",
-        Told(
-            "Answers to refresh requests a second, by what they mean (docs/oms-answers.md): accepted is a jobID.",
-            "unavailable, over_quota: it comes back by itself, requests are sent again later. unknown, unreadable: the "
-            "request may have been queued, its location is held for oms.unknown_hold. refused: items are wrong. "
-            "unauthorised, forbidden, wrong_address: credentials, rights or oms.base_url need a person.",
+        Description(
+            "Answers to refresh requests per second, by outcome (docs/oms-answers.md): accepted is a jobID.",
+            "unavailable, over_quota: temporary, the changes are sent again later. unknown, unreadable: the "
+            "request may have been queued; its location is held for oms.unknown_hold. refused: items are "
+            "wrong. unauthorised, forbidden, wrong_address: an operator must fix credentials, permission or "
+            "oms.base_url.",
             alerts=(
                 "InventoryRefreshOmsUnavailable",
                 "InventoryRefreshRequestsRefused",
@@ -68,12 +69,12 @@ def _seconds() -> AnyPanel:
     seconds = "inventory_refresh_request_duration_seconds"
     return graph(
         "Time to an answer",
-        Told(
-            "From a request's submission to its answer, waiting for a connection included.",
-            "Towards oms.timeout (30 s by default): the OMS or the way to it is slow, and outcomes will be unknown. "
-            "Tell those who run it; a longer time-out only helps if answers do come.",
+        Description(
+            "From the submission of a request to its answer, including the wait for a connection.",
+            "Close to oms.timeout (30 s by default): the OMS or the connection is slow, and outcomes will be "
+            "unknown. Inform its operators; a longer timeout only helps if answers do come.",
         ),
-        Query(quantile(0.5, seconds), "half of the requests", GREEN),
+        Query(quantile(0.5, seconds), "median", GREEN),
         Query(quantile(0.95, seconds), "95 %", YELLOW),
         Query(quantile(0.99, seconds), "99 %", ORANGE),
         unit=units.Seconds,
@@ -84,12 +85,12 @@ def _failures() -> AnyPanel:
     state = "inventory_refresh_oms_breaker_state"
     opened, half_open = of(state, 'state="open"'), of(state, 'state="half_open"')
     return graph(
-        "Failures in a row, and breakers",
-        Told(
-            "How often the OMS as a whole has failed since its last jobID (the worst member), and how many members' "
-            "breakers are open or half-open.",
-            "Growing: the OMS is down, and probed ever more seldom (at least every oms.backoff_max). It falls to 0 "
-            "with the first jobID.",
+        "Failures in a row and circuit breakers",
+        Description(
+            "How often the OMS as a whole has failed since its last jobID (the worst member), and how many "
+            "members have an open or half-open breaker.",
+            "Growing: the OMS is down, and is probed less and less often (at least every oms.backoff_max). It "
+            "drops to 0 with the first jobID.",
         ),
         Query(f"max({of('inventory_refresh_oms_consecutive_failures')})", "failures in a row", ORANGE),
         Query(f"sum({opened})", "members with an open breaker", RED),
@@ -101,13 +102,13 @@ def _failures() -> AnyPanel:
 
 def _ended() -> AnyPanel:
     return graph(
-        "Jobs ended",
-        Told(
-            "Accepted jobs a second that came to an end, by how: success is applied. Of never_finished and "
-            "unknown_job the OMS does not say what became of them; unfollowed ones nobody asks for any more (too "
-            "many, or the process ended: its log names them).",
-            "failed: their changes are dead letters with the jobID; ask those who run the OMS why. unknown_job: the "
-            "OMS lost jobs that it had accepted.",
+        "Ended jobs",
+        Description(
+            "Accepted jobs per second that ended, by outcome: success is applied. For never_finished and "
+            "unknown_job the OMS does not say what became of them; evicted ones are not followed any more "
+            "because there were too many (the log names them).",
+            "failed: their changes are dead letters with the jobID; ask the operators of the OMS why. "
+            "unknown_job: the OMS lost jobs that it had accepted.",
             alerts=(
                 "InventoryRefreshManyJobsFailed",
                 "InventoryRefreshJobsNeverFinished",
@@ -123,16 +124,17 @@ def _ended() -> AnyPanel:
 
 def _unfinished() -> AnyPanel:
     return graph(
-        "Jobs that have not ended",
-        Told(
-            "Accepted jobs whose end the OMS has not told yet: its queue, as far as it is ours. Members that are told "
-            "nothing of jobs (refused, over-quota, unreachable) are counted beside them.",
-            "Growing: the OMS works off less than it is given, so counts are stale although they were accepted. Fewer, "
-            "larger requests help (window.max_age, window.flush_items: auto); else the OMS needs more capacity.",
+        "Unfinished jobs",
+        Description(
+            "Accepted jobs that have not ended yet: our share of the OMS's queue. Also the number of members "
+            "that cannot get the status of jobs (refused, over quota, unreachable).",
+            "Growing: the OMS processes less than it is sent, so counts are stale although they were "
+            "accepted. Fewer, larger requests help (window.max_age, window.flush_items: auto); otherwise the "
+            "OMS needs more capacity.",
             alerts=("InventoryRefreshJobStatusUnavailable",),
         ),
         Query(f"sum({of('inventory_refresh_unfinished_jobs')})", "jobs", BLUE),
-        Query(f"sum({of('inventory_refresh_job_status_unavailable')})", "members told nothing", RED),
+        Query(f"sum({of('inventory_refresh_job_status_unavailable')})", "members without job status", RED),
         unit=units.Short,
         decimals=0,
     )
@@ -141,29 +143,29 @@ def _unfinished() -> AnyPanel:
 def _job_seconds() -> AnyPanel:
     return graph(
         "Time of a job in the OMS",
-        Told(
-            "How long 95 % of the jobs waited in the OMS's queue and were worked on at most, by the OMS's clock; "
-            "and how long the oldest of those that have not ended has been followed.",
-            "Waiting grows, work does not: the OMS's queue is long (who else fills it?). Work grows: the OMS itself "
-            "has become slow. Either way stores see counts so much later.",
+        Description(
+            "95 % of the jobs waited in the OMS's queue, and were processed, for at most this long, by the "
+            "OMS's clock; and how long the oldest unfinished job has been followed.",
+            "Queued grows, processed does not: the OMS's queue is long (who else fills it?). Processed grows: "
+            "the OMS itself has become slow. Either way, stores see their counts that much later.",
             alerts=("InventoryRefreshJobsLate",),
         ),
         Query(quantile(0.95, "inventory_refresh_job_queued_seconds"), "95 % queued", YELLOW),
-        Query(quantile(0.95, "inventory_refresh_job_processing_seconds"), "95 % worked", GREEN),
-        Query(f"max({of('inventory_refresh_oldest_unfinished_job_seconds')})", "oldest not ended", RED),
+        Query(quantile(0.95, "inventory_refresh_job_processing_seconds"), "95 % processed", GREEN),
+        Query(f"max({of('inventory_refresh_oldest_unfinished_job_seconds')})", "oldest unfinished", RED),
         unit=units.Seconds,
     )
 
 
 def _calls() -> AnyPanel:
     return graph(
-        "Requests a second, their chunks, and the limit",
-        Told(
-            "Refresh requests of all members together, the chunks that the OMS has to work off for them, and the calls "
-            "that members may make at most, as set (oms.max_requests_per_second) or learned from over-quota answers. "
-            "No dashed line: no limit. Calls that ask for jobs count against the limit too.",
-            "Requests close to the line for long: the key's quota is too small for so many locations. Ask for more, or "
-            "send fewer, larger requests (window.max_age).",
+        "Requests and chunks per second, and the limit",
+        Description(
+            "Refresh requests of all members, the chunks that the OMS has to process for them, and the "
+            "allowed calls per second, as set (oms.max_requests_per_second) or learned from over-quota "
+            "answers. No dashed line: no limit. Calls for the status of jobs count against the limit too.",
+            "Requests stay close to the line: the key's quota is too small for so many locations. Ask for a "
+            "larger one, or send fewer, larger requests (window.max_age).",
         ),
         Query(f"sum({rate('inventory_refresh_requests_sent_total')})", "requests", BLUE),
         Query(f"sum({rate('inventory_refresh_chunks_sent_total')})", "chunks", PURPLE),
@@ -174,12 +176,11 @@ def _calls() -> AnyPanel:
 
 def _codes() -> AnyPanel:
     return graph(
-        "HTTP answers by code",
-        Told(
-            "HTTP responses to refresh requests a second by code, just as they came. Lost connections and time-outs "
-            "have none.",
-            "It is the raw view behind Answers by outcome: of use when talking to those who run the OMS or its "
-            "gateway.",
+        "HTTP responses by code",
+        Description(
+            "HTTP responses to refresh requests per second, by status code. Lost connections and timeouts have none.",
+            "This is the raw data behind Answers by outcome, useful when talking to the operators of the OMS "
+            "or its gateway.",
         ),
         Query(f"sum by (code) ({rate('inventory_refresh_oms_responses_total')}) > 0", "{{code}}"),
         unit=REQUESTS_PER_SECOND,
@@ -190,11 +191,10 @@ def _codes() -> AnyPanel:
 
 def _items() -> AnyPanel:
     return graph(
-        "Items a second",
-        Told(
-            "Items in requests that were sent, and in those that got a jobID. What lies between them was sent in vain "
-            "and is planned anew.",
-            "sent far above accepted: much is sent twice. See Answers by outcome.",
+        "Items per second",
+        Description(
+            "Items in requests that were sent, and in those that got a jobID. The difference has to be sent again.",
+            "sent far above accepted: much is sent more than once. See Answers by outcome.",
         ),
         Query(f"sum({rate('inventory_refresh_items_sent_total')})", "sent", BLUE),
         Query(f"sum({rate('inventory_refresh_items_accepted_total')})", "accepted", GREEN),

@@ -1,4 +1,4 @@
-"""The vocabulary of the dashboards: queries of one release, and panels that say what to do when they look bad."""
+"""Building blocks of the dashboards: queries on a release, and panels that say what to do when they look bad."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ AnyPanel = timeseries.Panel | stat.Panel | table.Panel | text.Panel
 
 DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNBOOK: Final = "docs/operations.md"
-"""The chart puts the runbook's own address in place of this, as it does in the alerts."""
+"""Path of the runbook; the chart replaces it with ``prometheusRule.runbookUrl``, as in the alerts."""
 MAIN: Final = "inventory-refresh"
 LOCATION: Final = "inventory-refresh-location"
-"""The dashboards' fixed ids, by which they link to each other."""
+"""Fixed ids of the dashboards, used in the links between them."""
 
 SELECTED: Final = 'namespace="$namespace", job="$release", pod=~"$pod"'
 GREEN: Final = "green"
@@ -40,35 +40,35 @@ REQUESTS_PER_SECOND: Final = units.RequestsPerSecond
 
 
 def of(metric: str, *matchers: str) -> str:
-    """The series of this metric that the dashboard's variables select."""
+    """The series of a metric selected by the variables of the dashboard."""
     return f"{metric}{{{', '.join((SELECTED, *matchers))}}}"
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """The rate of a counter, of each series alone: to be summed afterwards, never before."""
+    """Rate of a counter, by series; aggregate it afterwards, never before."""
     return f"rate({of(metric, *matchers)}[$__rate_interval])"
 
 
 def increase(metric: str, *matchers: str, over: str = "$__range") -> str:
-    """By how much a counter grew, by default in all of the time that the dashboard shows."""
+    """Increase of a counter, by default over the time range of the dashboard."""
     return f"increase({of(metric, *matchers)}[{over}])"
 
 
 def quantile(share: float, histogram: str, *matchers: str) -> str:
-    """A quantile of a histogram, over all members together."""
+    """Quantile of a histogram over all members."""
     return f"histogram_quantile({share}, sum by (le) ({rate(f'{histogram}_bucket', *matchers)}))"
 
 
 def by_partition(gauge: str, *matchers: str) -> str:
-    """A partition's value: while it moves, two members may tell of it, and it must not count twice."""
+    """Value by partition. While a partition moves, two members may report it, and it must not count twice."""
     return f"max by (topic, partition) ({of(gauge, *matchers)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel, and how its series are named and drawn.
+    """A query of a panel, and how its series are named and drawn.
 
-    ``color`` is for all its series, or None for the palette's. A ``limit`` is drawn as a dashed line.
+    ``color`` applies to all its series; None uses the palette. A ``limit`` is drawn as a dashed line.
     """
 
     expr: str
@@ -78,7 +78,7 @@ class Query:
 
 
 def limit(expr: str, legend: str) -> Query:
-    """A line that the others should stay below."""
+    """A dashed line that the other series should stay below."""
     return Query(expr, legend, RED, limit=True)
 
 
@@ -86,10 +86,10 @@ def limit(expr: str, legend: str) -> Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a panel shows, and what to do when it looks bad: its description.
+class Description:
+    """The description of a panel: what it shows, and what to do when it looks bad.
 
-    ``alerts`` are those that tell of the same: the panel links to their sections of the runbook.
+    ``alerts`` are the names of related alerts; the panel links to their sections of the runbook.
     """
 
     shows: str
@@ -100,7 +100,7 @@ class Told:
         return f"{self.shows}\n\n**When it looks bad:** {self.when_bad}"
 
     def links(self) -> list[Builder[models.DashboardLink]]:
-        """Links to the runbook; its headings are the alerts' names, as kebab-case in addresses."""
+        """Links to the runbook, whose headings are the names of the alerts; anchors are in kebab case."""
         return [
             dashboard_builders.DashboardLink(f"Runbook: {alert}")
             .type(models.DashboardLinkType.LINK)
@@ -112,7 +112,7 @@ class Told:
 
 def graph(
     title: str,
-    told: Told,
+    description: Description,
     *queries: Query,
     unit: str,
     width: int = 8,
@@ -123,15 +123,15 @@ def graph(
     share: bool = False,
     logarithmic: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time, or with ``stacked`` bars on each other; ``colors`` by the series' name.
+    """Lines over time, or stacked bars with ``stacked``. ``colors`` maps names of series to colours.
 
     ``share`` draws from 0 to 100 %.
     """
     panel = (
         timeseries.Panel()
         .title(title)
-        .description(str(told))
-        .links(told.links())
+        .description(str(description))
+        .links(description.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(height)
@@ -172,7 +172,7 @@ def graph(
 
 def number(
     title: str,
-    told: Told,
+    description: Description,
     query: Query,
     *,
     unit: str,
@@ -183,16 +183,16 @@ def number(
     now: bool = False,
     no_value: str = "No data",
 ) -> stat.Panel:
-    """One number, coloured by ``steps`` (from which value on which colour; the first has None).
+    """A single number, coloured by ``steps`` (lower bound and colour; the first bound is None).
 
-    ``names`` are texts and colours in place of single values. Unless it is asked for ``now`` only, its way is drawn
-    behind it.
+    ``names`` maps values to a text and a colour. The history is drawn behind the number, unless there are ``names`` or
+    ``now`` asks only for the latest value.
     """
     panel = (
         stat.Panel()
         .title(title)
-        .description(str(told))
-        .links(told.links())
+        .description(str(description))
+        .links(description.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(4)
@@ -219,7 +219,7 @@ def number(
 
 def listing(
     title: str,
-    told: Told,
+    description: Description,
     columns: Mapping[str, str],
     *,
     labels: Mapping[str, str],
@@ -229,15 +229,16 @@ def listing(
     sort_by: str = "",
     no_value: str = "",
 ) -> table.Panel:
-    """A table: ``columns`` are headings and the queries whose values stand there, joined by their labels.
+    """A table. ``columns`` maps headings to queries, whose results are joined by their labels.
 
-    ``labels`` are the label columns before them, by their headings. What else Prometheus tells is left out.
+    ``labels`` maps labels to the headings of the columns before them; other labels are left out. An empty ``sort_by``
+    keeps the order of Prometheus.
     """
     panel = (
         table.Panel()
         .title(title)
-        .description(str(told))
-        .links(told.links())
+        .description(str(description))
+        .links(description.links())
         .datasource(DATASOURCE)
         .span(width)
         .height(height)
@@ -250,7 +251,7 @@ def listing(
     for letter, expr in zip("ABCDEFGHIJ", columns.values(), strict=False):
         panel.with_target(_target(Query(expr), letter).instant().format(PromQueryFormat.TABLE))
     names = dict(labels) | {f"Value #{letter}": name for letter, name in zip("ABCDEFGHIJ", columns, strict=False)}
-    if len(columns) == 1:  # Grafana numbers the values only where there are several
+    if len(columns) == 1:  # Grafana numbers the values only if there are several
         names = dict(labels) | dict.fromkeys(("Value", "Value #A"), next(iter(columns)))
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     panel.with_transformation(
@@ -271,14 +272,14 @@ def listing(
 
 
 def note(title: str, content: str, *, width: int, height: int) -> text.Panel:
-    """Markdown, for what a reader must know before the numbers."""
+    """A text panel in Markdown, for what a reader must know first."""
     return (
         text.Panel().title(title).description(title).span(width).height(height).mode(TextMode.MARKDOWN).content(content)
     )
 
 
 def thresholds(steps: Sequence[tuple[float | None, str]]) -> dashboard_builders.ThresholdsConfig:
-    """Colours from values on."""
+    """Colours by lower bound."""
     return (
         dashboard_builders.ThresholdsConfig()
         .mode(models.ThresholdsMode.ABSOLUTE)

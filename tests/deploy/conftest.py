@@ -1,4 +1,4 @@
-"""What the tests of the chart share: helm, a real Kubernetes API server, and a namespace of one's own on it."""
+"""Fixtures of the deployment tests: helm, a real Kubernetes API server, and a namespace on it."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ FIRST_BUILD_SECONDS_MAX = int(2 * go_tools.BUILD_SECONDS_MAX)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first may have to build helm and the API server (see ``make tools``), which takes minutes."""
+    """Extend the timeout: the first test may have to build helm and the API server (``make tools``), for minutes."""
     for item in items:
         if {"helm", "api_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(FIRST_BUILD_SECONDS_MAX))
@@ -36,7 +36,7 @@ def api_server() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def namespace(api_server: ApiServer) -> str:
-    """A new namespace, as strict about pods as Kubernetes can be."""
+    """A new namespace with the strictest Pod Security level."""
     name = f"shop-{uuid.uuid4().hex[:12]}"
     api_server.make_namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
     return name
@@ -44,5 +44,5 @@ def namespace(api_server: ApiServer) -> str:
 
 @pytest.fixture
 def release(helm: Path, api_server: ApiServer, namespace: str) -> Callable[..., Release]:
-    """``release(name)`` is a release in the namespace, not yet installed."""
+    """Returns a function that creates a release in the namespace, not yet installed."""
     return lambda name="refresh": Release(helm, api_server, namespace, name)

@@ -1,7 +1,7 @@
-"""Every alert fires when a person must act, stays quiet otherwise, and says what to do.
+"""Every alert fires when an operator must act, stays quiet otherwise, and says what to do.
 
-The tests of single alerts are promtool's own, in ``alerts/``. The stories in which nothing may fire are made in
-``tests/support/alert_scenarios.py``, since they tell of every metric that an alert looks at.
+Single alerts are tested by promtool with the files in ``alerts/``. The stories in which none may fire are generated in
+``tests/support/alert_scenarios.py``, because they need series for every metric that an alert uses.
 """
 
 import os
@@ -28,9 +28,9 @@ TESTS = sorted((ROOT / "tests" / "deploy" / "alerts").glob("*.yaml"))
 STORIES = (quiet_night(), rolling_restart())
 
 OF_THE_SCRAPE: Final = {"namespace", "job", "pod", "instance"}
-"""Labels that Prometheus puts to every series when it scrapes."""
+"""Labels that Prometheus adds to every series when it scrapes."""
 NOT_OURS: Final = {"process_start_time_seconds"}
-"""Metrics that the official client exports by itself."""
+"""Metrics that the Prometheus client exports itself."""
 LABEL_VALUES: Final[Mapping[str, set[str]]] = {
     "fenced": {"yes", "no"},
     "kind": {"assigned", "revoked", "lost"},
@@ -65,25 +65,25 @@ def run(promtool: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def tell(promtool: str, story: Story, rules_file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+def check(promtool: str, story: Story, rules_file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
     file = folder / "story.yaml"
     file.write_text(yaml.safe_dump(story.as_test(str(rules_file)), width=1_000_000), encoding="utf-8")
     return run(promtool, "test", "rules", str(file))
 
 
 def selectors(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Metric and equality matchers, by label, of every selector in PromQL or in promtool's notation for series."""
+    """Metric and equality matchers by label of every selector, in PromQL or in promtool's notation for series."""
     for metric, matchers in re.findall(r"([a-z_:]+)\{([^}]*)\}", text):
         yield metric, dict(re.findall(r'([a-z]+)="([^"]*)"', matchers))
 
 
 def series_of(file: Path) -> Iterator[str]:
     for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
-        yield from (each["series"] for each in test["input_series"])
+        yield from (series["series"] for series in test["input_series"])
 
 
 def slugs(page: Path) -> list[str]:
-    """The anchors of a page's headings, as code hosts make them."""
+    """The anchors of the headings of a page, as code hosts generate them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
@@ -92,7 +92,7 @@ def kebab(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
-# What promtool says
+# With promtool
 
 
 def test_the_rules_are_valid(promtool: str) -> None:
@@ -102,52 +102,54 @@ def test_the_rules_are_valid(promtool: str) -> None:
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
-def test_each_alert_fires_when_it_should_and_only_then(promtool: str, file: Path) -> None:
+def test_every_alert_fires_exactly_when_it_should(promtool: str, file: Path) -> None:
     tested = run(promtool, "test", "rules", str(file))
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-def test_no_alert_fires_in_a_quiet_night_nor_in_a_rolling_restart(promtool: str, story: Story, tmp_path: Path) -> None:
-    told = tell(promtool, story, RULES, tmp_path)
-    assert told.returncode == 0, told.stdout + told.stderr
+def test_no_alert_fires_in_a_quiet_night_or_a_rolling_restart(promtool: str, story: Story, tmp_path: Path) -> None:
+    done = check(promtool, story, RULES, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_rolling_restart_would_set_alerts_off_that_did_not_wait(promtool: str, tmp_path: Path) -> None:
+def test_without_their_wait_some_alerts_would_fire_in_a_rolling_restart(promtool: str, tmp_path: Path) -> None:
     hasty = tmp_path / "hasty.yaml"
     hasty.write_text(
         re.sub(r"^ +for: \w+\n", "", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8"
     )
-    told = tell(promtool, rolling_restart(), hasty, tmp_path)
-    fired = set(re.findall(r'alertname="(\w+)"', told.stdout + told.stderr))
+    done = check(promtool, rolling_restart(), hasty, tmp_path)
+    fired = set(re.findall(r'alertname="(\w+)"', done.stdout + done.stderr))
     assert fired >= {"InventoryRefreshNotReady", "InventoryRefreshKafkaUnreachable", "InventoryRefreshCommitsRefused"}
 
 
-# What the files must have
+# Content of the files
 
 
-def test_each_alert_has_a_test_in_which_it_fires() -> None:
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
     fired = {
-        each["alertname"]
+        expectation["alertname"]
         for file in TESTS
         for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]
-        for each in test["alert_rule_test"]
-        if each["exp_alerts"]
+        for expectation in test["alert_rule_test"]
+        if expectation["exp_alerts"]
     }
     assert fired == set(ALERTS)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-def test_the_stories_tell_of_all_that_alerts_look_at(story: Story) -> None:
+def test_the_stories_contain_all_series_that_alerts_select(story: Story) -> None:
     (test,) = story.as_test("")["tests"]
-    told = [each for series in test["input_series"] for each in selectors(series["series"])]
+    given = [selector for series in test["input_series"] for selector in selectors(series["series"])]
     for name, rule in ALERTS.items():
         for metric, labels in selectors(rule["expr"]):
-            assert any(each == metric and labels.items() <= known.items() for each, known in told), f"{name}: {metric}"
+            assert any(found == metric and labels.items() <= known.items() for found, known in given), (
+                f"{name}: {metric}"
+            )
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_each_alert_says_how_urgent_it_is_what_happens_and_what_to_do(name: str) -> None:
+def test_every_alert_has_a_severity_a_summary_a_description_and_a_runbook(name: str) -> None:
     rule = ALERTS[name]
     assert re.fullmatch(r"InventoryRefresh([A-Z][a-z]+)+", name)
     assert rule["labels"].keys() == {"severity"}
@@ -159,7 +161,7 @@ def test_each_alert_says_how_urgent_it_is_what_happens_and_what_to_do(name: str)
     assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{kebab(name)}"
 
 
-def test_each_alert_has_its_section_in_the_runbook() -> None:
+def test_every_alert_has_its_section_in_the_runbook() -> None:
     anchors = slugs(ROOT / "docs" / "operations.md")
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert [anchors.count(kebab(name)) for name in ALERTS] == [1] * len(ALERTS)
@@ -167,16 +169,16 @@ def test_each_alert_has_its_section_in_the_runbook() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_each_selector_names_the_job_literally_as_the_chart_replaces_that(name: str) -> None:
+def test_every_selector_contains_the_job_that_the_chart_replaces(name: str) -> None:
     expression = ALERTS[name]["expr"]
     metrics = re.findall(r"\b(?:inventory_refresh|process)_[a-z_]+", expression)
     assert len(metrics) == expression.count('{job="inventory-refresh"') > 0
     assert "by (namespace, job)" in expression
 
 
-def test_alerts_look_only_at_metrics_and_labels_that_exist() -> None:
-    used = [each for rule in ALERTS.values() for each in selectors(rule["expr"])]
-    used += [each for file in TESTS for series in series_of(file) for each in selectors(series)]
+def test_alerts_use_only_metrics_and_labels_that_exist() -> None:
+    used = [selector for rule in ALERTS.values() for selector in selectors(rule["expr"])]
+    used += [selector for file in TESTS for series in series_of(file) for selector in selectors(series)]
     unknown = {metric for metric, _ in used} - described().keys() - NOT_OURS
     assert not unknown
     for metric, labels in used:

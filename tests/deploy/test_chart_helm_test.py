@@ -1,4 +1,4 @@
-"""What helm test runs in the cluster, and what the notes say after an installation."""
+"""The pods of helm test, and the notes after an installation."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ from tests.support.status_server import running_status_server
 pytestmark = pytest.mark.usefixtures("helm")
 
 SECONDS_MAX = 120.0
-"""A look-up of a name that nobody has may take long where there are name servers that do not answer."""
+"""Looking up an unknown name can take long if name servers do not answer."""
 
 
 def hook_pod(values: str, name: str) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def server() -> Iterator[tuple[StatusBoard, int]]:
 
 
 def run_status_test(host: str, port: int, seconds: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command of helm test's pod, as it is rendered, with another place to ask."""
-    each = hook_pod("minimal", "status")["spec"]["containers"][0]
-    script, host_in_cluster, port_in_cluster, _ = each["args"]
+    """Run the rendered command of helm test, against another host and port."""
+    container_spec = hook_pod("minimal", "status")["spec"]["containers"][0]
+    script, host_in_cluster, port_in_cluster, _ = container_spec["args"]
     assert (host_in_cluster, port_in_cluster) == ("demo-inventory-refresh.shop.svc", "8080")
-    assert each["command"] == ["python", "-c"]
+    assert container_spec["command"] == ["python", "-c"]
     return subprocess.run(  # noqa: S603 - a file of ours
         [sys.executable, "-c", script, host, str(port), str(seconds)],
         capture_output=True,
@@ -60,33 +60,33 @@ def test_the_status_test_passes_once_the_pods_are_ready(server: tuple[StatusBoar
     assert (ran.returncode, ran.stdout) == (0, "healthy and ready: 127.0.0.1\n")
 
 
-def test_the_status_test_fails_with_the_words_of_the_pod_that_is_not_ready(server: tuple[StatusBoard, int]) -> None:
+def test_the_status_test_fails_with_the_answer_of_the_pod_that_is_not_ready(server: tuple[StatusBoard, int]) -> None:
     ran = run_status_test("127.0.0.1", server[1])
     assert ran.returncode == 1
     assert ran.stderr == "127.0.0.1/readyz: 503: not in the consumer group, waiting for partitions\n"
 
 
-def test_the_status_test_fails_where_nobody_answers_or_nobody_is(server: tuple[StatusBoard, int]) -> None:
+def test_the_status_test_fails_if_no_pod_answers_or_none_exists(server: tuple[StatusBoard, int]) -> None:
     refused = run_status_test("127.0.0.2", 9)
     assert refused.returncode == 1
     assert "127.0.0.2/healthz" in refused.stderr
-    unknown = run_status_test("nobody.invalid", 9)
-    assert unknown.stderr == "nobody.invalid: no pods behind this name\n"
+    unknown = run_status_test("unknown.invalid", 9)
+    assert unknown.stderr == "unknown.invalid: no pods behind this name\n"
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)
-def test_the_check_runs_with_the_settings_secrets_and_volumes_of_the_service(values: str) -> None:
+def test_the_check_uses_the_settings_secrets_and_volumes_of_the_service(values: str) -> None:
     checking, service = hook_pod(values, "check")["spec"], container(rendered(values))
-    each = checking["containers"][0]
-    assert each["args"] == ["run", "--check"]
-    assert each["image"] == service["image"]
-    assert each["volumeMounts"] == service["volumeMounts"]
-    assert [variable for variable in service["env"] if variable not in each["env"]] == [
+    container_spec = checking["containers"][0]
+    assert container_spec["args"] == ["run", "--check"]
+    assert container_spec["image"] == service["image"]
+    assert container_spec["volumeMounts"] == service["volumeMounts"]
+    assert [variable for variable in service["env"] if variable not in container_spec["env"]] == [
         variable for variable in service["env"] if variable["name"].endswith("GROUP_INSTANCE_ID")
     ]
 
 
-def test_pods_of_helm_test_are_hooks_that_stay_for_their_logs_and_end_by_themselves() -> None:
+def test_pods_of_helm_test_are_hooks_that_keep_their_logs_and_time_out() -> None:
     for pod in of_kind(rendered("minimal"), "Pod"):
         assert pod["metadata"]["annotations"] == {
             "helm.sh/hook": "test",
@@ -98,7 +98,7 @@ def test_pods_of_helm_test_are_hooks_that_stay_for_their_logs_and_end_by_themsel
 
 @pytest.fixture
 def notes_as_object(tmp_path: Path) -> Path:
-    """The chart with its notes as a template, since ``helm template`` shows none."""
+    """The chart with its notes as a template, because ``helm template`` does not show notes."""
     chart = tmp_path / "inventory-refresh"
     shutil.copytree(CHART, chart)
     text = (chart / "templates" / "NOTES.txt").read_text(encoding="utf-8")
@@ -114,22 +114,22 @@ def notes(values: str, chart: Path) -> str:
     return str(found["text"])
 
 
-def test_the_notes_say_what_to_check_next(notes_as_object: Path) -> None:
+def test_the_notes_list_the_next_steps(notes_as_object: Path) -> None:
     text = notes("minimal", notes_as_object)
     assert "kubectl -n shop rollout status deployment/demo-inventory-refresh" in text
     assert "helm test demo -n shop --logs" in text
     assert "kubectl -n shop port-forward deployment/demo-inventory-refresh 8080" in text
-    assert "- Secret inventory-refresh-oms, whose keys are names of options" in text
-    assert "dead-letter topic inventory-refresh.dead-letters (which must exist)" in text
-    assert "Nobody scrapes the metrics yet" in text
-    assert "No alerts" in text
+    assert "- Secret inventory-refresh-oms, with keys named after settings" in text
+    assert "dead-letter topic inventory-refresh.dead-letters (it must exist)" in text
+    assert "The metrics are not scraped yet" in text
+    assert "Alerts are not installed" in text
 
 
-def test_the_notes_are_about_what_was_installed(notes_as_object: Path) -> None:
+def test_the_notes_describe_what_was_installed(notes_as_object: Path) -> None:
     text = notes("everything", notes_as_object)
     assert "kubectl -n shop get scaledobject,hpa" in text
-    assert "SecretStore vault, of which ExternalSecret stock-refresh makes a Secret" in text
+    assert "SecretStore vault, from which ExternalSecret stock-refresh creates a Secret" in text
     assert "Secret company-authorities with the key authorities.pem" in text
-    assert "Nobody scrapes" not in text
-    assert "No alerts" not in text
+    assert "not scraped yet" not in text
+    assert "Alerts are not" not in text
     assert "statefulset/demo-inventory-refresh" in notes("static-membership", notes_as_object)

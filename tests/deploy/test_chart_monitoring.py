@@ -1,4 +1,4 @@
-"""Scraping, alerts and dashboards of the chart are for its own release."""
+"""Scraping, alerts and dashboards of the chart cover only its own release."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def rules(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("values", "kind", "endpoints"),
     [("production", "ServiceMonitor", "endpoints"), ("everything", "PodMonitor", "podMetricsEndpoints")],
 )
-def test_the_label_job_is_the_releases_name(values: str, kind: str, endpoints: str) -> None:
+def test_the_label_job_is_the_name_of_the_release(values: str, kind: str, endpoints: str) -> None:
     objects = rendered(values)
     spec = one(objects, kind)["spec"]
     labelled = one(objects, "Service") if kind == "ServiceMonitor" else pod_template(objects)
@@ -36,13 +36,13 @@ def test_the_label_job_is_the_releases_name(values: str, kind: str, endpoints: s
     assert one(objects, kind)["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_what_is_empty_of_a_monitor_is_left_to_prometheus() -> None:
+def test_empty_values_of_a_monitor_are_left_to_prometheus() -> None:
     changes = {"serviceMonitor": {"interval": "", "scrapeTimeout": ""}}
     (endpoint,) = one(template("production", changes), "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint == {"port": "http", "path": "/metrics"}
 
 
-def test_every_alert_of_the_rules_file_is_there_and_looks_at_its_own_release_only() -> None:
+def test_every_alert_is_installed_and_selects_only_its_own_release() -> None:
     plain = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
     made = rules(rendered("production"))
     assert [rule.get("alert") for rule in made] == [rule.get("alert") for rule in plain]
@@ -51,7 +51,7 @@ def test_every_alert_of_the_rules_file_is_there_and_looks_at_its_own_release_onl
         assert rule["expr"].count('namespace="shop",job="demo"') == before["expr"].count('job="inventory-refresh"') > 0
 
 
-def test_templates_in_the_alerts_texts_are_left_to_prometheus() -> None:
+def test_templates_in_the_texts_of_alerts_are_left_to_prometheus() -> None:
     assert "$labels" in RULES.read_text(encoding="utf-8")
     assert re.findall(r"{{.*?}}", RULES.read_text(encoding="utf-8")) == re.findall(
         r"{{.*?}}", "\n".join(run for run in _texts(rules(rendered("production"))))
@@ -62,7 +62,7 @@ def _texts(found: list[dict[str, Any]]) -> list[str]:
     return [text for rule in found for text in rule.get("annotations", {}).values()]
 
 
-def test_the_runbooks_address_replaces_the_path_of_the_page() -> None:
+def test_the_runbook_url_replaces_the_path_of_the_page() -> None:
     addresses = [rule["annotations"]["runbook_url"] for rule in rules(rendered("production"))]
     assert all(address.startswith("https://wiki.example/inventory-refresh/operations#") for address in addresses)
     paths = [rule["annotations"]["runbook_url"] for rule in rules(rendered("everything"))]
@@ -82,11 +82,11 @@ def chart_with_dashboards(tmp_path: Path) -> Path:
 
 
 def dashboards(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found = [each for each in of_kind(objects, "ConfigMap") if "config.yaml" not in each["data"]]
-    return {each["metadata"]["name"]: each for each in found}
+    found = [config_map for config_map in of_kind(objects, "ConfigMap") if "config.yaml" not in config_map["data"]]
+    return {config_map["metadata"]["name"]: config_map for config_map in found}
 
 
-def test_each_dashboard_is_a_config_map_for_the_sidecar(chart_with_dashboards: Path) -> None:
+def test_every_dashboard_is_a_config_map_for_the_sidecar(chart_with_dashboards: Path) -> None:
     made = dashboards(template("production", chart=chart_with_dashboards))
     assert list(made) == ["demo-inventory-refresh-dashboard-one", "demo-inventory-refresh-dashboard-two"]
     for name, found in made.items():
@@ -98,7 +98,7 @@ def test_each_dashboard_is_a_config_map_for_the_sidecar(chart_with_dashboards: P
         assert json.loads(text) == json.loads(source.read_text(encoding="utf-8"))
 
 
-def test_the_dashboards_of_the_chart_are_all_there_and_small_enough_for_kubectl_apply() -> None:
+def test_all_dashboards_are_installed_and_small_enough_for_kubectl_apply() -> None:
     texts = [next(iter(found["data"].values())) for found in dashboards(rendered("everything")).values()]
     assert [json.loads(text) for text in texts] == [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(CHART.glob("dashboards/*.json"))
@@ -106,20 +106,20 @@ def test_the_dashboards_of_the_chart_are_all_there_and_small_enough_for_kubectl_
     assert all(len(json.dumps(text)) < 250_000 for text in texts)
 
 
-def test_the_dashboards_link_to_the_runbook_where_your_people_find_it() -> None:
+def test_the_dashboards_link_to_the_runbook_url() -> None:
     for found in dashboards(rendered("production")).values():
         (text,) = found["data"].values()
         assert "https://wiki.example/inventory-refresh/operations" in text
         assert "docs/operations.md" not in text
 
 
-def test_a_dashboard_that_is_no_json_is_refused(chart_with_dashboards: Path) -> None:
+def test_a_dashboard_that_is_not_json_is_refused(chart_with_dashboards: Path) -> None:
     (chart_with_dashboards / "dashboards" / "one.json").write_text("{", encoding="utf-8")
     with pytest.raises(RefusedError, match="mustFromJson"):
         template("production", chart=chart_with_dashboards)
 
 
-def test_nothing_of_monitoring_is_made_unless_it_is_asked_for() -> None:
+def test_no_monitoring_objects_are_created_by_default() -> None:
     kinds = {found["kind"] for found in rendered("minimal")}
     assert not kinds & {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
     assert not dashboards(rendered("minimal"))

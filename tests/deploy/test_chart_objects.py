@@ -1,4 +1,4 @@
-"""What comes out of the chart is what Kubernetes and the operators take, and is as hardened as it should be."""
+"""The objects of the chart are valid for Kubernetes and the operators, and hardened."""
 
 import copy
 import re
@@ -17,7 +17,7 @@ from tests.support.chart import (
     of_kind,
     one,
     pod_template,
-    problems,
+    problem,
     rendered,
     run_helm,
     settings,
@@ -31,34 +31,34 @@ pytestmark = pytest.mark.usefixtures("helm")
 
 SECRETS = "/etc/inventory-refresh/secrets"
 
-each_values_file = pytest.mark.parametrize("values", VALUES_FILES)
+every_values_file = pytest.mark.parametrize("values", VALUES_FILES)
 
 
 def pod_specs(values: str) -> list[dict[str, Any]]:
-    """The service's pods and those of helm test."""
+    """The pods of the service and of helm test."""
     objects = rendered(values)
     return [pod_template(objects)["spec"], *[pod["spec"] for pod in of_kind(objects, "Pod")]]
 
 
-@each_values_file
+@every_values_file
 def test_helm_lint_finds_nothing(values: str) -> None:
     said = run_helm("lint", values)
     assert "0 chart(s) failed" in said
     assert "Fail:" not in said
 
 
-@each_values_file
+@every_values_file
 @pytest.mark.parametrize("kubernetes", [KUBERNETES_OLDEST, KUBERNETES_NEWEST])
-def test_every_object_is_one_that_its_api_takes(values: str, kubernetes: str) -> None:
+def test_every_object_is_valid_for_its_api(values: str, kubernetes: str) -> None:
     refused = {
         f"{found['kind']} {found['metadata']['name']}": said
         for found in template(values, kubernetes=kubernetes)
-        if (said := problems(found, kubernetes))
+        if (said := problem(found, kubernetes))
     }
     assert not refused
 
 
-def test_a_packaged_chart_makes_the_same_objects(helm: Path, tmp_path: Path) -> None:
+def test_a_packaged_chart_renders_the_same_objects(helm: Path, tmp_path: Path) -> None:
     command = [str(helm), "package", str(CHART), "--destination", str(tmp_path)]
     subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
     (package,) = tmp_path.glob("inventory-refresh-*.tgz")
@@ -77,51 +77,51 @@ def test_a_packaged_chart_makes_the_same_objects(helm: Path, tmp_path: Path) -> 
         ("hpa", "HorizontalPodAutoscaler"),
     ],
 )
-def test_the_validators_know_what_a_field_is(values: str, kind: str) -> None:
+def test_the_validators_reject_an_unknown_field(values: str, kind: str) -> None:
     wrong = copy.deepcopy(one(rendered(values), kind))
     wrong["spec"]["misspelt"] = True
-    assert "misspelt" in problems(wrong)
+    assert "misspelt" in str(problem(wrong))
 
 
-def test_together_the_values_files_make_every_kind_that_the_templates_have() -> None:
+def test_the_values_files_cover_every_kind_of_the_templates() -> None:
     files = [file.read_text(encoding="utf-8") for file in CHART.glob("templates/**/*.yaml")]
     kinds = {kind for text in files for kind in re.findall(r"^kind: (\w+)$", text, re.MULTILINE)}
     assert kinds == {found["kind"] for values in VALUES_FILES for found in rendered(values)}
 
 
-def test_each_template_makes_one_kind_of_object() -> None:
+def test_every_template_renders_one_kind_of_object() -> None:
     for file in CHART.glob("templates/*.yaml"):
         kinds = re.findall(r"^kind: (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert len(kinds) == (0 if file.name == "validate.yaml" else 1), file.name
 
 
-@each_values_file
-def test_every_object_says_its_namespace_release_and_chart(values: str) -> None:
+@every_values_file
+def test_every_object_has_its_namespace_release_and_chart(values: str) -> None:
     for found in rendered(values):
         assert found["metadata"]["namespace"] == "shop"
         assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
         assert found["metadata"]["labels"]["helm.sh/chart"].startswith("inventory-refresh-")
 
 
-@each_values_file
-def test_every_pod_passes_the_restricted_pod_security_standard_and_writes_nowhere(values: str) -> None:
+@every_values_file
+def test_every_pod_meets_the_restricted_pod_security_standard_and_is_read_only(values: str) -> None:
     for spec in pod_specs(values):
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for each in spec["containers"]:
-            assert each["securityContext"] == {
+        for container_spec in spec["containers"]:
+            assert container_spec["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
-            assert "memory" in each["resources"]["limits"]
-            assert all(mount["readOnly"] for mount in each["volumeMounts"])
+            assert "memory" in container_spec["resources"]["limits"]
+            assert all(mount["readOnly"] for mount in container_spec["volumeMounts"])
         assert not {"hostPath", "emptyDir"} & {kind for volume in spec["volumes"] for kind in volume}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
 
 
-@each_values_file
-def test_no_pod_has_a_token_for_kubernetes_or_variables_of_its_services(values: str) -> None:
+@every_values_file
+def test_no_pod_has_a_kubernetes_token_or_service_variables(values: str) -> None:
     for spec in pod_specs(values):
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
@@ -129,7 +129,7 @@ def test_no_pod_has_a_token_for_kubernetes_or_variables_of_its_services(values: 
         assert account["automountServiceAccountToken"] is False
 
 
-def test_pods_run_as_the_user_of_the_image_who_may_read_the_secret_files_and_nobody_else() -> None:
+def test_pods_run_as_the_image_user_and_only_its_group_can_read_the_secret_files() -> None:
     (user, group) = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)[
         0
     ]
@@ -140,28 +140,28 @@ def test_pods_run_as_the_user_of_the_image_who_may_read_the_secret_files_and_nob
         assert secrets["projected"]["defaultMode"] == 0o440
 
 
-@each_values_file
-def test_secrets_are_files_in_the_secrets_folder_and_never_variables(values: str) -> None:
+@every_values_file
+def test_secrets_are_files_and_never_environment_variables(values: str) -> None:
     objects = rendered(values)
     assert {"name": "INVENTORY_REFRESH_SECRETS_DIR", "value": SECRETS} in container(objects)["env"]
     (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "secrets"]
     assert mount["mountPath"] == SECRETS
     assert "subPath" not in mount, "a file mounted by itself never changes"
     for spec in pod_specs(values):
-        for each in spec["containers"]:
-            assert "envFrom" not in each
-            assert "secretKeyRef" not in yaml.safe_dump(each.get("env", []))
+        for container_spec in spec["containers"]:
+            assert "envFrom" not in container_spec
+            assert "secretKeyRef" not in yaml.safe_dump(container_spec.get("env", []))
 
 
-def test_secrets_of_several_sources_come_into_one_folder() -> None:
+def test_secrets_from_several_sources_are_mounted_into_one_directory() -> None:
     volumes = {volume["name"]: volume for volume in pod_template(rendered("everything"))["spec"]["volumes"]}
     by_hand, by_operator = volumes["secrets"]["projected"]["sources"]
     assert by_hand["secret"]["items"] == [{"key": "key-password", "path": "kafka__properties__ssl.key.password"}]
     assert by_operator["secret"] == {"name": one(rendered("everything"), "ExternalSecret")["spec"]["target"]["name"]}
 
 
-@each_values_file
-def test_selectors_find_the_pods_of_the_service_and_not_those_of_helm_test(values: str) -> None:
+@every_values_file
+def test_selectors_match_the_pods_of_the_service_but_not_those_of_helm_test(values: str) -> None:
     objects = rendered(values)
     labels = pod_template(objects)["metadata"]["labels"]
     selectors = [workload(objects)["spec"]["selector"]["matchLabels"], one(objects, "Service")["spec"]["selector"]]
@@ -172,13 +172,13 @@ def test_selectors_find_the_pods_of_the_service_and_not_those_of_helm_test(value
         assert not any(selector.items() <= pod["metadata"]["labels"].items() for pod in of_kind(objects, "Pod"))
 
 
-@each_values_file
-def test_probes_ask_the_port_that_the_settings_name(values: str) -> None:
+@every_values_file
+def test_probes_use_the_port_of_the_settings(values: str) -> None:
     objects = rendered(values)
     given = settings(objects)
-    each = container(objects)
-    assert each["ports"] == [{"name": "http", "containerPort": given["http"]["port"], "protocol": "TCP"}]
-    probes = {name: each[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    container_spec = container(objects)
+    assert container_spec["ports"] == [{"name": "http", "containerPort": given["http"]["port"], "protocol": "TCP"}]
+    probes = {name: container_spec[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert probes == {
         "startup": {"path": "/healthz", "port": "http"},
         "liveness": {"path": "/healthz", "port": "http"},
@@ -187,7 +187,7 @@ def test_probes_ask_the_port_that_the_settings_name(values: str) -> None:
     assert one(objects, "Service")["spec"]["ports"][0]["port"] == given["http"]["port"]
 
 
-def test_a_network_policy_lets_pods_out_to_names_and_the_given_places_and_in_to_metrics_only() -> None:
+def test_a_network_policy_allows_dns_the_given_egress_and_ingress_to_metrics_only() -> None:
     policy = one(rendered("production"), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"][0]["ports"] == [{"port": 8080, "protocol": "TCP"}]
@@ -200,13 +200,13 @@ def test_a_network_policy_lets_pods_out_to_names_and_the_given_places_and_in_to_
         assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
 
 
-def test_without_rules_of_where_to_go_a_network_policy_does_not_limit_it() -> None:
+def test_without_egress_rules_a_network_policy_does_not_restrict_egress() -> None:
     policy = one(template("minimal", {"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress"]
     assert "from" not in policy["ingress"][0]
 
 
-def test_authorities_of_ones_own_reach_those_who_are_to_trust_them() -> None:
+def test_a_ca_bundle_reaches_the_clients_that_should_trust_it() -> None:
     objects = rendered("production")
     given = settings(objects)
     (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "ca"]
@@ -216,44 +216,49 @@ def test_authorities_of_ones_own_reach_those_who_are_to_trust_them() -> None:
     assert "ca_file" not in given["oms"], "caBundle.usedBy leaves the OMS out"
 
 
-def test_what_the_settings_say_of_authorities_wins() -> None:
+def test_ca_files_in_the_settings_take_precedence() -> None:
     properties = {"ssl.ca.location": "/etc/other.crt"}
     objects = template("production", {"config": {"kafka": {"properties": properties}}})
     given = settings(objects)
     assert given["kafka"]["properties"]["ssl.ca.location"] == "/etc/other.crt"
 
 
-def test_the_image_is_that_of_the_charts_version_unless_a_tag_or_a_digest_is_given() -> None:
+def test_the_image_has_the_version_of_the_chart_unless_a_tag_or_digest_is_set() -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
     assert container(rendered("minimal"))["image"] == f"inventory-refresh:{version}"
     assert container(template("minimal", {"image": {"tag": "9.9"}}))["image"] == "inventory-refresh:9.9"
     assert "inventory-refresh@sha256:2c26" in container(rendered("production"))["image"]
 
 
-def test_extra_volumes_variables_labels_and_annotations_come_where_they_belong() -> None:
+def test_extra_volumes_variables_labels_and_annotations_are_added() -> None:
     objects = rendered("everything")
     pods = pod_template(objects)
     assert "oms-client" in {volume["name"] for volume in pods["spec"]["volumes"]}
     assert "/etc/oms-client" in {mount["mountPath"] for mount in container(objects)["volumeMounts"]}
-    assert "INVENTORY_REFRESH_KAFKA__PROPERTIES__CLIENT_RACK" in {each["name"] for each in container(objects)["env"]}
+    assert "INVENTORY_REFRESH_KAFKA__PROPERTIES__CLIENT_RACK" in {
+        variable["name"] for variable in container(objects)["env"]
+    }
     assert {"team": "inventory", "cost-centre": "4711"}.items() <= pods["metadata"]["labels"].items()
     assert pods["metadata"]["annotations"]["example.com/contact"] == "inventory"
     assert workload(objects)["metadata"]["annotations"]["reloader.stakater.com/auto"] == "true"
     assert all(found["metadata"]["labels"]["team"] == "inventory" for found in objects)
 
 
-def test_labels_of_the_user_never_replace_those_that_selectors_need() -> None:
+def test_user_labels_never_replace_the_labels_of_selectors() -> None:
     changes = {"app.kubernetes.io/instance": "other", "app.kubernetes.io/component": "other"}
     objects = template("minimal", {"commonLabels": changes, "podLabels": changes})
     labels = pod_template(objects)["metadata"]["labels"]
     assert workload(objects)["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_pods_are_spread_over_zones_and_nodes_counting_those_of_one_revision() -> None:
+def test_pods_of_a_revision_are_spread_over_zones_and_nodes() -> None:
     for values, revision in (("minimal", "pod-template-hash"), ("static-membership", "controller-revision-hash")):
         objects = rendered(values)
         spread = pod_template(objects)["spec"]["topologySpreadConstraints"]
-        assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-        for each in spread:
-            assert each["labelSelector"] == workload(objects)["spec"]["selector"]
-            assert each["matchLabelKeys"] == [revision]
+        assert [constraint["topologyKey"] for constraint in spread] == [
+            "topology.kubernetes.io/zone",
+            "kubernetes.io/hostname",
+        ]
+        for constraint in spread:
+            assert constraint["labelSelector"] == workload(objects)["spec"]["selector"]
+            assert constraint["matchLabelKeys"] == [revision]

@@ -1,4 +1,4 @@
-"""Values that cannot be meant are refused before anything is installed, with words that help."""
+"""Wrong values are refused before anything is installed, with a helpful message."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ BY_SCHEMA: list[tuple[str, Mapping[str, Any], str]] = [
     ("unknown value inside", {"keda": {"enable": True}}, "at '/keda': additional properties 'enable' not allowed"),
     ("unknown section", {"config": {"kafak": {}}}, "at '/config': additional properties 'kafak' not allowed"),
     ("unknown setting", {"config": {"window": {"age": 1}}}, "at '/config/window': additional properties 'age' not"),
-    ("misspelt switch", {"keda": {"enabled": "yes"}}, "at '/keda/enabled': got string, want boolean"),
+    ("text for a switch", {"keda": {"enabled": "yes"}}, "at '/keda/enabled': got string, want boolean"),
     ("text for a number", {"replicaCount": "two"}, "at '/replicaCount': got string, want integer"),
     ("negative number", {"replicaCount": -1}, "at '/replicaCount': minimum: got -1, want 0"),
     ("duration", {"config": {"window": {"max_age": "5 minutes"}}}, "at '/config/window/max_age': '5 minutes' does not"),
@@ -35,38 +35,38 @@ BY_SCHEMA: list[tuple[str, Mapping[str, Any], str]] = [
     ("unknown API", {"config": {"oms": {"api": "v6"}}}, "value must be one of 'inventory-specific', 'inventory-v5'"),
     ("items beyond the OMS's", {"config": {"oms": {"max_items": 13_000}}}, "maximum: got 13,000, want 12,000"),
     (
-        "full window",
+        "flush_items as text",
         {"config": {"window": {"flush_items": "never"}}},
         "at '/config/window/flush_items': 'never' does not",
     ),
     ("topics as text", {"config": {"kafka": {"topics": "a,b"}}}, "at '/config/kafka/topics': got string, want array"),
     (
-        "property that is ours",
+        "property that the service controls",
         {"config": {"kafka": {"properties": {"group.id": "x"}}}},
         "invalid propertyName 'group.id'",
     ),
     ("property that is a list", {"config": {"kafka": {"properties": {"a": [1]}}}}, "properties/a': got array, want"),
-    ("port that nobody knows", {"config": {"http": {"port": 0}}}, "at '/config/http/port': minimum: got 0, want 1"),
-    ("section taken away", {"config": {"avro": None}}, "at '/config': missing property 'avro'"),
-    ("value taken away", {"probes": {"liveness": None}}, "at '/probes': missing property 'liveness'"),
+    ("port unknown to the probes", {"config": {"http": {"port": 0}}}, "at '/config/http/port': minimum: got 0, want 1"),
+    ("section removed", {"config": {"avro": None}}, "at '/config': missing property 'avro'"),
+    ("value removed", {"probes": {"liveness": None}}, "at '/probes': missing property 'liveness'"),
     ("digest", {"image": {"digest": "latest"}}, "at '/image/digest': 'latest' does not match"),
     ("label that is a number", {"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
     ("name", {"fullnameOverride": "My_Name"}, "at '/fullnameOverride': 'My_Name' does not match"),
     ("secret without a name", {"secrets": {"existing": [{}]}}, "at '/secrets/existing/0': missing property 'name'"),
     (
-        "file that is no option",
+        "file that is not a setting",
         {"secrets": {"existing": [{"name": "a", "items": [{"key": "b", "path": "password"}]}]}},
         "at '/secrets/existing/0/items/0/path': 'password' does not match",
     ),
     ("variables from a Secret", {"extraEnvFrom": []}, "additional properties 'extraEnvFrom' not allowed"),
-    ("address of the runbook", {"prometheusRule": {"runbookUrl": "wiki"}}, "at '/prometheusRule/runbookUrl'"),
+    ("runbook URL", {"prometheusRule": {"runbookUrl": "wiki"}}, "at '/prometheusRule/runbookUrl'"),
     ("interval", {"serviceMonitor": {"interval": "often"}}, "at '/serviceMonitor/interval': 'often' does not match"),
     ("margin too small", {"shutdownMarginSeconds": 5}, "at '/shutdownMarginSeconds': minimum: got 5, want 10"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "words"), [case[1:] for case in BY_SCHEMA], ids=[case[0] for case in BY_SCHEMA])
-def test_a_wrong_value_is_refused_by_its_place_and_what_is_allowed(changes: Mapping[str, Any], words: str) -> None:
+def test_a_wrong_value_is_refused_with_its_path_and_what_is_allowed(changes: Mapping[str, Any], words: str) -> None:
     assert words in refusal(changes)
 
 
@@ -83,9 +83,14 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
         "no schema",
         "minimal",
         {"config": {"avro": {"registry_url": ""}}},
-        "config.avro.registry_url: must be set, or avroSchema in its place",
+        "config.avro.registry_url: must be set, or avroSchema instead",
     ),
-    ("two schemas", "minimal", {"avroSchema": "{}"}, "avroSchema: must not be set beside config.avro.registry_url"),
+    (
+        "two schemas",
+        "minimal",
+        {"avroSchema": "{}"},
+        "avroSchema: must not be set together with config.avro.registry_url",
+    ),
     ("no secrets", "minimal", {"secrets": {"existing": []}}, "set secrets.existing or secrets.externalSecret"),
     (
         "external secret without a store",
@@ -103,13 +108,13 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
         "API key in the settings",
         "minimal",
         {"config": {"oms": {"api_key": "abc"}}},
-        "config.oms.api_key: is a secret: give it as a secret file named oms__api_key",
+        "config.oms.api_key: is a secret: put it into a secret file named oms__api_key",
     ),
     (
         "password in the settings",
         "minimal",
         {"config": {"kafka": {"properties": {"sasl.password": "abc"}}}},
-        "is a secret: give it as a secret file named kafka__properties__sasl.password",
+        "is a secret: put it into a secret file named kafka__properties__sasl.password",
     ),
     (
         "registry's password in the settings",
@@ -130,29 +135,29 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
         f"config.kafka.unreachable_timeout: 3m must be less than {STALLED_SECONDS:g} s",
     ),
     (
-        "one instance id for all",
+        "one instance id for all pods",
         "minimal",
         {"config": {"kafka": {"properties": {"group.instance.id": "a"}}}},
         "set staticMembership.enabled instead",
     ),
     (
-        "probes that reach nobody",
+        "address that probes cannot reach",
         "minimal",
         {"config": {"http": {"host": "127.0.0.1"}}},
-        "config.http.host: 127.0.0.1 is reached by no probe",
+        "config.http.host: 127.0.0.1 cannot be reached by probes",
     ),
-    ("two bundles", "production", {"caBundle": {"secret": "a"}}, "caBundle: set configMap or secret, not both"),
+    ("two CA bundles", "production", {"caBundle": {"secret": "a"}}, "caBundle: set configMap or secret, not both"),
     (
         "scraped twice",
         "production",
         {"podMonitor": {"enabled": True}},
-        "serviceMonitor, podMonitor: turn on one of the two",
+        "serviceMonitor, podMonitor: enable only one of the two",
     ),
     (
         "two autoscalers",
         "keda",
         {"hpa": {"enabled": True}},
-        "keda.enabled, hpa.enabled: turn on one of the two: both would decide on replicas",
+        "keda.enabled, hpa.enabled: enable only one of the two, because both set the number of replicas",
     ),
     (
         "more replicas than partitions",
@@ -163,16 +168,26 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
     ("KEDA's", "keda", {"keda": {"maxReplicaCount": 13}}, "keda.maxReplicaCount: 13 must be at most partitions (12)"),
     ("the HPA's", "hpa", {"hpa": {"maxReplicas": 13}}, "hpa.maxReplicas: 13 must be at most partitions (12)"),
     ("HPA without partitions", "hpa", {"partitions": 0}, "partitions: must be set for hpa"),
-    ("HPA upside down", "hpa", {"hpa": {"minReplicas": 13}}, "hpa.minReplicas: 13 must be at most hpa.maxReplicas"),
-    ("KEDA upside down", "keda", {"keda": {"minReplicaCount": 13}}, "keda.minReplicaCount: 13 must be at most"),
     (
-        "HPA by nothing",
+        "HPA minimum above maximum",
+        "hpa",
+        {"hpa": {"minReplicas": 13}},
+        "hpa.minReplicas: 13 must be at most hpa.maxReplicas",
+    ),
+    (
+        "KEDA minimum above maximum",
+        "keda",
+        {"keda": {"minReplicaCount": 13}},
+        "keda.minReplicaCount: 13 must be at most",
+    ),
+    (
+        "HPA without a target",
         "hpa",
         {"hpa": {"metrics": [], "targetCPUUtilizationPercentage": 0}},
         "hpa: set targetCPUUtilizationPercentage or metrics",
     ),
     (
-        "a roll-out that cannot move",
+        "a roll-out that cannot replace a pod",
         "minimal",
         {"rollingUpdate": {"maxSurge": 0}},
         "rollingUpdate: maxSurge and maxUnavailable must not both be 0",
@@ -181,7 +196,7 @@ BY_TEMPLATE: list[tuple[str, str, Mapping[str, Any], str]] = [
         "a variable that hides a setting",
         "minimal",
         {"extraEnv": [{"name": "INVENTORY_REFRESH_HTTP__PORT", "value": "1"}]},
-        "extraEnv: INVENTORY_REFRESH_HTTP__PORT would hide from the chart",
+        "extraEnv: INVENTORY_REFRESH_HTTP__PORT would bypass a value that the chart uses",
     ),
 ]
 
@@ -194,16 +209,16 @@ def test_values_that_do_not_fit_together_are_refused_with_what_to_do(
 ) -> None:
     said = refusal(changes, values)
     assert words in said
-    assert "abc" not in said, "a refusal never tells a secret"
+    assert "abc" not in said, "a refusal never shows a secret"
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
+def test_all_missing_values_are_reported_at_once() -> None:
     changes = {"config": {"kafka": {"bootstrap_servers": "", "topics": []}, "oms": {"token_url": ""}}}
     said = refusal(changes | {"secrets": {"existing": []}})
     assert said.count("\n  - ") == 4
 
 
-def test_properties_that_only_look_like_secrets_are_taken() -> None:
+def test_properties_that_only_look_like_secrets_are_accepted() -> None:
     properties = {"ssl.key.location": "/etc/key", "ssl.keystore.location": "/etc/store", "sasl.username": "a"}
     assert template("minimal", {"config": {"kafka": {"properties": properties}}})
 

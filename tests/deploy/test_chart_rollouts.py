@@ -1,4 +1,4 @@
-"""Pods are replaced when something changes that they read, and only then; releases do not meet."""
+"""Pods are replaced only if something that they read changes, and releases do not interfere."""
 
 import shutil
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("helm")
         "authorities",
     ],
 )
-def test_pods_are_replaced_when_something_changes_that_they_read(changes: Mapping[str, Any]) -> None:
+def test_pods_are_replaced_if_something_that_they_read_changes(changes: Mapping[str, Any]) -> None:
     assert pod_template(template("everything", changes)) != pod_template(rendered("everything"))
 
 
@@ -55,14 +55,14 @@ def test_pods_are_replaced_when_something_changes_that_they_read(changes: Mappin
     ],
     ids="+".join,
 )
-def test_pods_stay_when_nothing_changes_that_they_read(changes: Mapping[str, Any]) -> None:
+def test_pods_stay_if_nothing_that_they_read_changes(changes: Mapping[str, Any]) -> None:
     changed = template("everything", changes)
     assert pod_template(changed) == pod_template(rendered("everything"))
 
 
 @pytest.fixture
 def newer_chart(tmp_path: Path) -> Path:
-    """A newer version of the chart: other dashboards, alerts and notes, the same service."""
+    """A newer version of the chart: different dashboards, alerts and notes, but the same service."""
     chart = tmp_path / "inventory-refresh"
     shutil.copytree(CHART, chart)
     description = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def test_two_releases_in_one_namespace_share_no_object_and_no_pod(values: str) -
             assert not any(selector.items() <= pod["metadata"]["labels"].items() for pod in pods)
 
 
-def test_a_release_refers_only_to_objects_of_its_own() -> None:
+def test_a_release_refers_only_to_its_own_objects() -> None:
     objects = template("production", release="returns")
     name = workload(objects)["metadata"]["name"]
     (config,) = [volume for volume in pod_template(objects)["spec"]["volumes"] if volume["name"] == "config"]
@@ -117,20 +117,20 @@ def test_a_release_refers_only_to_objects_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("release", "override"), [("r" * 53, ""), ("inventory-refresh-" + "r" * 35, ""), ("demo", "o" * 60)]
 )
-def test_names_stay_short_enough_for_the_labels_that_kubernetes_makes_of_them(release: str, override: str) -> None:
+def test_names_are_short_enough_for_the_labels_that_kubernetes_derives(release: str, override: str) -> None:
     objects = template("static-membership", {"fullnameOverride": override}, release=release)
     hash_and_dash = 11
     assert len(workload(objects)["metadata"]["name"]) + hash_and_dash == 63
     assert len({(found["kind"], found["metadata"]["name"]) for found in objects}) == len(objects)
 
 
-def test_a_rollout_takes_no_member_away_before_its_successor_has_joined() -> None:
+def test_a_rollout_removes_no_member_before_its_successor_has_joined() -> None:
     spec = workload(rendered("minimal"))["spec"]
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert spec["minReadySeconds"] == 15
 
 
-def test_pods_that_are_not_ready_do_not_keep_a_node_from_being_drained() -> None:
+def test_pods_that_are_not_ready_do_not_block_a_node_drain() -> None:
     spec = one(rendered("minimal"), "PodDisruptionBudget")["spec"]
     assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert spec["maxUnavailable"] == 1

@@ -1,4 +1,4 @@
-"""Who decides on replicas, and what static members are."""
+"""The number of replicas, and static membership."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ AUTOSCALED = {"everything", "keda", "hpa"}
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)
-def test_replicas_are_left_to_an_autoscaler_where_there_is_one(values: str) -> None:
+def test_replicas_are_left_to_an_enabled_autoscaler(values: str) -> None:
     objects = rendered(values)
     scalers = of_kind(objects, "ScaledObject") + of_kind(objects, "HorizontalPodAutoscaler")
     assert len(scalers) == (values in AUTOSCALED)
@@ -24,7 +24,7 @@ def test_replicas_are_left_to_an_autoscaler_where_there_is_one(values: str) -> N
 
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("kind", ["ScaledObject", "HorizontalPodAutoscaler"])
-def test_an_autoscaler_scales_the_workload_that_is_there(kind: str, *, static: bool) -> None:
+def test_an_autoscaler_scales_the_installed_workload(kind: str, *, static: bool) -> None:
     values = "keda" if kind == "ScaledObject" else "hpa"
     objects = template(values, {"staticMembership": {"enabled": static}})
     target = one(objects, kind)["spec"]["scaleTargetRef"]
@@ -38,7 +38,7 @@ def triggers(values: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_keda_looks_at_the_lag_of_the_group_in_each_topic() -> None:
+def test_keda_uses_the_lag_of_the_group_in_every_topic() -> None:
     by_topic = {trigger["metadata"]["topic"]: trigger for trigger in triggers("keda")}
     assert list(by_topic) == ["inventory-changes", "returns"]
     for trigger in by_topic.values():
@@ -51,11 +51,11 @@ def test_keda_looks_at_the_lag_of_the_group_in_each_topic() -> None:
 
 
 @pytest.mark.parametrize("values", ["keda", "everything"])
-def test_keda_never_takes_more_replicas_than_there_are_partitions(values: str) -> None:
+def test_keda_never_starts_more_replicas_than_partitions(values: str) -> None:
     assert {trigger["metadata"]["allowIdleConsumers"] for trigger in triggers(values)} == {"false"}
 
 
-def test_lag_that_waits_for_a_window_to_fill_counts_as_lag_and_is_no_backlog() -> None:
+def test_lag_of_waiting_windows_counts_as_lag_but_not_as_backlog() -> None:
     (metadata, _) = (trigger["metadata"] for trigger in triggers("keda"))
     window = Settings.model_fields["window"].annotation
     assert window is not None
@@ -66,7 +66,7 @@ def test_lag_that_waits_for_a_window_to_fill_counts_as_lag_and_is_no_backlog() -
 
 
 @pytest.mark.parametrize(("values", "kind"), [("keda", "ScaledObject"), ("hpa", "HorizontalPodAutoscaler")])
-def test_scaling_down_waits_for_longer_than_lag_takes_to_rise_and_fall_by_itself(values: str, kind: str) -> None:
+def test_scaling_down_waits_longer_than_the_lag_normally_fluctuates(values: str, kind: str) -> None:
     spec = one(rendered(values), kind)["spec"]
     behavior = spec.get("behavior") or spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     window = Settings.model_fields["window"].annotation
@@ -74,7 +74,7 @@ def test_scaling_down_waits_for_longer_than_lag_takes_to_rise_and_fall_by_itself
     assert behavior["scaleDown"]["stabilizationWindowSeconds"] > window.model_fields["max_age"].default
 
 
-def test_an_hpa_takes_cpu_and_further_metrics() -> None:
+def test_an_hpa_uses_cpu_and_additional_metrics() -> None:
     spec = one(rendered("hpa"), "HorizontalPodAutoscaler")["spec"]
     assert [metric["type"] for metric in spec["metrics"]] == ["Resource", "External"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 12)
@@ -82,9 +82,9 @@ def test_an_hpa_takes_cpu_and_further_metrics() -> None:
     assert [metric["type"] for metric in one(only, "HorizontalPodAutoscaler")["spec"]["metrics"]] == ["External"]
 
 
-def test_a_static_member_is_called_as_its_pod_and_its_pods_start_together() -> None:
+def test_a_static_member_has_the_name_of_its_pod_and_pods_start_in_parallel() -> None:
     objects = rendered("static-membership")
-    (variable,) = [each for each in container(objects)["env"] if each["name"] == INSTANCE_ID]
+    (variable,) = [variable for variable in container(objects)["env"] if variable["name"] == INSTANCE_ID]
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     spec = workload(objects)["spec"]
     assert spec["podManagementPolicy"] == "Parallel"
@@ -92,17 +92,17 @@ def test_a_static_member_is_called_as_its_pod_and_its_pods_start_together() -> N
     assert one(objects, "Service")["spec"]["clusterIP"] == "None"
 
 
-def test_a_static_members_name_reaches_the_consumer_and_helm_test_does_not_take_it() -> None:
+def test_the_name_of_a_static_member_reaches_the_consumer_but_not_helm_test() -> None:
     from consumer.settings.sources import from_environment  # noqa: PLC0415
 
     objects = rendered("static-membership")
     given = from_environment({INSTANCE_ID: "demo-inventory-refresh-0"})
-    assert {path: each.value for path, each in given.items()} == {
+    assert {path: setting.value for path, setting in given.items()} == {
         ("kafka", "properties", "group.instance.id"): "demo-inventory-refresh-0"
     }
     for pod in of_kind(objects, "Pod"):
-        assert INSTANCE_ID not in {each["name"] for each in pod["spec"]["containers"][0].get("env", [])}
+        assert INSTANCE_ID not in {variable["name"] for variable in pod["spec"]["containers"][0].get("env", [])}
 
 
 def test_members_of_a_deployment_are_not_static() -> None:
-    assert INSTANCE_ID not in {each["name"] for each in container(rendered("minimal"))["env"]}
+    assert INSTANCE_ID not in {variable["name"] for variable in container(rendered("minimal"))["env"]}

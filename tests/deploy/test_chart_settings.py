@@ -1,4 +1,4 @@
-"""The chart's values, their schema and README agree with the service's settings, and with one another."""
+"""The values of the chart, their schema and the README agree with each other and with the settings of the service."""
 
 import importlib.util
 import json
@@ -53,7 +53,7 @@ def options() -> Iterator[tuple[str, str, Any]]:
 
 
 def loaded(objects: list[dict[str, Any]], folder: Path) -> Settings:
-    """What the service in the pod would make of its ConfigMap and a Secret with key and secret."""
+    """The settings that the service loads from its ConfigMap and a Secret with API key and secret."""
     config = folder / "config.yaml"
     config.write_text(settings_file(objects), encoding="utf-8")
     secrets = folder / "secrets"
@@ -65,7 +65,7 @@ def loaded(objects: list[dict[str, Any]], folder: Path) -> Settings:
 
 
 @each_values_file
-def test_the_service_takes_the_rendered_settings(values: str, tmp_path: Path) -> None:
+def test_the_service_accepts_the_rendered_settings(values: str, tmp_path: Path) -> None:
     read = loaded(rendered(values), tmp_path)
     consumer_options(read.kafka)
     group_times(read.kafka)
@@ -83,7 +83,7 @@ def test_every_setting_of_the_values_reaches_the_service(tmp_path: Path) -> None
         assert value != default or name == "track_jobs", f"{section}.{name} is still {default!r}"
 
 
-def test_every_setting_of_the_schema_exists_and_has_the_services_default() -> None:
+def test_every_setting_of_the_schema_exists_and_has_the_default_of_the_service() -> None:
     sections = SCHEMA["properties"]["config"]["properties"]
     known = {(section, name): option for section, name, option in options()}
     assert {(section, name) for section, content in sections.items() for name in content["properties"]} == set(known)
@@ -92,7 +92,7 @@ def test_every_setting_of_the_schema_exists_and_has_the_services_default() -> No
         assert sections[section]["properties"][name].get("default") == default, f"{section}.{name}"
 
 
-def test_the_settings_in_values_yaml_are_the_services_defaults(tmp_path: Path) -> None:
+def test_the_settings_in_values_yaml_are_the_defaults_of_the_service(tmp_path: Path) -> None:
     minimal = yaml.safe_load(VALUES_FILES["minimal"].read_text(encoding="utf-8"))["config"]
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(minimal), encoding="utf-8")
@@ -107,13 +107,13 @@ def test_the_settings_in_values_yaml_are_the_services_defaults(tmp_path: Path) -
     assert differing == {"log.format"}, "which the image sets to json, too"
 
 
-def test_the_settings_file_beats_what_the_image_sets(tmp_path: Path) -> None:
+def test_the_settings_file_overrides_the_variables_of_the_image(tmp_path: Path) -> None:
     objects = template("minimal", {"config": {"log": {"format": "console"}}})
     assert {"name": "INVENTORY_REFRESH_LOG__FORMAT", "value": ""} in container(objects)["env"]
     assert loaded(objects, tmp_path).log.format == "console"
 
 
-def test_an_avro_schema_in_the_values_becomes_a_file_that_the_settings_name() -> None:
+def test_an_avro_schema_in_the_values_becomes_the_schema_file() -> None:
     objects = rendered("everything")
     (data,) = [found["data"] for found in of_kind(objects, "ConfigMap") if "config.yaml" in found["data"]]
     (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "config"]
@@ -121,7 +121,7 @@ def test_an_avro_schema_in_the_values_becomes_a_file_that_the_settings_name() ->
     assert json.loads(data["inventory-change.avsc"])["name"] == "StockChange"
 
 
-def test_a_schema_file_comes_through_word_for_word() -> None:
+def test_an_avro_schema_is_copied_verbatim() -> None:
     text = (ROOT / "schemas" / "inventory-change.avsc").read_text(encoding="utf-8")
     objects = template("minimal", {"avroSchema": text, "config": {"avro": {"registry_url": ""}}})
     (data,) = [found["data"] for found in of_kind(objects, "ConfigMap") if "config.yaml" in found["data"]]
@@ -150,20 +150,20 @@ def test_a_stopping_pod_has_the_revoke_timeout_and_a_margin(
     assert 0 <= seconds - margin - loaded(objects, tmp_path).kafka.revoke_timeout < 1
 
 
-def test_the_longest_revoke_timeout_fits_too() -> None:
+def test_the_longest_revoke_timeout_also_fits() -> None:
     kafka = {"revoke_timeout": "1h", "properties": {"max.poll.interval.ms": 4_000_000}}
     objects = template("minimal", {"config": {"kafka": kafka}})
     assert pod_template(objects)["spec"]["terminationGracePeriodSeconds"] == 3_630
 
 
-def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
+def test_large_numbers_stay_integers(tmp_path: Path) -> None:
     changes = {"kafka": {"max_uncommitted_offsets": 1_000_000_000}, "window": {"max_pending_changes": 100_000_000}}
     read = loaded(template("minimal", {"config": changes}), tmp_path)
     assert read.kafka.max_uncommitted_offsets == 1_000_000_000
     assert read.window.max_pending_changes == 100_000_000
 
 
-def test_switches_that_are_off_and_zeros_are_no_empty_values() -> None:
+def test_false_and_zero_are_not_empty_values() -> None:
     changes = {"oms": {"track_jobs": False}, "kafka": {"properties": {"linger.ms": 0}}}
     given = settings(template("minimal", {"config": changes}))
     assert given["oms"]["track_jobs"] is False
@@ -183,7 +183,7 @@ def test_schema_and_readme_are_current() -> None:
     assert (CHART / "README.md").read_text(encoding="utf-8") == made.readme(), "run make docs"
 
 
-def test_the_schema_knows_the_same_values_as_values_yaml() -> None:
+def test_schema_and_values_yaml_have_the_same_values() -> None:
     properties = {name: schema for name, schema in SCHEMA["properties"].items() if name not in {"global", "config"}}
     defaults = {name: value for name, value in DEFAULTS.items() if name != "config"}
     assert not list(_differences(properties, defaults, ""))
@@ -193,11 +193,11 @@ def _differences(properties: dict[str, Any], defaults: dict[str, Any], above: st
     yield from (f"{above}{name}" for name in properties.keys() ^ defaults.keys())
     for name in properties.keys() & defaults.keys():
         inner = properties[name].get("properties")
-        if inner is not None and name not in {"affinity", "resources"}:  # Kubernetes' own words
+        if inner is not None and name not in {"affinity", "resources"}:  # fields of Kubernetes
             yield from _differences(inner, defaults[name], f"{above}{name}.")
 
 
-def test_every_object_of_the_schema_that_names_its_properties_takes_no_others() -> None:
+def test_no_object_of_the_schema_allows_unknown_properties() -> None:
     def objects(schema: Any, path: str) -> Iterator[tuple[str, Any]]:
         if isinstance(schema, dict):
             if schema.get("type") == "object" and "properties" in schema:
@@ -210,6 +210,6 @@ def test_every_object_of_the_schema_that_names_its_properties_takes_no_others() 
     assert not [path for path, others in found.items() if others is not False]
 
 
-def test_the_chart_is_of_the_services_version() -> None:
+def test_the_chart_has_the_version_of_the_service() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"] == project["version"]

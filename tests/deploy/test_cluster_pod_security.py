@@ -1,4 +1,4 @@
-"""Pods of the chart before the strictest admission that Kubernetes has: Pod Security "restricted"."""
+"""Pods of the chart pass the strictest admission of Kubernetes: Pod Security "restricted"."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,18 +14,18 @@ CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 
 def admit(here: Release, pod: Object) -> None:
-    """Have the API server judge a pod as if a controller made it of its template. Raises RefusedError."""
-    metadata = pod["metadata"] | {"name": "judged", "namespace": here.namespace}
+    """Let the API server admit a pod as if a controller created it from its template. Raises RefusedError."""
+    metadata = pod["metadata"] | {"name": "admitted", "namespace": here.namespace}
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]}
     here.server.call("POST", f"/api/v1/namespaces/{here.namespace}/pods", body, dryRun="All", fieldValidation="Strict")
 
 
 def make_priority_class(here: Release, pod: Object) -> None:
-    """Make the class that a pod names, and wait until admission, which hears of it later, knows it."""
+    """Create the priority class of a pod, and wait until admission knows it, which takes a while."""
     name = pod["spec"]["priorityClassName"]
     try:
         here.server.call("POST", CLASSES, {"metadata": {"name": name}, "value": 1_000})
-    except RefusedError as refused:  # it is of no namespace, and another test may have made it
+    except RefusedError as refused:  # it is cluster-scoped, and another test may have created it
         assert "already exists" in str(refused)  # noqa: PT017
 
     def is_known() -> bool:
@@ -39,7 +39,7 @@ def make_priority_class(here: Release, pod: Object) -> None:
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_pods_of_each_values_file_are_admitted(values: str, release: Callable[..., Release]) -> None:
+def test_pods_of_every_values_file_are_admitted(values: str, release: Callable[..., Release]) -> None:
     here = release()
     here.install(values)
     pod = here.pod_template()
@@ -64,7 +64,7 @@ def test_pods_of_each_values_file_are_admitted(values: str, release: Callable[..
     ],
     ids=["root allowed", "root", "seccomp", "escalation", "capabilities", "host path"],
 )
-def test_a_pod_with_one_protection_taken_off_is_refused(
+def test_a_pod_without_one_of_its_restrictions_is_refused(
     changes: dict[str, Any], complaint: str, release: Callable[..., Release]
 ) -> None:
     here = release()

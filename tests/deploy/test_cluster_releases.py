@@ -19,9 +19,9 @@ MakeRelease = Callable[..., Release]
 
 
 def lost(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """What of an object that was sent the API server has not, or has otherwise. It may add to it."""
+    """Parts of a sent object that the API server dropped or changed. It may add to an object."""
     if isinstance(wanted, dict) and isinstance(found, dict):
-        # An empty text is the same as none.
+        # An empty text counts as missing.
         given = {key: value for key, value in wanted.items() if value not in (None, "")}
         return [more for key, value in given.items() for more in lost(value, found.get(key), f"{path}.{key}")]
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
@@ -31,28 +31,28 @@ def lost(wanted: Any, found: Any, path: str = "") -> list[str]:
 
 
 def amount(value: Any) -> Any:
-    """Quantities are given back in their shortest form: 500000 as 500k."""
+    """The API server returns quantities in their shortest form: 500000 as 500k."""
     thousands = isinstance(value, str) and re.fullmatch(r"(\d+)k", value)
     return f"{thousands[1]}000" if thousands else value
 
 
 def versions(objects: dict[Identity, Object]) -> dict[Identity, str]:
-    """They change with every change of an object."""
+    """Resource versions, which change with every change of an object."""
     return {who: found["metadata"]["resourceVersion"] for who, found in objects.items()}
 
 
 def names_in(server: ApiServer, namespace: str) -> set[Identity]:
-    return {identity(each) for each in server.objects(namespace) if each["metadata"].get("namespace") == namespace}
+    return {identity(found) for found in server.objects(namespace) if found["metadata"].get("namespace") == namespace}
 
 
 @pytest.fixture
 def chart_copy(tmp_path: Path) -> Path:
-    """The chart, to be changed."""
+    """A copy of the chart that a test may modify."""
     return Path(shutil.copytree(CHART, tmp_path / "chart"))
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_each_values_file_installs_upgrades_to_itself_and_uninstalls_without_a_trace(
+def test_every_values_file_installs_upgrades_to_itself_and_uninstalls_completely(
     values: str, release: MakeRelease, api_server: ApiServer, namespace: str
 ) -> None:
     before = names_in(api_server, namespace)
@@ -60,19 +60,19 @@ def test_each_values_file_installs_upgrades_to_itself_and_uninstalls_without_a_t
 
     here.install(values)
     installed = here.objects()
-    sent = {identity(each): each for each in here.manifests()}
+    sent = {identity(manifest): manifest for manifest in here.manifests()}
     assert installed.keys() == sent.keys()
     assert [more for who, wanted in sent.items() for more in lost(wanted, installed[who], str(who))] == []
 
     here.upgrade(values)
-    assert versions(here.objects()) == versions(installed), "an upgrade to the same changes nothing"
+    assert versions(here.objects()) == versions(installed), "an upgrade to the same values changes nothing"
 
     here.uninstall()
     assert here.objects() == {}
     assert names_in(api_server, namespace) == before
 
 
-def test_two_releases_live_side_by_side_in_one_namespace(release: MakeRelease) -> None:
+def test_two_releases_can_share_a_namespace(release: MakeRelease) -> None:
     east, west = release("east"), release("west")
     on = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "networkPolicy": {"enabled": True}}
     east.install("minimal", on)
@@ -83,7 +83,7 @@ def test_two_releases_live_side_by_side_in_one_namespace(release: MakeRelease) -
     labels = east.pod_template()["metadata"]["labels"]
     kinds = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}
     assert selecting(labels, east.objects()) - {"ServiceMonitor"} == kinds
-    assert selecting(labels, theirs) == set(), "nothing of one release may take the other's pods for its own"
+    assert selecting(labels, theirs) == set(), "no object may select pods of the other release"
 
     east.uninstall()
     assert versions(west.objects()) == versions(theirs)
@@ -100,7 +100,7 @@ def selects(spec: Object, labels: dict[str, str]) -> bool:
     return bool(wanted) and wanted.items() <= labels.items()
 
 
-def test_an_upgrade_that_changes_what_pods_are_made_of_replaces_them_and_a_rollback_brings_them_back(
+def test_an_upgrade_that_changes_the_pod_template_replaces_pods_and_a_rollback_restores_it(
     release: MakeRelease,
 ) -> None:
     here = release()
@@ -162,7 +162,7 @@ def test_an_upgrade_to_a_chart_with_other_dashboards_and_alerts_leaves_pods_runn
 
     after = here.objects()
     assert after.keys() - before.keys() == {("ConfigMap", "refresh-inventory-refresh-dashboard-more")}
-    (alerts,) = [each for each in after.values() if each["kind"] == "PrometheusRule"]
+    (alerts,) = [found for found in after.values() if found["kind"] == "PrometheusRule"]
     assert [group["name"] for group in alerts["spec"]["groups"]] == ["other"]
     assert here.pod_template() == pods
 
@@ -197,7 +197,7 @@ def test_an_upgrade_leaves_the_replicas_to_the_autoscaler(
     assert after["spec"]["replicas"] == 7
 
 
-def test_static_membership_exchanges_the_deployment_for_a_statefulset(release: MakeRelease) -> None:
+def test_static_membership_replaces_the_deployment_with_a_statefulset(release: MakeRelease) -> None:
     here = release()
     here.install("minimal")
     assert here.workload()["kind"] == "Deployment"
@@ -220,10 +220,10 @@ def test_an_upgrade_that_the_api_server_refuses_says_why_and_can_be_rolled_back(
     assert here.pod_template() == before
 
 
-def test_rights_in_the_namespace_alone_are_enough_to_install_and_uninstall(
+def test_permissions_in_the_namespace_are_enough_to_install_and_uninstall(
     release: MakeRelease, api_server: ApiServer, namespace: str
 ) -> None:
-    # A controller, of which none runs, would put ClusterRole "edit" together of these two.
+    # A controller would aggregate these two into the ClusterRole "edit", but none is running.
     for role in ("system:aggregate-to-edit", "system:aggregate-to-view"):
         binding = {
             "metadata": {"name": role},
@@ -231,7 +231,7 @@ def test_rights_in_the_namespace_alone_are_enough_to_install_and_uninstall(
             "roleRef": {"kind": "ClusterRole", "name": role},
         }
         api_server.call("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
-    for verb in ("create", "list"):  # of the first role and of the second; the API server hears of them later
+    for verb in ("create", "list"):  # one from each role; the API server applies them after a while
         wait_until(lambda verb=verb: api_server.may("installer", verb, "deployments", namespace), f"may {verb}")  # type: ignore[misc]
     with pytest.raises(HelmError, match="forbidden"):
         replace(release(), user="stranger").install("production")
@@ -240,7 +240,7 @@ def test_rights_in_the_namespace_alone_are_enough_to_install_and_uninstall(
     plain = {
         "serviceMonitor": {"enabled": False},
         "prometheusRule": {"enabled": False},
-    }  # operators bring roles for these
+    }  # the operators install roles for these
     here.install("production", plain)
     assert here.workload()["kind"] == "Deployment"
     here.uninstall()

@@ -1,4 +1,4 @@
-"""compose.yaml and what it mounts, as far as the programs that read them tell without containers."""
+"""compose.yaml and its mounted files, checked without containers by the programs that read them."""
 
 import re
 import shutil
@@ -25,19 +25,19 @@ def promtool() -> str:
     return found
 
 
-def test_the_file_is_a_right_one_with_all_the_parts() -> None:
+def test_the_file_is_valid_and_has_all_services() -> None:
     assert services().keys() == OURS | FOREIGN
 
 
-def test_everything_that_is_mounted_is_in_the_project_and_cannot_be_written() -> None:
+def test_all_mounts_are_in_the_project_and_read_only() -> None:
     for name, service in services().items():
         for path, source in mounts(name).items():
             assert source.exists(), f"{name}: {path}"
             assert source.is_relative_to(ROOT)
-        assert all(each["read_only"] for each in service.get("volumes", []))
+        assert all(volume["read_only"] for volume in service.get("volumes", []))
 
 
-def test_ports_are_reached_from_this_machine_only() -> None:
+def test_ports_are_published_to_this_machine_only() -> None:
     published = [port for service in services().values() for port in service.get("ports", [])]
     assert len({port["published"] for port in published}) == len(published) > 0
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
@@ -48,7 +48,7 @@ def test_foreign_images_are_pinned_to_a_version() -> None:
         assert re.search(r":v?\d+\.\d+\.\d+$", services()[name]["image"]), name
 
 
-def test_our_containers_have_no_rights_and_are_built_of_stages_that_exist() -> None:
+def test_our_containers_have_no_privileges_and_use_stages_that_exist() -> None:
     stages = set(re.findall(r"^FROM .* AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     for name in OURS:
         service = services()[name]
@@ -58,7 +58,7 @@ def test_our_containers_have_no_rights_and_are_built_of_stages_that_exist() -> N
         assert service["build"]["target"] in stages, name
 
 
-def test_a_member_is_given_the_time_that_its_requests_in_flight_may_take() -> None:
+def test_the_stop_grace_period_covers_requests_in_flight() -> None:
     settings = load(ROOT / "compose" / "config.yaml", {})
     for name in ("member-1", "member-2"):
         seconds = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", services()[name]["stop_grace_period"])
@@ -66,7 +66,7 @@ def test_a_member_is_given_the_time_that_its_requests_in_flight_may_take() -> No
         assert 60 * int(seconds[1] or 0) + int(seconds[2] or 0) >= settings.kafka.revoke_timeout + 20
 
 
-def test_the_settings_are_right_and_lead_to_the_other_services() -> None:
+def test_the_settings_are_valid_and_point_to_the_other_services() -> None:
     settings = load(ROOT / "compose" / "config.yaml", {})
     assert settings.avro.registry_url is not None
     addresses = [f"//{settings.kafka.bootstrap_servers}", settings.avro.registry_url, settings.oms.base_url]
@@ -78,24 +78,24 @@ def test_the_settings_are_right_and_lead_to_the_other_services() -> None:
 
 
 @pytest.mark.parametrize("script", ["topics.sh", "generate.sh"])
-def test_the_scripts_are_understood_by_the_shell(script: str) -> None:
+def test_the_scripts_are_valid_shell(script: str) -> None:
     subprocess.run(["sh", "-n", ROOT / "compose" / script], check=True, timeout=30)  # noqa: S603, S607
 
 
-def test_prometheus_takes_its_settings_and_the_alerts_of_the_chart(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration_and_the_alerts_of_the_chart(tmp_path: Path) -> None:
     tool = or_skip(promtool)
     settings = (ROOT / "compose" / "prometheus.yaml").read_text()
     for path, source in mounts("prometheus").items():
         settings = settings.replace(f"{path}/", f"{source}/")
     (tmp_path / "prometheus.yaml").write_text(settings)
-    checked = subprocess.run(  # noqa: S603 - a tool of tests
+    checked = subprocess.run(  # noqa: S603 - found on the path
         [tool, "check", "config", tmp_path / "prometheus.yaml"], capture_output=True, text=True, check=False, timeout=60
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "1 rule files found" in checked.stdout
 
 
-def test_prometheus_scrapes_each_member_with_the_labels_that_dashboards_and_alerts_select_by() -> None:
+def test_prometheus_scrapes_both_members_with_the_labels_of_dashboards_and_alerts() -> None:
     (job,) = yaml.safe_load((ROOT / "compose" / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["job_name"] == "inventory-refresh"
     assert {target: found["labels"] for found in job["static_configs"] for target in found["targets"]} == {
@@ -103,7 +103,7 @@ def test_prometheus_scrapes_each_member_with_the_labels_that_dashboards_and_aler
     }
 
 
-def test_grafana_is_given_the_data_and_the_dashboards() -> None:
+def test_grafana_has_the_data_source_and_the_dashboards() -> None:
     provisioning = ROOT / "compose" / "grafana" / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
     assert source["type"] == "prometheus"

@@ -1,6 +1,6 @@
 """The services of compose.yaml as processes of this machine: their own commands, variables and files, no containers.
 
-Only addresses and paths are exchanged for such as exist here, and times for shorter ones.
+Only addresses and paths are replaced, and times shortened.
 """
 
 import os
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 UP_SECONDS_MAX = 240.0
 PORTS = ["kafka:9092", "kafka:9093", "0.0.0.0:9094", "oms:8090", "member-1:8080", "member-2:8080", "prometheus:9090"]
 ITEMS = 2_000
-"""Of one round of the generator."""
+"""Items per round of the generator."""
 MEMBERS = ["member-1", "member-2"]
 UP = 'up{job="inventory-refresh",namespace="compose"}'
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_200)]
 
 
 class Machine:
-    """Where each service is found here, and what runs."""
+    """The addresses of the services on this machine, and their processes."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -48,11 +48,11 @@ class Machine:
     def translated(self, text: str) -> str:
         for place, here in self.places.items():
             text = text.replace(place, here)
-            text = text.replace("0.0.0.0:" + place.partition(":")[2], here)  # what it listens on
+            text = text.replace("0.0.0.0:" + place.partition(":")[2], here)  # the address it listens on
         return text
 
     def file(self, service: str, path: str, **changes: str) -> Path:
-        """A mounted file, with places, and paths of other mounts, as they are here."""
+        """A copy of a mounted file, with the addresses and paths of this machine."""
         text = self.translated(mounts(service)[path].read_text(encoding="utf-8"))
         for target, source in mounts(service).items():
             text = text.replace(f"{target}/", f"{source}/")
@@ -68,9 +68,9 @@ class Machine:
         return given | changes
 
     def start(self, service: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
-        """Until the test ends, however it does: a guard holds on to our end of a pipe."""
+        """Start a process that ends with the test, in any case: a guard watches our end of a pipe."""
         log = self._stack.enter_context((self.folder / f"{service}.log").open("wb"))
-        guard = subprocess.Popen(  # noqa: S603 - commands of ours
+        guard = subprocess.Popen(  # noqa: S603 - our own commands
             [sys.executable, "-m", "tests.support.brokers", *command],
             cwd=ROOT,
             env=os.environ | dict(environment or {}),
@@ -81,7 +81,7 @@ class Machine:
         self._stack.callback(guard.communicate, timeout=UP_SECONDS_MAX)
 
     def run(self, command: list[str], environment: Mapping[str, str]) -> str:
-        done = subprocess.run(  # noqa: S603 - commands of ours
+        done = subprocess.run(  # noqa: S603 - our own commands
             command,
             env=os.environ | dict(environment),
             capture_output=True,
@@ -102,7 +102,7 @@ class Machine:
             time.sleep(0.1)
 
     def get(self, place: str, path: str) -> Any:
-        """What a service answers; None while it does not, or not with 200."""
+        """The answer of a service; None if it does not answer, or not with 200."""
         try:
             answer = httpx.get(f"http://{self.places[place]}{path}", timeout=UP_SECONDS_MAX)
         except httpx.TransportError:
@@ -119,7 +119,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def start_kafka(machine: Machine) -> None:
-    """As its image does: each variable KAFKA_SOME_NAME is the property some.name."""
+    """Start Kafka as its image does: a variable KAFKA_SOME_NAME sets the property some.name."""
     given = machine.environment("kafka")
     properties = {name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in given.items()}
     properties["log.dirs"] = str(machine.folder / "kafka-data")
@@ -165,13 +165,13 @@ def start_members(machine: Machine) -> Path:
 
 
 def has_partitions(machine: Machine, member: str) -> bool:
-    """A member is ready before it has any, and all may be read until then."""
+    """Readiness is not enough: a member is ready before it has any partition."""
     status = machine.get(f"{member}:8080", "/api/status")
     return bool(status and status["snapshot"]["partitions"])
 
 
 def generate(machine: Machine, config: Path) -> None:
-    """One of its endless rounds."""
+    """Run a single round of the generator."""
     commands = machine.folder / "bin"
     commands.mkdir()
     command = commands / "inventory-refresh"
@@ -201,10 +201,10 @@ def asked(machine: Machine, query: str) -> list[Any]:
 
 
 def values_by_pod(machine: Machine, query: str) -> set[tuple[str, str]]:
-    return {(each["metric"]["pod"], each["value"][1]) for each in asked(machine, query)}
+    return {(sample["metric"]["pod"], sample["value"][1]) for sample in asked(machine, query)}
 
 
-def test_changes_of_the_generator_reach_the_oms_through_both_members_and_prometheus_sees_them(
+def test_generated_changes_reach_the_oms_through_both_members_and_show_in_prometheus(
     machine: Machine,
 ) -> None:
     start_kafka(machine)
@@ -220,7 +220,7 @@ def test_changes_of_the_generator_reach_the_oms_through_both_members_and_prometh
         return sum(len(items) for items in answer["locations"].values())
 
     def items_seen() -> list[float]:
-        return [float(each["value"][1]) for each in asked(machine, "sum(inventory_refresh_items_accepted_total)")]
+        return [float(sample["value"][1]) for sample in asked(machine, "sum(inventory_refresh_items_accepted_total)")]
 
     machine.wait_until(lambda: items_held() == ITEMS, "the OMS holds what was generated")
     machine.wait_until(lambda: items_seen() == [ITEMS], "Prometheus has seen it")

@@ -1,6 +1,6 @@
 """Every expression of the dashboards and alerts, run by a real Prometheus that scrapes the demo with faults.
 
-One run of both answers all tests, for all workers of a test run: the first one that needs the answers collects them.
+All tests and all workers share one run: the first one that needs the results collects them.
 """
 
 import fcntl
@@ -31,32 +31,32 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ALERTS = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rules.yaml"
 SEED = 3
-"""With these faults, as with any seed, each kind comes at least once."""
+"""With any seed, every kind of fault occurs at least once."""
 FAULTS_OVER = "Metrics and status:"
 """What the demo says when every change is committed and every job has ended."""
 FAULTS_SECONDS_MAX = 400.0
 LOCATION = BURST_LOCATION
-"""Much changes there, so that it has several requests while the demo runs."""
+"""A location with many changes, so that it has several requests during the demo."""
 
 WITHOUT_DATA = {
-    "inventory-refresh: Jobs ended: B": "drawn only where jobs are not followed to their end, which the demo's all are",
+    "inventory-refresh: Ended jobs: B": "the demo never has too many unfinished jobs, so it evicts none",
 }
-"""Queries that answer nothing in the demo, and why that is right."""
+"""Queries that return nothing in the demo, and why that is right."""
 
 
 @dataclass
 class Evidence:
-    """What Prometheus told."""
+    """The results from Prometheus."""
 
     names: list[str] = field(default_factory=list)
-    """Of all series that it has scraped."""
+    """Names of all scraped series."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Expressions that it did not take, and why."""
+    """Expressions that it rejected, and why."""
     with_data: list[str] = field(default_factory=list)
-    """Expressions that answered at least one number."""
+    """Expressions that returned at least one number."""
     without_data: list[str] = field(default_factory=list)
     rules: dict[str, str] = field(default_factory=dict)
-    """The alerts' rules as it read them, and how it is with each."""
+    """Alert rules by name, with their health."""
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +85,10 @@ def collected(folder: Path) -> Evidence:
             )
             over = time.time()
             wait_until(
-                lambda: any(each.samples[0][1] > over for each in prometheus.now("timestamp(inventory_refresh_ready)")),
-                "Prometheus has scraped what they came to",
+                lambda: any(
+                    series.samples[0][1] > over for series in prometheus.now("timestamp(inventory_refresh_ready)")
+                ),
+                "Prometheus has scraped the final state",
             )
             return asked(prometheus, started, time.time())
     except PartMissingError as missing:
@@ -114,18 +116,18 @@ def _ask(
     except RefusedQueryError as refused:
         found.refused[name] = str(refused)
         return
-    (found.with_data if any(each.has_data for each in series) else found.without_data).append(name)
+    (found.with_data if any(one.has_data for one in series) else found.without_data).append(name)
 
 
 def alert_expressions() -> dict[str, str]:
-    """By ``alert: NAME`` or ``record: NAME``, with a number where several have the same name."""
+    """Expressions by ``alert: NAME (number)`` or ``record: NAME (number)``; names need not be unique."""
     groups = yaml.safe_load(ALERTS.read_text())["groups"] if ALERTS.exists() else []
     rules = [rule for group in groups for rule in group["rules"]]
     kinds = [(rule, "alert" if "alert" in rule else "record") for rule in rules]
     return {f"{kind}: {rule[kind]} ({number})": rule["expr"] for number, (rule, kind) in enumerate(kinds, 1)}
 
 
-def test_prometheus_takes_every_expression_of_the_dashboards_and_alerts(
+def test_prometheus_accepts_every_expression_of_the_dashboards_and_alerts(
     evidence: Evidence, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     ran = len(evidence.with_data) + len(evidence.without_data)
@@ -135,18 +137,18 @@ def test_prometheus_takes_every_expression_of_the_dashboards_and_alerts(
     assert ran == len(targets()) + len(alert_expressions())
 
 
-def test_every_panel_has_data_in_the_demo_but_for_those_with_a_reason(evidence: Evidence) -> None:
+def test_every_panel_has_data_in_the_demo_unless_it_has_a_reason(evidence: Evidence) -> None:
     expected = {str(target) for target in targets()} - set(WITHOUT_DATA)
     assert expected - set(evidence.with_data) == set()
     assert set(WITHOUT_DATA) & set(evidence.with_data) == set()
 
 
-def test_every_metric_of_the_code_is_in_a_scrape_and_every_drawn_one_of_the_process(evidence: Evidence) -> None:
+def test_every_metric_of_the_code_is_scraped_and_so_are_those_of_the_process(evidence: Evidence) -> None:
     scraped = set(evidence.names)
     missing = {
-        each.name
-        for each in described().values()
-        if (f"{each.name}_count" if each.kind == "histogram" else each.name) not in scraped
+        metric.name
+        for metric in described().values()
+        if (f"{metric.name}_count" if metric.kind == "histogram" else metric.name) not in scraped
     }
     assert missing == set()
     assert set(PROCESS) <= scraped
@@ -155,4 +157,4 @@ def test_every_metric_of_the_code_is_in_a_scrape_and_every_drawn_one_of_the_proc
 def test_prometheus_reads_and_evaluates_every_alert(evidence: Evidence) -> None:
     names = {name.split(": ")[1].split(" ")[0] for name in alert_expressions()}
     assert set(evidence.rules) == names
-    assert not {name: told for name, told in evidence.rules.items() if not told.startswith("ok")}
+    assert not {name: health for name, health in evidence.rules.items() if not health.startswith("ok")}

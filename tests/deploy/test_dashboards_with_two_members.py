@@ -1,4 +1,4 @@
-"""The dashboards' numbers are right for several members: promtool reckons them from made-up series of two pods."""
+"""The dashboards are right for several members: promtool evaluates their queries on series of two pods."""
 
 import os
 import shutil
@@ -14,22 +14,22 @@ from tests.support.prometheus import NAMESPACE, RELEASE, with_values
 
 MINUTES = 10
 Series = Mapping[str, str]
-"""Samples, one a minute, in promtool's short form, by metric and labels."""
+"""Samples, one per minute, in promtool's short notation, by metric and labels."""
 
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        told = "promtool is not on the PATH: apt-get install prometheus"
+        missing = "promtool is not on the PATH: apt-get install prometheus"
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI=true, and a part is missing: {told}")
-        pytest.skip(told)
+            pytest.fail(f"CI=true, and a part is missing: {missing}")
+        pytest.skip(missing)
     return found
 
 
 def check(promtool: str, folder: Path, panel: str, letter: str, series: Series, expected: Mapping[str, float]) -> None:
-    """What the panel's query answers over these series, while another release has the same ones."""
+    """Check the result of a panel's query on these series, while another release has the same ones."""
     values = {"__rate_interval": f"{MINUTES}m"}
     expr = with_values(target("inventory-refresh", panel, letter).expr, range_seconds=MINUTES * 60, **values)
     case = {
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 150},
     ),
-    "the worst member tells how old the oldest change is": (
+    "the worst member determines the age of the oldest change": (
         "Oldest unsent change",
         "A",
         {
@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 2},
     ),
-    "failed jobs of both count, also of one that was started anew meanwhile": (
+    "failed jobs of both count, also of one that restarted": (
         "Failed jobs",
         "A",
         {
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 19},
     ),
-    "a quantile is of all answers, not of the members' quantiles": (
+    "a quantile covers all answers, not the quantiles of members": (
         "Time to an answer",
         "A",
         {
@@ -120,8 +120,8 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 0.056},
     ),
-    "chunks are told apart, each request in one of them": (
-        "Chunks of a request",
+    "every request counts under one number of chunks": (
+        "Chunks per request",
         "C",
         {
             f'request_chunks_bucket{{pod="{pod}",le="{le}"}}': f"0+{count}x10"
@@ -130,7 +130,7 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 4},
     ),
-    "each outcome is summed over the members": (
+    "outcomes are summed over the members": (
         "Answers by outcome",
         "A",
         {
@@ -141,8 +141,8 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {'{outcome="accepted"}': 3, '{outcome="unknown"}': 1},
     ),
-    "the room left is of all chunks": (
-        "Room left in chunks",
+    "unused capacity covers all chunks": (
+        "Unused chunk capacity",
         "A",
         {
             'chunk_items_wasted_total{pod="a"}': "0+3000x10",
@@ -152,14 +152,14 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         },
         {"{}": 0.25},
     ),
-    "a limit that all members have alike stays what it is": (
+    "a limit that is the same for all members is not summed": (
         "Pending changes",
         "B",
         {'max_pending_changes{pod="a"}': "1000x10", 'max_pending_changes{pod="b"}': "1000x10"},
         {"{}": 1000},
     ),
-    "calls a second may be made by each member, and one without a limit has none": (
-        "Requests a second, their chunks, and the limit",
+    "limits of calls per second are summed": (
+        "Requests and chunks per second, and the limit",
         "C",
         {'oms_requests_per_second_max{pod="a"}': "5x10", 'oms_requests_per_second_max{pod="b"}': "7x10"},
         {"{}": 12},
@@ -168,6 +168,6 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_number_of_two_members_is_right(case: str, promtool: str, tmp_path: Path) -> None:
+def test_a_panel_is_right_for_two_members(case: str, promtool: str, tmp_path: Path) -> None:
     panel, letter, series, expected = CASES[case]
     check(promtool, tmp_path, panel, letter, series, expected)

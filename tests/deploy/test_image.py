@@ -1,11 +1,11 @@
-"""What can be known of the container images without building them."""
+"""The container images, as far as they can be checked without building them."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-STAGES = {re.split(r" AS ", each, maxsplit=1)[1].split()[0]: each for each in DOCKERFILE.split("\nFROM ")[1:]}
+STAGES = {re.split(r" AS ", stage, maxsplit=1)[1].split()[0]: stage for stage in DOCKERFILE.split("\nFROM ")[1:]}
 BUILDING = ["sandbox-build", "build"]
 RESULTS = ["sandbox", "service"]
 
@@ -21,7 +21,7 @@ def test_the_service_is_what_is_built_by_default() -> None:
     assert 'CMD ["run"]' in STAGES["service"]
 
 
-def test_both_images_run_without_root_stop_on_sigterm_and_tell_their_health() -> None:
+def test_both_images_run_without_root_stop_on_sigterm_and_have_a_health_check() -> None:
     assert re.search(r"^USER 10001:10001$", STAGES["base"], re.MULTILINE)
     assert "STOPSIGNAL SIGTERM" in STAGES["base"]
     assert "RUST_BACKTRACE=0" in STAGES["base"]
@@ -32,14 +32,14 @@ def test_both_images_run_without_root_stop_on_sigterm_and_tell_their_health() ->
         assert "USER" not in STAGES[name]
 
 
-def test_all_that_is_installed_is_locked_by_hash() -> None:
+def test_all_installed_packages_are_locked_by_hash() -> None:
     installs = re.findall(r"pip install (.*)", DOCKERFILE.replace("\\\n", " "))
     for options in installs:
         own_wheel = "--no-deps /dist/*.whl" in options
         assert own_wheel or "--require-hashes --only-binary :all:" in options, options
 
 
-def test_the_lock_that_the_wheel_is_built_with_has_all_that_the_build_asks_for() -> None:
+def test_the_lock_contains_the_build_requirements_of_the_wheel() -> None:
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements" / "sandbox.txt").read_text(), re.MULTILINE))
     asked = (ROOT / "pyproject.toml").read_text().partition("requires = [")[2].partition("]")[0]
     names = re.findall(r'"([a-z]+)', asked)
@@ -47,7 +47,7 @@ def test_the_lock_that_the_wheel_is_built_with_has_all_that_the_build_asks_for()
     assert set(names) <= locked
 
 
-def test_the_images_take_nothing_of_the_build_but_what_is_installed_and_can_install_nothing() -> None:
+def test_the_images_contain_only_the_installed_environment_without_pip() -> None:
     copied = {name: re.findall(r"^COPY (.*)$", STAGES[name], re.MULTILINE) for name in ["base", *RESULTS]}
     assert copied == {
         "base": [],
@@ -58,7 +58,7 @@ def test_the_images_take_nothing_of_the_build_but_what_is_installed_and_can_inst
         assert re.search(r"pip uninstall .*\bpip$", STAGES[name], re.MULTILINE), name
 
 
-def test_everything_that_is_copied_exists_and_gets_past_the_ignore_file() -> None:
+def test_everything_that_is_copied_exists_and_is_not_ignored() -> None:
     allowed = {
         line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }

@@ -1,4 +1,4 @@
-"""What docs/operations.md tells operators to type or to look for exists: values, options, commands, metrics, events."""
+"""What docs/operations.md tells operators to type or look up exists: values, settings, commands, metrics, events."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 CHART = ROOT / "helm" / "inventory-refresh"
 CODE = re.findall(r"`([^`\n]+)`", PAGE)
-"""What stands between backticks in a line."""
+"""Everything in backticks within a line."""
 
 OPTIONS = {
     section: set(getattr(field.annotation, "model_fields", {})) for section, field in Settings.model_fields.items()
@@ -34,7 +34,7 @@ def example_values() -> Mapping[str, Any]:
 
 
 def paths(values: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
-    """The path of every value that is no map."""
+    """The path of every value that is not a map."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from paths(value, *above, name)
@@ -56,9 +56,9 @@ def values() -> Any:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def test_the_values_that_it_names_are_the_charts(values: Any) -> None:
+def test_the_values_it_names_are_in_the_chart(values: Any) -> None:
     named = {tuple(name.split(".")) for name in re.findall(r"--set ([\w.]+)=", PAGE)}
-    # Names with a capital letter inside are the chart's, and so is all that begins with a part of it.
+    # Names with a capital letter inside belong to the chart, and so do names that begin with one of its sections.
     dotted = [code for code in CODE if re.fullmatch(r"[a-z]\w*(\.\w+)*", code) and code != "occurredAt"]
     named |= {tuple(name.split(".")) for name in dotted if re.search(r"[a-z][A-Z]", name)}
     parts = {name for name, value in values.items() if isinstance(value, dict)} - OPTIONS.keys()
@@ -67,7 +67,7 @@ def test_the_values_that_it_names_are_the_charts(values: Any) -> None:
     assert not {".".join(name) for name in named if not has(values, name)}
 
 
-def test_the_values_of_its_example_are_the_charts(values: Any) -> None:
+def test_the_values_of_its_example_are_in_the_chart(values: Any) -> None:
     for path in paths(example_values()):
         if path[0] == "config":
             assert path[2] in OPTIONS[path[1]], path
@@ -75,29 +75,30 @@ def test_the_values_of_its_example_are_the_charts(values: Any) -> None:
             assert has(values, path), path
 
 
-def test_the_options_that_it_names_exist() -> None:
+def test_the_settings_it_names_exist() -> None:
     dotted = {tuple(code.split(".")) for code in CODE if re.fullmatch(r"\w+\.\w+", code)}
     named = {(section, name) for section, name in dotted if section in OPTIONS}
     assert len(named) > 20
     assert not {f"{section}.{name}" for section, name in named if name not in OPTIONS[section]}
 
 
-def test_the_metrics_that_it_names_exist() -> None:
+def test_the_metrics_it_names_exist() -> None:
     known = described().keys()
     named = set(re.findall(r"\binventory_refresh_\w+", PAGE))
     assert named
     assert not {name for name in named if name not in known and re.sub("_(sum|count|bucket)$", "", name) not in known}
 
 
-def test_the_events_reasons_and_words_that_it_names_stand_in_the_code() -> None:
+def test_the_events_reasons_and_fields_it_names_are_in_the_code() -> None:
     code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "consumer").rglob("*.py"))
-    words = {each for each in CODE if re.fullmatch(r"[a-z]+(_[a-z]+)+", each)}
+    code += " partitions_lost"  # composed of two parts there
+    words = {word for word in CODE if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
     named = {word for word in words if not word.startswith("inventory_refresh_")}
     assert {"committed_offset_out_of_range", "request_not_accepted", "jobs_abandoned", "job_failed"} <= named
     assert not {word for word in named if not re.search(rf"\b{word}\b", code)}
 
 
-def test_the_commands_that_it_shows_exist_with_their_options() -> None:
+def test_the_commands_it_shows_exist_with_their_options() -> None:
     shown = re.findall(r"inventory-refresh ((?:run|job|dead-letters|demo|sandbox|produce)\b[^`\n\"]*)", PAGE)
     assert len(shown) > 8
     for line in shown:
@@ -110,7 +111,7 @@ def test_the_commands_that_it_shows_exist_with_their_options() -> None:
         assert {word for word in words if word.startswith("-")} <= known, line
 
 
-def test_the_panels_that_it_names_are_on_a_dashboard() -> None:
+def test_the_panels_it_names_are_on_a_dashboard() -> None:
     files = sorted((CHART / "dashboards").glob("*.json"))
     boards = "\n".join(file.read_text(encoding="utf-8") for file in files)
     titles = {json.loads(title) for title in re.findall(r'"title": ("(?:[^"\\]|\\.)*")', boards)}
@@ -122,9 +123,9 @@ def test_the_panels_that_it_names_are_on_a_dashboard() -> None:
 
 
 def test_it_names_every_exit_code() -> None:
-    spec = importlib.util.find_spec("consumer.ports")
+    spec = importlib.util.find_spec("consumer.errors")
     assert spec is not None
     assert spec.origin is not None
     raised = set(re.findall(r"exit_code = (\d)", Path(spec.origin).read_text(encoding="utf-8")))
-    told = set(re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE))
-    assert told == raised | {"0"}
+    named = set(re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE))
+    assert named == raised | {"0"}

@@ -1,7 +1,7 @@
-"""Two stories in which no alert may fire, as input for ``promtool test rules``: a quiet night and a rolling restart.
+"""Two scenarios in which no alert may fire, as input for ``promtool test rules``: a quiet night and a rolling restart.
 
-Each process is told by what it exports, one sample every half minute, from its first scrape to its last. Where a story
-is about something, the numbers follow from it; all others are what a healthy process shows.
+A process is described by the metrics that it exports, one sample every half minute, from its first scrape to its last.
+Metrics that matter to a scenario are computed from it; all others have the values of a healthy process.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,14 +42,14 @@ HEALTHY: Final[Mapping[str, float]] = {
 }
 
 Exported = Mapping[str, float]
-"""Value by name, without the prefix, with the metric's own labels."""
+"""Value by metric name without the prefix, with the metric's own labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Seconds from ``born`` up to ``gone`` it is there; ``exported`` says what it shows at a time.
+    """A pod that exists from second ``born`` up to ``gone``; ``exported`` returns its metrics at a time.
 
-    At each of ``restarts`` its container is started anew in the same pod: then all its counters begin at 0 again.
+    At each of ``restarts`` its container restarts in the same pod, and all its counters start at 0 again.
     """
 
     pod: str
@@ -59,20 +59,20 @@ class Process:
     restarts: Sequence[int] = ()
 
     def started(self, time: int) -> int:
-        """When the process that runs at this time was started."""
+        """When the container that runs at this time was started."""
         return max([self.born, *(at for at in self.restarts if at <= time)])
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """``seconds`` long; in none of them may anything fire."""
+    """A scenario of ``seconds``, in which no alert may fire."""
 
     name: str
     seconds: int
     processes: Sequence[Process]
 
     def as_test(self, rules: str) -> dict[str, Any]:
-        """The input of promtool, for the rules in the file ``rules``. Every alert that ever fires is in ``ALERTS``."""
+        """The input of promtool for the rules in the file ``rules``: no sample of ``ALERTS`` may ever be firing."""
         ever_fired = f'max_over_time(ALERTS{{alertstate="firing"}}[{self.seconds}s])'
         return {
             "rule_files": [rules],
@@ -102,7 +102,7 @@ class Story:
 
 
 def _pad(values: list[str], length: int) -> None:
-    """Prometheus notices at its next scrape that a series has gone: it is stale from there on."""
+    """At the first scrape without a series, Prometheus marks it as stale."""
     if values and len(values) < length:
         values.append("stale")
     values += ["_"] * (length - len(values))
@@ -135,8 +135,8 @@ DAYS_AGO: Final = -300_000
 def quiet_night() -> Story:
     """The last change comes after ten minutes, and then none for hours.
 
-    The last request of the second process failed just before its location's partition moved on: so it has nothing to
-    try the OMS with, and its breaker stays half open.
+    The last request of the second process failed just before the partition of its location moved. So it has no request
+    to probe the OMS with, and its breaker stays half-open.
     """
     seconds = 10_800
     return Story("a quiet night", seconds, [Process(f"night-{n}", DAYS_AGO, seconds + 1, _at_night) for n in (0, 1)])
@@ -172,11 +172,11 @@ def _at_night(process: Process, time: int) -> Exported:
 # A rolling restart under load, and a node that dies
 
 CHANGES_PER_SECOND: Final = 20
-"""Of each partition."""
+"""Per partition."""
 STANDSTILL_SECONDS: Final = HOLD_SECONDS + MAX_AGE_SECONDS + 30
-"""After a move: what the last owner left open is waited out, then changes become old enough anew, and are answered."""
+"""After a move: the hold for requests of the last owner, then the age of changes counts from 0, then the answer."""
 RESTLESS_SECONDS: Final = 30
-"""After each move commits are refused, and rounds are tried thirty times a second."""
+"""How long commits are refused after a move, while rounds are tried thirty times a second."""
 
 OWNERS: Final = {
     0: ("old-0", "old-1", "old-2", "old-0", "old-1", "old-2"),
@@ -189,13 +189,13 @@ OWNERS: Final = {
     7_500: ("new-1", "new-1", "new-3", "new-1", "new-1", "new-3"),
     7_530: ("new-1", "new-1", "new-3", "new-0", "new-1", "new-3"),
 }
-"""By time in seconds, who reads each of six partitions; "" where the group has not noticed yet that its owner died."""
+"""By time in seconds, the owners of six partitions; "" while the group has not noticed yet that the owner died."""
 
 
 def rolling_restart() -> Story:
-    """Three processes are replaced one after the other; an hour later a node dies with one, which is started elsewhere.
+    """Three processes are replaced one by one; an hour later a node dies with one, which is started on another node.
 
-    One unlucky partition goes to another owner each time. In the end a container is started anew in its pod.
+    One partition moves every time. In the end, a container restarts in its pod.
     """
     lives = {
         "old-0": (DAYS_AGO, 1_860),
@@ -224,7 +224,7 @@ def _under_load(process: Process, time: int) -> Exported:
         "process_start_time_seconds": started,
         "loop_heartbeat_timestamp_seconds": time + 1 if joined else 0,
         "assigned_partitions": len(mine),
-        "pending_changes": sum(_end(time) - _watermark(number, time) for number in mine),
+        "pending_changes": sum(_end(time) - _committable_offset(number, time) for number in mine),
         "oldest_pending_seconds": max((_waited(number, time) for number in mine), default=0),
         "messages_read_total": 40.0 * age,
         "changes_accepted_total": 40.0 * age,
@@ -238,18 +238,18 @@ def _under_load(process: Process, time: int) -> Exported:
         'rebalances_total{kind="lost"}': int(process.pod == "new-1" and time >= 5_430),
     }
     for number in mine:
-        exported |= _partition(number, committable_offset=_watermark(number, time), end=_end(time))
+        exported |= _partition(number, committable_offset=_committable_offset(number, time), end=_end(time))
     return exported
 
 
 def _moves(partition: int, time: int) -> list[int]:
-    """When the partition went to another owner, up to ``time``."""
+    """When the partition moved to another owner, up to ``time``."""
     times = [at for at in OWNERS if at <= time]
     return [after for before, after in pairwise(times) if OWNERS[before][partition] != OWNERS[after][partition]]
 
 
-def _watermark(partition: int, time: int) -> float:
-    """What was read ``max_age`` ago is accepted, but for the standstill after a move."""
+def _committable_offset(partition: int, time: int) -> float:
+    """Changes older than ``max_age`` are accepted, except during the standstill after a move."""
     reached = 0.0
     moves = [*_moves(partition, time), time]
     since = float("-inf")
@@ -261,7 +261,7 @@ def _watermark(partition: int, time: int) -> float:
 
 
 def _waited(partition: int, time: int) -> float:
-    """How long the partition's oldest change has been pending, by its present owner."""
+    """How long the partition's oldest change has been pending at its current owner."""
     moved = max(_moves(partition, time), default=-10_000)
     return min(time - moved, STANDSTILL_SECONDS) if time - moved < STANDSTILL_SECONDS else MAX_AGE_SECONDS
 
@@ -271,5 +271,5 @@ def _end(time: float) -> float:
 
 
 def _restless(born: int, time: int) -> int:
-    """For how many seconds since the process's start the group has been between two assignments."""
+    """Total seconds since the start of the process in which commits were refused."""
     return sum(min(max(time - at, 0), RESTLESS_SECONDS) for at in OWNERS if at > max(born, 0))

@@ -1,7 +1,7 @@
-"""A real Kubernetes API server, on a real etcd, for the tests of the chart.
+"""A real Kubernetes API server on a real etcd, for the tests of the chart.
 
-Nothing runs on it: there are no nodes and no controllers. It checks and keeps what is sent to it, as any cluster does:
-schemas, defaults, admission (Pod Security among it), and the operators' resources, whose definitions it is given.
+It has no nodes and no controllers. It validates and stores objects as any cluster does: schemas, defaults, admission
+(including Pod Security), and the operators' custom resources, whose definitions are installed.
 """
 
 import secrets
@@ -28,12 +28,12 @@ PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
 class RefusedError(Exception):
-    """The API server refused a call. The message is its own."""
+    """The API server refused a call. The message is the server's."""
 
 
 @dataclass(frozen=True)
 class ApiServer:
-    """An API server that may be used. ``kubeconfig`` is the path of a file that gives all rights."""
+    """A running API server. ``kubeconfig`` is the path of a file with all permissions."""
 
     url: str
     token: str
@@ -50,18 +50,18 @@ class ApiServer:
         )
 
     def call(self, method: str, path: str, body: Any = None, **parameters: str) -> Any:
-        """Its answer. Raises RefusedError."""
+        """The answer to a call, parsed. Raises RefusedError."""
         answer = self._client.request(method, path, json=body, params=parameters)
-        told = answer.json()
+        content = answer.json()
         if answer.is_error:
-            raise RefusedError(told["message"])
-        return told
+            raise RefusedError(content["message"])
+        return content
 
     def make_namespace(self, name: str, labels: dict[str, str]) -> None:
         self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
 
     def objects(self, namespace: str) -> Iterator[dict[str, Any]]:
-        """Every object that is kept in a namespace, and those without one; whatever their kind."""
+        """All objects in a namespace, and all cluster-scoped objects, of any kind."""
         for group, resource in self._resources():
             scope = f"/namespaces/{namespace}" if resource["namespaced"] else ""
             listed = self.call("GET", f"{group}{scope}/{resource['name']}")
@@ -69,18 +69,18 @@ class ApiServer:
                 yield {"apiVersion": listed["apiVersion"], "kind": resource["kind"], **item}
 
     def kinds(self) -> set[str]:
-        """Kinds of all that can be listed."""
+        """All kinds that can be listed."""
         return {resource["kind"] for _, resource in self._resources()}
 
     def may(self, user: str, verb: str, resource: str, namespace: str) -> bool:
-        """Whether somebody may do this to a resource of the group "apps", as far as the API server has heard."""
+        """Whether the user may do this to a resource of the group "apps"."""
         asked = {"namespace": namespace, "verb": verb, "group": "apps", "resource": resource}
         reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        told = self.call("POST", reviews, {"spec": {"user": user, "resourceAttributes": asked}})
-        return bool(told["status"]["allowed"])
+        review = self.call("POST", reviews, {"spec": {"user": user, "resourceAttributes": asked}})
+        return bool(review["status"]["allowed"])
 
     def _resources(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What can be listed: by its group's path."""
+        """All resources that can be listed, with the path of their group."""
         groups = ["/api/v1"]
         groups += [
             f"/apis/{group['preferredVersion']['groupVersion']}" for group in self.call("GET", "/apis")["groups"]
@@ -95,14 +95,14 @@ class ApiServer:
 
 
 def use_api_server(stack: ExitStack) -> ApiServer:
-    """An API server of our own until ``stack`` is closed. Raises PartMissingError."""
-    kube_apiserver()  # Built here, as it may take longer than a keeper is waited for.
+    """Use an API server until ``stack`` is closed. Raises PartMissingError."""
+    kube_apiserver()  # built here, because that can take longer than the timeout for a keeper
     server = ApiServer(**use(__name__, "kube-apiserver", stack))
     stack.callback(server.close)
     return server
 
 
-# In the keepers' own processes
+# Runs in the processes of the keepers
 
 
 def _etcd(folder: Path) -> Server:
@@ -120,7 +120,7 @@ def _etcd(folder: Path) -> Server:
         ],
         environment={},
         address={"url": clients},
-        is_up=lambda: _is_well(f"{clients}/health"),
+        is_up=lambda: _is_healthy(f"{clients}/health"),
     )
 
 
@@ -133,7 +133,7 @@ def _kube_apiserver(folder: Path) -> Server:
     (port,) = free_ports(1)
     token = secrets.token_urlsafe()
     (data / "tokens.csv").write_text(f"{token},tests,tests,system:masters\n")
-    # It makes itself a certificate, and puts the authority's after it.
+    # It creates its own certificate file, which includes that of the CA.
     server = ApiServer(
         f"https://127.0.0.1:{port}", token, str(data / "apiserver.crt"), str(_write_kubeconfig(data, port, token))
     )
@@ -145,7 +145,7 @@ def _kube_apiserver(folder: Path) -> Server:
             *("--token-auth-file", str(data / "tokens.csv"), "--authorization-mode", "RBAC"),
             *("--service-account-issuer", "https://tests.example", "--service-account-key-file", key),
             *("--service-account-signing-key-file", key, "--service-cluster-ip-range", "10.0.0.0/24"),
-            # Pods need no account that a controller would have to make first.
+            # Otherwise pods would need an account that only a controller creates.
             *("--disable-admission-plugins", "ServiceAccount"),
             "--enable-priority-and-fairness=false",
         ],
@@ -162,7 +162,7 @@ def _kube_apiserver(folder: Path) -> Server:
 
 
 def _make_key(folder: Path) -> None:
-    """The key by which tokens of service accounts are signed; there must be one, though nobody asks for tokens."""
+    """Create the key that signs tokens of service accounts; it is required even though no test uses tokens."""
     openssl = shutil.which("openssl")
     if openssl is None:
         raise PartMissingError("openssl is not installed (it is not on the PATH): apt-get install openssl")
@@ -189,7 +189,7 @@ def _write_kubeconfig(folder: Path, port: int, token: str) -> Path:
     return path
 
 
-def _is_well(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2.0).is_success
     except httpx.TransportError:
@@ -197,30 +197,30 @@ def _is_well(url: str) -> bool:
 
 
 def _has_all(server: ApiServer) -> bool:
-    """Whether it is ready and serves the operators' resources, too."""
+    """Whether the server is ready and serves the custom resources."""
     try:
         ready = httpx.get(f"{server.url}/readyz", verify=False, timeout=2.0).is_success  # noqa: S501
         return ready and _has_definitions(server)
     except (httpx.TransportError, RefusedError):
-        return False  # of one that has just come up: it is asked again
+        return False  # it is still starting; the caller asks again
 
 
 def _has_definitions(server: ApiServer) -> bool:
-    """Whether it serves each of CRDS, which it is given here. It takes a while from one to the other."""
+    """Install missing definitions of CRDS; returns whether all of them are served, which takes a while."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    known = {each["metadata"]["name"]: each for each in server.call("GET", definitions)["items"]}
+    known = {item["metadata"]["name"]: item for item in server.call("GET", definitions)["items"]}
     wanted = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     for definition in wanted:
         if definition["metadata"]["name"] not in known:
             server.call("POST", definitions, definition)
-    if len(known) < len(wanted) or not all(_is_established(each) for each in known.values()):
+    if len(known) < len(wanted) or not all(_is_established(definition) for definition in known.values()):
         return False
-    return {each["spec"]["names"]["kind"] for each in wanted} <= server.kinds()
+    return {definition["spec"]["names"]["kind"] for definition in wanted} <= server.kinds()
 
 
 def _is_established(definition: Any) -> bool:
     conditions = definition.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+    return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)
 
 
 SERVERS = {"etcd": _etcd, "kube-apiserver": _kube_apiserver}

@@ -1,6 +1,6 @@
-"""The chart, rendered by the real helm, and validators for each kind of object that comes out of it.
+"""The chart, rendered by the real helm, and validators for all kinds of its objects.
 
-``make chart`` runs this file as a command: it lists the objects of each values file and what the validators say.
+``make chart`` runs this file as a command: it lists the objects of every values file with the validators' results.
 """
 
 import subprocess
@@ -23,19 +23,19 @@ from tests.support.release import CHART, HELM_SECONDS_MAX, Object
 
 VALUES_FILES: Final = {file.name.removesuffix("-values.yaml"): file for file in sorted(CHART.glob("ci/*-values.yaml"))}
 DEFINITIONS: Final = ROOT / "tests" / "deploy" / "crds"
-"""Definitions of the operators' resources, made of their own types (``make crds``)."""
+"""Custom resource definitions, generated from the operators' own types (``make crds``)."""
 
 KUBERNETES_OLDEST: Final = "1.29"
-"""As kubeVersion in Chart.yaml says."""
+"""As in kubeVersion of Chart.yaml."""
 KUBERNETES_NEWEST: Final = "1.37"
-"""The newest whose schemas the validator has."""
+"""The newest version that the validator has schemas of."""
 
 NAMESPACE: Final = "shop"
 RELEASE: Final = "demo"
 
 
 class RefusedError(Exception):
-    """helm did not take the values. The message is what a user reads."""
+    """helm refused the values. The message is what a user sees."""
 
 
 def template(
@@ -46,7 +46,7 @@ def template(
     release: str = RELEASE,
     kubernetes: str = KUBERNETES_NEWEST,
 ) -> list[Object]:
-    """The objects of the chart with a values file of ci/ and ``changes`` over it. Raises RefusedError."""
+    """The objects of the chart with a values file of ci/, overridden by ``changes``. Raises RefusedError."""
     text = run_helm("template", values, changes, chart=chart, release=release, kubernetes=kubernetes)
     return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
 
@@ -60,12 +60,12 @@ def run_helm(
     release: str = RELEASE,
     kubernetes: str = KUBERNETES_NEWEST,
 ) -> str:
-    """What ``helm template`` or ``helm lint --strict`` prints. Raises RefusedError.
+    """The output of ``helm template`` or ``helm lint --strict``. Raises RefusedError.
 
-    Of lint also what stands on standard error: it only tells there what the chart's own checks refuse.
+    For lint this includes standard error, which is where failures of the chart's own checks appear.
     """
     what = [release, str(chart), "--namespace", NAMESPACE] if command == "template" else [str(chart), "--strict"]
-    ran = subprocess.run(  # noqa: S603 - a binary of ours
+    ran = subprocess.run(  # noqa: S603 - a binary that we built
         [
             or_skip(go_tools.helm),
             command,
@@ -90,7 +90,7 @@ def run_helm(
 
 @cache
 def rendered(values: str) -> list[Object]:
-    """The same as ``template`` without changes, rendered once. Not to be changed."""
+    """The same as ``template`` without changes, rendered once. The caller must not modify it."""
     return template(values)
 
 
@@ -111,7 +111,7 @@ def workload(objects: list[Object]) -> Object:
 
 
 def pod_template(objects: list[Object]) -> Object:
-    """What the pods are made of: a change of it replaces them."""
+    """The pod template; changing it replaces the pods."""
     found: Object = workload(objects)["spec"]["template"]
     return found
 
@@ -131,7 +131,7 @@ def settings_file(objects: list[Object]) -> str:
 
 
 def settings(objects: list[Object]) -> Object:
-    """The settings file's content."""
+    """The content of the settings file."""
     content: Object = yaml.safe_load(settings_file(objects))
     return content
 
@@ -139,8 +139,8 @@ def settings(objects: list[Object]) -> Object:
 # Validators
 
 
-def problems(found: Object, kubernetes: str = KUBERNETES_NEWEST) -> str:
-    """What its API would not take of an object; "" if nothing. Unknown fields count, which an API server only drops."""
+def problem(found: Object, kubernetes: str = KUBERNETES_NEWEST) -> str | None:
+    """Why its API would reject an object. Unknown fields count too, although an API server only drops them."""
     schema = _operators().get((found["apiVersion"], found["kind"]))
     try:
         if schema is not None:
@@ -149,11 +149,11 @@ def problems(found: Object, kubernetes: str = KUBERNETES_NEWEST) -> str:
             kubernetes_validate.validate(found, kubernetes, strict=True)
     except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
         return str(error)
-    return ""
+    return None
 
 
 def validator_name(found: Object) -> str:
-    """Who judges an object, in words for people."""
+    """What validates an object, for the table."""
     if (found["apiVersion"], found["kind"]) in _operators():
         return f"its operator's definition, {found['apiVersion']}"
     return f"Kubernetes {KUBERNETES_OLDEST} and {KUBERNETES_NEWEST}"
@@ -161,7 +161,7 @@ def validator_name(found: Object) -> str:
 
 @cache
 def _operators() -> Mapping[tuple[str, str], Object]:
-    """API version and kind to the schema of a resource that an operator defines, without room for unknown fields."""
+    """API version and kind to the schema of a custom resource, without unknown fields."""
     schemas = {}
     for file in DEFINITIONS.glob("*.yaml"):
         spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
@@ -173,14 +173,14 @@ def _operators() -> Mapping[tuple[str, str], Object]:
 
 
 def _closed(schema: Any) -> Any:
-    """The schema, in which no object takes fields that it does not name."""
+    """The schema with ``additionalProperties: false`` for all objects."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     closed = {name: _closed(part) for name, part in schema.items()}
     if isinstance(pattern := schema.get("pattern"), str):
-        closed["pattern"] = pattern.replace("^(?i)", "(?i)^")  # Go takes flags anywhere, Python in front only
+        closed["pattern"] = pattern.replace("^(?i)", "(?i)^")  # Go allows flags anywhere, Python only in front
     opened = schema.keys() & {"additionalProperties", "x-kubernetes-preserve-unknown-fields"}
     if schema.get("type") == "object" and "properties" in schema and not opened:
         closed["additionalProperties"] = False
@@ -199,26 +199,28 @@ _METADATA: Final = {
         "annotations": _TEXTS,
     },
 }
-"""Definitions leave metadata to the API server; of it the chart uses this."""
+"""Definitions do not cover metadata, which the API server validates; the chart uses only these fields."""
 
 
 # The command
 
 
 def main() -> int:
-    """List the objects of each values file with what the validators say; 1 if one does not take its object."""
+    """List the objects of every values file with the validators' results; returns 1 if an object is invalid."""
     console, refused = Console(width=None if sys.stdout.isatty() else 120), 0
     for values in VALUES_FILES:
-        linted = "refused" if "Fail:" in run_helm("lint", values) else "in order"
-        table = Table("object", "judged by", "outcome", title=f"ci/{values}-values.yaml (helm lint --strict: {linted})")
+        linted = "failed" if "Fail:" in run_helm("lint", values) else "passed"
+        table = Table(
+            "object", "validated by", "result", title=f"ci/{values}-values.yaml (helm lint --strict: {linted})"
+        )
         oldest = template(values, kubernetes=KUBERNETES_OLDEST)
         for found, old in zip(rendered(values), oldest, strict=True):
-            said = problems(found) or problems(old, KUBERNETES_OLDEST)
-            refused += bool(said)
+            invalid = problem(found) or problem(old, KUBERNETES_OLDEST)
+            refused += bool(invalid)
             name = f"{found['kind']} {found['metadata']['name']}"
-            table.add_row(name, validator_name(found), said or "in order")
+            table.add_row(name, validator_name(found), invalid or "valid")
         console.print(table)
-    console.print(f"{len(VALUES_FILES)} values files, {refused} objects refused")
+    console.print(f"{len(VALUES_FILES)} values files, {refused} invalid objects")
     return 1 if refused else 0
 
 

@@ -16,9 +16,9 @@ LOAD_SECONDS_MAX: Final = 100.0
 
 @cache
 def composition() -> dict[str, Any]:
-    """The whole file, checked against the specification, with references followed and defaults filled in.
+    """The whole file, validated against the specification, with references resolved and defaults filled in.
 
-    Skips, or fails in CI, where the loader cannot be built.
+    Skips, or fails in CI, if the loader cannot be built.
     """
     loader = or_skip(go_tools.compose)
     loaded = subprocess.run(  # noqa: S603 - a binary of ours
@@ -30,8 +30,8 @@ def composition() -> dict[str, Any]:
         check=False,
     )
     assert loaded.returncode == 0, loaded.stderr
-    told: dict[str, Any] = json.loads(loaded.stdout)
-    return told
+    content: dict[str, Any] = json.loads(loaded.stdout)
+    return content
 
 
 def services() -> dict[str, Any]:
@@ -40,5 +40,5 @@ def services() -> dict[str, Any]:
 
 
 def mounts(service: str) -> dict[str, Path]:
-    """What of this machine a service sees: by the path in its container."""
-    return {each["target"]: Path(each["source"]) for each in services()[service].get("volumes", [])}
+    """Mounted paths of this machine, by the path in the container."""
+    return {volume["target"]: Path(volume["source"]) for volume in services()[service].get("volumes", [])}

@@ -1,4 +1,4 @@
-"""The chart's dashboards, as their JSON says them."""
+"""The dashboards of the chart, read from their JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,12 +18,12 @@ PROCESS = {
     "process_start_time_seconds": "gauge",
     "process_virtual_memory_bytes": "gauge",
 }
-"""What prometheus-client's ProcessCollector adds; not of our list."""
+"""Metrics of prometheus-client's ProcessCollector, which are not in our list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One query of one panel."""
+    """A query of a panel."""
 
     dashboard: str
     panel: str
@@ -36,21 +36,22 @@ class Target:
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """By the name of their file, without its ending."""
+    """Dashboards by file name without suffix."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def targets() -> list[Target]:
-    """Every query of every panel."""
+    """All queries of all panels."""
     return [target for name, dashboard in dashboards().items() for target in _targets(name, dashboard)]
 
 
 def target(dashboard: str, panel: str, letter: str = "A") -> Target:
-    """One query; the first, where several panels have this title."""
-    return next(each for each in targets() if (each.dashboard, each.panel, each.letter) == (dashboard, panel, letter))
+    """A query, of the first panel with this title."""
+    wanted = (dashboard, panel, letter)
+    return next(found for found in targets() if (found.dashboard, found.panel, found.letter) == wanted)
 
 
 def _targets(name: str, dashboard: Mapping[str, Any]) -> Iterator[Target]:
     for panel in panels_of(dashboard):
-        for each in panel.get("targets", ()):
-            yield Target(name, panel["title"], each["refId"], each["expr"], bool(each.get("instant")))
+        for query in panel.get("targets", ()):
+            yield Target(name, panel["title"], query["refId"], query["expr"], bool(query.get("instant")))

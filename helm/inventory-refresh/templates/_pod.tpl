@@ -1,4 +1,4 @@
-{{/* The pods of Deployment and StatefulSet, and what the pods of helm test have of it. */}}
+{{/* The pods of the Deployment or StatefulSet, and the parts that the pods of helm test share. */}}
 
 {{- define "inventory-refresh.podTemplate" -}}
 metadata:
@@ -50,12 +50,12 @@ spec:
       {{- end }}
 {{- end }}
 
-{{/* A pod's settings that do not differ between the service and its tests. */}}
+{{/* The parts of a pod that the service and its tests share. */}}
 {{- define "inventory-refresh.podBasics" -}}
 serviceAccountName: {{ include "inventory-refresh.serviceAccountName" . }}
-# Kubernetes is never called.
+# The service does not call Kubernetes.
 automountServiceAccountToken: false
-# Variables for each Service of the namespace would only stand in the way: some look like options.
+# The variables that Kubernetes sets for Services are not needed, and some look like settings.
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -106,7 +106,7 @@ volumeMounts:
   value: {{ include "inventory-refresh.configFolder" . }}/config.yaml
 - name: INVENTORY_REFRESH_SECRETS_DIR
   value: {{ include "inventory-refresh.secretsFolder" . }}
-# Empty counts as not given: the image sets it, and a variable would win over config.log.format.
+# The image sets this variable, which would override config.log.format. Empty counts as not given.
 - name: INVENTORY_REFRESH_LOG__FORMAT
   value: ""
 - name: POLARS_MAX_THREADS
@@ -116,14 +116,14 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Folders, never single files (subPath): only so a changed Secret reaches a running pod. */}}
+{{/* Directories, not single files (subPath): otherwise a changed Secret would not reach a running pod. */}}
 {{- define "inventory-refresh.volumes" -}}
 - name: config
   configMap:
     name: {{ include "inventory-refresh.fullname" . }}
 - name: secrets
   projected:
-    # For the group, which fsGroup makes the service's.
+    # Readable for the group, which fsGroup sets to that of the service.
     defaultMode: 0440
     sources:
       {{- range .Values.secrets.existing }}
@@ -156,7 +156,7 @@ httpGet:
 {{ toYaml .times }}
 {{- end }}
 
-{{/* Spread the pods of one revision, so that those that are about to go do not count. */}}
+{{/* Spread the pods of the same revision, so that pods which are being replaced do not count. */}}
 {{- define "inventory-refresh.spread" -}}
 labelSelector:
   matchLabels:

@@ -1,4 +1,4 @@
-{{/* The one endpoint of ServiceMonitor and PodMonitor: their values are the same. */}}
+{{/* The endpoint of the ServiceMonitor or PodMonitor, which have the same values. */}}
 {{- define "inventory-refresh.scrape" -}}
 - port: http
   path: /metrics

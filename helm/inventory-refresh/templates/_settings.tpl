@@ -1,16 +1,16 @@
-{{/* What the service is told, and what the chart reckons from it. */}}
+{{/* The settings of the service, and values derived from them. */}}
 
 {{- define "inventory-refresh.configFolder" -}}/etc/inventory-refresh/config{{- end }}
 {{- define "inventory-refresh.secretsFolder" -}}/etc/inventory-refresh/secrets{{- end }}
 {{- define "inventory-refresh.caFolder" -}}/etc/inventory-refresh/ca{{- end }}
 
-{{/* The settings file: .Values.config, and the paths of the files that the chart mounts where it does not name others. */}}
+{{/* The settings file: .Values.config, with the paths of mounted files unless it sets others. */}}
 {{- define "inventory-refresh.settings" -}}
 {{- $given := include "inventory-refresh.givenSettings" . | fromYaml -}}
 {{- merge $given (include "inventory-refresh.paths" . | fromYaml) | toYaml -}}
 {{- end }}
 
-{{/* .Values.config without what is empty, which counts as not given. False and 0 are not empty. */}}
+{{/* .Values.config without empty values, which count as not given. False and 0 are not empty. */}}
 {{- define "inventory-refresh.givenSettings" -}}
 {{- $settings := dict -}}
 {{- range $section, $options := .Values.config -}}
@@ -23,7 +23,7 @@
 {{- toYaml $settings -}}
 {{- end }}
 
-{{/* Settings that name files which the chart mounts. */}}
+{{/* Settings with the paths of files that the chart mounts. */}}
 {{- define "inventory-refresh.paths" -}}
 {{- $paths := dict -}}
 {{- if .Values.avroSchema -}}
@@ -48,7 +48,7 @@
 {{- if or .Values.caBundle.configMap .Values.caBundle.secret -}}true{{- end -}}
 {{- end }}
 
-{{/* Seconds of a duration, which is a number of them or text such as 500ms, 90s, 5m, 1h. */}}
+{{/* A duration in seconds; it is given as a number of seconds or as text such as 500ms, 90s, 5m, 1h. */}}
 {{- define "inventory-refresh.seconds" -}}
 {{- $text := toString . -}}
 {{- $number := regexFind "[0-9.]+" $text | float64 -}}
@@ -56,15 +56,15 @@
 {{- mulf $number (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit) -}}
 {{- end }}
 
-{{/* What is in flight may be waited for as long as kafka.revoke_timeout; after that come commit and closing. Killed
-     before, the process would lose nothing, but the next one sends those requests again. */}}
+{{/* A stopping process waits for requests in flight for up to kafka.revoke_timeout, then commits and closes. If it is
+     killed earlier, no change is lost, but its successor sends those requests again. */}}
 {{- define "inventory-refresh.graceSeconds" -}}
 {{- $revoke := include "inventory-refresh.seconds" .Values.config.kafka.revoke_timeout -}}
 {{- add (ceil (float64 $revoke)) .Values.shutdownMarginSeconds -}}
 {{- end }}
 
-{{/* What the pods read at their start and the chart knows: with it they change, and with nothing else. (What Secrets hold
-     it does not know, and how often an ExternalSecret is read concerns no pod.) */}}
+{{/* Checksums of what the pods read at startup: pods are replaced when these change, and only then. (The chart does not
+     know the content of Secrets, and the refresh interval of an ExternalSecret does not affect pods.) */}}
 {{- define "inventory-refresh.checksums" -}}
 {{- $secrets := dict "revision" .Values.secrets.revision -}}
 {{- if .Values.secrets.externalSecret.enabled -}}

@@ -1,5 +1,5 @@
-{{/* What the pods of helm test share: dict "root" $ "what" NAME. They stay, so that their logs can be read; the next test
-     takes their place. */}}
+{{/* Metadata of the pods of helm test: dict "root" $ "what" NAME. The pods are kept, so that their logs can be read, until
+     the next test replaces them. */}}
 {{- define "inventory-refresh.testMetadata" -}}
 {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation" -}}
 {{ include "inventory-refresh.metadata" (dict

@@ -1,5 +1,5 @@
-{{/* What the schema cannot say, or not in words that help: values that are missing, or do not fit together. All that is
-     wrong is told at once, one line each. */}}
+{{/* Checks that the schema cannot express, or not with a helpful message: values that are missing or do not fit together.
+     All problems are reported at once, one per line. */}}
 {{- define "inventory-refresh.validate" -}}
 {{- $problems := concat
       (include "inventory-refresh.missing" . | fromJsonArray)
@@ -22,7 +22,7 @@
 {{- end -}}
 {{- end -}}
 {{- if not (or .Values.avroSchema $config.avro.registry_url $config.avro.schema_file) -}}
-{{- $problems = append $problems "config.avro.registry_url: must be set, or avroSchema in its place" -}}
+{{- $problems = append $problems "config.avro.registry_url: must be set, or avroSchema instead" -}}
 {{- end -}}
 {{- if not (or .Values.secrets.existing .Values.secrets.externalSecret.enabled) -}}
 {{- $problems = append $problems "secrets: set secrets.existing or secrets.externalSecret: oms__api_key and oms__api_secret must come from a Secret" -}}
@@ -32,26 +32,26 @@
 {{- $problems = append $problems "secrets.externalSecret.secretStoreRef.name: must be set" -}}
 {{- end -}}
 {{- if and .enabled (not (or .data .dataFrom)) -}}
-{{- $problems = append $problems "secrets.externalSecret: set data or dataFrom, or the Secret stays empty" -}}
+{{- $problems = append $problems "secrets.externalSecret: set data or dataFrom, otherwise the Secret is empty" -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}
 {{- end }}
 
-{{/* A ConfigMap is read by many who should not know a password. */}}
+{{/* Many people can read a ConfigMap who must not know a password. */}}
 {{- define "inventory-refresh.misplacedSecrets" -}}
 {{- $problems := list -}}
-{{- $way := "is a secret: give it as a secret file named" -}}
+{{- $hint := "is a secret: put it into a secret file named" -}}
 {{- range $name := list "api_key" "api_secret" -}}
 {{- if get $.Values.config.oms $name -}}
-{{- $problems = append $problems (printf "config.oms.%s: %s oms__%s (see secrets)" $name $way $name) -}}
+{{- $problems = append $problems (printf "config.oms.%s: %s oms__%s (see secrets)" $name $hint $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $map := list "kafka.properties" "avro.registry" -}}
 {{- $parts := splitList "." $map -}}
 {{- range $key, $value := index $.Values.config (first $parts) (last $parts) -}}
 {{- if regexMatch "password|passphrase|secret$|jaas|user\\.info|auth\\.token|oauthbearer\\.config|key\\.pem" $key -}}
-{{- $problems = append $problems (printf "config.%s: %q %s %s__%s (see secrets)" $map $key $way (replace "." "__" $map) $key) -}}
+{{- $problems = append $problems (printf "config.%s: %q %s %s__%s (see secrets)" $map $key $hint (replace "." "__" $map) $key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -68,37 +68,37 @@
 {{- $problems = append $problems (printf "config.kafka.revoke_timeout: %v must be more than 0 and less than max.poll.interval.ms (%v s)" $kafka.revoke_timeout $poll) -}}
 {{- end -}}
 {{- if ge (include "inventory-refresh.seconds" ($kafka.unreachable_timeout | default "30s") | float64) 180.0 -}}
-{{- $problems = append $problems (printf "config.kafka.unreachable_timeout: %v must be less than 180 s, after which /healthz has the pod started anew" $kafka.unreachable_timeout) -}}
+{{- $problems = append $problems (printf "config.kafka.unreachable_timeout: %v must be less than 180 s, after which the liveness probe restarts the pod" $kafka.unreachable_timeout) -}}
 {{- end -}}
 {{- if hasKey $properties "group.instance.id" -}}
-{{- $problems = append $problems "config.kafka.properties: \"group.instance.id\" would be the same in all pods: set staticMembership.enabled instead" -}}
+{{- $problems = append $problems "config.kafka.properties: \"group.instance.id\" would be the same in all pods; set staticMembership.enabled instead" -}}
 {{- end -}}
 {{- if regexMatch "^(127\\.|localhost$|::1$)" (.Values.config.http.host | default "") -}}
-{{- $problems = append $problems (printf "config.http.host: %s is reached by no probe from outside the pod: leave it out" .Values.config.http.host) -}}
+{{- $problems = append $problems (printf "config.http.host: %s cannot be reached by probes from outside the pod; leave it out" .Values.config.http.host) -}}
 {{- end -}}
 {{- if and .Values.avroSchema (or .Values.config.avro.registry_url .Values.config.avro.schema_file) -}}
-{{- $problems = append $problems "avroSchema: must not be set beside config.avro.registry_url or config.avro.schema_file: choose one" -}}
+{{- $problems = append $problems "avroSchema: must not be set together with config.avro.registry_url or config.avro.schema_file; choose one" -}}
 {{- end -}}
 {{- if and .Values.caBundle.configMap .Values.caBundle.secret -}}
 {{- $problems = append $problems "caBundle: set configMap or secret, not both" -}}
 {{- end -}}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
-{{- $problems = append $problems "serviceMonitor, podMonitor: turn on one of the two: both would scrape, and count, each pod twice" -}}
+{{- $problems = append $problems "serviceMonitor, podMonitor: enable only one of the two, otherwise every pod is scraped and counted twice" -}}
 {{- end -}}
 {{- range $variable := .Values.extraEnv -}}
 {{- if regexMatch "^INVENTORY_REFRESH_(CONFIG|SECRETS_DIR|HTTP__.*|KAFKA__(BOOTSTRAP_SERVERS|TOPICS|GROUP_ID|REVOKE_TIMEOUT|PROPERTIES__GROUP_INSTANCE_ID))$" $variable.name -}}
-{{- $problems = append $problems (printf "extraEnv: %s would hide from the chart what it reckons with: set it in config" $variable.name) -}}
+{{- $problems = append $problems (printf "extraEnv: %s would bypass a value that the chart uses; set it in config" $variable.name) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}
 {{- end }}
 
-{{/* A member without partitions is of no use, and two masters of replicas undo each other's work. */}}
+{{/* A member without partitions does nothing, and two autoscalers would undo each other's work. */}}
 {{- define "inventory-refresh.replicaProblems" -}}
 {{- $problems := list -}}
 {{- $wanted := dict "replicaCount" .Values.replicaCount -}}
 {{- if and .Values.keda.enabled .Values.hpa.enabled -}}
-{{- $problems = append $problems "keda.enabled, hpa.enabled: turn on one of the two: both would decide on replicas" -}}
+{{- $problems = append $problems "keda.enabled, hpa.enabled: enable only one of the two, because both set the number of replicas" -}}
 {{- end -}}
 {{- if .Values.keda.enabled -}}
 {{- $wanted = dict "keda.maxReplicaCount" .Values.keda.maxReplicaCount -}}
@@ -111,7 +111,7 @@
 {{- $problems = append $problems (printf "hpa.minReplicas: %v must be at most hpa.maxReplicas (%v)" .Values.hpa.minReplicas .Values.hpa.maxReplicas) -}}
 {{- end -}}
 {{- if not .Values.partitions -}}
-{{- $problems = append $problems "partitions: must be set for hpa, which does not know them and would start members without any" -}}
+{{- $problems = append $problems "partitions: must be set for hpa, which would otherwise start members that get no partition" -}}
 {{- end -}}
 {{- if not (or .Values.hpa.targetCPUUtilizationPercentage .Values.hpa.metrics) -}}
 {{- $problems = append $problems "hpa: set targetCPUUtilizationPercentage or metrics" -}}
@@ -119,11 +119,11 @@
 {{- end -}}
 {{- range $name, $count := $wanted -}}
 {{- if and $.Values.partitions (gt (int $count) (int $.Values.partitions)) -}}
-{{- $problems = append $problems (printf "%s: %v must be at most partitions (%v), or members stay idle" $name $count $.Values.partitions) -}}
+{{- $problems = append $problems (printf "%s: %v must be at most partitions (%v), otherwise members are idle" $name $count $.Values.partitions) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (or .Values.rollingUpdate.maxSurge .Values.rollingUpdate.maxUnavailable) -}}
-{{- $problems = append $problems "rollingUpdate: maxSurge and maxUnavailable must not both be 0, or no pod can ever be replaced" -}}
+{{- $problems = append $problems "rollingUpdate: maxSurge and maxUnavailable must not both be 0, otherwise no pod can be replaced" -}}
 {{- end -}}
 {{- toJson $problems -}}
 {{- end }}

@@ -1,5 +1,5 @@
-// Package crds names the Go types that operators define their resources by: `make crds` makes ../*.yaml of them, so that
-// the API server of the tests checks what the chart makes just as a cluster with these operators would.
+// Package crds imports the Go types of the operators' custom resources. `make crds` generates ../*.yaml from them, so that
+// the API server of the tests validates the objects of the chart as a cluster with these operators would.
 package crds
 
 import (

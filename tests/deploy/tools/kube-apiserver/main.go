@@ -1,4 +1,4 @@
-// A Kubernetes API server, just as Kubernetes builds its own: for the tests that install the chart.
+// A Kubernetes API server, built like the one of Kubernetes, for the tests that install the chart.
 package main
 
 import (
