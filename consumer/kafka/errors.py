@@ -7,6 +7,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
+from consumer.text import one_line
+
 PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 GROUP_GONE: Final = KafkaError._DESTROY
@@ -106,4 +108,4 @@ def error_of(exception: KafkaException) -> KafkaError:
 
 def text_of(error: KafkaError) -> str:
     """The error as one line: its message, and its name to look up."""
-    return f"{' '.join(error.str().split())} ({error.name()})"
+    return f"{one_line(error.str())} ({error.name()})"

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 
 from consumer.errors import SettingsError
 from consumer.settings import KafkaSettings
+from consumer.text import one_line
 
 Options = dict[str, Any]
 Client = TypeVar("Client")
@@ -260,7 +261,7 @@ def _seconds(options: Options, name: str) -> float:
 
 def _redacted(text: str, settings: KafkaSettings) -> str:
     """The text as one line, with the secrets of the properties replaced by ***."""
-    text = " ".join(text.split())
+    text = one_line(text)
     for name, value in settings.properties.items():
         if str(value) and any(word in name for word in _SECRET_WORDS):
             text = text.replace(str(value), "***")

@@ -229,7 +229,8 @@ class _Stage:
             self._committed() == len(self._plan.events)
             and all(job.finished is not None for job in self._sandbox.state.jobs())
             and not latest.unfinished_jobs
-            and self._metric("dead_letters_confirmed_total") == sum(self._metrics_by("changes_rejected_total").values())
+            and self._metric("dead_letters_confirmed_total")
+            == sum(self._metrics_by("changes_dead_lettered_total").values())
         )
 
     def _metric(self, name: str) -> float:
@@ -301,7 +302,7 @@ class _Stage:
         )
 
     def _faults(self) -> dict[str, int]:
-        answers = self._metrics_by("answers_total") | {"accepted": 0}
+        answers = self._metrics_by("requests_answered_total") | {"accepted": 0}
         jobs = self._metrics_by("jobs_ended_total") | {"success": 0}
         told = {f"answers: {kind}": count for kind, count in answers.items()}
         return {what: count for what, count in (told | {f"jobs: {end}": n for end, n in jobs.items()}).items() if count}

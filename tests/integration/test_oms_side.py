@@ -63,7 +63,7 @@ def test_an_outage_is_waited_out_with_single_probes_while_the_service_stays_read
         shop.finish()
 
         assert shop.differences() == []
-        assert shop.metric("answers_total", outcome="unavailable") == 14
+        assert shop.metric("requests_answered_total", outcome="unavailable") == 14
         wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 1, "the breaker is closed")
 
 
@@ -77,7 +77,7 @@ def test_over_quota_is_waited_out_as_long_as_the_oms_says_and_the_rate_goes_down
         wait_until(lambda: bool(shop.sizes()), "the request is accepted")
 
         assert sandbox.state.jobs()[0].added - published_at >= MAX_AGE_SECONDS + 3
-        assert shop.metric("answers_total", outcome="over_quota") == 1
+        assert shop.metric("requests_answered_total", outcome="over_quota") == 1
         shop.finish()
         assert shop.metric("oms_requests_per_second_max") < 10.0
         assert shop.differences() == []
@@ -124,7 +124,7 @@ def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_or_as_text_i
         shop.finish()
 
         assert shop.differences() == []
-        assert shop.metric("tokens_fetched_total") == 2
+        assert shop.metric("oms_tokens_fetched_total") == 2
 
 
 # Job outcomes
@@ -140,7 +140,7 @@ def test_jobs_are_followed_to_success_with_few_calls(kafka: str, topic: MakeTopi
 
         asked = sum(sandbox.state.summary().requests[path]["200"] for path in job_paths(sandbox))
         assert asked <= 20
-        assert shop.metric("job_worked_seconds_count") == 10
+        assert shop.metric("job_processing_seconds_count") == 10
 
 
 def job_paths(sandbox: SandboxServer) -> list[str]:
