@@ -1,7 +1,11 @@
 """Closing a consumer within a bounded time: the client itself may wait for ever.
 
 If a rebalance ends while the consumer closes, the client still calls back, although it has left the group already, and
-never answers what the callback asks of it.
+may never answer what the callback asks of it.
+
+The time limit does not cover all of this: ``incremental_unassign`` keeps Python's global lock while it waits for that
+answer, so no thread of this process runs any more until the process is killed. Nothing is lost then: what was accepted
+is committed before.
 """
 
 from threading import Thread
