@@ -18,8 +18,8 @@ from consumer.core.location.request import EngineLimits
 from consumer.observe.metrics import Described, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
-from consumer.sandbox.oms.faults.rules import FAULTS, ChanceRule, Rule
-from consumer.sandbox.oms.faults.scripted import FaultOrder, ScriptedAnswer
+from consumer.sandbox.oms.faults.rules import FAULTS, CallRule, Rule
+from consumer.sandbox.oms.faults.scripted import FaultRequest, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
 from consumer.settings.values import parse_seconds
 
@@ -92,16 +92,16 @@ _SANDBOX_HEAD: Final = """\
 
 <!-- Made by `make docs` from consumer/sandbox: change it there. -->
 
-`inventory-refresh sandbox` runs an OMS to try things with: tokens, the refresh and get-job calls of all three
-`oms.api`, a queue that works off one job at a time in chunks of 3,000 items, and counts to read back. Its page, `/`,
-shows jobs, counts and the faults that stand. It keeps everything in memory and is no place for real data.
+`inventory-refresh sandbox` runs a simulated OMS: tokens, the refresh and get-job calls of all three `oms.api`, a queue
+that processes one job at a time in chunks of 3,000 items, and the resulting inventory. Its status page, `/`, shows the
+latest jobs and totals. It keeps everything in memory and must not be used for real data.
 
 ```sh
 inventory-refresh sandbox --port 8090
 inventory-refresh sandbox --fault quota:rate=0.05,retry_after=2 --fault outage:begin=60,duration=600 --fault-seed 7
 ```
 
-The consumer's settings for it are `oms.base_url: http://127.0.0.1:8090` and, by `oms.api`:
+To use it, set `oms.base_url: http://127.0.0.1:8090`, and depending on `oms.api`:
 
 | `oms.api` | path of `oms.token_url` | `oms.api_key` | `oms.api_secret` |
 | --- | --- | --- | --- |
@@ -109,22 +109,24 @@ The consumer's settings for it are `oms.base_url: http://127.0.0.1:8090` and, by
 | `inventory-v5` | `TOKEN_PATH` | `V5_KEY` | `V5_SECRET` |
 | `unified-commerce` | `UNIFIED_TOKEN_PATH` | `UNIFIED_KEY` | `UNIFIED_SECRET` |
 
-## Standing faults
+## Fault rules
 
-What goes wrong by chance or by the clock, until it is taken away: `--fault NAME:KEY=VALUE,...` (repeatable), the same
-as JSON (`--fault '{"fault": "quota", "rate": 0.05}'`), or a rule in the control endpoint. A key that takes several
-values is repeated. With the same `--fault-seed` the same calls in the same order meet the same faults.
+A fault rule makes calls fail at random or by the clock, until it is removed. Write it as `--fault NAME:KEY=VALUE,...`
+(repeatable), as JSON (`--fault '{"fault": "quota", "rate": 0.05}'`), or as a rule in a request to the control endpoint.
+Repeat a key to give it several values. With the same `--fault-seed`, the same calls in the same order meet the same
+faults.
 
-All of them take `begin` (seconds after the start from which on it stands; 0) and `duration` (seconds; for good). Those
-marked * take `rate` (the share of calls that meet it; 1), `call` (`refresh`, `job` or `token`, several; `refresh`) and
-`location` (only calls for these; all) too.
+Every rule has the keys `begin` (seconds until it becomes active, default 0) and `duration` (seconds for which it is
+active, default unlimited). Rules marked * also have `rate` (the share of calls that they change, default 1), `call`
+(`refresh`, `job` or `token`, one or more, default `refresh`) and `location` (only calls for these locations, default
+all).
 """
 
 _CONTROL: Final = """\
 ## The control endpoint
 
-`POST /sandbox/faults` takes a JSON object with what is to go wrong from now on; `DELETE /sandbox/faults` takes
-everything away. `GET /sandbox/summary`, `/sandbox/jobs` and `/sandbox/inventory` tell what has happened.
+`POST /sandbox/faults` adds faults, `DELETE /sandbox/faults` removes all of them, `GET /sandbox/faults` lists them.
+`GET /sandbox/summary`, `/sandbox/jobs` and `/sandbox/inventory` show totals, jobs and the current items.
 
 ```sh
 curl -X POST http://127.0.0.1:8090/sandbox/faults -H 'content-type: application/json' -d '
@@ -138,21 +140,20 @@ def sandbox() -> str:
     """The text of docs/sandbox.md."""
     faults = [
         (
-            f"`{fault.model_fields['fault'].default}`" + ("*" if issubclass(fault, ChanceRule) else ""),
+            f"`{fault.model_fields['fault'].default}`" + ("*" if issubclass(fault, CallRule) else ""),
             " ".join((fault.__doc__ or "").replace("``", "`").split()),
             "; ".join(_key(name, field) for name, field in fault.model_fields.items() if name not in _common(fault)),
         )
         for fault in FAULTS
     ]
-    order = [(f"`{name}`", field.description or "Standing faults.") for name, field in FaultOrder.model_fields.items()]
-    order[0] = ("`answers`", "Scripted answers: each is taken by the next good refresh request, in order.")
+    request = [(f"`{name}`", field.description or "") for name, field in FaultRequest.model_fields.items()]
     answer = [(_key(name, field), field.description or "") for name, field in ScriptedAnswer.model_fields.items()]
     tables = (
-        _table(("Fault", "What goes wrong", "Keys of its own, with their defaults"), faults),
+        _table(("Fault", "What happens", "Its other keys, with defaults"), faults),
         _CONTROL,
-        _table(("Key", "ErrorClass"), ((key, _code(text)) for key, text in order)),
+        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in request)),
         "A scripted answer:\n",
-        _table(("Key", "ErrorClass"), ((key, _code(text)) for key, text in answer)),
+        _table(("Key", "Meaning"), ((key, _code(text)) for key, text in answer)),
     )
     head = _SANDBOX_HEAD
     for name in ("SPECIFIC_KEY", "SPECIFIC_SECRET", "V5_KEY", "V5_SECRET", "UNIFIED_KEY", "UNIFIED_SECRET"):
@@ -162,7 +163,7 @@ def sandbox() -> str:
 
 
 def _common(fault: type[Rule]) -> set[str]:
-    return {"fault", *Rule.model_fields, *(ChanceRule.model_fields if issubclass(fault, ChanceRule) else ())}
+    return {"fault", *Rule.model_fields, *(CallRule.model_fields if issubclass(fault, CallRule) else ())}
 
 
 def _key(name: str, field: FieldInfo) -> str:
@@ -173,7 +174,9 @@ def _key(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if default is None or default in ((), {}, "", []):
         return f"`{name}`{choices}"
-    shown = ", ".join(default) if isinstance(default, tuple) else str(default).lower()
+    if isinstance(default, bool):
+        default = str(default).lower()
+    shown = ", ".join(default) if isinstance(default, tuple) else default
     return f"`{name}`{choices} ({shown})"
 
 

@@ -56,7 +56,7 @@ def test_an_outage_is_waited_out_with_single_probes_while_the_service_stays_read
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
     with open_shop(kafka, topic(4), sandbox) as shop:
-        shop.order(answers=[{"status": 503, "body": {"code": 5001, "message": "unavailable"}}] * 14)
+        shop.add_faults(answers=[{"status": 503, "body": {"code": 5001, "message": "unavailable"}}] * 14)
         shop.publish(*(change for number in range(20) for change in changes(5, location=f"store {number}")))
         wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 0, "the breaker is not closed")
         assert (shop.probe("/healthz"), shop.probe("/readyz")) == (200, 200)
@@ -71,7 +71,7 @@ def test_over_quota_is_waited_out_as_long_as_the_oms_says_and_the_rate_goes_down
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
     with open_shop(kafka, topic(4), sandbox) as shop:
-        shop.order(answers=[{"quota": True, "retry_after": 3}])
+        shop.add_faults(answers=[{"quota": True, "retry_after": 3}])
         published_at = sandbox.state.clock()
         shop.publish(*changes(5))
         wait_until(lambda: bool(shop.sizes()), "the request is accepted")
@@ -98,10 +98,10 @@ def test_an_answer_that_proves_nothing_holds_the_location_and_the_newest_count_w
     kafka: str, topic: MakeTopic, sandbox: SandboxServer, lost: dict[str, object]
 ) -> None:
     with open_shop(kafka, topic(1), sandbox) as shop:
-        shop.order(answers=[lost])
+        shop.add_faults(answers=[lost])
         published_at = sandbox.state.clock()
         shop.publish(*changes(3, quantity=1))
-        wait_until(lambda: sandbox.state.summary().faults_left == 0, "the answer proves nothing")
+        wait_until(lambda: sandbox.state.summary().scripted_answers_left == 0, "the answer proves nothing")
         shop.publish(*changes(3, quantity=2))
         shop.finish()
 
@@ -119,7 +119,7 @@ def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_or_as_text_i
     ):
         shop.publish(*changes(3))
         shop.finish()
-        shop.order(revoke_tokens=True)
+        shop.add_faults(revoke_tokens=True)
         shop.publish(*changes(3, quantity=9))
         shop.finish()
 
@@ -151,7 +151,7 @@ def test_the_changes_of_a_failed_job_are_dead_lettered_as_they_came_with_job_id_
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
     with open_shop(kafka, topic(4), sandbox, **whole(3)) as shop:
-        shop.order(answers=[{"location": "Rome", "fail_job": True}])
+        shop.add_faults(answers=[{"location": "Rome", "fail_job": True}])
         shop.publish(*changes(3), *changes(3, location="Oslo"))
         wait_until(lambda: shop.metric("jobs_ended_total", outcome="failed") == 1, "the failed job is told")
         wait_until(lambda: shop.metric("dead_letters_confirmed_total") == 3, "its changes are dead letters")

@@ -86,7 +86,7 @@ def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_agai
     ours = fleet(protocol=protocol, locations=1, **UNHURRIED)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 40})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 8, "queue": True}])
+    ours.add_faults(answers=[{"hang_seconds": 8, "queue": True}])
     ours.stock.publish()
     ours.wait_until(lambda: bool(ours.ledger.held()), "the OMS has queued the request, and says nothing yet")
     asked_at = time.monotonic()
@@ -105,7 +105,7 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
     ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **UNHURRIED)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 0.5})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 15}])  # and only then is it queued, whether or not somebody still listens
+    ours.add_faults(answers=[{"hang_seconds": 15}])  # and only then is it queued, whether or not somebody still listens
     ours.stock.publish()
     ours.wait_until(lambda: first.snapshot()["in_flight"] == 1, "the first's request is under way")
     ours.stock.publish()

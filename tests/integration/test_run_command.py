@@ -253,7 +253,7 @@ def test_all_is_sent_through_quota_outage_lost_answers_and_revoked_tokens(
     )
     assert faults.status_code < 300, faults.text
     with running_service(config, tmp_path) as service:
-        wait_until(lambda: sandbox.state.summary().faults_left == 0, "all faults met")
+        wait_until(lambda: sandbox.state.summary().scripted_answers_left == 0, "all faults met")
         httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True}, timeout=REQUEST_SECONDS_MAX)
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
         assert service.stop() == 0

@@ -27,7 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.oms.faults.outcome import JobOverride
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.state import SandboxState
 from consumer.sandbox.oms.validation import Refresh
@@ -239,7 +239,7 @@ class Fleet:
 
     def order(self, **faults: Any) -> None:
         """Give the sandbox faults: ``answers`` that come next, ``rules`` that stand."""
-        assert self.sandbox.state.order_faults(FaultOrder.model_validate(faults))
+        assert self.sandbox.state.add_faults(FaultRequest.model_validate(faults))
 
     def wait_until_shared(self, *names: str) -> None:
         """Each of these members has some partitions, and together they have all."""

@@ -15,7 +15,7 @@ from consumer.app import Service
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.demo import as_held
 from consumer.sandbox.generator import Held, differences, held_after
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.publisher import Change, Encoder, publish
 from consumer.settings import Settings
@@ -41,7 +41,7 @@ class Shop:
 
     def order(self, **faults: Any) -> None:
         """Script faults of the sandbox."""
-        assert self.sandbox.state.order_faults(FaultOrder.model_validate(faults))
+        assert self.sandbox.state.add_faults(FaultRequest.model_validate(faults))
 
     def committed_to_the_end(self) -> bool:
         """As the service sees it; in the end the broker is asked."""
