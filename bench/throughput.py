@@ -224,7 +224,7 @@ def _totals(url: str, name: str) -> int:
 
 def _committed(url: str) -> int:
     partitions = _json(url)["snapshot"]["partitions"]
-    return sum(max(partition["committed"] or 0, 0) for partition in partitions)
+    return sum(max(partition["committed_offset"] or 0, 0) for partition in partitions)
 
 
 def _cpu_seconds() -> float:

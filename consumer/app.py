@@ -1,10 +1,11 @@
-"""Wiring, signals and exit codes; nothing else.
+"""Wiring and signals; no decisions.
 
-``Service`` is the whole service in this process: ``run`` wires it to the outside that the settings name, and so does
-the demo.
+``Service`` is the whole service in one process, wired to the systems that the settings name. ``run_service`` runs it
+for the command ``run``; the demo runs it against an embedded broker and the OMS sandbox.
 """
 
 import gc
+import math
 import platform
 import random
 import signal
@@ -29,29 +30,29 @@ from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.metrics import Metrics
-from consumer.observe.observers import CompositeObserver
 from consumer.observe.status_board import StatusBoard, StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
 
 LOCATIONS_SECONDS: Final = 5.0
-"""How often it is looked up what is pending of each location, where that is asked for: it costs a walk over all."""
+"""How often pending changes are counted by location, if ``metrics.locations_max`` is set; it visits every location."""
 STALLED_SECONDS: Final = 180.0
-"""A loop without a sign of life for so long is to be started anew. It may rightly wait 60 s to hear what
-is assigned to it, and 30 s for a commit; and it beats while it settles a revoke."""
-QUIET_SECONDS: Final = 5.0
-"""The cyclic collector runs by hand in quiet moments, at most this often."""
+"""A loop without a heartbeat for this long counts as stalled, and /healthz asks for a restart. A turn of a healthy loop
+can take 60 s to load what was assigned and 30 s to commit; while it waits for a revoke, it sends heartbeats."""
+COLLECT_IDLE_SECONDS_MIN: Final = 5.0
+"""In idle turns garbage is collected at most this often."""
 COLLECT_SECONDS_MAX: Final = 60.0
-"""And at least this often, quiet or not."""
+"""Garbage is collected at least this often, idle or not."""
 
 _log = structlog.get_logger("inventory_refresh.app")
 
 
 class SystemClock:
-    """``ports.Clock``: where there is one, a monotonic clock that goes on while the machine sleeps."""
+    """``ports.Clock``: if available (CLOCK_BOOTTIME), a monotonic clock that keeps running while the machine sleeps."""
 
     _id = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -63,10 +64,10 @@ class SystemClock:
 
 
 class Service:
-    """The service, from its start to its end. ``run`` may be called once; ``stop`` from anywhere, at any time."""
+    """The service in this process. ``run`` may be called once; ``stop`` at any time, from any thread or signal handler."""
 
     def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
-        """``credentials`` reads API key and secret anew; without it, those of the settings stay."""
+        """``credentials`` reloads API key and secret; None: those of the settings are used throughout."""
         self._settings = settings
         self._credentials = credentials
         self._clock = SystemClock()
@@ -87,25 +88,25 @@ class Service:
         )
         self._loop: Loop | None = None
         self._stopping = False
-        self.url = ""
-        """Of the status page, once it is served."""
+        self.url: str | None = None
+        """URL of the status page; None before it is served."""
 
     def stop(self) -> None:
-        """Settle, commit and end; ``run`` returns after that."""
+        """Ask the service to wait for requests in flight, commit and leave the group; ``run`` then returns."""
         self._stopping = True
         if self._loop is not None:
             self._loop.stop()
 
     def check(self) -> None:
-        """Ask Kafka, the dead-letter topic and the OMS whether all is as the settings say, and do nothing else.
+        """Check Kafka, the dead-letter topic and the OMS against the settings, without sending anything.
 
-        Raises StopError with the one line that says what to change.
+        Raises StopError: one line that says what to change.
         """
         with ExitStack() as stack:
             self._open(stack)
 
     def run(self) -> None:
-        """Check, then work until stopped. Raises StopError where it cannot start or go on."""
+        """Check as above, then work until stopped. Raises StopError if the service cannot start or continue."""
         with ExitStack() as stack:
             server = StatusServer(self._settings.http, self.board, self.metrics.registry)
             stack.callback(server.stop)
@@ -114,13 +115,13 @@ class Service:
             self._loop = self._wired(stack)
             if self._stopping:
                 self._loop.stop()
-            with _collecting_by_hand() as collect:
+            with _collecting_in_idle_turns() as collect:
                 self._loop.run(after_turn=collect)
 
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, KafkaDeadLetters, HttpRefreshClient]:
-        """Open and check what is outside. What is opened here is closed with ``stack``, last first."""
+        """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
         settings = self._settings
-        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.kafka_statistics)))
+        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.observe)))
         dead_letters = stack.enter_context(closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)))
         times = source.check_broker()
         client = stack.enter_context(
@@ -138,7 +139,7 @@ class Service:
         dead_letters.check()
         unreachable = client.check_credentials()
         if unreachable:
-            _log.warning("oms_unreachable_at_start", detail=unreachable, next_step="nothing: it is tried again")
+            _log.warning("oms_unreachable_at_start", detail=unreachable, next_step="none: the service keeps trying")
         return source, dead_letters, client
 
     def _wired(self, stack: ExitStack) -> Loop:
@@ -186,7 +187,7 @@ class Service:
 
 
 def run_service(settings: Settings, credentials: Credentials, *, only_check: bool = False) -> None:
-    """What the command ``run`` does: the service until SIGTERM or SIGINT."""
+    """Run the service until SIGTERM or SIGINT, or with ``only_check`` just check. Raises StopError."""
     service = Service(settings, credentials)
     if only_check:
         service.check()
@@ -231,17 +232,17 @@ def _build() -> dict[str, str]:
 
 
 @contextmanager
-def _collecting_by_hand() -> Iterator[Callable[[float, bool], None]]:
-    """Switch the cyclic collector off and give a function to call after each turn (time, whether it was quiet).
+def _collecting_in_idle_turns() -> Iterator[Callable[[float, bool], None]]:
+    """Disable automatic garbage collection; yields a function to call after each turn (time, whether it was idle).
 
-    By itself the collector walks every message object again and again: half of the loop's time.
+    Automatic collection would scan all message objects over and over, which takes half of the loop's time.
     """
-    collected_at = float("-inf")
+    collected_at = -math.inf
 
-    def collect(now: float, quiet: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+    def collect(now: float, idle: bool) -> None:  # noqa: FBT001 - a fact, not a switch
         nonlocal collected_at
         since = now - collected_at
-        if since >= COLLECT_SECONDS_MAX or (quiet and since >= QUIET_SECONDS):
+        if since >= COLLECT_SECONDS_MAX or (idle and since >= COLLECT_IDLE_SECONDS_MIN):
             gc.collect()
             collected_at = now
 

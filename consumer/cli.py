@@ -1,4 +1,7 @@
-"""The command ``inventory-refresh``: parse, call, print."""
+"""The command ``inventory-refresh``: parse, call, print.
+
+Each command imports what it needs when it runs: ``--help`` must not wait for polars, librdkafka and httpx to load.
+"""
 
 import importlib.util
 import os
@@ -13,7 +16,7 @@ from consumer.errors import SettingsError, StopError
 
 app = typer.Typer(
     name="inventory-refresh",
-    help="Hands inventory changes from Kafka to the OMS in few, well-sized refresh requests.",
+    help="Sends inventory changes from Kafka to the OMS in few, large refresh requests.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,7 +24,7 @@ app = typer.Typer(
 
 dead_letters = typer.Typer(
     name="dead-letters",
-    help="Looks into the dead letters, and sends those back to their topics whose cause is mended.",
+    help="Inspect dead letters, and redrive them to their topics once the cause is fixed.",
     no_args_is_help=True,
 )
 app.add_typer(dead_letters)
@@ -29,7 +32,9 @@ app.add_typer(dead_letters)
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", help="Settings as YAML; see config.example.yaml. INVENTORY_REFRESH_… in the environment wins."
+        "--config",
+        "-c",
+        help="YAML file with settings; see config.example.yaml. INVENTORY_REFRESH_* variables take precedence.",
     ),
 ]
 
@@ -37,14 +42,14 @@ Config = Annotated[
 def main() -> None:
     """Run a command.
 
-    Exit codes: 0 done; 1 the demo does not agree, or a bug; 2 settings; 3 Kafka; 4 OMS; 5 dead letters.
+    Exit codes: 0 success; 1 a bug, or the demo found a difference; 2 settings; 3 Kafka; 4 OMS; 5 dead letters.
     """
-    # Rust's panics on corrupt bytes are caught and decided by fastavro; their backtraces would only fill the log.
+    # Polars panics on corrupt bytes; the decoder catches that and falls back to fastavro. Backtraces only fill the log.
     os.environ.setdefault("RUST_BACKTRACE", "0")
     try:
         app()
     except StopError as stop:
-        print(f"inventory-refresh: {stop}", file=sys.stderr)  # noqa: T201 - the one line for whoever started it
+        print(f"inventory-refresh: {stop}", file=sys.stderr)  # noqa: T201 - the one line that says what to change
         sys.exit(stop.exit_code)
 
 
@@ -52,14 +57,14 @@ def main() -> None:
 def run(
     config: Config = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check settings, Kafka, dead letters and credentials, then stop.")
+        bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
     ] = False,
 ) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import run_service  # noqa: PLC0415 - help should not wait for polars and librdkafka
+    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
@@ -67,16 +72,16 @@ def run(
     configure_logging(settings.log)
     run_service(settings, credentials_reader(settings, config, os.environ), only_check=check)
     if check:
-        typer.echo("Settings, Kafka, dead letters and credentials are in order.")
+        typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
 
 
 @app.command()
 def job(
-    job_ids: Annotated[list[str], typer.Argument(help="jobIDs, as the log shows them.", metavar="JOBID...")],
+    job_ids: Annotated[list[str], typer.Argument(help="jobIDs, as shown in the log.", metavar="JOBID...")],
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job.")] = False,
 ) -> None:
-    """Ask the OMS what became of jobs, such as those that the log names as left or dropped.
+    """Ask the OMS for the status of jobs, such as those logged in jobs_abandoned or jobs_evicted.
 
     Example: inventory-refresh job --config config.yaml 1234567 1234570
     """
@@ -88,24 +93,26 @@ def job(
 
 @app.command()
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the result, as one JSON object.")] = False,
     forever: Annotated[
-        bool, typer.Option("--forever", help="Go on with ever new changes, to watch the metrics; Ctrl-C ends it.")
+        bool, typer.Option("--forever", help="Keep publishing changes, to watch the metrics; stop with Ctrl-C.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
-    port: Annotated[int, typer.Option(help="Of metrics and status page; 0 takes a free one.", min=0, max=65_535)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the generated changes.")] = 1,
+    port: Annotated[
+        int, typer.Option(help="Port of the status page and metrics; 0 picks a free one.", min=0, max=65_535)
+    ] = 0,
     faults: Annotated[
         bool,
-        typer.Option("--faults", help="With an OMS that goes wrong in every way: outages, quota, lost answers, jobs."),
+        typer.Option("--faults", help="Inject faults into the OMS: outages, quota, lost answers, failed jobs."),
     ] = False,
 ) -> None:
-    """Run the whole main job on this machine: an embedded broker, an OMS sandbox, and the service between them.
+    """Run the whole service on this machine, between an embedded Kafka broker and an OMS sandbox.
 
-    Exit code 0 only if the OMS then holds the last change of every item and every offset is committed.
+    Exits with 0 only if the OMS then holds the last change of every item and every offset is committed.
     """
     _need_sandbox()
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra
+    from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.settings import LogSettings  # noqa: PLC0415
 
     configure_logging(LogSettings(level="error"))
@@ -114,33 +121,35 @@ def demo(
 
 @app.command()
 def sandbox(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65_535)] = 8_090,
-    seconds_per_chunk: Annotated[float, typer.Option(help="Cost of a begun chunk of 3,000 items, in seconds.")] = 1.0,
-    seconds_per_job: Annotated[float, typer.Option(help="What a job costs besides its chunks, in seconds.")] = 0.5,
-    token_seconds: Annotated[int, typer.Option(help="How long a token is good for, in seconds.")] = 3_600,
-    max_items: Annotated[int, typer.Option(help="Items the sandbox takes in one request.")] = 12_000,
-    tenant: Annotated[int, typer.Option(help="The tenant of Unified Commerce, as in oms.tenant.")] = 10_001,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65_535)] = 8_090,
+    seconds_per_chunk: Annotated[
+        float, typer.Option(help="Seconds that each started chunk of 3,000 items takes.")
+    ] = 1.0,
+    seconds_per_job: Annotated[float, typer.Option(help="Seconds that a job takes in addition to its chunks.")] = 0.5,
+    token_seconds: Annotated[int, typer.Option(help="Lifetime of a token, in seconds.")] = 3_600,
+    max_items: Annotated[int, typer.Option(help="Items accepted in a request, at most.")] = 12_000,
+    tenant: Annotated[int, typer.Option(help="Tenant for Unified Commerce, as in oms.tenant.")] = 10_001,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME:KEY=VALUE,...", help="What is to go wrong; may be repeated. docs/sandbox.md has all."
-        ),
+        typer.Option(metavar="NAME:KEY=VALUE,...", help="Fault to inject; may be repeated. See docs/sandbox.md."),
     ] = None,
-    fault_seed: Annotated[int, typer.Option(help="The same seed and calls: the same faults.")] = 1,
+    fault_seed: Annotated[
+        int, typer.Option(help="Seed of the faults: the same seed and calls give the same faults.")
+    ] = 1,
     count_only: Annotated[
-        bool, typer.Option("--count-only", help="Count items, check and hold nothing: for benchmarks of the service.")
+        bool, typer.Option("--count-only", help="Only count items, without checking or storing them; for benchmarks.")
     ] = False,
 ) -> None:
-    """Run an OMS to try things with: tokens, the refresh endpoints, a queue of jobs, and counts to read back.
+    """Run a simulated OMS: tokens, the refresh endpoints, a queue of jobs, and counts to read back.
 
     Example: inventory-refresh sandbox --port 8090, then open http://127.0.0.1:8090/
 
-    With faults:
+    Faults to inject:
 
     - --fault quota:rate=0.05,retry_after=2
 
-    - --fault limit:calls=10 (a second, refresh and get-job together)
+    - --fault limit:calls=10 (per second, refresh and get-job together)
 
     - --fault latency:median=0.2,p99=2 --fault hang:seconds=90,rate=0.01
 
@@ -153,7 +162,7 @@ def sandbox(
     - --fault refuse:prefix=BAD-,quantity=999,named=false
     """
     _need_sandbox()
-    from consumer.sandbox.oms.options import settings_from_options  # noqa: PLC0415 - needs the extra
+    from consumer.sandbox.oms.options import settings_from_options  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.sandbox.oms.server import serve  # noqa: PLC0415
 
     settings = settings_from_options(
@@ -168,22 +177,28 @@ def sandbox(
         tenant=tenant,
         validation="count" if count_only else "full",
     )
-    serve(settings, lambda url: typer.echo(f"OMS sandbox at {url} (status page there; Ctrl-C ends it)", err=True))
+    serve(settings, lambda url: typer.echo(f"OMS sandbox at {url} (with a status page; stop with Ctrl-C)", err=True))
 
 
 @app.command()
 def produce(
     config: Config = None,
-    topic: Annotated[str | None, typer.Option(help="Where to; the first of kafka.topics if not given.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic to publish to; default: the first of kafka.topics.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Events as JSON lines, fields as in schemas/inventory-change.avsc; - is standard input."),
+        typer.Option(
+            help="Events as JSON lines, with the fields of schemas/inventory-change.avsc; - reads standard input."
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Make up so many changes of distinct items instead.", min=1)] = None,
-    locations: Annotated[int, typer.Option(help="Over so many locations.", min=1)] = 100,
-    seed: Annotated[int, typer.Option(help="Another seed makes other changes.")] = 1,
+    count: Annotated[
+        int | None, typer.Option(help="Generate this many changes of distinct items instead.", min=1)
+    ] = None,
+    locations: Annotated[
+        int, typer.Option(help="Number of locations to spread the generated changes over.", min=1)
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the generated changes.")] = 1,
 ) -> None:
-    """Publish inventory changes, to try a set-up with: from a file, or made up.
+    """Publish inventory changes from a file, or generated ones, to try out a setup.
 
     Example: inventory-refresh produce --config config.yaml --count 10000
     """
@@ -195,15 +210,16 @@ def produce(
     produce_events(load(config, os.environ), topic=topic, file=file, count=count, locations=locations, seed=seed)
 
 
-Reason = Annotated[str | None, typer.Option(help="Only letters of this reason, such as no_quantity.")]
+Reason = Annotated[str | None, typer.Option(help="Only letters with this reason, such as no_quantity.")]
 Location = Annotated[str | None, typer.Option(help="Only letters of this location.")]
 Since = Annotated[
-    str | None, typer.Option(help="Only letters written since: a time in ISO 8601, or how long ago: 90s, 15m, 2h.")
+    str | None,
+    typer.Option(help="Only letters written since then: an ISO 8601 time, or how long ago, such as 90s, 15m or 2h."),
 ]
-Until = Annotated[str | None, typer.Option(help="Only letters written before; as --since.")]
-SourceTopic = Annotated[str | None, typer.Option("--topic", help="Only changes of this source topic.")]
+Until = Annotated[str | None, typer.Option(help="Only letters written before then; same format as --since.")]
+SourceTopic = Annotated[str | None, typer.Option("--topic", help="Only changes from this source topic.")]
 SourcePartition = Annotated[
-    int | None, typer.Option("--partition", help="Only changes of this source partition.", min=0)
+    int | None, typer.Option("--partition", help="Only changes from this source partition.", min=0)
 ]
 SourceOffset = Annotated[int | None, typer.Option("--offset", help="Only the change at this source offset.", min=0)]
 
@@ -218,9 +234,9 @@ def list_dead_letters(
     topic: SourceTopic = None,
     partition: SourcePartition = None,
     offset: SourceOffset = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many.", min=1)] = None,
-    each: Annotated[bool, typer.Option("--each", help="Print one line a letter, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a letter, nothing else.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many matching letters.", min=1)] = None,
+    each: Annotated[bool, typer.Option("--each", help="Also print one line per letter.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per letter.")] = False,
 ) -> None:
     """Count dead letters by reason and location.
 
@@ -244,10 +260,10 @@ def show_dead_letters(
     topic: SourceTopic = None,
     partition: SourcePartition = None,
     offset: SourceOffset = None,
-    limit: Annotated[int, typer.Option(help="The first so many.", min=1)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a letter, nothing else.")] = False,
+    limit: Annotated[int, typer.Option(help="Read at most this many matching letters.", min=1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per letter.")] = False,
 ) -> None:
-    """Print dead letters in full: reason, headers, and the decoded event, or its bytes where it cannot be decoded.
+    """Print dead letters in full: reason, headers, and the decoded event, or its bytes if it cannot be decoded.
 
     Example: inventory-refresh dead-letters show --config config.yaml --topic changes --partition 3 --offset 4711
     """
@@ -269,13 +285,15 @@ def redrive_dead_letters(
     topic: SourceTopic = None,
     partition: SourcePartition = None,
     offset: SourceOffset = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many.", min=1, max=100_000)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Read at most this many matching letters.", min=1, max=100_000)
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would go and what stays, send nothing.")
+        bool, typer.Option("--dry-run", help="Only show what would be sent and what would stay.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking for confirmation.")] = False,
 ) -> None:
-    """Send changes back to their topics, those only of whose items the topics have nothing newer.
+    """Redrive dead letters: send changes back to their topics, unless a topic has something newer for the item.
 
     Example: inventory-refresh dead-letters redrive --config config.yaml --reason job_failed --location Rome --dry-run
     """
@@ -284,7 +302,9 @@ def redrive_dead_letters(
     from consumer.settings import load  # noqa: PLC0415
 
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise SettingsError("redrive: there is nobody to ask: give --yes to send, or --dry-run to look only")
+        raise SettingsError(
+            "redrive: there is no terminal to ask for confirmation: use --yes to send, or --dry-run to only look"
+        )
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
     redrive_letters(
         load(config, os.environ),

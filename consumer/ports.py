@@ -12,34 +12,31 @@ from typing import Protocol
 import polars as pl
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import RejectReason
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Answer, Decision
-from consumer.core.oms.breaker import BreakerState
-from consumer.core.oms.job_schedule import Job, JobReport, JobResult
-from consumer.core.pending import Pending
+from consumer.core.changes.items import ChangeId, RejectReason
+from consumer.core.oms.answers import Answer
+from consumer.core.oms.job_schedule import JobReport
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One partition, given to this process once: a partition that is lost and comes back has a new number.
+    """One partition, assigned to this process once: a partition that is lost and assigned again gets a new id.
 
-    The number stands in every row, answer and confirmation, so that what belongs to an earlier assignment is
-    recognised and ignored. ``committed`` is the group's committed offset (None: nothing committed yet), ``metadata``
-    what stood beside it ("" if nothing), ``low`` and ``high`` the log's first offset and its end at assignment,
-    ``topic_id`` the broker's id of the topic ("" where the broker does not tell).
+    ``assignment_id`` is part of every row, answer and confirmation, so that whatever belongs to an earlier assignment
+    is recognised and ignored. ``committed`` is the group's committed offset (None: nothing committed yet) and
+    ``metadata`` the text committed with it (empty if there is none). ``low`` and ``high`` are the log start and end
+    offsets at assignment. ``topic_id`` is the broker's id of the topic, None if the broker does not report it.
     """
 
-    number: int
+    assignment_id: int
     topic: str
     partition: int
     committed: int | None
     metadata: str
     low: int
     high: int
-    topic_id: str
+    topic_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +61,13 @@ class RawBatch:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A change that can never be sent, with all that its dead letter needs. ``detail`` is for people."""
+    """A change that can never be sent, with everything that its dead letter needs.
 
-    assignment: int
-    offset: int
+    ``detail`` is one line for the reader of the dead letter; ``value``, ``key``, ``headers`` and ``timestamp``
+    (milliseconds since 1970) are those of the record.
+    """
+
+    change_id: ChangeId
     reason: RejectReason
     detail: str
     value: bytes | None
@@ -79,22 +79,21 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class FailedChanges:
-    """Changes of one partition that were sent and that the OMS will not apply: dead letters, once found again.
+    """Changes of one partition that were sent and will not be applied: dead letters, once their originals are fetched.
 
-    ``assignment`` is the one that holds the ``offsets`` (ascending) open; 0 where nobody waits for them, their offsets
-    being committed already. ``items`` has the change's item as JSON by its offset, to be kept where the topic has the
-    change no more.
+    ``change_ids`` are in ascending order, all of one assignment; after a failed job that assignment may be gone, and
+    nothing waits for the confirmation. ``items`` has a change's item as JSON, which stands in for an original that is
+    missing from its topic.
     """
 
-    assignment: int
     topic: str
     partition: int
-    offsets: tuple[int, ...]
+    change_ids: tuple[ChangeId, ...]
     reason: RejectReason
     detail: str
     location: str
-    job_id: str = ""
-    items: Mapping[int, bytes] = field(default_factory=dict)
+    job_id: str | None = None
+    items: Mapping[ChangeId, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +153,10 @@ class RebalanceListener(Protocol):
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None: ...
 
-    def on_revoked(self, numbers: Sequence[int]) -> None:
+    def on_revoked(self, assignment_ids: Sequence[int]) -> None:
         """These partitions go to another member when this returns: commit first."""
 
-    def on_lost(self, numbers: Sequence[int]) -> None:
+    def on_lost(self, assignment_ids: Sequence[int]) -> None:
         """These partitions are gone already: commit nothing."""
 
 
@@ -175,9 +174,9 @@ class Source(Protocol):
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
         """Commit these offsets synchronously, all or none reported as done."""
 
-    def pause(self, numbers: Sequence[int]) -> None: ...
+    def pause(self, assignment_ids: Sequence[int]) -> None: ...
 
-    def resume(self, numbers: Sequence[int]) -> None: ...
+    def resume(self, assignment_ids: Sequence[int]) -> None: ...
 
     def close(self) -> None:
         """Leave the group. The listener hears of the revoke first."""
@@ -205,9 +204,9 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of request ``number``; ``seconds`` from its submission to the answer."""
+    """The answer to a request; ``seconds`` from its submission to the answer."""
 
-    number: int
+    request_id: int
     answer: Answer
     seconds: float
     bytes_sent: int = 0
@@ -221,7 +220,7 @@ class Submission:
     covers these rows was called: too old, and the request may not be sent any more (the fence).
     """
 
-    number: int
+    request_id: int
     location: str
     taken: Rows
     covered_at: float
@@ -258,127 +257,19 @@ class DeadLetters(Protocol):
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None: ...
 
-    def recall(self, changes: Sequence[FailedChanges]) -> None:
-        """Find these again in their topic, beside the loop, and dead-letter each as it came.
+    def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
+        """Fetch the originals of these changes on a worker thread and dead-letter each as it was published.
 
-        ``confirmed`` tells of each as of any other.
+        ``confirmed`` returns each of them, like any other dead letter.
         """
 
     def fetching(self) -> int:
-        """How many changes are still to be found again."""
+        """How many changes' originals are still to be fetched."""
 
-    def confirmed(self) -> Sequence[tuple[int, int]]:
-        """Assignment and offset of each dead letter that the broker has confirmed since the last call.
+    def confirmed(self) -> Sequence[ChangeId]:
+        """The change of each dead letter that the broker has confirmed since the last call, without waiting.
 
         Raises DeadLettersError when one could not be delivered.
         """
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionView:
-    """One assigned partition, for people. Offsets are None while they are not known."""
-
-    topic: str
-    partition: int
-    committable_offset: int | None
-    committed: int | None
-    next_offset: int | None
-    paused: bool
-    end: int | None = None
-    """The end of its log, as last heard."""
-    recovering: bool = False
-    """Nothing of it leaves yet: what its last owner had read is read again first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The state of the loop at one moment, for metrics, probes and the status page. ``at`` is monotonic seconds."""
-
-    at: float
-    partitions: tuple[PartitionView, ...] = ()
-    pending_changes: int = 0
-    pending_locations: int = 0
-    oldest_pending_seconds: float = 0.0
-    in_flight: int = 0
-    held_locations: int = 0
-    unconfirmed_dead_letters: int = 0
-    oms_failures: int = 0
-    breaker: BreakerState = BreakerState.CLOSED
-    requests_per_second_max: float | None = None
-    """What the OMS's quota allows, as set or learned; None: no limit."""
-    bisecting_locations: int = 0
-    flush_items: int = 0
-    """From how many items on a window is full, at present."""
-    unfinished_jobs: int = 0
-    unfinished_job_items: int = 0
-    oldest_job_seconds: float = 0.0
-    job_status_unavailable: str = ""
-    """Why the OMS tells nothing of jobs at present; "" while it does, or is not asked."""
-    sending_stopped: str = ""
-    waiting_for: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaStatistics:
-    """What the Kafka client told of itself last; counts are since it began.
-
-    ``round_trips`` has seconds by quantile (0.5, 0.99) by the broker's id, of brokers that were asked something lately.
-    """
-
-    brokers_up: int
-    fetch_queue_messages: int
-    fetch_queue_bytes: int
-    round_trips: Mapping[str, Mapping[float, float]]
-    received_bytes: int
-    sent_bytes: int
-    request_errors: int
-    reconnects: int
-
-
-class Observer(Protocol):
-    """Facts for metrics, logs and pages, told by the loop as they happen. None of these may block or raise."""
-
-    def heartbeat(self, now: float) -> None:
-        """The loop is alive, at this monotonic time, though it has no turn to end (it waits in a revoke, say)."""
-
-    def changes_read(self, messages: int) -> None: ...
-
-    def changes_decoded(self, decoded: Decoded) -> None: ...
-
-    def request_sent(self, request: Request, chunks: int) -> None: ...
-
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None: ...
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        """The OMS will not take, or did not apply, these changes: they go to the dead letters."""
-
-    def job_ended(self, ended: JobResult) -> None:
-        """The job of an accepted request came to its end, or is followed no longer."""
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        """These jobs are followed no longer: there were too many."""
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        """The process ends while these jobs had not: nobody will tell of their end."""
-
-    def dead_letters_confirmed(self, count: int) -> None: ...
-
-    def committed(self, partitions: int) -> None: ...
-
-    def commit_refused(self, refused: CommitRefused) -> None: ...
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        """Tell of partitions that came or went.
-
-        ``kind`` is assigned, revoked or lost; ``unsettled`` requests were still in flight when a revoke's time was up.
-        """
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        """The committed offset lies outside the log: changes are lost to retention, or the topic was made anew."""
-
-    def snapshot(self, snapshot: Snapshot) -> None: ...
-
-    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
-        """What is pending of every location that has any; told every few seconds, and only where it was asked for."""

@@ -1,10 +1,10 @@
-"""Write what of the chart is made of other files, so that they cannot part.
+"""Generate the parts of the chart that repeat other files, so that they cannot drift apart.
 
-- README.md: the table of values, of the comments in values.yaml that begin with ``# --``.
-- values.schema.json: the descriptions, of the same comments; and all of ``config``, of ``consumer.settings``.
-  The rest of it is written by hand.
+- README.md: the table of values, from the comments in values.yaml that begin with ``# --``.
+- values.schema.json: the descriptions, from the same comments, and all of ``config``, from ``consumer.settings``.
+  The rest is written by hand.
 
-``python helm/generate.py`` writes them; ``--check`` only says which are not current (exit code 1).
+``python helm/generate.py`` writes them; ``--check`` only reports stale ones (exit code 1).
 """
 
 import json
@@ -16,7 +16,6 @@ from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -27,28 +26,24 @@ from consumer.settings.values import OMS_ITEMS_MAX, parse_seconds
 
 CHART: Final = Path(__file__).parent / "inventory-refresh"
 
-TABLE_BEGIN: Final = "<!-- values: made of values.yaml by make docs -->"
+TABLE_BEGIN: Final = "<!-- values: generated from values.yaml by make docs -->"
 TABLE_END: Final = "<!-- end of values -->"
 
 ValuePath = tuple[str, ...]
-"""Names from the top of values.yaml to a value."""
+"""The names that lead from the top of values.yaml to a value."""
 
 DURATION_PATTERN: Final = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
-_BOUNDS: Final = (
-    (Ge, "ge", "minimum"),
-    (Gt, "gt", "exclusiveMinimum"),
-    (Le, "le", "maximum"),
-    (Lt, "lt", "exclusiveMaximum"),
-)
+_BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""Attribute of a bound in pydantic's metadata to its keyword in JSON Schema."""
 _TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
-    # Probes must know the port.
+    # 0 picks a free port, which the probes could not know.
     ("http", "port"): {"minimum": 1},
-    # Those on which the service's promise rests: it would refuse them at its start.
+    # Options that the service controls itself; it would refuse them at startup.
     ("kafka", "properties"): {"propertyNames": {"not": {"enum": sorted(OWNED)}}},
 }
-"""What the chart can refuse that the type of an option does not say."""
+"""Restrictions of the chart beyond the type of a setting."""
 NEEDED: Final = {
     "kafka": ["group_id", "revoke_timeout"],
     "avro": [],
@@ -56,14 +51,14 @@ NEEDED: Final = {
     "dead_letters": ["topic"],
     "http": ["port"],
 }
-"""Settings that the templates read: null, by which Helm takes a default away, is refused for these."""
+"""Settings that the templates read. In Helm, null removes a default; for these it is refused."""
 
 
 # The comments of values.yaml
 
 
 def descriptions(text: str) -> dict[ValuePath, str]:
-    """Path of each value to its comment, of those that have one. Nested maps only; two spaces a level."""
+    """Path of every value that has a comment, with the comment. Nested maps only, indented by two spaces."""
     found: dict[ValuePath, str] = {}
     parents: list[str] = []
     comment: list[str] = []
@@ -86,7 +81,7 @@ def descriptions(text: str) -> dict[ValuePath, str]:
 def values(
     tree: Mapping[str, Any], described: Mapping[ValuePath, str], above: ValuePath = ()
 ) -> Iterator[tuple[ValuePath, Any]]:
-    """Each value with its default. A map is one value unless something in it has a comment of its own."""
+    """Every value with its default. A map is one value unless something in it has its own comment."""
     for name, value in tree.items():
         path = (*above, name)
         if isinstance(value, dict) and any(known[: len(path)] == path and known != path for known in described):
@@ -99,7 +94,7 @@ def table() -> str:
     """README.md's table of values."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     described = descriptions(text)
-    rows = ["| Value | Default | What it is |", "| --- | --- | --- |"]
+    rows = ["| Value | Default | Description |", "| --- | --- | --- |"]
     for path, default in values(yaml.safe_load(text), described):
         shown = json.dumps(default, separators=(", ", ": "), ensure_ascii=False)
         cells = (f"`{'.'.join(path)}`", f"`{shown}`", described.get(path, ""))
@@ -111,7 +106,7 @@ def table() -> str:
 
 
 def settings_schema() -> dict[str, Any]:
-    """JSON Schema of the settings file, as far as JSON Schema can say what ``consumer.settings`` checks."""
+    """JSON Schema of the settings file, as far as JSON Schema can express the checks of ``consumer.settings``."""
     sections = {
         name: _closed(
             {option: _option(name, option, info) for option, info in field.annotation.model_fields.items()},
@@ -122,7 +117,7 @@ def settings_schema() -> dict[str, Any]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     }
     return _closed(sections, list(NEEDED)) | {
-        "description": "The settings file of the service; docs/configuration.md has all."
+        "description": "The settings file of the service; see docs/configuration.md."
     }
 
 
@@ -134,8 +129,8 @@ def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
 def _option(section: str, name: str, info: FieldInfo) -> dict[str, Any]:
     description = (info.description or "").replace("`", "")
     if _bare(info.annotation) is SecretStr:
-        # Known, so that the chart can say where it belongs; any value is refused by templates/_validate.tpl.
-        return {"type": "string", "description": f"Not here: a secret file {section}__{name}. {description}"}
+        # Listed so that templates/_validate.tpl can refuse it and say where it belongs.
+        return {"type": "string", "description": f"Not here, but in a secret file {section}__{name}. {description}"}
     schema = _kind(info) | NARROWER.get((section, name), {}) | {"description": description}
     if not info.is_required() and (default := info.get_default(call_default_factory=True)) is not None:
         schema["default"] = default
@@ -162,7 +157,7 @@ def _kind(info: FieldInfo) -> dict[str, Any]:
 
 
 def _bare(annotation: Any) -> Any:
-    """The type itself, without ``| None`` and annotations around it."""
+    """The type without ``| None`` and without annotations."""
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
     if get_origin(annotation) in {Union, UnionType} and type(None) in get_args(annotation):
@@ -171,12 +166,12 @@ def _bare(annotation: Any) -> Any:
 
 
 def _bounds(info: FieldInfo) -> dict[str, Any]:
-    """Bounds and pattern. Lengths are left out: an empty value counts as not given in the chart."""
+    """Bounds and pattern. Lengths are left out: in the chart, an empty value counts as not given."""
     found = {
-        word: _whole(getattr(part, attribute))
-        for bound, attribute, word in _BOUNDS
+        keyword: _whole(getattr(part, attribute))
+        for attribute, keyword in _BOUNDS.items()
         for part in info.metadata
-        if isinstance(part, bound)
+        if hasattr(part, attribute)
     }
     patterns = [part.pattern for part in info.metadata if getattr(part, "pattern", None)]
     return found | ({"pattern": patterns[0]} if patterns else {})
@@ -187,7 +182,7 @@ def _whole(number: float) -> float:
 
 
 def schema() -> str:
-    """The text of values.schema.json: as it is, with ``config``, descriptions and what must not be null made anew."""
+    """values.schema.json with ``config``, descriptions and ``required`` regenerated, and the rest as it is."""
     tree = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     described = descriptions(text)
@@ -206,20 +201,20 @@ def _describe(tree: dict[str, Any], path: ValuePath, description: str, leaves: l
         siblings = [leaf[depth] for leaf in leaves if leaf[:depth] == path[:depth]]
         tree["required"] = list(dict.fromkeys(siblings))
         if name not in tree["properties"]:
-            sys.exit(f"values.schema.json: say by hand what {'.'.join(path)} may be, then run this again")
+            sys.exit(f"values.schema.json: add the type of {'.'.join(path)} by hand, then run this again")
         tree = tree["properties"][name]
     tree["description"] = description.replace("`", "").replace("**", "")
 
 
 def readme() -> str:
-    """The text of README.md, as it is, with its table made anew."""
+    """README.md with its table regenerated."""
     before, _, rest = (CHART / "README.md").read_text(encoding="utf-8").partition(TABLE_BEGIN)
     _, _, after = rest.partition(TABLE_END)
     return f"{before}{TABLE_BEGIN}\n{table()}\n{TABLE_END}{after}"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with ``--check`` tell which differ."""
+    """Write the files, or with ``--check`` report which differ."""
     made = {"values.schema.json": schema(), "README.md": readme()}
     stale = [name for name, text in made.items() if (CHART / name).read_text(encoding="utf-8") != text]
     for name in stale:

@@ -1,4 +1,4 @@
-"""What holds for all tests: how they are shared out among processes, and that real time decides none of them."""
+"""Settings for all tests: how they are distributed to worker processes, reruns in CI, and no Hypothesis deadlines."""
 
 import os
 from pathlib import Path
@@ -15,19 +15,19 @@ TESTS: Final = Path(__file__).parent
 
 INTEGRATION_SECONDS_MAX: Final = 900.0
 
-OF_REAL_PARTS: Final = ("contract", "deploy", "integration")
-"""Folders whose tests start servers and processes: with ``CI=true``, one that failed is tried once more.
+REAL_SERVERS: Final = ("contract", "deploy", "integration")
+"""Folders whose tests start servers and processes: with ``CI=true`` a failed test is run once more.
 
-The first failure is shown under its name as RERUN: it is a bug to look into, but of a moment. Everything that decides
-by itself alone (unit, property, simulation, fuzz, architecture) has one try.
+The first failure is still shown, as RERUN; it may be a real but rare bug. Tests that depend on nothing outside the
+process (unit, property, simulation, fuzz, architecture) run once.
 """
 
 ONE_PROCESS: Final = ("tests/integration/test_broker_faults.py",)
-"""Files whose tests run in one process, one after the other: they share what is dear to start, and break it."""
+"""Files whose tests run one after another in one process: they share servers that are slow to start, and break them."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Each test goes where there is room, but for those of ``ONE_PROCESS``."""
+    """Any test may run on any worker, except those in ``ONE_PROCESS``."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -35,15 +35,15 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first has servers fetched and started, within limits of their own (see ``support.keeper``)."""
+    """Integration tests get a long timeout: the first one fetches and starts the servers (see ``support.keeper``)."""
     for item in items:
         if item.get_closest_marker("integration") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(INTEGRATION_SECONDS_MAX))
-        if os.environ.get("CI") == "true" and item.path.relative_to(TESTS).parts[0] in OF_REAL_PARTS:
+        if os.environ.get("CI") == "true" and item.path.relative_to(TESTS).parts[0] in REAL_SERVERS:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    """Takes the place of the option ``--dist``."""
+    """Replaces the option ``--dist``."""
     return Scheduling(config, log)

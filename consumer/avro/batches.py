@@ -24,6 +24,7 @@ from consumer.core.changes.items import (
     OCCURRED_AT,
     OFFSET,
     TIMESTAMP,
+    ChangeId,
     RejectReason,
 )
 from consumer.core.changes.rules import REASON, check, describe
@@ -129,8 +130,7 @@ class BatchDecoder:
             prefix = None if value is None else self._framing.prefix_of(value)
             key, headers = batch.origin(place)
             yield Reject(
-                assignment=batch.assignments[place],
-                offset=batch.offsets[place],
+                change_id=ChangeId(batch.assignments[place], batch.offsets[place]),
                 reason=each.reason,
                 detail=each.detail,
                 value=value,

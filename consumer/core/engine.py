@@ -24,7 +24,7 @@ from typing import assert_never
 import polars as pl
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import ARRIVED, ITEM_KEY
+from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.location.backoff import LocationBackoff
 from consumer.core.location.bisection import Bisections, Suspects
@@ -115,7 +115,7 @@ class Engine:
     def add(
         self,
         frame: pl.DataFrame,
-        rejects: Iterable[tuple[int, int]],
+        rejects: Iterable[ChangeId],
         next_offsets: Mapping[int, int],
         now: float,
         ends: Collection[int] = (),
@@ -127,7 +127,7 @@ class Engine:
         latest changes are rejected for the service to go on.
         """
         frame = self._partitions.ours(frame)
-        rejected = [(number, offset) for number, offset in rejects if number in self._partitions]
+        rejected = [change_id for change_id in rejects if change_id.assignment in self._partitions]
         self._partitions.give(frame, rejected, next_offsets)
         self._put(self._gatherings.keep(frame.with_columns(pl.lit(now).alias(ARRIVED))))
         self._gatherings.read(next_offsets, ends)
@@ -136,7 +136,7 @@ class Engine:
             self._coalesce_in_place()
         return self._ratio.add(frame.height + len(rejected), len(rejected))
 
-    def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
+    def dead_lettered(self, confirmed: Iterable[ChangeId]) -> None:
         """The broker has confirmed these dead letters, by assignment and offset."""
         self._partitions.dead_lettered(confirmed)
 
@@ -162,7 +162,7 @@ class Engine:
     def give_back(self, requests: Iterable[Request]) -> None:
         """The round may not leave (its commit was refused): nothing was sent, the rows take their place again."""
         for request in requests:
-            self._flights.land(request.number)
+            self._flights.land(request.request_id)
             self._put_back(request)
 
     def next_deadline(self, now: float) -> float | None:

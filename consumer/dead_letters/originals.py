@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumer.core.changes.items import ChangeId
 from consumer.kafka.errors import PARTITION_EOF, error_of, text_of
 from consumer.kafka.options import connection_options, new_client
 from consumer.ports import FailedChanges, Headers
@@ -51,7 +52,7 @@ class Fetched:
     """A change found again, or ``gone`` from its topic: then it has no key, headers and timestamp, and no value."""
 
     changes: FailedChanges
-    offset: int
+    change_id: ChangeId
     gone: bool
     key: bytes | None = None
     value: bytes | None = None
@@ -59,7 +60,7 @@ class Fetched:
     timestamp: int | None = None
 
 
-_Wanted = dict[int, list[FailedChanges]]
+_Wanted = dict[int, list[tuple[FailedChanges, ChangeId]]]
 """Offsets, and the orders that each stands in."""
 
 
@@ -82,7 +83,7 @@ class OriginalFetcher:
         """Look for these."""
         with self._changed:
             self._orders.extend(changes)
-            self._waiting += sum(len(each.offsets) for each in changes)
+            self._waiting += sum(len(each.change_ids) for each in changes)
             self._changed.notify_all()
         if self._thread is None and changes:
             self._thread = threading.Thread(target=self._work, name="recall", daemon=True)
@@ -150,8 +151,8 @@ class OriginalFetcher:
         """Find all changes of a partition's orders, however long the broker stays away."""
         left: _Wanted = {}
         for order in orders:
-            for offset in order.offsets:
-                left.setdefault(offset, []).append(order)
+            for change_id in order.change_ids:
+                left.setdefault(change_id.offset, []).append((order, change_id))
         partition = TopicPartition(orders[0].topic, orders[0].partition)
         backoff_seconds = BACKOFF_SECONDS_MIN
         unknown = 0
@@ -191,7 +192,7 @@ class OriginalFetcher:
                 offset = message.offset()
                 if offset in wanted:
                     wanted.discard(offset)
-                    self._tell([_found(order, message) for order in left.pop(offset)])
+                    self._tell([_found(order, change_id, message) for order, change_id in left.pop(offset)])
         finally:
             consumer.unassign()
         if not self._closing:  # passed by without a message: compacted away
@@ -219,7 +220,9 @@ class OriginalFetcher:
                     raise KafkaException(error)
 
     def _tell_gone(self, offsets: Sequence[int], left: _Wanted) -> None:
-        self._tell([Fetched(order, offset, gone=True) for offset in offsets for order in left.pop(offset)])
+        self._tell(
+            [Fetched(order, change_id, gone=True) for offset in offsets for order, change_id in left.pop(offset)]
+        )
 
     def _tell(self, found: list[Fetched]) -> None:
         with self._changed:
@@ -242,15 +245,12 @@ def _runs(offsets: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _found(order: FailedChanges, message: Message) -> Fetched:
+def _found(order: FailedChanges, change_id: ChangeId, message: Message) -> Fetched:
     kind, stamp = message.timestamp()
     headers: Any = message.headers() or ()
-    offset = message.offset()
-    if offset is None:
-        raise AssertionError("a message that was read has an offset")
     return Fetched(
         order,
-        offset,
+        change_id,
         gone=False,
         key=_bytes(message.key()),
         value=_bytes(message.value()),

@@ -16,6 +16,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from consumer.core.changes.items import ChangeId
 from consumer.dead_letters.originals import Fetched, OriginalFetcher
 from consumer.errors import DeadLettersError, SettingsError
 from consumer.kafka.errors import MESSAGE_TOO_LARGE, error_of, text_of
@@ -43,13 +44,12 @@ POLL_SECONDS: Final = 0.1
 
 _log = logging.getLogger("inventory_refresh.kafka")
 
-Confirmation = tuple[int, int]
 _Headers = list[tuple[str, str | bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    confirmation: Confirmation
+    change_id: ChangeId
     key: bytes | None
     value: bytes | None
     headers: _Headers
@@ -81,7 +81,7 @@ class KafkaDeadLetters:
         self._topic = dead_letters.topic
         self._errors = ErrorLog()
         self._producer: Producer = new_client(Producer, producer_options(kafka), kafka, error_cb=self._errors.add)
-        self._confirmed: list[Confirmation] = []
+        self._confirmed: list[ChangeId] = []
         self._too_large: list[_Letter] = []
         self._failed: KafkaError | None = None
         self._recall = OriginalFetcher(kafka)
@@ -104,12 +104,12 @@ class KafkaDeadLetters:
         Raises DeadLettersError when the topic takes nothing for so long that the queue stays full.
         """
         for reject in rejects:
-            assignment = assignments.get(reject.assignment)
+            assignment = assignments.get(reject.change_id.assignment)
             if assignment is not None:
                 headers: _Headers = [*reject.headers, *_reject_headers(reject, assignment)]
-                self._send(_Letter((reject.assignment, reject.offset), reject.key, reject.value, headers))
+                self._send(_Letter(reject.change_id, reject.key, reject.value, headers))
 
-    def recall(self, changes: Sequence[FailedChanges]) -> None:
+    def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         """Find these again in their topic, beside the caller; ``confirmed`` sends them on their way when they are."""
         self._recall.ask(changes)
 
@@ -117,7 +117,7 @@ class KafkaDeadLetters:
         """How many changes are still to be found again."""
         return self._recall.waiting()
 
-    def confirmed(self) -> Sequence[Confirmation]:
+    def confirmed(self) -> Sequence[ChangeId]:
         """Assignment and offset of each one that the broker has confirmed since the last call; without waiting.
 
         Raises DeadLettersError when one could not be delivered.
@@ -180,7 +180,7 @@ class KafkaDeadLetters:
     def _delivered(self, letter: _Letter, error: KafkaError | None) -> None:
         """Called by the client while it is polled, so nothing is sent from here."""
         if error is None:
-            self._confirmed.append(letter.confirmation)
+            self._confirmed.append(letter.change_id)
         elif error.code() in MESSAGE_TOO_LARGE and letter.value is not None:
             self._too_large.append(letter)
         else:
@@ -199,7 +199,7 @@ def _reject_headers(reject: Reject, assignment: Assignment) -> _Headers:
         detail=reject.detail,
         topic=assignment.topic,
         partition=assignment.partition,
-        offset=reject.offset,
+        offset=reject.change_id.offset,
         timestamp=reject.timestamp,
         schema_id=reject.schema_id,
     )
@@ -212,15 +212,15 @@ def _letter_of(found: Fetched, schema_id: int | None) -> _Letter:
         detail=changes.detail,
         topic=changes.topic,
         partition=changes.partition,
-        offset=found.offset,
+        offset=found.change_id.offset,
         timestamp=found.timestamp,
         schema_id=schema_id,
         location=changes.location,
-        job_id=changes.job_id or None,
+        job_id=changes.job_id,
         gone="1" if found.gone else None,
     )
-    value = changes.items.get(found.offset) if found.gone else found.value
-    return _Letter((changes.assignment, found.offset), found.key, value, [*found.headers, *headers])
+    value = changes.items.get(found.change_id) if found.gone else found.value
+    return _Letter(found.change_id, found.key, value, [*found.headers, *headers])
 
 
 def _headers(*, detail: str, **values: str | int | None) -> _Headers:

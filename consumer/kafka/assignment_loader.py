@@ -47,7 +47,7 @@ class AssignmentLoader:
                 raise KafkaException(answer.error)
         return answers
 
-    def _describe_one(self, committed: TopicPartition, topic_id: str, deadline: float) -> Assignment:
+    def _describe_one(self, committed: TopicPartition, topic_id: str | None, deadline: float) -> Assignment:
         name = f"{committed.topic} [{committed.partition}]"
         low, high = _until(deadline, f"tell the ends of {name}", lambda: self._ends(committed))
         self._last_number += 1
@@ -60,7 +60,7 @@ class AssignmentLoader:
             )
             offset, metadata = None, ""
         return Assignment(
-            number=self._last_number,
+            assignment_id=self._last_number,
             topic=committed.topic,
             partition=committed.partition,
             committed=offset,
@@ -90,10 +90,10 @@ def start_offset(assignment: Assignment) -> int:
     return assignment.low
 
 
-def _is_of_another_topic(committed: int, metadata: str, topic_id: str) -> bool:
+def _is_of_another_topic(committed: int, metadata: str, topic_id: str | None) -> bool:
     """Whether the commit was made to another topic of the same name. Pure; unknown ids are no proof."""
     known = parse_metadata(metadata, committed=committed).topic_id
-    return bool(known and topic_id and known != topic_id)
+    return bool(known is not None and topic_id is not None and known != topic_id)
 
 
 def _until(deadline: float, what: str, ask: Callable[[], Answer]) -> Answer:

@@ -35,7 +35,7 @@ class LogEnds:
         """The end as last heard; at first that is from when the partition was assigned."""
         partition = TopicPartition(assignment.topic, assignment.partition)
         _, fetched = self._consumer.get_watermark_offsets(partition, cached=True)  # negative before the first fetch
-        return max(assignment.high, fetched, self._told.get(assignment.number, 0))
+        return max(assignment.high, fetched, self._told.get(assignment.assignment_id, 0))
 
     def ask(self, assignments: Collection[Assignment]) -> None:
         """Ask the brokers, unless they still owe an answer; ends of other assignments are forgotten."""
@@ -43,8 +43,10 @@ class LogEnds:
             return
         self._questions = []
         told = self._told
-        self._told = {each.number: told[each.number] for each in assignments if each.number in told}
-        number_of = {TopicPartition(each.topic, each.partition): each.number for each in assignments}
+        self._told = {
+            each.assignment_id: told[each.assignment_id] for each in assignments if each.assignment_id in told
+        }
+        number_of = {TopicPartition(each.topic, each.partition): each.assignment_id for each in assignments}
         if not number_of:
             return
         admin = self._admin()

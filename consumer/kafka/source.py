@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import BrokerError, SettingsError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.assignment_loader import AssignmentLoader, start_offset
 from consumer.kafka.closing import leave
 from consumer.kafka.columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
@@ -45,7 +46,6 @@ from consumer.ports import (
     CommitRefused,
     Committed,
     Headers,
-    KafkaStatistics,
     RawBatch,
     RebalanceListener,
 )
@@ -274,10 +274,10 @@ class KafkaSource:
     def _hold(self, given: Sequence[Assignment]) -> None:
         """From here on their messages have their numbers, and the listener knows of them."""
         for each in given:
-            self._assignments[each.number] = each
-            self._next_offsets[each.number] = start_offset(each)
-            self._number_of[each.topic, each.partition] = each.number
-            self._number_in_only_topic[each.partition] = each.number
+            self._assignments[each.assignment_id] = each
+            self._next_offsets[each.assignment_id] = start_offset(each)
+            self._number_of[each.topic, each.partition] = each.assignment_id
+            self._number_in_only_topic[each.partition] = each.assignment_id
         self._told().on_assigned(given)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -313,10 +313,10 @@ class KafkaSource:
         for each in gone:
             _log.error(
                 "%s [%d] does not go on at offset %d: its log was cut, or made anew; the partition is taken again",
-                *(each.topic, each.partition, self._next_offsets[each.number]),
+                *(each.topic, each.partition, self._next_offsets[each.assignment_id]),
             )
-        self._told().on_lost([each.number for each in gone])
-        self._forget([each.number for each in gone])
+        self._told().on_lost([each.assignment_id for each in gone])
+        self._forget([each.assignment_id for each in gone])
         given = self._describer.describe([TopicPartition(each.topic, each.partition) for each in gone])
         with _refusals("reading again from another offset"):
             self._consumer.resume([TopicPartition(each.topic, each.partition) for each in given])
@@ -353,7 +353,7 @@ class KafkaSource:
         offsets = [
             TopicPartition(each.assignment.topic, each.assignment.partition, each.offset, metadata=each.metadata)
             for each in commits
-            if each.assignment.number in self._assignments
+            if each.assignment.assignment_id in self._assignments
         ]
         if not offsets:
             if commits:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from consumer.ports import KafkaStatistics
+from consumer.facts import KafkaStatistics
 
 BROKERS_MAX: Final = 100
 """Of so many brokers, those with the lowest ids, the round trips are told."""

@@ -61,7 +61,7 @@ class Topics:
 
     def made_anew(self, assignments: Iterable[Assignment], now: float) -> set[int]:
         """Without waiting: the numbers of these whose topic, by what was told since the last call, is another one."""
-        ids = {each.number: (each.topic, each.topic_id) for each in assignments if each.topic_id}
+        ids = {each.assignment_id: (each.topic, each.topic_id) for each in assignments if each.topic_id}
         told = self._look({topic for topic, _ in ids.values()}, now)
         return {number for number, (topic, topic_id) in ids.items() if told.get(topic, topic_id) != topic_id}
 

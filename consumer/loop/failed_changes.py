@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from consumer.core.changes.coalesce import all_offsets
-from consumer.core.changes.items import ASSIGNMENT, ITEM_COLUMNS, LOCATION, OFFSET, RejectReason
+from consumer.core.changes.items import ASSIGNMENT, ITEM_COLUMNS, LOCATION, OFFSET, ChangeId, RejectReason
 from consumer.core.location.request import Refusal
 from consumer.ports import Assignment, FailedChanges
 
@@ -20,14 +20,13 @@ def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> 
     parts = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
     return [
         FailedChanges(
-            assignment=number,
             topic=assignments[number].topic,
             partition=assignments[number].partition,
-            offsets=tuple(all_offsets(rows)[OFFSET].sort()),
+            change_ids=tuple(ChangeId(number, offset) for offset in all_offsets(rows)[OFFSET].sort()),
             reason=RejectReason.REFUSED_BY_OMS,
             detail=refusal.detail,
             location=refusal.location,
-            items=dict(zip(rows[OFFSET], _items(rows), strict=True)),
+            items=dict(zip((ChangeId(number, offset) for offset in rows[OFFSET]), _items(rows), strict=True)),
         )
         for (number,), rows in parts.items()
         if number in assignments

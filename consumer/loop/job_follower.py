@@ -7,13 +7,14 @@ lines ``request_accepted`` without a ``job_ended`` name them. ``inventory-refres
 
 from collections.abc import Callable, Mapping
 
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits, chunks
 from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
-from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient, Observer
+from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, JobsEvicted, Observer
+from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
 class JobFollower:
@@ -57,7 +58,7 @@ class JobFollower:
             self._end(ended)
         dropped = self.jobs.dropped()
         if dropped:
-            self._observer.jobs_evicted(dropped)
+            self._observer.observe(JobsEvicted(dropped))
         asked = self.jobs.due(now, self._engine.health.side_calls(now))
         self._engine.health.quota.spend(len(asked), now)
         for job_id in asked:
@@ -69,28 +70,27 @@ class JobFollower:
         """Name the jobs whose end nobody will tell."""
         left = self.jobs.left()
         if left:
-            self._observer.jobs_abandoned(left)
+            self._observer.observe(JobsAbandoned(left))
 
     def _end(self, ended: JobResult) -> None:
-        self._observer.job_ended(ended)
+        self._observer.observe(JobEnded(ended))
         if ended.outcome is JobOutcome.FAILED:
             changes = failed_changes(ended)
-            self._dead_letters.recall(changes)
-            self._observer.changes_dead_lettered(changes)
+            self._dead_letters.fetch_and_publish(changes)
+            self._observer.observe(ChangesDeadLettered(changes))
 
 
 def failed_changes(ended: JobResult) -> list[FailedChanges]:
     """The changes of a job that failed, to be found again in their topic: they are committed, and not in memory."""
     return [
         FailedChanges(
-            assignment=0,
-            topic=topic,
-            partition=partition,
-            offsets=unpack_offsets(packed),
+            topic=changes.topic,
+            partition=changes.partition,
+            change_ids=tuple(ChangeId(changes.assignment, offset) for offset in unpack_offsets(changes.offsets)),
             reason=RejectReason.JOB_FAILED,
             detail="; ".join(ended.messages) or "the job ended as FAILED, without a message",
             location=ended.job.location,
             job_id=ended.job.job_id,
         )
-        for topic, partition, packed in ended.job.changes
+        for changes in ended.job.changes
     ]

@@ -14,6 +14,24 @@ from consumer.core.oms.answers import Accepted, RetryLimits, Stop, decide
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata, parse_metadata
 from consumer.core.partition.partitions import CommitPoint
 from consumer.errors import DeadLettersError, OmsRefusedError, StopError
+from consumer.facts import (
+    ChangesDeadLettered,
+    ChangesDecoded,
+    CommittedOffsetOutOfRange,
+    DeadLettersConfirmed,
+    Heartbeat,
+    MessagesRead,
+    Observer,
+    OffsetsCommitted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PartitionView,
+    PendingByLocation,
+    RequestAnswered,
+    RequestSent,
+    Snapshot,
+)
 from consumer.loop.failed_changes import refused_changes
 from consumer.loop.job_follower import JobFollower
 from consumer.ports import (
@@ -25,10 +43,7 @@ from consumer.ports import (
     DeadLetters,
     Decoded,
     Decoder,
-    Observer,
-    PartitionView,
     RefreshClient,
-    Snapshot,
     Source,
     Submission,
 )
@@ -149,7 +164,7 @@ class Loop:
         if now >= self._next_snapshot_at or self._rebalanced:
             self._rebalanced = False
             self._next_snapshot_at = now + self._options.snapshot_interval_seconds
-            self._observer.snapshot(self._snapshot(now))
+            self._observer.observe(self._snapshot(now))
             self._tell_locations(now)
 
     def _leave(self, *, settle_dead_letters: bool) -> None:
@@ -168,19 +183,23 @@ class Loop:
         for assignment in assignments:
             start = assignment.committed
             if start is not None and not assignment.low <= start <= assignment.high:
-                self._observer.committed_offset_out_of_range(assignment)
+                self._observer.observe(CommittedOffsetOutOfRange(assignment))
                 start = None
-            self._assignments[assignment.number] = assignment
+            self._assignments[assignment.assignment_id] = assignment
             if assignment.committed is None:  # of this group nobody has sent anything
-                self._engine.assigned(assignment.number, start=None, mark=None, open_=False, now=now)
+                self._engine.assigned(assignment.assignment_id, start=None, mark=None, open_=False, now=now)
                 continue
             mark = parse_metadata(assignment.metadata, committed=assignment.committed)
             self._engine.assigned(
-                assignment.number, start=start, mark=min(mark.offset, assignment.high), open_=mark.open, now=now
+                assignment.assignment_id,
+                start=start,
+                mark=min(mark.read_up_to, assignment.high),
+                open_=mark.in_doubt,
+                now=now,
             )
         self._fenced = False
         self._rebalanced = True
-        self._observer.rebalanced("assigned", assignments)
+        self._observer.observe(PartitionsAssigned(assignments))
 
     def on_revoked(self, numbers: Sequence[int]) -> None:
         """Settle what is in flight with rows of these partitions, commit, forget their rows."""
@@ -189,7 +208,7 @@ class Loop:
 
     def on_lost(self, numbers: Sequence[int]) -> None:
         """Another member has these partitions already: their rows go, and nothing is committed (rule 20)."""
-        self._forget(numbers, "lost")
+        self._observer.observe(PartitionsLost(self._forget(numbers)))
         self._fenced = False
 
     def _give_up(self, numbers: Sequence[int], *, settle_dead_letters: bool) -> None:
@@ -205,19 +224,19 @@ class Loop:
             self._client.wait(min(0.05, deadline - now))
             now = self._clock.monotonic()
             self._settle(now, settle_dead_letters=settle_dead_letters)
-            self._observer.heartbeat(now)
+            self._observer.observe(Heartbeat(now))
         unsettled = self._engine.in_flight_with(ours)
         self._commit([point for point in self._moved(now) if point.assignment in ours])
-        self._forget(ours, "revoked", unsettled)
+        self._observer.observe(PartitionsRevoked(self._forget(ours), unsettled))
 
-    def _forget(self, numbers: Sequence[int], kind: str, unsettled: int = 0) -> None:
+    def _forget(self, numbers: Sequence[int]) -> list[Assignment]:
         gone = [self._assignments.pop(number) for number in numbers if number in self._assignments]
         self._engine.forget(numbers)
         self._paused.difference_update(numbers)
         for number in numbers:
             self._committed.pop(number, None)
         self._rebalanced = True
-        self._observer.rebalanced(kind, gone, unsettled)
+        return gone
 
     # Changes in
 
@@ -234,7 +253,7 @@ class Loop:
         self._polled_at = now
         self._quiet = not len(batch)
         if len(batch) or batch.ends:
-            self._observer.changes_read(len(batch))
+            self._observer.observe(MessagesRead(len(batch)))
             self._decoder.put(batch)
 
     def _poll_seconds(self, now: float) -> float:
@@ -245,16 +264,16 @@ class Loop:
         return longest if deadline is None else min(longest, max(deadline - now, 0.0))
 
     def _add(self, decoded: Decoded, now: float) -> None:
-        rejects = [(reject.assignment, reject.offset) for reject in decoded.rejects]
+        rejects = [reject.change_id for reject in decoded.rejects]
         too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends)
-        self._observer.changes_decoded(decoded)
+        self._observer.observe(ChangesDecoded(decoded))
         if too_many:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})
             raise DeadLettersError(
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
                 "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
-        ours = [reject for reject in decoded.rejects if reject.assignment in self._assignments]
+        ours = [reject for reject in decoded.rejects if reject.change_id.assignment in self._assignments]
         if ours:
             self._dead_letters.publish(ours, self._assignments)
 
@@ -285,15 +304,15 @@ class Loop:
             self._engine.give_back(requests)
             return
         for request in requests:
-            self._client.submit(Submission(request.number, request.location, request.taken, covered_at=now))
-            self._observer.request_sent(request, chunks(request.items, self._engine.limits.items.chunk_items))
+            self._client.submit(Submission(request.request_id, request.location, request.taken, covered_at=now))
+            self._observer.observe(RequestSent(request, chunks(request.items, self._engine.limits.items.chunk_items)))
 
     def _settle(self, now: float, *, settle_dead_letters: bool = True) -> None:
         if settle_dead_letters:
             confirmed = self._dead_letters.confirmed()
             if confirmed:
                 self._engine.dead_lettered(confirmed)
-                self._observer.dead_letters_confirmed(len(confirmed))
+                self._observer.observe(DeadLettersConfirmed(len(confirmed)))
         reasons = [self._answered(answered, now) for answered in self._client.answers()]
         for refusal in self._engine.refusals():
             self._dead_letter_refused(refusal)
@@ -303,18 +322,18 @@ class Loop:
 
     def _answered(self, answered: Answered, now: float) -> str:
         """Settle one request; returns why the service must stop for it, "" if it need not."""
-        attempt = self._engine.attempt(answered.number)
+        attempt = self._engine.attempt(answered.request_id)
         decision = decide(answered.answer, attempt=attempt, jitter=self._jitter(), limits=self._options.retry)
-        request = self._engine.answered(answered.number, decision, now)
-        self._observer.answered(request, answered, decision)
+        request = self._engine.answered(answered.request_id, decision, now)
+        self._observer.observe(RequestAnswered(request, answered, decision))
         if self._follow_up and isinstance(decision, Accepted):
             self._follow_up.accepted(request, decision.job_id, self._assignments, now)
         return decision.detail if isinstance(decision, Stop) and not self._engine.ever_accepted else ""
 
     def _dead_letter_refused(self, refusal: Refusal) -> None:
         changes = refused_changes(refusal, self._assignments)
-        self._dead_letters.recall(changes)
-        self._observer.changes_dead_lettered(changes)
+        self._dead_letters.fetch_and_publish(changes)
+        self._observer.observe(ChangesDeadLettered(changes))
         if self._engine.too_many_refused and not self._leaving:
             raise DeadLettersError(
                 f"the OMS refuses too many of the latest changes (last: location {refusal.location!r}, "
@@ -342,10 +361,10 @@ class Loop:
         outcome = self._source.commit([self._as_commit(point) for point in points])
         if isinstance(outcome, Committed):
             self._committed.update({point.assignment: point for point in points})
-            self._observer.committed(len(points))
+            self._observer.observe(OffsetsCommitted(len(points)))
             return True
         self._fenced = self._fenced or outcome.fenced
-        self._observer.commit_refused(outcome)
+        self._observer.observe(outcome)
         return False
 
     def _as_commit(self, point: CommitPoint) -> Commit:
@@ -359,7 +378,7 @@ class Loop:
         interval = self._options.locations_interval_seconds
         if interval is not None and now >= self._next_locations_at:
             self._next_locations_at = now + interval
-            self._observer.pending_by_location(self._engine.pending_by_location(), now)
+            self._observer.observe(PendingByLocation(self._engine.pending_by_location(), now))
 
     def _snapshot(self, now: float) -> Snapshot:
         engine = self._engine
@@ -373,29 +392,31 @@ class Loop:
                     topic=assignment.topic,
                     partition=assignment.partition,
                     committable_offset=points[number].offset if number in points else None,
-                    committed=self._committed[number].offset if number in self._committed else assignment.committed,
+                    committed_offset=self._committed[number].offset
+                    if number in self._committed
+                    else assignment.committed,
                     next_offset=engine.next_offset(number),
                     paused=number in self._paused,
                     recovering=number in engine.gathering,
-                    end=self._log_end(number),
+                    end_offset=self._log_end(number),
                 )
                 for number, assignment in sorted(self._assignments.items())
             ),
             pending_changes=engine.pending_changes,
             pending_locations=engine.pending_locations,
-            oldest_pending_seconds=0.0 if oldest is None else now - oldest,
-            in_flight=engine.in_flight,
+            oldest_pending_seconds=None if oldest is None else now - oldest,
+            requests_in_flight=engine.in_flight,
             held_locations=engine.held_locations(now),
             unconfirmed_dead_letters=engine.unconfirmed,
-            oms_failures=engine.oms_failures,
+            oms_consecutive_failures=engine.oms_failures,
             breaker=engine.health.state(now),
             requests_per_second_max=engine.health.quota.limit(now),
             bisecting_locations=engine.bisecting_locations,
             flush_items=engine.flush_items,
             unfinished_jobs=jobs.unfinished if jobs else 0,
             unfinished_job_items=jobs.unfinished_items if jobs else 0,
-            oldest_job_seconds=jobs.oldest_seconds(now) if jobs else 0.0,
-            job_status_unavailable=jobs.failing if jobs else "",
-            sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped,
-            waiting_for=self._decoder.waiting_for(),
+            oldest_job_seconds=jobs.oldest_seconds(now) if jobs and jobs.unfinished else None,
+            job_status_unavailable=(jobs.failing or None) if jobs else None,
+            sending_stopped="fenced: waiting for the group" if self._fenced else engine.sending_stopped or None,
+            waiting_for=self._decoder.waiting_for() or None,
         )

@@ -1,29 +1,114 @@
-"""The loop's facts as log lines: one event for each thing that an operator may want to find again."""
+"""Facts as log events; docs/logs.md lists them, with their fields and what to do about each."""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, assert_never
 
 import structlog
 
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, Refused, Retry, Stop
+from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, Retry
 from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
-from consumer.observe.observers import NullObserver
-from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges, Snapshot
+from consumer.facts import (
+    ChangesDeadLettered,
+    ChangesDecoded,
+    CommittedOffsetOutOfRange,
+    DeadLettersConfirmed,
+    Fact,
+    Heartbeat,
+    JobEnded,
+    JobsAbandoned,
+    JobsEvicted,
+    KafkaStatistics,
+    MessagesRead,
+    OffsetsCommitted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestAnswered,
+    RequestSent,
+    Snapshot,
+)
+from consumer.ports import Assignment, CommitRefused, Decoded, FailedChanges
 
 _log = structlog.get_logger("inventory_refresh.loop")
 
 
-class EventLog(NullObserver):
-    """Logs what it is told. Nothing is logged per change."""
+class EventLog:
+    """Logs what an operator may want to find again. Nothing is logged per change."""
 
     def __init__(self) -> None:
-        self._sending_stopped = ""
-        self._waiting_for = ""
-        self._job_status_unavailable = ""
+        self._latest = Snapshot(at=0.0)
         self._partitions: dict[int, str] = {}
+        """Names of the assigned partitions by assignment, for rejects."""
 
-    def changes_decoded(self, decoded: Decoded) -> None:
+    def observe(self, fact: Fact) -> None:  # noqa: C901, PLR0912 - one case per fact
+        match fact:
+            case ChangesDecoded():
+                self._log_rejects(fact.decoded)
+            case ChangesDeadLettered():
+                _log_dead_lettered(fact.changes)
+            case RequestSent():
+                _log.debug(
+                    "request_sent",
+                    request_id=fact.request.request_id,
+                    location=fact.request.location,
+                    items=fact.request.items,
+                    chunks=fact.chunks,
+                    reason=fact.request.reason.value,
+                )
+            case RequestAnswered():
+                _log_answer(fact)
+            case JobEnded():
+                _log_job_end(fact.result)
+            case JobsEvicted():
+                _log.warning(
+                    "jobs_evicted",
+                    jobs=_names(fact.jobs),
+                    next_step="the OMS is far behind; ask for the outcome with inventory-refresh job JOBID",
+                )
+            case JobsAbandoned():
+                _log.warning(
+                    "jobs_abandoned",
+                    jobs=_names(fact.jobs),
+                    next_step="no process follows them now; ask for the outcome with inventory-refresh job JOBID",
+                )
+            case PartitionsAssigned():
+                self._partitions |= {assignment.assignment_id: _name(assignment) for assignment in fact.assignments}
+                _log.info("partitions_assigned", partitions=[_name(assignment) for assignment in fact.assignments])
+            case PartitionsRevoked():
+                _log.info(
+                    "partitions_revoked",
+                    partitions=self._forget(fact.assignments),
+                    unanswered_requests=fact.unanswered_requests,
+                )
+            case PartitionsLost():
+                _log.info("partitions_lost", partitions=self._forget(fact.assignments))
+            case CommittedOffsetOutOfRange():
+                _log_out_of_range(fact.assignment)
+            case CommitRefused():
+                _log.warning("commit_refused", fenced=fact.fenced, detail=fact.detail)
+            case Snapshot():
+                self._log_differences(self._latest, fact)
+                self._latest = fact
+            case (
+                MessagesRead()
+                | DeadLettersConfirmed()
+                | OffsetsCommitted()
+                | Heartbeat()
+                | PendingByLocation()
+                | KafkaStatistics()
+            ):
+                pass  # too frequent for a log; metrics show them
+            case _:
+                assert_never(fact)
+
+    def _forget(self, assignments: Sequence[Assignment]) -> list[str]:
+        for assignment in assignments:
+            self._partitions.pop(assignment.assignment_id, None)
+        return [_name(assignment) for assignment in assignments]
+
+    def _log_rejects(self, decoded: Decoded) -> None:
         for reason, count in Counter(reject.reason for reject in decoded.rejects).items():
             first = next(reject for reject in decoded.rejects if reject.reason is reason)
             _log.warning(
@@ -31,130 +116,102 @@ class EventLog(NullObserver):
                 reason=reason.value,
                 count=count,
                 first_detail=first.detail,
-                first_partition=self._partitions.get(first.assignment, ""),
-                first_offset=first.offset,
+                first_partition=self._partitions.get(first.change_id.assignment),
+                first_offset=first.change_id.offset,
             )
 
-    def request_sent(self, request: Request, chunks: int) -> None:
-        _log.debug(
-            "request_sent",
-            number=request.number,
-            location=request.location,
-            items=request.items,
-            chunks=chunks,
-            reason=request.reason.value,
-        )
-
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
-        log = _log.bind(
-            number=request.number, location=request.location, items=request.items, seconds=round(answered.seconds, 3)
-        )
-        match decision:
-            case Accepted():
-                log.info("request_accepted", job_id=decision.job_id, changes=request.changes)
-            case Retry() if answered.answer.kind is AnswerKind.NOT_SENT:
-                log.info("request_given_back", detail=answered.answer.detail)
-            case Retry() | Hold() | Refused() | Stop():
-                log.warning(
-                    "request_not_accepted",
-                    kind=answered.answer.kind.value,
-                    status=answered.answer.status,
-                    detail=answered.answer.detail,
-                    decision=type(decision).__name__.lower(),
-                    wait_seconds=_wait_seconds(decision),
-                )
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        for each in changes:
-            _log.warning(
-                "changes_dead_lettered",
-                reason=each.reason.value,
-                location=each.location,
-                changes=len(each.offsets),
-                partition=f"{each.topic}[{each.partition}]",
-                first_offset=each.offsets[0],
-                job_id=each.job_id,
-                detail=each.detail,
-            )
-
-    def job_ended(self, ended: JobResult) -> None:
-        log = _log.info if ended.outcome is JobOutcome.SUCCESS else _log.warning
-        log(
-            "job_ended",
-            job_id=ended.job.job_id,
-            location=ended.job.location,
-            items=ended.job.items,
-            outcome=ended.outcome.value,
-            queued_seconds=_rounded(ended.queued_seconds),
-            worked_seconds=_rounded(ended.worked_seconds),
-            messages=list(ended.messages),
-        )
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        _log.warning(
-            "jobs_evicted",
-            jobs=_named(jobs),
-            next_step="the OMS is far behind: ask it with inventory-refresh job what became of them",
-        )
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        _log.warning(
-            "jobs_abandoned",
-            jobs=_named(jobs),
-            next_step="nobody follows them any more: ask with inventory-refresh job what became of them",
-        )
-
-    def commit_refused(self, refused: CommitRefused) -> None:
-        _log.warning("commit_refused", fenced=refused.fenced, detail=refused.detail)
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        _log.info(
-            f"partitions_{kind}",
-            partitions=[f"{assignment.topic}[{assignment.partition}]" for assignment in assignments],
-            requests_unsettled=unsettled,
-        )
-        for assignment in assignments:
-            if kind == "assigned":
-                self._partitions[assignment.number] = f"{assignment.topic}[{assignment.partition}]"
+    @staticmethod
+    def _log_differences(before: Snapshot, now: Snapshot) -> None:
+        if now.sending_stopped != before.sending_stopped:
+            if now.sending_stopped:
+                _log.error("sending_stopped", reason=now.sending_stopped)
             else:
-                self._partitions.pop(assignment.number, None)
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        lost = max(assignment.low - (assignment.committed or 0), 0)
-        _log.error(
-            "committed_offset_outside_log",
-            partition=f"{assignment.topic}[{assignment.partition}]",
-            committed=assignment.committed,
-            log_start=assignment.low,
-            log_end=assignment.high,
-            changes_lost_by_retention=lost,
-            next_step="counts of that time may be stale: have upstream publish full counts for this topic",
-        )
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        if snapshot.sending_stopped != self._sending_stopped:
-            self._sending_stopped = snapshot.sending_stopped
-            if self._sending_stopped:
-                _log.error("sending_stopped", reason=self._sending_stopped)
-            else:
-                _log.info("sending_again")
-        if snapshot.job_status_unavailable != self._job_status_unavailable:
-            self._job_status_unavailable = snapshot.job_status_unavailable
-            if self._job_status_unavailable:
+                _log.info("sending_resumed")
+        if now.job_status_unavailable != before.job_status_unavailable:
+            if now.job_status_unavailable:
                 _log.warning(
                     "job_status_unavailable",
-                    detail=self._job_status_unavailable,
-                    next_step="none: it is asked again, more slowly",
+                    detail=now.job_status_unavailable,
+                    next_step="none: the OMS is asked again, less often",
                 )
             else:
                 _log.info("job_status_restored")
-        if snapshot.waiting_for != self._waiting_for:
-            self._waiting_for = snapshot.waiting_for
-            if not self._waiting_for:
-                _log.info("decoding_again")
+        # The decoder itself logs what it waits for.
+        if before.waiting_for and not now.waiting_for:
+            _log.info("decoding_resumed")
 
 
-def _named(jobs: Sequence[Job]) -> list[str]:
+def _log_answer(fact: RequestAnswered) -> None:
+    request, answer = fact.request, fact.answered.answer
+    fields: dict[str, Any] = {
+        "request_id": request.request_id,
+        "location": request.location,
+        "items": request.items,
+        "seconds": round(fact.answered.seconds, 3),
+    }
+    if isinstance(fact.decision, Accepted):
+        _log.info("request_accepted", **fields, job_id=fact.decision.job_id, changes=request.changes)
+    elif answer.kind is AnswerKind.NOT_SENT:
+        _log.info("request_not_sent", **fields, detail=answer.detail)
+    else:
+        _log.warning(
+            "request_not_accepted",
+            **fields,
+            outcome=answer.kind.value,
+            http_status=answer.status or None,
+            detail=answer.detail,
+            decision=type(fact.decision).__name__.lower(),
+            wait_seconds=_wait_seconds(fact.decision),
+        )
+
+
+def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
+    for changes in failed:
+        _log.warning(
+            "changes_dead_lettered",
+            reason=changes.reason.value,
+            location=changes.location,
+            changes=len(changes.change_ids),
+            partition=f"{changes.topic}[{changes.partition}]",
+            first_offset=changes.change_ids[0],
+            job_id=changes.job_id or None,
+            detail=changes.detail,
+        )
+
+
+def _log_job_end(result: JobResult) -> None:
+    fields: dict[str, Any] = {
+        "job_id": result.job.job_id,
+        "location": result.job.location,
+        "items": result.job.items,
+        "outcome": result.outcome.value,
+        "queued_seconds": _rounded(result.queued_seconds),
+        "processing_seconds": _rounded(result.worked_seconds),
+        "messages": list(result.messages),
+    }
+    if result.outcome is JobOutcome.SUCCESS:
+        _log.info("job_ended", **fields)
+    else:
+        _log.warning("job_ended", **fields)
+
+
+def _log_out_of_range(assignment: Assignment) -> None:
+    _log.error(
+        "committed_offset_out_of_range",
+        partition=_name(assignment),
+        committed_offset=assignment.committed,
+        log_start_offset=assignment.low,
+        log_end_offset=assignment.high,
+        changes_lost=max(assignment.low - (assignment.committed or 0), 0),
+        next_step="counts may be stale: have upstream publish full counts to this topic",
+    )
+
+
+def _name(assignment: Assignment) -> str:
+    return f"{assignment.topic}[{assignment.partition}]"
+
+
+def _names(jobs: Sequence[Job]) -> list[str]:
     return [f"{job.job_id} ({job.location}, {job.items} items)" for job in jobs]
 
 

@@ -16,20 +16,39 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, assert_never
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, AnswerKind, Decision
+from consumer.core.oms.answers import Accepted, AnswerKind
 from consumer.core.oms.job_schedule import JobOutcome, JobResult
 from consumer.errors import SettingsError
-from consumer.observe.observers import NullObserver
+from consumer.facts import (
+    ChangesDeadLettered,
+    ChangesDecoded,
+    CommittedOffsetOutOfRange,
+    DeadLettersConfirmed,
+    Fact,
+    Heartbeat,
+    JobEnded,
+    JobsAbandoned,
+    JobsEvicted,
+    KafkaStatistics,
+    MessagesRead,
+    OffsetsCommitted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestAnswered,
+    RequestSent,
+    Snapshot,
+)
 from consumer.observe.status_http import SAFETY, Handler, Server
 from consumer.observe.status_page import render_page
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, FailedChanges, Snapshot
+from consumer.ports import Assignment, Clock, CommitRefused, Decoded, FailedChanges
 from consumer.settings import HttpSettings
 
 PROBLEMS_MAX: Final = 20
@@ -63,7 +82,7 @@ class Totals:
     requests_accepted: int = 0
 
 
-class StatusBoard(NullObserver):
+class StatusBoard:
     """The loop's latest word, for other threads to read.
 
     Only the loop's thread writes. Each attribute is replaced whole, never changed in place, so that a reader needs no
@@ -84,62 +103,84 @@ class StatusBoard(NullObserver):
         self._totals = Totals()
         self._problems: tuple[Problem, ...] = ()
 
-    # Facts, told by the loop
+    def observe(self, fact: Fact) -> None:  # noqa: C901, PLR0912 - one case per fact
+        match fact:
+            case Heartbeat():
+                self._heartbeat = fact.at
+            case Snapshot():
+                self._heartbeat = fact.at
+                self._snapshot = fact
+            case MessagesRead():
+                self._add(messages_read=fact.count)
+            case ChangesDecoded():
+                self._rejected(fact.decoded)
+            case ChangesDeadLettered():
+                self._dead_lettered(fact.changes)
+            case RequestAnswered():
+                self._answered(fact)
+            case JobEnded():
+                self._job_ended(fact.result)
+            case PartitionsAssigned():
+                self._joined = True
+            case PartitionsRevoked():
+                # The process is still a member of its group.
+                if fact.unanswered_requests:
+                    self._problem(
+                        "requests unanswered",
+                        f"{fact.unanswered_requests} were still in flight when their partitions were revoked",
+                    )
+            case PartitionsLost():
+                self._joined = False
+                names = ", ".join(f"{lost.topic}/{lost.partition}" for lost in fact.assignments)
+                self._problem("partitions lost", names)
+            case CommittedOffsetOutOfRange():
+                self._out_of_range(fact.assignment)
+            case CommitRefused():
+                self._problem("commit refused", fact.detail)
+            case (
+                RequestSent()
+                | JobsEvicted()
+                | JobsAbandoned()
+                | DeadLettersConfirmed()
+                | OffsetsCommitted()
+                | PendingByLocation()
+                | KafkaStatistics()
+            ):
+                pass
+            case _:
+                assert_never(fact)
 
-    def heartbeat(self, now: float) -> None:
-        self._heartbeat = now
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self._heartbeat = snapshot.at
-        self._snapshot = snapshot
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        """Lost partitions mean that this process is out of its group; revoked ones that it is still in it."""
-        if kind == "assigned":
-            self._joined = True
-        elif kind == "lost":
-            self._joined = False
-            names = ", ".join(f"{assignment.topic}/{assignment.partition}" for assignment in assignments)
-            self._problem("partitions lost", names)
-        if unsettled:
-            self._problem("requests unsettled", f"{unsettled} were in flight when their partitions were handed on")
-
-    def changes_read(self, messages: int) -> None:
-        self._add(messages_read=messages)
-
-    def changes_decoded(self, decoded: Decoded) -> None:
+    def _rejected(self, decoded: Decoded) -> None:
         if decoded.rejects:
             self._add(changes_rejected=len(decoded.rejects))
             last = decoded.rejects[-1]
             self._problem("changes rejected", f"{len(decoded.rejects)}, the last: {last.reason}: {last.detail}")
 
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
-        if isinstance(decision, Accepted):
-            self._add(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
-        elif answered.answer.kind is not AnswerKind.NOT_SENT:
-            said = f"{answered.answer.status or 'no answer'} {answered.answer.detail}".strip()
-            self._problem(f"request {answered.answer.kind}", f"{request.items} items of {request.location}: {said}")
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        count = sum(len(each.offsets) for each in changes)
+    def _dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
+        count = sum(len(part.change_ids) for part in changes)
         self._add(changes_rejected=count)
         if changes:
             first = changes[0]
             self._problem(f"changes {first.reason}", f"{count} of {first.location}: {first.detail}")
 
-    def job_ended(self, ended: JobResult) -> None:
-        if ended.outcome is not JobOutcome.SUCCESS:
-            job, said = ended.job, "; ".join(ended.messages)
-            self._problem(f"job {ended.outcome}", f"{job.job_id}, {job.items} items of {job.location}: {said}")
+    def _answered(self, fact: RequestAnswered) -> None:
+        request, answer = fact.request, fact.answered.answer
+        if isinstance(fact.decision, Accepted):
+            self._add(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
+        elif answer.kind is not AnswerKind.NOT_SENT:
+            said = f"{answer.status or 'no answer'} {answer.detail}".strip()
+            self._problem(f"request {answer.kind}", f"{request.items} items of {request.location}: {said}")
 
-    def commit_refused(self, refused: CommitRefused) -> None:
-        self._problem("commit refused", refused.detail)
+    def _job_ended(self, result: JobResult) -> None:
+        if result.outcome is not JobOutcome.SUCCESS:
+            job, said = result.job, "; ".join(result.messages)
+            self._problem(f"job {result.outcome}", f"{job.job_id}, {job.items} items of {job.location}: {said}")
 
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
+    def _out_of_range(self, assignment: Assignment) -> None:
         self._problem(
             "committed offset out of range",
             f"{assignment.topic}/{assignment.partition}: {assignment.committed} is not in {assignment.low} to "
-            f"{assignment.high}: changes were lost to retention, or the topic was made anew",
+            f"{assignment.high}: changes were lost to retention, or the topic was recreated",
         )
 
     def _add(self, **more: int) -> None:
@@ -173,7 +214,7 @@ class StatusBoard(NullObserver):
         """Why the process is not ready; "" when it is."""
         if not self._joined:
             return "not in the consumer group, waiting for partitions"
-        return self._snapshot.sending_stopped
+        return self._snapshot.sending_stopped or ""
 
     def ready(self) -> bool:
         return not self.not_ready()

@@ -29,10 +29,10 @@ _CARDS: Final = (
     ("pending_changes", "pending changes"),
     ("pending_locations", "pending locations"),
     ("oldest_pending_seconds", "seconds the oldest waits"),
-    ("in_flight", "requests in flight"),
+    ("requests_in_flight", "requests in flight"),
     ("held_locations", "locations held"),
     ("unconfirmed_dead_letters", "dead letters unconfirmed"),
-    ("oms_failures", "OMS failures in a row"),
+    ("oms_consecutive_failures", "OMS failures in a row"),
     ("bisecting_locations", "refused requests narrowed down"),
     ("flush_items", "items make a window full"),
     ("unfinished_jobs", "jobs not ended"),
@@ -45,7 +45,7 @@ _TOTALS: Final = (
     ("requests_accepted", "requests accepted"),
     ("changes_rejected", "changes rejected"),
 )
-_OFFSETS: Final = ("committable_offset", "committed", "next_offset")
+_OFFSETS: Final = ("committable_offset", "committed_offset", "next_offset")
 
 
 def render_page(status: Mapping[str, Any]) -> str:
@@ -148,5 +148,5 @@ def _text(value: object) -> str:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "unknown"
+        return "-"
     return f"{value:,}" if value == int(value) else f"{value:,.1f}"

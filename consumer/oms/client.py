@@ -153,7 +153,7 @@ class HttpRefreshClient:
                 continue
             seconds = self._monotonic() - submitted_at
             with self._changed:
-                self._answered.append(Answered(submission.number, answer, seconds, bytes_sent))
+                self._answered.append(Answered(submission.request_id, answer, seconds, bytes_sent))
                 self._changed.notify_all()
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:

@@ -249,28 +249,19 @@ class _RunningDemo:
 
     def _committed(self) -> int:
         """The sum of the committed offsets of all partitions."""
-        return sum(max(partition.committed or 0, 0) for partition in self._service.board.latest.partitions)
+        return sum(max(partition.committed_offset or 0, 0) for partition in self._service.board.latest.partitions)
 
     def _progress(self, started: float) -> Table:
         summary = self._sandbox.state.summary()
         snapshot = self._service.board.latest
-        table = Table(
-            "seconds",
-            "changes read",
-            "pending",
-            "in flight",
-            "breaker",
-            "accepted by the OMS",
-            "committed",
-            box=box.SIMPLE,
-        )
+        table = Table("seconds", "read", "pending", "in flight", "breaker", "accepted", "committed", box=box.SIMPLE)
         table.add_row(
             f"{time.monotonic() - started:.1f}",
             f"{self._service.board.totals.messages_read:,}",
-            f"{snapshot.pending_changes:,} at {snapshot.pending_locations} locations",
-            f"{snapshot.in_flight}",
+            f"{snapshot.pending_changes:,} ({snapshot.pending_locations} locations)",
+            f"{snapshot.requests_in_flight}",
             snapshot.breaker.value.replace("_", "-"),
-            f"{summary.items:,} items in {summary.jobs} requests",
+            f"{summary.items:,} ({summary.jobs} requests)",
             f"{self._committed():,}",
         )
         return table
@@ -410,13 +401,13 @@ def _show(console: Console, result: Result) -> None:
         requests.add_row(request.location, f"{request.items:,}", str(request.chunks), str(request.job_id))
     console.print(requests)
     table = Table(title="Result", show_header=False, title_justify="left")
-    for kind, count in result.faults.items():
-        table.add_row(kind, str(count))
+    for name, count in result.faults.items():
+        table.add_row(name, str(count))
     table.add_row("changes read", f"{result.changes_read:,}")
-    table.add_row("items sent", f"{result.items_sent:,} in {len(result.requests)} requests")
-    table.add_row("chunks used (minimum)", f"{result.chunks_used} ({result.chunks_min})")
+    table.add_row("items accepted by the OMS", f"{result.items_sent:,} in {len(result.requests)} requests")
+    table.add_row("chunks used", f"{result.chunks_used} (minimum {result.chunks_min})")
     for partition, end in result.end.items():
-        table.add_row(f"partition {partition}: committed of end offset", f"{result.committed[partition]:,} of {end:,}")
+        table.add_row(f"partition {partition}: committed / end offset", f"{result.committed[partition]:,} / {end:,}")
     for reason, count in result.dead_letters.items():
         table.add_row(f"dead letters: {reason}", str(count))
     at_least = "at least " if len(result.differences) == DIFFERENCES_SHOWN_MAX else ""

@@ -44,7 +44,7 @@ class DemoPlan:
 
 
 def plan_demo(seed: int, *, schema_id: int = SCHEMA_ID, burst_items: int = BURST_ITEMS) -> DemoPlan:
-    """40 small locations with repeated changes, one large location with a burst of distinct items, and some bad events."""
+    """40 small locations with repeated changes, one large location with a burst, and some bad events."""
     rng = random.Random(seed)  # noqa: S311 - not for secrets: the same seed makes the same plan
     encoder = Encoder(schema_id)
     histories = [history for number in range(1, LOCATIONS_SMALL + 1) for history in _small_location(number, rng)]

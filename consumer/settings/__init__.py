@@ -1,7 +1,7 @@
-"""Every setting: its type, unit, default and bounds, and where its value comes from.
+"""Every setting: type, unit, default and bounds, and where its value comes from.
 
 Belongs here: reading YAML, secret files and the environment, and redacting secrets.
-Does not: wiring, which is ``consumer.app``.
+Does not: wiring, which is in ``consumer.app``.
 """
 
 from consumer.settings.loading import Credentials, credentials_reader, load

@@ -1,12 +1,11 @@
-"""All sources together: environment beats secret files beat the YAML file. Wrong values become one clear line."""
+"""Merges the sources (environment over secret files over the YAML file) and reports wrong values in one line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from consumer.errors import SettingsError
 from consumer.settings.models import Settings
@@ -25,10 +24,12 @@ from consumer.settings.sources import (
 from consumer.settings.values import parse_scalar_map
 
 PROBLEMS_MAX: Final = 3
-"""So many wrong values are told at once; the line should stay one that can be read."""
+"""Wrong values reported at once, at most; more would make the line unreadable."""
 SHOWN_CHARACTERS_MAX: Final = 80
+"""Characters of a wrong value that are shown, at most; a pasted certificate must not fill the line."""
 
 Credentials = Callable[[], tuple[str, str]]
+"""Returns the current API key and API secret."""
 
 _log = structlog.get_logger("inventory_refresh.settings")
 
@@ -53,15 +54,15 @@ _ALLOWED: Final[Mapping[str, str]] = {
     "too_short": "must not be empty",
     "value_error": "{error}",
 }
-"""What is allowed, in our words, by the kind of error that pydantic tells."""
+"""What is allowed, in our words, by the type of pydantic's error."""
 
 
 def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None) -> Settings:
-    """Read all sources and check them.
+    """Read and validate the settings from all sources.
 
-    ``config`` is the YAML file (None: the one named by INVENTORY_REFRESH_CONFIG, if any), ``environ`` the process's
-    environment, ``secrets_dir`` the folder of secret files (None: INVENTORY_REFRESH_SECRETS_DIR, if any).
-    Raises SettingsError: its one line names the option, its value unless it is a secret's, and what is allowed.
+    ``config`` is the YAML file (None: the one named by INVENTORY_REFRESH_CONFIG, if set), ``environ`` the environment
+    of the process, ``secrets_dir`` the directory of secret files (None: INVENTORY_REFRESH_SECRETS_DIR, if set).
+    Raises SettingsError: one line with the setting, its value unless it is a secret, and what is allowed.
     """
     found = _found(config, environ, secrets_dir)
     try:
@@ -73,24 +74,24 @@ def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | No
 def credentials_reader(
     settings: Settings, config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None
 ) -> Credentials:
-    """Make a function that reads ``oms.api_key`` and ``oms.api_secret`` anew from where ``load`` found them.
+    """Return a function that reloads ``oms.api_key`` and ``oms.api_secret`` from the sources that ``load`` used.
 
-    Secrets change while the service runs. Where they cannot be read just then, the last ones stay, and a warning is
-    logged: the OMS has the last word on whether they are still good.
+    Secrets may change while the service runs. If they cannot be reloaded, the function logs a warning and returns the
+    previous ones: the OMS decides whether they are still valid.
     """
     last = (settings.oms.api_key.get_secret_value(), settings.oms.api_secret.get_secret_value())
 
-    def reread() -> tuple[str, str]:
+    def reload() -> tuple[str, str]:
         nonlocal last
         try:
             fresh = load(config, environ, secrets_dir).oms
         except SettingsError as error:
-            _log.warning("credentials_not_read_again", detail=str(error))
+            _log.warning("credentials_not_reloaded", detail=str(error))
         else:
             last = (fresh.api_key.get_secret_value(), fresh.api_secret.get_secret_value())
         return last
 
-    return reread
+    return reload
 
 
 def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None) -> Found:
@@ -111,7 +112,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _entries(source: Found) -> Found:
-    """The same, with a map that was given as one JSON text taken apart: sources add up entry by entry."""
+    """The same, with maps split into entries, because sources are merged entry by entry."""
     entries: Found = {}
     for path, given in source.items():
         if len(path) == 2 and is_map(*path):
@@ -136,7 +137,7 @@ def _nested(found: Found) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def _line(errors: list[ErrorDetails], found: Found) -> str:
+def _line(errors: Sequence[Mapping[str, Any]], found: Found) -> str:
     missing = [".".join(map(str, error["loc"])) for error in errors if error["type"] == "missing"]
     problems = [_problem(error, found) for error in errors if error["type"] != "missing"]
     if missing:
@@ -145,16 +146,16 @@ def _line(errors: list[ErrorDetails], found: Found) -> str:
     return "; ".join(problems[:PROBLEMS_MAX]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _problem(error: ErrorDetails, found: Found) -> str:
+def _problem(error: Mapping[str, Any], found: Found) -> str:
     bounds = {name: _plain(value) for name, value in error.get("ctx", {}).items()}
-    allowed = _ALLOWED.get(error["type"], error["msg"]).format(**bounds)
+    allowed = str(_ALLOWED.get(error["type"], error["msg"])).format(**bounds)
     path = tuple(map(str, error["loc"][:2]))
     if not path:
-        return allowed  # options that do not fit together: the text names them
+        return allowed  # settings that do not fit together: the message names them
     option = ".".join(path)
     given = found.get(path)
     if given is None:
-        origins = sorted({part.origin for place, part in found.items() if place[:2] == path})
+        origins = sorted({entry.origin for entry_path, entry in found.items() if entry_path[:2] == path})
         return f"{option}: {allowed}" + (f" (from {', '.join(origins)})" if origins else "")
     value = "" if is_secret(*path) or is_map(*path) else f" {_shown(given.value)}"
     return f"{option}:{value} {allowed} (from {given.origin})"

@@ -1,4 +1,4 @@
-"""What may be shown of the settings: everything but secrets."""
+"""Settings as they may be shown: everything except secrets."""
 
 import re
 from typing import Any, Final
@@ -11,24 +11,24 @@ _SECRET_KEYS: Final = re.compile(
     r"pass(word|phrase)|secret|key|token|credential|jaas|assertion|basic\.auth|user\.info|oauthbearer\.config",
     re.IGNORECASE,
 )
-"""Of options passed on to clients; by its name, so a few harmless ones are hidden as well."""
+"""Names of client options that hold secrets. Matching by name also hides a few harmless ones."""
 
 _CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://).*@", re.DOTALL)
-"""Up to the last "@": a password may hold any character, also those that an address would end at."""
+"""Up to the last "@": a password may contain any character, including those that normally end a URL."""
 
 
-def is_secret(section: str, name: str, key: str = "") -> bool:
-    """Whether an option's value must never be shown; ``key`` is the name inside a map such as kafka.properties."""
-    return (section, name) in {("oms", "api_key"), ("oms", "api_secret")} or bool(_SECRET_KEYS.search(key))
+def is_secret(section: str, name: str, key: str | None = None) -> bool:
+    """Whether a value must never be shown; ``key`` is the name of an entry, for maps such as kafka.properties."""
+    return (section, name) in {("oms", "api_key"), ("oms", "api_secret")} or bool(key and _SECRET_KEYS.search(key))
 
 
 def hide_credentials(text: str) -> str:
-    """The text without the ``user:password`` of an address in it."""
+    """Replace the ``user:password`` of any URL in the text."""
     return _CREDENTIALS_IN_URL.sub(f"{HIDDEN}@", text)
 
 
 def redacted(settings: BaseModel) -> dict[str, dict[str, Any]]:
-    """Section to option to value, fit for JSON, a log or a page: secrets are replaced by ``***``."""
+    """Section to setting to value, for JSON, a log or a page: secrets are replaced by ``***``."""
     return {
         section: {name: _shown(section, name, value) for name, value in getattr(settings, section)}
         for section in type(settings).model_fields

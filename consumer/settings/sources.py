@@ -1,6 +1,6 @@
-"""Where options come from: a YAML file, secret files, the environment. Each becomes the same flat list.
+"""Where settings come from: a YAML file, secret files, the environment. Each becomes the same flat mapping.
 
-Nothing is judged here but names: an unknown one is an error wherever it stands, with the likeliest right one.
+Only names are checked here: an unknown name is an error in every source, reported with the closest known name.
 Every function raises SettingsError with one line.
 """
 
@@ -21,11 +21,12 @@ CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
 SECRETS_DIR_VARIABLE: Final = f"{PREFIX}SECRETS_DIR"
 
 CONFIG_BYTES_MAX: Final = 1_048_576
+"""Far larger than any configuration; a wrong path must not fill the memory."""
 SECRET_BYTES_MAX: Final = 65_536
 """Room for a long certificate chain."""
 
 _DOTTED_MAPS: Final = {("kafka", "properties"), ("avro", "registry")}
-"""Maps whose names have dots, which a shell's variables cannot have: underscores stand for them there."""
+"""Maps whose keys contain dots, which names of environment variables cannot: they use underscores instead."""
 
 _SERVICE_LINK: Final = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -33,12 +34,12 @@ _SERVICE_LINK: Final = re.compile(
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
 OptionPath = tuple[str, ...]
-"""Section and name of an option; for one entry of a map its name in the map as well."""
+"""Section and name of a setting, and for an entry of a map its key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value as it was given, and where, in words for people."""
+    """A value as it was given, and a description of where, for messages."""
 
     value: Any
     origin: str
@@ -48,7 +49,7 @@ Found = dict[OptionPath, Given]
 
 
 def from_file(path: Path) -> Found:
-    """The options of a YAML file. A name without a value counts as not given."""
+    """Read the settings of a YAML file. A name without a value counts as not given."""
     origin = path.name
     try:
         with path.open("rb") as file:
@@ -60,14 +61,14 @@ def from_file(path: Path) -> Found:
     try:
         content = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except yaml.YAMLError as error:
-        raise SettingsError(f"configuration file {str(path)!r} is no valid YAML{_place(error)}") from None
+        raise SettingsError(f"configuration file {str(path)!r} is not valid YAML{_place(error)}") from None
     return dict(_flat(_mapping(content, origin, "the file"), origin))
 
 
 def from_secret_files(directory: Path) -> Found:
-    """One option a file, named ``section__name``, as Kubernetes mounts a Secret; a last line break is no part of it.
+    """Read a setting per file, named ``section__name``, as Kubernetes mounts a Secret; a trailing newline is dropped.
 
-    Hidden files and folders (Kubernetes' own ``..data``) are passed over, and empty files count as not given.
+    Hidden files and directories (such as Kubernetes' own ``..data``) are ignored, and empty files count as not given.
     """
     found: Found = {}
     try:
@@ -83,7 +84,7 @@ def from_secret_files(directory: Path) -> Found:
 
 
 def from_environment(environ: Mapping[str, str]) -> Found:
-    """Options in variables ``INVENTORY_REFRESH_<SECTION>__<NAME>``; empty ones count as not given."""
+    """Read the variables ``INVENTORY_REFRESH_<SECTION>__<NAME>``; empty ones count as not given."""
     found: Found = {}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable in {CONFIG_VARIABLE, SECRETS_DIR_VARIABLE}:
@@ -95,28 +96,28 @@ def from_environment(environ: Mapping[str, str]) -> Found:
 
 
 def is_map(section: str, name: str) -> bool:
-    """Whether the option is a map, whose entries can be given one by one."""
+    """Whether the setting is a map, whose entries can be given one by one."""
     section_model = Settings.model_fields[section].annotation
     annotation = getattr(section_model, "model_fields", {})[name].annotation
     return getattr(annotation, "__origin__", None) is dict
 
 
 def names() -> dict[str, list[str]]:
-    """Every section with its options."""
+    """Every section with the names of its settings."""
     return {
         section: list(getattr(field.annotation, "model_fields", {})) for section, field in Settings.model_fields.items()
     }
 
 
 def _option(parts: list[str], text: str, origin: str, given_name: str, *, dotted: bool) -> Found:
-    """One option of the environment or a secret file; of a map one entry, or all as JSON."""
+    """A setting from the environment or a secret file; for a map, a single entry or the whole map as JSON."""
     section, name = parts[0].lower(), parts[1].lower() if len(parts) > 1 else ""
     if name not in names().get(section, ()):
-        raise SettingsError(f"{origin} sets no known option{_suggestion(given_name, dotted=dotted)}")
+        raise SettingsError(f"{origin} is not a known setting{_suggestion(given_name, dotted=dotted)}")
     if len(parts) == 2:
         return {(section, name): Given(text, origin)}
     if not is_map(section, name) or not parts[2]:
-        raise SettingsError(f"{origin} sets no known option: {section}.{name} is no map")
+        raise SettingsError(f"{origin} is not a known setting: {section}.{name} is not a map")
     key = parts[2].lower().replace("_", ".") if dotted and (section, name) in _DOTTED_MAPS else parts[2]
     return {(section, name, key): Given(text, origin)}
 
@@ -128,7 +129,7 @@ def _flat(content: Mapping[str, Any], origin: str) -> Iterator[tuple[OptionPath,
             raise SettingsError(f"{origin}: unknown section {section!r}{_near(section, list(known))}")
         for name, value in _mapping(options, origin, section).items():
             if name not in known[section]:
-                raise SettingsError(f"{origin}: unknown option {section}.{name}{_near(name, known[section])}")
+                raise SettingsError(f"{origin}: unknown setting {section}.{name}{_near(name, known[section])}")
             if is_map(section, name) and isinstance(value, dict):
                 for key, part in _mapping(value, origin, f"{section}.{name}").items():
                     yield (section, name, key), Given(part, origin)
@@ -140,10 +141,10 @@ def _mapping(value: object, origin: str, what: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise SettingsError(f"{origin}: {what} must hold names with values")
+        raise SettingsError(f"{origin}: {what} must be a map of names to values")
     for name in value:
         if not isinstance(name, str):
-            raise SettingsError(f"{origin}: {what} has the name {name!r}, which is no text: put it in quotes")
+            raise SettingsError(f"{origin}: {what} has the name {name!r}, which is not text: put it in quotes")
     return value
 
 
@@ -162,9 +163,9 @@ def _secret_text(file: Path) -> str:
 
 
 def _is_service_link(name: str, text: str) -> bool:
-    """Whether Kubernetes set this variable for a Service that is called like us.
+    """Whether Kubernetes set this variable for a Service whose name begins like our prefix.
 
-    Of the same form as a misspelt option (``HTTP_PORT``) is only the one that holds an address, so that is looked at.
+    Only ``..._PORT`` looks like a misspelt setting (``HTTP_PORT``), so its value must be an address as well.
     """
     if "__" in name or not _SERVICE_LINK.fullmatch(name):
         return False
@@ -179,22 +180,22 @@ def _suggestion(given: str, *, dotted: bool) -> str:
 
 def _near(given: str, known: list[str]) -> str:
     near = get_close_matches(given, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}" if len(known) < 10 else ""
+    return f"; did you mean {near[0]}?" if near else f"; known names are {', '.join(known)}" if len(known) < 10 else ""
 
 
 def _place(error: yaml.YAMLError) -> str:
-    """Line and reason, without the text around it, which may hold a secret."""
+    """Line and reason, without an excerpt of the file, which could contain a secret."""
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or "not readable"
     return f": line {mark.line + 1}: {reason}" if mark else f": {reason}"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without its most silent error: the same name twice, of which the last would win."""
+    """Refuses a name that appears twice in a map; plain YAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for name in names:
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{name} appears twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)

@@ -1,6 +1,6 @@
-"""Single values of options, from text or YAML: durations, lists, maps, addresses.
+"""Parsing of single values, from text or YAML: durations, lists, maps, URLs.
 
-Each function raises ValueError with what is allowed; the caller names the option.
+Each function raises ValueError with what is allowed; the caller adds the name of the setting.
 """
 
 import ipaddress
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 _UNIT_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", re.ASCII)
 OMS_ITEMS_MAX: Final = 12_000
-"""The OMS takes no more items in one request."""
+"""The OMS accepts no more items in a request."""
 
-_NOT_A_DURATION: Final = "must be seconds, or text such as 500ms, 90s, 5m, 1h"
+_NOT_A_DURATION: Final = "must be a number of seconds, or text such as 500ms, 90s, 5m, 1h"
 
 
 def parse_seconds(value: object) -> object:
@@ -31,63 +31,63 @@ def parse_seconds(value: object) -> object:
 
 
 def parse_items_or_auto(value: object) -> object:
-    """A number of items within one request, or ``auto``."""
+    """Number of items in a request, or ``auto``."""
     if isinstance(value, str):
         text = value.strip().lower()
         value = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else text
     if value == "auto" or (isinstance(value, int) and 1 <= value <= OMS_ITEMS_MAX):
         return value
-    raise ValueError(f"must be a number of 1 to {OMS_ITEMS_MAX} items, or auto")
+    raise ValueError(f"must be a number from 1 to {OMS_ITEMS_MAX}, or auto")
 
 
 def parse_list(value: object) -> object:
-    """A list of texts from a list, from a JSON list, or from text with commas."""
+    """List of texts from a list, a JSON list, or text with commas."""
     if isinstance(value, str):
         value = _json(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
     if not isinstance(value, list | tuple) or not all(isinstance(part, str) and part for part in value):
-        raise ValueError("must be a list of texts, or text with commas")
+        raise ValueError("must be a list of texts, or text separated by commas")
     return list(value)
 
 
 def parse_scalar_map(value: object) -> dict[str, Any]:
-    """A map of names to texts, numbers, true or false, from a map or from a JSON object."""
+    """Map of names to texts, numbers or booleans, from a map or a JSON object."""
     parsed = _map(value)
     for name, part in parsed.items():
         if not isinstance(part, str | int | float | bool):
-            raise ValueError(f'must have text, a number, true or false at "{name}"')  # noqa: TRY004 - one kind for all
+            raise ValueError(f'must have text, a number, true or false for "{name}"')  # noqa: TRY004 - pydantic expects ValueError
     return parsed
 
 
 def parse_map(value: object) -> dict[str, Any]:
-    """A map of names to texts, from a map or from a JSON object."""
+    """Map of names to texts, from a map or a JSON object."""
     parsed = _map(value)
     for name, part in parsed.items():
         if not isinstance(part, str):
-            raise ValueError(f'must have text at "{name}"')  # noqa: TRY004 - one kind for all
+            raise ValueError(f'must have text for "{name}"')  # noqa: TRY004 - pydantic expects ValueError
     return parsed
 
 
 def parse_url(value: str) -> str:
-    """An http(s) address without credentials, query or fragment; a slash at the end is dropped."""
-    allowed = "must be an address such as https://host:port, without credentials, query or fragment"
+    """An http(s) URL without credentials, query or fragment; a trailing slash is dropped."""
+    allowed = "must be a URL such as https://host:port, without credentials, query or fragment"
     try:
         parts = urlsplit(value)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise ValueError(allowed) from None
-    # Also past the host: a password with a slash in it makes the rest of it, and the host, a path.
+    # "@" is searched in the whole URL: after a slash in a password, the parser takes the rest and the host for a path.
     if not usable or "@" in value or parts.query or parts.fragment or re.search(r"\s", value):
         raise ValueError(allowed)
     return value.rstrip("/")
 
 
 def parse_url_list(value: str) -> str:
-    """One or more addresses, separated by commas."""
+    """One or more URLs, separated by commas."""
     return ",".join(parse_url(part.strip()) for part in value.split(","))
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is this machine's own, judged by its text: no name is looked up."""
+    """Whether the URL is of this machine. Judged by its text: no name is looked up."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -107,5 +107,5 @@ def _json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
-        # The parser's own words may hold a piece of the text, and the text a secret.
-        raise ValueError("must be valid JSON where it begins with a bracket") from None
+        # The parser's own message may quote the text, which may contain a secret.
+        raise ValueError("must be valid JSON if it begins with a bracket") from None

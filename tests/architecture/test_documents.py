@@ -1,4 +1,4 @@
-"""What is written about the project agrees with the project."""
+"""The documentation agrees with the code."""
 
 import importlib.util
 import re
@@ -44,7 +44,7 @@ def make_targets() -> set[str]:
 
 def tracked_files() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - found on the path
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - git is on the path
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -62,7 +62,7 @@ def test_the_generated_pages_are_current(page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run make docs"
 
 
-def test_every_option_has_a_description_and_stands_in_the_page() -> None:
+def test_every_option_has_a_description_and_is_on_the_configuration_page() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for section, field in Settings.model_fields.items():
         for name, option in getattr(field.annotation, "model_fields", {}).items():
@@ -70,11 +70,11 @@ def test_every_option_has_a_description_and_stands_in_the_page() -> None:
             assert f"| `{section}.{name}` |" in page
 
 
-def test_the_example_configuration_is_a_right_one() -> None:
+def test_the_example_configuration_is_valid() -> None:
     example = ROOT / "config.example.yaml"
     settings = load(example, SECRETS)
     assert settings.kafka.topics == ["inventory-changes"]
-    # Its comments begin where a value could: an option that is taken out of comment must be known too.
+    # Options that are commented out must exist too.
     offered = re.findall(r"^  # ([a-z_]+): ", example.read_text(encoding="utf-8"), re.MULTILINE)
     known = {name for field in Settings.model_fields.values() for name in getattr(field.annotation, "model_fields", {})}
     assert set(offered) <= known
@@ -91,7 +91,7 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
+def test_links_within_the_project_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (page.parent / target).exists(), target
@@ -102,8 +102,8 @@ def test_every_reject_reason_is_explained() -> None:
     assert not [reason for reason in RejectReason if f"`{reason}`" not in explained]
 
 
-def test_nothing_names_a_place_of_one_machine_or_a_host_of_packages() -> None:
-    # Put together here, so that this file does not hold what it looks for.
+def test_no_file_names_a_machine_path_or_a_package_host() -> None:
+    # Assembled here so that this file does not contain what it looks for.
     paths = "|".join("/" + place + "/" for place in ("root", "work", "home/[a-z]+", "Users/[a-z]+"))
     hosts = "|".join(
         re.escape(host) for host in ("pypi" + ".org", "files.python" + "hosted", "maven" + ".org", "proxy.go" + "lang")
@@ -119,7 +119,7 @@ def test_nothing_names_a_place_of_one_machine_or_a_host_of_packages() -> None:
     assert not found
 
 
-def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> None:
+def test_lock_files_cover_the_declared_dependencies_and_pin_hashes() -> None:
     declared = re.findall(
         r'^  "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool")[0], re.MULTILINE
     )
@@ -134,7 +134,7 @@ def test_locked_dependencies_cover_the_declared_ones_and_all_have_hashes() -> No
         assert all(line.endswith("\\") for line in pinned)
 
 
-def test_every_rule_of_the_protocol_is_named_where_it_is_kept_and_has_tests_that_exist() -> None:
+def test_every_rule_of_the_protocol_is_named_in_the_code_and_lists_existing_tests() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     rules = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "consumer").rglob("*.py"))
@@ -149,6 +149,6 @@ def test_every_rule_of_the_protocol_is_named_where_it_is_kept_and_has_tests_that
     table = next(part for part in shown if part.startswith("What shows"))
 
     assert rules == set(range(1, 22))
-    assert named == rules - {2}, "rule 2 is the sources' to keep"
+    assert named == rules - {2}, "rule 2 is for the producers to keep"
     assert set(map(int, re.findall(r"^\| (\d+) \| `test_", table, re.MULTILINE))) == rules - {2}
     assert set(re.findall(r"`([a-z0-9_]+)`", table)) - exist == set()

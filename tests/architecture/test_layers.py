@@ -1,4 +1,4 @@
-"""The rules of the code's shape that a program can check."""
+"""Rules about the structure of the code: imports, rooms, purity of the core, size, and error handling."""
 
 import ast
 import subprocess
@@ -10,11 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "consumer"
-CORE = sorted((PACKAGE / "core").glob("*.py"))
+CORE = sorted((PACKAGE / "core").rglob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(path for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
 
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 450
+"""Upper bounds, not targets. A module that approaches its bound usually has two subjects."""
 
 BANNED_MODULES = {
     "asyncio", "datetime", "io", "logging", "os", "pathlib", "queue", "random", "secrets", "signal", "socket",
@@ -48,7 +50,7 @@ def test_imports_go_one_way() -> None:
 
 
 @pytest.mark.parametrize("module", CORE, ids=relative)
-def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: Path) -> None:
+def test_the_core_uses_no_clock_randomness_threads_files_or_logging(module: Path) -> None:
     assert not BANNED_MODULES & set(imported(module))
     called = {
         node.func.id
@@ -58,8 +60,26 @@ def test_the_core_has_no_clock_no_chance_no_threads_no_files_and_no_log(module: 
     assert not BANNED_CALLS & called
 
 
+def test_the_purity_check_covers_every_folder_of_the_core() -> None:
+    checked = {path.parent for path in CORE}
+    assert checked == {
+        PACKAGE / "core",
+        *(PACKAGE / "core" / room for room in ("changes", "location", "oms", "partition")),
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=relative)
+def test_every_folder_says_what_belongs_there_and_what_does_not(room: Path) -> None:
+    subject, *rest = (ast.get_docstring(tree(room)) or "").splitlines()
+    assert subject.endswith(".")
+    assert [line.partition(":")[0] for line in rest if line.startswith(("Belongs here: ", "Does not: "))] == [
+        "Belongs here",
+        "Does not",
+    ]
+
+
 @pytest.mark.parametrize("module", MODULES, ids=relative)
-def test_functions_and_modules_fit_in_one_sitting(module: Path) -> None:
+def test_functions_and_modules_stay_short(module: Path) -> None:
     long = [
         f"{node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
         for node in ast.walk(tree(module))
@@ -76,8 +96,16 @@ def test_input_is_never_checked_with_assert(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=relative)
+def test_a_broken_invariant_raises_invariant_error(module: Path) -> None:
+    """``AssertionError`` and ``RuntimeError`` say nothing about who must act."""
+    raised = [node.exc for node in ast.walk(tree(module)) if isinstance(node, ast.Raise)]
+    names = {named.id for error in raised for named in ast.walk(error or ast.Pass()) if isinstance(named, ast.Name)}
+    assert not {"AssertionError", "RuntimeError"} & names
+
+
+@pytest.mark.parametrize("module", MODULES, ids=relative)
 def test_no_exception_is_swallowed(module: Path) -> None:
-    """A handler that does nothing at all, or catches everything and goes on, hides what went wrong."""
+    """A bare ``except``, or a handler with nothing but ``pass``, hides an error."""
     silent = [
         node.lineno
         for node in ast.walk(tree(module))

@@ -1,4 +1,4 @@
-"""The wheel has what the service needs, and nothing of the rest."""
+"""The wheel contains what the service needs, and nothing else."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_and_the_schemas_only(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_package_and_its_schemas(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"consumer", "inventory_refresh"}
@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_package_and_the_schemas_only(wheel: Path) -> None:
 
 
 def test_an_installed_wheel_finds_its_schema(wheel: Path, tmp_path: Path) -> None:
-    """Unpacking is all that installing a pure wheel does to its modules."""
+    """Installing a pure wheel only unpacks its modules, so the test does the same."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     found, length = run(
@@ -52,11 +52,11 @@ def test_an_installed_wheel_finds_its_schema(wheel: Path, tmp_path: Path) -> Non
     assert int(length) > 0
 
 
-def test_a_checkout_finds_the_schema_at_its_top() -> None:
+def test_a_checkout_finds_the_schema_in_its_schemas_folder() -> None:
     assert schema_path() == ROOT / "schemas" / "inventory-change.avsc"
 
 
-def test_the_command_starts_and_tells_what_it_can() -> None:
-    told = run(sys.executable, "-m", "consumer", "--help")
+def test_the_command_starts_and_lists_its_subcommands() -> None:
+    printed = run(sys.executable, "-m", "consumer", "--help")
     for command in ("run", "demo", "sandbox", "produce"):
-        assert command in told
+        assert command in printed

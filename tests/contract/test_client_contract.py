@@ -16,7 +16,7 @@ def send(oms: OmsWorld, *quantities: int, age_seconds: float = 0.0, number: int 
     return answer
 
 
-def test_what_is_queued_is_answered_with_a_job_id(oms: OmsWorld) -> None:
+def test_a_queued_request_is_answered_with_a_job_id(oms: OmsWorld) -> None:
     first, second = send(oms, 1, 2), send(oms, 3, number=2)
 
     assert (first.kind, second.kind) == (AnswerKind.ACCEPTED, AnswerKind.ACCEPTED)
@@ -24,7 +24,7 @@ def test_what_is_queued_is_answered_with_a_job_id(oms: OmsWorld) -> None:
     assert first.job_id != second.job_id
 
 
-def test_several_changes_of_an_item_are_one_item_with_the_newest_count(oms: OmsWorld) -> None:
+def test_several_changes_of_an_item_are_sent_as_one_item_with_the_newest_count(oms: OmsWorld) -> None:
     rows = frame([change("Berlin", "a", quantity, offset=quantity) for quantity in (1, 2, 3)])
     client = oms.client
     client.submit(Submission(1, "Berlin", Rows(rows), covered_at=oms.now()))
@@ -33,7 +33,7 @@ def test_several_changes_of_an_item_are_one_item_with_the_newest_count(oms: OmsW
     assert oms.quantities("Berlin") == [3]
 
 
-def test_a_request_with_an_item_that_the_oms_does_not_take_is_refused_whole(oms: OmsWorld) -> None:
+def test_a_request_with_one_bad_item_is_refused_as_a_whole(oms: OmsWorld) -> None:
     answer = send(oms, 1, REFUSED_QUANTITY)
 
     assert (answer.kind, answer.status) == (AnswerKind.REFUSED, 400)
@@ -45,7 +45,7 @@ def test_a_request_whose_commit_is_too_old_is_not_sent(oms: OmsWorld) -> None:
     assert oms.quantities("Berlin") == []
 
 
-def test_an_answer_that_is_lost_says_nothing_though_the_request_was_queued(oms: OmsWorld) -> None:
+def test_a_lost_answer_is_an_unknown_outcome_although_the_request_was_queued(oms: OmsWorld) -> None:
     _ = oms.client
     oms.lose_answers()
 
@@ -53,7 +53,7 @@ def test_an_answer_that_is_lost_says_nothing_though_the_request_was_queued(oms: 
     assert oms.quantities("Berlin") == [7]
 
 
-def test_an_outage_by_the_oms_s_own_word_is_proof_that_nothing_was_queued(oms: OmsWorld) -> None:
+def test_an_outage_reported_by_the_oms_proves_that_nothing_was_queued(oms: OmsWorld) -> None:
     _ = oms.client
     oms.go_down()
 
@@ -62,7 +62,7 @@ def test_an_outage_by_the_oms_s_own_word_is_proof_that_nothing_was_queued(oms: O
     assert oms.quantities("Berlin") == []
 
 
-def test_when_a_token_is_forgotten_the_request_is_sent_once_more_with_a_new_one(oms: OmsWorld) -> None:
+def test_a_request_with_a_revoked_token_is_sent_again_with_a_new_one(oms: OmsWorld) -> None:
     assert send(oms, 1).kind is AnswerKind.ACCEPTED
     oms.forget_tokens()
 

@@ -31,17 +31,19 @@ def share(group: KafkaWorld, first: Member) -> Member:
     return second
 
 
-def test_a_new_group_is_given_every_partition_with_its_log_s_bounds_and_nothing_committed(group: KafkaWorld) -> None:
+def test_a_new_group_gets_every_partition_with_its_log_bounds_and_nothing_committed(group: KafkaWorld) -> None:
     group.publish(1, 5)
     member = group.join()
     poll_until(lambda: has_all(member), member)
 
     found = sorted((each.partition, each.committed, each.low, each.high) for each in member.held.values())
     assert found == [(0, None, 0, 0), (1, None, 0, 5), (2, None, 0, 0)]
-    assert sorted(member.held) == sorted(each.number for each in member.held.values())
+    assert sorted(member.held) == sorted(each.assignment_id for each in member.held.values())
 
 
-def test_messages_come_in_order_and_a_partition_s_end_is_told_after_its_last(group: KafkaWorld) -> None:
+def test_messages_come_in_order_and_the_end_of_the_partition_after_the_last_of_them(
+    group: KafkaWorld,
+) -> None:
     group.publish(0, 40)
     group.publish(2, 3)
     member = group.join()
@@ -53,7 +55,7 @@ def test_messages_come_in_order_and_a_partition_s_end_is_told_after_its_last(gro
     assert sorted(int(value) for value in member.values if value) == list(range(1, 44))
 
 
-def test_the_end_is_told_again_when_more_has_come_and_been_read(group: KafkaWorld) -> None:
+def test_the_end_is_reported_again_after_further_messages_were_read(group: KafkaWorld) -> None:
     member = group.join()
     poll_until(lambda: len(member.ends) == PARTITIONS, member)
     group.publish(0, 2)
@@ -62,7 +64,7 @@ def test_the_end_is_told_again_when_more_has_come_and_been_read(group: KafkaWorl
     assert read_of(member, 0) == [0, 1]
 
 
-def test_what_is_committed_is_what_a_stranger_and_the_next_owner_find_with_its_metadata(group: KafkaWorld) -> None:
+def test_the_next_owner_and_any_other_client_see_the_committed_offset_and_its_metadata(group: KafkaWorld) -> None:
     group.publish(0, 9)
     first = group.join()
     poll_until(lambda: has_all(first), first)
@@ -78,7 +80,7 @@ def test_what_is_committed_is_what_a_stranger_and_the_next_owner_find_with_its_m
     assert read_of(second, 0) == [4, 5, 6, 7, 8]
 
 
-def test_a_paused_partition_is_silent_and_goes_on_where_it_was_while_others_are_read(group: KafkaWorld) -> None:
+def test_a_paused_partition_resumes_where_it_was_and_other_partitions_are_read_meanwhile(group: KafkaWorld) -> None:
     group.publish(0, 3)
     member = group.join()
     poll_until(lambda: has_all(member) and len(read_of(member, 0)) == 3, member)
@@ -93,7 +95,7 @@ def test_a_paused_partition_is_silent_and_goes_on_where_it_was_while_others_are_
     assert read_of(member, 0) == list(range(6))
 
 
-def test_who_gives_a_partition_up_is_told_in_a_poll_and_its_commit_then_still_counts(group: KafkaWorld) -> None:
+def test_a_revoke_arrives_in_a_poll_and_a_commit_made_in_it_is_accepted(group: KafkaWorld) -> None:
     group.publish(0, 9)
     group.publish(1, 9)
     group.publish(2, 9)
@@ -116,7 +118,7 @@ def test_who_gives_a_partition_up_is_told_in_a_poll_and_its_commit_then_still_co
     }
 
 
-def test_partitions_that_stay_are_read_on_through_a_rebalance_under_their_number(group: KafkaWorld) -> None:
+def test_partitions_that_a_member_keeps_through_a_rebalance_keep_their_assignment_id(group: KafkaWorld) -> None:
     first = group.join()
     poll_until(lambda: has_all(first), first)
     numbers = {each.partition: number for number, each in first.held.items()}
@@ -129,7 +131,7 @@ def test_partitions_that_stay_are_read_on_through_a_rebalance_under_their_number
     assert kept.items() <= numbers.items()
 
 
-def test_closing_tells_of_the_revoke_first_and_what_is_committed_in_it_counts(group: KafkaWorld) -> None:
+def test_closing_revokes_the_partitions_first_and_a_commit_made_in_it_is_accepted(group: KafkaWorld) -> None:
     group.publish(0, 4)
     member = group.join()
     poll_until(lambda: has_all(member), member)
@@ -141,7 +143,7 @@ def test_closing_tells_of_the_revoke_first_and_what_is_committed_in_it_counts(gr
     assert group.committed(0) == (3, "last")
 
 
-def test_a_partition_that_comes_back_has_a_new_number_and_begins_at_what_is_committed(group: KafkaWorld) -> None:
+def test_a_reassigned_partition_has_a_new_assignment_id_and_starts_at_the_committed_offset(group: KafkaWorld) -> None:
     for partition in range(PARTITIONS):
         group.publish(partition, 6)
     first = group.join()
@@ -159,7 +161,7 @@ def test_a_partition_that_comes_back_has_a_new_number_and_begins_at_what_is_comm
         assert read_of(first, partition) == [2, 3, 4, 5]
 
 
-def test_a_commit_of_an_assignment_that_went_is_refused_and_changes_nothing(group: KafkaWorld) -> None:
+def test_a_commit_for_a_revoked_assignment_is_refused_and_changes_nothing(group: KafkaWorld) -> None:
     group.publish(0, 4)
     first = group.join()
     poll_until(lambda: has_all(first), first)
@@ -171,7 +173,7 @@ def test_a_commit_of_an_assignment_that_went_is_refused_and_changes_nothing(grou
     assert group.committed(gone.partition) is None
 
 
-def test_who_does_not_poll_for_too_long_may_commit_nothing_and_hears_that_all_is_lost(group: KafkaWorld) -> None:
+def test_a_member_that_exceeds_the_poll_interval_loses_its_partitions_and_cannot_commit(group: KafkaWorld) -> None:
     group.publish(0, 4)
     sleeper = group.join()
     poll_until(lambda: has_all(sleeper), sleeper)

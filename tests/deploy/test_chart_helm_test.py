@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.facts import PartitionsAssigned
 from consumer.observe.status_board import StatusBoard
 from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
@@ -54,7 +55,7 @@ def run_status_test(host: str, port: int, seconds: int = 0) -> subprocess.Comple
 
 def test_the_status_test_passes_once_the_pods_are_ready(server: tuple[StatusBoard, int]) -> None:
     board, port = server
-    board.rebalanced("assigned", [assignment(0)])
+    board.observe(PartitionsAssigned([assignment(0)]))
     ran = run_status_test("127.0.0.1", port)
     assert (ran.returncode, ran.stdout) == (0, "healthy and ready: 127.0.0.1\n")
 

@@ -106,7 +106,7 @@ def _verdict(judges: Sequence[Judge], value: bytes) -> Verdict:
 
 def _compare(decoded: Decoded, values: Sequence[bytes | None], verdicts: Sequence[Verdict | None]) -> None:
     rows = {row[OFFSET] - FIRST_OFFSET: row for row in decoded.frame.to_dicts()}
-    rejects = {reject.offset - FIRST_OFFSET: reject for reject in decoded.rejects}
+    rejects = {reject.change_id.offset - FIRST_OFFSET: reject for reject in decoded.rejects}
     assert len(rows) == decoded.frame.height, "a message has two rows"
     assert len(rejects) == len(decoded.rejects), "a message is rejected twice"
     assert decoded.tombstones == values.count(None)

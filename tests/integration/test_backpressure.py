@@ -44,7 +44,7 @@ def resident_bytes(pid: int) -> int:
     return 1024 * int(line.split()[1])
 
 
-def test_while_the_oms_is_away_a_full_topic_stays_in_kafka_and_all_of_it_is_sent_later(fleet: OpenFleet) -> None:
+def test_during_an_oms_outage_the_backlog_stays_in_kafka_and_all_of_it_is_sent_afterwards(fleet: OpenFleet) -> None:
     ours = full_topic(fleet)
     member = ours.start(
         "a",

@@ -82,7 +82,7 @@ def test_the_groups_coordinator_is_killed_while_requests_are_under_way(fleet: Op
     ours = fleet()
     start_two(ours)
     with ours.stock.publishing():
-        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        ours.wait_until(lambda: ours.members["a"].snapshot()["requests_in_flight"] > 0, "a sends")
         coordinator = cluster.coordinator(ours.group)
         cluster.kill(coordinator)
         ours.wait_until(lambda: cluster.coordinator(ours.group) != coordinator, "another broker looks after the group")
@@ -131,7 +131,7 @@ def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_le
 def read_marks(ours: Fleet) -> dict[int, int]:
     """By partition, how far the members' commits say that it was read."""
     committed = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
-    return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).offset for each in committed}
+    return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).read_up_to for each in committed}
 
 
 def wait_until_refused(ours: Fleet, of_members: Callable[[Iterable[bool]], bool]) -> None:

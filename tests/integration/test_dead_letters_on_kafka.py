@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.errors import DeadLettersError
 from consumer.ports import Assignment, FailedChanges, Reject
@@ -24,10 +24,11 @@ Open = Callable[[str], KafkaDeadLetters]
 
 WAIT_SECONDS_MAX = 90.0
 
-ASSIGNMENT = Assignment(number=5, topic="changes", partition=3, committed=None, metadata="", low=0, high=9, topic_id="")
+ASSIGNMENT = Assignment(
+    assignment_id=5, topic="changes", partition=3, committed=None, metadata="", low=0, high=9, topic_id=None
+)
 REJECT = Reject(
-    assignment=5,
-    offset=77,
+    change_id=ChangeId(5, 77),
     reason=RejectReason.CORRUPT,
     detail="truncated — after 3 bytes",
     value=b"\x00\x01",
@@ -53,8 +54,8 @@ def dead_letters(kafka: str) -> Iterator[Open]:
         yield make
 
 
-def confirmations(letters: KafkaDeadLetters, count: int) -> Sequence[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+def confirmations(letters: KafkaDeadLetters, count: int) -> Sequence[ChangeId]:
+    found: list[ChangeId] = []
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while len(found) < count and time.monotonic() < deadline:
         found += letters.confirmed()
@@ -89,7 +90,7 @@ def test_a_confirmed_dead_letter_has_the_changes_own_key_value_and_headers_and_i
     letters = dead_letters(name)
     letters.check()
     letters.publish([REJECT], {5: ASSIGNMENT})
-    assert confirmations(letters, 1) == [(5, 77)]
+    assert confirmations(letters, 1) == [ChangeId(5, 77)]
     assert letters.confirmed() == []
     (message,) = read(kafka, name, 1)
     assert (message.key(), message.value()) == (b"item", b"\x00\x01")
@@ -119,9 +120,9 @@ def test_a_change_too_large_for_the_topic_goes_without_its_value(
     name = topic(config={"max.message.bytes": "20000", "compression.type": "producer"})
     letters = dead_letters(name)
     large = os.urandom(50_000)
-    small = [Reject(5, offset, RejectReason.CORRUPT, "", b"small") for offset in range(20)]
-    letters.publish([*small, Reject(5, 20, RejectReason.CORRUPT, "", large)], {5: ASSIGNMENT})
-    assert sorted(confirmations(letters, 21)) == [(5, offset) for offset in range(21)]
+    small = [Reject(ChangeId(5, offset), RejectReason.CORRUPT, "", b"small") for offset in range(20)]
+    letters.publish([*small, Reject(ChangeId(5, 20), RejectReason.CORRUPT, "", large)], {5: ASSIGNMENT})
+    assert sorted(confirmations(letters, 21)) == [ChangeId(5, offset) for offset in range(21)]
     messages = read(kafka, name, 21)
     assert [message.value() for message in messages] == [b"small"] * 20 + [None]
     assert dict(messages[-1].headers() or [])["inventory_refresh.value_bytes"] == str(len(large)).encode()
@@ -159,7 +160,10 @@ def publish_changes(kafka: str, topic: str, count: int) -> None:
 
 def sent(topic: str, *offsets: int, **more: Any) -> FailedChanges:
     known = {"reason": RejectReason.JOB_FAILED, "detail": "no such location", "location": "Rome", "job_id": "7"}
-    return FailedChanges(topic=topic, partition=0, offsets=offsets, **({"assignment": 5} | known | more))
+    assignment = more.pop("assignment", 5)
+    items = {ChangeId(assignment, offset): item for offset, item in more.pop("items", {}).items()}
+    change_ids = tuple(ChangeId(assignment, offset) for offset in offsets)
+    return FailedChanges(topic=topic, partition=0, change_ids=change_ids, items=items, **(known | more))
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:
@@ -176,10 +180,12 @@ def test_a_change_that_was_sent_in_vain_is_found_again_by_its_offset_as_it_came(
     source, name = topic(), topic()
     publish_changes(kafka, source, 5_000)
     letters = dead_letters(name)
-    letters.recall([sent(source, 3, 4, 4_999), sent(source, 8, reason=RejectReason.REFUSED_BY_OMS, job_id="")])
+    letters.fetch_and_publish(
+        [sent(source, 3, 4, 4_999), sent(source, 8, reason=RejectReason.REFUSED_BY_OMS, job_id=None)]
+    )
     assert letters.fetching() == 4
 
-    assert sorted(confirmations(letters, 4)) == [(5, 3), (5, 4), (5, 8), (5, 4_999)]
+    assert sorted(confirmations(letters, 4)) == [ChangeId(5, 3), ChangeId(5, 4), ChangeId(5, 8), ChangeId(5, 4_999)]
     assert letters.fetching() == 0
     messages = sorted(read(kafka, name, 4), key=lambda message: int(headers_of(message)["offset"] or 0))
     assert [message.key() for message in messages] == [b"key 3", b"key 4", b"key 8", b"key 4999"]
@@ -207,9 +213,9 @@ def test_a_change_that_retention_took_is_kept_as_its_item_or_at_least_named(
     (deleted,) = admin.delete_records([TopicPartition(source, 0, 5)]).values()
     deleted.result(WAIT_SECONDS_MAX)
     letters = dead_letters(name)
-    letters.recall([sent(source, 2, 3, 7, items={2: b'{"sku": "a"}'})])
+    letters.fetch_and_publish([sent(source, 2, 3, 7, items={2: b'{"sku": "a"}'})])
 
-    assert sorted(confirmations(letters, 3)) == [(5, 2), (5, 3), (5, 7)]
+    assert sorted(confirmations(letters, 3)) == [ChangeId(5, 2), ChangeId(5, 3), ChangeId(5, 7)]
     found = {headers_of(message)["offset"]: message for message in read(kafka, name, 3)}
     assert [found[at].value() for at in (b"2", b"3", b"7")] == [b'{"sku": "a"}', None, b"value 7"]
     assert [headers_of(found[at]).get("gone") for at in (b"2", b"3", b"7")] == [b"1", b"1", None]
@@ -221,9 +227,9 @@ def test_items_that_were_refused_one_by_one_are_found_in_one_go(
     source, name = topic(), topic()
     publish_changes(kafka, source, 3_000)
     letters = dead_letters(name)
-    letters.recall([*(sent(source, offset) for offset in range(3_000)), sent(source, 7, assignment=6)])
+    letters.fetch_and_publish([*(sent(source, offset) for offset in range(3_000)), sent(source, 7, assignment=6)])
 
-    assert sorted(confirmations(letters, 3_001)) == [*((5, offset) for offset in range(3_000)), (6, 7)]
+    assert sorted(confirmations(letters, 3_001)) == [*(ChangeId(5, offset) for offset in range(3_000)), ChangeId(6, 7)]
 
 
 def test_an_offset_that_has_no_message_is_gone_and_those_beside_it_are_found(
@@ -240,9 +246,9 @@ def test_an_offset_that_has_no_message_is_gone_and_those_beside_it_are_found(
     wait_for_end(kafka, source, 3)  # the coordinator answers before the partition has the marker
     publish_changes(kafka, source, 1)
     letters = dead_letters(name)
-    letters.recall([sent(source, 0, 1, 3)])
+    letters.fetch_and_publish([sent(source, 0, 1, 3)])
 
-    assert sorted(confirmations(letters, 3)) == [(5, 0), (5, 1), (5, 3)]
+    assert sorted(confirmations(letters, 3)) == [ChangeId(5, 0), ChangeId(5, 1), ChangeId(5, 3)]
     found = {headers_of(message)["offset"]: message for message in read(kafka, name, 3)}
     assert [found[at].value() for at in (b"0", b"1", b"3")] == [b"value 0", None, b"value 0"]
     assert [headers_of(found[at]).get("gone") for at in (b"0", b"1", b"3")] == [None, b"1", None]
@@ -257,7 +263,7 @@ def test_a_change_that_is_found_again_names_its_schema_where_its_bytes_tell(kafk
             settings, DeadLetterSettings(topic=name), schema_id_of=lambda value: 42 if value == b"value 1" else None
         )
     ) as letters:
-        letters.recall([sent(source, 0, 1)])
+        letters.fetch_and_publish([sent(source, 0, 1)])
         confirmations(letters, 2)
     assert [headers_of(message).get("schema_id") for message in read(kafka, name, 2)] == [None, b"42"]
 
@@ -266,7 +272,7 @@ def test_closing_waits_for_what_is_being_found(kafka: str, topic: MakeTopic, dea
     source, name = topic(), topic()
     publish_changes(kafka, source, 3)
     letters = dead_letters(name)
-    letters.recall([sent(source, 0, 1, 2, assignment=0)])
+    letters.fetch_and_publish([sent(source, 0, 1, 2, assignment=0)])
     letters.close()
     assert letters.fetching() == 0
     assert len(read(kafka, name, 3)) == 3
@@ -275,9 +281,9 @@ def test_closing_waits_for_what_is_being_found(kafka: str, topic: MakeTopic, dea
 def test_changes_of_a_topic_that_is_no_more_are_gone(kafka: str, topic: MakeTopic, dead_letters: Open) -> None:
     name = topic()
     letters = dead_letters(name)
-    letters.recall([sent("never-was", 2)])
+    letters.fetch_and_publish([sent("never-was", 2)])
 
-    assert confirmations(letters, 1) == [(5, 2)]
+    assert confirmations(letters, 1) == [ChangeId(5, 2)]
     (message,) = read(kafka, name, 1)
     assert headers_of(message)["gone"] == b"1"
 
@@ -286,7 +292,7 @@ def test_a_broker_that_stays_away_confirms_nothing_and_closing_does_not_wait_for
     letters = KafkaDeadLetters(
         KafkaSettings(bootstrap_servers="localhost:1", topics=["changes"]), DeadLetterSettings(topic="dead")
     )
-    letters.recall([sent("changes", 2)])
+    letters.fetch_and_publish([sent("changes", 2)])
     started = time.monotonic()
     while time.monotonic() - started < 2.0:
         assert letters.confirmed() == []

@@ -14,11 +14,11 @@ def test_members_killed_in_the_middle_of_their_work_are_followed_by_others(fleet
     ours.start("b")
     ours.wait_until_shared("a", "b")
     with ours.stock.publishing():
-        ours.wait_until(lambda: ours.members["a"].snapshot()["in_flight"] > 0, "a sends")
+        ours.wait_until(lambda: ours.members["a"].snapshot()["requests_in_flight"] > 0, "a sends")
         ours.kill("a")
         ours.wait_until_shared("b")
         ours.start("c")
-        ours.wait_until(lambda: ours.members["b"].snapshot()["in_flight"] > 0, "b sends")
+        ours.wait_until(lambda: ours.members["b"].snapshot()["requests_in_flight"] > 0, "b sends")
         ours.kill("b")
         ours.wait_until_shared("c")
     ours.finish()
@@ -65,7 +65,7 @@ def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: 
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
     with ours.stock.publishing():
-        ours.wait_until(lambda: sleeper.snapshot()["in_flight"] > 0, "it sends")
+        ours.wait_until(lambda: sleeper.snapshot()["requests_in_flight"] > 0, "it sends")
         ours.freeze("sleeper")
         rounds = ours.stock.round
         ours.wait_until(lambda: ours.stock.round > rounds + 20, "changes come meanwhile")

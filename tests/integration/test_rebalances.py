@@ -107,7 +107,7 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
     ours.wait_until_shared("first")
     ours.add_faults(answers=[{"hang_seconds": 15}])  # and only then is it queued, whether or not somebody still listens
     ours.stock.publish()
-    ours.wait_until(lambda: first.snapshot()["in_flight"] == 1, "the first's request is under way")
+    ours.wait_until(lambda: first.snapshot()["requests_in_flight"] == 1, "the first's request is under way")
     ours.stock.publish()
     assert first.stop() == 0
     assert [event["requests_unsettled"] for event in first.events("partitions_revoked")] == [1]

@@ -56,7 +56,7 @@ def reasons(changes: Topic) -> Counter[str]:
     return Counter(dict(message.headers())["inventory_refresh.reason"].decode() for message in dead.read_all())
 
 
-def test_run_sends_every_change_and_commits_to_the_end_and_ends_well_at_sigterm(
+def test_run_sends_every_change_commits_to_the_end_and_exits_with_0_on_sigterm(
     kafka: str, registry: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     plan = plan_demo(7, schema_id=register(registry, changes.name, {"timeout": 60}), burst_items=3_500)
@@ -74,7 +74,7 @@ def test_run_sends_every_change_and_commits_to_the_end_and_ends_well_at_sigterm(
     assert "Traceback" not in service.output()
 
 
-def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_no_unsent_change_is_passed(
+def test_a_process_killed_and_restarted_loses_no_change_and_commits_past_no_unsent_one(
     kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     plan = plan_demo(11, burst_items=9_000)
@@ -121,7 +121,7 @@ def _sendable(value: bytes) -> tuple[str, str] | None:
     return None if change["sku"] in {"", "BAD"} else (change["locationName"], change["sku"])
 
 
-def test_two_members_share_the_partitions_and_all_is_sent_through_a_rolling_restart(
+def test_two_members_send_every_change_through_a_rolling_restart(
     kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     plan = plan_demo(13, burst_items=6_000)
@@ -171,7 +171,7 @@ def _set(section: str, **values: Any) -> Fault:
         pytest.param(_set("dead_letters", topic="no-such-dead"), 5, ["dead_letters.topic"], id="missing dead letters"),
     ],
 )
-def test_what_is_wrong_at_the_start_is_said_in_one_line_and_the_exit_code_tells_which_kind(
+def test_a_startup_error_is_one_line_and_an_exit_code_of_its_kind(
     kafka: str,
     changes: Topic,
     sandbox: SandboxServer,
@@ -192,7 +192,7 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line_and_the_exit_code_tells_
     assert code == exit_code
 
 
-def test_wrong_kafka_credentials_are_said_in_one_line(
+def test_wrong_kafka_credentials_are_reported_in_one_line(
     broker: Any, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     if not broker.sasl_servers:
@@ -212,7 +212,7 @@ def test_wrong_kafka_credentials_are_said_in_one_line(
     assert "Traceback" not in service.output()
 
 
-def test_an_oms_that_is_away_at_the_start_is_no_reason_to_exit_and_all_is_sent_when_it_comes(
+def test_the_service_starts_without_the_oms_and_sends_every_change_once_it_is_up(
     kafka: str, changes: Topic, tmp_path: Path
 ) -> None:
     settings = SandboxSettings(port=free_port(), time_scale=0.0)
@@ -241,7 +241,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_all_is_sent_through_quota_outage_lost_answers_and_revoked_tokens(
+def test_every_change_is_sent_despite_throttling_outages_lost_answers_and_revoked_tokens(
     kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     plan = plan_demo(23, burst_items=2_000)
@@ -261,7 +261,7 @@ def test_all_is_sent_through_quota_outage_lost_answers_and_revoked_tokens(
     assert sandbox.state.summary().max_in_flight_per_location == 1
 
 
-def test_a_request_that_is_larger_than_the_oms_takes_is_cut_until_it_fits_and_nothing_is_given_up(
+def test_a_request_larger_than_the_oms_accepts_is_split_until_it_fits_without_a_dead_letter(
     kafka: str, changes: Topic, tmp_path: Path
 ) -> None:
     encoder = Encoder(1)
@@ -278,7 +278,7 @@ def test_a_request_that_is_larger_than_the_oms_takes_is_cut_until_it_fits_and_no
     assert reasons(changes) == {}
 
 
-def test_the_status_page_and_metrics_show_what_was_done(
+def test_the_status_page_and_the_metrics_count_what_was_sent(
     kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     plan = plan_demo(19, burst_items=100)

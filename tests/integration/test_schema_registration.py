@@ -28,7 +28,7 @@ def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry:
 
 
 @pytest.mark.parametrize("schema_id", [0, 2**31 - 1, 2**31, 2**32 - 1])
-def test_an_id_that_the_registry_cannot_have_is_rejected_and_not_waited_for(registry: str, schema_id: int) -> None:
+def test_an_id_unknown_to_the_registry_is_rejected_without_waiting(registry: str, schema_id: int) -> None:
     source = RegistrySource(registry, PATIENT, CONFLUENT, ReaderFactory({}, CONFLUENT.length, "columnar"))
     try:
         found = source.reader(confluent_prefix(schema_id))
@@ -38,7 +38,7 @@ def test_an_id_that_the_registry_cannot_have_is_rejected_and_not_waited_for(regi
     assert found.reason is RejectReason.UNKNOWN_SCHEMA
 
 
-def test_a_registry_that_does_not_answer_is_said_in_one_line() -> None:
+def test_an_unreachable_registry_is_reported_in_one_line() -> None:
     with pytest.raises(SettingsError, match=r"avro\.registry_url") as raised:
         register("http://127.0.0.1:1", "changes")
     assert "\n" not in str(raised.value)

@@ -8,8 +8,9 @@ from confluent_kafka import Consumer, TopicPartition
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.errors import BrokerError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Commit, Committed, KafkaStatistics
+from consumer.ports import Commit, Committed
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
@@ -35,7 +36,7 @@ def test_what_is_published_is_read_in_order_and_the_commit_is_kept(embedded: Kaf
     assert set(first.ends.values()) == {10}
     for number in first.held:
         assert [offset for at, offset in first.rows if at == number] == list(range(10))
-    metadata = format_metadata(CommitMetadata(10, open=False))
+    metadata = format_metadata(CommitMetadata(10, in_doubt=False))
     assert first.source.commit([Commit(each, 7, metadata) for each in first.held.values()]) == Committed()
     first.source.close()
     assert ("revoked", tuple(sorted(first.told[0][1]))) in first.told
@@ -76,13 +77,13 @@ def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSet
     publish(embedded.bootstrap_servers, TOPIC, [(0, b"%d" % number) for number in range(10)])
     member = Member.join(embedded)
     poll_until(lambda: len(member.values) == 10, member)
-    (before,) = [each.number for each in member.held.values() if each.partition == 0]
+    (before,) = [each.assignment_id for each in member.held.values() if each.partition == 0]
     # What the client does by itself where the log no longer has the offset that it wants.
     assert isinstance(member.source, KafkaSource)
     member.source._consumer.seek(TopicPartition(TOPIC, 0, 4))
     poll_until(lambda: len(member.values) == 20, member)
     assert ("lost", (before,)) in member.told
-    (after,) = [each.number for each in member.held.values() if each.partition == 0]
+    (after,) = [each.assignment_id for each in member.held.values() if each.partition == 0]
     assert after > max(before, PARTITIONS)
     assert [offset for number, offset in member.rows if number == after] == list(range(10))
     member.source.close()

@@ -11,8 +11,9 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata
 from consumer.errors import DeadLettersError
+from consumer.facts import KafkaStatistics
 from consumer.kafka.source import KafkaSource
-from consumer.ports import Commit, CommitRefused, Committed, KafkaStatistics
+from consumer.ports import Commit, CommitRefused, Committed
 from consumer.settings import KafkaSettings
 from tests.support.kafka_members import Member, poll_until, publish
 
@@ -84,7 +85,7 @@ def test_the_end_of_a_log_is_heard_while_its_partition_is_paused_and_of_none_tha
     source = KafkaSource(telling_often(kafka, name))
     member = Member.of(source)
     poll_until(lambda: len(member.ends) == 2, member)
-    number_of = {each.partition: each.number for each in member.held.values()}
+    number_of = {each.partition: each.assignment_id for each in member.held.values()}
     assert [source.log_end(number_of[partition]) for partition in range(2)] == [3, 0]
 
     source.pause(list(member.held))

@@ -82,7 +82,7 @@ def test_the_oms_ends_up_as_if_each_change_had_been_sent_in_order(rows: list[Cha
 
 @unhurried
 @given(backlogs())
-def test_newest_last_orders_each_item_as_the_rule_says(rows: list[Change]) -> None:
+def test_newest_last_orders_every_item_by_rule_1(rows: list[Change]) -> None:
     ordered = list(newest_last(frame(rows), ITEM_KEY).iter_rows(named=True))
 
     for item in set(map(item_of, rows)):
@@ -92,7 +92,7 @@ def test_newest_last_orders_each_item_as_the_rule_says(rows: list[Change]) -> No
 
 @unhurried
 @given(backlogs())
-def test_changes_split_by_attributes_fit_and_together_do_the_same(rows: list[Change]) -> None:
+def test_an_overfull_item_is_split_after_its_longest_prefix_that_fits(rows: list[Change]) -> None:
     go, stay = split_overfull(frame(rows), ITEM_KEY, LIMIT)
 
     going, staying = list(go.iter_rows(named=True)), list(stay.iter_rows(named=True))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import EngineLimits, Request
@@ -49,7 +49,7 @@ class EnginePromises(RuleBasedStateMachine):
         self.logs = [Log() for _ in range(PARTITIONS)]
         self.covered: dict[int, set[int]] = defaultdict(set)
         """By assignment: the offsets that a jobID or a confirmed dead letter covers."""
-        self.dead: list[tuple[int, int]] = []
+        self.dead: list[ChangeId] = []
         self.flying: dict[int, Request] = {}
         self.oms: dict[tuple[str, str], int] = {}
         self.assignments = 0
@@ -87,11 +87,11 @@ class EnginePromises(RuleBasedStateMachine):
             return
         upto = min(len(log.changes), log.read + most)
         rows: list[dict[str, Any]] = []
-        rejects = []
+        rejects: list[ChangeId] = []
         for offset in range(log.read, upto):
             event = log.changes[offset]
             if event is None:
-                rejects.append((log.assignment, offset))
+                rejects.append(ChangeId(log.assignment, offset))
                 continue
             rows.append(change(*event, offset=offset, assignment=log.assignment))
             self.read_at[log.assignment, offset] = self.now
@@ -113,7 +113,7 @@ class EnginePromises(RuleBasedStateMachine):
             if request.reason is SendReason.BISECTION:
                 assert request.items <= LIMITS.items.max_items // 2 or request.items == 1
             assert request.rows[LOCATION].unique().to_list() == [request.location]
-            self.flying[request.number] = request
+            self.flying[request.request_id] = request
         assert len(self.flying) <= LIMITS.max_in_flight
 
     @precondition(lambda self: self.flying)
@@ -147,7 +147,7 @@ class EnginePromises(RuleBasedStateMachine):
         self.engine.answered(number, decision, self.now)
         for refusal in self.engine.refusals():
             assert refusal.rows["quantity"].to_list() == [REFUSED]  # only a bad change, alone
-            self.dead += refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()
+            self.dead += [ChangeId(*row) for row in refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()]
 
     def newest(self, request: Request) -> dict[str, int]:
         """What the request says: of each item the newest change's quantity."""
@@ -157,8 +157,8 @@ class EnginePromises(RuleBasedStateMachine):
     @rule()
     def confirm_dead_letters(self) -> None:
         self.engine.dead_lettered(self.dead)
-        for number, offset in self.dead:
-            self.covered[number].add(offset)
+        for change_id in self.dead:
+            self.covered[change_id.assignment].add(change_id.offset)
         self.dead = []
 
     @rule()
@@ -193,7 +193,7 @@ class EnginePromises(RuleBasedStateMachine):
         ours = {log.assignment for log in self.logs}
         uncovered = sum(len(set(range(log.committed, log.read)) - self.covered[log.assignment]) for log in self.logs)
         stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(ours))).sum()) for r in self.flying.values())
-        dead = sum(number in ours for number, _ in self.dead)
+        dead = sum(change_id.assignment in ours for change_id in self.dead)
         assert self.engine.pending_changes - stale + dead == uncovered
 
     def teardown(self) -> None:

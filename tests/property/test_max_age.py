@@ -20,7 +20,7 @@ poll = st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(0, 9)), max_size=
 
 @given(polls=st.lists(poll, max_size=25))
 @settings(deadline=None)
-def test_a_change_is_in_a_request_by_its_max_age_and_requests_are_whole_chunks_unless_age_forbids(
+def test_no_change_waits_past_max_age_and_requests_are_whole_chunks_unless_a_change_is_due(
     polls: list[list[tuple[str, int]]],
 ) -> None:
     engine = Engine(LIMITS)
@@ -36,7 +36,7 @@ def test_a_change_is_in_a_request_by_its_max_age_and_requests_are_whole_chunks_u
             for request in requests:
                 due = now - request.taken.first_arrived() >= MAX_AGE_SECONDS
                 assert due or request.items % LIMITS.items.chunk_items == 0
-                engine.answered(request.number, Accepted("1"), now)
+                engine.answered(request.request_id, Accepted("1"), now)
         oldest = engine.oldest_arrival()
         assert oldest is None or now - oldest < MAX_AGE_SECONDS
 

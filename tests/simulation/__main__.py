@@ -73,12 +73,12 @@ def _table(options: argparse.Namespace) -> int:
             if outcome.violation:
                 found = number
                 _say(
-                    f"{name:40} rule {mutant.rule:16} seeds {number:4}  {outcome.violation.partition(chr(10))[0][:100]}"
+                    f"{name:40} rule {mutant.rule:2} seeds {number:4}  {outcome.violation.partition(chr(10))[0][:100]}"
                 )
                 break
         if not found:
             missed += 1
-            _say(f"{name:40} rule {mutant.rule:16} NOT FOUND in {len(seeds)} seeds")
+            _say(f"{name:40} rule {mutant.rule:2} NOT FOUND in {len(seeds)} seeds")
     _say(f"{len(MUTANTS) - missed} found, {missed} not found")
     return 1 if missed else 0
 

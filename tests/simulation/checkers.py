@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.partition.commit_metadata import parse_metadata
-from consumer.ports import Answered, Snapshot, Submission
+from consumer.facts import Snapshot
+from consumer.ports import Answered, Submission
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
@@ -88,7 +89,7 @@ class Checker:
             raise Violation(
                 f"rule 3: {offset} is committed of partition {partition}, past {self._described(partition, until)}"
             )
-        mark = parse_metadata(metadata, committed=offset).offset
+        mark = parse_metadata(metadata, committed=offset).read_up_to
         if offset < self._committed[partition] or mark < self._marks[partition]:
             raise Violation(
                 f"rule 4: {offset} with mark {mark} is committed of partition {partition} after "
@@ -119,11 +120,11 @@ class Checker:
 
     def submitted(self, owner: str, submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
-            raise Violation(f"rule 2 of the design: {owner} has two requests in flight for {submission.location}")
-        self._in_flight[owner, submission.number] = submission.location
+            raise Violation(f"rule 15: {owner} has two requests in flight for {submission.location}")
+        self._in_flight[owner, submission.request_id] = submission.location
 
     def answered(self, owner: str, answered: Answered) -> None:
-        del self._in_flight[owner, answered.number]
+        del self._in_flight[owner, answered.request_id]
 
     def snapshot(self, owner: str, snapshot: Snapshot, *, in_hand_max: int) -> None:
         """A partition is read to its mark, then no further past its watermark than the limit and what was in hand."""

@@ -114,9 +114,9 @@ class SimulatedClient:
         self._answer(flight, answer)
 
     def _answer(self, flight: Flight, answer: Answer) -> None:
-        self._process.note("#%d: %s", flight.submission.number, answer.kind.value)
+        self._process.note("#%d: %s", flight.submission.request_id, answer.kind.value)
         seconds = self._process.world.now - flight.submitted_at
-        self._ready.append(Answered(flight.submission.number, answer, seconds))
+        self._ready.append(Answered(flight.submission.request_id, answer, seconds))
 
     def _wire(self, flight: Flight) -> Wire:
         submission = flight.submission
@@ -124,7 +124,7 @@ class SimulatedClient:
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,
-            number=submission.number,
+            number=submission.request_id,
             location=submission.location,
             items=flight.items,
             checked_at=self._process.world.now,
@@ -133,5 +133,5 @@ class SimulatedClient:
             given_at={
                 partitions[number]: self._process.given_at[number] for number in sorted({row[0] for row in rows})
             },
-            alone=submission.number in self._process.observer.narrowing and len(rows) == 1,
+            alone=submission.request_id in self._process.observer.narrowing and len(rows) == 1,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from consumer.core.changes.items import ChangeId
 from consumer.errors import DeadLettersError
 from consumer.ports import Assignment, FailedChanges, Reject
 
@@ -15,30 +16,30 @@ class SimulatedDeadLetters:
 
     def __init__(self, process: "Process") -> None:
         self._process = process
-        self._confirmed: list[tuple[int, int]] = []
-        self._recalling = 0
+        self._confirmed: list[ChangeId] = []
+        self._fetching = 0
         self._failed = False
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
         self._process.enter()
         for reject in rejects:
-            assignment = assignments.get(reject.assignment)
+            assignment = assignments.get(reject.change_id.assignment)
             if assignment is not None:
-                self._process.checker.rejected(assignment.partition, reject.offset)
-                self._produce(reject.assignment, assignment.partition, reject.offset)
+                self._process.checker.rejected(assignment.partition, reject.change_id.offset)
+                self._produce(reject.change_id, assignment.partition)
 
-    def recall(self, changes: Sequence[FailedChanges]) -> None:
+    def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
-            self._process.checker.condemned(change.partition, change.offsets)
-            for offset in change.offsets:
-                self._recalling += 1
-                self._find(change, offset)
+            self._process.checker.condemned(change.partition, [change_id.offset for change_id in change.change_ids])
+            for change_id in change.change_ids:
+                self._fetching += 1
+                self._fetch(change_id, change.partition)
 
     def fetching(self) -> int:
-        return self._recalling
+        return self._fetching
 
-    def confirmed(self) -> Sequence[tuple[int, int]]:
+    def confirmed(self) -> Sequence[ChangeId]:
         self._process.enter()
         if self._failed:
             raise DeadLettersError("a dead letter cannot be delivered")
@@ -48,24 +49,24 @@ class SimulatedDeadLetters:
     def close(self) -> None:
         return None
 
-    def _find(self, change: FailedChanges, offset: int) -> None:
-        def found() -> None:
-            self._recalling -= 1
-            self._produce(change.assignment, change.partition, offset)
+    def _fetch(self, change_id: ChangeId, partition: int) -> None:
+        def fetched() -> None:
+            self._fetching -= 1
+            self._produce(change_id, partition)
 
-        self._process.after(self._process.latency(), found)
+        self._process.after(self._process.latency(), fetched)
 
-    def _produce(self, assignment: int, partition: int, offset: int) -> None:
+    def _produce(self, change_id: ChangeId, partition: int) -> None:
         if self._process.by_chance(self._process.rates.undeliverable):
             self._process.after(self._process.latency(), self._fail)
         else:
-            self._process.after(self._process.latency(), lambda: self._deliver(assignment, partition, offset))
+            self._process.after(self._process.latency(), lambda: self._deliver(change_id, partition))
 
-    def _deliver(self, assignment: int, partition: int, offset: int) -> None:
+    def _deliver(self, change_id: ChangeId, partition: int) -> None:
         """The broker has it from here on; its word comes later, or never, if the process dies before."""
-        self._process.note("dead letter of %d@%d", partition, offset)
-        self._process.checker.dead_lettered(partition, offset)
-        self._process.after(self._process.latency(), lambda: self._confirmed.append((assignment, offset)))
+        self._process.note("dead letter of %d@%d", partition, change_id.offset)
+        self._process.checker.dead_lettered(partition, change_id.offset)
+        self._process.after(self._process.latency(), lambda: self._confirmed.append(change_id))
 
     def _fail(self) -> None:
         self._failed = True

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, RejectReason
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, ChangeId, RejectReason
 from consumer.ports import Decoded, RawBatch, Reject
 from tests.simulation.plan import Entry, EntryKind, item_key_of
 
@@ -74,7 +74,7 @@ class SimulatedDecoder:
                 assert value is not None
                 entry = self._entries[int(value)]
                 if entry.kind is EntryKind.REJECT:
-                    rejects.append(Reject(number, offset, RejectReason.CORRUPT, "", value))
+                    rejects.append(Reject(ChangeId(number, offset), RejectReason.CORRUPT, "", value))
                 elif entry.kind is not EntryKind.TOMBSTONE:
                     rows.append(row_of(entry, number, offset))
                 next_offsets[number] = offset + 1

@@ -1,6 +1,6 @@
-"""Deliberate breaks of the rules, one at a time: each must be found by the simulation, or a checker is blind.
+"""Mutants: each one breaks a single rule on purpose. If the simulation misses one, a checker is blind.
 
-A mutant changes production code from outside, for the length of a run. ``rule`` is its number in docs/protocol.md.
+A mutant patches production code for the length of one run. ``rule`` is the number of its rule in docs/protocol.md.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class Mutant:
     rule: str
     apply: Callable[[Patch], None]
     theme: Theme | None
-    """The theme of the plans in which it shows soonest; None: in any."""
+    """The theme of the plans that find it soonest; None if any plan does."""
 
 
 MUTANTS: Final[dict[str, Mutant]] = {}
@@ -60,19 +60,19 @@ def _mutant(rule: str, theme: Theme | None = None) -> Callable[[Callable[[Patch]
 
 @contextmanager
 def applied(name: str) -> Iterator[None]:
-    """With this break; "" breaks nothing."""
+    """Patch in the named mutant; "" patches nothing."""
     with Patch.context() as patch:
         if name:
             MUTANTS[name].apply(patch)
         yield
 
 
-# Watermark and mark
+# Committable offset and commit metadata
 
 
 @_mutant("3")
 def commits_too_early(patch: Patch) -> None:
-    """What was read is committed, whether it was sent or not."""
+    """Everything that was read is committed, sent or not."""
 
     def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
         return [replace(point, offset=point.mark) for point in original(self, under_way)]
@@ -82,8 +82,8 @@ def commits_too_early(patch: Patch) -> None:
 
 
 @_mutant("3")
-def judges_by_the_position(patch: Patch) -> None:
-    """Where nothing is open, what the consumer has read is committed, though the decoder may still have it."""
+def commits_the_consumer_position(patch: Patch) -> None:
+    """With nothing pending, the consumer's position is committed, although the decoder may still hold changes."""
 
     def as_commit(self: Any, point: CommitPoint) -> Commit:
         commit: Commit = original(self, point)
@@ -97,7 +97,7 @@ def judges_by_the_position(patch: Patch) -> None:
 
 @_mutant("3")
 def forgets_superseded_offsets(patch: Patch) -> None:
-    """An older change counts as done as soon as a newer one of its item is read."""
+    """An older change counts as accepted as soon as a newer change of its item is read."""
 
     def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
         original_give(self, rows, rejected, next_offsets)
@@ -118,9 +118,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
     patch.setattr(OffsetTracker, "close", close)
 
 
-@_mutant("1 of the design")
+@_mutant("3")
 def forgets_rejects(patch: Patch) -> None:
-    """A reject counts as done before its dead letter is confirmed."""
+    """A reject counts as accepted before its dead letter is confirmed."""
 
     def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
         del rejected
@@ -131,8 +131,8 @@ def forgets_rejects(patch: Patch) -> None:
 
 
 @_mutant("4")
-def marks_go_backwards(patch: Patch) -> None:
-    """A successor commits how far it has read itself, below its predecessor's mark."""
+def read_up_to_goes_backwards(patch: Patch) -> None:
+    """A new owner commits its own reading position as ``read_up_to``, although the previous owner had read further."""
 
     def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
         return [
@@ -145,22 +145,26 @@ def marks_go_backwards(patch: Patch) -> None:
 
 
 @_mutant("5", Theme.HANDOVERS)
-def takes_foreign_metadata_as_closed(patch: Patch) -> None:
+def foreign_metadata_means_not_in_doubt(patch: Patch) -> None:
+    """Metadata written by another tool is read as "no request in doubt"."""
+
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
         mark = parse_metadata(metadata, committed=committed)
-        return mark if metadata.startswith("v1;") else replace(mark, open=False)
+        return mark if metadata.startswith("v1;") else replace(mark, in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
 
 @_mutant("5", Theme.HANDOVERS)
-def closes_what_it_inherited(patch: Patch) -> None:
-    """A successor that still waits for its predecessor's requests commits that none is under way."""
+def clears_inherited_in_doubt(patch: Patch) -> None:
+    """A new owner that still waits out the previous owner's requests commits that none is in doubt."""
     patch.setattr(Recoveries, "waiting", lambda _self, _now: set())
 
 
 @_mutant("6")
-def ends_are_no_progress(patch: Patch) -> None:
+def ignores_partition_ends(patch: Patch) -> None:
+    """Reaching the end of a partition does not advance it past trailing gaps."""
+
     def fetch(self: Any, messages_max: int) -> Any:
         batch = original(self, messages_max)
         return replace(batch, ends={})
@@ -169,26 +173,30 @@ def ends_are_no_progress(patch: Patch) -> None:
     patch.setattr(SimulatedSource, "_fetch", fetch)
 
 
-# Taking over
+# Recovery
 
 
 @_mutant("7")
-def never_gathers(patch: Patch) -> None:
+def skips_recovery(patch: Patch) -> None:
+    """A new owner sends from its first row on."""
+
     patch.setattr(Recoveries, "begin", lambda _self, _number, **_found: None)
 
 
 @_mutant("7", Theme.HANDOVERS)
-def ignores_open(patch: Patch) -> None:
-    """A successor does not wait for what its predecessor may still have under way."""
+def ignores_in_doubt(patch: Patch) -> None:
+    """A new owner does not wait out the requests that its predecessor left in doubt."""
 
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
-        return replace(parse_metadata(metadata, committed=committed), open=False)
+        return replace(parse_metadata(metadata, committed=committed), in_doubt=False)
 
     patch.setattr(loop_module, "parse_metadata", parse)
 
 
 @_mutant("9")
 def resets_to_latest(patch: Patch) -> None:
+    """A partition without a committed offset is read from its end."""
+
     def start_of(_self: SimulatedSource, assignment: Assignment) -> int:
         return assignment.high if assignment.committed is None else assignment.committed
 
@@ -196,7 +204,9 @@ def resets_to_latest(patch: Patch) -> None:
 
 
 @_mutant("10")
-def budget_pauses_gathering(patch: Patch) -> None:
+def budget_pauses_recovery(patch: Patch) -> None:
+    """Over ``window.max_pending_changes`` all partitions pause, recovering ones too."""
+
     def to_pause(self: Any) -> frozenset[int]:
         wanted: frozenset[int] = original(self)
         return frozenset(self.assignments) if self._over_budget else wanted
@@ -206,12 +216,16 @@ def budget_pauses_gathering(patch: Patch) -> None:
 
 
 @_mutant("10")
-def distance_pauses_gathering(patch: Patch) -> None:
+def offset_limit_pauses_recovery(patch: Patch) -> None:
+    """``kafka.max_uncommitted_offsets`` also pauses partitions that have not reached ``read_up_to`` yet."""
+
     patch.setattr(Recoveries, "unread", lambda _self: set())
 
 
 @_mutant("10")
-def distance_pauses_nothing(patch: Patch) -> None:
+def ignores_the_offset_limit(patch: Patch) -> None:
+    """``kafka.max_uncommitted_offsets`` pauses no partition."""
+
     patch.setattr(Partitions, "far", lambda _self: set())
 
 
@@ -219,7 +233,9 @@ def distance_pauses_nothing(patch: Patch) -> None:
 
 
 @_mutant("11")
-def sends_though_the_commit_was_refused(patch: Patch) -> None:
+def sends_after_a_refused_commit(patch: Patch) -> None:
+    """A refused commit counts as made: the round leaves."""
+
     def commit(self: Loop, points: Collection[CommitPoint]) -> bool:
         original(self, points)
         self._fenced = False
@@ -231,22 +247,26 @@ def sends_though_the_commit_was_refused(patch: Patch) -> None:
 
 @_mutant("12")
 def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
+    """The rows of a round whose commit was refused count as accepted."""
+
     def give_back(self: Any, requests: Sequence[Request]) -> None:
         for request in requests:
-            self._flights.land(request.number)
+            self._flights.land(request.request_id)
             self._partitions.cover(request.rows)
 
     patch.setattr(Engine, "give_back", give_back)
 
 
 @_mutant("13")
-def workers_have_no_fence(patch: Patch) -> None:
+def workers_ignore_the_fence(patch: Patch) -> None:
+    """A worker sends however old the covering commit is."""
+
     patch.setattr(SimulatedClient, "fence_seconds", float("inf"))
 
 
 @_mutant("13")
-def fence_ages_from_the_return(patch: Patch) -> None:
-    """The commit's age is reckoned from when its answer came."""
+def fence_counts_from_the_commit_reply(patch: Patch) -> None:
+    """The age of the covering commit is measured from its reply instead of its call."""
 
     def submit(self: Any, submission: Submission) -> None:
         original(self, replace(submission, covered_at=self._process.uptime()))
@@ -256,8 +276,8 @@ def fence_ages_from_the_return(patch: Patch) -> None:
 
 
 @_mutant("13", Theme.TOKENS)
-def repeats_without_the_fence(patch: Patch) -> None:
-    """After a 401 the body goes out again without another look."""
+def resends_without_checking_the_fence(patch: Patch) -> None:
+    """After a 401 the body is sent again without checking the fence."""
 
     def answered(self: Any, flight: SimulatedFlight, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED:
@@ -272,12 +292,16 @@ def repeats_without_the_fence(patch: Patch) -> None:
 
 
 @_mutant("14")
-def takes_unknown_as_accepted(patch: Patch) -> None:
+def treats_unknown_as_accepted(patch: Patch) -> None:
+    """A request with an unknown outcome counts as accepted."""
+
     _decides(patch, lambda decision: Accepted("?") if isinstance(decision, Hold) else decision)
 
 
 @_mutant("15")
 def never_holds(patch: Patch) -> None:
+    """A request with an unknown outcome is retried like any other failure."""
+
     def instead(decision: Decision) -> Decision:
         return Retry(decision.oms_rest_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
 
@@ -286,6 +310,8 @@ def never_holds(patch: Patch) -> None:
 
 @_mutant("15")
 def forgets_holds_on_revoke(patch: Patch) -> None:
+    """Revoking a partition ends the holds of its locations."""
+
     def forget(self: Any, assignments: Collection[int]) -> None:
         original(self, assignments)
         self._pace = LocationBackoff()
@@ -295,8 +321,8 @@ def forgets_holds_on_revoke(patch: Patch) -> None:
 
 
 @_mutant("16")
-def sends_the_frozen_body_again(patch: Patch) -> None:
-    """A failed request is not planned anew: its worker sends the same body again."""
+def resends_the_same_body(patch: Patch) -> None:
+    """A failed request is not planned again: its worker resends the same body."""
 
     def answer(self: Any, flight: SimulatedFlight, answer: Answer) -> None:
         if answer.kind in {AnswerKind.UNKNOWN, AnswerKind.UNAVAILABLE} and flight.sends < 4:
@@ -311,6 +337,8 @@ def sends_the_frozen_body_again(patch: Patch) -> None:
 
 @_mutant("17")
 def puts_back_rows_of_old_assignments(patch: Patch) -> None:
+    """A failed request puts back all of its rows, also those of revoked partitions."""
+
     def put_back(self: Any, request: Request) -> None:
         window = self._windows.put_back(request.location, request.rows)
         self._agenda.watch(window)
@@ -320,7 +348,9 @@ def puts_back_rows_of_old_assignments(patch: Patch) -> None:
 
 
 @_mutant("17")
-def takes_frames_of_old_assignments(patch: Patch) -> None:
+def accepts_frames_of_old_assignments(patch: Patch) -> None:
+    """Rows that were decoded after their partition was revoked are added to the windows."""
+
     def add(self: Any, *args: Any) -> bool:
         with Patch.context() as within:
             within.setattr(self._partitions, "ours", lambda rows: rows)
@@ -331,8 +361,8 @@ def takes_frames_of_old_assignments(patch: Patch) -> None:
 
 
 @_mutant("18")
-def condemns_all_changes_of_an_item(patch: Patch) -> None:
-    """One bad change of an item takes its good ones with it."""
+def dead_letters_all_changes_of_an_item(patch: Patch) -> None:
+    """When one change of an item is refused, all of its changes are dead-lettered."""
 
     def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, *, alone: bool, **more: Any) -> bool:
         is_one_item = rows.select(ITEM_KEY).n_unique() == 1
@@ -343,8 +373,8 @@ def condemns_all_changes_of_an_item(patch: Patch) -> None:
 
 
 @_mutant("18")
-def tries_the_oldest_change_first(patch: Patch) -> None:
-    """Of a refused item, whatever was sent of it before."""
+def sends_the_oldest_change_first(patch: Patch) -> None:
+    """The changes of a refused item are sent oldest first, although a newer count may be at the OMS already."""
 
     def oldest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
         newest_first = range(rows.height - 1, -1, -1)  # ``reverse`` would lose the type of lists that are all null
@@ -354,21 +384,25 @@ def tries_the_oldest_change_first(patch: Patch) -> None:
 
 
 @_mutant("19")
-def lends_no_newer_count(patch: Patch) -> None:
-    """What goes of an item's changes goes with its own count, though a newer one may be at the OMS."""
+def sends_without_the_newest_count(patch: Patch) -> None:
+    """Some changes of an item are sent with their own count, although a newer count may be at the OMS already."""
     patch.setattr(Rows, "body", property(lambda self: self.frame))
 
 
 @_mutant("19")
-def takes_unions_whole(patch: Patch) -> None:
+def ignores_the_attribute_limit(patch: Patch) -> None:
+    """An item is sent with the union of all its attributes, however many there are."""
+
     patch.setattr(window_module, "split_overfull", lambda rows, _item_key: (rows, rows.clear()))
 
 
-# The rest
+# Requests and partitions
 
 
-@_mutant("2 of the design")
-def sends_two_requests_of_a_location(patch: Patch) -> None:
+@_mutant("15")
+def sends_two_requests_per_location_at_once(patch: Patch) -> None:
+    """A location with a request in flight may send another."""
+
     def depart(self: Any, request: Request, *args: Any) -> None:
         self._by_location.pop(request.location, None)
         original(self, request, *args)
@@ -386,13 +420,13 @@ def sends_two_requests_of_a_location(patch: Patch) -> None:
 
 @_mutant("20")
 def keeps_rows_of_lost_partitions(patch: Patch) -> None:
-    """What was pending of a partition that is gone is still sent."""
+    """Pending changes of a lost partition are still sent."""
     patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: None)
 
 
 @_mutant("20", Theme.HANDOVERS)
-def commits_nothing_is_open_on_revoke(patch: Patch) -> None:
-    """A partition is handed over as if nothing of it were under way."""
+def clears_in_doubt_on_revoke(patch: Patch) -> None:
+    """The last commit before a handover says that no request is in doubt."""
 
     def give_up(self: Any, numbers: Sequence[int], **more: Any) -> None:
         with Patch.context() as within:

@@ -208,7 +208,7 @@ def _has_bad_count(entry: Entry) -> bool:
 def _check_size(wire: Wire) -> None:
     keys = {(item.get("partNumber"), item.get("sku"), item.get("binID")) for item in wire.items}
     if not 1 <= len(wire.items) <= MAX_ITEMS:
-        raise Violation(f"rule 2 of the design: a request of {len(wire.items)} items: {wire}")
+        raise Violation(f"a request has {len(wire.items)} items, the limit is {MAX_ITEMS}: {wire}")
     if len(keys) < len(wire.items):
         raise Violation(f"a request has an item twice: {wire}")
     if any(len(item.get("attributes", ())) > ATTRIBUTES_MAX for item in wire.items):

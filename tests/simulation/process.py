@@ -6,12 +6,11 @@ from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits, SendReason
-from consumer.core.location.request import EngineLimits, Request
+from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.errors import StopError
+from consumer.facts import Fact, RequestSent, Snapshot
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.observe.observers import NullObserver
-from consumer.ports import Snapshot
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.client import SimulatedClient
@@ -140,7 +139,7 @@ class Process(Strand):
 _NO_RATES: Final = Rates()
 
 
-class ProcessObserver(NullObserver):
+class ProcessObserver:
     """Passes on to the checker what only an observer is told."""
 
     def __init__(self, process: Process) -> None:
@@ -148,15 +147,16 @@ class ProcessObserver(NullObserver):
         self.narrowing: set[int] = set()
         """Requests that are to find out what the OMS refuses."""
 
-    def request_sent(self, request: Request, chunks: int) -> None:
-        del chunks
-        if request.reason is SendReason.BISECTION:
-            self.narrowing.add(request.number)
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        plan = self._process.plan
-        in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)
-        self._process.checker.snapshot(self._process.name, snapshot, in_hand_max=in_hand_max)
+    def observe(self, fact: Fact) -> None:
+        match fact:
+            case RequestSent() if fact.request.reason is SendReason.BISECTION:
+                self.narrowing.add(fact.request.request_id)
+            case Snapshot():
+                plan = self._process.plan
+                in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)
+                self._process.checker.snapshot(self._process.name, fact, in_hand_max=in_hand_max)
+            case _:
+                pass
 
 
 def engine_limits(plan: SimulationPlan) -> EngineLimits:

@@ -65,7 +65,7 @@ class SimulatedSource:
         offsets = {
             commit.assignment.partition: GroupOffset(commit.offset, commit.metadata)
             for commit in commits
-            if commit.assignment.number in self._assignments
+            if commit.assignment.assignment_id in self._assignments
         }
         if not offsets:
             return CommitRefused(fenced=False, detail="none of these partitions is assigned any more")
@@ -126,17 +126,17 @@ class SimulatedSource:
         found = [self._describe_one(partition) for partition in partitions]
         self._process.sleep(self._process.latency())
         for each in found:
-            self._assignments[each.number] = each
-            self._number_of[each.partition] = each.number
-            self.partition_of[each.number] = each.partition
-            self.positions[each.number] = self.start_of(each)
+            self._assignments[each.assignment_id] = each
+            self._number_of[each.partition] = each.assignment_id
+            self.partition_of[each.assignment_id] = each.partition
+            self.positions[each.assignment_id] = self.start_of(each)
         return found
 
     def _describe_one(self, partition: int) -> Assignment:
         log = self._broker.logs[partition]
         committed = self._broker.describe(partition)
         return Assignment(
-            number=self._process.new_assignment(partition),
+            assignment_id=self._process.new_assignment(partition),
             topic=TOPIC,
             partition=partition,
             committed=committed.offset if committed else None,
@@ -211,7 +211,7 @@ class _Offsets:
 
 def _described(assignment: Assignment) -> str:
     at = f"{assignment.committed} ({assignment.metadata.removesuffix(';' + TOPIC_ID)})"
-    return f"{assignment.partition} as #{assignment.number}, {assignment.low}..{at}..{assignment.high}"
+    return f"{assignment.partition} as #{assignment.assignment_id}, {assignment.low}..{at}..{assignment.high}"
 
 
 def _no_origin(position: int) -> tuple[bytes | None, Headers]:

@@ -12,7 +12,7 @@ SEEDS_MAX = 200
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_break_of_a_rule_is_found(name: str) -> None:
+def test_the_simulation_finds_the_mutant(name: str) -> None:
     done = run("--mutant", name, "--seeds", str(SEEDS_MAX), "--until-first", "--no-trace")
 
     assert done.returncode == 1, f"{name} (rule {MUTANTS[name].rule}) was not found\n{done.stdout}{done.stderr}"

@@ -28,31 +28,31 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_nothing_is_lost_or_goes_backwards_whatever_fails(chunk: int) -> None:
+def test_no_change_is_lost_and_no_count_goes_backwards_whatever_fails(chunk: int) -> None:
     done = run("--first", str(chunk * SEEDS_A_CHUNK), "--seeds", str(SEEDS_A_CHUNK))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(f"{SEEDS_A_CHUNK} passed, 0 failed\n")
 
 
-def test_a_member_that_keeps_its_partitions_sends_all_in_order_too() -> None:
+def test_a_member_that_keeps_its_partitions_sends_every_change_in_order() -> None:
     done = run("--without-takeovers", "--first", "10000", "--seeds", "40")
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_seed_means_the_same_run_each_time() -> None:
+def test_a_seed_always_gives_the_same_run() -> None:
     first, second = simulate(draw_plan(5)), simulate(draw_plan(5))
 
     assert (first.steps, first.seconds) == (second.steps, second.seconds)
 
 
-def test_the_count_of_a_bad_change_that_older_ones_took_along_may_be_the_last() -> None:
+def test_the_count_of_a_bad_change_sent_with_older_changes_may_be_the_last_one() -> None:
     assert simulate(draw_plan(2752)).violation == ""
 
 
-def test_a_failing_seed_is_shortened_and_told_with_its_latest_steps() -> None:
-    done = run("--mutant", "never_gathers", "--seeds", "40", "--until-first")
+def test_a_failing_seed_is_shortened_and_printed_with_its_last_steps() -> None:
+    done = run("--mutant", "skips_recovery", "--seeds", "40", "--until-first")
 
     assert done.returncode == 1
     *trace, violation, again, _rate, verdict = done.stdout.splitlines()

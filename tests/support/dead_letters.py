@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.dead_letters.writer import KafkaDeadLetters
 from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import Settings
@@ -88,15 +88,14 @@ class Shop:
         """Dead letters as the service writes them for a job that failed."""
         changes = [
             FailedChanges(
-                assignment=0,
                 topic=self.topic,
                 partition=partition,
-                offsets=(offset,),
+                change_ids=(ChangeId(0, offset),),
                 reason=RejectReason.JOB_FAILED,
                 detail="no such location",
                 location="Rome",
                 job_id="12",
-                items=items or {},
+                items={ChangeId(0, at): item for at, item in (items or {}).items()},
             )
             for partition, offset in sent
         ]
@@ -105,16 +104,18 @@ class Shop:
     def rejected(self, sent: Sent, value: bytes, reason: RejectReason = RejectReason.CORRUPT, key: str = "key") -> None:
         """A dead letter as the service writes it for a change that it rejects."""
         partition, offset = sent
-        reject = Reject(1, offset, reason, "so it is", value, key.encode(), [("trace", b"abc")], timestamp=1_000)
+        reject = Reject(
+            ChangeId(1, offset), reason, "so it is", value, key.encode(), [("trace", b"abc")], timestamp=1_000
+        )
         self._written(1, rejects=[reject], partition=partition)
 
     def _written(
         self, count: int, changes: Sequence[FailedChanges] = (), rejects: Sequence[Reject] = (), partition: int = 0
     ) -> None:
         settings = self.settings
-        assignment = Assignment(1, self.topic, partition, None, "", 0, 0, "")
+        assignment = Assignment(1, self.topic, partition, None, "", 0, 0, None)
         with closing(KafkaDeadLetters(settings.kafka, settings.dead_letters)) as letters:
-            letters.recall(changes)
+            letters.fetch_and_publish(changes)
             letters.publish(rejects, {1: assignment})
             deadline = time.monotonic() + WAIT_SECONDS_MAX
             while count and time.monotonic() < deadline:

@@ -6,11 +6,24 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Answer, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Job, JobReport, JobResult
-from consumer.core.pending import Pending
+from consumer.core.changes.items import ChangeId
+from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_schedule import JobReport
 from consumer.errors import DeadLettersError
+from consumer.facts import (
+    ChangesDeadLettered,
+    CommittedOffsetOutOfRange,
+    Fact,
+    JobEnded,
+    JobsAbandoned,
+    JobsEvicted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestAnswered,
+    Snapshot,
+)
 from consumer.ports import (
     Answered,
     Assignment,
@@ -22,7 +35,6 @@ from consumer.ports import (
     RawBatch,
     RebalanceListener,
     Reject,
-    Snapshot,
     Submission,
 )
 
@@ -67,7 +79,7 @@ class FakeSource:
         return raw_batch([], [])
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
-        offsets = {commit.assignment.number: commit.offset for commit in commits}
+        offsets = {commit.assignment.assignment_id: commit.offset for commit in commits}
         if self.refusal:
             self.diary.append(("commit refused", offsets))
             return self.refusal
@@ -138,7 +150,7 @@ class FakeClient:
             self.answer(submission, self.reply)
 
     def answer(self, submission: Submission, answer: Answer) -> None:
-        self.ready.append(Answered(submission.number, answer, 0.1))
+        self.ready.append(Answered(submission.request_id, answer, 0.1))
 
     def answers(self) -> list[Answered]:
         ready, self.ready = self.ready, []
@@ -176,21 +188,21 @@ class FakeDeadLetters:
     diary: Diary
     confirming: bool = True
     failing: str = ""
-    waiting: list[tuple[int, int]] = field(default_factory=list)
+    waiting: list[ChangeId] = field(default_factory=list)
     looked_for: int = 0
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
-        self.diary.append(("dead letters", [reject.offset for reject in rejects]))
-        self.waiting += [(reject.assignment, reject.offset) for reject in rejects]
+        self.diary.append(("dead letters", [reject.change_id.offset for reject in rejects]))
+        self.waiting += [reject.change_id for reject in rejects]
 
-    def recall(self, changes: Sequence[FailedChanges]) -> None:
-        self.diary.append(("recall", list(changes)))
-        self.waiting += [(each.assignment, offset) for each in changes for offset in each.offsets]
+    def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
+        self.diary.append(("fetch", list(changes)))
+        self.waiting += [change_id for failed in changes for change_id in failed.change_ids]
 
     def fetching(self) -> int:
         return self.looked_for
 
-    def confirmed(self) -> Sequence[tuple[int, int]]:
+    def confirmed(self) -> Sequence[ChangeId]:
         if self.failing:
             raise DeadLettersError(self.failing)
         if not self.confirming:
@@ -209,53 +221,36 @@ class FakeObserver:
     diary: Diary
     latest: Snapshot | None = None
 
-    def heartbeat(self, now: float) -> None:
-        return None
+    def observe(self, fact: Fact) -> None:  # noqa: C901 - one case per fact
+        match fact:
+            case Snapshot():
+                self.latest = fact
+            case RequestAnswered():
+                self.diary.append(("answered", type(fact.decision).__name__))
+            case ChangesDeadLettered():
+                self.diary.append(("dead-lettered", [changes.location for changes in fact.changes]))
+            case JobEnded():
+                self.diary.append(("job ended", fact.result))
+            case JobsEvicted():
+                self.diary.append(("jobs evicted", list(fact.jobs)))
+            case JobsAbandoned():
+                self.diary.append(("jobs abandoned", list(fact.jobs)))
+            case PartitionsAssigned():
+                self.diary.append(("assigned", _ids(fact.assignments)))
+            case PartitionsRevoked():
+                self.diary.append(("revoked", _ids(fact.assignments)))
+            case PartitionsLost():
+                self.diary.append(("lost", _ids(fact.assignments)))
+            case CommittedOffsetOutOfRange():
+                self.diary.append(("out of range", fact.assignment.assignment_id))
+            case PendingByLocation():
+                self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
+            case _:
+                pass
 
-    def changes_read(self, messages: int) -> None:
-        return None
 
-    def changes_decoded(self, decoded: Decoded) -> None:
-        return None
-
-    def request_sent(self, request: Request, chunks: int) -> None:
-        return None
-
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
-        self.diary.append(("answered", type(decision).__name__))
-
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        self.diary.append(("condemned", [each.location for each in changes]))
-
-    def job_ended(self, ended: JobResult) -> None:
-        self.diary.append(("job ended", ended))
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        self.diary.append(("jobs dropped", list(jobs)))
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        self.diary.append(("jobs left", list(jobs)))
-
-    def dead_letters_confirmed(self, count: int) -> None:
-        return None
-
-    def committed(self, partitions: int) -> None:
-        return None
-
-    def commit_refused(self, refused: CommitRefused) -> None:
-        return None
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        self.diary.append((kind, [assignment.number for assignment in assignments]))
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        self.diary.append(("out of range", assignment.number))
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.latest = snapshot
-
-    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
-        self.diary.append(("pending", {location: each.changes for location, each in pending.items()}))
+def _ids(assignments: Sequence[Assignment]) -> list[int]:
+    return [assignment.assignment_id for assignment in assignments]
 
 
 def assignment(

@@ -35,8 +35,8 @@ class Member:
         return member
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:
-        self.told.append(("assigned", tuple(each.number for each in assignments)))
-        self.held |= {each.number: each for each in assignments}
+        self.told.append(("assigned", tuple(each.assignment_id for each in assignments)))
+        self.held |= {each.assignment_id: each for each in assignments}
 
     def on_revoked(self, numbers: Sequence[int]) -> None:
         self.told.append(("revoked", tuple(numbers)))

@@ -46,7 +46,7 @@ class Shop:
     def committed_to_the_end(self) -> bool:
         """As the service sees it; in the end the broker is asked."""
         latest = self.service.board.latest.partitions
-        return sum(max(each.committed or 0, 0) for each in latest) >= len(self.published)
+        return sum(max(each.committed_offset or 0, 0) for each in latest) >= len(self.published)
 
     def finish(self) -> None:
         """Wait until all is committed and every job has ended."""

@@ -1,4 +1,4 @@
-"""Where options come from, which are refused, and that no secret is ever told."""
+"""Where settings come from, which are refused, and that no secret is ever shown."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_the_environment_beats_secret_files_and_those_beat_the_file(tmp_path: Pa
     assert (found.window.max_age, found.kafka.group_id, found.log.level) == (60.0, "from-secret", "warning")
 
 
-def test_maps_of_all_sources_add_up_entry_by_entry(tmp_path: Path) -> None:
+def test_maps_of_all_sources_are_merged_entry_by_entry(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("kafka: {properties: {security.protocol: PLAINTEXT, sasl.username: me, fetch.min.bytes: 7}}\n")
     directory = secrets(tmp_path / "secrets", **{"kafka__properties__sasl.password": "pass\n"})
@@ -108,7 +108,7 @@ def test_an_empty_value_counts_as_not_given(tmp_path: Path) -> None:
         pytest.param("HEADLESS_SERVICE_PORT", "8080", id="another service that begins like us"),
     ],
 )
-def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_no_options(variable: str, value: str) -> None:
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_ignored(variable: str, value: str) -> None:
     assert settings(**{variable: value}) == settings()
 
 
@@ -120,7 +120,7 @@ def test_durations_are_seconds_or_text_with_a_unit(text: str, seconds: float) ->
 
 
 @pytest.mark.parametrize("text", ["a,b", "a, b", '["a", "b"]'])
-def test_lists_have_commas_or_are_json(text: str) -> None:
+def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
     assert settings(KAFKA__TOPICS=text).kafka.topics == ["a", "b"]
 
 
@@ -131,66 +131,66 @@ def test_lists_have_commas_or_are_json(text: str) -> None:
     ("options", "words"),
     [
         pytest.param(
-            {"WINDOW__MAX_AGE": "soon"}, "window.max_age: 'soon' must be seconds, or text such as", id="duration"
+            {"WINDOW__MAX_AGE": "soon"}, "window.max_age: 'soon' must be a number of seconds, or text such as", id="duration"
         ),
         pytest.param({"WINDOW__MAX_AGE": "0"}, "window.max_age: '0' must be more than 0 (", id="bound of a duration"),
         pytest.param({"OMS__MAX_ITEMS": "12001"}, "oms.max_items: '12001' must be at most 12000 (", id="above the OMS"),
-        pytest.param({"HTTP__PORT": "http"}, "http.port: 'http' must be a whole number", id="no number"),
+        pytest.param({"HTTP__PORT": "http"}, "http.port: 'http' must be a whole number", id="not a number"),
         pytest.param(
-            {"OMS__ALLOW_HTTP": "perhaps"}, "oms.allow_http: 'perhaps' must be true or false", id="no boolean"
+            {"OMS__ALLOW_HTTP": "perhaps"}, "oms.allow_http: 'perhaps' must be true or false", id="not a boolean"
         ),
         pytest.param(
             {"LOG__LEVEL": "loud"}, "must be 'debug', 'info', 'warning' or 'error' (from environment", id="choice"
         ),
-        pytest.param({"KAFKA__TOPICS": "^stock.*"}, "kafka.topics: '^stock.*' must be names of topics", id="pattern"),
-        pytest.param({"KAFKA__TOPICS": "a,a"}, "must not name anything twice", id="same topic twice"),
+        pytest.param({"KAFKA__TOPICS": "^stock.*"}, "kafka.topics: '^stock.*' must be topic names", id="pattern"),
+        pytest.param({"KAFKA__TOPICS": "a,a"}, "must not contain duplicates", id="same topic twice"),
         pytest.param({"KAFKA__TOPICS": "a,,b"}, "kafka.topics: 'a,,b' must be a list of texts", id="hole in a list"),
-        pytest.param({"OMS__BASE_URL": "oms.example"}, "must be an address such as https://", id="no scheme"),
-        pytest.param({"OMS__BASE_URL": "https://h:x"}, "must be an address such as https://", id="no port"),
+        pytest.param({"OMS__BASE_URL": "oms.example"}, "must be a URL such as https://", id="no scheme"),
+        pytest.param({"OMS__BASE_URL": "https://h:x"}, "must be a URL such as https://", id="no port"),
         pytest.param(
-            {"OMS__BASE_URL": "https://h/inv/api/v5/inventory/refresh"}, "without the call's path", id="a call"
+            {"OMS__BASE_URL": "https://h/inv/api/v5/inventory/refresh"}, "without the path of a call", id="a call"
         ),
         pytest.param({"OMS__BASE_URL": "http://oms.example"}, "set oms.allow_http: true", id="in the clear"),
-        pytest.param({"WINDOW__ITEM_KEY": "binID"}, "with one of partNumber, upc, sku among them", id="key of bins"),
+        pytest.param({"WINDOW__ITEM_KEY": "binID"}, "including one of partNumber, upc, sku", id="key of bins"),
         pytest.param({"WINDOW__ITEM_KEY": "sku,colour"}, "must be some of partNumber", id="key of unknown columns"),
-        pytest.param({"AVRO__FIELDS__colour": "a"}, "avro.fields: has no place for 'colour'", id="field the OMS lacks"),
-        pytest.param({"AVRO__FIELDS__sku": "a..b"}, "needs a path such as a.b for sku, not 'a..b'", id="broken path"),
+        pytest.param({"AVRO__FIELDS__colour": "a"}, "avro.fields: cannot map 'colour'", id="field the OMS lacks"),
+        pytest.param({"AVRO__FIELDS__sku": "a..b"}, "must map sku to a path such as a.b, not 'a..b'", id="broken path"),
         pytest.param({"AVRO__FRAMING": "bare"}, "avro.schema_file: must be set", id="bare without a schema"),
         pytest.param({"AVRO__REGISTRY_URL": ""}, "avro.registry_url: must be set", id="no schema at all"),
         pytest.param({"AVRO__SCHEMA_FILE": "x.avsc"}, "choose one", id="two sources of schemas"),
         pytest.param(
-            {"WINDOW__FLUSH_ITEMS": "4000"}, "window.flush_items: 4000 must be a multiple of", id="broken chunk"
+            {"WINDOW__FLUSH_ITEMS": "4000"}, "window.flush_items: 4000 must be a multiple of", id="not whole chunks"
         ),
         pytest.param(
             {"OMS__MAX_ITEMS": "9000"}, "12000 must be at most oms.max_items (9000)", id="flush above request"
         ),
         pytest.param({"OMS__MAX_ITEMS": "2000"}, "oms.chunk_items: 3000 must be at most", id="chunk above request"),
-        pytest.param({"WINDOW__FLUSH_ITEMS": "all"}, "must be a number of 1 to 12000 items, or auto", id="not a size"),
-        pytest.param({"WINDOW__FLUSH_ITEMS": "0"}, "must be a number of 1 to 12000 items, or auto", id="no size"),
+        pytest.param({"WINDOW__FLUSH_ITEMS": "all"}, "must be a number from 1 to 12000, or auto", id="not a size"),
+        pytest.param({"WINDOW__FLUSH_ITEMS": "0"}, "must be a number from 1 to 12000, or auto", id="zero"),
         pytest.param(
             {"WINDOW__FLUSH_ITEMS": "auto", "WINDOW__MAX_PENDING_CHANGES": "9"},
             "9 must be at least oms.max_items (12000) for window.flush_items: auto",
-            id="never full by itself",
+            id="auto never full",
         ),
         pytest.param({"WINDOW__MAX_PENDING_CHANGES": "9"}, "9 must be at least window.flush_items", id="never full"),
         pytest.param({"OMS__BACKOFF_MIN": "2m"}, "oms.backoff_min: 120 s must be at most", id="back-off upside down"),
         pytest.param(
-            {"DEAD_LETTERS__TOPIC": "stock"}, "must not be one of kafka.topics", id="dead letters in a circle"
+            {"DEAD_LETTERS__TOPIC": "stock"}, "must not be one of kafka.topics", id="dead letters into a source topic"
         ),
-        pytest.param({"DEAD_LETTERS__MAX_RATIO": "nan"}, "dead_letters.max_ratio: 'nan' must be", id="not a number"),
+        pytest.param({"DEAD_LETTERS__MAX_RATIO": "nan"}, "dead_letters.max_ratio: 'nan' must be", id="NaN"),
         pytest.param({"OMS__BASE_URL": ""}, "oms.base_url: must be set (config.example.yaml shows how)", id="missing"),
         pytest.param({"KAFKA__PROPERTIES": "[1]"}, "kafka.properties: must be a map", id="list for a map"),
         pytest.param({"KAFKA__PROPERTIES": "{'a'}"}, "kafka.properties: must be valid JSON", id="broken JSON"),
-        pytest.param({"KAFKA__PROPERTIES": '{"a": []}'}, 'or false at "a"', id="list in a map"),
+        pytest.param({"KAFKA__PROPERTIES": '{"a": []}'}, 'or false for "a"', id="list in a map"),
     ],
 )
-def test_a_wrong_value_is_refused_by_a_line_that_names_it_and_what_is_allowed(
+def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(
     options: dict[str, str], words: str
 ) -> None:
     assert words in refusal(lambda: settings(**options))
 
 
-def test_several_wrong_values_are_told_at_once() -> None:
+def test_several_wrong_values_are_reported_at_once() -> None:
     line = refusal(lambda: settings(HTTP__PORT="a", LOG__LEVEL="b", OMS__TIMEOUT="c", WINDOW__MAX_AGE="d"))
     assert line.count("(from environment variable") == 3
     assert line.endswith("; and 1 more")
@@ -202,8 +202,8 @@ def test_several_wrong_values_are_told_at_once() -> None:
         pytest.param("KAFKA_TOPICS", "did you mean INVENTORY_REFRESH_KAFKA__TOPICS?", id="one underscore"),
         pytest.param("HTTP_PORT", "did you mean INVENTORY_REFRESH_HTTP__PORT?", id="like a service's variable"),
         pytest.param("OMS__BASE_URI", "did you mean INVENTORY_REFRESH_OMS__BASE_URL?", id="misspelt"),
-        pytest.param("OMS__TIMEOUT__READ", "oms.timeout is no map", id="too deep"),
-        pytest.param("QQQQ", "sets no known option", id="nothing like it"),
+        pytest.param("OMS__TIMEOUT__READ", "oms.timeout is not a map", id="too deep"),
+        pytest.param("QQQQ", "is not a known setting", id="nothing like it"),
     ],
 )
 def test_an_unknown_variable_under_our_prefix_is_refused(variable: str, words: str) -> None:
@@ -214,12 +214,12 @@ def test_an_unknown_variable_under_our_prefix_is_refused(variable: str, words: s
     ("yaml", "words"),
     [
         pytest.param("kafak: {}", "unknown section 'kafak'; did you mean kafka?", id="section"),
-        pytest.param("oms: {base_uri: x}", "unknown option oms.base_uri; did you mean base_url?", id="option"),
-        pytest.param("oms: [1]", "config.yaml: oms must hold names with values", id="list for a section"),
-        pytest.param("7", "the file must hold names", id="number for all"),
-        pytest.param("1: {}", "has the name 1, which is no text", id="number for a name"),
-        pytest.param("oms: {timeout: 1, timeout: 2}", "timeout stands there twice", id="same name twice"),
-        pytest.param("a: b: c", "is no valid YAML: line 1", id="no YAML"),
+        pytest.param("oms: {base_uri: x}", "unknown setting oms.base_uri; did you mean base_url?", id="option"),
+        pytest.param("oms: [1]", "config.yaml: oms must be a map of names to values", id="list for a section"),
+        pytest.param("7", "the file must be a map of names", id="number for all"),
+        pytest.param("1: {}", "has the name 1, which is not text", id="number for a name"),
+        pytest.param("oms: {timeout: 1, timeout: 2}", "timeout appears twice", id="same name twice"),
+        pytest.param("a: b: c", "is not valid YAML: line 1", id="not YAML"),
         pytest.param("window: {flush_items: true}", "window.flush_items: True must not be true or false", id="boolean"),
         pytest.param("kafka: {group_id: 7}", "kafka.group_id: 7 must be text (put it in quotes)", id="number for text"),
         pytest.param("kafka: {properties: [1]}", "kafka.properties: must be a map", id="list for a map"),
@@ -231,7 +231,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, yaml: str, words: str) -> None:
     assert words in refusal(lambda: load(config, ENOUGH))
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refusal(lambda: load(tmp_path / "none.yaml", ENOUGH))
     assert "cannot be read: No such file" in refusal(lambda: load(None, ENOUGH, tmp_path / "none"))
 
@@ -244,7 +244,7 @@ def test_a_file_larger_than_any_configuration_is_refused(tmp_path: Path) -> None
     assert "secret file oms__api_key is larger than" in refusal(lambda: load(None, ENOUGH, directory))
 
 
-def test_an_unknown_secret_file_is_refused_with_the_likeliest_name(tmp_path: Path) -> None:
+def test_an_unknown_secret_file_is_refused_with_the_closest_name(tmp_path: Path) -> None:
     directory = secrets(tmp_path / "secrets", oms__api_secrt="x")
     assert "did you mean oms__api_secret?" in refusal(lambda: load(None, ENOUGH, directory))
 
@@ -262,14 +262,14 @@ SECRET = "hunter2"
         pytest.param({"OMS__BASE_URL": "https://me:hunter2@oms.example"}, id="in an address"),
         pytest.param({"AVRO__REGISTRY_URL": "http://me:hunter2@registry"}, id="in the registry's address"),
         pytest.param(
-            {"AVRO__REGISTRY_URL": "http://me:/hunter2@registry"}, id="with a slash in it, which once told it"
+            {"AVRO__REGISTRY_URL": "http://me:/hunter2@registry"}, id="with a slash in it, which once revealed it"
         ),
         pytest.param({"AVRO__REGISTRY_URL": "http://me:p@hunter2@registry"}, id="with an @ in it"),
         pytest.param({"AVRO__REGISTRY_URL": "http://me:p hunter2@registry"}, id="with a space in it"),
         pytest.param({"OMS__API_SECRET__X": "hunter2"}, id="in a misspelt variable"),
     ],
 )
-def test_a_refusal_never_tells_a_secret(options: dict[str, str]) -> None:
+def test_a_refusal_never_shows_a_secret(options: dict[str, str]) -> None:
     assert SECRET not in refusal(lambda: settings(**options))
 
 
@@ -277,18 +277,18 @@ def test_a_refusal_never_tells_a_secret(options: dict[str, str]) -> None:
     "yaml",
     [
         pytest.param("oms: {api_secret: [hunter2]}", id="list"),
-        pytest.param("oms: {api_secret: hunter2: 1}", id="no YAML"),
+        pytest.param("oms: {api_secret: hunter2: 1}", id="not YAML"),
         pytest.param("kafka: {properties: {sasl.password: {hunter2: 1}}}", id="map in a map"),
     ],
 )
-def test_a_refusal_of_a_file_never_tells_a_secret(tmp_path: Path, yaml: str) -> None:
+def test_a_refusal_of_a_file_never_shows_a_secret(tmp_path: Path, yaml: str) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml)
     environ = {name: value for name, value in ENOUGH.items() if "SECRET" not in name}
     assert SECRET not in refusal(lambda: load(config, environ))
 
 
-def test_what_is_shown_of_the_settings_has_no_secret_and_is_json() -> None:
+def test_redacted_settings_contain_no_secret_and_are_json() -> None:
     found = settings(
         OMS__API_KEY=SECRET,
         OMS__API_SECRET=SECRET,
@@ -305,22 +305,20 @@ def test_what_is_shown_of_the_settings_has_no_secret_and_is_json() -> None:
     assert shown["avro"]["registry"]["proxy"] == "http://***@proxy"
 
 
-def test_credentials_are_read_anew_from_their_files(tmp_path: Path) -> None:
+def test_credentials_are_reloaded_from_their_files(tmp_path: Path) -> None:
     directory = secrets(tmp_path / "secrets", oms__api_key="key-1", oms__api_secret="secret-1")
     environ = {name: value for name, value in ENOUGH.items() if "API_" not in name}
-    reread = credentials_reader(load(None, environ, directory), None, environ, directory)
-    assert reread() == ("key-1", "secret-1")
+    reload = credentials_reader(load(None, environ, directory), None, environ, directory)
+    assert reload() == ("key-1", "secret-1")
     secrets(directory, oms__api_key="key-2", oms__api_secret="secret-2")
-    assert reread() == ("key-2", "secret-2")
+    assert reload() == ("key-2", "secret-2")
 
 
-def test_credentials_that_cannot_be_read_anew_stay_as_they_were(
-    tmp_path: Path,
-) -> None:
+def test_credentials_that_cannot_be_reloaded_stay_as_they_were(tmp_path: Path) -> None:
     directory = secrets(tmp_path / "secrets", oms__api_key="key-1", oms__api_secret="secret-1")
     environ = {name: value for name, value in ENOUGH.items() if "API_" not in name}
-    reread = credentials_reader(load(None, environ, directory), None, environ, directory)
+    reload = credentials_reader(load(None, environ, directory), None, environ, directory)
     (directory / "oms__api_secret").unlink()
     with structlog.testing.capture_logs() as events:
-        assert reread() == ("key-1", "secret-1")
-    assert [event["event"] for event in events] == ["credentials_not_read_again"]
+        assert reload() == ("key-1", "secret-1")
+    assert [event["event"] for event in events] == ["credentials_not_reloaded"]

@@ -6,44 +6,32 @@ The facts are from the OMS's documentation of Inventory Refresh.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
-LOCATION: Final = "locationName"
+from consumer.core.changes import columns
+from consumer.core.changes.columns import ColumnType
+
+LOCATION: Final = columns.LOCATION
+IDENTIFIERS: Final = columns.IDENTIFIERS
+ITEM_KEY: Final = columns.ITEM_KEY
+
+_POLARS_TYPES: Final[Mapping[ColumnType, pl.DataType]] = {
+    ColumnType.TEXT: pl.String(),
+    ColumnType.INTEGER: pl.Int64(),
+    ColumnType.NUMBER: pl.Float64(),
+    ColumnType.TEXT_LIST: pl.List(pl.String()),
+}
 
 PLAIN_COLUMNS: Final[Mapping[str, pl.DataType]] = {
-    "partNumber": pl.String(),
-    "upc": pl.String(),
-    "sku": pl.String(),
-    "binID": pl.Int64(),
-    "quantity": pl.Int64(),
-    "ltd": pl.Float64(),
-    "floor": pl.Int64(),
-    "safetyStock": pl.Int64(),
-    "currencyID": pl.Int64(),
-    "retailPrice": pl.Float64(),
-    "inventoryLocatorName": pl.String(),
-    "attributes": pl.List(pl.String()),
+    name: _POLARS_TYPES[kind] for name, kind in columns.PLAIN_COLUMN_TYPES.items()
 }
-"""What every API of the OMS takes for one item of a refresh request."""
-
 GRANULAR_COLUMNS: Final[Mapping[str, pl.DataType]] = {
-    "lotCode": pl.String(),
-    "condition": pl.String(),
-    "date": pl.String(),
-    "serialNumber": pl.String(),
-    "externalID": pl.String(),
+    name: _POLARS_TYPES[kind] for name, kind in columns.GRANULAR_COLUMN_TYPES.items()
 }
-"""What only the newest API takes besides, to keep the stock of one item apart by lot, condition, date or piece. For the
-older ones these are never looked for in events, so they are null throughout, which costs nothing, and are never sent.
-"""
-
 ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_COLUMNS}
 """The columns of an item; every value but ``quantity`` may be null, which means absent."""
-
-IDENTIFIERS: Final = ("partNumber", "upc", "sku")
-"""At least one of them names the item."""
 
 ASSIGNMENT: Final = "_assignment"
 """Number of the assignment by which this process held the row's partition when it read it (see
@@ -70,8 +58,17 @@ CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 }
 """A frame of changes, one row a change, as a decoder gives it."""
 
-ITEM_KEY: Final = ("partNumber", "upc", "sku", "binID", *GRANULAR_COLUMNS)
-"""The default item key: two changes of a location are of one item when these columns agree, nulls included."""
+
+class ChangeId(NamedTuple):
+    """What identifies a change in this process: the columns ``CHANGE_ID`` of its row.
+
+    ``assignment`` is the id of the assignment by which its partition was read, ``offset`` its record's offset, and
+    ``line`` its position in an event that has several changes (0 in an event that is one change).
+    """
+
+    assignment: int
+    offset: int
+    line: int = 0
 
 
 class RejectReason(StrEnum):

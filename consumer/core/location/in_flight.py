@@ -46,7 +46,7 @@ class InFlightRequests:
             raise AssertionError(msg)
         assignments = frozenset(request.taken.column(ASSIGNMENT).unique().to_list())
         flight = Flight(request, now, assignments, part)
-        self._flights[request.number] = self._by_location[request.location] = flight
+        self._flights[request.request_id] = self._by_location[request.location] = flight
 
     def land(self, number: int) -> Flight:
         """The request is answered, or given back."""

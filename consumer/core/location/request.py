@@ -38,7 +38,7 @@ class EngineLimits:
 class Request:
     """What is to be sent: ``taken`` are all pending changes of ``items`` items of one location, oldest item first."""
 
-    number: int
+    request_id: int
     location: str
     taken: Rows
     items: int

@@ -15,6 +15,8 @@ from enum import StrEnum
 from math import inf, isfinite
 from typing import Final
 
+from consumer.core.oms.offset_codec import PackedChanges
+
 ASKED_AT_ONCE_MAX: Final = 2
 """Calls under way: one for the head, one for a job that the OMS has passed by. More would ask no sooner, only more."""
 ASK_SECONDS_MIN: Final = 2.0
@@ -71,13 +73,13 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An accepted request. ``changes`` are its changes as topic, partition and offsets (``packing.pack_changes``)."""
+    """An accepted request. ``changes`` has its changes by assignment (``offset_codec.pack_changes``)."""
 
     job_id: str
     location: str
     items: int
     chunks: int
-    changes: tuple[tuple[str, int, bytes], ...] = ()
+    changes: tuple[PackedChanges, ...] = ()
 
 
 class JobOutcome(StrEnum):
@@ -333,7 +335,7 @@ def adaptive_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int)
 
 
 def _packed_bytes(job: Job) -> int:
-    return sum(len(packed) for _, _, packed in job.changes)
+    return sum(len(changes.offsets) for changes in job.changes)
 
 
 def _wait_seconds(asks: int, longest: float, jitter: float) -> float:

@@ -6,7 +6,7 @@ A range would not do: between a request's offsets lie those of other requests.
 import zlib
 from array import array
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -17,18 +17,28 @@ _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
 """Codes of ``array``, and the first distance that each cannot hold."""
 
 
-def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) -> tuple[tuple[str, int, bytes], ...]:
-    """The changes of a request, as ``Job`` keeps them, from its assignments and offsets.
+class PackedChanges(NamedTuple):
+    """The changes of a request from one assignment; ``offsets`` as ``pack_offsets`` made them."""
 
-    ``partitions`` maps an assignment's number to topic and partition; rows of others are left out. What the rows stand
-    for is among the changes.
+    assignment: int
+    topic: str
+    partition: int
+    offsets: bytes
+
+
+def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) -> tuple[PackedChanges, ...]:
+    """The changes of a request, superseded ones included, as a ``Job`` keeps them.
+
+    ``partitions`` maps an assignment's id to topic and partition; rows of other assignments are left out.
     """
     rows = all_offsets(rows)
     owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
     numbers = [number for number in owners.unique().sort().to_list() if number in partitions]
     if len(numbers) == 1 and owners.n_unique() == 1:
-        return ((*partitions[numbers[0]], pack_offsets(offsets)),)
-    return tuple((*partitions[number], pack_offsets(offsets.filter(owners == number))) for number in numbers)
+        return (PackedChanges(numbers[0], *partitions[numbers[0]], pack_offsets(offsets)),)
+    return tuple(
+        PackedChanges(number, *partitions[number], pack_offsets(offsets.filter(owners == number))) for number in numbers
+    )
 
 
 def pack_offsets(offsets: pl.Series) -> bytes:

@@ -1,7 +1,7 @@
-"""What stands beside a committed offset, for whoever takes the partition over: ``v1;mark;open;topic id``.
+"""The metadata of a commit, for the partition's next owner: ``v1;<read up to>;<in doubt>;<topic id>``.
 
-*Mark*: how far the partition had been read when the commit was made. *Open*: 1 while a request with its rows may still
-be under way.
+*Read up to*: how far the partition had been read when the commit was made. *In doubt*: 1 while a request with rows of
+the partition may still be queued by the OMS. The text is part of the protocol between members of different versions.
 """
 
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ _VERSION = "v1"
 
 @dataclass(frozen=True, slots=True)
 class CommitMetadata:
-    """``offset`` is one past the last change read; ``topic_id`` is "" where the broker does not tell it."""
+    """``read_up_to`` is one past the last change read; ``topic_id`` is None where the broker does not report it."""
 
-    offset: int
-    open: bool
-    topic_id: str = ""
+    read_up_to: int
+    in_doubt: bool
+    topic_id: str | None = None
 
 
-def format_metadata(mark: CommitMetadata) -> str:
-    return f"{_VERSION};{mark.offset};{int(mark.open)};{mark.topic_id}"
+def format_metadata(metadata: CommitMetadata) -> str:
+    return f"{_VERSION};{metadata.read_up_to};{int(metadata.in_doubt)};{metadata.topic_id or ''}"
 
 
 def parse_metadata(metadata: str, *, committed: int) -> CommitMetadata:
-    """Read what was written beside ``committed``.
+    """Parse the metadata found with the offset ``committed``.
 
-    What is missing, foreign or malformed counts as open, with the mark at ``committed`` (rule 5).
+    Missing, foreign or malformed metadata counts as in doubt, read up to ``committed`` (rule 5).
     """
     version, _, rest = metadata.partition(";")
     fields = rest.split(";")
     if version == _VERSION and len(fields) == 3 and _is_offset(fields[0]) and fields[1] in {"0", "1"}:
-        return CommitMetadata(max(int(fields[0]), committed), fields[1] == "1", fields[2])
-    return CommitMetadata(committed, open=True)
+        return CommitMetadata(max(int(fields[0]), committed), fields[1] == "1", fields[2] or None)
+    return CommitMetadata(committed, in_doubt=True)
 
 
 def _is_offset(text: str) -> bool:

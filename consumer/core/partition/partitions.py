@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.coalesce import all_offsets, open_offset
-from consumer.core.changes.items import ASSIGNMENT, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, OFFSET, ChangeId
 from consumer.core.partition.offsets import OffsetTracker
 
 RESUME_SHARE: Final = 0.75
@@ -45,7 +45,7 @@ class Partitions:
         self._held: dict[int, _Held] = {}
         self._covered: list[pl.DataFrame] = []
         """Assignments and offsets that jobIDs cover, to be closed together: work a commit, not a request."""
-        self._unconfirmed: set[tuple[int, int]] = set()
+        self._unconfirmed: set[ChangeId] = set()
 
     def __contains__(self, assignment: int) -> bool:
         return assignment in self._held
@@ -70,7 +70,7 @@ class Partitions:
         """Let these go; returns those that were ours."""
         gone = [number for number in assignments if self._held.pop(number, None)]
         if gone:
-            self._unconfirmed = {dead for dead in self._unconfirmed if dead[0] in self._held}
+            self._unconfirmed = {dead for dead in self._unconfirmed if dead.assignment in self._held}
         return gone
 
     def ours(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -78,7 +78,7 @@ class Partitions:
         gone = [number for number in rows[ASSIGNMENT].unique().to_list() if number not in self._held]
         return rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
 
-    def give(self, rows: pl.DataFrame, rejected: Collection[tuple[int, int]], next_offsets: Mapping[int, int]) -> None:
+    def give(self, rows: pl.DataFrame, rejected: Collection[ChangeId], next_offsets: Mapping[int, int]) -> None:
         """Open the offsets of these rows and rejects; ``next_offsets`` says how far each assignment is read by them.
 
         The mark only ever grows, from the one that was found at the assignment on (rule 4).
@@ -89,7 +89,7 @@ class Partitions:
             if held is None:
                 continue
             offsets = opened.filter(owners == number)
-            bad = [offset for owner, offset in rejected if owner == number]
+            bad = [change_id.offset for change_id in rejected if change_id.assignment == number]
             held.offsets.give(pl.concat([offsets, pl.Series(bad, dtype=pl.Int64)]) if bad else offsets, next_offset)
             held.mark = max(held.mark, held.offsets.next_offset or 0)
         self._unconfirmed.update(rejected)
@@ -109,14 +109,14 @@ class Partitions:
         free = offsets.join(rows.select(ASSIGNMENT, open_offset(rows)), on=[ASSIGNMENT, OFFSET], how="anti")
         for (number,), part in free.partition_by(ASSIGNMENT, as_dict=True).items():
             self._held[number].offsets.reopen(part[OFFSET])
-        self._unconfirmed.update(offsets.iter_rows())
+        self._unconfirmed.update(ChangeId(*row) for row in offsets.iter_rows())
 
-    def dead_lettered(self, confirmed: Iterable[tuple[int, int]]) -> None:
+    def dead_lettered(self, confirmed: Iterable[ChangeId]) -> None:
         """The broker has confirmed these dead letters, by assignment and offset; unknown ones are passed over."""
         for dead in confirmed:
             if dead in self._unconfirmed:
                 self._unconfirmed.discard(dead)
-                self._held[dead[0]].offsets.close(pl.Series([dead[1]], dtype=pl.Int64))
+                self._held[dead.assignment].offsets.close(pl.Series([dead.offset], dtype=pl.Int64))
 
     def commit_points(self, under_way: Collection[int]) -> list[CommitPoint]:
         """What may be committed now, for every assignment whose start is known."""

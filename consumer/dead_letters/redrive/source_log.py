@@ -160,9 +160,9 @@ class SourceLog:
         They may have been accepted, under other settings. What the service has yet to read it will reject, as we do.
         """
         places = [
-            (reject.assignment, reject.offset)
+            (reject.change_id.assignment, reject.change_id.offset)
             for reject in decoded.rejects
-            if reject.offset < self._settled[self.partitions[reject.assignment]]
+            if reject.change_id.offset < self._settled[self.partitions[reject.change_id.assignment]]
         ]
         rejected = pl.DataFrame(places, schema=self._known.schema, orient="row").join(
             self._known, on=CHANGE_ID, how="anti"

@@ -6,8 +6,8 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from consumer.facts import KafkaStatistics
 from consumer.observe.metrics.described import Counters, Described, Gauges
-from consumer.ports import KafkaStatistics
 
 _BROKERS_UP: Final = Gauges("kafka_brokers_up", "Brokers to which a connection is up.")
 _QUEUE_MESSAGES: Final = Gauges("kafka_fetch_queue_messages", "Messages fetched by the Kafka client, not yet polled.")

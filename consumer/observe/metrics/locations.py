@@ -55,7 +55,7 @@ class Locations(Collector):
         self._locations: dict[str, _Location] = {}
         self._untracked: set[int] = set()
 
-    def pending(self, pending: Mapping[str, Pending], now: float) -> None:
+    def set_pending(self, pending: Mapping[str, Pending], now: float) -> None:
         """Take what is pending of every location; one that is not named has nothing."""
         for name in pending:
             self._of(name)

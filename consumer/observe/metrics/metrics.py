@@ -2,7 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -10,15 +10,34 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Request
-from consumer.core.oms.answers import Accepted, AnswerKind, Decision
-from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
-from consumer.core.pending import Pending
+from consumer.core.oms.answers import Accepted, AnswerKind
+from consumer.core.oms.job_schedule import JobOutcome, JobResult
+from consumer.facts import (
+    ChangesDeadLettered,
+    ChangesDecoded,
+    CommittedOffsetOutOfRange,
+    DeadLettersConfirmed,
+    Fact,
+    Heartbeat,
+    JobEnded,
+    JobsAbandoned,
+    JobsEvicted,
+    KafkaStatistics,
+    MessagesRead,
+    OffsetsCommitted,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestAnswered,
+    RequestSent,
+    Snapshot,
+)
 from consumer.observe.metrics.described import PREFIX, Described
 from consumer.observe.metrics.kafka import KafkaStates
 from consumer.observe.metrics.locations import Locations
 from consumer.observe.metrics.states import States
-from consumer.observe.observers import NullObserver
-from consumer.ports import Answered, Assignment, Clock, CommitRefused, Decoded, FailedChanges, KafkaStatistics, Snapshot
+from consumer.ports import Clock, CommitRefused, Decoded
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
@@ -32,7 +51,7 @@ REBALANCES: Final = ("assigned", "revoked", "lost")
 SINCE: Final = ("occurred", "published", "read")
 
 
-class Metrics(NullObserver):
+class Metrics:
     """The loop's facts as Prometheus metrics, in a registry of their own (``registry``).
 
     ``limits`` are shown beside what they limit; ``ready`` tells whether the process is ready, as ``/readyz`` does;
@@ -178,23 +197,61 @@ class Metrics(NullObserver):
     def _describe(self, name: str, kind: str, labels: tuple[str, ...], description: str) -> None:
         self.described.append(Described(f"{PREFIX}_{name}", kind, labels, description))
 
-    # Facts, told by the loop
+    # Facts
 
-    def heartbeat(self, now: float) -> None:
-        """The gauge is wall time, as Prometheus wants it; ``now`` is the loop's own."""
-        del now
-        self._heartbeat.set(self._clock.wall())
+    def observe(self, fact: Fact) -> None:  # noqa: C901, PLR0912 - one case per fact
+        match fact:
+            case MessagesRead():
+                self._changes_read.inc(fact.count)
+            case ChangesDecoded():
+                self._decoded(fact.decoded)
+            case ChangesDeadLettered():
+                for changes in fact.changes:
+                    self._changes_rejected.labels(reason=changes.reason).inc(len(changes.change_ids))
+            case DeadLettersConfirmed():
+                self._dead_letters.inc(fact.count)
+            case RequestSent():
+                self._sent(fact)
+            case RequestAnswered():
+                self._answered(fact)
+            case JobEnded():
+                self._job_ended(fact.result)
+            case JobsEvicted() | JobsAbandoned():
+                self._jobs_unfollowed.inc(len(fact.jobs))
+            case PartitionsAssigned():
+                self._rebalances.labels(kind="assigned").inc()
+            case PartitionsRevoked():
+                self._rebalances.labels(kind="revoked").inc()
+                self._unsettled.inc(fact.unanswered_requests)
+            case PartitionsLost():
+                self._rebalances.labels(kind="lost").inc()
+            case CommittedOffsetOutOfRange():
+                self._out_of_range.inc()
+            case OffsetsCommitted():
+                self._commits.inc()
+            case CommitRefused():
+                self._commits_refused.labels(fenced="yes" if fact.fenced else "no").inc()
+            case Heartbeat():
+                self._heartbeat.set(self._clock.wall())
+            case Snapshot():
+                self._heartbeat.set(self._clock.wall())
+                self._states.latest = fact
+            case PendingByLocation():
+                if self._locations:
+                    self._locations.set_pending(fact.pending, fact.at)
+            case KafkaStatistics():
+                self._kafka.take(fact)
+            case _:
+                assert_never(fact)
 
-    def changes_read(self, messages: int) -> None:
-        self._changes_read.inc(messages)
-
-    def changes_decoded(self, decoded: Decoded) -> None:
+    def _decoded(self, decoded: Decoded) -> None:
         self._changes_decoded.inc(decoded.frame.height)
         self._tombstones.inc(decoded.tombstones)
         for reason, count in Tally(reject.reason for reject in decoded.rejects).items():
             self._changes_rejected.labels(reason=reason).inc(count)
 
-    def request_sent(self, request: Request, chunks: int) -> None:
+    def _sent(self, fact: RequestSent) -> None:
+        request, chunks = fact.request, fact.chunks
         self._requests_sent.labels(reason=request.reason).inc()
         self._items_sent.inc(request.items)
         self._chunks_sent.inc(chunks)
@@ -202,7 +259,8 @@ class Metrics(NullObserver):
         self._request_items.observe(request.items)
         self._request_chunks.observe(chunks)
 
-    def answered(self, request: Request, answered: Answered, decision: Decision) -> None:
+    def _answered(self, fact: RequestAnswered) -> None:
+        request, answered = fact.request, fact.answered
         self._answers.labels(outcome=answered.answer.kind).inc()
         if answered.answer.status:
             self._responses.labels(code=str(answered.answer.status)).inc()
@@ -210,7 +268,7 @@ class Metrics(NullObserver):
         self._request_seconds.observe(answered.seconds)
         if self._locations:
             self._locations.answered(request.location, answered.answer.kind)
-        if isinstance(decision, Accepted):
+        if isinstance(fact.decision, Accepted):
             self._accepted(request)
 
     def _accepted(self, request: Request) -> None:
@@ -222,55 +280,12 @@ class Metrics(NullObserver):
         if self._locations:
             self._locations.accepted(request.location, request.items, self._clock.wall())
 
-    def changes_dead_lettered(self, changes: Sequence[FailedChanges]) -> None:
-        for each in changes:
-            self._changes_rejected.labels(reason=each.reason).inc(len(each.offsets))
-
-    def job_ended(self, ended: JobResult) -> None:
-        self._jobs_ended.labels(outcome=ended.outcome).inc()
-        if ended.queued_seconds is not None:
-            self._job_queued.observe(ended.queued_seconds)
-        if ended.worked_seconds is not None:
-            self._job_worked.observe(ended.worked_seconds)
-
-    def jobs_evicted(self, jobs: Sequence[Job]) -> None:
-        self._jobs_unfollowed.inc(len(jobs))
-
-    def jobs_abandoned(self, jobs: Sequence[Job]) -> None:
-        self._jobs_unfollowed.inc(len(jobs))
-
-    def dead_letters_confirmed(self, count: int) -> None:
-        self._dead_letters.inc(count)
-
-    def committed(self, partitions: int) -> None:
-        del partitions
-        self._commits.inc()
-
-    def commit_refused(self, refused: CommitRefused) -> None:
-        self._commits_refused.labels(fenced="yes" if refused.fenced else "no").inc()
-
-    def rebalanced(self, kind: str, assignments: Sequence[Assignment], unsettled: int = 0) -> None:
-        del assignments
-        self._rebalances.labels(kind=kind).inc()
-        self._unsettled.inc(unsettled)
-
-    def committed_offset_out_of_range(self, assignment: Assignment) -> None:
-        del assignment
-        self._out_of_range.inc()
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.heartbeat(snapshot.at)
-        self._states.latest = snapshot
-
-    def pending_by_location(self, pending: Mapping[str, Pending], now: float) -> None:
-        if self._locations:
-            self._locations.pending(pending, now)
-
-    # Facts that others count
-
-    def kafka_statistics(self, statistics: KafkaStatistics) -> None:
-        """The Kafka client tells of itself."""
-        self._kafka.take(statistics)
+    def _job_ended(self, result: JobResult) -> None:
+        self._jobs_ended.labels(outcome=result.outcome).inc()
+        if result.queued_seconds is not None:
+            self._job_queued.observe(result.queued_seconds)
+        if result.worked_seconds is not None:
+            self._job_worked.observe(result.worked_seconds)
 
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Take the number of access tokens from here, whenever Prometheus asks; it must be safe in any thread."""

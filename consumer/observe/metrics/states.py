@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.breaker import BreakerState
+from consumer.facts import PartitionView, Snapshot
 from consumer.observe.metrics.described import Counters, Described, Gauges
-from consumer.ports import PartitionView, Snapshot
 
 _TOKENS: Final = Counters("tokens_fetched", "Access tokens got from the OMS: the first, and each renewal.")
 _BREAKER: Final = Gauges(
@@ -27,9 +27,9 @@ def _distance(partition: PartitionView) -> float | None:
 
 
 def _lag(partition: PartitionView) -> float | None:
-    if partition.end is None or partition.committable_offset is None:
+    if partition.end_offset is None or partition.committable_offset is None:
         return None
-    return max(partition.end - partition.committable_offset, 0)
+    return max(partition.end_offset - partition.committable_offset, 0)
 
 
 _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
@@ -39,9 +39,9 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
     (
         "oldest_pending_seconds",
         "How long ago the oldest pending change was read.",
-        lambda snapshot: snapshot.oldest_pending_seconds,
+        lambda snapshot: snapshot.oldest_pending_seconds or 0.0,
     ),
-    ("requests_in_flight", "Requests whose answer is awaited.", lambda snapshot: snapshot.in_flight),
+    ("requests_in_flight", "Requests whose answer is awaited.", lambda snapshot: snapshot.requests_in_flight),
     (
         "held_locations",
         "Locations that may not send yet, after a request with an unknown outcome.",
@@ -55,7 +55,7 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
     (
         "oms_failures_in_a_row",
         "Failures of the OMS as a whole since its last jobID; 0 while it is well.",
-        lambda snapshot: snapshot.oms_failures,
+        lambda snapshot: snapshot.oms_consecutive_failures,
     ),
     (
         "oms_requests_per_second_max",
@@ -76,7 +76,7 @@ _STATES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] = (
     (
         "jobs_oldest_unfinished_seconds",
         "How long the oldest of these jobs has been followed.",
-        lambda snapshot: snapshot.oldest_job_seconds,
+        lambda snapshot: snapshot.oldest_job_seconds or 0.0,
     ),
     (
         "job_status_unavailable",
@@ -103,11 +103,11 @@ _PARTITION_STATES: Final[Sequence[tuple[str, str, Callable[[PartitionView], floa
         "Lowest offset that no jobID covers yet: what is committed next.",
         lambda partition: partition.committable_offset,
     ),
-    ("partition_committed_offset", "Offset last committed.", lambda partition: partition.committed),
+    ("partition_committed_offset", "Offset last committed.", lambda partition: partition.committed_offset),
     (
         "partition_end_offset",
         "End of the partition's log, as last heard.",
-        lambda partition: partition.end,
+        lambda partition: partition.end_offset,
     ),
     ("partition_lag_offsets", "Offsets between the watermark and the log's end, as last heard.", _lag),
     ("partition_next_offset", "Offset after the last change taken in.", lambda partition: partition.next_offset),

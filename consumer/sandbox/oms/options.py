@@ -11,7 +11,6 @@ from typing import Any, Final, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from consumer.errors import SettingsError
 from consumer.sandbox.oms.faults.rules import FAULTS, RULES_MAX, FaultRule, Rule
@@ -84,7 +83,7 @@ def _takes_several(field: FieldInfo | None) -> bool:
     return field is not None and get_origin(field.annotation) is tuple
 
 
-def _problem(name: str, error: ErrorDetails) -> str:
+def _problem(name: str, error: Mapping[str, Any]) -> str:
     """The error message for a fault's parameter, or for a combination of parameters."""
     path = [str(part) for part in error["loc"][1:]]
     if not path:
@@ -98,11 +97,11 @@ def _problem(name: str, error: ErrorDetails) -> str:
     return f"{key} {_allowed(error)}, not {error['input']!r}"
 
 
-def _allowed(error: ErrorDetails) -> str:
+def _allowed(error: Mapping[str, Any]) -> str:
     return re.sub(r"^(Input|String|Tuple) should ", "must ", error["msg"]).removeprefix("Value error, ")
 
 
-def _first(validation_error: ValidationError) -> ErrorDetails:
+def _first(validation_error: ValidationError) -> Mapping[str, Any]:
     """The first error, but unknown keys first: a missing key may only be misspelt."""
     errors = validation_error.errors(include_url=False, include_context=False)
     return min(errors, key=lambda error: error["type"] != "extra_forbidden")

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Annotated, Any, Final, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from pydantic_core import ErrorDetails
 
 # pydantic reads the TypedDict of typing only from Python 3.12 on.
 from typing_extensions import TypedDict
@@ -157,7 +156,7 @@ def _adapter(max_items: int, package: Package) -> TypeAdapter[Any]:
     return TypeAdapter(UnifiedBody if package is Package.UNIFIED else Body)
 
 
-def _refusal(error: ErrorDetails, max_items: int) -> RefusalError:
+def _refusal(error: Mapping[str, Any], max_items: int) -> RefusalError:
     kind, position = error["type"], error["loc"]
     if kind == "json_invalid":
         return RefusalError(400, OmsCode.BAD_REQUEST, f"the body is not JSON: {error['msg']}")

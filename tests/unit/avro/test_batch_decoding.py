@@ -65,7 +65,12 @@ def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
 
     (reject,) = decoded.rejects
     offset = 100 + neighbours
-    assert (reject.reason, reject.offset, reject.assignment, reject.value) == (reason, offset, 1, bad)
+    assert (reject.reason, reject.change_id.offset, reject.change_id.assignment, reject.value) == (
+        reason,
+        offset,
+        1,
+        bad,
+    )
     assert (reject.key, reject.headers, reject.timestamp) == (
         f"key-{offset}".encode(),
         (("trace", b"t"),),
@@ -87,7 +92,7 @@ def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: DecodePa
 
     decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch(values)])
 
-    assert [(reject.offset, reject.reason) for reject in decoded.rejects] == [
+    assert [(reject.change_id.offset, reject.reason) for reject in decoded.rejects] == [
         (100 + 2 * number, case[1]) for number, case in enumerate(cases)
     ]
     assert decoded.frame["sku"].to_list() == [f"good-{number}" for number in range(len(cases))]
@@ -114,7 +119,7 @@ def test_tombstones_are_counted_and_passed_over(way: DecodePath) -> None:
 
     assert decoded.tombstones == 4
     assert decoded.frame[OFFSET].to_list() == [101, 104]
-    assert [reject.offset for reject in decoded.rejects] == [105]
+    assert [reject.change_id.offset for reject in decoded.rejects] == [105]
     assert decoded.next_offsets == {1: 107}
 
 
@@ -155,7 +160,7 @@ def test_joined_batches_keep_their_order_and_their_origins(way: DecodePath) -> N
     decoded = file_decoder(str(schema_path()), way=way).decode(batches)
 
     assert decoded.frame.select("sku", ASSIGNMENT, OFFSET).rows() == [("a", 1, 10), ("b", 2, 5), ("c", 1, 13)]
-    assert [(reject.assignment, reject.offset, reject.key) for reject in decoded.rejects] == [
+    assert [(reject.change_id.assignment, reject.change_id.offset, reject.key) for reject in decoded.rejects] == [
         (1, 11, b"key-11"),
         (1, 12, b"key-12"),
     ]
@@ -238,7 +243,7 @@ def test_a_schema_id_of_its_own_for_each_message_once_made_decoding_a_thousand_t
 
     assert source.reads == 1
     assert decoded.frame["sku"].to_list() == [f"s{number}" for number in range(0, 500, 2) if number != 10]
-    reasons = {reject.offset - 100: reject.reason for reject in decoded.rejects}
+    reasons = {reject.change_id.offset - 100: reject.reason for reject in decoded.rejects}
     assert reasons.pop(10) is RejectReason.TRAILING_BYTES
     assert reasons.pop(500) is RejectReason.NOT_FRAMED
     assert reasons == dict.fromkeys(range(1, 500, 2), RejectReason.UNKNOWN_SCHEMA)
@@ -292,5 +297,5 @@ def test_a_long_batch_with_bad_messages_far_apart_loses_only_those() -> None:
 
     decoded = file_decoder(str(schema_path())).decode([raw_batch(values)])
 
-    assert [reject.offset - 100 for reject in decoded.rejects] == [17, 1_500, 2_999]
+    assert [reject.change_id.offset - 100 for reject in decoded.rejects] == [17, 1_500, 2_999]
     assert decoded.frame["sku"].to_list() == [f"s{n}" for n in range(3_000) if n not in {17, 1_500, 2_999}]

@@ -116,7 +116,7 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
         done = taken(decoder, 4)
 
         assert [sku for each in done for sku in each.frame["sku"]] == ["a", "b"]
-        assert [reject.offset for each in done for reject in each.rejects] == [103]
+        assert [reject.change_id.offset for each in done for reject in each.rejects] == [103]
         assert decoder.waiting_for() == ""
 
 
@@ -130,7 +130,7 @@ def test_an_unknown_id_is_rejected_and_its_neighbours_are_kept(registry: TinyReg
         (done,) = taken(decoder, 5)
 
     assert done.frame["sku"].to_list() == ["a", "b", "c"]
-    assert [(reject.offset, reject.reason, reject.schema_id) for reject in done.rejects] == [
+    assert [(reject.change_id.offset, reject.reason, reject.schema_id) for reject in done.rejects] == [
         (101, RejectReason.UNKNOWN_SCHEMA, 99),
         (103, RejectReason.UNUSABLE_SCHEMA, 8),
     ]

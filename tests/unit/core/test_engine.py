@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import coalesce
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
@@ -46,7 +46,7 @@ def give(made: Engine, rows: pl.DataFrame, now: float, assignment: int = 1) -> N
 
 def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
     for request in requests:
-        made.answered(request.number, Accepted("1"), now)
+        made.answered(request.request_id, Accepted("1"), now)
 
 
 def watermarks(made: Engine, now: float = 0.0) -> dict[int, int]:
@@ -89,7 +89,7 @@ def test_5900_due_items_are_one_request() -> None:
     assert [request.items for request in made.due(AGE)] == [5_900]
 
 
-def test_nothing_leaves_before_it_is_full_or_due() -> None:
+def test_nothing_is_sent_before_it_is_full_or_due() -> None:
     made = engine()
     give(made, burst(11_999), now=0.0)
 
@@ -109,7 +109,7 @@ def test_ten_thousand_changes_of_one_item_are_one_item_and_do_not_fill_a_window(
     assert watermarks(made) == {1: 15_000}
 
 
-def test_one_location_has_one_request_in_flight_while_others_go_beside_it() -> None:
+def test_a_location_has_one_request_in_flight_and_other_locations_send_meanwhile() -> None:
     made = engine()
     give(made, burst(24_000), now=0.0)
     give(made, burst(12_000, location="Rome", first=24_000), now=0.0)
@@ -121,7 +121,7 @@ def test_one_location_has_one_request_in_flight_while_others_go_beside_it() -> N
     assert [request.location for request in made.due(3.0)] == ["Berlin"]
 
 
-def test_slots_go_to_the_oldest_deadlines_first() -> None:
+def test_the_oldest_deadlines_are_sent_first() -> None:
     made = engine(max_in_flight=2)
     for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
         give(made, burst(1, location=location, first=at), now=float(at))
@@ -130,7 +130,7 @@ def test_slots_go_to_the_oldest_deadlines_first() -> None:
     assert made.next_deadline(AGE) is None
 
 
-def test_watermark_waits_for_the_slowest_location_of_a_partition() -> None:
+def test_the_committable_offset_waits_for_the_slowest_location_of_a_partition() -> None:
     made = engine()
     give(
         made,
@@ -145,7 +145,7 @@ def test_watermark_waits_for_the_slowest_location_of_a_partition() -> None:
     assert watermarks(made) == {1: 3}
 
 
-def test_watermarks_of_all_partitions_of_a_location_wait_for_its_request() -> None:
+def test_the_committable_offsets_of_all_partitions_in_a_request_wait_for_it() -> None:
     made = engine()
     made.assigned(2, start=50, mark=None)
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
@@ -157,7 +157,7 @@ def test_watermarks_of_all_partitions_of_a_location_wait_for_its_request() -> No
     assert watermarks(made) == {1: 1, 2: 51}
 
 
-def test_a_prefix_of_an_items_changes_goes_with_its_newest_count_and_the_rest_keeps_the_watermark() -> None:
+def test_an_overfull_item_is_sent_with_its_newest_count_and_the_rest_holds_back_the_committable_offset() -> None:
     made = engine()
     changes = [
         change("Rome", "a", at, offset=at, attributes=[f"{at}-{number}" for number in range(40)]) for at in range(3)
@@ -174,13 +174,13 @@ def test_a_prefix_of_an_items_changes_goes_with_its_newest_count_and_the_rest_ke
     assert [body["attributes"][0] for body in bodies] == ["0-0", "1-0", "2-0"]
 
 
-def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
+def test_a_failed_request_is_planned_again_with_newer_changes() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", 1, offset=0), change("Rome", "b", 1, offset=1)]), 0.0)
     (request,) = made.due(AGE)
     give(made, frame([change("Rome", "a", 2, offset=2)]), AGE + 1)
 
-    made.answered(request.number, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
+    made.answered(request.request_id, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
     assert made.due(AGE + 6) == []
     (again,) = made.due(AGE + 7)
 
@@ -188,21 +188,21 @@ def test_a_failed_request_is_planned_anew_with_what_came_meanwhile() -> None:
     assert again.rows.select("sku", "quantity").rows() == [("a", 1), ("b", 1), ("a", 2)]
 
 
-def test_a_request_that_never_left_is_planned_anew_at_once_and_counts_as_no_failure() -> None:
+def test_a_request_that_was_not_sent_is_planned_again_at_once_and_counts_as_no_failure() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Retry(after_seconds=0.0, whole_oms=False), AGE)
+    made.answered(request.request_id, Retry(after_seconds=0.0, whole_oms=False), AGE)
 
     (again,) = made.due(AGE)
-    assert made.attempt(again.number) == 0
+    assert made.attempt(again.request_id) == 0
 
 
-def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_as_open() -> None:
+def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_is_in_doubt() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
+    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
 
     assert made.due(AGE + 119) == []
     assert [point.open for point in made.commit_points(AGE + 119)] == [True]
@@ -210,11 +210,11 @@ def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_counts_
     assert len(made.due(AGE + 120)) == 1
 
 
-def test_a_hold_outlives_the_revoke_of_its_partition() -> None:
+def test_a_hold_survives_the_revoke_of_its_partition() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
+    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
     made.forget([1])
     made.assigned(2, start=0, mark=None)
     give(made, frame([change("Rome", "a", offset=0, assignment=2)]), AGE - 250, assignment=2)
@@ -223,7 +223,7 @@ def test_a_hold_outlives_the_revoke_of_its_partition() -> None:
     assert len(made.due(AGE + 120)) == 1
 
 
-def test_a_request_in_flight_keeps_its_location_busy_beyond_a_revoke_and_its_answer_counts_for_nothing() -> None:
+def test_a_request_in_flight_blocks_its_location_after_a_revoke_and_its_answer_is_ignored() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
@@ -237,7 +237,7 @@ def test_a_request_in_flight_keeps_its_location_busy_beyond_a_revoke_and_its_ans
     assert len(made.due(AGE)) == 1
 
 
-def test_only_rows_of_the_revoked_partition_leave_a_window_that_mixes_partitions() -> None:
+def test_only_rows_of_the_revoked_partition_are_dropped_from_a_mixed_window() -> None:
     made = engine()
     made.assigned(2, start=0, mark=None)
     give(made, frame([change("Rome", "a", offset=0), change("Rome", "b", offset=1)]), 0.0)
@@ -248,14 +248,14 @@ def test_only_rows_of_the_revoked_partition_leave_a_window_that_mixes_partitions
     assert request.rows["sku"].to_list() == ["c"]
 
 
-def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> None:
+def test_when_the_oms_is_unavailable_nothing_but_a_single_probe_is_sent() -> None:
     made = engine()
     for at in range(20):
         give(made, burst(1, location=f"store {at}", first=at), now=0.0)
     requests = made.due(AGE)
     assert len(requests) == 8
     for request in requests:
-        made.answered(request.number, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
+        made.answered(request.request_id, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
 
     assert made.oms_failures == 1
     assert made.due(AGE + 30) == []
@@ -265,12 +265,12 @@ def test_when_the_oms_fails_as_a_whole_nothing_leaves_until_a_single_probe() -> 
     assert len(made.due(AGE + 32)) == 8
 
 
-def test_while_nothing_is_there_to_be_tried_reading_goes_on_though_the_oms_refused_our_credentials() -> None:
+def test_after_refused_credentials_reading_goes_on_until_there_is_something_to_probe_with() -> None:
     made = engine()
     made.assigned(2, start=0, mark=0)
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
     made.forget([1])
 
     assert made.sending_stopped == "credentials refused"
@@ -279,11 +279,11 @@ def test_while_nothing_is_there_to_be_tried_reading_goes_on_though_the_oms_refus
     assert made.to_pause() == {2}
 
 
-def test_while_the_oms_refuses_our_credentials_partitions_pause_and_a_slow_probe_goes_on() -> None:
+def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_go_on() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.number, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
 
     assert made.sending_stopped == "credentials refused"
     assert made.to_pause() == {1}
@@ -294,7 +294,7 @@ def test_while_the_oms_refuses_our_credentials_partitions_pause_and_a_slow_probe
     assert made.to_pause() == frozenset()
 
 
-def test_a_round_given_back_takes_its_place_again_as_if_it_had_never_left() -> None:
+def test_a_round_given_back_is_planned_again_unchanged() -> None:
     made = engine()
     give(made, burst(12_500), now=0.0)
     requests = made.due(0.0)
@@ -305,7 +305,7 @@ def test_a_round_given_back_takes_its_place_again_as_if_it_had_never_left() -> N
     assert made.in_flight == 1
 
 
-def test_polling_pauses_above_the_budget_and_resumes_well_below_it() -> None:
+def test_reading_pauses_above_the_budget_and_resumes_well_below_it() -> None:
     made = engine(max_pending_changes=10_000, max_age_seconds=1.0, max_in_flight=1)
     for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
         give(made, burst(4_000, location=location, first=4_000 * at), now=float(at))
@@ -317,7 +317,7 @@ def test_polling_pauses_above_the_budget_and_resumes_well_below_it() -> None:
     assert made.to_pause() == frozenset()
 
 
-def test_a_partition_too_far_past_its_watermark_pauses_alone() -> None:
+def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
     made = engine(max_uncommitted_offsets=100)
     made.assigned(2, start=0, mark=None)
     give(made, burst(101), now=0.0)
@@ -328,20 +328,20 @@ def test_a_partition_too_far_past_its_watermark_pauses_alone() -> None:
     assert made.to_pause() == frozenset()
 
 
-def test_a_reject_holds_the_watermark_until_its_dead_letter_is_confirmed() -> None:
+def test_a_reject_holds_back_the_committable_offset_until_its_dead_letter_is_confirmed() -> None:
     made = engine()
-    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
     assert (watermarks(made), made.unconfirmed) == ({1: 0}, 1)
 
-    made.dead_lettered([(1, 0)])
+    made.dead_lettered([ChangeId(1, 0)])
     assert (watermarks(made), made.unconfirmed) == ({1: 1}, 0)
 
 
-def test_rows_rejects_and_confirmations_of_an_assignment_that_is_gone_are_ignored() -> None:
+def test_rows_rejects_and_confirmations_of_a_revoked_assignment_are_ignored() -> None:
     made = engine()
-    made.add(frame([]), [(1, 0)], {1: 1}, 0.0)
+    made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
     made.forget([1])
-    made.dead_lettered([(1, 0)])
+    made.dead_lettered([ChangeId(1, 0)])
     give(made, frame([change("Rome", "a", offset=1)]), 0.0)
 
     assert (made.pending_changes, made.unconfirmed, watermarks(made)) == (0, 0, {})
@@ -356,7 +356,7 @@ def test_nothing_is_committed_for_a_partition_whose_start_is_not_known() -> None
     assert watermarks(made) == {1: 40}
 
 
-def test_the_read_mark_never_decreases() -> None:
+def test_read_up_to_never_decreases() -> None:
     made = Engine(EngineLimits())
     made.assigned(1, start=10, mark=500)
     give(made, frame([change("Rome", "a", offset=10)]), 0.0)
@@ -367,10 +367,10 @@ def test_the_read_mark_never_decreases() -> None:
 def test_too_many_rejects_among_the_latest_changes_are_reported() -> None:
     made = engine(rejected_ratio_max=0.1)
 
-    assert made.add(burst(800), [(1, 800 + at) for at in range(200)], {1: 1_000}, 0.0)
+    assert made.add(burst(800), [ChangeId(1, 800 + at) for at in range(200)], {1: 1_000}, 0.0)
 
 
-def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
+def test_a_held_location_does_not_keep_the_blocks_of_its_polls_in_memory() -> None:
     made = engine(max_age_seconds=10.0)
     for poll in range(30):
         rows = pl.concat([burst(1_000, first=1_001 * poll), burst(1, location="held", first=1_001 * poll + 1_000)])
@@ -378,7 +378,7 @@ def test_a_held_location_does_not_pin_the_blocks_of_its_polls() -> None:
     for now in range(13, 60):
         for request in made.due(float(now)):
             decision = Hold(seconds=1_000.0, oms_rest_seconds=0.0) if request.location == "held" else Accepted("1")
-            made.answered(request.number, decision, float(now))
+            made.answered(request.request_id, decision, float(now))
     assert made.pending_changes == 30
     assert sum(block.frame.height for block in made._windows._blocks) == 30
 

@@ -15,7 +15,7 @@ def give(made: Engine, location: str, *offsets: int, now: float, assignment: int
     made.add(frame(rows), [], {assignment: offsets[-1] + 1}, now)
 
 
-def test_rows_in_windows_in_flight_and_gathered_count_for_their_location_from_the_oldest_on() -> None:
+def test_pending_changes_of_a_location_include_rows_in_flight_and_in_recovery() -> None:
     made = Engine(FULL_AT_THREE)
     made.assigned(1, start=0, mark=None)
     made.assigned(2, start=0, mark=100)
@@ -31,12 +31,12 @@ def test_rows_in_windows_in_flight_and_gathered_count_for_their_location_from_th
     assert pending == {"Rome": Pending(4, 10.0), "Oslo": Pending(3, 25.0), "Bern": Pending(2, 40.0)}
     assert sum(each.changes for each in pending.values()) == made.pending_changes
 
-    made.answered(request.number, Accepted("1"), 50.0)
+    made.answered(request.request_id, Accepted("1"), 50.0)
     made.forget([2])
     assert made.pending_by_location() == {"Rome": Pending(1, 20.0), "Oslo": Pending(2, 30.0)}
 
 
-def test_a_request_covers_the_changes_that_were_coalesced_in_place_too() -> None:
+def test_a_request_counts_the_changes_that_were_coalesced_in_place() -> None:
     made = Engine(EngineLimits(items=ItemLimits(chunk_items=3, max_items=3, flush_items=3), max_pending_changes=3))
     made.assigned(1, start=0, mark=None)
     rows = [change("Rome", sku, offset, offset=offset) for offset, sku in enumerate("aabab")]

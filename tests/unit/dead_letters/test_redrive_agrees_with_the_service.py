@@ -69,7 +69,7 @@ def test_what_the_service_rejects_redrive_rejects_for_the_same_reason_and_nothin
         taken, rejected = events.judge(letters)
 
     told = {100 + number: (each.reason, each.detail) for number, each in rejected.items()}
-    assert told == {each.offset: (each.reason, each.detail) for each in decoded.rejects}
+    assert told == {each.change_id.offset: (each.reason, each.detail) for each in decoded.rejects}
     assert len(told) > len(MESSAGES) / 2
     columns = [name for name in decoded.frame.columns if name in taken.columns]
     assert OFFSET in columns

@@ -16,4 +16,4 @@ from consumer.ports import Assignment
     ],
 )
 def test_reading_begins(committed: int | None, start: int) -> None:
-    assert start_offset(Assignment(1, "changes", 0, committed, "", low=10, high=20, topic_id="")) == start
+    assert start_offset(Assignment(1, "changes", 0, committed, "", low=10, high=20, topic_id=None)) == start

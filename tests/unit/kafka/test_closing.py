@@ -63,7 +63,7 @@ def test_only_who_leaves_may_find_the_clients_part_in_the_group_over(*, as_it_le
     source = KafkaSource(KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["changes"]))
     member = Member(source)
     source._listener = member
-    source._hold([Assignment(1, "changes", 0, None, "", low=0, high=1, topic_id="")])
+    source._hold([Assignment(1, "changes", 0, None, "", low=0, high=1, topic_id=None)])
     client: Any = OfNoGroup()
     source._consumer = client
     source._closed = as_it_leaves

@@ -30,7 +30,7 @@ def holding(*assignments: Assignment) -> KafkaSource:
 
 
 def assignment(number: int, partition: int, committed: int | None = None) -> Assignment:
-    return Assignment(number, "changes", partition, committed, "", low=0, high=100, topic_id="")
+    return Assignment(number, "changes", partition, committed, "", low=0, high=100, topic_id=None)
 
 
 def messages(partition: int, *offsets: int) -> list[Message]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from consumer.facts import KafkaStatistics
 from consumer.kafka.statistics import BROKERS_MAX, read_statistics
-from consumer.ports import KafkaStatistics
 
 
 def broker(nodeid: int, nodename: str, source: str = "learned", **more: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Stage:
         self.read += 3
         self.engine.add(frame(rows), [], {1: self.read}, now)
         (request,) = self.engine.due(now)
-        self.engine.answered(request.number, Accepted(job_id), now)
+        self.engine.answered(request.request_id, Accepted(job_id), now)
         self.job_follower.accepted(request, job_id, self.assignments, now)
 
     def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
@@ -58,7 +58,7 @@ class Stage:
         return [what for told, what in self.diary if told == kind]
 
 
-def test_a_job_is_asked_about_until_its_end_which_is_told_once() -> None:
+def test_a_job_is_polled_until_its_end_which_is_reported_once() -> None:
     stage = Stage()
     stage.accept("7")
     assert stage.ask(1.0) == []
@@ -70,32 +70,38 @@ def test_a_job_is_asked_about_until_its_end_which_is_told_once() -> None:
     (ended,) = stage.said("job ended")
     assert (ended.outcome, ended.queued_seconds, ended.worked_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
     assert stage.ask(1_000.0) == []
-    assert stage.said("recall") == []
+    assert stage.said("fetch") == []
 
 
-def test_the_changes_of_a_failed_job_are_dead_lettered_by_their_offsets_with_job_id_and_messages() -> None:
+def test_the_changes_of_a_failed_job_are_dead_lettered_with_job_id_and_messages() -> None:
     stage = Stage()
     stage.accept("6")
     stage.accept("7")
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
 
-    ((recalled,),) = stage.said("recall")
-    assert (recalled.topic, recalled.partition, recalled.offsets) == ("changes", 0, (3, 4, 5))
+    ((recalled,),) = stage.said("fetch")
+    assert (recalled.topic, recalled.partition, [change_id.offset for change_id in recalled.change_ids]) == (
+        "changes",
+        0,
+        [3, 4, 5],
+    )
     assert (recalled.reason, recalled.job_id, recalled.location) == (RejectReason.JOB_FAILED, "7", "Rome")
     assert recalled.detail == "no such location; nothing applied"
-    assert recalled.assignment == 0  # nobody waits: the offsets are committed
+    before = stage.engine.commit_points(0.0)
+    stage.engine.dead_lettered(recalled.change_ids)  # their offsets are committed already: confirmations change nothing
+    assert stage.engine.commit_points(0.0) == before
 
 
-def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered() -> None:
+def test_a_revoke_does_not_change_what_a_failed_job_dead_letters() -> None:
     stage = Stage()
     stage.accept("7")
     stage.engine.forget([1])
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED)
 
-    ((recalled,),) = stage.said("recall")
-    assert recalled.offsets == (0, 1, 2)
+    ((recalled,),) = stage.said("fetch")
+    assert [change_id.offset for change_id in recalled.change_ids] == [0, 1, 2]
     assert "without a message" in recalled.detail
 
 
@@ -103,7 +109,7 @@ def test_a_partition_that_went_meanwhile_does_not_change_what_is_dead_lettered()
     ("after", "outcome"),
     [pytest.param(86_400.0, JobOutcome.NEVER_FINISHED, id="too old")],
 )
-def test_a_job_that_never_ends_is_told_and_followed_no_longer(after: float, outcome: JobOutcome) -> None:
+def test_a_job_that_never_ends_is_reported_and_no_longer_followed(after: float, outcome: JobOutcome) -> None:
     stage = Stage()
     stage.accept("7")
     stage.job_follower.turn(after)
@@ -112,17 +118,17 @@ def test_a_job_that_never_ends_is_told_and_followed_no_longer(after: float, outc
     assert stage.job_follower.jobs.unfinished == 0
 
 
-def test_while_the_oms_is_not_well_it_is_not_asked_about_jobs() -> None:
+def test_jobs_are_not_polled_while_the_breaker_is_open() -> None:
     stage = Stage()
     stage.accept("7")
     stage.engine.add(frame([change("Oslo", f"o-{at}", offset=at) for at in range(3, 6)]), [], {1: 6}, 0.0)
     (request,) = stage.engine.due(0.0)
-    stage.engine.answered(request.number, Retry(after_seconds=60.0, whole_oms=True), 0.5)
+    stage.engine.answered(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
 
     assert stage.ask(30.0) == []
 
 
-def test_calls_for_jobs_come_out_of_the_same_quota_and_learn_from_over_quota() -> None:
+def test_job_polls_share_the_rate_limit_and_a_throttled_poll_lowers_it() -> None:
     stage = Stage(max_requests_per_second=4.0)
     stage.accept("7")
     assert stage.ask(10.0) == ["7"]
@@ -131,7 +137,7 @@ def test_calls_for_jobs_come_out_of_the_same_quota_and_learn_from_over_quota() -
     assert (stage.engine.health.quota.limit(10.5) or 9.0) < 4.0
 
 
-def test_windows_aim_higher_the_further_the_oms_is_behind_and_lower_as_it_catches_up() -> None:
+def test_flush_items_follow_the_number_of_unfinished_jobs() -> None:
     stage = Stage(aims=ITEMS)
     sizes = []
     for number in range(5):
@@ -146,7 +152,7 @@ def test_windows_aim_higher_the_further_the_oms_is_behind_and_lower_as_it_catche
     assert stage.engine.flush_items == 3
 
 
-def test_a_window_that_is_full_by_a_lower_aim_leaves_at_once() -> None:
+def test_a_window_that_is_full_after_flush_items_were_lowered_is_sent_at_once() -> None:
     stage = Stage()
     stage.engine.aim(12)
     stage.engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(6)]), [], {1: 6}, 0.0)
@@ -156,7 +162,7 @@ def test_a_window_that_is_full_by_a_lower_aim_leaves_at_once() -> None:
     assert [request.items for request in stage.engine.due(0.0)] == [6]
 
 
-def test_jobs_that_have_not_ended_are_named_when_the_process_ends() -> None:
+def test_unfinished_jobs_are_reported_when_the_process_ends() -> None:
     stage = Stage()
     stage.accept("6")
     stage.accept("7")
@@ -164,5 +170,5 @@ def test_jobs_that_have_not_ended_are_named_when_the_process_ends() -> None:
     stage.tell(2.1, "6", JobStatus.SUCCESS)
     stage.job_follower.leave()
 
-    ((left,),) = stage.said("jobs left")
+    ((left,),) = stage.said("jobs abandoned")
     assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import EngineLimits
@@ -74,7 +74,7 @@ class Stage:
         return [entry for entry in self.diary if entry[0] in kinds]
 
 
-def test_requests_leave_only_after_the_commit_that_covers_them() -> None:
+def test_requests_are_sent_only_after_the_commit_that_covers_them() -> None:
     stage = Stage()
     stage.give(0)
     stage.turns()
@@ -82,7 +82,7 @@ def test_requests_leave_only_after_the_commit_that_covers_them() -> None:
     assert stage.said("commit", "submit") == [("commit", {1: 0}), ("submit", "Rome")]
 
 
-def test_an_accepted_request_moves_the_watermark_and_the_commit_follows_within_a_second() -> None:
+def test_the_offsets_of_an_accepted_request_are_committed_within_a_second() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
     stage.give(0)
@@ -91,7 +91,7 @@ def test_an_accepted_request_moves_the_watermark_and_the_commit_follows_within_a
     assert stage.source.committed == {1: 3}
 
 
-def test_a_watermark_that_did_not_move_is_not_committed_again() -> None:
+def test_an_unchanged_committable_offset_is_not_committed_again() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
     stage.give(0)
@@ -102,7 +102,7 @@ def test_a_watermark_that_did_not_move_is_not_committed_again() -> None:
     assert stage.said("commit") == []
 
 
-def test_a_round_whose_commit_is_refused_does_not_leave_and_goes_later() -> None:
+def test_a_round_whose_commit_is_refused_is_sent_later() -> None:
     stage = Stage()
     stage.source.refusal = CommitRefused(fenced=False, detail="rebalance in progress")
     stage.give(0)
@@ -115,7 +115,7 @@ def test_a_round_whose_commit_is_refused_does_not_leave_and_goes_later() -> None
 
 
 @pytest.mark.parametrize("event", ["assigned", "lost"])
-def test_a_fenced_member_sends_nothing_until_the_group_says_what_it_has(event: str) -> None:
+def test_a_fenced_member_sends_nothing_before_its_partitions_are_assigned_or_lost(event: str) -> None:
     stage = Stage()
     stage.source.refusal = CommitRefused(fenced=True, detail="unknown member")
     stage.give(0)
@@ -148,7 +148,7 @@ def test_a_revoke_waits_for_the_answer_in_flight_then_commits_then_forgets() -> 
     assert stage.engine.pending_changes == 0
 
 
-def test_a_revoke_ends_at_its_deadline_and_leaves_the_unanswered_to_the_next_owner() -> None:
+def test_a_revoke_ends_at_its_deadline_and_leaves_unanswered_requests_to_the_next_owner() -> None:
     stage = Stage()
     stage.give(0)
     stage.turns()
@@ -183,7 +183,7 @@ def test_lost_partitions_are_forgotten_without_a_commit() -> None:
     assert stage.said("lost") == [("lost", [1])]
 
 
-def test_stopping_settles_commits_and_leaves_the_group() -> None:
+def test_stopping_settles_requests_commits_and_leaves_the_group() -> None:
     stage = Stage()
     stage.give(0)
     stage.turns()
@@ -211,7 +211,7 @@ def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
     assert stage.said("commit", "close") == [("close", None)]
 
 
-def test_a_partition_gathers_up_to_the_mark_but_never_beyond_the_end_that_its_log_had() -> None:
+def test_recovery_does_not_wait_for_offsets_past_the_end_of_the_log() -> None:
     stage = Stage()
     stage.source.queue.append(
         lambda listener: listener.on_assigned([assignment(2, committed=0, high=3, metadata="v1;900;0;")])
@@ -225,7 +225,7 @@ def test_a_partition_gathers_up_to_the_mark_but_never_beyond_the_end_that_its_lo
     assert list(stage.engine.gathering) == []
 
 
-def test_a_partition_whose_committed_offset_retention_took_is_loud_and_still_gathers_up_to_its_mark() -> None:
+def test_a_committed_offset_below_the_log_start_is_reported_and_recovery_still_runs() -> None:
     stage = Stage()
     stage.source.queue.append(
         lambda listener: listener.on_assigned([assignment(2, committed=5, low=50, high=99, metadata="v1;80;0;")])
@@ -236,7 +236,7 @@ def test_a_partition_whose_committed_offset_retention_took_is_loud_and_still_gat
     assert list(stage.engine.gathering) == [2]
 
 
-def test_metadata_that_says_nothing_counts_as_a_request_under_way() -> None:
+def test_unreadable_metadata_counts_as_a_request_in_doubt() -> None:
     stage = Stage()
     foreign = ("", "foreign", "v2;1;0;", "v1;x;0;")
     given = [assignment(number, committed=0, metadata=metadata) for number, metadata in enumerate(foreign, start=2)]
@@ -249,7 +249,7 @@ def test_metadata_that_says_nothing_counts_as_a_request_under_way() -> None:
     assert list(stage.engine.gathering) == []
 
 
-def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_the_rest_is_sent() -> None:
+def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_rest_is_sent() -> None:
     stage = Stage()
     refused = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
     stage.dead_letters.confirming = False
@@ -261,17 +261,17 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_words_of_the_oms_and_t
         stage.client.answer(submission, refused if bad else ACCEPTED)
         stage.turns(2)
 
-    ((_, (recalled,)),) = stage.said("recall")
-    assert recalled.offsets == (1,)
+    ((_, (recalled,)),) = stage.said("fetch")
+    assert recalled.change_ids == (ChangeId(1, 1),)
     assert recalled.detail == "HTTP 400: no such sku"
-    assert json.loads(recalled.items[1]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
+    assert json.loads(recalled.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
     assert stage.source.committed == {1: 1}
     stage.dead_letters.confirming = True
     stage.turns(2)
     assert stage.source.committed == {1: 3}
 
 
-def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topic_is_emptied() -> None:
+def test_an_oms_that_refuses_nearly_everything_stops_the_service() -> None:
     stage = Stage(rejected_ratio_max=0.5, refused_changes_min=100)
     stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such location")
 
@@ -283,10 +283,10 @@ def test_an_oms_that_refuses_nearly_everything_stops_the_service_before_the_topi
     with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
         feed()
 
-    assert stage.said("recall")
+    assert stage.said("fetch")
 
 
-def test_nothing_more_is_read_while_too_many_refused_changes_are_looked_for() -> None:
+def test_reading_pauses_while_too_many_originals_are_being_fetched() -> None:
     stage = Stage()
     stage.dead_letters.looked_for = 100_001
     stage.turns()
@@ -297,7 +297,7 @@ def test_nothing_more_is_read_while_too_many_refused_changes_are_looked_for() ->
     assert stage.source.paused == set()
 
 
-def test_credentials_refused_do_not_lose_the_other_answers_that_came_with_them_and_stop_without_waiting() -> None:
+def test_refused_credentials_stop_the_service_at_once_without_losing_other_answers() -> None:
     stage = Stage()
     stage.give(0, location="Rome")
     stage.turns()
@@ -319,7 +319,7 @@ def test_credentials_refused_do_not_lose_the_other_answers_that_came_with_them_a
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=kind.value) for kind in (AnswerKind.UNAUTHORISED, AnswerKind.WRONG_ADDRESS)]
 )
-def test_credentials_or_address_refused_before_the_first_job_id_stop_the_service(kind: AnswerKind) -> None:
+def test_refused_credentials_or_a_wrong_address_before_the_first_job_id_stop_the_service(kind: AnswerKind) -> None:
     stage = Stage()
     stage.client.reply = Answer(kind, status=401, detail="no")
     stage.give(0)
@@ -328,7 +328,7 @@ def test_credentials_or_address_refused_before_the_first_job_id_stop_the_service
         stage.loop.run()
 
 
-def test_credentials_revoked_later_pause_the_partitions_and_keep_the_membership() -> None:
+def test_credentials_revoked_later_pause_the_partitions_without_leaving_the_group() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
     stage.give(0)
@@ -348,10 +348,10 @@ def test_credentials_revoked_later_pause_the_partitions_and_keep_the_membership(
 
 
 def reject(offset: int) -> Reject:
-    return Reject(1, offset, RejectReason.CORRUPT, "truncated", b"\0")
+    return Reject(ChangeId(1, offset), RejectReason.CORRUPT, "truncated", b"\0")
 
 
-def test_a_reject_is_dead_lettered_and_passed_once_that_is_confirmed() -> None:
+def test_a_reject_is_committed_once_its_dead_letter_is_confirmed() -> None:
     stage = Stage()
     stage.dead_letters.confirming = False
     stage.decoder.ready.append(decoded(frame([]), {1: 1}, [reject(0)]))
@@ -363,7 +363,7 @@ def test_a_reject_is_dead_lettered_and_passed_once_that_is_confirmed() -> None:
     assert stage.source.committed == {1: 1}
 
 
-def test_no_way_to_the_dead_letters_stops_the_service_with_nothing_committed() -> None:
+def test_an_unreachable_dead_letter_topic_stops_the_service_without_a_commit() -> None:
     stage = Stage()
     stage.dead_letters.failing = "dead-letter topic 'x' is not reachable"
     stage.decoder.ready.append(decoded(frame([]), {1: 1}, [reject(0)]))
@@ -373,7 +373,7 @@ def test_no_way_to_the_dead_letters_stops_the_service_with_nothing_committed() -
     assert stage.source.committed.get(1, 0) == 0
 
 
-def test_too_many_rejects_stop_the_service_before_they_empty_the_topic_into_the_dead_letters() -> None:
+def test_too_many_rejects_stop_the_service_before_they_are_dead_lettered() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
     stage.give(0)
@@ -387,7 +387,7 @@ def test_too_many_rejects_stop_the_service_before_they_empty_the_topic_into_the_
     assert stage.source.committed == {1: 3}
 
 
-def test_while_the_decoder_has_no_room_all_is_paused_but_the_group_still_hears_of_us() -> None:
+def test_while_the_decoder_is_full_all_partitions_pause_and_polling_goes_on() -> None:
     stage = Stage()
     stage.decoder.has_room = False
     stage.turns(20)
@@ -401,7 +401,7 @@ def test_while_the_decoder_has_no_room_all_is_paused_but_the_group_still_hears_o
     assert stage.source.paused == set()
 
 
-def test_a_committed_offset_outside_the_log_is_told_and_not_taken_for_the_start() -> None:
+def test_a_committed_offset_outside_the_log_is_reported_and_not_committed_again() -> None:
     stage = Stage()
     stage.source.queue.append(lambda listener: listener.on_assigned([assignment(2, committed=5, low=100, high=200)]))
     stage.turns()
@@ -417,7 +417,7 @@ def test_a_committed_offset_outside_the_log_is_told_and_not_taken_for_the_start(
         pytest.param(lambda stage: stage.give(0), 0.005, id="a request in flight"),
     ],
 )
-def test_a_poll_is_short_while_answers_are_awaited(prepare: Callable[[Stage], None], longest: float) -> None:
+def test_a_poll_is_short_while_requests_are_in_flight(prepare: Callable[[Stage], None], longest: float) -> None:
     stage = Stage()
     prepare(stage)
     stage.turns()
@@ -435,22 +435,22 @@ def test_batches_are_handed_to_the_decoder() -> None:
     assert stage.decoder.taken == 1
 
 
-def test_the_snapshot_has_the_end_of_each_partitions_log_as_last_heard() -> None:
+def test_the_snapshot_has_the_last_known_log_end_of_every_partition() -> None:
     stage = Stage()
     stage.turns()
 
     assert stage.observer.latest is not None
-    assert [view.end for view in stage.observer.latest.partitions] == [20]
+    assert [view.end_offset for view in stage.observer.latest.partitions] == [20]
 
 
-def test_what_is_pending_of_each_location_is_told_now_and_then_where_that_is_asked_for() -> None:
+def test_pending_changes_by_location_are_reported_at_the_configured_interval() -> None:
     stage = Stage(options=LoopOptions(locations_interval_seconds=5.0))
     stage.give(0, count=2)
     stage.turns(50)
     assert stage.said("pending") == [("pending", {"Rome": 2})] * 2
 
 
-def test_what_is_pending_of_each_location_is_not_looked_up_for_nobody() -> None:
+def test_pending_changes_by_location_are_not_computed_unless_configured() -> None:
     stage = Stage()
     stage.give(0, count=2)
     stage.turns(50)

@@ -171,12 +171,12 @@ def test_memory_stays_within_the_budget_of_pending_changes(seen: Seen) -> None:
     assert last.read < 0.75 * END * CHANGES_A_SECOND
 
 
-def test_the_outage_is_seen_on_the_breaker_and_neither_on_readiness_nor_on_liveness(seen: Seen) -> None:
+def test_the_outage_opens_the_breaker_without_affecting_readiness_or_liveness(seen: Seen) -> None:
     assert {turn.breaker for turn in seen.during()} == {BreakerState.OPEN, BreakerState.HALF_OPEN}
     assert all(turn.ready and not turn.stalled for turn in seen.during())
 
 
-def test_single_probes_with_growing_waits_are_all_that_the_oms_is_sent(seen: Seen) -> None:
+def test_the_oms_gets_only_single_probes_with_growing_waits(seen: Seen) -> None:
     probes = seen.times(BEGIN + 30.0, END)
     waits = [later - earlier for earlier, later in pairwise(probes)]
 
@@ -185,14 +185,14 @@ def test_single_probes_with_growing_waits_are_all_that_the_oms_is_sent(seen: See
     assert max(waits) <= 61.0
 
 
-def test_the_first_request_after_it_is_one_probe_and_its_job_id_lets_the_others_go(seen: Seen) -> None:
+def test_after_the_outage_one_probe_must_succeed_before_other_requests_are_sent(seen: Seen) -> None:
     probe, second, *_ = seen.times(END - 0.5, END + 200.0)
 
     assert second - probe >= 0.5
     assert len(seen.times(second, second + TURN_SECONDS)) > 1
 
 
-def test_after_it_the_backlog_leaves_in_full_size_requests(seen: Seen) -> None:
+def test_after_the_outage_the_backlog_is_sent_in_full_size_requests(seen: Seen) -> None:
     """As 21,000 leave as 12,000 and 9,000: of what a location has when its turn comes only the last is smaller."""
     probe = next(at for at, *_ in seen.sent if at >= END - 0.5)
     backlog: dict[str, list[int]] = defaultdict(list)
@@ -206,7 +206,7 @@ def test_after_it_the_backlog_leaves_in_full_size_requests(seen: Seen) -> None:
         assert sum(size < 12_000 for size in sizes) <= 1
 
 
-def test_afterwards_everything_flows_as_before(seen: Seen) -> None:
+def test_after_the_outage_throughput_is_back_to_normal(seen: Seen) -> None:
     last = seen.turns[-1]
 
     assert last.breaker is BreakerState.CLOSED

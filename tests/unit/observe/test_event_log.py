@@ -4,15 +4,15 @@ from structlog.testing import capture_logs
 
 from consumer.core.changes.items import RejectReason
 from consumer.core.oms.answers import AnswerKind
+from consumer.facts import CommittedOffsetOutOfRange, Fact, OffsetsCommitted, PartitionsAssigned, Snapshot
+from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
-from consumer.observe.observers import CompositeObserver, NullObserver
-from consumer.ports import Snapshot
-from tests.support.facts import accept, assignment, decoded, fail, reject, request
+from tests.support.facts import accepted, assignment, decoded, failed, reject, request
 
 
 def test_an_accepted_request_is_logged_with_its_job_id_location_and_size() -> None:
     with capture_logs() as logs:
-        accept(EventLog(), request(), job_id="77")
+        EventLog().observe(accepted(request(), job_id="77"))
 
     (event,) = logs
     assert event["event"] == "request_accepted"
@@ -21,25 +21,30 @@ def test_an_accepted_request_is_logged_with_its_job_id_location_and_size() -> No
 
 def test_a_request_that_was_not_accepted_is_a_warning_with_what_the_oms_said_and_how_long_it_waits() -> None:
     with capture_logs() as logs:
-        fail(EventLog(), request(), kind=AnswerKind.UNAVAILABLE, status=503, detail="down")
+        EventLog().observe(failed(request(), kind=AnswerKind.UNAVAILABLE, status=503, detail="down"))
 
     (event,) = logs
     assert (event["event"], event["log_level"]) == ("request_not_accepted", "warning")
-    assert (event["kind"], event["status"], event["detail"], event["wait_seconds"]) == ("unavailable", 503, "down", 1.0)
+    assert (event["outcome"], event["http_status"], event["detail"], event["wait_seconds"]) == (
+        "unavailable",
+        503,
+        "down",
+        1.0,
+    )
 
 
 def test_a_request_given_back_by_the_fence_is_no_warning() -> None:
     with capture_logs() as logs:
-        fail(EventLog(), request(), kind=AnswerKind.NOT_SENT)
+        EventLog().observe(failed(request(), kind=AnswerKind.NOT_SENT))
 
-    assert [(event["event"], event["log_level"]) for event in logs] == [("request_given_back", "info")]
+    assert [(event["event"], event["log_level"]) for event in logs] == [("request_not_sent", "info")]
 
 
 def test_rejects_are_logged_once_a_reason_with_the_first_ones_place() -> None:
-    journal = EventLog()
+    log = EventLog()
     with capture_logs() as logs:
-        journal.rebalanced("assigned", [assignment(1, partition=3)])
-        journal.changes_decoded(
+        log.observe(PartitionsAssigned([assignment(1, partition=3)]))
+        log.observe(
             decoded(
                 reject(RejectReason.CORRUPT, offset=7),
                 reject(RejectReason.CORRUPT, 8),
@@ -53,42 +58,37 @@ def test_rejects_are_logged_once_a_reason_with_the_first_ones_place() -> None:
 
 
 def test_that_sending_stopped_and_goes_on_is_logged_once_each() -> None:
-    journal = EventLog()
+    log = EventLog()
     with capture_logs() as logs:
-        for reason in ("", "credentials refused", "credentials refused", "", ""):
-            journal.snapshot(Snapshot(at=0.0, sending_stopped=reason))
+        for reason in (None, "credentials refused", "credentials refused", None, None):
+            log.observe(Snapshot(at=0.0, sending_stopped=reason))
 
     assert [(event["event"], event["log_level"]) for event in logs] == [
         ("sending_stopped", "error"),
-        ("sending_again", "info"),
+        ("sending_resumed", "info"),
     ]
 
 
 def test_changes_lost_to_retention_are_an_error_that_says_how_many_and_what_to_do() -> None:
     with capture_logs() as logs:
-        EventLog().committed_offset_out_of_range(assignment(1, committed=100, low=250, high=900))
+        EventLog().observe(CommittedOffsetOutOfRange(assignment(1, committed=100, low=250, high=900)))
 
     (event,) = logs
-    assert (event["log_level"], event["changes_lost_by_retention"]) == ("error", 150)
+    assert (event["log_level"], event["changes_lost"]) == ("error", 150)
     assert event["next_step"]
 
 
-def test_several_observers_hear_every_fact_in_their_order() -> None:
-    heard: list[str] = []
+def test_several_observers_are_given_every_fact_in_their_order() -> None:
+    seen: list[tuple[str, Fact]] = []
 
-    class Listener(NullObserver):
+    class Listener:
         def __init__(self, name: str) -> None:
             self._name = name
 
-        def committed(self, partitions: int) -> None:
-            heard.append(f"{self._name} {partitions}")
+        def observe(self, fact: Fact) -> None:
+            seen.append((self._name, fact))
 
-    CompositeObserver(Listener("first"), Listener("second")).committed(3)
+    fact = OffsetsCommitted(partitions=3)
+    CompositeObserver(Listener("first"), Listener("second")).observe(fact)
 
-    assert heard == ["first 3", "second 3"]
-
-
-def test_every_fact_of_the_port_is_passed_on() -> None:
-    facts = [name for name in vars(NullObserver) if not name.startswith("_")]
-
-    assert [name for name in facts if name not in vars(CompositeObserver)] == []
+    assert seen == [("first", fact), ("second", fact)]

@@ -13,10 +13,21 @@ from consumer.core.location.planner import SendReason
 from consumer.core.location.request import EngineLimits, Request
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.pending import Pending
+from consumer.facts import (
+    CommittedOffsetOutOfRange,
+    DeadLettersConfirmed,
+    KafkaStatistics,
+    MessagesRead,
+    OffsetsCommitted,
+    PartitionsRevoked,
+    PendingByLocation,
+    RequestSent,
+    Snapshot,
+)
 from consumer.observe.metrics import Metrics
 from consumer.observe.metrics.locations import UNTRACKED_MAX, Locations
-from consumer.ports import CommitRefused, KafkaStatistics, Snapshot
-from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
+from consumer.ports import CommitRefused
+from tests.support.facts import accepted, assignment, decoded, failed, partition_view, reject, request
 from tests.support.fakes import FakeClock
 from tests.support.frames import change, frame
 
@@ -44,8 +55,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_decoded_batch_counts_changes_tombstones_and_each_reason(metrics: Metrics) -> None:
     bad = [reject(RejectReason.CORRUPT), reject(RejectReason.CORRUPT), reject(RejectReason.NO_LOCATION)]
-    metrics.changes_read(6)
-    metrics.changes_decoded(decoded(*bad, rows=[change("shop", "a")], tombstones=2))
+    metrics.observe(MessagesRead(6))
+    metrics.observe(decoded(*bad, rows=[change("shop", "a")], tombstones=2))
     assert value(metrics, "changes_read_total") == 6
     assert value(metrics, "changes_decoded_total") == 1
     assert value(metrics, "tombstones_total") == 2
@@ -54,7 +65,7 @@ def test_a_decoded_batch_counts_changes_tombstones_and_each_reason(metrics: Metr
 
 
 def test_a_request_counts_its_items_and_chunks_by_why_it_left(metrics: Metrics) -> None:
-    metrics.request_sent(request(), chunks=2)
+    metrics.observe(RequestSent(request(), chunks=2))
     assert value(metrics, "requests_sent_total", reason="age") == 1
     assert value(metrics, "items_sent_total") == 1
     assert value(metrics, "chunks_sent_total") == 2
@@ -68,7 +79,7 @@ def test_a_request_counts_its_items_and_chunks_by_why_it_left(metrics: Metrics) 
 def test_a_request_counts_the_room_that_its_chunks_still_had(
     metrics: Metrics, items: int, chunks: int, wasted: int
 ) -> None:
-    metrics.request_sent(replace(request(), items=items), chunks)
+    metrics.observe(RequestSent(replace(request(), items=items), chunks))
     assert value(metrics, "chunk_items_wasted_total") == wasted
     assert value(metrics, "request_chunks_sum") == 2
     assert value(metrics, "request_chunks_bucket", le="1.0") == 0
@@ -79,10 +90,10 @@ def test_changes_that_needed_no_item_of_their_own_are_counted_when_they_are_acce
     rows = [change("shop", "a", offset=at, arrived=990.0) for at in range(3)] + [change("shop", "b", arrived=990.0)]
     in_place = frame(rows).with_columns(pl.Series(SUPERSEDED, [None, None, None, [4, 5]], pl.List(pl.Int64())))
     sent = Request(1, "shop", Rows(in_place), items=2, reason=SendReason.AGE)
-    fail(metrics, sent, kind=AnswerKind.UNKNOWN)
+    metrics.observe(failed(sent, kind=AnswerKind.UNKNOWN))
     assert value(metrics, "changes_coalesced_total") == 0
 
-    accept(metrics, sent)
+    metrics.observe(accepted(sent))
     assert value(metrics, "changes_accepted_total") == 6
     assert value(metrics, "items_accepted_total") == 2
     assert value(metrics, "changes_coalesced_total") == 4
@@ -95,7 +106,7 @@ def test_an_accepted_request_counts_its_changes_items_and_the_age_of_the_oldest(
         change("shop", "b", occurred_at=now_ms - 60_000, arrived=990.0, _timestamp=now_ms - 30_000),
         change("shop", "c", occurred_at=0, arrived=995.0, _timestamp=None),
     ]
-    accept(metrics, request(rows), seconds=0.3)
+    metrics.observe(accepted(request(rows), seconds=0.3))
     assert value(metrics, "changes_accepted_total") == 3
     assert value(metrics, "items_accepted_total") == 3
     assert value(metrics, "answers_total", outcome="accepted") == 1
@@ -107,25 +118,25 @@ def test_an_accepted_request_counts_its_changes_items_and_the_age_of_the_oldest(
 
 
 def test_a_change_from_a_clock_ahead_of_ours_is_of_no_age(metrics: Metrics) -> None:
-    accept(metrics, request([change("shop", "a", occurred_at=int(WALL * 1000) + 5_000, arrived=999.0)]))
+    metrics.observe(accepted(request([change("shop", "a", occurred_at=int(WALL * 1000) + 5_000, arrived=999.0)])))
     assert value(metrics, "oldest_change_age_seconds_sum", since="occurred") == 0
     assert value(metrics, "oldest_change_age_seconds_count", since="published") is None
 
 
 def test_a_failed_request_counts_its_outcome_and_accepts_nothing(metrics: Metrics) -> None:
-    fail(metrics, request(), kind=AnswerKind.UNKNOWN, status=504)
-    fail(metrics, request(), kind=AnswerKind.UNAVAILABLE)
+    metrics.observe(failed(request(), kind=AnswerKind.UNKNOWN, status=504))
+    metrics.observe(failed(request(), kind=AnswerKind.UNAVAILABLE))
     assert value(metrics, "answers_total", outcome="unknown") == 1
     assert value(metrics, "oms_responses_total", code="504") == 1
     assert value(metrics, "changes_accepted_total") == 0
 
 
 def test_commits_rebalances_and_dead_letters_are_counted(metrics: Metrics) -> None:
-    metrics.committed(3)
-    metrics.commit_refused(CommitRefused(fenced=True, detail=""))
-    metrics.rebalanced("revoked", [assignment()], unsettled=2)
-    metrics.dead_letters_confirmed(4)
-    metrics.committed_offset_out_of_range(assignment())
+    metrics.observe(OffsetsCommitted(3))
+    metrics.observe(CommitRefused(fenced=True, detail=""))
+    metrics.observe(PartitionsRevoked([assignment()], unanswered_requests=2))
+    metrics.observe(DeadLettersConfirmed(4))
+    metrics.observe(CommittedOffsetOutOfRange(assignment()))
     metrics.count_tokens(lambda: 5)
     assert value(metrics, "commits_total") == 1
     assert value(metrics, "commits_refused_total", fenced="yes") == 1
@@ -137,7 +148,7 @@ def test_commits_rebalances_and_dead_letters_are_counted(metrics: Metrics) -> No
 
 
 def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
-    metrics.snapshot(
+    metrics.observe(
         Snapshot(
             at=1_000.0,
             partitions=(partition_view(0), partition_view(1, committable_offset=None)),
@@ -155,9 +166,9 @@ def test_the_latest_snapshot_is_what_gauges_show(metrics: Metrics) -> None:
 
 
 def test_the_lag_is_what_lies_between_the_watermark_and_the_end_of_the_log(metrics: Metrics) -> None:
-    views = [replace(partition_view(partition), end=end) for partition, end in enumerate([12, None, 3])]
-    unknown = replace(partition_view(3, committable_offset=None), end=12)
-    metrics.snapshot(Snapshot(at=1.0, partitions=(*views, unknown)))
+    views = [replace(partition_view(partition), end_offset=end) for partition, end in enumerate([12, None, 3])]
+    unknown = replace(partition_view(3, committable_offset=None), end_offset=12)
+    metrics.observe(Snapshot(at=1.0, partitions=(*views, unknown)))
     lags = [value(metrics, "partition_lag_offsets", topic="stock", partition=str(number)) for number in range(4)]
     ends = [value(metrics, "partition_end_offset", topic="stock", partition=str(number)) for number in range(4)]
     assert ends == [12, None, 3, 12]
@@ -175,7 +186,7 @@ def test_the_settings_that_limit_are_shown_beside_what_they_limit() -> None:
 
 def test_nothing_is_said_of_brokers_before_the_client_has_told_of_them(metrics: Metrics) -> None:
     assert value(metrics, "kafka_brokers_up") is None
-    metrics.kafka_statistics(CLIENT)
+    metrics.observe(CLIENT)
     assert value(metrics, "kafka_brokers_up") == 3
     assert value(metrics, "kafka_fetch_queue_messages") == 40
     assert value(metrics, "kafka_fetch_queue_bytes") == 5_000
@@ -184,7 +195,7 @@ def test_nothing_is_said_of_brokers_before_the_client_has_told_of_them(metrics: 
 
 def test_what_the_client_counts_never_goes_back_when_it_forgets_a_broker(metrics: Metrics) -> None:
     for received in (700, 1_000, 400, 450):
-        metrics.kafka_statistics(replace(CLIENT, received_bytes=received))
+        metrics.observe(replace(CLIENT, received_bytes=received))
     assert value(metrics, "kafka_received_bytes_total") == 1_050
     assert value(metrics, "kafka_sent_bytes_total") == 30
     assert value(metrics, "kafka_request_errors_total") == 2
@@ -193,22 +204,22 @@ def test_what_the_client_counts_never_goes_back_when_it_forgets_a_broker(metrics
 
 def test_the_first_locations_have_series_of_their_own_and_the_others_are_counted(metrics: Metrics) -> None:
     pending = {"Rome": Pending(4, 990.0), "Oslo": Pending(2, 995.0), "Bern": Pending(1, 999.0)}
-    metrics.pending_by_location(pending, 1_000.0)
-    metrics.pending_by_location(pending | {"Wien": Pending(1, 999.0)}, 1_000.0)
+    metrics.observe(PendingByLocation(pending, 1_000.0))
+    metrics.observe(PendingByLocation(pending | {"Wien": Pending(1, 999.0)}, 1_000.0))
     assert value(metrics, "location_pending_changes", location="Rome") == 4
     assert value(metrics, "location_oldest_pending_seconds", location="Oslo") == 5
     assert value(metrics, "location_pending_changes", location="Bern") is None
     assert value(metrics, "locations_untracked") == 2
 
-    metrics.pending_by_location({"Oslo": Pending(3, 995.0)}, 1_001.0)
+    metrics.observe(PendingByLocation({"Oslo": Pending(3, 995.0)}, 1_001.0))
     assert value(metrics, "location_pending_changes", location="Rome") == 0
     assert value(metrics, "location_oldest_pending_seconds", location="Rome") == 0
     assert value(metrics, "location_pending_changes", location="Oslo") == 3
 
 
 def test_a_location_counts_its_requests_and_what_of_them_was_accepted(metrics: Metrics) -> None:
-    accept(metrics, request())
-    fail(metrics, request(), kind=AnswerKind.UNKNOWN)
+    metrics.observe(accepted(request()))
+    metrics.observe(failed(request(), kind=AnswerKind.UNKNOWN))
     assert value(metrics, "location_items_accepted_total", location="shop") == 1
     assert value(metrics, "location_accepted_timestamp_seconds", location="shop") == WALL
     outcomes = [
@@ -219,22 +230,22 @@ def test_a_location_counts_its_requests_and_what_of_them_was_accepted(metrics: M
 
 def test_the_count_of_locations_without_series_has_an_end() -> None:
     locations = Locations(1)
-    locations.pending({str(number): Pending(1, 0.0) for number in range(UNTRACKED_MAX + 3)}, 0.0)
+    locations.set_pending({str(number): Pending(1, 0.0) for number in range(UNTRACKED_MAX + 3)}, 0.0)
     (untracked,) = [family for family in locations.collect() if family.name.endswith("untracked")]
     assert [sample.value for sample in untracked.samples] == [UNTRACKED_MAX]
 
 
 def test_no_location_is_named_unless_that_is_switched_on() -> None:
     metrics = Metrics(FakeClock(), limits=EngineLimits(), ready=lambda: True, build={"version": "1.2.3"})
-    accept(metrics, request())
-    metrics.pending_by_location({"shop": Pending(1, 990.0)}, 1_000.0)
+    metrics.observe(accepted(request()))
+    metrics.observe(PendingByLocation({"shop": Pending(1, 990.0)}, 1_000.0))
     assert "location_" not in generate_latest(metrics.registry).decode()
     assert "locations_untracked" not in generate_latest(metrics.registry).decode()
 
 
 def test_a_partition_that_went_leaves_no_series_behind(metrics: Metrics) -> None:
-    metrics.snapshot(Snapshot(at=1.0, partitions=(partition_view(0),)))
-    metrics.snapshot(Snapshot(at=2.0))
+    metrics.observe(Snapshot(at=1.0, partitions=(partition_view(0),)))
+    metrics.observe(Snapshot(at=2.0))
     assert value(metrics, "partition_committed_offset", topic="stock", partition="0") is None
     assert b'partition="0"' not in generate_latest(metrics.registry)
 
@@ -255,8 +266,8 @@ def test_known_label_values_are_shown_before_anything_happened(metrics: Metrics)
 
 
 def test_every_metric_shown_is_described_and_every_described_one_is_shown(metrics: Metrics) -> None:
-    accept(metrics, request())
-    metrics.snapshot(Snapshot(at=1.0, partitions=(partition_view(),)))
+    metrics.observe(accepted(request()))
+    metrics.observe(Snapshot(at=1.0, partitions=(partition_view(),)))
     lines = generate_latest(metrics.registry).decode().splitlines()
     # Clients of this kind add a gauge with the time of its first use to every counter and histogram.
     shown = {line.split()[2]: line.split()[3] for line in lines if line.startswith("# TYPE") and "_created" not in line}

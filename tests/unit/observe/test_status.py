@@ -16,12 +16,13 @@ from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
+from consumer.facts import Heartbeat, MessagesRead, PartitionsAssigned, PartitionsLost, PartitionsRevoked, Snapshot
 from consumer.observe.metrics import Metrics
 from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard, StatusServer
 from consumer.observe.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
-from consumer.ports import CommitRefused, Snapshot
+from consumer.ports import CommitRefused
 from consumer.settings import HttpSettings
-from tests.support.facts import accept, assignment, decoded, fail, partition_view, reject, request
+from tests.support.facts import accepted, assignment, decoded, failed, partition_view, reject, request
 from tests.support.fakes import FakeClock
 from tests.support.frames import change
 from tests.support.status_server import running_status_server
@@ -68,41 +69,41 @@ def test_the_process_is_alive_while_the_loop_shows_signs_of_life(station: Statio
     station.clock.now += 1
     answer = station.get("/healthz")
     assert (answer.status, answer.body) == (503, "the loop has shown no sign of life for 61 s\n")
-    station.board.heartbeat(station.clock.now)
+    station.board.observe(Heartbeat(station.clock.now))
     assert station.get("/healthz").status == 200
 
 
 def test_a_snapshot_is_a_sign_of_life_too(station: Station) -> None:
     station.clock.now += 100
-    station.board.snapshot(Snapshot(at=station.clock.now))
+    station.board.observe(Snapshot(at=station.clock.now))
     assert station.get("/healthz").body == "ok\n"
 
 
 def test_the_process_is_ready_from_its_first_assignment_until_it_is_out_of_the_group(station: Station) -> None:
     assert station.get("/readyz").body == "not in the consumer group, waiting for partitions\n"
-    station.board.rebalanced("assigned", [assignment()])
+    station.board.observe(PartitionsAssigned([assignment()]))
     assert station.get("/readyz").status == 200
-    station.board.rebalanced("revoked", [assignment()])
+    station.board.observe(PartitionsRevoked([assignment()], unanswered_requests=0))
     assert station.get("/readyz").status == 200
-    station.board.rebalanced("lost", [])
+    station.board.observe(PartitionsLost([]))
     assert station.get("/readyz").status == 503
 
 
 def test_a_spare_member_without_partitions_is_ready(station: Station) -> None:
-    station.board.rebalanced("assigned", [])
+    station.board.observe(PartitionsAssigned([]))
     assert station.get("/readyz").status == 200
 
 
 def test_a_process_that_waits_for_a_person_is_not_ready_and_says_why(station: Station) -> None:
-    station.board.rebalanced("assigned", [assignment()])
-    station.board.snapshot(Snapshot(at=station.clock.now, sending_stopped="correct oms.api_key"))
+    station.board.observe(PartitionsAssigned([assignment()]))
+    station.board.observe(Snapshot(at=station.clock.now, sending_stopped="correct oms.api_key"))
     answer = station.get("/readyz")
     assert (answer.status, answer.body) == (503, "correct oms.api_key\n")
 
 
 def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station: Station) -> None:
-    station.board.rebalanced("assigned", [assignment()])
-    station.board.snapshot(Snapshot(at=station.clock.now, oms_failures=9, waiting_for="the schema registry"))
+    station.board.observe(PartitionsAssigned([assignment()]))
+    station.board.observe(Snapshot(at=station.clock.now, oms_consecutive_failures=9, waiting_for="the schema registry"))
     assert station.get("/readyz").status == 200
     assert "Waiting for the schema registry" in station.get("/").body
 
@@ -119,8 +120,8 @@ def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station
     ],
 )
 def test_the_page_says_first_how_the_oms_is(station: Station, snapshot: Snapshot, words: str) -> None:
-    station.board.rebalanced("assigned", [assignment()])
-    station.board.snapshot(replace(snapshot, at=station.clock.now))
+    station.board.observe(PartitionsAssigned([assignment()]))
+    station.board.observe(replace(snapshot, at=station.clock.now))
     page = station.get("/")
 
     assert words in page.body
@@ -134,12 +135,12 @@ def test_metrics_are_served_for_prometheus(station: Station) -> None:
 
 
 def test_the_status_tells_totals_partitions_and_problems_as_json(station: Station) -> None:
-    station.board.changes_read(3)
-    station.board.changes_decoded(decoded(reject(RejectReason.CORRUPT, detail="truncated")))
-    accept(station.board, request([change("shop", "a", arrived=1.0), change("shop", "b", arrived=1.0)]))
-    fail(station.board, request(), kind=AnswerKind.UNKNOWN, status=504, detail="gateway")
-    station.board.commit_refused(CommitRefused(fenced=True, detail="unknown member"))
-    station.board.snapshot(Snapshot(at=station.clock.now, partitions=(partition_view(),), pending_changes=5))
+    station.board.observe(MessagesRead(3))
+    station.board.observe(decoded(reject(RejectReason.CORRUPT, detail="truncated")))
+    station.board.observe(accepted(request([change("shop", "a", arrived=1.0), change("shop", "b", arrived=1.0)])))
+    station.board.observe(failed(request(), kind=AnswerKind.UNKNOWN, status=504, detail="gateway"))
+    station.board.observe(CommitRefused(fenced=True, detail="unknown member"))
+    station.board.observe(Snapshot(at=station.clock.now, partitions=(partition_view(),), pending_changes=5))
     answer = station.get("/api/status")
     status = json.loads(answer.body)
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -161,14 +162,16 @@ def test_the_status_tells_totals_partitions_and_problems_as_json(station: Statio
 
 def test_only_the_latest_problems_are_kept(station: Station) -> None:
     for number in range(PROBLEMS_MAX + 5):
-        station.board.commit_refused(CommitRefused(fenced=False, detail=f"number {number}"))
+        station.board.observe(CommitRefused(fenced=False, detail=f"number {number}"))
     problems = station.board.status()["problems"]
     assert len(problems) == PROBLEMS_MAX
     assert problems[0]["detail"] == f"number {PROBLEMS_MAX + 4}"
 
 
 def test_the_page_escapes_what_upstream_or_the_oms_wrote(station: Station) -> None:
-    fail(station.board, request([change("<b>shop</b>", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="<script>")
+    station.board.observe(
+        failed(request([change("<b>shop</b>", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="<script>")
+    )
     page = station.get("/")
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "&lt;b&gt;shop" in page.body
@@ -327,11 +330,13 @@ def test_a_scrape_with_strange_headers_is_answered(station: Station, header: str
 def test_names_of_topics_and_words_of_the_oms_are_text_on_the_page(station: Station) -> None:
     view = replace(partition_view(), topic="<img src=x onerror=alert(1)>")
     stopped = '"><script>alert(2)</script>'
-    station.board.rebalanced("assigned", [assignment()])
-    station.board.snapshot(
+    station.board.observe(PartitionsAssigned([assignment()]))
+    station.board.observe(
         Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, waiting_for=stopped)
     )
-    fail(station.board, request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")
+    station.board.observe(
+        failed(request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")
+    )
     page = station.get("/").body
 
     for hostile in ("<img", "<script", "<i>", "<iframe"):

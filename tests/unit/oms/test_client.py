@@ -30,7 +30,7 @@ def test_a_submission_becomes_one_request_and_its_answer(make_bench: MakeBench, 
 
     answered = bench.send("a", "b", "a")
 
-    assert (answered.number, answered.answer.kind, answered.answer.job_id) == (1, AnswerKind.ACCEPTED, "42")
+    assert (answered.request_id, answered.answer.kind, answered.answer.job_id) == (1, AnswerKind.ACCEPTED, "42")
     (request,) = bench.oms.sent_to("oms.example")
     assert (request.method, str(request.url)) == ("POST", url)
     assert request.headers["Authorization"] == "Bearer token-1"
@@ -58,7 +58,7 @@ def test_each_submission_is_answered_exactly_once_however_many_go_at_the_same_ti
         bench.client.wait(ANSWER_SECONDS_MAX)
         answers += bench.client.answers()
 
-    assert {answered.number for answered in answers} == numbers
+    assert {answered.request_id for answered in answers} == numbers
     assert bench.client.answers() == []
 
 

@@ -20,7 +20,7 @@ def quantities(*changes: dict[str, Any]) -> dict[str, int]:
     return {row["sku"]: row["quantity"] for row in coalesced(*changes)}
 
 
-def test_items_with_one_change_each_stay_as_they_are() -> None:
+def test_items_with_a_single_change_stay_as_they_are() -> None:
     assert coalesced(change("Rome", "a", 1, offset=0, floor=3), change("Rome", "b", 2, offset=1)) == [
         {"sku": "a", "quantity": 1, "floor": 3},
         {"sku": "b", "quantity": 2},
@@ -43,7 +43,7 @@ def test_the_newest_quantity_wins_and_absent_fields_keep_their_last_value() -> N
     ]
 
 
-def test_attributes_are_united_each_once_oldest_first() -> None:
+def test_attributes_are_united_without_duplicates_oldest_first() -> None:
     assert coalesced(
         change("Rome", "a", 1, offset=0, attributes=["red", "soft"]),
         change("Rome", "a", 2, offset=1),
@@ -59,7 +59,7 @@ def test_items_keep_the_order_of_their_first_rows() -> None:
     assert [item["sku"] for item in coalesced(*rows)] == ["c", "a", "b", "d"]
 
 
-def test_rows_are_one_item_when_the_whole_key_agrees_nulls_included() -> None:
+def test_rows_are_one_item_if_the_whole_key_is_equal_nulls_included() -> None:
     assert coalesced(
         change("Rome", "a", 1, offset=0),
         change("Rome", "a", 2, offset=1, binID=1),
@@ -72,20 +72,20 @@ def test_rows_are_one_item_when_the_whole_key_agrees_nulls_included() -> None:
     ]
 
 
-def test_identifiers_outside_the_key_are_fields_like_any_other() -> None:
+def test_identifiers_outside_the_item_key_are_ordinary_fields() -> None:
     assert coalesced(
         change("Rome", "a", 1, offset=0, upc="1"), change("Rome", "a", 2, offset=1, partNumber="p"), item_key=["sku"]
     ) == [{"partNumber": "p", "upc": "1", "sku": "a", "quantity": 2}]
 
 
-def test_the_offset_orders_one_partition_whatever_the_rows_order_or_occurred_at() -> None:
+def test_the_offset_orders_the_changes_of_one_partition_whatever_their_occurred_at() -> None:
     assert quantities(
         change("Rome", "a", 9, offset=9, occurred_at=1),
         change("Rome", "a", 8, offset=8, occurred_at=2),
     ) == {"a": 9}
 
 
-def test_the_occurred_at_of_the_newest_changes_orders_partitions() -> None:
+def test_the_occurred_at_of_their_newest_changes_orders_the_partitions() -> None:
     assert quantities(
         change("Rome", "a", 11, assignment=1, offset=50, occurred_at=100),
         # The older change of partition 2 occurred last of all: that counts for nothing.
@@ -97,7 +97,7 @@ def test_the_occurred_at_of_the_newest_changes_orders_partitions() -> None:
     ) == {"a": 11, "b": 22}
 
 
-def test_a_tie_between_partitions_goes_to_the_higher_assignment() -> None:
+def test_the_higher_assignment_id_wins_a_tie_between_partitions() -> None:
     rows = [
         change("Rome", "a", 2, assignment=2, offset=0, occurred_at=5),
         change("Rome", "a", 1, assignment=1, offset=9, occurred_at=5),
@@ -115,7 +115,7 @@ def offsets(rows: pl.DataFrame) -> list[int]:
     return rows[OFFSET].to_list()
 
 
-def test_an_item_leaves_with_the_longest_prefix_of_changes_whose_attributes_fit() -> None:
+def test_an_item_is_sent_with_the_longest_prefix_of_changes_whose_attributes_fit() -> None:
     rows = frame(
         [
             change("Rome", "b", offset=0, attributes=attributes("b", 63)),
@@ -136,7 +136,7 @@ def test_an_item_leaves_with_the_longest_prefix_of_changes_whose_attributes_fit(
     assert max(len(item["attributes"]) for item in coalesce(go, ITEM_KEY).iter_rows(named=True)) == 63
 
 
-def test_the_prefix_is_taken_oldest_first_whatever_the_order_of_rows() -> None:
+def test_the_prefix_is_the_oldest_changes_whatever_the_order_of_the_rows() -> None:
     rows = frame(change("Rome", "a", offset=offset, attributes=attributes(str(offset), 30)) for offset in (3, 1, 2))
 
     go, stay = split_overfull(rows, ITEM_KEY)
@@ -145,7 +145,7 @@ def test_the_prefix_is_taken_oldest_first_whatever_the_order_of_rows() -> None:
     assert offsets(stay) == [3]
 
 
-def test_a_first_change_that_is_too_full_by_itself_still_leaves_alone() -> None:
+def test_a_first_change_with_too_many_attributes_is_still_sent_by_itself() -> None:
     rows = frame(change("Rome", "a", offset=offset, attributes=attributes("a", 64)) for offset in (0, 1))
 
     go, stay = split_overfull(rows, ITEM_KEY)
@@ -167,7 +167,7 @@ def test_a_first_change_that_is_too_full_by_itself_still_leaves_alone() -> None:
         ),
     ],
 )
-def test_nothing_stays_where_all_attributes_fit(rows: list[dict[str, Any]]) -> None:
+def test_no_change_stays_behind_if_all_attributes_fit(rows: list[dict[str, Any]]) -> None:
     go, stay = split_overfull(frame(rows), ITEM_KEY)
 
     assert go.equals(frame(rows))

@@ -5,14 +5,14 @@ def test_few_changes_never_stop_the_service() -> None:
     assert not RejectRatio(0.5).add(999, 999)
 
 
-def test_more_than_the_share_of_a_thousand_changes_stops() -> None:
+def test_more_rejects_than_the_ratio_stop_the_service_after_a_thousand_changes() -> None:
     ratio = RejectRatio(0.5)
 
     assert not ratio.add(600, 500)
     assert ratio.add(400, 1)
 
 
-def test_exactly_the_share_goes_on() -> None:
+def test_exactly_the_ratio_does_not_stop_the_service() -> None:
     assert not RejectRatio(0.5).add(1_000, 500)
 
 

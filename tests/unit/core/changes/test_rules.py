@@ -92,12 +92,12 @@ def test_an_empty_frame_has_nothing_to_reject() -> None:
     assert (len(good), len(rejected)) == (0, 0)
 
 
-def test_a_reason_that_is_no_rule_has_no_description() -> None:
+def test_a_reject_reason_that_is_not_a_rule_has_no_description() -> None:
     with pytest.raises(KeyError):
         describe(RejectReason.CORRUPT, {})
 
 
-def test_a_change_without_an_identifier_of_the_item_key_is_rejected_rather_than_taken_for_another_item() -> None:
+def test_a_change_without_an_identifier_of_the_item_key_is_rejected() -> None:
     rows = frame_of(GOOD, GOOD | {"sku": None, "upc": "1"}, GOOD | {"sku": None, "upc": "2"})
 
     good, rejected = check(rows, item_key=("sku", "binID"))

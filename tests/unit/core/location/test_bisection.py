@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import coalesce
-from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.bisection import REQUESTS_MIN
 from consumer.core.location.planner import SendReason
@@ -37,7 +37,7 @@ class Oms:
         newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
         refused = any(self.bad(row) for row in newest.iter_rows(named=True))
         self.made.answered(
-            request.number, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
+            request.request_id, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
         )
         self.accepted_items += 0 if refused else request.items
         self.refusals += self.made.refusals()
@@ -74,7 +74,7 @@ def is_one_of(*numbers: int) -> Callable[[dict[str, Any]], bool]:
 
 
 @pytest.mark.parametrize("bad", [0, 2_999, 3_000, 7_777, 11_999])
-def test_one_bad_item_of_12000_is_found_with_about_2_log2_n_further_requests(bad: int) -> None:
+def test_one_bad_item_of_12000_is_found_with_at_most_2_log2_n_further_requests(bad: int) -> None:
     oms = stage(12_000, is_one_of(bad))
     oms.work_off()
 
@@ -85,10 +85,10 @@ def test_one_bad_item_of_12000_is_found_with_about_2_log2_n_further_requests(bad
 
 
 def confirm(oms: Oms) -> None:
-    oms.made.dead_lettered((1, offset) for offset in oms.dead)
+    oms.made.dead_lettered(ChangeId(1, offset) for offset in oms.dead)
 
 
-def test_the_first_cuts_are_at_chunk_bounds_so_that_good_chunks_go_as_whole_chunks() -> None:
+def test_the_first_halves_end_at_chunk_boundaries() -> None:
     oms = stage(11_000, is_one_of(7_777))
     oms.work_off()
 
@@ -96,7 +96,7 @@ def test_the_first_cuts_are_at_chunk_bounds_so_that_good_chunks_go_as_whole_chun
     assert {request.reason for request in oms.sent[1:]} == {SendReason.BISECTION}
 
 
-def test_several_bad_items_are_found_together_and_everything_else_is_accepted() -> None:
+def test_several_bad_items_are_found_and_every_other_item_is_accepted() -> None:
     bad = (3, 4, 2_500, 5_999, 8_000)
     oms = stage(9_000, is_one_of(*bad))
     oms.work_off()
@@ -106,7 +106,7 @@ def test_several_bad_items_are_found_together_and_everything_else_is_accepted() 
     assert oms.made.pending_changes == 0
 
 
-def test_each_dead_letter_has_the_words_with_which_its_own_change_was_refused() -> None:
+def test_a_dead_letter_has_the_oms_message_of_its_own_refusal() -> None:
     oms = stage(4, is_one_of(2))
     oms.work_off()
 
@@ -114,7 +114,7 @@ def test_each_dead_letter_has_the_words_with_which_its_own_change_was_refused() 
     assert [refusal.detail for refusal in oms.refusals] == [f"refused {alone}"]
 
 
-def test_an_item_that_the_oms_names_is_looked_at_first_and_two_further_requests_are_enough() -> None:
+def test_an_item_that_the_oms_names_is_tried_first_and_found_with_two_further_requests() -> None:
     oms = stage(12_000, is_one_of(7_777))
     oms.named = (("sku-7777",),)
     oms.work_off()
@@ -126,7 +126,7 @@ def test_an_item_that_the_oms_names_is_looked_at_first_and_two_further_requests_
 @pytest.mark.parametrize(
     "named", [pytest.param("sku-5", id="another item of the request"), pytest.param("sku-99999", id="none of it")]
 )
-def test_a_name_that_the_oms_got_wrong_is_a_hint_and_no_more(named: str) -> None:
+def test_a_wrongly_named_item_is_only_a_hint(named: str) -> None:
     oms = stage(3_000, is_one_of(7))
     oms.named = ((named,),)
     oms.work_off()
@@ -135,7 +135,7 @@ def test_a_name_that_the_oms_got_wrong_is_a_hint_and_no_more(named: str) -> None
     assert len(oms.sent) - 1 <= 2 * ceil(log2(3_000)) + 2
 
 
-def test_a_request_of_a_single_change_is_dead_lettered_without_a_further_one() -> None:
+def test_a_refused_request_with_a_single_change_is_dead_lettered_at_once() -> None:
     oms = stage(1, is_one_of(0))
     oms.work_off()
 
@@ -159,11 +159,11 @@ def refuse_floors_below_0(oms: Oms, now: float) -> None:
         (request,) = requests
         oms.sent.append(request)
         refused = bool((request.taken.body["floor"] < 0).any())
-        oms.made.answered(request.number, Refused("floor") if refused else Accepted("1"), now)
+        oms.made.answered(request.request_id, Refused("floor") if refused else Accepted("1"), now)
         oms.refusals += oms.made.refusals()
 
 
-def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
+def test_a_bad_field_of_an_old_change_does_not_dead_letter_a_newer_count() -> None:
     oms = one_item(
         change("Rome", "a", 5, offset=0),
         change("Rome", "a", 6, offset=1, floor=-1),
@@ -174,7 +174,7 @@ def test_one_bad_old_field_does_not_take_a_good_count_with_it() -> None:
     assert oms.dead == [1]
 
 
-def test_change_by_change_no_request_of_an_item_has_an_older_count_than_one_before_it() -> None:
+def test_changes_sent_one_at_a_time_never_go_back_to_an_older_count() -> None:
     oms = one_item(
         change("Rome", "a", 5, offset=0, retailPrice=1.0),
         change("Rome", "a", 6, offset=1, floor=-1),
@@ -187,7 +187,7 @@ def test_change_by_change_no_request_of_an_item_has_an_older_count_than_one_befo
     assert [body["attributes"] for body in bodies] == [["new"], None, None]
 
 
-def test_the_newest_change_refused_alone_is_the_only_dead_letter_and_the_count_before_it_is_sent() -> None:
+def test_if_only_the_newest_change_is_refused_the_count_before_it_is_sent() -> None:
     oms = one_item(change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1))
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0]]
@@ -195,7 +195,7 @@ def test_the_newest_change_refused_alone_is_the_only_dead_letter_and_the_count_b
     assert oms.dead == [1]
 
 
-def test_a_change_that_comes_while_an_item_is_tried_change_by_change_waits_and_then_goes() -> None:
+def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
     made = Engine(EngineLimits())
     made.assigned(1, start=0, mark=None)
     made.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
@@ -210,7 +210,7 @@ def test_a_change_that_comes_while_an_item_is_tried_change_by_change_waits_and_t
     assert oms.dead == [1]
 
 
-def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_count_follow_it() -> None:
+def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follow_it() -> None:
     """Its outcome is unknown, so the OMS may have it; since then a newer change with the same fields stands for it."""
     made = Engine(EngineLimits(max_pending_changes=5))
     made.assigned(1, start=0, mark=None)
@@ -222,9 +222,9 @@ def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_co
     made.add(frame(suspects), [], {1: 3}, 0.0)
     oms = Oms(made, lambda row: False)
     (together,) = made.due(LATER)
-    made.answered(together.number, Refused("floor"), LATER)
+    made.answered(together.request_id, Refused("floor"), LATER)
     (alone,) = made.due(LATER)
-    made.answered(alone.number, Hold(120.0, oms_rest_seconds=1.0), LATER)
+    made.answered(alone.request_id, Hold(120.0, oms_rest_seconds=1.0), LATER)
     newer = [
         change("Rome", "a", 8, offset=3, ltd=2.0),
         change("Rome", "a", 9, offset=4),
@@ -240,7 +240,7 @@ def test_a_change_that_was_coalesced_away_between_its_tries_once_let_an_older_co
     assert made.pending_changes == 0
 
 
-def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_lettered() -> None:
+def test_past_the_limit_of_bisection_requests_the_rest_is_dead_lettered() -> None:
     oms = stage(12_000, lambda row: int(row["sku"][4:]) % 2 == 1, bisection_requests_max=40)
     oms.work_off()
 
@@ -250,7 +250,7 @@ def test_past_the_limit_of_further_requests_the_rest_of_that_request_is_dead_let
     assert [point.offset for point in oms.made.commit_points(LATER)] == [12_000]
 
 
-def test_a_change_that_came_after_the_refused_request_is_not_given_up_with_it() -> None:
+def test_a_change_newer_than_the_refused_request_is_not_dead_lettered_with_it() -> None:
     oms = stage(12_000, lambda row: row["quantity"] != 99, bisection_requests_max=32)
     (first,) = oms.made.due(LATER)
     oms.made.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
@@ -263,7 +263,7 @@ def test_a_change_that_came_after_the_refused_request_is_not_given_up_with_it() 
     assert oms.sent[-1].rows[OFFSET].to_list() == [12_000]
 
 
-def test_a_location_that_is_refused_wholly_again_and_again_costs_fewer_requests_each_time() -> None:
+def test_a_location_that_is_refused_entirely_gets_fewer_bisection_requests_every_time() -> None:
     oms = stage(12_000, lambda _: True, bisection_requests_max=200)
     costs = []
     for turn in range(1, 6):
@@ -276,22 +276,22 @@ def test_a_location_that_is_refused_wholly_again_and_again_costs_fewer_requests_
     assert costs == [200, 100, 50, REQUESTS_MIN, REQUESTS_MIN]
 
 
-def test_only_a_refusal_narrows_and_the_same_part_is_planned_anew_after_anything_else() -> None:
+def test_only_a_refusal_bisects_and_any_other_failure_retries_the_same_suspects() -> None:
     oms = stage(8, is_one_of(5))
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     (part,) = oms.made.due(LATER)
-    oms.made.answered(part.number, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
+    oms.made.answered(part.request_id, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
 
     assert oms.made.due(LATER + 59) == []
     (again,) = oms.made.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
-    oms.made.answered(again.number, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.made.answered(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
     oms.work_off(LATER + 70)
     assert oms.dead == [5]
 
 
-def test_newer_changes_of_a_suspect_go_with_its_part_and_may_mend_it() -> None:
+def test_newer_changes_of_a_suspect_are_sent_with_it_and_may_fix_it() -> None:
     oms = stage(8, lambda row: row["sku"] == "sku-5" and row["quantity"] != 99)
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
@@ -302,7 +302,7 @@ def test_newer_changes_of_a_suspect_go_with_its_part_and_may_mend_it() -> None:
     assert oms.made.pending_changes == 0
 
 
-def test_one_part_is_in_flight_at_a_time_and_other_locations_go_on() -> None:
+def test_a_bisection_has_one_request_in_flight_and_other_locations_go_on() -> None:
     oms = stage(8, is_one_of(5))
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
@@ -313,7 +313,7 @@ def test_one_part_is_in_flight_at_a_time_and_other_locations_go_on() -> None:
     assert oms.made.due(LATER) == []
 
 
-def test_the_other_items_of_the_location_wait_until_its_suspects_are_found() -> None:
+def test_the_other_items_of_a_location_wait_for_its_bisection() -> None:
     oms = stage(8, is_one_of(5))
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
@@ -324,7 +324,7 @@ def test_the_other_items_of_the_location_wait_until_its_suspects_are_found() -> 
     assert oms.dead == [5]
 
 
-def test_suspects_of_a_revoked_partition_are_dropped_and_those_of_others_are_not() -> None:
+def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
     made = Engine(EngineLimits())
     for number in (1, 2):
         made.assigned(number, start=0, mark=None)
@@ -342,7 +342,7 @@ def test_suspects_of_a_revoked_partition_are_dropped_and_those_of_others_are_not
     assert made.bisecting_locations == 0
 
 
-def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
+def test_suspects_in_flight_survive_the_revoke_of_another_partition() -> None:
     made = Engine(EngineLimits())
     for number in (1, 2):
         made.assigned(number, start=0, mark=None)
@@ -360,7 +360,7 @@ def test_suspects_in_flight_outlast_the_revoke_of_another_partition() -> None:
     assert made.bisecting_locations == 0
 
 
-def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_back() -> None:
+def test_a_reassigned_partition_has_no_suspects() -> None:
     oms = stage(4, is_one_of(0))
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
@@ -373,10 +373,10 @@ def test_suspects_that_went_with_their_partition_are_no_suspects_when_it_comes_b
     assert [request.reason for request in oms.made.due(LATER)] == [SendReason.AGE]
 
 
-def test_a_refusal_shows_that_the_oms_is_well() -> None:
+def test_a_refusal_closes_the_circuit_breaker() -> None:
     oms = stage(2, is_one_of(0))
     (first,) = oms.made.due(LATER)
-    oms.made.answered(first.number, Retry(after_seconds=5.0, whole_oms=True), LATER)
+    oms.made.answered(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
     assert oms.made.oms_failures == 1
     (probe,) = oms.made.due(LATER + 5)
     oms.answer(probe, LATER + 5)

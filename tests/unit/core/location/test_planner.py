@@ -24,7 +24,7 @@ FULL, AGE = SendReason.FULL, SendReason.AGE
         pytest.param(2_999, 1, FlushPlan(2_999, AGE), id="less than a chunk goes as it is"),
     ],
 )
-def test_planner_sends_whole_chunks_unless_age_forbids(items: int, due: int, plan: FlushPlan) -> None:
+def test_the_planner_sends_whole_chunks_unless_due_changes_need_more(items: int, due: int, plan: FlushPlan) -> None:
     assert plan_items(items, due, ItemLimits()) == plan
 
 
@@ -35,7 +35,7 @@ def test_a_window_that_is_full_at_one_chunk_sends_all_its_whole_chunks() -> None
     assert plan_items(1_500, 0, limits) == FlushPlan(0, None)
 
 
-def test_a_begun_chunk_costs_as_much_as_a_full_one() -> None:
+def test_a_partial_chunk_counts_as_a_whole_one() -> None:
     assert [chunks(items, 3_000) for items in (0, 1, 3_000, 3_001, 6_001, 12_000)] == [0, 1, 1, 2, 3, 4]
 
 

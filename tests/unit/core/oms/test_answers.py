@@ -41,7 +41,7 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Retry(1.0, whole_oms=True), id="forbidden once"),
     ],
 )
-def test_each_kind_of_answer_has_its_decision(answer: Answer, decision: Decision) -> None:
+def test_every_kind_of_answer_has_its_decision(answer: Answer, decision: Decision) -> None:
     assert decided(answer) == decision
 
 
@@ -53,7 +53,7 @@ def test_each_kind_of_answer_has_its_decision(answer: Answer, decision: Decision
         pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=404), "oms.base_url", id="wrong address"),
     ],
 )
-def test_what_only_people_can_mend_stops_with_the_setting_to_change(answer: Answer, settings: str) -> None:
+def test_an_answer_that_needs_an_operator_stops_and_names_the_setting_to_change(answer: Answer, settings: str) -> None:
     decision = decided(answer)
 
     assert isinstance(decision, Stop)
@@ -80,7 +80,7 @@ def test_every_kind_is_decided() -> None:
         pytest.param(10**9, 1.0, 60.0, id="no overflow"),
     ],
 )
-def test_back_off_doubles_its_ceiling_and_lies_anywhere_under_it(attempt: int, jitter: float, seconds: float) -> None:
+def test_back_off_has_full_jitter_under_a_ceiling_that_doubles(attempt: int, jitter: float, seconds: float) -> None:
     assert decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter) == Retry(seconds, whole_oms=True)
 
 
@@ -100,7 +100,7 @@ def test_retry_after_is_a_floor_with_a_cap(wished: float, seconds: float) -> Non
     assert decided(answer) == Retry(seconds, whole_oms=True, over_quota=True)
 
 
-def test_a_hold_outlasts_back_off_and_retry_after() -> None:
+def test_a_hold_lasts_at_least_as_long_as_back_off_and_retry_after() -> None:
     short = RetryLimits(backoff_seconds_max=600.0, unknown_hold_seconds=100.0)
 
     assert decided(Answer(AnswerKind.UNKNOWN), 20, 0.0, short) == Hold(100.0, 1.0)
@@ -109,7 +109,7 @@ def test_a_hold_outlasts_back_off_and_retry_after() -> None:
 
 
 @pytest.mark.parametrize(("attempt", "jitter"), [(-1, 0.0), (0, -0.1), (0, 1.1), (0, float("nan"))])
-def test_numbers_out_of_range_are_bugs(attempt: int, jitter: float) -> None:
+def test_an_attempt_or_jitter_out_of_range_is_refused(attempt: int, jitter: float) -> None:
     with pytest.raises(ValueError, match="attempt counts from 0"):
         decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter)
 

@@ -13,7 +13,7 @@ def failed(
     return health
 
 
-def test_the_breaker_opens_at_a_failure_is_half_open_after_the_rest_and_closes_with_the_probe() -> None:
+def test_the_breaker_opens_on_a_failure_turns_half_open_and_closes_after_a_good_probe() -> None:
     health = CircuitBreaker(8, RateLimiter(None))
     assert (health.state(10.0), health.slots(0, 10.0)) == (BreakerState.CLOSED, 8)
     failed(health)
@@ -23,14 +23,14 @@ def test_the_breaker_opens_at_a_failure_is_half_open_after_the_rest_and_closes_w
     assert (health.state(41.0), health.slots(0, 41.0)) == (BreakerState.CLOSED, 8)
 
 
-def test_a_good_answer_to_what_was_under_way_at_the_failure_does_not_cut_the_rest_short() -> None:
+def test_a_success_of_a_request_sent_before_the_failure_does_not_close_the_breaker() -> None:
     health = failed(CircuitBreaker(8, RateLimiter(None)))
     health.well(sent_at=9.5)
 
     assert health.state(39.0) is BreakerState.OPEN
 
 
-def test_requests_that_fail_together_count_as_one_failure_and_the_longest_rest_holds() -> None:
+def test_requests_that_fail_together_count_as_one_failure_with_the_longest_back_off() -> None:
     health = CircuitBreaker(8, RateLimiter(None))
     for rest_seconds in (5.0, 30.0, 1.0):
         failed(health, rest_seconds=rest_seconds)
@@ -39,20 +39,20 @@ def test_requests_that_fail_together_count_as_one_failure_and_the_longest_rest_h
     assert health.free_at(0, 10.0) == 40.0
 
 
-def test_while_requests_of_before_are_under_way_there_is_no_probe() -> None:
+def test_no_probe_is_sent_while_earlier_requests_are_in_flight() -> None:
     health = failed(CircuitBreaker(8, RateLimiter(None)))
 
     assert health.slots(3, 50.0) == 0
     assert health.free_at(3, 50.0) is None
 
 
-def test_calls_besides_refresh_requests_wait_until_the_oms_is_well() -> None:
+def test_background_calls_wait_until_the_breaker_is_closed() -> None:
     health = CircuitBreaker(8, RateLimiter(None))
     assert health.side_calls(10.0) == 8
     assert failed(health).side_calls(50.0) == 0
 
 
-def test_a_set_quota_lets_a_burst_of_a_second_go_and_then_its_rate() -> None:
+def test_a_configured_rate_allows_a_burst_of_one_second() -> None:
     quota = RateLimiter(2.0)
     assert quota.allowed(100.0) == 2.0
     quota.spend(2, 100.0)
@@ -62,7 +62,7 @@ def test_a_set_quota_lets_a_burst_of_a_second_go_and_then_its_rate() -> None:
     assert quota.allowed(1_000.0) == 2.0
 
 
-def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
+def test_a_rate_below_one_per_second_still_allows_single_calls() -> None:
     quota = RateLimiter(0.1)
     quota.spend(1, 0.0)
 
@@ -70,7 +70,7 @@ def test_a_quota_below_one_a_second_still_lets_single_calls_go() -> None:
     assert quota.allowed(10.0) == pytest.approx(1.0)
 
 
-def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_recovers_slowly() -> None:
+def test_a_throttled_answer_halves_the_rate_of_the_last_second_which_recovers_slowly() -> None:
     quota = RateLimiter(None)
     assert quota.limit(0.0) is None
     for tenth in range(600):
@@ -84,7 +84,7 @@ def test_without_a_setting_over_quota_halves_the_rate_of_the_last_second_and_it_
     assert quota.limit(60.2 + 3 * 3_600) is None
 
 
-def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_have_become() -> None:
+def test_a_throttled_probe_halves_the_learned_rate_however_rare_calls_have_become() -> None:
     quota = RateLimiter(None)
     quota.spend(16, 10.0)
     quota.over(sent_at=10.0, now=10.1)
@@ -96,7 +96,7 @@ def test_a_probe_that_is_over_quota_halves_what_was_learned_however_rare_calls_h
     assert quota.limit(20.1) == pytest.approx(recovered / 2)
 
 
-def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:
+def test_a_learned_rate_never_exceeds_the_configured_one() -> None:
     quota = RateLimiter(4.0)
     for tenth in range(600):
         quota.spend(1, tenth / 10)
@@ -106,7 +106,7 @@ def test_a_learned_rate_never_passes_the_one_that_is_set() -> None:
     assert quota.limit(90_000.0) == 4.0
 
 
-def test_over_quota_answers_to_calls_that_were_under_way_together_slow_down_once() -> None:
+def test_throttled_answers_to_concurrent_calls_slow_down_once() -> None:
     quota = RateLimiter(8.0)
     quota.spend(8, 10.0)
     for _ in range(8):
@@ -118,7 +118,7 @@ def test_over_quota_answers_to_calls_that_were_under_way_together_slow_down_once
     assert quota.limit(12.0) < once  # type: ignore[operator]
 
 
-def test_however_often_it_is_over_quota_a_call_is_tried_now_and_then() -> None:
+def test_the_rate_never_drops_below_its_minimum_however_often_calls_are_throttled() -> None:
     quota = RateLimiter(8.0)
     for at in range(100):
         quota.over(sent_at=float(at), now=float(at))
@@ -126,7 +126,7 @@ def test_however_often_it_is_over_quota_a_call_is_tried_now_and_then() -> None:
     assert quota.limit(99.0) == RATE_MIN
 
 
-def test_the_slots_of_a_round_are_bounded_by_the_quota() -> None:
+def test_the_permits_of_a_round_are_bounded_by_the_rate() -> None:
     health = CircuitBreaker(8, RateLimiter(3.0))
     assert health.slots(0, 10.0) == 3
     health.quota.spend(3, 10.0)

@@ -25,12 +25,13 @@ from consumer.core.oms.job_schedule import (
     JobStatus,
     adaptive_flush_items,
 )
+from consumer.core.oms.offset_codec import PackedChanges
 
 CALLS = 100
 
 
 def job(job_id: str, items: int = 1, packed: bytes = b"") -> Job:
-    return Job(job_id, "Rome", items, 1, (("stock", 0, packed),))
+    return Job(job_id, "Rome", items, 1, (PackedChanges(1, "stock", 0, packed),))
 
 
 def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) -> JobSchedule:
@@ -58,7 +59,7 @@ def asked_at(jobs: JobSchedule, job_id: str, now: float) -> float:
 # Whom to ask, and when
 
 
-def test_a_job_is_first_asked_about_when_the_oms_had_a_moment_for_it() -> None:
+def test_a_job_is_first_polled_after_the_minimum_delay() -> None:
     jobs = following("1", now=10.0)
 
     assert jobs.next_deadline() == 10.0 + ASK_SECONDS_MIN
@@ -66,14 +67,14 @@ def test_a_job_is_first_asked_about_when_the_oms_had_a_moment_for_it() -> None:
     assert jobs.due(12.0, CALLS) == ["1"]
 
 
-def test_a_job_under_way_is_not_asked_about_again_until_told() -> None:
+def test_a_job_is_not_polled_again_before_its_report_has_arrived() -> None:
     jobs = following("1")
     assert jobs.due(2.0, CALLS) == ["1"]
 
     assert jobs.due(1_000.0, CALLS) == []
 
 
-def test_the_waits_between_two_calls_double_up_to_a_minute_and_jitter_shortens_them() -> None:
+def test_the_waits_between_polls_double_up_to_a_minute_and_jitter_shortens_them() -> None:
     waits = {0.0: [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0], 1.0: [1.5, 3.0, 6.0, 12.0, 24.0, 45.0, 45.0]}
     for jitter, expected in waits.items():
         jobs, now, found = following("1"), 2.0, []
@@ -88,7 +89,7 @@ def test_the_waits_between_two_calls_double_up_to_a_minute_and_jitter_shortens_t
         assert found == pytest.approx(expected)
 
 
-def test_while_the_oldest_job_is_at_work_those_behind_it_are_not_asked_about() -> None:
+def test_jobs_behind_a_working_job_are_not_polled() -> None:
     jobs = following("1", "2", "3")
 
     assert jobs.due(5.0, CALLS) == ["1"]
@@ -97,7 +98,7 @@ def test_while_the_oldest_job_is_at_work_those_behind_it_are_not_asked_about() -
     assert jobs.due(7.0, CALLS) == ["1"]
 
 
-def test_when_a_job_ends_the_next_one_is_asked_about_at_once() -> None:
+def test_when_a_job_ends_the_next_one_is_polled_at_once() -> None:
     jobs = following("1", "2", "3")
     jobs.due(5.0, CALLS)
 
@@ -107,7 +108,7 @@ def test_when_a_job_ends_the_next_one_is_asked_about_at_once() -> None:
     assert jobs.due(5.5, CALLS) == ["2"]
 
 
-def test_a_failed_job_is_no_reason_to_wait_either() -> None:
+def test_when_a_job_fails_the_next_one_is_polled_at_once() -> None:
     jobs = following("1", "2")
     jobs.due(5.0, CALLS)
 
@@ -117,7 +118,7 @@ def test_a_failed_job_is_no_reason_to_wait_either() -> None:
     assert jobs.due(5.0, CALLS) == ["2"]
 
 
-def test_a_job_that_was_accepted_a_moment_ago_is_left_alone_for_a_moment() -> None:
+def test_the_next_job_is_not_polled_before_its_own_minimum_delay() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
     jobs.follow(job("2"), 6.0)
@@ -127,14 +128,14 @@ def test_a_job_that_was_accepted_a_moment_ago_is_left_alone_for_a_moment() -> No
     assert jobs.due(8.0, CALLS) == ["2"]
 
 
-def test_how_many_calls_may_leave_is_the_callers_to_say() -> None:
+def test_the_caller_limits_the_number_of_polls() -> None:
     jobs = following("1")
 
     assert jobs.due(5.0, 0) == []
     assert jobs.due(5.0, 1) == ["1"]
 
 
-def test_jobs_that_the_oms_has_passed_by_are_asked_about_two_at_a_time() -> None:
+def test_jobs_that_the_oms_has_overtaken_are_polled_two_at_a_time() -> None:
     jobs = following("1", "2", "3", "4")
     now = stall(jobs, "1")
     assert jobs.due(now, CALLS) == ["2"]  # tried, since the head may be stuck
@@ -167,7 +168,7 @@ def again(jobs: JobSchedule, job_id: str, now: float) -> float:
     return asked_at(jobs, job_id, now)
 
 
-def test_a_stalled_job_does_not_keep_the_others_from_being_asked_about() -> None:
+def test_a_stalled_job_does_not_block_polling_the_others() -> None:
     jobs = following("1", "2", "3")
     now = stall(jobs, "1")
 
@@ -180,7 +181,7 @@ def test_a_stalled_job_does_not_keep_the_others_from_being_asked_about() -> None
     assert again(jobs, "1", now) <= now + ASK_SECONDS_MAX
 
 
-def test_a_job_that_was_tried_in_vain_is_asked_about_as_soon_as_any_other_when_its_turn_comes() -> None:
+def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -> None:
     jobs = following("1", "2")
     now = stall(jobs, "1")
     for _ in range(5):
@@ -198,7 +199,7 @@ def test_a_job_that_was_tried_in_vain_is_asked_about_as_soon_as_any_other_when_i
     assert jobs.next_deadline() == now + ASK_SECONDS_MIN
 
 
-def test_a_job_for_which_the_oms_always_errs_does_not_keep_the_others_from_being_asked_about() -> None:
+def test_a_job_whose_polls_always_fail_does_not_block_polling_the_others() -> None:
     jobs = following("1", "2")
     now = stall(jobs, "1", None)
 
@@ -207,7 +208,7 @@ def test_a_job_for_which_the_oms_always_errs_does_not_keep_the_others_from_being
     assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
 
 
-def test_a_queue_that_is_only_slow_is_asked_about_at_two_calls_a_minute() -> None:
+def test_a_slow_queue_is_polled_twice_a_minute() -> None:
     jobs = following(*map(str, range(500)))
     now, calls = stall(jobs, "0"), 0
     end = now + 3_600
@@ -225,7 +226,7 @@ def test_a_queue_that_is_only_slow_is_asked_about_at_two_calls_a_minute() -> Non
 # Ends
 
 
-def test_an_end_tells_how_long_the_job_was_queued_and_worked_on() -> None:
+def test_a_job_result_has_the_times_spent_queued_and_working() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
 
@@ -234,7 +235,7 @@ def test_an_end_tells_how_long_the_job_was_queued_and_worked_on() -> None:
     assert ended == JobResult(job("1"), JobOutcome.SUCCESS, 30.5, 1.5)
 
 
-def test_times_that_are_missing_or_go_backwards_tell_nothing() -> None:
+def test_missing_or_inconsistent_job_times_are_left_out_of_the_result() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
 
@@ -243,7 +244,7 @@ def test_times_that_are_missing_or_go_backwards_tell_nothing() -> None:
     assert ended == JobResult(job("1"), JobOutcome.SUCCESS, None, None)
 
 
-def test_an_end_is_told_once() -> None:
+def test_a_job_result_is_returned_once() -> None:
     jobs = following("1")
     jobs.due(5.0, CALLS)
     told(jobs, "1", JobStatus.SUCCESS, 5.0)
@@ -252,7 +253,7 @@ def test_an_end_is_told_once() -> None:
     assert (jobs.unfinished, jobs.unfinished_items, jobs.next_deadline()) == (0, 0, None)
 
 
-def test_a_job_that_the_oms_does_not_know_is_asked_about_once_more() -> None:
+def test_a_job_unknown_to_the_oms_is_polled_once_more() -> None:
     jobs = following("1")
     jobs.due(2.0, CALLS)
     assert told(jobs, "1", None, 2.0, unknown=True) is None
@@ -262,14 +263,14 @@ def test_a_job_that_the_oms_does_not_know_is_asked_about_once_more() -> None:
     assert told(jobs, "1", None, now, unknown=True) == JobResult(job("1"), JobOutcome.UNKNOWN_JOB)
 
 
-def test_not_knowing_a_job_in_between_is_forgiven() -> None:
+def test_a_job_is_given_up_only_if_it_is_unknown_twice_in_a_row() -> None:
     jobs, now = following("1"), 0.0
     for unknown in (True, False, True, False):
         now = asked_at(jobs, "1", now)
         assert told(jobs, "1", None if unknown else JobStatus.PENDING, now, unknown=unknown) is None
 
 
-def test_a_job_that_does_not_end_is_given_up_at_its_age() -> None:
+def test_a_job_that_does_not_end_is_given_up_at_the_maximum_age() -> None:
     jobs = following("1", limits=JobLimits(age_seconds_max=100.0))
     jobs.follow(job("2"), 50.0)
 
@@ -279,7 +280,7 @@ def test_a_job_that_does_not_end_is_given_up_at_its_age() -> None:
     assert [left.job_id for left in jobs.left()] == ["2"]
 
 
-def test_a_job_under_way_is_given_up_only_when_its_answer_is_there() -> None:
+def test_a_job_is_not_given_up_while_a_poll_of_it_is_in_flight() -> None:
     jobs = following("1", limits=JobLimits(age_seconds_max=100.0))
     jobs.due(90.0, CALLS)
 
@@ -289,7 +290,7 @@ def test_a_job_under_way_is_given_up_only_when_its_answer_is_there() -> None:
     assert [ended.outcome for ended in jobs.expired(102.0)] == [JobOutcome.NEVER_FINISHED]
 
 
-def test_the_next_deadline_does_not_forget_the_age_of_a_job() -> None:
+def test_the_next_deadline_includes_the_maximum_age_of_a_job() -> None:
     jobs = following("1", limits=JobLimits(age_seconds_max=3.0))
     jobs.due(2.0, CALLS)
     told(jobs, "1", JobStatus.WORKING, 2.0)
@@ -297,7 +298,7 @@ def test_the_next_deadline_does_not_forget_the_age_of_a_job() -> None:
     assert jobs.next_deadline() == 3.0
 
 
-def test_past_the_limit_of_jobs_the_oldest_makes_room() -> None:
+def test_past_the_limit_of_jobs_the_oldest_is_evicted() -> None:
     jobs = following("1", "2", "3", limits=JobLimits(jobs_max=2))
 
     assert [dropped.job_id for dropped in jobs.dropped()] == ["1"]
@@ -306,7 +307,7 @@ def test_past_the_limit_of_jobs_the_oldest_makes_room() -> None:
     assert jobs.due(2.0, CALLS) == ["2"]
 
 
-def test_past_the_limit_of_bytes_the_oldest_makes_room_but_never_the_last() -> None:
+def test_past_the_limit_of_bytes_the_oldest_are_evicted_but_never_the_last() -> None:
     jobs = JobSchedule(JobLimits(packed_bytes_max=100))
     for job_id, size in (("1", 60), ("2", 60), ("3", 40), ("4", 500)):
         jobs.follow(job(job_id, packed=bytes(size)), 0.0)
@@ -315,7 +316,7 @@ def test_past_the_limit_of_bytes_the_oldest_makes_room_but_never_the_last() -> N
     assert jobs.unfinished == 1
 
 
-def test_jobs_that_have_ended_take_no_room() -> None:
+def test_ended_jobs_do_not_count_against_the_limits() -> None:
     jobs = JobSchedule(JobLimits(packed_bytes_max=100))
     for number in range(5):
         jobs.follow(job(str(number), packed=bytes(60)), 10.0 * number)
@@ -327,7 +328,7 @@ def test_jobs_that_have_ended_take_no_room() -> None:
     assert jobs.dropped() == []
 
 
-def test_a_dropped_job_that_was_under_way_ends_nothing() -> None:
+def test_a_report_on_an_evicted_job_is_ignored() -> None:
     jobs = following("1", limits=JobLimits(jobs_max=1))
     jobs.due(2.0, CALLS)
     jobs.follow(job("2"), 3.0)
@@ -336,7 +337,7 @@ def test_a_dropped_job_that_was_under_way_ends_nothing() -> None:
     assert jobs.due(5.0, CALLS) == ["2"]
 
 
-def test_a_job_id_that_comes_again_is_another_job() -> None:
+def test_a_reused_job_id_replaces_the_earlier_job() -> None:
     jobs = following("1")
     jobs.follow(Job("1", "Oslo", 7, 1), 1.0)
 
@@ -347,7 +348,7 @@ def test_a_job_id_that_comes_again_is_another_job() -> None:
 # When the OMS does not answer
 
 
-def test_without_an_answer_nothing_is_asked_for_a_while_longer_each_time() -> None:
+def test_polls_without_an_answer_back_off_up_to_a_minute() -> None:
     jobs, now, waits = following(*map(str, range(50))), 2.0, []
     for _ in range(8):
         (job_id,) = jobs.due(now, CALLS)
@@ -363,7 +364,7 @@ def peek(jobs: JobSchedule, now: float) -> bool:
     return deadline is not None and deadline <= now
 
 
-def test_after_a_failure_one_call_at_a_time_finds_out_whether_the_oms_is_well() -> None:
+def test_after_a_failure_a_single_poll_probes_the_oms() -> None:
     jobs = following("1", "2", "3", "4")
     now = stall(jobs, "1")
     jobs.due(now, CALLS)
@@ -378,7 +379,7 @@ def test_after_a_failure_one_call_at_a_time_finds_out_whether_the_oms_is_well() 
     assert jobs.failing == ""
 
 
-def test_the_omss_own_wish_to_wait_is_honoured_whatever_another_call_brings() -> None:
+def test_retry_after_is_honoured_even_if_another_poll_succeeds() -> None:
     jobs = following("1", "2", "3")
     now = stall(jobs, "1")
     again(jobs, "2", now)
@@ -391,7 +392,7 @@ def test_the_omss_own_wish_to_wait_is_honoured_whatever_another_call_brings() ->
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(1e9, 3_600.0), (inf, 2.0), (0.5, 2.0)])
-def test_a_wish_is_bounded_and_shortens_no_wait(wish: float, wait: float) -> None:
+def test_retry_after_is_bounded_and_never_shortens_a_wait(wish: float, wait: float) -> None:
     jobs = following("1")
     jobs.due(2.0, CALLS)
     told(jobs, "1", None, 2.0, retry_after_seconds=wish)
@@ -400,7 +401,7 @@ def test_a_wish_is_bounded_and_shortens_no_wait(wish: float, wait: float) -> Non
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 405])
-def test_where_get_job_is_refused_as_such_asking_slows_down_to_a_call_in_a_quarter_of_an_hour(status: int) -> None:
+def test_if_get_job_itself_is_refused_polling_slows_down_to_once_in_15_minutes(status: int) -> None:
     jobs, now, calls = following(*map(str, range(1_000))), 0.0, 0
     while now < 86_000.0:
         for job_id in jobs.due(now, CALLS):
@@ -413,7 +414,7 @@ def test_where_get_job_is_refused_as_such_asking_slows_down_to_a_call_in_a_quart
     assert 86_000 / REFUSED_SECONDS_MAX <= calls <= 86_000 / REFUSED_SECONDS_MAX + 12
 
 
-def test_over_quota_is_no_refusal_as_such() -> None:
+def test_a_throttled_poll_does_not_count_as_a_refusal_of_get_job() -> None:
     jobs, now = following("1"), 0.0
     for _ in range(12):
         now = asked_at(jobs, "1", now)
@@ -425,7 +426,7 @@ def test_over_quota_is_no_refusal_as_such() -> None:
 # What people see
 
 
-def test_what_is_unfinished_is_counted_and_named_oldest_first() -> None:
+def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
     jobs = following("1", now=10.0)
     jobs.follow(job("2", items=5), 20.0)
 
@@ -445,9 +446,7 @@ def test_what_is_unfinished_is_counted_and_named_oldest_first() -> None:
         pytest.param(5, 3_000, 3_000, 3_000, id="one chunk a request"),
     ],
 )
-def test_the_further_the_oms_is_behind_the_larger_are_the_requests(
-    unfinished: int, chunk: int, most: int, aim: int
-) -> None:
+def test_requests_grow_with_the_number_of_unfinished_jobs(unfinished: int, chunk: int, most: int, aim: int) -> None:
     assert adaptive_flush_items(unfinished, chunk, most) == aim
 
 
@@ -529,7 +528,7 @@ jitters = st.lists(st.floats(0, 1), min_size=1, max_size=7)
 
 @settings(deadline=None, max_examples=300)
 @given(plan=plans, jitters=jitters, latency=st.floats(0, 1), stuck=st.sets(st.integers(0, 59), max_size=3))
-def test_every_end_is_told_once_and_none_is_asked_about_twice_at_once(
+def test_every_job_result_is_returned_once_and_no_job_is_polled_twice_at_once(
     plan: list[tuple[float, float]], jitters: list[float], latency: float, stuck: set[int]
 ) -> None:
     oms = ModelOms(stuck={str(number) for number in stuck if number < len(plan)})
@@ -541,7 +540,7 @@ def test_every_end_is_told_once_and_none_is_asked_about_twice_at_once(
 
 @settings(deadline=None, max_examples=300)
 @given(plan=plans, jitters=jitters, latency=st.floats(0, 1))
-def test_an_oms_that_works_in_order_is_asked_little(
+def test_an_oms_that_works_in_order_needs_few_polls(
     plan: list[tuple[float, float]], jitters: list[float], latency: float
 ) -> None:
     """At most three calls a job, one more for each doubling of its work over a second, and two a minute after that."""
@@ -554,7 +553,7 @@ def test_an_oms_that_works_in_order_is_asked_little(
     assert run.calls.total() <= bound
 
 
-def test_jobs_of_a_few_chunks_take_two_calls_each_and_their_ends_are_known_within_seconds() -> None:
+def test_a_job_of_a_few_chunks_takes_about_two_polls_and_its_end_is_known_within_seconds() -> None:
     """The usual case: requests of one to four chunks, coming faster than they are worked off."""
     plan = [(0.5, 1.5 + number % 4) for number in range(400)]
 

@@ -16,12 +16,12 @@ def series(offsets: list[int]) -> pl.Series:
     | st.lists(st.integers(2**40, 2**40 + 300), max_size=50)
     | st.lists(st.integers(2**40, 2**40 + 100_000), max_size=50)
 )
-def test_offsets_come_out_as_they_went_in_ascending(offsets: list[int]) -> None:
+def test_packed_offsets_unpack_in_ascending_order(offsets: list[int]) -> None:
     assert unpack_offsets(pack_offsets(series(offsets))) == tuple(sorted(offsets))
 
 
 @pytest.mark.parametrize("distance", [0, 1, 255, 256, 65_535, 65_536, 2**62])
-def test_a_distance_of_any_width_is_kept(distance: int) -> None:
+def test_a_gap_of_any_size_survives_packing(distance: int) -> None:
     assert unpack_offsets(pack_offsets(series([5, 5 + distance]))) == (5, 5 + distance)
 
 
@@ -29,40 +29,40 @@ def test_a_distance_of_any_width_is_kept(distance: int) -> None:
     ("step", "bytes_max"),
     [pytest.param(1, 120, id="in a row"), pytest.param(100, 120, id="each 100th"), pytest.param(70_000, 700, id="far")],
 )
-def test_regular_offsets_of_a_large_request_take_few_bytes(step: int, bytes_max: int) -> None:
+def test_evenly_spaced_offsets_of_a_large_request_take_few_bytes(step: int, bytes_max: int) -> None:
     offsets = range(10**10, 10**10 + 12_000 * step, step)
 
     assert len(pack_offsets(series(list(offsets)))) <= bytes_max
 
 
-def test_offsets_at_random_distances_take_two_bytes_each_at_most() -> None:
+def test_offsets_with_random_gaps_take_at_most_two_bytes_per_offset() -> None:
     distances = pl.int_range(12_000, eager=True).hash(seed=1) % 6_000 + 1
 
     assert len(pack_offsets(distances.cast(pl.Int64).cum_sum())) < 24_000
 
 
-def test_a_requests_changes_are_packed_by_partition() -> None:
+def test_the_changes_of_a_request_are_packed_by_partition() -> None:
     rows = pl.DataFrame({ASSIGNMENT: [5, 4, 5, 6], OFFSET: [9, 30, 7, 1]})
 
     changes = pack_changes(rows, {4: ("stock", 0), 5: ("stock", 1)})
 
-    assert [(topic, partition, unpack_offsets(packed)) for topic, partition, packed in changes] == [
-        ("stock", 0, (30,)),
-        ("stock", 1, (7, 9)),
+    assert [(packed[:3], unpack_offsets(packed.offsets)) for packed in changes] == [
+        ((4, "stock", 0), (30,)),
+        ((5, "stock", 1), (7, 9)),
     ]
 
 
-def test_changes_of_a_partition_that_is_not_asked_for_are_left_out() -> None:
+def test_changes_of_an_unknown_assignment_are_left_out() -> None:
     rows = pl.DataFrame({ASSIGNMENT: [4, 6], OFFSET: [8, 3]})
 
-    ((_, _, packed),) = pack_changes(rows, {4: ("stock", 2)})
+    (packed,) = pack_changes(rows, {4: ("stock", 2)})
 
-    assert unpack_offsets(packed) == (8,)
+    assert unpack_offsets(packed.offsets) == (8,)
 
 
 def test_changes_of_one_partition_are_packed_together() -> None:
     rows = pl.DataFrame({ASSIGNMENT: [4, 4], OFFSET: [8, 3]})
 
-    ((topic, partition, packed),) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
+    (packed,) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
 
-    assert (topic, partition, unpack_offsets(packed)) == ("stock", 2, (3, 8))
+    assert (packed[:3], unpack_offsets(packed.offsets)) == ((4, "stock", 2), (3, 8))

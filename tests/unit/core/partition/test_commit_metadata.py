@@ -3,11 +3,11 @@ import pytest
 from consumer.core.partition.commit_metadata import CommitMetadata, format_metadata, parse_metadata
 
 
-def test_a_mark_reads_back_as_it_was_written() -> None:
-    mark = CommitMetadata(1_234, open=True, topic_id="bXkgdG9waWM")
+def test_commit_metadata_parses_back_as_it_was_formatted() -> None:
+    metadata = CommitMetadata(1_234, in_doubt=True, topic_id="bXkgdG9waWM")
 
-    assert format_metadata(mark) == "v1;1234;1;bXkgdG9waWM"
-    assert parse_metadata(format_metadata(mark), committed=1_000) == mark
+    assert format_metadata(metadata) == "v1;1234;1;bXkgdG9waWM"
+    assert parse_metadata(format_metadata(metadata), committed=1_000) == metadata
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
         pytest.param("v1;\u0661;0;id", id="digits of another script"),
     ],
 )
-def test_metadata_that_cannot_be_read_counts_as_open_at_the_watermark(metadata: str) -> None:
-    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, open=True)
+def test_unreadable_metadata_counts_as_in_doubt_and_read_up_to_the_committed_offset(metadata: str) -> None:
+    assert parse_metadata(metadata, committed=50) == CommitMetadata(50, in_doubt=True)
 
 
-def test_a_mark_is_never_below_the_watermark() -> None:
-    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, open=False, topic_id="id")
+def test_read_up_to_is_never_below_the_committed_offset() -> None:
+    assert parse_metadata("v1;10;0;id", committed=50) == CommitMetadata(50, in_doubt=False, topic_id="id")

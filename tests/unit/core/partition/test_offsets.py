@@ -8,25 +8,25 @@ def offsets(*values: int) -> pl.Series:
     return pl.Series(values, dtype=pl.Int64)
 
 
-def test_watermark_is_unknown_until_something_was_given() -> None:
+def test_the_committable_offset_is_unknown_until_an_offset_is_tracked() -> None:
     assert OffsetTracker().committable_offset is None
 
 
-def test_watermark_of_a_new_group_starts_at_the_first_offset_given() -> None:
+def test_the_committable_offset_of_a_new_group_is_the_first_tracked_offset() -> None:
     opened = OffsetTracker()
     opened.give(offsets(70, 71), 72)
 
     assert opened.committable_offset == 70
 
 
-def test_watermark_of_an_empty_partition_is_its_end() -> None:
+def test_the_committable_offset_of_an_empty_partition_is_its_end() -> None:
     opened = OffsetTracker()
     opened.give(offsets(), 40)
 
     assert opened.committable_offset == 40
 
 
-def test_watermark_stays_below_an_open_offset_whatever_closes_above_it() -> None:
+def test_the_committable_offset_never_passes_an_offset_that_is_not_accepted() -> None:
     opened = OffsetTracker()
     opened.start(10)
     opened.give(offsets(10, 11, 12, 13), 14)
@@ -40,7 +40,7 @@ def test_watermark_stays_below_an_open_offset_whatever_closes_above_it() -> None
     assert opened.committable_offset == 14
 
 
-def test_gaps_and_tombstones_do_not_hold_the_watermark() -> None:
+def test_gaps_and_tombstones_do_not_hold_back_the_committable_offset() -> None:
     opened = OffsetTracker()
     opened.start(0)
     opened.give(offsets(5), 9)
@@ -49,7 +49,7 @@ def test_gaps_and_tombstones_do_not_hold_the_watermark() -> None:
     assert opened.committable_offset == 9
 
 
-def test_offsets_far_apart_and_many_polls_keep_their_place() -> None:
+def test_the_tracker_stays_correct_over_many_polls_with_large_gaps() -> None:
     opened = OffsetTracker()
     opened.start(0)
     for poll in range(50):
@@ -61,7 +61,7 @@ def test_offsets_far_apart_and_many_polls_keep_their_place() -> None:
     assert opened.open_count == 1_000
 
 
-def test_closing_an_offset_twice_is_a_bug_that_stops() -> None:
+def test_accepting_an_offset_twice_raises() -> None:
     opened = OffsetTracker()
     opened.give(offsets(1, 2), 3)
     opened.close(offsets(1))
@@ -70,7 +70,7 @@ def test_closing_an_offset_twice_is_a_bug_that_stops() -> None:
         opened.close(offsets(1))
 
 
-def test_an_offset_given_again_is_a_bug_that_stops() -> None:
+def test_tracking_an_offset_twice_raises() -> None:
     opened = OffsetTracker()
     opened.give(offsets(1, 2), 3)
 

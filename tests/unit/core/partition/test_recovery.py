@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from consumer.core.changes.coalesce import open_offset, superseded
-from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED
+from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted, Refused
@@ -37,7 +37,7 @@ def sent(made: Engine, now: float) -> list[list[int]]:
     return [request.rows[OFFSET].to_list() for request in made.due(now)]
 
 
-def test_nothing_leaves_until_a_row_at_the_mark_minus_1_was_given() -> None:
+def test_nothing_is_sent_before_the_row_below_read_up_to_was_read() -> None:
     made = taken_over(mark=3)
     give(made, 0, 1)
     assert sent(made, AGE) == []
@@ -48,21 +48,21 @@ def test_nothing_leaves_until_a_row_at_the_mark_minus_1_was_given() -> None:
     assert list(made.gathering) == []
 
 
-def test_a_gap_at_the_mark_is_passed_by_the_row_after_it() -> None:
+def test_a_row_after_a_gap_at_read_up_to_completes_recovery() -> None:
     made = taken_over(mark=3)
     give(made, 0, 5)
 
     assert sent(made, AGE) == [[0, 5]]
 
 
-def test_the_end_of_the_partition_ends_the_gathering_too() -> None:
+def test_the_end_of_the_partition_completes_recovery() -> None:
     made = taken_over(mark=3)
     give(made, 0, 1, ends=True)
 
     assert sent(made, AGE) == [[0, 1]]
 
 
-def test_an_item_read_again_leaves_with_its_newest_change_only() -> None:
+def test_an_item_read_again_is_sent_with_its_newest_count_only() -> None:
     made = taken_over(mark=2)
     give(made, 0, sku="a")
     give(made, 1, sku="a", now=1.0)
@@ -72,7 +72,7 @@ def test_an_item_read_again_leaves_with_its_newest_change_only() -> None:
     assert request.rows["quantity"].max() == 1
 
 
-def test_rows_of_other_partitions_in_the_same_window_leave_meanwhile() -> None:
+def test_rows_of_other_partitions_in_the_same_window_are_sent_during_recovery() -> None:
     made = taken_over(mark=3)
     made.assigned(2, start=0, mark=0, open_=False, now=0.0)
     give(made, 0)
@@ -82,7 +82,7 @@ def test_rows_of_other_partitions_in_the_same_window_leave_meanwhile() -> None:
     assert request.rows[OFFSET].to_list() == [7]
 
 
-def test_after_an_open_request_the_hold_is_waited_out_too() -> None:
+def test_recovery_waits_out_the_hold_if_a_request_is_in_doubt() -> None:
     made = taken_over(mark=1, open_=True)
     give(made, 0, now=-AGE)
 
@@ -91,14 +91,14 @@ def test_after_an_open_request_the_hold_is_waited_out_too() -> None:
     assert sent(made, HOLD) == [[0]]
 
 
-def test_what_was_inherited_open_is_committed_open_until_the_hold_has_passed() -> None:
+def test_an_inherited_doubt_is_committed_until_the_hold_has_passed() -> None:
     made = taken_over(mark=0, open_=True)
 
     assert [point.open for point in made.commit_points(HOLD - 0.1)] == [True]
     assert [point.open for point in made.commit_points(HOLD)] == [False]
 
 
-def test_the_mark_of_the_last_owner_is_committed_again_while_less_was_read() -> None:
+def test_read_up_to_of_the_previous_owner_is_committed_until_more_was_read() -> None:
     made = taken_over(mark=500)
     give(made, 0, 1)
 
@@ -106,11 +106,11 @@ def test_the_mark_of_the_last_owner_is_committed_again_while_less_was_read() -> 
 
 
 @pytest.mark.parametrize(("start", "mark"), [(None, None), (7, 7), (7, 3)])
-def test_a_partition_without_anything_to_read_again_does_not_gather(start: int | None, mark: int | None) -> None:
+def test_a_partition_with_nothing_to_read_again_skips_recovery(start: int | None, mark: int | None) -> None:
     assert list(taken_over(start=start, mark=mark).gathering) == []
 
 
-def test_a_partition_that_goes_while_it_gathers_leaves_nothing_behind() -> None:
+def test_a_partition_revoked_during_recovery_leaves_nothing_behind() -> None:
     made = taken_over(mark=9)
     give(made, 0, 1)
     made.forget([1])
@@ -118,7 +118,7 @@ def test_a_partition_that_goes_while_it_gathers_leaves_nothing_behind() -> None:
     assert (made.pending_changes, list(made.gathering)) == (0, [])
 
 
-def test_changes_gathered_count_as_pending_and_keep_their_age() -> None:
+def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> None:
     made = taken_over(mark=9)
     give(made, 0, 1, now=5.0)
     give(made, 8, now=50.0)
@@ -132,7 +132,7 @@ def test_changes_gathered_count_as_pending_and_keep_their_age() -> None:
 # Room
 
 
-def test_over_the_budget_gathering_partitions_are_read_on_one_at_a_time_and_all_others_pause() -> None:
+def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
     made = Engine(EngineLimits(max_pending_changes=2))
     for number in (1, 2, 3):
         made.assigned(number, start=0, mark=0 if number == 1 else 9, open_=False, now=0.0)
@@ -143,7 +143,7 @@ def test_over_the_budget_gathering_partitions_are_read_on_one_at_a_time_and_all_
     assert made.to_pause() == {1, 2}
 
 
-def test_a_partition_is_read_up_to_its_mark_however_far_that_is() -> None:
+def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
     made = taken_over(mark=100, max_uncommitted_offsets=10)
     give(made, 0, 50)
     assert made.to_pause() == frozenset()
@@ -163,7 +163,7 @@ def gathered_over_budget(**last: Any) -> Engine:
     return made
 
 
-def test_gathered_changes_of_an_item_are_coalesced_in_place_and_only_its_newest_is_kept() -> None:
+def test_changes_read_during_recovery_are_coalesced_in_place() -> None:
     made = gathered_over_budget()
 
     assert made.pending_changes <= 12_000
@@ -172,38 +172,38 @@ def test_gathered_changes_of_an_item_are_coalesced_in_place_and_only_its_newest_
     assert request.rows.sort(OFFSET)["quantity"].to_list()[-2:] == [23_998, 23_999]
 
 
-def test_what_stands_for_older_changes_is_dead_lettered_with_them_when_its_job_fails() -> None:
+def test_superseded_offsets_are_dead_lettered_too_if_the_job_fails() -> None:
     made = gathered_over_budget()
     (request,) = made.due(24_000.0)
-    ((_, _, packed),) = pack_changes(request.rows, {1: ("changes", 0)})
+    (packed,) = pack_changes(request.rows, {1: ("changes", 0)})
 
-    assert unpack_offsets(packed) == tuple(range(24_000))
+    assert unpack_offsets(packed.offsets) == tuple(range(24_000))
 
 
-def test_what_stands_for_older_changes_holds_the_watermark_at_the_lowest_of_them() -> None:
+def test_superseded_offsets_hold_back_the_committable_offset() -> None:
     made = gathered_over_budget()
     assert [point.offset for point in made.commit_points(0.0)] == [0]
 
     (request,) = made.due(24_000.0)
-    made.answered(request.number, Accepted("1"), 24_000.0)
+    made.answered(request.request_id, Accepted("1"), 24_000.0)
     assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
 
 
-def test_a_coalesced_change_that_is_refused_is_dead_lettered_with_all_that_it_stands_for() -> None:
+def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets() -> None:
     made = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
     made.assigned(1, start=0, mark=0, open_=False, now=0.0)
     give(made, 0, 1, 2, sku="a")
     (request,) = made.due(AGE)
     assert request.rows[OFFSET].to_list() == [2]
-    made.answered(request.number, Refused("no"), AGE)
+    made.answered(request.request_id, Refused("no"), AGE)
     (refusal,) = made.refusals()
 
     assert refusal.rows[OFFSET].to_list() == [2]
     (changes,) = refused_changes(refusal, {1: assignment(1)})
-    assert changes.offsets == (0, 1, 2)
-    assert list(changes.items) == [2]
+    assert changes.change_ids == (ChangeId(1, 0), ChangeId(1, 1), ChangeId(1, 2))
+    assert list(changes.items) == [ChangeId(1, 2)]
     for confirmed, committable_offset in ((0, 1), (2, 1), (1, 3)):
-        made.dead_lettered([(1, confirmed)])
+        made.dead_lettered([ChangeId(1, confirmed)])
         assert [point.offset for point in made.commit_points(AGE)] == [committable_offset]
 
 
@@ -233,7 +233,7 @@ def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
     return sorted(stay.select(OFFSET, SUPERSEDED).rows())
 
 
-def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
+def test_a_row_with_a_field_that_no_newer_row_has_is_not_superseded() -> None:
     price = change("Rome", "a", 1, offset=0, retailPrice=9.5)
     count = change("Rome", "a", 2, offset=1)
     newer = change("Rome", "a", 3, offset=2)
@@ -241,7 +241,7 @@ def test_a_row_stays_while_it_says_something_that_no_newer_one_says() -> None:
     assert rows_left(price, count, newer) == [(0, None), (2, [1])]
 
 
-def test_rows_with_other_attributes_stay_for_they_are_united() -> None:
+def test_a_row_with_attributes_of_its_own_is_not_superseded() -> None:
     first = change("Rome", "a", 1, offset=0, attributes=["X"])
     second = change("Rome", "a", 2, offset=1, attributes=["Y"])
     third = change("Rome", "a", 3, offset=2, attributes=["X"])
@@ -249,7 +249,7 @@ def test_rows_with_other_attributes_stay_for_they_are_united() -> None:
     assert rows_left(first, second, third) == [(1, None), (2, [0])]
 
 
-def test_rows_of_another_location_item_or_partition_are_never_superfluous() -> None:
+def test_rows_of_another_location_item_or_partition_are_not_superseded() -> None:
     rows = (
         change("Rome", "a", offset=0),
         change("Oslo", "a", offset=1),
@@ -260,7 +260,7 @@ def test_rows_of_another_location_item_or_partition_are_never_superfluous() -> N
     assert rows_left(*rows) == [(0, None), (1, None), (2, None), (3, None)]
 
 
-def test_what_was_coalesced_once_is_coalesced_again_and_stands_for_all_before() -> None:
+def test_a_coalesced_row_can_be_superseded_again_with_all_of_its_offsets() -> None:
     once, _ = superseded(
         frame([change("Rome", "a", at, offset=at, arrived=float(at)) for at in (3, 4)]), [LOCATION, "sku"]
     )

@@ -1,0 +1,261 @@
+"""What happened, as frozen values: everything that logs, metrics and the status page know about the service.
+
+``Fact`` is the union of all of them, and ``Observer`` the one method that takes them. A new fact is a new dataclass in
+the union; the type checker then points to each observer that does not handle it yet. Times are seconds on the
+monotonic clock (``ports.Clock``) unless a field says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from consumer.core.location.request import Request
+from consumer.core.oms.answers import Decision
+from consumer.core.oms.breaker import BreakerState
+from consumer.core.oms.job_schedule import Job, JobResult
+from consumer.core.pending import Pending
+from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges
+
+# Changes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesRead:
+    """A poll returned this many messages. Emitted by the loop before they are decoded; 0 if only a log's end moved."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesDecoded:
+    """A batch has been decoded and handed to the engine. Emitted by the loop before its rejects are dead-lettered."""
+
+    decoded: Decoded
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesDeadLettered:
+    """The OMS refused these changes, or their job failed, so they are on their way to the dead-letter topic.
+
+    Emitted by the loop (refused) and by the job follower (failed). ``DeadLettersConfirmed`` counts them once the broker
+    has them.
+    """
+
+    changes: Sequence[FailedChanges]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettersConfirmed:
+    """The broker has confirmed this many dead letters. Emitted by the loop; never with 0."""
+
+    count: int
+
+
+# Requests
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSent:
+    """A request was handed to the OMS client, in ``chunks`` chunks. Emitted by the loop, after the commit."""
+
+    request: Request
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request has its one answer, and ``decision`` says what follows from it. Emitted by the loop.
+
+    The answer's kind is NOT_SENT if the client held the request back because its commit was too old.
+    """
+
+    request: Request
+    answered: Answered
+    decision: Decision
+
+
+# Jobs
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The job of an accepted request has ended, or is too old to be followed further. Emitted by the job follower."""
+
+    result: JobResult
+
+
+@dataclass(frozen=True, slots=True)
+class JobsEvicted:
+    """These jobs are no longer followed because there were too many. Emitted by the job follower."""
+
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsAbandoned:
+    """The process is stopping before these jobs have ended. Emitted by the job follower, once; never empty."""
+
+    jobs: Sequence[Job]
+
+
+# The consumer group
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsAssigned:
+    """The group assigned these partitions to this process; empty for a spare member. Emitted by the loop in a poll."""
+
+    assignments: Sequence[Assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsRevoked:
+    """These partitions were given up in good order: answers awaited, offsets committed, changes forgotten.
+
+    Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` were still in
+    flight when the revoke timed out.
+    """
+
+    assignments: Sequence[Assignment]
+    unanswered_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsLost:
+    """The group took these partitions away without a revoke: nothing was committed. Emitted by the loop in a poll."""
+
+    assignments: Sequence[Assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffsetOutOfRange:
+    """The committed offset is outside the partition's log: retention deleted changes, or the topic was recreated.
+
+    Emitted by the loop before ``PartitionsAssigned``.
+    """
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetsCommitted:
+    """The broker confirmed a commit for this many partitions. Emitted by the loop."""
+
+    partitions: int
+
+
+# State
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The loop is alive although its turn takes long. Emitted by the loop while it waits for answers in a revoke."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """One assigned partition. Offsets are None while they are unknown.
+
+    ``committable_offset``: the lowest offset not accepted yet. ``next_offset``: the one after the last change decoded.
+    ``end_offset``: the end of the log, as last reported by the broker. ``recovering``: changes are read again up to
+    where the previous owner had read; none is sent until then.
+    """
+
+    topic: str
+    partition: int
+    committable_offset: int | None
+    committed_offset: int | None
+    next_offset: int | None
+    paused: bool
+    end_offset: int | None = None
+    recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the whole loop at one moment. Emitted by the loop a few times a second and after each rebalance.
+
+    ``sending_stopped``, ``waiting_for`` (decoding) and ``job_status_unavailable`` are reasons in plain words; None
+    means that all is well. ``oldest_pending_seconds`` and ``oldest_job_seconds`` are None if nothing is pending.
+    """
+
+    at: float
+    partitions: tuple[PartitionView, ...] = ()
+    pending_changes: int = 0
+    pending_locations: int = 0
+    oldest_pending_seconds: float | None = None
+    requests_in_flight: int = 0
+    held_locations: int = 0
+    unconfirmed_dead_letters: int = 0
+    oms_consecutive_failures: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
+    requests_per_second_max: float | None = None
+    """The OMS's rate limit, as configured or learned; None: no limit."""
+    bisecting_locations: int = 0
+    flush_items: int = 0
+    """How many items make a window full, at present."""
+    unfinished_jobs: int = 0
+    unfinished_job_items: int = 0
+    oldest_job_seconds: float | None = None
+    job_status_unavailable: str | None = None
+    sending_stopped: str | None = None
+    waiting_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingByLocation:
+    """The pending changes of each location that has any. Emitted by the loop every few seconds, if switched on."""
+
+    pending: Mapping[str, Pending]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaStatistics:
+    """The Kafka client's latest statistics. Emitted by the Kafka source in a poll, every ``statistics.interval.ms``.
+
+    Counts are since the client started. ``round_trips`` has seconds by quantile (0.5, 0.99) by broker id, only for
+    brokers with recent requests.
+    """
+
+    brokers_up: int
+    fetch_queue_messages: int
+    fetch_queue_bytes: int
+    round_trips: Mapping[str, Mapping[float, float]]
+    received_bytes: int
+    sent_bytes: int
+    request_errors: int
+    reconnects: int
+
+
+Fact: TypeAlias = (
+    MessagesRead
+    | ChangesDecoded
+    | ChangesDeadLettered
+    | DeadLettersConfirmed
+    | RequestSent
+    | RequestAnswered
+    | JobEnded
+    | JobsEvicted
+    | JobsAbandoned
+    | PartitionsAssigned
+    | PartitionsRevoked
+    | PartitionsLost
+    | CommittedOffsetOutOfRange
+    | OffsetsCommitted
+    | CommitRefused
+    | Heartbeat
+    | Snapshot
+    | PendingByLocation
+    | KafkaStatistics
+)
+"""Everything that an observer is given. ``CommitRefused`` is the source's answer to a commit, passed on by the loop."""
+
+
+class Observer(Protocol):
+    """Takes facts as they happen, on the loop's thread."""
+
+    def observe(self, fact: Fact) -> None:
+        """Take one fact. Must not block or raise."""
