@@ -84,7 +84,7 @@ class Result:
     faults: dict[str, int]
     """Failed answers and jobs, by kind."""
     changes_read: int
-    items_sent: int
+    items_accepted: int
     requests: list[SentRequest]
     chunks_used: int
     chunks_min: int
@@ -291,7 +291,7 @@ class _RunningDemo:
             ok=ok,
             faults=self._faults(),
             changes_read=self._service.board.totals.messages_read,
-            items_sent=sum(job.items for job in jobs),
+            items_accepted=sum(job.items for job in jobs),
             requests=[_sent(job) for job in jobs],
             chunks_used=sum(job.chunks for job in jobs),
             chunks_min=_chunks_min(self._plan.held, self._sandbox.settings.chunk_items),
@@ -404,7 +404,7 @@ def _show(console: Console, result: Result) -> None:
     for name, count in result.faults.items():
         table.add_row(name, str(count))
     table.add_row("changes read", f"{result.changes_read:,}")
-    table.add_row("items accepted by the OMS", f"{result.items_sent:,} in {len(result.requests)} requests")
+    table.add_row("items accepted by the OMS", f"{result.items_accepted:,} in {len(result.requests)} requests")
     table.add_row("chunks used", f"{result.chunks_used} (minimum {result.chunks_min})")
     for partition, end in result.end.items():
         table.add_row(f"partition {partition}: committed / end offset", f"{result.committed[partition]:,} / {end:,}")

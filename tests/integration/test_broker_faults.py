@@ -22,9 +22,9 @@ from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.brokers import OFFSETS_TOPIC, Brokers
 from tests.support.fleet import (
+    LONG_SESSIONS,
     PUBLISH_SECONDS_MAX,
     REQUEST_SECONDS_MAX,
-    UNHURRIED,
     Fleet,
     Item,
     OpenFleet,
@@ -111,7 +111,7 @@ def test_all_brokers_are_away_while_changes_wait_in_memory(fleet: OpenFleet, clu
 def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_leave_later(
     fleet: OpenFleet, cluster: Brokers
 ) -> None:
-    ours = fleet(**UNHURRIED)
+    ours = fleet(**LONG_SESSIONS)
     start_two(ours)
     ours.stock.publish()
     ours.finish()
@@ -130,7 +130,7 @@ def test_a_commit_that_too_few_brokers_could_keep_is_refused_and_its_requests_le
 
 def read_marks(ours: Fleet) -> dict[int, int]:
     """By partition, how far the members' commits say that it was read."""
-    committed = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
+    committed = ours.outside_client.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
     return {each.partition: parse_metadata(each.metadata or "", committed=each.offset).read_up_to for each in committed}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.fleet import CLASSIC, CONSUMER, UNHURRIED, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, LONG_SESSIONS, OpenFleet, both_protocols
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -61,7 +61,7 @@ def test_two_members_sleep_in_turn_while_changes_come(fleet: OpenFleet, protocol
 
 @pytest.mark.parametrize("protocol", [CONSUMER])
 def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: OpenFleet, protocol: str) -> None:
-    ours = fleet(protocol=protocol, **UNHURRIED)
+    ours = fleet(protocol=protocol, **LONG_SESSIONS)
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
     with ours.stock.publishing():
@@ -75,7 +75,7 @@ def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: 
 
 
 def test_three_members_are_restarted_one_after_the_other_while_changes_come(fleet: OpenFleet) -> None:
-    ours = fleet(partitions=6, **UNHURRIED)
+    ours = fleet(partitions=6, **LONG_SESSIONS)
     names = ("a", "b", "c")
     for name in names:
         ours.start(name)

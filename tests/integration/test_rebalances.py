@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.support.fleet import CONSUMER, UNHURRIED, WAIT_SECONDS_MAX, OpenFleet, both_protocols
+from tests.support.fleet import CONSUMER, LONG_SESSIONS, WAIT_SECONDS_MAX, OpenFleet, both_protocols
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -41,7 +41,7 @@ def test_who_takes_a_partition_over_gathers_first_and_never_sends_what_was_sent_
 def test_a_partition_that_goes_leaves_a_mixed_window_and_is_read_again_from_its_commit_when_it_comes_back(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=2, locations=1, items=12, one_offs=False, **UNHURRIED)
+    ours = fleet(partitions=2, locations=1, items=12, one_offs=False, **LONG_SESSIONS)
     waits = {"oms": {"chunk_items": 16}, "window": {"flush_items": 16, "max_age": NOT_BY_AGE}}
     first = ours.start("first", **waits)
     ours.wait_until_shared("first")
@@ -64,7 +64,7 @@ def test_a_partition_that_goes_leaves_a_mixed_window_and_is_read_again_from_its_
 
 
 def test_an_eager_strategy_hands_partitions_on_too(fleet: OpenFleet) -> None:
-    ours = fleet(**UNHURRIED, **{"partition.assignment.strategy": "range"})
+    ours = fleet(**LONG_SESSIONS, **{"partition.assignment.strategy": "range"})
     ours.start("a")
     ours.wait_until_shared("a")
     with ours.stock.publishing():
@@ -83,7 +83,7 @@ def test_an_eager_strategy_hands_partitions_on_too(fleet: OpenFleet) -> None:
 def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_again(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, locations=1, **UNHURRIED)
+    ours = fleet(protocol=protocol, locations=1, **LONG_SESSIONS)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 40})
     ours.wait_until_shared("first")
     ours.add_faults(answers=[{"hang_seconds": 8, "queue": True}])
@@ -102,7 +102,7 @@ def test_a_revoke_waits_for_a_slow_answer_and_what_was_accepted_is_not_sent_agai
 def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successor_waits_the_hold_out(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **UNHURRIED)
+    ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **LONG_SESSIONS)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 0.5})
     ours.wait_until_shared("first")
     ours.add_faults(answers=[{"hang_seconds": 15}])  # and only then is it queued, whether or not somebody still listens
@@ -125,7 +125,7 @@ def test_an_answer_later_than_a_revoke_waits_counts_for_nothing_and_the_successo
 def test_a_static_member_that_is_back_in_time_finds_its_partitions_and_nobody_else_is_disturbed(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, **UNHURRIED)
+    ours = fleet(protocol=protocol, **LONG_SESSIONS)
     ours.start_static("a", "one")
     ours.wait_until_shared("a")
     other = ours.start_static("b", "two")  # only now: who comes last hears nothing more once it has its share
@@ -144,7 +144,7 @@ def test_a_static_member_that_is_back_in_time_finds_its_partitions_and_nobody_el
 def test_of_two_members_with_the_same_instance_id_the_older_is_shut_out_and_sends_nothing_more(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(**UNHURRIED)
+    ours = fleet(**LONG_SESSIONS)
     older = ours.start_static("older", "one", window={"max_age": NOT_BY_AGE})
     ours.wait_until_shared("older")
     ours.stock.publish()
@@ -160,7 +160,7 @@ def test_of_two_members_with_the_same_instance_id_the_older_is_shut_out_and_send
 def test_with_the_protocol_consumer_it_is_the_newer_of_two_with_the_same_instance_id_that_is_refused(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(protocol=CONSUMER, **UNHURRIED)
+    ours = fleet(protocol=CONSUMER, **LONG_SESSIONS)
     ours.start_static("older", "one")
     ours.wait_until_shared("older")
     newer = ours.start_static("newer", "one")

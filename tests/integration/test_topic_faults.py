@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, Topic
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, UNHURRIED, Fleet, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, LONG_SESSIONS, Fleet, OpenFleet, both_protocols
 from tests.support.service_process import wait_until
 from tests.support.topics import wait_until_usable
 
@@ -85,7 +85,7 @@ def test_a_topic_made_anew_while_nobody_ran_is_read_from_its_beginning(
     ours.stock.publish(3)
     ours.finish()
     assert first.stop() == 0
-    left = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
+    left = ours.outside_client.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
     make_anew(ours, admin, 2)
     ours.wait_until(lambda: max(ours.committed().values(), default=0) < 0, "Kafka has dropped what was committed")
     commit_from_outside(admin, ours.group, left)  # as one does who has not yet heard
@@ -120,7 +120,7 @@ METADATA: Mapping[int, str] = {0: "", 1: "x", 2: "v1;9;0", 3: "v1;-3;1;id", 4: "
 def test_commits_with_missing_foreign_or_malformed_metadata_are_taken_as_open_at_their_offset(
     fleet: OpenFleet, admin: AdminClient
 ) -> None:
-    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA), **UNHURRIED)
+    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA), **LONG_SESSIONS)
     ours.stock.publish(3)
     done = ours.end()
     ours.stock.held.clear()
