@@ -93,7 +93,7 @@ dashboards: $(DEV) ## Write the Grafana dashboards of the chart anew from helm/d
 	$(BIN)/python -m helm.dashboards_source
 
 .PHONY: picture
-picture: $(DEV) ## Draw docs/dashboard.png from five minutes of the demo; needs Debian's prometheus, chromium, fonts-inter
+picture: $(DEV) ## Draw docs/dashboard.png and docs/status-page.png; needs Debian's prometheus, chromium, fonts-inter
 	$(BIN)/python -m docs.picture
 
 .PHONY: lock

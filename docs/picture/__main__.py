@@ -30,7 +30,7 @@ DASHBOARD: Final = "inventory-refresh"
 SECONDS: Final = 300
 POINTS: Final = 150
 RATE_SECONDS: Final = 16
-"""What stands for Grafana's ``$__rate_interval``: at about one request every two seconds, several of them."""
+"""Used as Grafana's ``$__rate_interval``: at about one request every two seconds, it covers several requests."""
 DASHBOARD_WIDTH: Final = 1_500
 STATUS_PAGE_WIDTH: Final = 1_060
 BYTES_MAX: Final = 500_000

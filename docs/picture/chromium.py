@@ -33,7 +33,7 @@ def take_picture(html: str, picture: Path, *, width: int) -> None:
         page.write_text(_RELOADS.sub("", html) + _HEIGHT_SCRIPT, encoding="utf-8")
         found = re.search(r'data-height="(\d+)"', _run_chromium(page, f"--window-size={width},200", "--dump-dom"))
         if found is None:
-            sys.exit("Chromium did not tell the height of the page")
+            sys.exit("Chromium did not report the height of the page")
         _run_chromium(page, f"--window-size={width},{found[1]}", f"--screenshot={picture}")
 
 

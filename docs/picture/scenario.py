@@ -44,11 +44,11 @@ WAREHOUSES: Final[Mapping[str, int]] = {
 }
 """Changes per second. Each location fills a window of 12,000 items in 13 to 22 s."""
 WAREHOUSE_ITEMS: Final = 30_000
-STORES: Final[Mapping[str, int]] = {f"Store {number:02}": 120 for number in range(1, 5)}
-"""Changes per second. Each location has about one chunk of 3,000 items when the oldest change is due."""
-STORE_ITEMS: Final = 9_000
+STORES: Final[Mapping[str, int]] = {"Store 01": 130, "Store 02": 260, "Store 03": 390, "Store 04": 130}
+"""Changes per second. These locations have 1, 2, 3 and 1 chunks of 3,000 items when their oldest change is due."""
+STORE_ITEMS_PER_RATE: Final = 75
 BURST_LOCATION: Final = "Central Warehouse"
-BURST_ITEMS: Final = 45_000
+BURST_ITEMS: Final = 81_000
 REJECTED: Final[tuple[Change, ...]] = (
     {"locationName": "Store 01", "sku": "SKU00001", "quantity": -1},
     {"locationName": "Store 02", "sku": "SKU00002", "quantity": -5},
@@ -56,11 +56,14 @@ REJECTED: Final[tuple[Change, ...]] = (
 )
 """Changes that can never be sent, published with the burst."""
 
-MAX_AGE_SECONDS: Final = 30
-"""Instead of the default 300 s, which is as long as the picture."""
+MAX_AGE_SECONDS: Final = 27
+"""Instead of the default 300 s, which is as long as the picture. Windows sent at this age are still in the histograms'
+bucket of 30 s; with a few seconds more, their quantiles would be drawn near the next bucket's end, 60 s."""
 STORE_DELAY_SECONDS: Final = MAX_AGE_SECONDS / len(STORES)
 """Between the first changes of one store and the next, so that their requests do not all leave at the same time."""
-WARM_UP_SECONDS: Final = 2 * MAX_AGE_SECONDS
+BACKOFF_SECONDS_MAX: Final = 12
+"""Instead of the default 60 s, so that the recovery comes soon after the end of the outage."""
+WARM_UP_SECONDS: Final = 2 * MAX_AGE_SECONDS + 10
 """Before the picture begins: until all stores have had their first request."""
 BURST_AT: Final = 0.2
 OUTAGE_AT: Final = 0.42
@@ -117,10 +120,11 @@ class Scenario:
         while not self._stopping.wait(max(next_tick - time.monotonic(), 0)):
             next_tick += TICK_SECONDS
             open_stores = islice(STORES.items(), 1 + int((next_tick - started) / STORE_DELAY_SECONDS))
+            locations = [(location, rate, WAREHOUSE_ITEMS) for location, rate in WAREHOUSES.items()]
+            locations += [(location, rate, rate * STORE_ITEMS_PER_RATE) for location, rate in open_stores]
             changes = [
                 self._change(location, self._rng.randrange(items))
-                for rates, items in ((WAREHOUSES.items(), WAREHOUSE_ITEMS), (open_stores, STORE_ITEMS))
-                for location, rate in rates
+                for location, rate, items in locations
                 for _ in range(round(rate * TICK_SECONDS))
             ]
             self._rng.shuffle(changes)
@@ -153,7 +157,7 @@ def running_scenario(folder: Path) -> Iterator[Scenario]:
             sandbox,
             avro={"schema_file": str(schema_path())},
             window={"max_age": MAX_AGE_SECONDS},
-            oms={"unknown_hold": 10, "backoff_max": 5},
+            oms={"unknown_hold": 10, "backoff_max": BACKOFF_SECONDS_MAX},
         )
         with running_service(config, folder) as service:
             scenario = Scenario(service, sandbox, broker.bootstrap_servers)

@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, Topic
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, LONG_SESSIONS, Fleet, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, LONG_SESSIONS, REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols
 from tests.support.service_process import wait_until
 from tests.support.topics import wait_until_usable
 

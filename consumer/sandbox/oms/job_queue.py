@@ -218,7 +218,7 @@ class JobQueue:
             if "attributes" in now_held and len(now_held["attributes"]) > _ATTRIBUTES_MAX:
                 overfull += 1
         if overfull:
-            job.messages.append(f"{overfull} items now have more than {_ATTRIBUTES_MAX} attributes")
+            job.messages.append(f"items with more than {_ATTRIBUTES_MAX} attributes after merging: {overfull}")
 
 
 def _key(item: Item) -> ItemKey:

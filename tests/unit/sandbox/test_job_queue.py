@@ -122,7 +122,7 @@ def test_too_many_merged_attributes_are_kept_and_reported() -> None:
     job = add(jobs, "L", [{"sku": "1", "quantity": 1, "attributes": ["more"]}])
     finish(jobs, 1_000)
     assert len(held(jobs)[0]["attributes"]) == 64
-    assert job.messages == ["1 items now have more than 63 attributes"]
+    assert job.messages == ["items with more than 63 attributes after merging: 1"]
 
 
 def test_a_job_with_an_injected_failure_applies_nothing() -> None:
