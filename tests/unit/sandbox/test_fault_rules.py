@@ -40,11 +40,8 @@ def test_a_rule_is_active_from_its_begin_for_its_duration(now: float, is_hit: bo
 
 def test_a_rule_applies_only_to_its_calls_and_locations() -> None:
     rules = active("outage:location=L,location=M,call=refresh")
-    assert [rules.apply("refresh", location, 0.0).replaces_answer for location in ("L", "M", "N")] == [
-        True,
-        True,
-        False,
-    ]
+    hits = [rules.apply("refresh", location, 0.0).replaces_answer for location in ("L", "M", "N")]
+    assert hits == [True, True, False]
     assert not rules.apply("job", "L", 0.0).replaces_answer
     assert rules.hits == {"outage": 2}
 
