@@ -76,7 +76,7 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
             yield
         finally:
             finish_jobs.cancel()
-            await asyncio.gather(finish_jobs, return_exceptions=True)
+            await asyncio.wait([finish_jobs])
             sandbox.state.on_job_added = lambda: None
 
     routes = [Route("/", _page), Route(TOKEN_PATH, form_token, methods=["POST"])]
