@@ -22,8 +22,8 @@ import structlog
 
 from consumer.avro.decoder_thread import build_decoder
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.writer import KafkaDeadLetters
@@ -33,7 +33,8 @@ from consumer.loop.loop import Loop, LoopOptions
 from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import StatusBoard, StatusServer
+from consumer.observe.status_board import StatusBoard
+from consumer.observe.status_http import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
@@ -64,7 +65,7 @@ class SystemClock:
 
 
 class Service:
-    """The service in this process. ``run`` may be called once; ``stop`` at any time, from any thread or signal handler."""
+    """The service in this process. ``run`` may be called once; ``stop`` at any time, from any thread."""
 
     def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
         """``credentials`` reloads API key and secret; None: those of the settings are used throughout."""
@@ -160,7 +161,7 @@ class Service:
                 dead_letters=dead_letters,
                 observer=observer,
                 jitter=jitter,
-                aims=engine.limits.items if settings.window.flush_items == "auto" else None,
+                adaptive_items=engine.limits.items if settings.window.flush_items == "auto" else None,
             )
         return Loop(
             engine=engine,
@@ -172,16 +173,11 @@ class Service:
             observer=observer,
             jitter=jitter,
             job_follower=job_follower,
-            log_end=source.log_end,
+            log_end=source.log_end_offset,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 revoke_seconds_max=settings.kafka.revoke_timeout,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
-                retry=RetryLimits(
-                    backoff_seconds_min=settings.oms.backoff_min,
-                    backoff_seconds_max=settings.oms.backoff_max,
-                    unknown_hold_seconds=settings.oms.unknown_hold,
-                ),
             ),
         )
 
@@ -211,6 +207,11 @@ def _engine_limits(settings: Settings) -> EngineLimits:
             max_items=settings.oms.max_items,
             flush_items=settings.oms.chunk_items if flush_items == "auto" else flush_items,
         ),
+        retry=RetryLimits(
+            backoff_seconds_min=settings.oms.backoff_min,
+            backoff_seconds_max=settings.oms.backoff_max,
+            unknown_hold_seconds=settings.oms.unknown_hold,
+        ),
         max_age_seconds=settings.window.max_age,
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
@@ -218,7 +219,6 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_pending_changes=settings.window.max_pending_changes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         rejected_ratio_max=settings.dead_letters.max_ratio,
-        unknown_hold_seconds=settings.oms.unknown_hold,
     )
 
 

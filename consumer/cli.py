@@ -8,11 +8,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from consumer.errors import SettingsError, StopError
+
+if TYPE_CHECKING:
+    from consumer.settings import Settings
 
 app = typer.Typer(
     name="inventory-refresh",
@@ -86,9 +89,8 @@ def job(
     Example: inventory-refresh job --config config.yaml 1234567 1234570
     """
     from consumer.job_command import ask_jobs  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
 
-    ask_jobs(load(config, os.environ), job_ids, as_json=as_json)
+    ask_jobs(_load(config), job_ids, as_json=as_json)
 
 
 @app.command()
@@ -203,11 +205,10 @@ def produce(
     Example: inventory-refresh produce --config config.yaml --count 10000
     """
     from consumer.sandbox.produce import produce_events  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
 
     if (file is None) == (count is None):
         raise SettingsError("produce: give either --file or --count")
-    produce_events(load(config, os.environ), topic=topic, file=file, count=count, locations=locations, seed=seed)
+    produce_events(_load(config), topic=topic, file=file, count=count, locations=locations, seed=seed)
 
 
 Reason = Annotated[str | None, typer.Option(help="Only letters with this reason, such as no_quantity.")]
@@ -244,10 +245,9 @@ def list_dead_letters(
     """
     from consumer.dead_letters.commands import list_letters  # noqa: PLC0415
     from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
 
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
-    list_letters(load(config, os.environ), filters, limit=limit, each=each, as_lines=as_json)
+    list_letters(_load(config), filters, limit=limit, each=each, as_lines=as_json)
 
 
 @dead_letters.command("show")
@@ -269,10 +269,9 @@ def show_dead_letters(
     """
     from consumer.dead_letters.commands import show_letters  # noqa: PLC0415
     from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
 
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
-    show_letters(load(config, os.environ), filters, limit=limit, as_lines=as_json)
+    show_letters(_load(config), filters, limit=limit, as_lines=as_json)
 
 
 @dead_letters.command("redrive")
@@ -299,7 +298,6 @@ def redrive_dead_letters(
     """
     from consumer.dead_letters.commands import redrive_letters  # noqa: PLC0415
     from consumer.dead_letters.letters import filters_of  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise SettingsError(
@@ -307,12 +305,22 @@ def redrive_dead_letters(
         )
     filters = filters_of(time.time(), reason, location, since, until, topic, partition, offset)
     redrive_letters(
-        load(config, os.environ),
+        _load(config),
         filters,
         limit=limit,
         dry_run=dry_run,
         confirm=lambda question: yes or typer.confirm(question),
     )
+
+
+def _load(config: Path | None) -> "Settings":
+    """The settings of a command that prints results: from here on the log goes to standard error."""
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import load  # noqa: PLC0415
+
+    settings = load(config, os.environ)
+    configure_logging(settings.log)
+    return settings
 
 
 def _need_sandbox() -> None:

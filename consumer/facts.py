@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from consumer.core.location.locations import Pending
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState
 from consumer.core.oms.job_schedule import Job, JobResult
-from consumer.core.pending import Pending
 from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedChanges
 
 # Changes
@@ -21,7 +21,7 @@ from consumer.ports import Answered, Assignment, CommitRefused, Decoded, FailedC
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead:
-    """A poll returned this many messages. Emitted by the loop before they are decoded; 0 if only a log's end moved."""
+    """A poll returned this many messages; 0 if it only reached the end of a log. Emitted before decoding."""
 
     count: int
 
@@ -56,10 +56,9 @@ class DeadLettersConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class RequestSent:
-    """A request was handed to the OMS client, in ``chunks`` chunks. Emitted by the loop, after the commit."""
+    """A request was handed to the OMS client. Emitted by the loop, after the commit."""
 
     request: Request
-    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +109,10 @@ class PartitionsAssigned:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsRevoked:
-    """These partitions were given up in good order: answers awaited, offsets committed, changes forgotten.
+    """These partitions were given up in good order: answers awaited, offsets committed, changes dropped.
 
-    Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` were still in
-    flight when the revoke timed out.
+    Emitted by the loop when the group revokes them and when the process stops. ``unanswered_requests`` is how many were
+    still in flight when ``kafka.revoke_timeout`` was over; their answers are ignored.
     """
 
     assignments: Sequence[Assignment]
@@ -149,7 +148,7 @@ class OffsetsCommitted:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The loop is alive although its turn takes long. Emitted by the loop while it waits for answers in a revoke."""
+    """The loop is alive, although a turn takes long. Emitted by the loop while it waits for answers in a revoke."""
 
     at: float
 
@@ -177,7 +176,7 @@ class PartitionView:
 class Snapshot:
     """The state of the whole loop at one moment. Emitted by the loop a few times a second and after each rebalance.
 
-    ``sending_stopped``, ``waiting_for`` (decoding) and ``job_status_unavailable`` are reasons in plain words; None
+    ``sending_stopped``, ``decoding_blocked`` and ``job_status_unavailable`` are reasons in plain words; None
     means that all is well. ``oldest_pending_seconds`` and ``oldest_job_seconds`` are None if nothing is pending.
     """
 
@@ -201,7 +200,7 @@ class Snapshot:
     oldest_job_seconds: float | None = None
     job_status_unavailable: str | None = None
     sending_stopped: str | None = None
-    waiting_for: str | None = None
+    decoding_blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

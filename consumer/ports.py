@@ -196,8 +196,8 @@ class Decoder(Protocol):
     def busy(self) -> bool:
         """True while something that was put has not been taken."""
 
-    def waiting_for(self) -> str:
-        """What decoding waits for (a schema registry that does not answer, say), "" when it does not wait."""
+    def waiting_for(self) -> str | None:
+        """What decoding waits for, such as a schema registry that does not answer; None if it does not wait."""
 
     def close(self) -> None: ...
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from consumer.core.location.request import EngineLimits
-from consumer.observe.metrics import Described, Metrics
+from consumer.core.limits import EngineLimits
+from consumer.observe.metrics import MetricDescription, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
 from consumer.sandbox.oms.faults.rules import FAULTS, CallRule, Rule
@@ -196,7 +196,7 @@ def metrics() -> str:
         ready=bool,
         build=dict.fromkeys(("version", "python", "librdkafka", "polars"), ""),
         locations_max=1,
-    ).described
+    ).descriptions
     rows = [_metric_row(metric) for metric in sorted(described, key=lambda metric: metric.name)]
     return f"{_METRICS_HEAD}\n{_table(('Metric', 'Type', 'Labels', 'Description'), rows)}"
 
@@ -258,8 +258,8 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _metric_row(metric: Described) -> tuple[str, ...]:
-    return f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.description
+def _metric_row(metric: MetricDescription) -> tuple[str, ...]:
+    return f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help_text
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,5 +1,5 @@
 """From bytes to frames: wire formats, schemas, columnar decoding, and fastavro as reference and fallback.
 
 Belongs here: everything that knows Avro or a schema registry.
-Does not: the OMS's rules for items, which are ``core.changes.rules``.
+Does not: the OMS's rules for items, which are in ``core.changes.rules``.
 """

@@ -1,6 +1,6 @@
-"""Raw batches to one ``Decoded``: grouping by schema, decoding, the OMS's item rules, and what each reject needs.
+"""Raw batches to one ``Decoded``: grouping by schema, decoding, checking the OMS's item rules, building rejects.
 
-Nothing here waits, remembers offsets or knows threads; ``pipe`` adds those.
+Nothing here retries or starts threads: ``decoder_thread`` does.
 """
 
 from bisect import bisect_right
@@ -20,6 +20,7 @@ from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
     ITEM_KEY,
+    LINE,
     LOCATION,
     OCCURRED_AT,
     OFFSET,
@@ -34,116 +35,119 @@ _NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGET
 
 
 class BatchDecoder:
-    """Decodes raw batches at once. Use it from one thread."""
+    """Decodes raw batches when called. Not thread-safe."""
 
     def __init__(self, framing: Framing, source: SchemaSource, item_key: Sequence[str] = ITEM_KEY) -> None:
-        """``item_key`` are the columns that tell items apart: each change needs an identifier among them."""
+        """``item_key`` are the columns that identify an item: each change needs an identifier among them."""
         self._framing = framing
         self._item_key = tuple(item_key)
         self._source = source
         self._mixed = False
-        """The last messages had several prefixes: grouping first is cheaper then than trying them as one block."""
+        """Whether the last messages had several prefixes: then grouping first is cheaper than trying a single block."""
 
     def decode(self, batches: Sequence[RawBatch]) -> Decoded:
-        """Decode batches, in order, to one frame.
+        """Decode batches into one frame.
 
-        Raises SchemaUnavailableError when a schema cannot be had now: nothing is decoded then, call again with the same
-        batches. Raises SettingsError when it never can.
+        Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
+        call again with the same batches. Raises SettingsError if it can never be fetched with these settings.
         """
         joined = _Joined.of(batches)
-        reading, tombstones = self._read_present(joined.values)
-        good, broken = check(_with_origin(reading.frame, joined), self._item_key)
-        bad = in_order([*reading.bad, *_broken(broken)])
+        result, tombstones = self._read_present(joined.values)
+        good, broken = check(_with_origin(result.frame, joined), self._item_key)
+        bad = in_order([*result.bad, *_rule_breaks(broken)])
         return Decoded(
-            # Sorted here, as the engine wants it, since this is not the loop's thread.
+            # The engine needs it sorted; sorting here keeps that work off the loop's thread.
             frame=good.select(list(CHANGE_SCHEMA)).sort(LOCATION, maintain_order=True),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
             next_offsets=_next_offsets(joined, batches),
-            ends=_latest(batches),
+            ends=_last_ends(batches),
         )
 
     def close(self) -> None:
-        """Let the schema source go."""
+        """Close the schema source."""
         self._source.close()
 
     def _read_present(self, values: Sequence[bytes | None]) -> tuple[ReadResult, int]:
         """Read the messages that have a value, and count those that have none."""
-        if all(values):  # several times faster than looking for None; an empty value is as rare
+        if all(values):  # several times faster than looking for None; an empty value takes the slower way, too
             return self._read(cast("Sequence[bytes]", values)), 0
-        present = {place: value for place, value in enumerate(values) if value is not None}
-        return _moved(self._read(list(present.values())), list(present)), len(values) - len(present)
+        present = {position: value for position, value in enumerate(values) if value is not None}
+        return _at_positions(self._read(list(present.values())), list(present)), len(values) - len(present)
 
     def _read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages, whatever their prefixes."""
+        """Read messages with any prefixes."""
         if not values:
             return _NOTHING
         prefix = self._framing.prefix_of(values[0])
         if prefix is not None and not self._mixed:
-            # The usual case, and the fast one: nothing is looked at message by message.
+            # The usual case is the fast one: no message is looked at individually.
             reader = self._source.reader(prefix)
-            reading = None if isinstance(reader, Refused) else reader.read_together(values)
-            if reading is not None:
-                return reading
+            result = None if isinstance(reader, Refused) else reader.read_together(values)
+            if result is not None:
+                return result
         return self._read_groups(values)
 
     def _read_groups(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages of several prefixes: those of one reader together, so that many ids cost no more than one."""
+        """Read messages of several prefixes: those of one reader together, so many schema ids cost no more than one."""
         groups = self._groups(values)
         self._mixed = len(groups) > 1
         bad: list[BadMessage] = []
         readable: dict[int, tuple[Reader, bytes, list[int]]] = {}
-        for prefix, places in groups.items():
+        for prefix, positions in groups.items():
             if prefix is None:
-                told = ((place, self._framing.not_framed(values[place])) for place in places)
-                bad += [BadMessage(place, RejectReason.NOT_FRAMED, detail) for place, detail in told]
+                bad += [
+                    BadMessage(position, RejectReason.NOT_FRAMED, self._framing.not_framed(values[position]))
+                    for position in positions
+                ]
                 continue
             reader = self._source.reader(prefix)
             if isinstance(reader, Refused):
-                bad += [BadMessage(place, reader.reason, reader.detail) for place in places]
+                bad += [BadMessage(position, reader.reason, reader.detail) for position in positions]
             else:
-                readable.setdefault(id(reader), (reader, prefix, []))[2].extend(places)
+                readable.setdefault(id(reader), (reader, prefix, []))[2].extend(positions)
         frames = [_NOTHING.frame]
-        for reader, prefix, places in readable.values():
-            places.sort()
-            # A reader takes messages of one prefix; which of its prefixes that is plays no part in their values.
-            alike = [prefix + values[place][len(prefix) :] for place in places]
-            reading = _moved(reader.read(alike), places)
-            frames.append(reading.frame)
-            bad += reading.bad
+        for reader, prefix, positions in readable.values():
+            positions.sort()
+            # A reader takes messages of one prefix. Prefixes of the same reader are interchangeable.
+            same_prefix = [prefix + values[position][len(prefix) :] for position in positions]
+            result = _at_positions(reader.read(same_prefix), positions)
+            frames.append(result.frame)
+            bad += result.bad
         return ReadResult(pl.concat(frames).sort(POSITION), bad)
 
     def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
-        """The places of messages by prefix; None: the ones without."""
+        """The positions of messages by prefix; None: those without a valid one."""
         prefixes = [self._framing.prefix_of(value) for value in values]
         groups: dict[bytes | None, list[int]] = {prefix: [] for prefix in set(prefixes)}
-        for place, prefix in enumerate(prefixes):
-            groups[prefix].append(place)
+        for position, prefix in enumerate(prefixes):
+            groups[prefix].append(position)
         return groups
 
     def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
         ends = list(accumulate(len(batch) for batch in batches))
-        for each in bad:
-            number = bisect_right(ends, each.position)
-            batch, place = batches[number], each.position - (ends[number] - len(batches[number]))
-            value = batch.values[place]
+        for message in bad:
+            index = bisect_right(ends, message.position)
+            batch = batches[index]
+            position = message.position - (ends[index] - len(batch))
+            value = batch.values[position]
             prefix = None if value is None else self._framing.prefix_of(value)
-            key, headers = batch.origin(place)
+            key, headers = batch.origin(position)
             yield Reject(
-                change_id=ChangeId(batch.assignments[place], batch.offsets[place]),
-                reason=each.reason,
-                detail=each.detail,
+                change_id=ChangeId(batch.assignments[position], batch.offsets[position]),
+                reason=message.reason,
+                detail=message.detail,
                 value=value,
                 key=key,
                 headers=headers,
-                timestamp=batch.timestamps[place],
+                timestamp=batch.timestamps[position],
                 schema_id=None if prefix is None else self._framing.schema_id(prefix),
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """The columns of several batches, one after the other."""
+    """The columns of several batches, concatenated."""
 
     values: list[bytes | None]
     assignments: list[int]
@@ -163,19 +167,20 @@ class _Joined:
         )
 
 
-def _moved(reading: ReadResult, places: Sequence[int]) -> ReadResult:
-    """The reading with each position replaced by the place of that message among more messages."""
-    column = pl.Series(POSITION, places, dtype=pl.Int64).gather(reading.frame[POSITION])
-    bad = [BadMessage(places[each.position], each.reason, each.detail) for each in reading.bad]
-    return ReadResult(reading.frame.with_columns(column), bad)
+def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
+    """The result of reading some messages, with their positions among all messages."""
+    column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
+    bad = [BadMessage(positions[message.position], message.reason, message.detail) for message in result.bad]
+    return ReadResult(result.frame.with_columns(column), bad)
 
 
 def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
-    """Rows with the columns that come from Kafka, and the time at which each change occurred."""
+    """The rows with the columns that come from Kafka, and the time at which the change occurred."""
     origin = pl.DataFrame(
         [
             pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
             pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
+            pl.zeros(len(joined.offsets), dtype=pl.Int32, eager=True).alias(LINE),
             pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
         ]
     )
@@ -185,7 +190,7 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
     return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
 
 
-def _broken(broken: pl.DataFrame) -> Iterator[BadMessage]:
+def _rule_breaks(broken: pl.DataFrame) -> Iterator[BadMessage]:
     """The rows that break a rule of the OMS, as bad messages."""
     for row in broken.iter_rows(named=True):
         reason = RejectReason(row[REASON])
@@ -193,16 +198,16 @@ def _broken(broken: pl.DataFrame) -> Iterator[BadMessage]:
 
 
 def _next_offsets(joined: _Joined, batches: Sequence[RawBatch]) -> dict[int, int]:
-    """Per assignment the offset after its last message, or the partition's end where that lies further."""
+    """Per assignment, the offset after its last message, or the partition's end if that is higher."""
     last: dict[int, Any] = dict(zip(joined.assignments, joined.offsets, strict=True))
     after = {assignment: offset + 1 for assignment, offset in last.items()}
-    for assignment, end in _latest(batches).items():
+    for assignment, end in _last_ends(batches).items():
         after[assignment] = max(end, after.get(assignment, end))
     return after
 
 
-def _latest(batches: Sequence[RawBatch]) -> dict[int, int]:
-    """The partitions' ends that were reached in the batches, the last of each assignment."""
+def _last_ends(batches: Sequence[RawBatch]) -> dict[int, int]:
+    """Per assignment, the last end of its partition that was reached in the batches."""
     ends: dict[int, int] = {}
     for batch in batches:
         ends.update(batch.ends)

@@ -1,4 +1,4 @@
-"""The schema that comes with the service, found in an installed package and in a checkout alike."""
+"""The schema that is bundled with the service. It is found both in an installed package and in a checkout."""
 
 from pathlib import Path
 from typing import Final
@@ -8,16 +8,16 @@ _PACKAGE: Final = Path(__file__).resolve().parent.parent
 
 
 def schema_path() -> Path:
-    """Where ``inventory-change.avsc`` is: inside an installed package, or in the top-level ``schemas`` of a checkout.
+    """Path of ``inventory-change.avsc``: inside an installed package, or in ``schemas`` at the top of a checkout.
 
-    Raises FileNotFoundError where neither has it: the installation is broken.
+    Raises FileNotFoundError if it is in neither: the installation is broken.
     """
-    places = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
-    for place in places:
-        if (place / _NAME).is_file():
-            return place / _NAME
-    looked = " nor ".join(str(place) for place in places)
-    raise FileNotFoundError(f"{_NAME} is neither in {looked}: install the package again")
+    folders = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
+    for folder in folders:
+        if (folder / _NAME).is_file():
+            return folder / _NAME
+    searched = " nor ".join(str(folder) for folder in folders)
+    raise FileNotFoundError(f"{_NAME} is neither in {searched}: reinstall the package")
 
 
 def schema_text() -> str:

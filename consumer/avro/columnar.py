@@ -1,12 +1,11 @@
 """Columnar decoding with a guard: a batch of messages as one block of an Avro file in memory, read by polars.
 
-The header's schema has one more field at the end: a marker that is random per process, followed by the next message's
-prefix. A message that is too short, too long or not of this prefix shifts its neighbours, and the check of that field
-finds it: as many markers as messages were put in, so when every row ends on one, every row is exactly one message.
+The file's schema has one more field at the end: a marker that is random per process, followed by the next message's
+prefix. A message that is too short, too long or has another prefix shifts the messages after it, and the check of that
+field fails. There is one marker per message, so if every row ends with a marker, every row is exactly one message.
 
-Known leniency: in ``[null, T]`` polars takes any branch number but 0 as T (in ``[T, null]`` any but 0 as null), so a
-corrupt branch number goes unseen when the rest of the message fits; fields that no column needs are passed over
-unchecked.
+Known leniency: in ``[null, T]`` polars reads any branch number but 0 as T (in ``[T, null]`` any but 0 as null), so a
+corrupt branch number goes unnoticed if the rest of the message fits. Fields that no column needs are skipped unchecked.
 """
 
 import json
@@ -24,32 +23,33 @@ from consumer.avro.rows import ReadResult, RowReader, in_order
 from consumer.avro.wire_schema import wire_schema
 
 BLOCK_BYTES_MAX: Final = 1 << 30
-"""Bytes of one block; polars counts a column's bytes in 32 bits."""
+"""Bytes of one block. polars counts a column's bytes in 32 bits."""
 
 PARTS: Final = 32
-"""A block that does not read is cut into so many. Halving would read a long one three times to find one bad message,
-with ten panics on the way; this reads it twice, with three."""
+"""A block that cannot be read is split into this many parts. To find one bad message among 20,000, halving would read
+the block about three times with about ten panics on the way; this reads it about twice with about three."""
 
-ALONE_MAX: Final = 32
-"""So few messages, known to hold a bad one, are given to the reference one by one: cheaper than cutting further."""
+ROW_BY_ROW_MAX: Final = 32
+"""At most this many messages, at least one of them bad, are read one by one by fastavro: cheaper than splitting."""
 
 MARKER_BYTES: Final = 8
 _MARKER: Final = secrets.token_bytes(MARKER_BYTES)
 _SYNC: Final = secrets.token_bytes(16)
 
 _GUARD: Final = "end marker"
-"""The marker's field; no Avro name has a space, so it meets no field of an event."""
+"""Name of the marker's field. Avro names have no spaces, so no field of an event has this name."""
 
 
 def silence_backtraces() -> None:
-    """Keep a panic of polars down to two lines on stderr: a backtrace costs milliseconds and tells nobody anything."""
+    """Limit a panic of polars to two lines on stderr: a backtrace costs milliseconds and is of no use."""
     os.environ["RUST_BACKTRACE"] = "0"
 
 
 def read_block(file: bytes, columns: list[str]) -> pl.DataFrame | None:
-    """The whole seam to polars: an Avro object container file in, these columns out; None when polars cannot read it.
+    """Read these columns of an Avro object container file; None if polars cannot read it.
 
-    ``polars.read_avro`` is marked unstable, and panics on some corrupt bytes; a panic is no Exception.
+    This is the only call of ``polars.read_avro``, which is marked unstable and panics on some corrupt bytes.
+    PanicException is not an Exception.
     """
     try:
         return pl.read_avro(BytesIO(file), columns=columns)
@@ -58,7 +58,7 @@ def read_block(file: bytes, columns: list[str]) -> pl.DataFrame | None:
 
 
 class ColumnarReader:
-    """Reads the messages of one schema, many at a time, after prefixes of ``prefix_length`` bytes."""
+    """Reads messages of one schema, many at a time. Each message begins with a prefix of ``prefix_length`` bytes."""
 
     def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
@@ -69,41 +69,46 @@ class ColumnarReader:
         self._header = _file_header(wire_schema(plan, decimals=True), MARKER_BYTES + prefix_length)
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
-        """Read messages as one block; None unless all begin with the same prefix and are values of the schema."""
+        """Read messages as one block; None unless all have the same prefix and are values of the schema."""
         wire = self._wire(values)
         return None if wire is None else ReadResult(*finish(self._plan, wire))
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages that all begin with the same prefix; each stands or falls alone."""
+        """Read messages that all have the same prefix; a bad message does not affect the others."""
         blocks: list[pl.DataFrame] = []
-        alone: list[int] = []
-        self._cut(values, 0, blocks, alone)
-        by_itself = self._rows.read_some(values, alone)
-        readings = [*(ReadResult(*finish(self._plan, block)) for block in blocks), by_itself]
-        frame = pl.concat([reading.frame for reading in readings])
-        return ReadResult(frame.sort(POSITION), in_order([bad for reading in readings for bad in reading.bad]))
+        row_by_row: list[int] = []
+        self._read_blocks(values, 0, blocks, row_by_row)
+        results = [ReadResult(*finish(self._plan, block)) for block in blocks]
+        results.append(self._rows.read_some(values, row_by_row))
+        frame = pl.concat([result.frame for result in results])
+        return ReadResult(frame.sort(POSITION), in_order([bad for result in results for bad in result.bad]))
 
-    def _cut(self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], alone: list[int]) -> None:
-        """Read what can be read in blocks, into ``blocks``; name the positions that must be read alone, ascending."""
+    def _read_blocks(
+        self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], row_by_row: list[int]
+    ) -> None:
+        """Read messages in blocks, splitting those that fail.
+
+        Appends frames of wire columns to ``blocks``, and to ``row_by_row`` the remaining positions, ascending.
+        """
         wire = self._wire(values)
         if wire is not None:
             blocks.append(wire.with_columns(pl.col(POSITION) + start))
-        elif len(values) <= ALONE_MAX:
-            alone.extend(range(start, start + len(values)))
+        elif len(values) <= ROW_BY_ROW_MAX:
+            row_by_row.extend(range(start, start + len(values)))
         else:
             for low, high in _parts(len(values)):
-                self._cut(values[low:high], start + low, blocks, alone)
+                self._read_blocks(values[low:high], start + low, blocks, row_by_row)
 
     def _wire(self, values: Sequence[bytes]) -> pl.DataFrame | None:
-        """The wire columns and positions of messages; None unless all begin with the same prefix and are well."""
+        """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema."""
         prefix = values[0][: self._prefix_length]
         guard = _MARKER + prefix
-        # Prefixes do not count: the first message's goes, and one more comes at the end.
+        # The first message's prefix is left out and one is added at the end, so the number of bytes is the same.
         body_bytes = sum(map(len, values)) + MARKER_BYTES * len(values)
         if body_bytes > BLOCK_BYTES_MAX:
             return None
         head = b"".join((self._header, _long(len(values)), _long(body_bytes), values[0][len(prefix) :]))
-        # One join is one copy: it is as much work as all else here that is not polars's.
+        # A single join is a single copy, which is half of the work outside polars.
         frame = read_block(_MARKER.join((head, *values[1:], prefix + _SYNC)), self._columns)
         if frame is None or len(frame) != len(values) or not frame.select((pl.col(_GUARD) == guard).all()).item():
             return None
@@ -111,12 +116,12 @@ class ColumnarReader:
 
 
 def _expression(leaf: Leaf) -> pl.Expr:
-    """From polars's columns, named as the event's fields, to a wire column."""
+    """The wire column of a leaf, from polars's columns, which are named like the event's fields."""
     column = pl.col(leaf.path[0])
     for name in leaf.path[1:]:
         column = column.struct.field(name)
     if leaf.kind == "decimal":
-        # The cast from decimal to float may miss the nearest float; from text it does not.
+        # The cast from decimal to float does not always give the nearest float; by way of text it does.
         column = column.cast(pl.String)
     return column.cast(leaf.wire_dtype).alias(leaf.target)
 
@@ -127,7 +132,7 @@ def _parts(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _file_header(schema: dict[str, Any], guard_bytes: int) -> bytes:
-    """The beginning of an Avro object container file without compression, up to its first block."""
+    """An uncompressed Avro object container file up to its first block."""
     guard = {"name": _GUARD, "type": {"type": "fixed", "name": "guard", "size": guard_bytes}}
     guarded = schema | {"fields": [*schema["fields"], guard]}
     entries = {b"avro.schema": json.dumps(guarded).encode(), b"avro.codec": b"null"}
@@ -136,7 +141,7 @@ def _file_header(schema: dict[str, Any], guard_bytes: int) -> bytes:
 
 
 def _long(value: int) -> bytes:
-    """A non-negative number as Avro writes a long: zigzag, 7 bits a byte, lowest first."""
+    """A non-negative number encoded as Avro's long: zigzag, 7 bits per byte, lowest first."""
     rest = value << 1
     written = bytearray()
     while rest > 0x7F:

@@ -1,6 +1,5 @@
-"""The decoder beside the loop: one thread that turns queued raw batches into frames, in order."""
+"""The decoder on a thread of its own: it turns raw batches into frames, in order."""
 
-import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,19 +15,21 @@ from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMN
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings
+from consumer.workers import Workers
 
 JOINED_MESSAGES_MAX: Final = 30_000
-"""Messages in one frame (more only when one batch has more): larger frames gain nothing and come later."""
+"""Messages that are joined into one frame. Larger frames gain nothing and are ready later. A single larger batch still
+becomes one frame."""
 
-BATCHES_IN_HAND_MAX: Final = 12
-"""Batches put and not yet taken: twice what a frame joins at 5,000 messages a poll, so that the thread never idles."""
+BATCHES_PENDING_MAX: Final = 12
+"""Batches put and not taken yet. At 5,000 messages a poll they make two frames, so the thread need not idle."""
 
 BACKOFF_SECONDS_MIN: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 10.0
-"""Between tries while a schema cannot be had; doubled each time."""
+"""Back-off between attempts to get a schema; doubled after each."""
 
 CLOSE_SECONDS_MAX: Final = 15.0
-"""How long ``close`` waits for the thread: a question to the registry may be under way."""
+"""How long ``close`` waits for the thread, which may be waiting for an answer of the registry."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,28 +37,28 @@ _log = structlog.get_logger(__name__)
 def build_decoder(
     settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
 ) -> Decoder:
-    """The decoder that the settings describe, its thread started.
+    """Build the decoder that the settings describe.
 
-    ``item_key`` (``window.item_key``) are the columns that tell items apart: a change needs an identifier among them.
-    ``item_columns`` are those that the OMS's API takes; the others are not looked for in events, and stay null.
+    ``item_key`` (``window.item_key``) are the columns that identify an item; every change needs an identifier among
+    them. ``item_columns`` are the columns that the OMS's API accepts; any others stay null.
 
-    Raises SettingsError when framing, schema file or registry options cannot work. The registry is not
-    asked before the first message. Where the self-test of columnar decoding fails, warns and decodes with fastavro.
+    Raises SettingsError if framing, schema file or registry options cannot work. The registry is not contacted before
+    the first message. If the self-test of columnar decoding fails, logs a warning and decodes with fastavro.
     """
-    return DecoderPipe(build_batch_decoder(settings, item_key, item_columns))
+    return DecoderThread(build_batch_decoder(settings, item_key, item_columns))
 
 
 def build_batch_decoder(
     settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
 ) -> BatchDecoder:
-    """The same without a thread: decodes when called, and leaves the waiting to the caller."""
+    """The same without a thread: decodes when called. The caller handles SchemaUnavailableError."""
     framing = FRAMINGS[settings.framing]
     granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
-    factory = ReaderFactory(granular | settings.fields, framing.length, _way(settings))
+    factory = ReaderFactory(granular | settings.fields, framing.length, _decode_path(settings))
     return BatchDecoder(framing, _source(settings, framing, factory), item_key)
 
 
-def _way(settings: AvroSettings) -> DecodePath:
+def _decode_path(settings: AvroSettings) -> DecodePath:
     if settings.decoder == "fastavro":
         return "fastavro"
     silence_backtraces()
@@ -77,108 +78,82 @@ def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) ->
     if framing.name != "confluent":
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
-        raise SettingsError("avro.registry_url: neither it nor avro.schema_file is set; give one of them")
+        raise SettingsError("avro.registry_url: set either this or avro.schema_file")
     return RegistrySource(settings.registry_url, settings.registry, framing, factory)
 
 
-class DecoderPipe:
-    """``ports.Decoder`` around a ``BatchDecoder``. All methods are for the loop's thread."""
+class DecoderThread:
+    """``ports.Decoder``: a ``BatchDecoder`` on a thread of its own. All public methods are for the loop's thread."""
 
     def __init__(self, decoder: BatchDecoder) -> None:
         self._decoder = decoder
-        self._changed = threading.Condition()
-        self._queued: deque[RawBatch] = deque()
-        self._done: list[tuple[Decoded, int]] = []
-        self._in_hand = 0
-        self._waiting_for = ""
-        self._error: BaseException | None = None
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
-        self._thread.start()
+        self._workers = Workers("decoder", self._work)
+        self._waiting_for: str | None = None
+        """Written by the decoder's thread only."""
 
     def room(self) -> bool:
-        with self._changed:
-            return self._in_hand < BATCHES_IN_HAND_MAX
+        return self._workers.pending < BATCHES_PENDING_MAX
 
     def put(self, batch: RawBatch) -> None:
-        with self._changed:
-            self._queued.append(batch)
-            self._in_hand += 1
-            self._changed.notify_all()
+        self._workers.submit(batch)
 
     def take(self) -> list[Decoded]:
-        """What is done, without waiting.
+        """The frames that are ready, without waiting.
 
-        Raises what ended the thread, once all that was done before is taken: a StopError, or a bug's exception.
+        Raises what ended the thread, once all frames before it are taken: a StopError, or the exception of a bug.
         """
-        with self._changed:
-            done, self._done = self._done, []
-            self._in_hand -= sum(batches for _, batches in done)
-            if not done and self._error is not None:
-                raise self._error
-            return [decoded for decoded, _ in done]
+        return self._workers.take()
 
     def busy(self) -> bool:
-        with self._changed:
-            return self._in_hand > 0
+        return self._workers.pending > 0
 
-    def waiting_for(self) -> str:
-        with self._changed:
-            return self._waiting_for
+    def waiting_for(self) -> str | None:
+        return self._waiting_for
 
     def close(self) -> None:
-        """Drop what is in hand, and end the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join(CLOSE_SECONDS_MAX)
+        """Drop all pending batches, and end the thread."""
+        self._workers.close(CLOSE_SECONDS_MAX)
         self._decoder.close()
 
-    def _run(self) -> None:
+    # On the decoder's thread
+
+    def _work(self, workers: Workers[RawBatch, Decoded]) -> None:
         try:
-            while batches := self._next():
+            while batches := workers.receive_many(_next_to_join):
                 decoded = self._decode(batches)
                 if decoded is None:
                     return
-                with self._changed:
-                    self._done.append((decoded, len(batches)))
-        except BaseException as error:  # noqa: BLE001 - also a panic of polars; all go to the loop's thread, by take()
-            with self._changed:
-                self._error = error
-                self._waiting_for = ""
-
-    def _next(self) -> list[RawBatch]:
-        """The queued batches that make up the next frame, waiting for the first; none when closing."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queued or self._closing)
-            if self._closing:
-                return []
-            batches = [self._queued.popleft()]
-            messages = len(batches[0])
-            while self._queued and messages + len(self._queued[0]) <= JOINED_MESSAGES_MAX:
-                messages += len(self._queued[0])
-                batches.append(self._queued.popleft())
-            return batches
+                workers.deliver(decoded, tasks=len(batches))
+        finally:
+            self._waiting_for = None
 
     def _decode(self, batches: Sequence[RawBatch]) -> Decoded | None:
-        """Decode, waiting as long as a schema cannot be had; None when closing."""
+        """Decode, retrying while a schema is unavailable; None when closing."""
         backoff_seconds = BACKOFF_SECONDS_MIN
         while True:
             try:
                 decoded = self._decoder.decode(batches)
             except SchemaUnavailableError as error:
                 if not self._waiting_for:
-                    _log.warning("decoding_waits", waiting_for=str(error))
-                if self._wait(str(error), backoff_seconds):
+                    _log.warning(
+                        "decoding_blocked",
+                        detail=str(error),
+                        next_step="check avro.registry_url and the schema registry; decoding resumes by itself",
+                    )
+                self._waiting_for = str(error)
+                if self._workers.sleep(backoff_seconds):
                     return None
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
             else:
-                with self._changed:
-                    self._waiting_for = ""
+                self._waiting_for = None
                 return decoded
 
-    def _wait(self, waiting_for: str, seconds: float) -> bool:
-        """Say what is waited for, and wait so long; True, and at once, when closing."""
-        with self._changed:
-            self._waiting_for = waiting_for
-            return self._changed.wait_for(lambda: self._closing, seconds)
+
+def _next_to_join(queued: deque[RawBatch]) -> list[RawBatch]:
+    """Remove the batches that make up the next frame: the first, and those that fit in with it."""
+    batches = [queued.popleft()]
+    messages = len(batches[0])
+    while queued and messages + len(queued[0]) <= JOINED_MESSAGES_MAX:
+        messages += len(queued[0])
+        batches.append(queued.popleft())
+    return batches

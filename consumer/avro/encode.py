@@ -1,4 +1,4 @@
-"""The writing side: events to messages, for the producing command, the demo and tests."""
+"""Encoding of events as messages, for the sandbox and for tests."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,16 +12,16 @@ from consumer.avro.wire import confluent_prefix, single_object_prefix
 
 
 class EventEncoder:
-    """Encodes events of one schema; what it writes begins with the same prefix always."""
+    """Encodes events of one schema. All its messages begin with the same prefix."""
 
     def __init__(self, schema_text: str, prefix: bytes) -> None:
-        """``prefix`` stands before each value: see ``confluent``, ``single_object``, and b"" for bare values."""
+        """``prefix`` is written before each value: see ``confluent`` and ``single_object``; b"" for bare values."""
         self._schema = fastavro.parse_schema(json.loads(schema_text))
         self._prefix = prefix
 
     @classmethod
     def confluent(cls, schema_text: str, schema_id: int) -> "EventEncoder":
-        """With Confluent framing, for a schema that the registry knows by this id."""
+        """With Confluent framing, for the schema that has this id in the registry."""
         return cls(schema_text, confluent_prefix(schema_id))
 
     @classmethod
@@ -40,7 +40,7 @@ class EventEncoder:
         return stream.getvalue()
 
     def encode_all(self, events: Iterable[Mapping[str, Any]]) -> list[bytes]:
-        """One message an event, in order."""
+        """One message for each event, in order."""
         return [self.encode(event) for event in events]
 
 

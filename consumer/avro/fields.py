@@ -1,7 +1,7 @@
-"""Which field of an event becomes which column, and how a value of the wire becomes the item's.
+"""The mapping of an event's fields to columns, and the conversion of values from the wire to item columns.
 
-A plan is made once per schema. Both decoders read the same *wire columns* (what stands in the bytes: an enum's number,
-a timestamp in the writer's unit); ``finish`` makes the item's columns of them, so that the two cannot differ there.
+A plan is made once per schema. Both decoders read the same *wire columns*, with values as they are encoded (an enum's
+number, a timestamp in the writer's unit). ``finish`` converts them to item columns, so that this step cannot differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,51 +14,51 @@ from consumer.avro.writer_schema import Type, UnusableSchemaError
 from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
 
 OCCURRED_AT_FIELD: Final = "occurredAt"
-"""The event's own time; ``core.items.OCCURRED_AT`` is made of it."""
+"""The event's own time; ``core.changes.items.OCCURRED_AT`` is derived from it."""
 
 POSITION: Final = "_position"
-"""The column that tells which of the messages given to a reader the row was."""
+"""Column: the message's index among those that the reader was given."""
 
 Kind = Literal["integer", "number", "decimal", "text", "enum", "texts", "time"]
 
 TARGETS: Final[Mapping[str, pl.DataType]] = {LOCATION: pl.String(), **ITEM_COLUMNS, OCCURRED_AT_FIELD: pl.Int64()}
-"""The columns that a reader gives (with ``POSITION``), in this order; ``occurredAt`` in milliseconds since 1970."""
+"""The columns that a reader returns after ``POSITION``, in this order; ``occurredAt`` in milliseconds since 1970."""
 
 _EMPTY_MEANS_ABSENT: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName", *GRANULAR_COLUMNS)
-"""Texts for which upstreams write "" when they have none; the OMS takes no empty ones."""
+"""Text columns in which "" means no value: some producers write it, and the OMS rejects empty strings."""
 
 _INT_MIN: Final = -(2**31)
 _INT_MAX: Final = 2**31 - 1
 
-_TIME_UNITS: Final = {"": 1, "timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
-"""A long's logical type to its ticks a millisecond; a plain long counts milliseconds."""
+_TIME_UNITS: Final = {None: 1, "timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
+"""Ticks per millisecond by logical type of a long; a plain long counts milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One column's source: the field at ``path``, whose values are of ``kind``.
+    """The source of a column: the field at ``path``, with values of ``kind``.
 
-    ``narrow``: Avro's int, so its range is 32 bits though it is read as a long. ``per_milli``: a time's ticks a
-    millisecond. ``symbols``: an enum's. ``scale``: a decimal's digits behind the point.
+    ``int32``: the field is an Avro int, so its range is 32 bits although it is read as a long. ``per_milli``: ticks
+    per millisecond of a time. ``symbols``: those of an enum. ``scale``: decimal places of a decimal.
     """
 
     target: str
     path: tuple[str, ...]
     kind: Kind
-    narrow: bool = False
+    int32: bool = False
     per_milli: int = 1
     symbols: tuple[str, ...] = ()
     scale: int = 0
 
     @property
     def wire_dtype(self) -> pl.DataType:
-        """The column's type as both decoders give it."""
+        """The type of the wire column."""
         return pl.Int64() if self.kind == "enum" else TARGETS[self.target]
 
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """A message that is no change: its position among those given to the reader, and why."""
+    """A message that cannot become a change: its position among those that the reader was given, and the reason."""
 
     position: int
     reason: RejectReason
@@ -67,34 +67,34 @@ class BadMessage:
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """How a schema's events become columns: a leaf for every target the schema has; the other targets are null."""
+    """How a schema's events become columns: a leaf for each target that the schema has. The other targets are null."""
 
     root: Type
     leaves: tuple[Leaf, ...]
 
     @property
     def read_fields(self) -> frozenset[str]:
-        """The event's own fields that are looked into; the others are only passed over."""
+        """The event's top-level fields that are read; the others are skipped."""
         return frozenset(leaf.path[0] for leaf in self.leaves)
 
 
 def plan_fields(root: Type, paths: Mapping[str, str]) -> FieldPlan:
-    """Find each target's field in a schema; ``paths`` maps a target to a dotted path, by default its own name.
+    """Find the field of each target in a schema. ``paths`` maps a target to a dotted path; default: its own name.
 
-    Of several paths, with commas between, the first one counts under which the schema has a field that fits: so one
-    setting reads events from before and after a field was moved. A name that a field had before (an alias) leads to it.
+    Of several paths, separated by commas, the first with a suitable field is used, so that one setting reads events
+    from before and after a field was moved. An alias in the schema also leads to the field.
 
-    Granular columns are looked for only where ``paths`` has them: with the OMS's older APIs a field of that name in the
-    event means something else.
+    Granular columns are only looked for if ``paths`` has them: with the OMS's older APIs a field of that name may mean
+    something else.
 
-    Raises UnusableSchemaError naming field and type when ``locationName``, ``quantity`` or all identifiers are missing,
-    or when a field is there with a type that cannot become the item's.
+    Raises UnusableSchemaError, naming field and type, if ``locationName``, ``quantity`` or all identifiers are missing,
+    or if a field has a type that cannot be converted.
     """
     wanted = [target for target in TARGETS if target in paths or target not in GRANULAR_COLUMNS]
     found = {target: _first_leaf(root, target, split_paths(paths.get(target, target))) for target in wanted}
-    for needed in (LOCATION, "quantity"):
-        if found[needed] is None:
-            raise UnusableSchemaError(f"the schema has no field {paths.get(needed, needed)} ({needed} is needed)")
+    for required in (LOCATION, "quantity"):
+        if found[required] is None:
+            raise UnusableSchemaError(f"the schema has no field {paths.get(required, required)} ({required} is needed)")
     if all(found[name] is None for name in IDENTIFIERS):
         missing = ", ".join(paths.get(name, name) for name in IDENTIFIERS)
         raise UnusableSchemaError(f"the schema has none of the fields {missing} (one is needed)")
@@ -102,7 +102,7 @@ def plan_fields(root: Type, paths: Mapping[str, str]) -> FieldPlan:
 
 
 def split_paths(text: str) -> list[tuple[str, ...]]:
-    """The paths in an entry of ``avro.fields``, each as its names from the outermost on."""
+    """The paths in an entry of ``avro.fields``, each as field names from the outermost to the innermost."""
     return [tuple(path.strip().split(".")) for path in text.split(",")]
 
 
@@ -122,21 +122,23 @@ def _first_leaf(root: Type, target: str, paths: Sequence[tuple[str, ...]]) -> Le
 
 
 def _leaf(root: Type, target: str, path: tuple[str, ...]) -> Leaf | None:
-    """The leaf of a target; None when no field stands at its path, or one that can only be null."""
+    """The leaf of a target; None if there is no field at its path, or if it can only be null."""
     types = [root]
     names: list[str] = []
     for depth, name in enumerate(path):
-        branches = [branch for each in types for branch in each.branches]
+        branches = [branch for schema in types for branch in schema.branches]
         records = [branch for branch in branches if branch.kind == "record"]
         if branches and not records:
-            at = ".".join(path[:depth])
-            raise UnusableSchemaError(f"the field {at} is {_list(branches)}, not a record with {name} in it ({target})")
-        found = [(record, place) for record in records if (place := record.place_of(name)) is not None]
-        if len({record.names[place] for record, place in found}) > 1:
+            outer = ".".join(path[:depth])
+            raise UnusableSchemaError(
+                f"the field {outer} is {_list(branches)}, not a record with the field {name} ({target})"
+            )
+        found = [(record, index) for record in records if (index := record.index_of(name)) is not None]
+        if len({record.names[index] for record, index in found}) > 1:
             raise UnusableSchemaError(f"the field {'.'.join(path)} has several names, as {target} ({name})")
-        names += [record.names[place] for record, place in found[:1]]
-        types = [record.children[place] for record, place in found]
-    branches = [branch for each in types for branch in each.branches]
+        names += [record.names[index] for record, index in found[:1]]
+        types = [record.children[index] for record, index in found]
+    branches = [branch for schema in types for branch in schema.branches]
     if not branches:
         return None
     leaf = _FITTING[target](target, tuple(names), branches)
@@ -146,25 +148,25 @@ def _leaf(root: Type, target: str, path: tuple[str, ...]) -> Leaf | None:
 
 
 def _list(types: Sequence[Type]) -> str:
-    return " or ".join(dict.fromkeys(str(each) for each in types))
+    return " or ".join(dict.fromkeys(map(str, types)))
 
 
 def _integer(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    kinds = {each.kind for each in types}
-    return Leaf(target, path, "integer", narrow=kinds == {"int"}) if kinds <= {"int", "long"} else None
+    kinds = {schema.kind for schema in types}
+    return Leaf(target, path, "integer", int32=kinds == {"int"}) if kinds <= {"int", "long"} else None
 
 
 def _number(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    kinds = {each.kind for each in types}
+    kinds = {schema.kind for schema in types}
     if kinds <= {"int", "long", "float", "double"}:
-        return Leaf(target, path, "number", narrow=kinds == {"int"})
+        return Leaf(target, path, "number", int32=kinds == {"int"})
     if len(types) == 1 and types[0].logical == "decimal":
         return Leaf(target, path, "decimal", scale=types[0].scale)
     return None
 
 
 def _text(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if {each.kind for each in types} == {"string"}:
+    if {schema.kind for schema in types} == {"string"}:
         return Leaf(target, path, "text")
     if len(types) == 1 and types[0].kind == "enum":
         return Leaf(target, path, "enum", symbols=types[0].names)
@@ -195,7 +197,7 @@ _FITTING: Final = {target: _fitting(target, dtype) for target, dtype in TARGETS.
 
 
 def decimal_value(unscaled: bytes, scale: int) -> float:
-    """A decimal's big-endian bytes as the nearest float, an infinity beyond floats (the rules reject it)."""
+    """A decimal's big-endian bytes as the nearest float; infinity if it is too large, which the rules reject."""
     try:
         return int.from_bytes(unscaled, "big", signed=True) / int(10**scale)
     except OverflowError:
@@ -203,9 +205,9 @@ def decimal_value(unscaled: bytes, scale: int) -> float:
 
 
 def finish(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
-    """Make the item's columns of wire columns: ``TARGETS`` and ``POSITION``, and the rows that cannot be.
+    """Convert wire columns to ``POSITION`` and ``TARGETS``. Returns the frame, and the messages with invalid values.
 
-    A number outside its enum is CORRUPT; an Avro int beyond 32 bits is INTEGER_OUT_OF_RANGE.
+    A number without a symbol in its enum is CORRUPT, an Avro int beyond 32 bits is INTEGER_OUT_OF_RANGE.
     """
     wire, bad = _within_range(plan, wire)
     leaves = {leaf.target: leaf for leaf in plan.leaves}
@@ -227,24 +229,24 @@ def _column(name: str, dtype: pl.DataType, leaf: Leaf | None) -> pl.Expr:
 
 
 def _within_range(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
-    """Take out the rows with a number beyond what its declared type can hold; usually there are none."""
+    """Remove the rows with a number outside the range of its declared type; usually there are none."""
     limits = [(leaf, 0, len(leaf.symbols) - 1, RejectReason.CORRUPT) for leaf in plan.leaves if leaf.kind == "enum"]
-    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.narrow]
+    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.int32]
     if not limits:
         return wire, []
-    beyond = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]
-    if not wire.select(pl.any_horizontal(beyond).any()).item():
+    out_of_range = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]
+    if not wire.select(pl.any_horizontal(out_of_range).any()).item():
         return wire, []
     bad: dict[int, BadMessage] = {}
-    for (leaf, low, high, reason), outside in zip(limits, beyond, strict=True):
-        for position, value in wire.filter(outside).select(POSITION, leaf.target).iter_rows():
+    for (leaf, low, high, reason), condition in zip(limits, out_of_range, strict=True):
+        for position, value in wire.filter(condition).select(POSITION, leaf.target).iter_rows():
             detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
             bad.setdefault(position, BadMessage(position, reason, detail))
     return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
 
 
 def value_at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """The value at a path of nested records, None where a record on the way is absent."""
+    """The value at a path of nested records; None if one of the records is null."""
     value: Any = record
     for name in path:
         if not isinstance(value, dict):

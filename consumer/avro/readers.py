@@ -1,4 +1,4 @@
-"""The reader of one schema, and which of the two ways it takes: found once, when the schema is first seen."""
+"""The reader of one schema, and its choice of decode path: made once, when the schema is first seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,60 +7,65 @@ from typing import Literal, Protocol
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import FieldPlan, plan_fields
-from consumer.avro.rows import DETAIL_CHARACTERS_MAX, ReadResult, RowReader
+from consumer.avro.rows import ReadResult, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
 from consumer.avro.writer_schema import UnusableSchemaError, parse
 from consumer.core.changes.items import RejectReason
+from consumer.text import DETAIL_CHARACTERS_MAX, one_line
 
 DecodePath = Literal["columnar", "fastavro"]
+"""How messages are decoded: many at a time by polars, or one by one by fastavro."""
 
 
 class Reader(Protocol):
     """Reads messages of one schema."""
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
-        """Read messages (one or more) at once; None where that does not do: each prefix's messages go to ``read``."""
+        """Read messages (one or more) in one go; None if that fails: then call ``read`` with those of each prefix."""
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages (one or more) that begin with the same prefix; each stands or falls alone."""
+        """Read messages (one or more) that all have the same prefix; a bad message does not affect the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No message of this prefix can be read, and why."""
+    """No message with this prefix can be read, for this reason."""
 
     reason: RejectReason
     detail: str
 
 
 def refused_schema(detail: str) -> Refused:
-    """That a schema is unusable, in one printable line of bounded length: its names may be long, and hold anything."""
-    line = "".join(each if each.isprintable() else " " for each in detail[:DETAIL_CHARACTERS_MAX])
-    return Refused(RejectReason.UNUSABLE_SCHEMA, line)
+    """Refuse an unusable schema. The detail becomes one short line: names in the schema may be long and unprintable."""
+    return Refused(RejectReason.UNUSABLE_SCHEMA, one_line(detail, DETAIL_CHARACTERS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderFactory:
-    """Makes readers. ``paths``: target (``fields.TARGETS``) to path in the event; ``way``: columnar where that does."""
+    """Makes readers.
+
+    ``paths`` maps targets (``fields.TARGETS``) to paths in the event. With "columnar" as ``decode_path``, schemas for
+    which columnar decoding is not possible are still decoded with fastavro.
+    """
 
     paths: Mapping[str, str]
     prefix_length: int
-    way: DecodePath
+    decode_path: DecodePath
 
     def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
-        """The reader of a schema, given as text with the schemas that it refers to."""
+        """The reader of a schema, given as text, with the schemas that it refers to."""
         try:
             plan = plan_fields(parse(text, references), self.paths)
         except UnusableSchemaError as error:
             return refused_schema(str(error))
-        if self.way == "columnar" and columnar_agrees(plan):
+        if self.decode_path == "columnar" and columnar_agrees(plan):
             return ColumnarReader(plan, self.prefix_length)
         return RowReader(plan, self.prefix_length)
 
 
 def columnar_agrees(plan: FieldPlan) -> bool:
-    """Write samples of the schema and read them both ways: True when the columnar way reads them, and sees the same."""
+    """Whether columnar decoding reads samples of the schema, and both decode paths return the same."""
     if not columnar_possible(plan):
         return False
     values = sample_values(wire_schema(plan, decimals=False))
@@ -70,5 +75,5 @@ def columnar_agrees(plan: FieldPlan) -> bool:
 
 
 def self_test() -> bool:
-    """Whether both ways read samples of the bundled schema alike, on this machine and with the installed libraries."""
+    """Whether both decode paths agree on the bundled schema, on this machine and with the installed libraries."""
     return columnar_agrees(plan_fields(parse(schema_text()), {}))

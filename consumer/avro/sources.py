@@ -1,4 +1,4 @@
-"""Where schemas come from: a schema registry, or a file. Readers are made once per schema and kept, up to a bound."""
+"""Sources of schemas: a schema registry or a file. Readers are made once per schema and cached, up to a limit."""
 
 import json
 import re
@@ -17,46 +17,47 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
 from consumer.core.changes.items import RejectReason
-from consumer.errors import SettingsError
+from consumer.errors import InvariantError, SettingsError
+from consumer.text import one_line
 
 READERS_MAX: Final = 1_000
-"""Schemas kept ready; the one not used for longest makes room. A topic has a handful."""
+"""Cached readers; the least recently used one is evicted. A topic usually has a handful of schemas."""
 
 UNKNOWN_SECONDS: Final = 30.0
-"""So long an id that the registry does not know is not asked for again; it may be registered yet."""
+"""How long an unknown schema id is not requested again. It may still be registered later."""
 
 SCHEMA_ID_MAX: Final = 2**31 - 1
-"""Registries number their schemas with a signed int."""
+"""Schema ids are signed 32-bit integers."""
 
 REFERENCES_MAX: Final = 100
-"""Schemas that one schema may refer to, directly or not."""
+"""Schemas that one schema may refer to, directly or indirectly."""
 
 REGISTRY_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 10.0, "max.retries": 0, "cache.capacity": READERS_MAX}
-"""The client's options unless ``avro.registry`` says otherwise. ``timeout`` in seconds. It does not retry: the caller
-waits, with a back-off that a stop interrupts and that people see."""
+"""Options of the client, unless ``avro.registry`` sets them; ``timeout`` is in seconds. The client does not retry: the
+decoder's thread does, with a back-off that can be interrupted and is visible in the log and on the status page."""
 
 
 class SchemaUnavailableError(Exception):
-    """The schema cannot be had now, and nothing is known of the messages: wait, and decode them again."""
+    """The schema is unavailable at the moment, so the messages can be neither decoded nor rejected: retry later."""
 
 
 class SchemaSource(Protocol):
-    """Finds the reader for messages of one prefix."""
+    """Finds the reader for messages with a given prefix."""
 
     def reader(self, prefix: bytes) -> Reader | Refused:
-        """The reader, or why no message of this prefix can be read.
+        """The reader, or the reason why no message with this prefix can be read.
 
-        Raises SchemaUnavailableError when that cannot be told now, SettingsError when it never can.
+        Raises SchemaUnavailableError if this is unknown at the moment, SettingsError if these settings cannot work.
         """
 
     def close(self) -> None: ...
 
 
 class FileSource:
-    """One schema from a file: for every message, but with single-object framing only for those of its fingerprint."""
+    """One schema from a file, for all messages; with single-object framing only for those with its fingerprint."""
 
     def __init__(self, path: str, framing: Framing, factory: ReaderFactory) -> None:
-        """Raises SettingsError when the file is not there or its schema cannot be used."""
+        """Raises SettingsError if the file cannot be read or its schema cannot be used."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -74,11 +75,11 @@ class FileSource:
             return self._reader
         return Refused(
             RejectReason.UNKNOWN_SCHEMA,
-            f"fingerprint {prefix[2:].hex()}, but the schema file's is {self._prefix[2:].hex()}",
+            f"fingerprint {prefix[2:].hex()}, but that of the schema file is {self._prefix[2:].hex()}",
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,9 @@ class _Unknown:
 
 
 class RegistrySource:
-    """Schemas by id from a schema registry, by Confluent's client.
+    """Schemas by id from a schema registry, through Confluent's client.
 
-    ``options`` are any of the client's, over ``REGISTRY_DEFAULTS``; ``clock`` gives monotonic seconds.
+    ``options`` are options of the client, on top of ``REGISTRY_DEFAULTS``; ``monotonic`` returns seconds.
     """
 
     def __init__(
@@ -100,17 +101,17 @@ class RegistrySource:
         framing: Framing,
         factory: ReaderFactory,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises SettingsError when the client does not take the options."""
+        """Raises SettingsError if the client rejects the options."""
         try:
             self._client = SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **options})
         except (ValueError, TypeError, OSError) as error:
-            raise SettingsError(f"avro.registry_url or avro.registry: {_told(error, options)}") from error
+            raise SettingsError(f"avro.registry_url or avro.registry: {_redacted(error, options)}") from error
         self._options = options
         self._framing = framing
         self._factory = factory
-        self._clock = clock
+        self._monotonic = monotonic
         self._readers: OrderedDict[bytes, Reader | Refused] = OrderedDict()
         self._unknown: OrderedDict[bytes, _Unknown] = OrderedDict()
 
@@ -119,17 +120,17 @@ class RegistrySource:
             self._readers.move_to_end(prefix)
             return self._readers[prefix]
         unknown = self._unknown.get(prefix)
-        if unknown is not None and self._clock() < unknown.until:
+        if unknown is not None and self._monotonic() < unknown.until:
             return unknown.refused
         schema_id = self._framing.schema_id(prefix)
         if schema_id is None:
-            raise ValueError(f"{self._framing.name} framing has no schema ids")
+            raise InvariantError(f"{self._framing.name} framing has no schema ids")
         found = self._fetch(schema_id)
         if isinstance(found, Refused) and found.reason is RejectReason.UNKNOWN_SCHEMA:
-            _keep(self._unknown, prefix, _Unknown(found, self._clock() + UNKNOWN_SECONDS))
+            _put(self._unknown, prefix, _Unknown(found, self._monotonic() + UNKNOWN_SECONDS))
         else:
             self._unknown.pop(prefix, None)
-            _keep(self._readers, prefix, found)
+            _put(self._readers, prefix, found)
         return found
 
     def close(self) -> None:
@@ -137,95 +138,98 @@ class RegistrySource:
 
     def _fetch(self, schema_id: int) -> Reader | Refused:
         if schema_id > SCHEMA_ID_MAX:
-            # A registry may answer as to a path that it does not have, and that would be waited for.
+            # A registry may answer as if the path did not exist, and decoding would wait forever.
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a schema {schema_id}, beyond {SCHEMA_ID_MAX}")
-        schema = self._asked(lambda: self._client.get_schema(schema_id))
+        schema = self._call(lambda: self._client.get_schema(schema_id))
         if schema is None:
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no schema {schema_id}")
         if (schema.schema_type or "AVRO") != "AVRO":
             return refused_schema(f"schema {schema_id} is {schema.schema_type}, not Avro")
         if not isinstance(schema.schema_str, str):
-            return refused_schema(f"schema {schema_id} is there, but not as text")
-        gathered: list[str] = []
-        missing = self._gather(schema, gathered, set())
-        if missing:
-            return refused_schema(f"schema {schema_id} {missing}")
-        return self._factory.reader(schema.schema_str, gathered)
+            return refused_schema(f"schema {schema_id} is not text")
+        references: list[str] = []
+        problem = self._collect_references(schema, references, set())
+        if problem:
+            return refused_schema(f"schema {schema_id} {problem}")
+        return self._factory.reader(schema.schema_str, references)
 
-    def _gather(self, schema: Schema, gathered: list[str], seen: set[tuple[str, int]]) -> str:
-        """Gather the schemas referred to, each after those it refers to itself; says what is missing, or ""."""
+    def _collect_references(self, schema: Schema, collected: list[str], seen: set[tuple[str, int]]) -> str | None:
+        """Fetch the schemas that a schema refers to, into ``collected``, each after those that it refers to itself.
+
+        Returns what is wrong with a reference, if anything is.
+        """
         for reference in schema.references or []:
             subject, version = str(reference.subject), reference.version
             if not isinstance(version, int):
-                return f"refers to {subject} version {version!r}, which is no number"
+                return f"refers to {subject} version {version!r}, which is not a number"
             if (subject, version) in seen:
                 continue
             seen.add((subject, version))
             if len(seen) > REFERENCES_MAX:
                 return f"refers to more than {REFERENCES_MAX} schemas"
-            found = self._asked(partial(self._referenced, subject, version))
+            found = self._call(partial(self._get_version, subject, version))
             if found is None or not isinstance(found.schema_str, str):
                 return f"refers to {subject} version {version}, which the registry does not have"
-            missing = self._gather(found, gathered, seen)
-            if missing:
-                return missing
-            gathered.append(found.schema_str)
-        return ""
+            problem = self._collect_references(found, collected, seen)
+            if problem:
+                return problem
+            collected.append(found.schema_str)
+        return None
 
-    def _referenced(self, subject: str, version: int) -> Schema:
+    def _get_version(self, subject: str, version: int) -> Schema:
         return self._client.get_version(subject, version, deleted=True).schema
 
-    def _asked(self, ask: Callable[[], Schema]) -> Schema | None:
-        """The registry's answer, None when it has no such schema; each error of the client classified once."""
+    def _call(self, get: Callable[[], Schema]) -> Schema | None:
+        """Call the registry; None if it has no such schema. All errors of the client are classified here."""
         try:
-            return ask()
+            return get()
         except SchemaRegistryError as error:
             _raise_unless_not_found(error)
             return None
         except OAuthTokenError as error:
             raise SchemaUnavailableError("no token for the schema registry (avro.registry)") from error
         except Exception as error:
-            # The client lets its HTTP library's errors through, of a library that it chooses itself; whatever it could
-            # not do is no fault of the messages.
-            raise SchemaUnavailableError(f"schema registry: {_told(error, self._options)}") from error
+            # The client also raises the errors of the HTTP library that it uses. None of them says anything about the
+            # messages.
+            raise SchemaUnavailableError(f"schema registry: {_redacted(error, self._options)}") from error
 
 
 def _raise_unless_not_found(error: SchemaRegistryError) -> None:
-    """Raise what an error answer of the registry means; return where it says that it has no such schema."""
+    """Raise the error that a response of the registry means; return if it means that there is no such schema."""
     status: int = error.http_status_code
-    code: int | None = error.error_code  # whatever the answer's body had
+    code: int | None = error.error_code  # from the response's body
     if status == 404 and code is not None and 40400 < code < 40500:
         return
     if status in {401, 403}:
         raise SettingsError(
-            f"the schema registry refuses us (HTTP {status}): set avro.registry's credentials, "
-            "such as basic.auth.user.info, and their permission to read schemas"
+            f"the schema registry denies access (HTTP {status}): set credentials in avro.registry, "
+            "such as basic.auth.user.info, and allow them to read schemas"
         )
     if status == 404:
-        # A registry says more than a bare 404: this is a proxy, or another path. Were it taken as "no such schema", a
-        # wrong address would send every change to the dead letters.
+        # A registry sends an error code with its 404, so this is a proxy or a wrong path. Taken as "no such schema", a
+        # wrong address would dead-letter every change.
         raise SchemaUnavailableError("HTTP 404 without a schema registry's error code: is avro.registry_url right?")
     raise SchemaUnavailableError(f"the schema registry answered HTTP {status}")
 
 
 def schema_fingerprint(text: str) -> bytes:
-    """The CRC-64-AVRO fingerprint of a schema, as it stands in single-object framing."""
+    """The CRC-64-AVRO fingerprint of a schema, as in the prefix of single-object framing."""
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO"))
 
 
-def _told(error: Exception, options: Mapping[str, Any]) -> str:
-    """An error's text on one line, without what may be a password: options' values, what a URL has before "@"."""
-    text = re.sub(r"//\S*@", "//***@", " ".join(f"{type(error).__name__}: {error}".split()))
+def _redacted(error: Exception, options: Mapping[str, Any]) -> str:
+    """An error as one line, without possible passwords: values of the options, and the user part of a URL."""
+    text = re.sub(r"//\S*@", "//***@", one_line(f"{type(error).__name__}: {error}"))
     for value in options.values():
         if isinstance(value, str) and value:
-            # Of "user:password" an error may hold the second half alone.
+            # An error may contain only the password of "user:password".
             for secret in filter(None, (value, value.partition(":")[2])):
                 text = text.replace(secret, "***")
     return text
 
 
-def _keep(kept: OrderedDict[bytes, Any], prefix: bytes, value: Any) -> None:
-    kept[prefix] = value
-    kept.move_to_end(prefix)
-    while len(kept) > READERS_MAX:
-        kept.popitem(last=False)
+def _put(cache: OrderedDict[bytes, Any], prefix: bytes, value: Any) -> None:
+    cache[prefix] = value
+    cache.move_to_end(prefix)
+    while len(cache) > READERS_MAX:
+        cache.popitem(last=False)

@@ -1,9 +1,9 @@
-"""The writer's schema said anew: the same bytes on the wire, in types that the decoders read fast and alike.
+"""The wire schema: reads the same bytes as the writer's schema, in types that both decoders read fast and alike.
 
-``int`` is read as ``long`` (polars wraps what overflows; ranges are checked after), an enum as its number, logical
-types are dropped, a map is an array of ``{key, value}``, fields of no byte are left out (a schema could have any number
-of them for each byte of a message), and named types stand where they are used. Fields that no column needs are passed
-over, so their texts are read as bytes.
+``int`` is read as ``long`` (polars wraps on overflow; ranges are checked later), an enum as its number, a map as an
+array of ``{key, value}``. Logical types are dropped, except decimals on request. Fields that take no bytes are left
+out: a schema could have any number of them for each byte of a message. Named types are written out where they are
+used. Fields that no column needs are only skipped, so their strings are read as bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,24 +16,24 @@ from consumer.avro.writer_schema import Type
 JsonType = str | list[Any] | dict[str, Any]
 
 READ_TYPES_MAX: Final = 1_000
-"""Types in the fields that are looked into: polars makes a column of each, and fills it for every message."""
+"""Types in all fields that are read: polars creates a column for each, and fills it for every message."""
 
 REPEATED_TYPES_MAX: Final = 16
-"""Types in what an array there holds, if that may be null: then one byte fills so many columns, any number of times."""
+"""Types in a nullable type inside an array that is read: each null, a single byte, fills this many columns."""
 
 
 def columnar_possible(plan: FieldPlan) -> bool:
-    """False when polars cannot read the schema, or not within bounds that messages set by their length.
+    """Whether polars can read the schema, with memory in proportion to the length of the messages.
 
-    It cannot read a union that is anything but ``[null, T]`` or ``[T, null]``.
+    The only unions that it can read are ``[null, T]`` and ``[T, null]``.
     """
-    if not all(_is_nullable(each) for each in plan.root.everywhere() if each.kind == "union"):
+    if not all(_is_nullable(union) for union in plan.root.walk() if union.kind == "union"):
         return False
     read = [child for name, child in zip(plan.root.names, plan.root.children, strict=True) if name in plan.read_fields]
-    arrays = [each for child in read for each in child.everywhere() if each.kind in {"array", "map"}]
-    repeated = [each for array in arrays for each in array.everywhere() if each.kind == "union"]
+    arrays = [found for child in read for found in child.walk() if found.kind in {"array", "map"}]
+    repeated = [found for array in arrays for found in array.walk() if found.kind == "union"]
     return sum(child.count for child in read) <= READ_TYPES_MAX and all(
-        each.count <= REPEATED_TYPES_MAX for each in repeated
+        union.count <= REPEATED_TYPES_MAX for union in repeated
     )
 
 
@@ -42,18 +42,18 @@ def _is_nullable(union: Type) -> bool:
 
 
 def wire_schema(plan: FieldPlan, *, decimals: bool) -> dict[str, Any]:
-    """The record to read the plan's events with; its fields keep their names.
+    """The schema of a record with which the plan's events are read; fields keep their names.
 
-    ``decimals``: in the fields that are read a decimal keeps its logical type, which polars reads as a number; else it
-    is its bytes.
+    With ``decimals``, decimals in the fields that are read keep their logical type, which polars reads as a number;
+    otherwise they are bytes.
     """
     numbers = count()
     fields = [
         {
             "name": name,
-            "type": _Writer(numbers, text="string", decimals=decimals).say(child)
+            "type": _SchemaWriter(numbers, text="string", decimals=decimals).write(child)
             if name in plan.read_fields
-            else _Writer(numbers, text="bytes", decimals=False).say(child),
+            else _SchemaWriter(numbers, text="bytes", decimals=False).write(child),
         }
         for name, child in zip(plan.root.names, plan.root.children, strict=True)
         if not child.zero_width
@@ -61,42 +61,42 @@ def wire_schema(plan: FieldPlan, *, decimals: bool) -> dict[str, Any]:
     return {"type": "record", "name": "event", "fields": fields}
 
 
-class _Writer:
-    """Writes types as JSON; each record and fixed gets a name of its own from ``numbers``."""
+class _SchemaWriter:
+    """Writes types as JSON. ``numbers`` makes names unique; ``text`` is the type to read strings with."""
 
     def __init__(self, numbers: Iterator[int], *, text: str, decimals: bool) -> None:
         self._numbers = numbers
         self._text = text
         self._decimals = decimals
 
-    def say(self, schema: Type) -> JsonType:
+    def write(self, schema: Type) -> JsonType:
         match schema.kind:
             case "union":
-                said: JsonType = [self.say(branch) for branch in schema.children]
+                written: JsonType = [self.write(branch) for branch in schema.children]
             case "array":
-                said = {"type": "array", "items": self.say(schema.children[0])}
+                written = {"type": "array", "items": self.write(schema.children[0])}
             case "map":
-                said = {"type": "array", "items": self._record(("key", "value"), (Type("string"), *schema.children))}
+                written = {"type": "array", "items": self._record(("key", "value"), (Type("string"), *schema.children))}
             case "record":
-                said = self._record(schema.names, schema.children)
+                written = self._record(schema.names, schema.children)
             case "bytes" | "fixed":
-                said = self._bytes(schema)
+                written = self._bytes(schema)
             case kind:
-                said = {"int": "long", "enum": "long", "string": self._text}.get(kind, kind)
-        return said
+                written = {"int": "long", "enum": "long", "string": self._text}.get(kind, kind)
+        return written
 
     def _record(self, names: Sequence[str], types: Sequence[Type]) -> JsonType:
         pairs = zip(names, types, strict=True)
-        fields = [{"name": name, "type": self.say(each)} for name, each in pairs if not each.zero_width]
+        fields = [{"name": name, "type": self.write(field)} for name, field in pairs if not field.zero_width]
         return {"type": "record", "name": self._name(), "fields": fields}
 
     def _bytes(self, schema: Type) -> JsonType:
-        said: dict[str, Any] = {"type": schema.kind}
+        written: dict[str, Any] = {"type": schema.kind}
         if schema.kind == "fixed":
-            said |= {"name": self._name(), "size": schema.size}
+            written |= {"name": self._name(), "size": schema.size}
         if self._decimals and schema.logical == "decimal":
-            said |= {"logicalType": "decimal", "precision": schema.precision, "scale": schema.scale}
-        return said if len(said) > 1 else schema.kind
+            written |= {"logicalType": "decimal", "precision": schema.precision, "scale": schema.scale}
+        return written if len(written) > 1 else schema.kind
 
     def _name(self) -> str:
         return f"n{next(self._numbers)}"

@@ -1,7 +1,7 @@
-"""A writer's schema as a tree: parsed and checked once, named types put where they are used.
+"""A writer's schema as a tree: parsed and checked once, with named types written out where they are used.
 
-The tree knows nothing of defaults and documentation: messages are read with the schema that wrote them, where every
-field has its value. Fields are found by name, or by the aliases that their schema gives them.
+Defaults and documentation are ignored: messages are read with the schema that wrote them, so every field has its value.
+Fields are found by name, or by an alias in their schema.
 """
 
 import json
@@ -11,35 +11,35 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 TYPES_MAX: Final = 10_000
-"""Types in one schema once named ones stand where they are used: more is no event, but made to exhaust memory."""
+"""Types in one schema, with named types written out where they are used. More are only meant to exhaust memory."""
 
 DEPTH_MAX: Final = 64
-"""Types inside one another; the decoders recurse as deep as the schema does."""
+"""Nesting of types: the decoders recurse as deep as the schema."""
 
 FIXED_BYTES_MAX: Final = 1_048_576
-"""Bytes of all fixed types of one schema together: a message of more is beyond what a broker takes by default."""
+"""Bytes of all fixed types of one schema together: a broker does not accept a larger message by default."""
 
 DECIMAL_DIGITS_MAX: Final = 1_000
-"""Digits of a decimal: a float's largest number has 309; ten to the power of any number would have no bound."""
+"""Digits of a decimal. The largest float has 309; without a limit, 10**scale could take any amount of memory."""
 
-_NO_CHARACTER: Final = re.compile("[\ud800-\udfff]")
-"""Halves of a character, which JSON can spell and UTF-8 can not."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""Lone surrogates, which JSON escapes can produce and UTF-8 cannot encode."""
 
 _PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
 
 class UnusableSchemaError(Exception):
-    """No change can be read with this schema. The message names the field and the type that stand in the way."""
+    """No change can be read with this schema. The message names the field and its type, or what else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
     """One type of a schema.
 
-    ``kind`` is Avro's name of the type ("union" for a union). ``children`` are a record's field types, a union's
-    branches, or the one type that an array or map holds; ``names`` a record's field names or an enum's symbols;
-    ``aliases`` what each of a record's fields was called before; ``size`` a fixed's bytes. ``count`` is the number of
-    types in this tree, ``depth`` its height, ``fixed_bytes`` the sum of the sizes in it.
+    ``kind`` is Avro's name of the type, or "union". ``children`` are the field types of a record, the branches of a
+    union, or the item type of an array or map; ``names`` the field names of a record or the symbols of an enum;
+    ``aliases`` the earlier names of each field of a record; ``size`` the bytes of a fixed; ``logical`` the logical
+    type. ``count`` is the number of types in this tree, ``depth`` its height, ``fixed_bytes`` the sum of its sizes.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Type:
     names: tuple[str, ...] = ()
     aliases: tuple[tuple[str, ...], ...] = ()
     size: int = 0
-    logical: str = ""
+    logical: str | None = None
     precision: int = 0
     scale: int = 0
     count: int = 1
@@ -55,42 +55,42 @@ class Type:
     fixed_bytes: int = 0
 
     def __str__(self) -> str:
-        """The type in a few words, for people."""
+        """The type in a few words, for messages."""
         if self.kind == "union":
             return "[" + ", ".join(str(branch) for branch in self.children) + "]"
         return f"{self.kind} ({self.logical})" if self.logical else self.kind
 
     @property
     def branches(self) -> tuple["Type", ...]:
-        """The types a value may have, null left out: a union's, or the type itself."""
+        """The types that a value may have, without null: the branches of a union, or the type itself."""
         types = self.children if self.kind == "union" else (self,)
-        return tuple(each for each in types if each.kind != "null")
+        return tuple(branch for branch in types if branch.kind != "null")
 
     @property
     def zero_width(self) -> bool:
-        """True when a value may take no byte at all."""
+        """Whether a value takes no bytes."""
         if self.kind == "record":
             return all(child.zero_width for child in self.children)
         return self.kind == "null" or (self.kind == "fixed" and self.size == 0)
 
-    def place_of(self, name: str) -> int | None:
-        """The place of a record's field of this name, else of the first that was called so before."""
+    def index_of(self, name: str) -> int | None:
+        """Index of a record's field with this name, otherwise of the first field with this alias."""
         if name in self.names:
             return self.names.index(name)
-        return next((place for place, before in enumerate(self.aliases) if name in before), None)
+        return next((index for index, aliases in enumerate(self.aliases) if name in aliases), None)
 
-    def everywhere(self) -> Iterator["Type"]:
-        """Itself, and all the types in it."""
+    def walk(self) -> Iterator["Type"]:
+        """Yield this type and all types inside it."""
         yield self
         for child in self.children:
-            yield from child.everywhere()
+            yield from child.walk()
 
 
 def parse(text: str, references: Sequence[str] = ()) -> Type:
-    """Parse a schema, and before it the ones that it refers to, each after those it refers to itself.
+    """Parse a schema. ``references`` are the schemas that it refers to, each after those that it refers to itself.
 
-    Raises UnusableSchemaError when the text is no Avro schema, when its root is no record, or when values of it could
-    not be read within bounds: types that contain themselves, and arrays of items that take no byte.
+    Raises UnusableSchemaError if the text is not an Avro schema, if its root is not a record, or if its values could
+    not be read within bounds: too many types, types that contain themselves, arrays of items that take no bytes.
     """
     parser = _Parser()
     for reference in references:
@@ -104,7 +104,7 @@ def parse(text: str, references: Sequence[str] = ()) -> Type:
 class _Parser:
     def __init__(self) -> None:
         self._named: dict[str, Type | None] = {}
-        """By full name; None while the type is being read, so that a type within itself is seen."""
+        """By full name; None while the type is being parsed, so that a recursive type is noticed."""
 
     def parse(self, text: str) -> Type:
         try:
@@ -129,7 +129,7 @@ class _Parser:
             case {"type": inner}:
                 found = self._type(inner, namespace=namespace, nesting=nesting + 1)
             case _:
-                raise UnusableSchemaError(f"the schema has {_short(schema)} where a type should stand")
+                raise UnusableSchemaError(f"the schema has {_short(schema)} in place of a type")
         return found
 
     def _reference(self, name: str, namespace: str) -> Type:
@@ -137,7 +137,7 @@ class _Parser:
             if full in self._named:
                 found = self._named[full]
                 if found is None:
-                    # fastavro follows such a value to any depth that the bytes ask for, and the process crashes.
+                    # fastavro recurses as deep as the bytes say, and the process crashes.
                     raise UnusableSchemaError(f"the type {full} contains itself")
                 return found
         raise UnusableSchemaError(f"the schema refers to the type {name}, which it does not define")
@@ -147,24 +147,22 @@ class _Parser:
             return _primitive(kind, schema)
         if kind in {"array", "map"}:
             key = "items" if kind == "array" else "values"
-            held = self._type(_of(schema, key), namespace=namespace, nesting=nesting + 1)
-            if kind == "array" and held.zero_width:
-                raise UnusableSchemaError(
-                    "the schema has an array whose items take no byte: its length would have no bound"
-                )
-            return _composed(kind, [held])
+            item = self._type(_required(schema, key), namespace=namespace, nesting=nesting + 1)
+            if kind == "array" and item.zero_width:
+                raise UnusableSchemaError("the schema has an array whose items take no bytes: its length has no bound")
+            return _composed(kind, [item])
         if kind in {"record", "error", "enum", "fixed"}:
             return self._define(kind, schema, namespace=namespace, nesting=nesting)
         return self._reference(kind, namespace)
 
     def _define(self, kind: str, schema: Mapping[str, Any], *, namespace: str, nesting: int) -> Type:
-        name = _text(_of(schema, "name"), "name")
+        name = _text(_required(schema, "name"), "name")
         full = _full_name(name, _text(schema.get("namespace") or namespace, "namespace"))
         if full in self._named:
             raise UnusableSchemaError(f"the schema defines the type {full} twice")
         self._named[full] = None
         if kind == "enum":
-            defined = Type(kind, names=_names(_of(schema, "symbols"), f"symbol of {full}"))
+            defined = Type(kind, names=_names(_required(schema, "symbols"), f"symbol of {full}"))
             if not defined.names:
                 raise UnusableSchemaError(f"the enum {full} has no symbols")
         elif kind == "fixed":
@@ -175,22 +173,22 @@ class _Parser:
         return defined
 
     def _record(self, schema: Mapping[str, Any], full: str, *, nesting: int) -> Type:
-        fields = _of(schema, "fields")
+        fields = _required(schema, "fields")
         if not isinstance(fields, list) or not all(isinstance(field, dict) for field in fields):
             raise UnusableSchemaError(f"the fields of {full} are {_short(fields)}, not a list of fields")
-        names = _names([_of(field, "name") for field in fields], f"field of {full}")
+        names = _names([_required(field, "name") for field in fields], f"field of {full}")
         inside = full.rpartition(".")[0]
         return _composed(
             "record",
-            [self._type(_of(field, "type"), namespace=inside, nesting=nesting + 1) for field in fields],
+            [self._type(_required(field, "type"), namespace=inside, nesting=nesting + 1) for field in fields],
             names=names,
             aliases=tuple(_aliases(field.get("aliases")) for field in fields),
         )
 
 
 def _aliases(value: Any) -> tuple[str, ...]:
-    """The aliases of a field. What is no list of names is as if it were not there: the values are read all the same."""
-    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    """The aliases of a field. Anything but a list of names is ignored: it does not change how values are read."""
+    return tuple(alias for alias in value if isinstance(alias, str)) if isinstance(value, list) else ()
 
 
 def _primitive(kind: str, schema: Mapping[str, Any]) -> Type:
@@ -199,29 +197,29 @@ def _primitive(kind: str, schema: Mapping[str, Any]) -> Type:
 
 
 def _fixed(schema: Mapping[str, Any], full: str) -> Type:
-    size = _of(schema, "size")
+    size = _required(schema, "size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
         raise UnusableSchemaError(f"the size of {full} is {_short(size)}, not a number of bytes")
     if size > FIXED_BYTES_MAX:
         raise UnusableSchemaError(f"the type {full} is a fixed of {size} bytes, more than {FIXED_BYTES_MAX}")
     logical, precision, scale = _logical(schema)
     if size == 0:
-        logical, precision, scale = "", 0, 0  # no decimal fits into no byte
+        logical, precision, scale = None, 0, 0  # no decimal fits into zero bytes
     return Type("fixed", size=size, logical=logical, precision=precision, scale=scale, fixed_bytes=size)
 
 
-def _logical(schema: Mapping[str, Any]) -> tuple[str, int, int]:
-    """Logical type, precision and scale. One that is not valid is as if it were not there: so Avro says."""
+def _logical(schema: Mapping[str, Any]) -> tuple[str | None, int, int]:
+    """Logical type, precision and scale. An invalid logical type is ignored, as Avro's specification says."""
     logical = schema.get("logicalType")
     if not isinstance(logical, str):
-        return "", 0, 0
+        return None, 0, 0
     if logical != "decimal":
         return logical, 0, 0
     precision, scale = schema.get("precision"), schema.get("scale", 0)
     if not isinstance(precision, int) or not isinstance(scale, int) or precision == 0:
-        return "", 0, 0
+        return None, 0, 0
     if not 0 <= scale <= precision <= DECIMAL_DIGITS_MAX:
-        return "", 0, 0
+        return None, 0, 0
     return logical, precision, scale
 
 
@@ -235,9 +233,7 @@ def _composed(
     count = 1 + sum(child.count for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
     if count > TYPES_MAX or depth > DEPTH_MAX:
-        raise UnusableSchemaError(
-            f"the schema has more than {TYPES_MAX} types, or more than {DEPTH_MAX} inside one another"
-        )
+        raise UnusableSchemaError(f"the schema has more than {TYPES_MAX} types, or nests deeper than {DEPTH_MAX} types")
     fixed_bytes = sum(child.fixed_bytes for child in children)
     if fixed_bytes > FIXED_BYTES_MAX:
         raise UnusableSchemaError(f"the schema has fixed types of more than {FIXED_BYTES_MAX} bytes together")
@@ -248,7 +244,7 @@ def _full_name(name: str, namespace: str) -> str:
     return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
-def _of(schema: Mapping[str, Any], key: str) -> Any:
+def _required(schema: Mapping[str, Any], key: str) -> Any:
     if key not in schema:
         raise UnusableSchemaError(f"the schema has {_short(schema)} without {key!r}")
     return schema[key]
@@ -257,14 +253,14 @@ def _of(schema: Mapping[str, Any], key: str) -> Any:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UnusableSchemaError(f"the schema has {_short(value)} as {what}")
-    if _NO_CHARACTER.search(value):
-        raise UnusableSchemaError(f"the schema has {_short(value)} as {what}, which is no valid text")
+    if _SURROGATE.search(value):
+        raise UnusableSchemaError(f"the schema has {_short(value)} as {what}, which is not valid Unicode")
     return value
 
 
 def _names(values: Any, what: str) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise UnusableSchemaError(f"the schema has {_short(values)} where each {what} should stand")
+        raise UnusableSchemaError(f"the schema has {_short(values)} as {what}, not a list")
     names = tuple(_text(value, what) for value in values)
     if len(set(names)) < len(names):
         raise UnusableSchemaError(f"the schema has a {what} twice")

@@ -121,7 +121,7 @@ class Reader:
         if error is None:
             offset += 1
         elif error.code() != PARTITION_EOF:
-            if classify(error) is ErrorClass.PASSING:
+            if classify(error) is ErrorClass.RETRIABLE:
                 return
             raise BrokerError(f"Kafka does not let {topic} [{partition}] be read: {text_of(error)}")
         if offset >= left.get((topic, partition), offset + 1):

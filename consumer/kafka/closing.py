@@ -1,26 +1,27 @@
-"""Leaving the group in bounded time, for the client may wait for ever.
+"""Closing a consumer within a bounded time: the client itself may wait for ever.
 
-When a rebalance ends just as it leaves, the client calls back though its part in the group is over already, and drops
-what the callback asks of it then unanswered.
+If a rebalance ends while the consumer closes, the client still calls back, although it has left the group already, and
+never answers what the callback asks of it.
 """
 
-import logging
 from threading import Thread
 from typing import Final
 
+import structlog
 from confluent_kafka import Consumer
 
-LEAVE_SECONDS_MAX: Final = 10.0
-"""It takes a moment, or some seconds where the broker does not answer. The chart's ``shutdownMarginSeconds`` counts on
-it: a pod that is to stop has not much longer."""
+CLOSE_SECONDS_MAX: Final = 10.0
+"""Closing takes a moment, or some seconds if the broker does not answer. The chart's ``shutdownMarginSeconds`` relies
+on this limit: a pod that is being stopped has little more time left."""
 
-_log = logging.getLogger("inventory_refresh.kafka")
+_log = structlog.get_logger("inventory_refresh.kafka")
 
 
-def leave(consumer: Consumer, seconds_max: float = LEAVE_SECONDS_MAX) -> None:
-    """Close the consumer; its callbacks are called meanwhile, on another thread. Raises what one of them raised.
+def close_within(consumer: Consumer, seconds_max: float = CLOSE_SECONDS_MAX) -> None:
+    """Close the consumer, or give up after ``seconds_max``. Raises what a callback of the consumer raised.
 
-    When the time is over the group is not told: it misses this member after the session time-out.
+    The callbacks run on another thread meanwhile. After giving up, the group notices only by the session timeout that
+    this member has left.
     """
     failures: list[BaseException] = []
 
@@ -30,12 +31,14 @@ def leave(consumer: Consumer, seconds_max: float = LEAVE_SECONDS_MAX) -> None:
         except BaseException as failure:  # noqa: BLE001 - raised again below, on the caller's thread
             failures.append(failure)
 
-    thread = Thread(target=close, name="leave-group", daemon=True)
+    thread = Thread(target=close, name="close-consumer", daemon=True)
     thread.start()
     thread.join(seconds_max)
     if thread.is_alive():
         _log.warning(
-            "the Kafka client has not left its group within %g s; it is not waited for any longer", seconds_max
+            "consumer_close_timed_out",
+            timeout_seconds=seconds_max,
+            detail="the group notices that this member has left only after the session timeout",
         )
     if failures:
         raise failures[0]

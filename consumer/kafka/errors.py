@@ -1,4 +1,4 @@
-"""What an error of Kafka means for us. Each code is classified here, once; one that is not listed stops the process."""
+"""Kafka's error codes, each classified once. A code that is not listed is permanent and stops the process."""
 
 # ruff: noqa: SLF001 - librdkafka's own codes are public, though their names begin with an underscore
 
@@ -7,30 +7,32 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
+from consumer.text import one_line
+
 PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 GROUP_GONE: Final = KafkaError._DESTROY
-"""What the client answers when its part in the group is over."""
+"""What the client returns once it has left its group."""
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class ErrorClass(Enum):
-    PASSING = auto()
-    """It may go by itself: try again, the client reconnects."""
+    RETRIABLE = auto()
+    """May go away by itself: retry; the client reconnects on its own."""
     FENCED = auto()
-    """This member is out of the group: a poll will say lost or assigned."""
-    SHUT_OUT = auto()
-    """The client is of no use any more; a poll tells why."""
+    """This member is out of the group; a later poll reports its partitions as lost or assigned (rule 12)."""
+    FATAL = auto()
+    """The client cannot be used any more; a later poll gives the reason."""
     UNAUTHORISED = auto()
-    """The credentials are refused, or they do not allow this."""
-    NOTHING_TO_DO = auto()
+    """The credentials are refused, or do not permit this."""
+    NO_OFFSETS = auto()
     """There was nothing to commit."""
-    FINAL = auto()
-    """Everything else: it stays as it is until somebody changes something."""
+    PERMANENT = auto()
+    """Everything else: it stays until someone changes the configuration or the cluster."""
 
 
-_PASSING: Final = (
+_RETRIABLE: Final = (
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._IN_PROGRESS,
     KafkaError._MAX_POLL_EXCEEDED,
@@ -85,25 +87,25 @@ _UNAUTHORISED: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
 
-_MEANINGS: Final = (
-    dict.fromkeys(_PASSING, ErrorClass.PASSING)
+_CLASSES: Final = (
+    dict.fromkeys(_RETRIABLE, ErrorClass.RETRIABLE)
     | dict.fromkeys(_FENCED, ErrorClass.FENCED)
     | dict.fromkeys(_UNAUTHORISED, ErrorClass.UNAUTHORISED)
-    | {KafkaError._FATAL: ErrorClass.SHUT_OUT, KafkaError._NO_OFFSET: ErrorClass.NOTHING_TO_DO}
+    | {KafkaError._FATAL: ErrorClass.FATAL, KafkaError._NO_OFFSET: ErrorClass.NO_OFFSETS}
 )
 
 
 def classify(error: KafkaError) -> ErrorClass:
-    """Pure. Any code not listed is FINAL."""
-    return ErrorClass.SHUT_OUT if error.fatal() else _MEANINGS.get(error.code(), ErrorClass.FINAL)
+    """Pure. A code that is not listed is PERMANENT."""
+    return ErrorClass.FATAL if error.fatal() else _CLASSES.get(error.code(), ErrorClass.PERMANENT)
 
 
 def error_of(exception: KafkaException) -> KafkaError:
-    """The error that an exception of the client carries."""
+    """The error inside an exception of the client."""
     error: KafkaError = exception.args[0]
     return error
 
 
 def text_of(error: KafkaError) -> str:
-    """One line for people: the error's words, and its name for whoever looks it up."""
-    return f"{' '.join(error.str().split())} ({error.name()})"
+    """The error as one line: its message, and its name to look up."""
+    return f"{one_line(error.str())} ({error.name()})"

@@ -1,57 +1,56 @@
-"""What is asked of Kafka before the service starts, so that what is wrong is said at once, in one line."""
+"""Checks of Kafka before the service starts, so that a wrong setting is reported at once, in one line."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from consumer.errors import BrokerError
+from consumer.kafka.calls import RETRY_SECONDS, Answer
 from consumer.kafka.errors import ALL_BROKERS_DOWN, ErrorClass, classify, error_of, text_of
 from consumer.kafka.options import ASSUMED, SessionTimes
 from consumer.settings import KafkaSettings
 
-Answer = TypeVar("Answer")
-
 ATTEMPT_SECONDS_MAX: Final = 1.0
-"""How long one question may take, before the errors that came meanwhile are looked at."""
-APPEAR_SECONDS_MAX: Final = 3.0
-"""How long a topic may take to appear: brokers hear of a new one one after the other."""
-RETRY_SECONDS: Final = 0.1
-NEAR_NAMES_MAX: Final = 3
+"""How long one request may take before the errors reported meanwhile are checked."""
+TOPIC_APPEARS_SECONDS_MAX: Final = 3.0
+"""How long a new topic may be unknown: brokers learn of it one after the other."""
+SIMILAR_TOPICS_MAX: Final = 3
 CONFIGS_SECONDS_MAX: Final = 5.0
-"""How long the broker may take to tell the group's settings: there is an assumption in their place."""
+"""How long the broker may take to return the group's configs; after that, defaults are assumed."""
 
-_log = logging.getLogger("inventory_refresh.kafka")
+_log = structlog.get_logger("inventory_refresh.kafka")
 
 
 class ErrorLog:
-    """The errors that a client has told by its callback."""
+    """The errors that a client reported through its error callback."""
 
     def __init__(self) -> None:
         self.last: KafkaError | None = None
-        """The last one, for people; that no broker is left does not displace the reason why."""
-        self.refused: KafkaError | None = None
-        """The last one that refused the credentials."""
+        """The last error, for messages. "All brokers down" does not replace an error that gives the reason."""
+        self.unauthorised: KafkaError | None = None
+        """The last error that refused the credentials."""
         self.fatal: KafkaError | None = None
-        """After it the client is of no use any more."""
+        """The error after which the client cannot be used any more."""
 
     def add(self, error: KafkaError) -> None:
+        """The client's error callback."""
         if self.last is None or error.code() != ALL_BROKERS_DOWN:
             self.last = error
         if classify(error) is ErrorClass.UNAUTHORISED:
-            self.refused = error
+            self.unauthorised = error
         if error.fatal():
             self.fatal = error
 
 
 class Preflight:
-    """Questions to the broker through one client, that have ``kafka.unreachable_timeout`` together.
+    """Requests to the broker through one client, which share one deadline, ``kafka.unreachable_timeout``.
 
-    Every method raises BrokerError: the broker does not answer, refuses the credentials, or cannot be used.
+    Every method raises BrokerError if the broker does not answer, refuses the credentials, or cannot be used.
     """
 
     def __init__(self, client: Consumer | Producer, errors: ErrorLog, settings: KafkaSettings) -> None:
@@ -61,125 +60,130 @@ class Preflight:
         self._deadline = time.monotonic() + settings.unreachable_timeout
 
     def topic_exists(self, topic: str) -> bool:
-        """False if the broker keeps saying, for a few seconds, that it does not know the topic."""
-        deadline = time.monotonic() + APPEAR_SECONDS_MAX
+        """Whether the topic exists; False only after ``TOPIC_APPEARS_SECONDS_MAX``."""
+        deadline = time.monotonic() + TOPIC_APPEARS_SECONDS_MAX
         while True:
             known = self._ask(
                 lambda seconds: _is_known(self._client.list_topics(topic, timeout=seconds).topics[topic]),
-                f'topic "{topic}" may not be used with these credentials',
+                f'these credentials are not permitted to use topic "{topic}"',
             )
             if known or time.monotonic() > deadline:
                 return known
             time.sleep(RETRY_SECONDS)
 
-    def near_names(self, topic: str) -> Sequence[str]:
-        """Topics whose names are much like this one, the likest first."""
+    def similar_topics(self, topic: str) -> Sequence[str]:
+        """Existing topics with a similar name, the most similar first."""
         names = self._ask(
             lambda seconds: list(self._client.list_topics(timeout=seconds).topics),
-            "topics may not be listed with these credentials",
+            "these credentials are not permitted to list topics",
         )
-        return get_close_matches(topic, names, n=NEAR_NAMES_MAX, cutoff=0.5)
+        return get_close_matches(topic, names, n=SIMILAR_TOPICS_MAX, cutoff=0.5)
 
-    def group_is_usable(self, consumer: Consumer) -> None:
-        """The group's committed offsets can be read."""
+    def check_group(self, consumer: Consumer) -> None:
+        """Check that the group's committed offsets can be read."""
         partition = TopicPartition(self._settings.topics[0], 0)
         self._ask(
             lambda seconds: _raise_first_error(consumer.committed([partition], timeout=seconds)),
-            f'kafka.group_id: group "{self._settings.group_id}" may not be used with these credentials',
+            f'kafka.group_id: these credentials are not permitted to use group "{self._settings.group_id}"',
         )
 
-    def _ask(self, question: Callable[[float], Answer], forbidden: str) -> Answer:
-        """Ask until there is an answer; ``forbidden`` begins the line if the broker does not let us ask."""
+    def _ask(self, request: Callable[[float], Answer], forbidden: str) -> Answer:
+        """Call ``request`` (with its timeout in seconds) until there is an answer.
+
+        ``forbidden`` starts the message if the credentials do not permit the request.
+        """
         while True:
-            left = self._deadline - time.monotonic()
+            left_seconds = self._deadline - time.monotonic()
             try:
-                return question(max(min(ATTEMPT_SECONDS_MAX, left), RETRY_SECONDS))
+                return request(max(min(ATTEMPT_SECONDS_MAX, left_seconds), RETRY_SECONDS))
             except KafkaException as exception:
-                self._judge(error_of(exception), forbidden)
-            self._hear(forbidden)
-            if self._errors.refused is not None:
-                raise BrokerError(self._refused_line(self._errors.refused))
-            if left <= 0:
+                self._raise_unless_retriable(error_of(exception), forbidden)
+            self._serve_errors(forbidden)
+            if self._errors.unauthorised is not None:
+                raise BrokerError(self._unauthorised_line(self._errors.unauthorised))
+            if left_seconds <= 0:
                 raise BrokerError(self._unreachable_line())
             time.sleep(RETRY_SECONDS)
 
-    def _hear(self, forbidden: str) -> None:
-        """Only when it is polled does a client tell the errors that it met: by its callback, or as a message."""
+    def _serve_errors(self, forbidden: str) -> None:
+        """A client reports its errors only while it is polled: through its callback, or as a message."""
         message = self._client.poll(0)
         if isinstance(message, Message):
             error = message.error()
             if error is not None:
                 self._errors.add(error)
-                self._judge(error, forbidden)
+                self._raise_unless_retriable(error, forbidden)
 
-    def _judge(self, error: KafkaError, forbidden: str) -> None:
+    def _raise_unless_retriable(self, error: KafkaError, forbidden: str) -> None:
         match classify(error):
-            case ErrorClass.PASSING:
+            case ErrorClass.RETRIABLE:
                 return
             case ErrorClass.UNAUTHORISED:
                 raise BrokerError(f"{forbidden}: {text_of(error)}")
             case _:
                 raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} cannot be used: {text_of(error)}")
 
-    def _refused_line(self, error: KafkaError) -> str:
+    def _unauthorised_line(self, error: KafkaError) -> str:
         return (
             f"Kafka at {self._settings.bootstrap_servers} refuses the credentials: {text_of(error)}; check "
             "sasl.mechanism, sasl.username and sasl.password in kafka.properties"
         )
 
     def _unreachable_line(self) -> str:
-        reason = text_of(self._errors.last) if self._errors.last is not None else ""
+        reason = text_of(self._errors.last) if self._errors.last is not None else None
         return (
             f"kafka.bootstrap_servers: no answer from {self._settings.bootstrap_servers} within "
             f"{self._settings.unreachable_timeout:g} s{f' ({reason})' if reason else ''}; {what_to_check(reason)}"
         )
 
 
-def what_to_check(reason: str) -> str:
-    """The next step for people, where no broker answers: ``reason`` is what the client told last, "" if nothing. Pure.
+def what_to_check(reason: str | None) -> str:
+    """What to check when no broker answers; ``reason`` is the client's last error, None if there was none. Pure.
 
-    The client itself names ``ssl.ca.location`` only sometimes: the same failure of a handshake is now ``_SSL``, with
-    that hint, now ``_TRANSPORT``, without it.
+    The client mentions ``ssl.ca.location`` only sometimes: it reports the same failed handshake either as ``_SSL``,
+    with that hint, or as ``_TRANSPORT``, without it.
     """
-    if "certificate verify failed" in reason:
+    if reason is not None and "certificate verify failed" in reason:
         return (
-            "check that ssl.ca.location in kafka.properties names the authority of the brokers' certificates, and that "
-            "these have not expired and are made out to this address"
+            "check that ssl.ca.location in kafka.properties names the authority that issued the brokers' certificates, "
+            "and that these have not expired and are valid for this address"
         )
     return "check the address, the network, and security.protocol in kafka.properties"
 
 
 def session_times(admin: AdminClient, group_id: str) -> SessionTimes:
-    """The times by which the broker judges a member of this group, with the protocol ``consumer``.
+    """The group's session timeout and heartbeat interval, which the broker sets with the protocol ``consumer``.
 
-    Where the broker does not tell (the credentials may not describe the group's configs, say), those are ``ASSUMED``,
-    with a warning.
+    If the broker does not return them (the credentials may not be permitted to describe the group's configs), logs a
+    warning and returns ``ASSUMED``.
     """
     group = ConfigResource(ResourceType.GROUP, group_id)
     try:
-        asked = admin.describe_configs([group], request_timeout=CONFIGS_SECONDS_MAX)
-        told = asked[group].result(CONFIGS_SECONDS_MAX + 1.0)
+        requests = admin.describe_configs([group], request_timeout=CONFIGS_SECONDS_MAX)
+        configs = requests[group].result(CONFIGS_SECONDS_MAX + 1.0)
         return SessionTimes(
-            session_timeout_seconds=float(told["consumer.session.timeout.ms"].value) / 1000,
-            heartbeat_interval_seconds=float(told["consumer.heartbeat.interval.ms"].value) / 1000,
+            session_timeout_seconds=float(configs["consumer.session.timeout.ms"].value) / 1000,
+            heartbeat_interval_seconds=float(configs["consumer.heartbeat.interval.ms"].value) / 1000,
         )
     except KafkaException as exception:
-        reason = text_of(error_of(exception))
+        error = text_of(error_of(exception))
     except TimeoutError:
-        reason = "no answer in time"
+        error = f"no answer within {CONFIGS_SECONDS_MAX:g} s"
     except KeyError as missing:
-        reason = f"it knows no {missing}"
+        error = f"the broker has no config {missing}"
     _log.warning(
-        'the broker does not tell the session timeout of group "%s" (%s): %g s are assumed, its default; if '
-        "group.consumer.session.timeout.ms is less, let these credentials describe the group's configs, or set "
-        "group.protocol to classic",
-        *(group_id, reason, ASSUMED.session_timeout_seconds),
+        "group_session_timeout_unknown",
+        group_id=group_id,
+        error=error,
+        assumed_seconds=ASSUMED.session_timeout_seconds,
+        next_step="if the broker's group.consumer.session.timeout.ms is shorter, permit these credentials to describe "
+        "the group's configs, or set group.protocol to classic",
     )
     return ASSUMED
 
 
 def _is_known(topic: Any) -> bool:
-    """Whether the metadata are of an existing topic. Raises KafkaException for every other error than that."""
+    """Whether the metadata belongs to an existing topic. Raises KafkaException for any error but an unknown topic."""
     if topic.error is None:
         return True
     if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:

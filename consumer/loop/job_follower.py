@@ -1,15 +1,15 @@
-"""What becomes of accepted requests: their jobs are followed to their end, and what failed goes to the dead letters.
+"""Follows the jobs of accepted requests to their end; the changes of a failed job are dead-lettered.
 
-A jobID means queued, not applied. Nothing waits for a job: its changes are committed already, so the follow-up lives in
-memory only. When the process ends, the jobs still followed are named in the log (``jobs_abandoned``). After a crash its
-lines ``request_accepted`` without a ``job_ended`` name them. ``inventory-refresh job`` asks the OMS about any.
+A jobID means queued, not applied. Nothing waits for a job: its changes are committed already, so jobs are followed in
+memory only. When the process ends, the log names those that are unfinished (``jobs_abandoned``); after a crash they are
+the ``request_accepted`` events without a ``job_ended``. ``inventory-refresh job`` asks the OMS about any job.
 """
 
 from collections.abc import Callable, Mapping
 
 from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
-from consumer.core.location.planner import ItemLimits, chunks
+from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
@@ -18,7 +18,10 @@ from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
 class JobFollower:
-    """The loop's part that looks after jobs. ``aims`` are the limits of items where windows aim by the OMS's queue."""
+    """The loop's part that follows jobs.
+
+    With ``adaptive_items``, the number of items that fills a window follows the length of the OMS's queue.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class JobFollower:
         dead_letters: DeadLetters,
         observer: Observer,
         jitter: Callable[[], float],
-        aims: ItemLimits | None = None,
+        adaptive_items: ItemLimits | None = None,
     ) -> None:
         self.jobs = JobSchedule(limits)
         self._client = client
@@ -37,40 +40,40 @@ class JobFollower:
         self._dead_letters = dead_letters
         self._observer = observer
         self._jitter = jitter
-        self._aims = aims
+        self._adaptive_items = adaptive_items
 
     def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
         """Follow the job of a request that was just accepted."""
-        partitions = {number: (each.topic, each.partition) for number, each in assignments.items()}
-        size = chunks(request.items, self._engine.limits.items.chunk_items)
+        partitions = {key: (assignment.topic, assignment.partition) for key, assignment in assignments.items()}
         changes = pack_changes(request.rows, partitions)
-        self.jobs.follow(Job(job_id, request.location, request.items, size, changes), now)
+        self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
 
     def turn(self, now: float) -> None:
-        """Take in what the OMS says of jobs, and ask about those whose turn it is."""
+        """Take in the reports that have arrived, and query the jobs whose turn it is."""
         for report in self._client.reports():
             if report.over_quota:
-                self._engine.health.quota.over(sent_at=now, now=now)
-            ended = self.jobs.told(report, now, self._jitter())
+                self._engine.breaker.rate_limiter.on_throttled(sent_at=now, now=now)
+            ended = self.jobs.on_report(report, now, self._jitter())
             if ended:
                 self._end(ended)
         for ended in self.jobs.expired(now):
             self._end(ended)
-        dropped = self.jobs.dropped()
-        if dropped:
-            self._observer.observe(JobsEvicted(dropped))
-        asked = self.jobs.due(now, self._engine.health.side_calls(now))
-        self._engine.health.quota.spend(len(asked), now)
-        for job_id in asked:
+        evicted = self.jobs.take_evicted()
+        if evicted:
+            self._observer.observe(JobsEvicted(evicted))
+        queried = self.jobs.due(now, self._engine.breaker.background_permits(now))
+        self._engine.breaker.rate_limiter.spend(len(queried), now)
+        for job_id in queried:
             self._client.ask(job_id)
-        if self._aims:
-            self._engine.aim(adaptive_flush_items(self.jobs.unfinished, self._aims.chunk_items, self._aims.max_items))
+        items = self._adaptive_items
+        if items:
+            self._engine.set_flush_items(adaptive_flush_items(self.jobs.unfinished, items.chunk_items, items.max_items))
 
     def leave(self) -> None:
-        """Name the jobs whose end nobody will tell."""
-        left = self.jobs.left()
-        if left:
-            self._observer.observe(JobsAbandoned(left))
+        """Report the jobs that are not followed to their end."""
+        unfinished = self.jobs.unfinished_jobs()
+        if unfinished:
+            self._observer.observe(JobsAbandoned(unfinished))
 
     def _end(self, ended: JobResult) -> None:
         self._observer.observe(JobEnded(ended))
@@ -81,7 +84,7 @@ class JobFollower:
 
 
 def failed_changes(ended: JobResult) -> list[FailedChanges]:
-    """The changes of a job that failed, to be found again in their topic: they are committed, and not in memory."""
+    """The changes of a failed job. They are committed and no longer in memory: their originals must be fetched."""
     return [
         FailedChanges(
             topic=changes.topic,

@@ -54,7 +54,7 @@ class EventLog:
                     request_id=fact.request.request_id,
                     location=fact.request.location,
                     items=fact.request.items,
-                    chunks=fact.chunks,
+                    chunks=fact.request.chunks,
                     reason=fact.request.reason.value,
                 )
             case RequestAnswered():
@@ -137,7 +137,7 @@ class EventLog:
             else:
                 _log.info("job_status_restored")
         # The decoder itself logs what it waits for.
-        if before.waiting_for and not now.waiting_for:
+        if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")
 
 
@@ -158,7 +158,7 @@ def _log_answer(fact: RequestAnswered) -> None:
             "request_not_accepted",
             **fields,
             outcome=answer.kind.value,
-            http_status=answer.status or None,
+            http_status=answer.status,
             detail=answer.detail,
             decision=type(fact.decision).__name__.lower(),
             wait_seconds=_wait_seconds(fact.decision),
@@ -173,8 +173,8 @@ def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
             location=changes.location,
             changes=len(changes.change_ids),
             partition=f"{changes.topic}[{changes.partition}]",
-            first_offset=changes.change_ids[0],
-            job_id=changes.job_id or None,
+            first_offset=changes.change_ids[0].offset,
+            job_id=changes.job_id,
             detail=changes.detail,
         )
 
@@ -222,7 +222,7 @@ def _rounded(seconds: float | None) -> float | None:
 def _wait_seconds(decision: Decision) -> float | None:
     match decision:
         case Retry():
-            return round(decision.after_seconds, 3)
+            return _rounded(decision.after_seconds)
         case Hold():
             return round(decision.seconds, 3)
         case _:

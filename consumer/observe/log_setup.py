@@ -1,6 +1,6 @@
-"""How the log looks: one event a line.
+"""How the log looks: one event per line, as JSON or in a readable form.
 
-The log goes to standard error, ours and the libraries' alike; standard output belongs to the results of commands.
+Our log and the libraries' logs go to standard error; standard output is for the results of commands.
 """
 
 import logging
@@ -11,18 +11,19 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from consumer.settings import LogSettings
+from consumer.text import escape_unprintable
 
-QUIET: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
-"""Libraries that log every call at info: only their warnings are of interest."""
+WARNINGS_ONLY: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
+"""Libraries that log every call at info level: of these, only warnings are logged."""
 
 _QUOTED: Final = frozenset(" \t=\r\n\"'")
-"""With one of these in it, structlog writes a value, but for the event itself, as Python would: escaped."""
-_OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
-"""Tracebacks, which structlog puts there; the words of an error inside them come from our code and libraries."""
+"""The console renderer writes a value (but not the event) with one of these as a Python literal, so escaped."""
+_MULTILINE: Final = frozenset({"exception", "stack"})
+"""Tracebacks, which structlog puts there."""
 
 
 def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Route structlog and the standard library's logging to ``stream`` (None: standard error); may be called again."""
+    """Send structlog's and the standard library's events to ``stream`` (None: standard error). May be called again."""
     stream = stream if stream is not None else sys.stderr
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
@@ -38,7 +39,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    for name in QUIET:
+    for name in WARNINGS_ONLY:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
@@ -48,7 +49,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        # Without it, loggers made before this call would keep the old configuration.
+        # With the cache, loggers used before this call would keep the old configuration.
         cache_logger_on_first_use=False,
     )
 
@@ -66,14 +67,12 @@ def _shared() -> list[Processor]:
 
 
 def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Escape what is not printable: texts of events and of the OMS must not make up lines, nor steer a terminal."""
+    """Escape unprintable characters: text from outside must not forge lines of the log or control the terminal."""
     for name, value in event.items():
-        if not isinstance(value, str) or value.isprintable() or name in _OF_SEVERAL_LINES:
+        if not isinstance(value, str) or value.isprintable() or name in _MULTILINE:
             continue
         if name == "event" or not set(value) & _QUOTED:
-            event[name] = "".join(
-                each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
-            )
+            event[name] = escape_unprintable(value)
     return event
 
 

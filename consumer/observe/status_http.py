@@ -1,49 +1,172 @@
-"""The HTTP server under the status pages: what a client may do there is bounded in time, bytes and connections."""
+"""The status server: an HTTP server with a few read-only pages, in a thread of its own.
 
+It answers GET and HEAD:
+
+- ``/healthz``, for a liveness probe: 200 while the loop is alive, else 503 and the reason.
+- ``/readyz``, for a readiness probe: 200 once the process has joined its group (a spare member without partitions is
+  ready too) and as long as nothing needs an operator, else 503 and the reason. An outage of the OMS or of the schema
+  registry does not make a process unready: it must not block a rollout.
+- ``/metrics``: Prometheus metrics. ``/``: the status page. ``/api/status``: the same as JSON.
+
+What a client can use is bounded in time, bytes and connections, so that a slow or hostile one cannot starve probes.
+"""
+
+import json
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from io import BufferedReader, RawIOBase
 from socketserver import ThreadingMixIn
 from typing import IO, Any, Final, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from consumer.errors import SettingsError
+from consumer.observe.status_board import StatusBoard
+from consumer.observe.status_page import render_page
+from consumer.settings import HttpSettings
 
 CONNECTION_SECONDS_MAX: Final = 10.0
-"""A client may take so long to send its request, and as long again to take the answer."""
+"""For a client to send its request; a write of the response may block for as long."""
 CONNECTIONS_MAX: Final = 32
-"""Served at once; one more takes the place of the oldest, so that slow clients cannot shut probes out. Probes and
-Prometheus need a handful, each for milliseconds."""
+"""Open at a time. One more closes the oldest, so that slow clients cannot shut probes out; probes and Prometheus need a
+handful, for milliseconds each."""
 REQUEST_LINE_BYTES_MAX: Final = 4_096
 REQUEST_BYTES_MAX: Final = 16_384
 """Request line and headers together; a body is never read."""
-SAFETY: Final = (
+STOP_SECONDS_MAX: Final = 5.0
+POLL_SECONDS: Final = 0.1
+"""How long the server takes at most to notice that it should stop."""
+SECURITY_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 )
-"""On every answer: nothing from elsewhere is loaded, run or framed, nothing guessed about the content."""
+"""On every response: the browser loads and runs nothing, shows the page in no frame and guesses no content type."""
 
 _log = structlog.get_logger("inventory_refresh.status")
 
 
+class StatusServer:
+    """The server in its thread. ``port`` is the one it listens on, also if the setting is 0 (any free port)."""
+
+    def __init__(self, settings: HttpSettings, board: StatusBoard, registry: CollectorRegistry) -> None:
+        """Listen, without answering yet. Raises SettingsError if the address cannot be used."""
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        server = type("Server", (Server,), {"address_family": family})
+        try:
+            self._server: Server = server((settings.host, settings.port), Handler)
+        except OSError as error:
+            raise SettingsError(
+                f"http.port: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
+                "choose another http.port or http.host"
+            ) from None
+        self._server.set_app(_application(board, registry))
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="status", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, within a few seconds. Connections that are still open end with the process."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(STOP_SECONDS_MAX)
+        self._server.server_close()
+
+
+# Pages
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    status: HTTPStatus
+    content_type: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def _application(board: StatusBoard, registry: CollectorRegistry) -> WSGIApplication:
+    metrics = make_wsgi_app(registry)
+    pages: Mapping[str, Callable[[], _Response]] = {
+        "/": lambda: _Response(HTTPStatus.OK, "text/html", render_page(board.status())),
+        "/api/status": lambda: _Response(
+            HTTPStatus.OK, "application/json", json.dumps(board.status(), indent=2) + "\n"
+        ),
+        "/healthz": lambda: _probe(board.stalled()),
+        "/readyz": lambda: _probe(board.not_ready()),
+    }
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
+        if method not in {"GET", "HEAD"}:
+            response = _Response(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", "read only\n", (("Allow", "GET, HEAD"),))
+        elif path == "/metrics":
+            body = metrics(
+                environ | {"REQUEST_METHOD": "GET"},
+                lambda status, headers, *error: start_response(status, [*headers, *SECURITY_HEADERS], *error),
+            )
+            return [] if method == "HEAD" else body
+        elif path in pages:
+            response = pages[path]()
+        else:
+            response = _Response(HTTPStatus.NOT_FOUND, "text/plain", "not found\n")
+        return _send(response, method, start_response)
+
+    return application
+
+
+def _probe(problem: str | None) -> _Response:
+    status = HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE
+    return _Response(status, "text/plain", f"{problem or 'ok'}\n")
+
+
+def _send(response: _Response, method: str, start_response: StartResponse) -> Iterable[bytes]:
+    body = response.text.encode()
+    start_response(
+        f"{response.status.value} {response.status.phrase}",
+        [
+            ("Content-Type", f"{response.content_type}; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            *SECURITY_HEADERS,
+            *response.headers,
+        ],
+    )
+    return [] if method == "HEAD" else [body]
+
+
+# Connections
+
+
 class Server(ThreadingMixIn, WSGIServer):
+    """One thread per connection, and at most ``CONNECTIONS_MAX`` connections."""
+
     daemon_threads = True
     block_on_close = False
     request_queue_size = CONNECTIONS_MAX
 
     def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
-        self._open: dict[socket.socket, None] = {}
-        """Connections, the oldest first."""
-        self._changing = threading.Lock()
+        self._connections: dict[socket.socket, None] = {}
+        """Open connections, oldest first; a dict, as an ordered set."""
+        self._lock = threading.Lock()
+        """Guards ``_connections``, which every connection's thread changes."""
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Bind without the look-up of this machine's name that the standard library does, which may take seconds."""
+        """Bind without the standard library's reverse lookup of the host's name, which can take seconds."""
         socket_address = self.server_address
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(socket_address)
@@ -52,58 +175,61 @@ class Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changing:
-            if len(self._open) >= CONNECTIONS_MAX:
-                oldest = next(iter(self._open))
-                del self._open[oldest]
-                # Only shut down: its thread sees the end and closes it.
+        with self._lock:
+            if len(self._connections) >= CONNECTIONS_MAX:
+                oldest = next(iter(self._connections))
+                del self._connections[oldest]
+                # Only shut it down: its own thread then sees the end of the stream and closes it.
                 with suppress(OSError):
                     oldest.shutdown(socket.SHUT_RDWR)
-            self._open[request] = None
+            self._connections[request] = None
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._changing:
-                self._open.pop(request, None)
+            with self._lock:
+                self._connections.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in the middle is no error of ours; anything else is told in full."""
+        """Log at debug level: mostly it is a client that hung up."""
         del request
         _log.debug("status_connection_failed", client=str(client_address[0]), exc_info=True)
 
 
 class _TooLargeError(Exception):
-    """Request line and headers are larger than anybody's who means well."""
+    """Request line and headers exceed ``REQUEST_BYTES_MAX``."""
 
 
-class _Request(RawIOBase):
-    """What a client sends, up to a limit of bytes and of time: each read alone would let a slow one go on for ever."""
+class _RequestReader(RawIOBase):
+    """Reads a request, with one limit on its bytes and one on its time.
+
+    A time-out per read is not enough: a client that sends a byte now and then would keep its connection for ever.
+    """
 
     def __init__(self, connection: socket.socket, seconds_max: float) -> None:
         self._connection = connection
         self._deadline = time.monotonic() + seconds_max
-        self._left = REQUEST_BYTES_MAX
+        self._bytes_left = REQUEST_BYTES_MAX
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Raises TimeoutError, or _TooLargeError."""
+        """Raises TimeoutError or _TooLargeError."""
         seconds = self._deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("the request took too long")
-        if not self._left:
+        if not self._bytes_left:
             raise _TooLargeError
         self._connection.settimeout(seconds)
-        count = self._connection.recv_into(memoryview(buffer)[: self._left])
-        self._left -= count
+        count = self._connection.recv_into(memoryview(buffer)[: self._bytes_left])
+        self._bytes_left -= count
         return count
 
 
-class _Responder(ServerHandler):
+class _ServerHandler(ServerHandler):
     server_software = "inventory-refresh"
 
     def log_exception(self, exc_info: Any) -> None:
@@ -111,16 +237,17 @@ class _Responder(ServerHandler):
 
 
 class Handler(WSGIRequestHandler):
+    """One connection: it serves a single request and is then closed."""
+
     timeout = CONNECTION_SECONDS_MAX
     server_version = "inventory-refresh"
     sys_version = ""
 
     def setup(self) -> None:
         super().setup()
-        self.rfile = BufferedReader(_Request(self.connection, self.timeout))
+        self.rfile = BufferedReader(_RequestReader(self.connection, self.timeout))
 
     def handle(self) -> None:
-        """Answer one request; the connection is closed after it."""
         self.requestline = self.request_version = self.command = ""
         try:
             self.raw_requestline = self.rfile.readline(REQUEST_LINE_BYTES_MAX + 1)
@@ -134,13 +261,13 @@ class Handler(WSGIRequestHandler):
             return
         self.connection.settimeout(self.timeout)
         files = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile)
-        responder = _Responder(*files, sys.stderr, self.get_environ(), multithread=True)
-        responder.request_handler = self  # type: ignore[attr-defined]  # as the standard library's own handler does
-        responder.run(self.server.get_app())  # type: ignore[attr-defined]
+        handler = _ServerHandler(*files, sys.stderr, self.get_environ(), multithread=True)
+        handler.request_handler = self  # type: ignore[attr-defined]  # as the standard library's own handler does
+        handler.run(self.server.get_app())  # type: ignore[attr-defined]
 
     def end_headers(self) -> None:
-        """Of the standard library's error pages, which quote the request; all others come from ``_application``."""
-        for name, value in SAFETY:
+        """Only for the standard library's error pages, which quote the request; ``_send`` has its own headers."""
+        for name, value in SECURITY_HEADERS:
             self.send_header(name, value)
         super().end_headers()
 
@@ -148,4 +275,4 @@ class Handler(WSGIRequestHandler):
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
-        _log.debug("status_request", client=self.address_string(), line=format % args)
+        _log.debug("status_request", client=self.address_string(), request=format % args)

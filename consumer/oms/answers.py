@@ -1,7 +1,7 @@
-"""What an answer of the OMS means: a pure function for responses, and one for the errors of httpx.
+"""Classification of the OMS's answers: one pure function for responses, one for the errors of httpx.
 
-docs/oms-answers.md has the table for people. Where nothing proves that a request was not queued, its outcome is
-unknown (rule 14 of docs/protocol.md): taking a gateway's word for a refusal is how stale counts are made.
+docs/oms-answers.md explains the table. Without proof that a request was not queued its outcome is unknown (rule 14 of
+docs/protocol.md): a request that a gateway reports as failed may still be queued, and overwrite newer counts later.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from consumer.oms.reply_parsing import (
     read_code,
     read_job_id,
     read_json,
+    read_message,
     read_retry_after,
-    read_words,
-    shortened,
+    short_line,
 )
 
 _OUTAGE_CODES: Final = (5001, 5006)
-"""The OMS's own codes for "unavailable" and "server error": its word that nothing was queued."""
+"""The OMS's own codes for "unavailable" and "server error". With one of them, nothing was queued."""
 
 _KIND_OF_STATUS: Final[Mapping[int, AnswerKind]] = {
     400: AnswerKind.REFUSED,
@@ -30,13 +30,13 @@ _KIND_OF_STATUS: Final[Mapping[int, AnswerKind]] = {
     404: AnswerKind.WRONG_ADDRESS,
     405: AnswerKind.WRONG_ADDRESS,
     410: AnswerKind.WRONG_ADDRESS,
-    # The request itself could not be taken in: its length, size, type or content.
+    # The request itself is not acceptable: its length, size, type or content.
     411: AnswerKind.REFUSED,
     413: AnswerKind.REFUSED,
     415: AnswerKind.REFUSED,
     422: AnswerKind.REFUSED,
 }
-"""Codes whose meaning the code alone tells (403 and 5xx may mean something else, too)."""
+"""By status alone. A 403 is looked up here only after the quota check; a status that is missing here is unknown."""
 
 _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
     # Before the first byte of the request was written: it cannot have been queued.
@@ -54,7 +54,7 @@ _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
     httpx.RemoteProtocolError: AnswerKind.UNKNOWN,
     httpx.LocalProtocolError: AnswerKind.UNKNOWN,
     httpx.DecodingError: AnswerKind.UNKNOWN,
-    # httpx raises these only by their subclasses, or not the way this service uses it; no proof, if ever it does.
+    # Base classes, and errors of features that this service does not use. If one is raised, there is no proof.
     httpx.TooManyRedirects: AnswerKind.UNKNOWN,
     httpx.HTTPStatusError: AnswerKind.UNKNOWN,
     httpx.TimeoutException: AnswerKind.UNKNOWN,
@@ -67,11 +67,11 @@ _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, wall: float) -> Answer:
-    """What this response means.
+    """Classify a response.
 
-    ``headers`` are looked up as HTTP does, whatever the case (httpx.Headers); ``body`` may be cut off at the caller's
-    limit; ``wall`` is the time in seconds since 1970, against which a date in Retry-After is read. The kind is never
-    NOT_SENT, and UNAUTHORISED says nothing about a renewed token: that is the caller's to know.
+    ``headers`` must ignore case, as httpx.Headers do; ``body`` may be cut off at the caller's limit; ``wall`` is the
+    time in seconds since 1970, against which a date in Retry-After is read. The kind is never NOT_SENT. UNAUTHORISED
+    means any 401: only the caller knows whether the token was a new one.
     """
     content = read_json(body)
     if 200 <= status <= 299:
@@ -82,21 +82,21 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, wall: floa
         _kind(status, headers, content),
         status=status,
         retry_after_seconds=read_retry_after(headers, wall),
-        detail=read_words(headers, content, body),
+        detail=read_message(headers, content, body),
     )
 
 
 def classify_error(error: httpx.HTTPError) -> Answer:
-    """What it means that this was raised instead of a response.
+    """Classify an error that httpx raised instead of returning a response.
 
-    Raises KeyError for an error of httpx that is not in the table: to guess would be to guess about proof.
+    Raises KeyError for an error that is not in the table: whether it proves that nothing was sent must not be guessed.
     """
-    words = str(error) or "no details"
-    return Answer(_KIND_OF_ERROR[type(error)], detail=shortened(f"{type(error).__name__}: {words}"))
+    message = str(error) or "no details"
+    return Answer(_KIND_OF_ERROR[type(error)], detail=short_line(f"{type(error).__name__}: {message}"))
 
 
 def _kind(status: int, headers: Mapping[str, str], content: Any) -> AnswerKind:
-    """The kind of an answer that has no jobID."""
+    """The kind of an answer without a jobID."""
     if 200 <= status <= 299:
         return AnswerKind.UNREADABLE
     if 300 <= status <= 399:

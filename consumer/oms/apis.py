@@ -1,28 +1,29 @@
-"""The OMS's generations of Inventory Refresh: where each is found, and what it calls things."""
+"""The generations of the OMS's Inventory Refresh API: their paths, field names and token requests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from consumer.core.changes.items import ITEM_COLUMNS, LOCATION, PLAIN_COLUMNS
-from consumer.oms.token import TokenRequest, as_form, as_json
+from consumer.oms.token import TokenRequest, form_request, json_request
 
 TENANT_HEADER: Final = "x-vol-tenant"
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Paths under ``oms.base_url``, and the manner. Each API belongs to a package, and takes only keys of that package.
+    """One API. It belongs to a package of the OMS, and accepts only API keys of that package.
 
-    ``job_path`` goes before a jobID. ``item_columns`` are the columns that it takes of an item; ``token_request`` makes
-    the request for a token of API key and secret; ``has_tenants``: each call names the tenant in ``TENANT_HEADER``.
+    Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. ``item_columns`` are the item columns that
+    the API accepts; ``token_request`` builds the token request from API key and secret; with ``has_tenants`` every call
+    but the token request carries the header ``TENANT_HEADER``.
     """
 
     refresh_path: str
     job_path: str
     location_field: str = LOCATION
     item_columns: tuple[str, ...] = tuple(PLAIN_COLUMNS)
-    token_request: Callable[[str, str], TokenRequest] = as_form
+    token_request: Callable[[str, str], TokenRequest] = form_request
     has_tenants: bool = False
 
 
@@ -34,8 +35,8 @@ APIS: Final[Mapping[str, Api]] = {
         "/commerce/inventory/v1/queue/",
         location_field="locationCode",
         item_columns=tuple(ITEM_COLUMNS),
-        token_request=as_json,
+        token_request=json_request,
         has_tenants=True,
     ),
 }
-"""By the values of ``oms.api``. A new generation is a line here."""
+"""By value of ``oms.api``."""

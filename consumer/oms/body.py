@@ -1,7 +1,7 @@
-"""The JSON body of a refresh request, written by columns.
+"""The JSON body of a refresh request, written column by column.
 
-A value that is absent must be absent from the JSON, never ``null``: so the items are parted by which of their optional
-columns have a value (usually one to four patterns), and each part is written with just those columns.
+A missing value must be left out of the JSON, never be ``null``. The items are therefore split by which of their
+optional columns have a value (usually one to four patterns), and each part is written with just those columns.
 """
 
 import json
@@ -10,29 +10,28 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.items import ITEM_COLUMNS, LOCATION
+from consumer.errors import InvariantError
 
 _ATTRIBUTES: Final = "attributes"
 _PATTERN: Final = "_pattern"
 
 
 def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION) -> bytes:
-    """The request of these items (at least one row, columns ``ITEM_COLUMNS``, items distinct), as UTF-8.
+    """The request body for these items (at least one row, columns ``ITEM_COLUMNS``, items distinct), as UTF-8.
 
-    ``location_field`` is what the API calls the location. Items of one pattern stand together: their order within a
-    request means nothing to the OMS, since each names another item. An empty list of attributes adds none, and is
-    left out.
+    ``location_field`` is the API's name for the location. Items of the same pattern are written together: the items of
+    a request are distinct, so their order does not matter to the OMS. An empty list of attributes is left out.
     """
     if items.is_empty():
-        msg = f"a refresh request for {location!r} needs at least one item"
-        raise ValueError(msg)
+        raise InvariantError(f"a refresh request for {location!r} needs at least one item")
     head = json.dumps({location_field: location}, ensure_ascii=False).removesuffix("}")
-    # write_json gives one array a part: "[{...},{...}]".
+    # write_json returns one array for each part: "[{...},{...}]".
     parts = ",".join(_without_nulls(part).write_json()[1:-1] for part in _by_pattern(_without_empty_lists(items)))
     return f'{head},"items":[{parts}]}}'.encode()
 
 
 def in_body_order(items: pl.DataFrame) -> pl.DataFrame:
-    """The same items in the order in which ``encode`` writes them, without the columns that none of them has."""
+    """The same items in the order in which ``encode`` writes them, without columns that have no value at all."""
     return pl.concat(_by_pattern(_without_empty_lists(items)))
 
 
@@ -44,9 +43,9 @@ def _without_empty_lists(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_pattern(items: pl.DataFrame) -> list[pl.DataFrame]:
-    """Parts of ``items`` in each of which a column has a value in every row or in none.
+    """Split the items so that within each part a column has a value in every row or in none.
 
-    Columns without a value in any part are left out.
+    Columns without any value are left out.
     """
     nulls = {name: items[name].null_count() for name in ITEM_COLUMNS}
     mixed = [name for name, count in nulls.items() if 0 < count < items.height]

@@ -1,9 +1,7 @@
-"""Refresh requests, beside the loop: coalesced, encoded and sent by worker threads, each answered exactly once."""
+"""Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
 from typing import Final
 
 import httpx
@@ -17,26 +15,27 @@ from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.certificates import load_certificates
 from consumer.oms.http import call, open_http
-from consumer.oms.job_client import WORKERS, HttpJobs
+from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
 from consumer.oms.token import Credentials, Token, Tokens
 from consumer.ports import Answered, Submission
 from consumer.settings import OmsSettings
+from consumer.workers import Workers
 
 CLOSE_SECONDS_MAX: Final = 5.0
-"""Closing waits so long for requests under way; their answers nobody reads any more."""
+"""How long ``close`` waits for requests in flight. Their answers are not used any more."""
 
 _SENDS_MAX: Final = 2
-"""A body goes out twice at most: again only after a 401, with a new token."""
+"""A body is sent at most twice: the second time only after a 401, with a new token."""
 
 
 class FenceClosedError(Exception):
-    """The commit that covers a request is too old: it may not be sent any more."""
+    """The commit that covers a request is too old: the request may not be sent any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go, what the API there calls the location, and the headers that it wants with each call."""
+    """Where refresh requests go: the URL, the API's name for the location, and the headers that each call carries."""
 
     url: str
     location_field: str
@@ -44,7 +43,7 @@ class Target:
 
 
 class HttpRefreshClient:
-    """``ports.RefreshClient`` over HTTP. Make it with ``build_client``."""
+    """``ports.RefreshClient`` over HTTP; ``build_client`` builds one from the settings."""
 
     def __init__(
         self,
@@ -58,9 +57,9 @@ class HttpRefreshClient:
         fence_seconds: float,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
-        jobs: HttpJobs | None = None,
+        jobs: HttpJobClient | None = None,
     ) -> None:
-        """``jobs`` uses the same connections, so it is closed with this client."""
+        """``jobs`` shares the connections, so it is closed with this client."""
         self.jobs = jobs
         self._http = http
         self._tokens = tokens
@@ -70,31 +69,21 @@ class HttpRefreshClient:
         self._fence_seconds = fence_seconds
         self._monotonic = monotonic
         self._wall = wall
-        self._submitted: SimpleQueue[tuple[Submission, float] | None] = SimpleQueue()
-        self._changed = threading.Condition()
-        self._answered: list[Answered] = []
-        self._failure: BaseException | None = None
-        self._closed = False
-        self._workers = [
-            threading.Thread(target=self._work, name=f"oms-{number}", daemon=True)
-            for number in range(1, max_in_flight + 1)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self._workers = Workers("oms", self._work, count=max_in_flight, monotonic=monotonic)
 
     @property
     def tokens_fetched(self) -> int:
-        """How many tokens this process has had: the first, and each renewal."""
+        """Number of tokens that this process has received: the first one and each renewal."""
         return self._tokens.fetched
 
-    def check_credentials(self) -> str:
-        """Get a first token. Returns "" if there is one, or in a line why it could not be had yet.
+    def check_credentials(self) -> str | None:
+        """Get the first token. Returns None on success, or one line that says why there is no token yet.
 
-        Raises OmsRefusedError if waiting would not help: wrong credentials or address.
+        Raises OmsRefusedError if waiting would not help: the credentials or the address are wrong.
         """
         token = self._tokens.get()
         if isinstance(token, Token):
-            return ""
+            return None
         match token.kind:
             case AnswerKind.UNAUTHORISED:
                 raise OmsRefusedError(f"correct oms.api_key and oms.api_secret: HTTP {token.status}, {token.detail}")
@@ -106,58 +95,37 @@ class HttpRefreshClient:
     # ports.RefreshClient
 
     def submit(self, submission: Submission) -> None:
-        """Hand over a request. Its rows must not change any more."""
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        self._submitted.put((submission, self._monotonic()))
+        """Hand over a request. Its rows must not change any more. Raises InvariantError after ``close``."""
+        self._workers.submit((submission, self._monotonic()))
 
     def answers(self) -> list[Answered]:
         """The answers that have come, without waiting.
 
-        Raises what a worker met and nobody foresaw, in place of that submission's answer: a bug, as by ``ports``.
+        Raises the unexpected exception of a worker, which is a bug, once all answers before it are taken.
         """
-        with self._changed:
-            answered, self._answered = self._answered, []
-            if not answered and self._failure:
-                raise self._failure
-            return answered
+        return self._workers.take()
 
     def wait(self, timeout_seconds: float) -> None:
-        """Wait until ``answers`` has something to give or to raise, at most this long."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._answered or self._failure, timeout_seconds)
+        """Wait until ``answers`` has something to return or to raise, at most this long."""
+        self._workers.wait(timeout_seconds)
 
     def close(self) -> None:
-        """Send nothing more, and wait a few seconds for what is under way; a request left then is abandoned."""
-        self._closed = True
+        """Send no further requests. Waits a few seconds for those in flight, then abandons them."""
         if self.jobs:
             self.jobs.close()
-        for _ in self._workers:
-            self._submitted.put(None)
-        deadline = self._monotonic() + CLOSE_SECONDS_MAX
-        for worker in self._workers:
-            worker.join(max(deadline - self._monotonic(), 0.0))
+        self._workers.close(CLOSE_SECONDS_MAX)
         self._http.close()
 
-    # In a worker's thread
+    # On a worker's thread
 
-    def _work(self) -> None:
-        while (taken := self._submitted.get()) and not self._closed:
-            submission, submitted_at = taken
-            try:
-                answer, bytes_sent = self._refresh(submission)
-            except BaseException as error:  # noqa: BLE001 - raised again by answers(), on the loop's thread
-                with self._changed:
-                    self._failure = self._failure or error
-                    self._changed.notify_all()
-                continue
-            seconds = self._monotonic() - submitted_at
-            with self._changed:
-                self._answered.append(Answered(submission.request_id, answer, seconds, bytes_sent))
-                self._changed.notify_all()
+    def _work(self, workers: Workers[tuple[Submission, float], Answered]) -> None:
+        while (task := workers.receive()) is not None:
+            submission, submitted_at = task
+            answer, bytes_sent = self._refresh(submission)
+            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - submitted_at, bytes_sent))
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
-        """Send a submission; returns the answer, and how many bytes of bodies went out for it."""
+        """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
         items = coalesce(submission.taken.body, self._item_key)
         body = encode(submission.location, items, location_field=self._target.location_field)
         answer = Answer(AnswerKind.NOT_SENT)
@@ -169,7 +137,7 @@ class HttpRefreshClient:
             if answer.kind is AnswerKind.NOT_SENT:
                 return answer, sends * len(body)
             if answer.kind is not AnswerKind.UNAUTHORISED:
-                return self._noted(answer, token), (sends + 1) * len(body)
+                return self._recorded(answer, token), (sends + 1) * len(body)
             self._tokens.drop(token)
         return answer, _SENDS_MAX * len(body)
 
@@ -179,7 +147,7 @@ class HttpRefreshClient:
                 raise FenceClosedError
 
         try:
-            check_fence()  # rule 13; spares a connection, and stands alone where a transport has no trace
+            check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
             reply = call(
                 self._http,
                 "POST",
@@ -204,12 +172,12 @@ class HttpRefreshClient:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
         return answer
 
-    def _noted(self, answer: Answer, token: Token) -> Answer:
-        """Let the tokens know of what the answer says about this one."""
+    def _recorded(self, answer: Answer, token: Token) -> Answer:
+        """The answer, after recording what it says about the token."""
         if answer.kind is AnswerKind.ACCEPTED:
-            self._tokens.accepted()
+            self._tokens.record_accepted()
         if answer.kind is AnswerKind.FORBIDDEN:
-            return replace(answer, repeated=self._tokens.forbidden(token))
+            return replace(answer, repeated=self._tokens.record_forbidden(token))
         return answer
 
 
@@ -223,22 +191,22 @@ def build_client(
     credentials: Credentials | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> HttpRefreshClient:
-    """Make a client as the settings say, its worker threads started.
+    """Build the client that the settings describe.
 
-    A request leaves only while its covering commit is at most ``fence_seconds`` old. ``credentials`` gives API key and
-    secret anew at each renewal of the token (default: those of the settings); ``transport`` stands in for real
-    connections. With ``track_jobs`` its ``jobs`` is a ``ports.JobClient``, closed with the client.
+    A request is sent only while its covering commit is at most ``fence_seconds`` old. ``credentials`` returns API key
+    and secret at each renewal of the token (default: those of the settings); ``transport`` replaces real connections.
+    With ``track_jobs``, ``jobs`` of the client is a ``ports.JobClient``, closed with it.
 
-    Raises SettingsError where a file of certificates cannot be used.
+    Raises SettingsError if a certificate file cannot be used.
     """
     api = APIS[settings.api]
     base_url = settings.base_url.rstrip("/")
     headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
-    # One more than calls: a thread may renew the token while all others send.
-    calls_max = settings.max_in_flight + (WORKERS if settings.track_jobs else 0)
+    # One connection for each worker thread, and one for check_credentials on the caller's thread.
+    threads = settings.max_in_flight + (THREADS if settings.track_jobs else 0)
     http = open_http(
         timeout_seconds=settings.timeout,
-        connections_max=calls_max + 1,
+        connections_max=threads + 1,
         transport=transport,
         certificates=load_certificates(settings),
     )
@@ -253,7 +221,7 @@ def build_client(
     )
     jobs = None
     if settings.track_jobs:
-        jobs = HttpJobs(
+        jobs = HttpJobClient(
             http,
             tokens,
             base_url + api.job_path,

@@ -1,4 +1,4 @@
-"""HTTP at its plainest: one call, sent at most once, bounded in time and size. No retries, no redirects."""
+"""One HTTP call, sent at most once, bounded in time and size. No retries, no redirects."""
 
 import re
 import ssl
@@ -12,61 +12,61 @@ from typing import Any, Final, Literal, Self, cast
 import httpx
 
 REPLY_BYTES_MAX: Final = 65_536
-"""So much of a response's body is read, unless the caller says otherwise: a jobID or an error takes some hundred, a
-gateway's page some thousand."""
+"""How much of a response's body is read by default. A jobID or an error takes a few hundred bytes, an HTML page of a
+gateway a few thousand."""
 CONNECT_SECONDS_MAX: Final = 10.0
-"""An OMS that takes longer to accept a connection is as good as down."""
+"""An OMS that takes longer to accept a connection counts as down."""
 KEEP_ALIVE_SECONDS: Final = 3.0
-"""Idle connections are closed after this. Servers close theirs too, many after 5 s; a request that is written just then
-is lost, and its location would be held."""
+"""Idle connections are closed after this, before the server closes them (many do after 5 s): a request written at that
+moment is lost, its outcome is unknown, and its location is held."""
 
-_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-"""Never asked for, but some gateways send so all the same."""
+_COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+"""Never requested, but some gateways compress anyway."""
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 
 _WAIT_SECONDS_MIN: Final = 0.001
-"""A wait of 0 would mean not to block at all, which is another kind of error."""
+"""A timeout of 0 would mean non-blocking, which fails with another kind of error."""
 
 _HIDDEN: Final = b"***"
 
 _FIRST_BYTE: Final = "http11.send_request_headers.started"
-"""httpx traces this when the connection stands and before anything of the request is written to it."""
+"""httpx traces this event once the connection is established, before any byte of the request is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response; the body is cut off at the caller's limit, or where the connection or the time came to an end."""
+    """A response. The body is cut off at the caller's limit, or where the connection or the time ended."""
 
     status: int
     headers: httpx.Headers
     body: bytes
 
     def without(self, *secrets: str) -> Self:
-        """The same without these secrets, should the other side have put them in: replies are quoted in messages."""
+        """The reply with these secrets masked, in case the server echoed them: replies are quoted in logs."""
         body = self.body
         headers = self.headers.copy()
         for secret in filter(None, secrets):
             body = body.replace(secret.encode(), _HIDDEN)
             if b"\\" in body:
-                body = _as_json_may_spell(secret).sub(_HIDDEN, body)
+                body = _json_spellings(secret).sub(_HIDDEN, body)
             for name, value in self.headers.items():
                 if secret in value:
                     headers[name] = headers[name].replace(secret, _HIDDEN.decode())
         return replace(self, headers=headers, body=body)
 
 
-def _as_json_may_spell(secret: str) -> re.Pattern[bytes]:
-    """The secret, each of its characters as it is, after a backslash, or by its number after a backslash and a u."""
+def _json_spellings(secret: str) -> re.Pattern[bytes]:
+    r"""Matches the secret with each character written as it is, after a backslash, or as ``\uXXXX``."""
     spellings = []
     for character in secret:
         units = character.encode("utf-16-be").hex()
-        number = "".join(rf"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
-        spellings.append(rb"(?:\\?%b|(?i:%b))" % (re.escape(character.encode()), number.encode()))
+        escape = "".join(rf"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+        spellings.append(rb"(?:\\?%b|(?i:%b))" % (re.escape(character.encode()), escape.encode()))
     return re.compile(b"".join(spellings))
 
 
-def usual_certificates() -> ssl.SSLContext:
-    """Trust the authorities of certifi's list, or those of SSL_CERT_FILE or SSL_CERT_DIR; show no certificate."""
+def default_certificates() -> ssl.SSLContext:
+    """Trust certifi's authorities, or those of SSL_CERT_FILE or SSL_CERT_DIR. No client certificate."""
     return httpx.create_ssl_context(verify=True, cert=None, trust_env=True)
 
 
@@ -77,10 +77,10 @@ def open_http(
     transport: httpx.BaseTransport | None,
     certificates: ssl.SSLContext | None = None,
 ) -> httpx.Client:
-    """The one client of the service, shared by its threads; ``transport`` in place of real connections.
+    """Open the HTTP client that all threads of the service share. ``transport`` replaces real connections.
 
-    ``timeout_seconds`` bounds each wait for the other side. ``certificates`` says whom to trust and as whom to come
-    (default: ``usual_certificates``). Proxies of the environment are not used.
+    ``timeout_seconds`` bounds each single wait for the server. ``certificates`` holds the trusted authorities and the
+    client certificate (default: ``default_certificates``). Proxies of the environment are ignored.
     """
     limits = httpx.Limits(
         max_connections=connections_max,
@@ -106,7 +106,7 @@ def open_http(
         trust_env=False,
         transport=transport
         or httpx.HTTPTransport(
-            verify=certificates or usual_certificates(),
+            verify=certificates or default_certificates(),
             http1=True,
             http2=False,
             limits=limits,
@@ -131,11 +131,11 @@ def call(
 ) -> Reply:
     """Send the request once and read the reply.
 
-    ``before_first_byte`` is called when a connection stands, and may raise to have nothing sent. The whole takes
-    ``seconds_max`` at most: what is left of it bounds each single wait, and the reading of the reply's body altogether.
-    (The one way past it: a server that sends its headers byte by byte, each just in time.)
+    ``before_first_byte`` is called once a connection is established, and may raise to prevent the request from being
+    sent. The call takes at most ``seconds_max``: the time left bounds each single wait, and reading the reply's body as
+    a whole. The exception is a server that sends its headers byte by byte, each just in time.
 
-    Raises httpx.HTTPError if no status came; once there is one, a lost connection only cuts the body off.
+    Raises httpx.HTTPError if no response headers arrived. After them, a lost connection only cuts off the body.
     """
     deadline = monotonic() + seconds_max
     waits = dict.fromkeys(("read", "write", "pool"), seconds_max) | {"connect": min(CONNECT_SECONDS_MAX, seconds_max)}
@@ -143,34 +143,34 @@ def call(
     def trace(event: str, _: Mapping[str, Any]) -> None:
         if event == _FIRST_BYTE:
             before_first_byte()
-        # httpx reads these anew for each part of the exchange.
+        # httpx looks these up again for each step of the exchange.
         waits["read"] = waits["write"] = max(deadline - monotonic(), _WAIT_SECONDS_MIN)
 
     extensions = {"trace": trace, "timeout": waits}
     with http.stream(method, url, headers=headers, content=body, extensions=extensions) as response:
         content = _read(response, deadline, monotonic, reply_bytes_max)
-        if response.headers.get("Content-Encoding", "").strip().lower() in _PACKED:
-            content = _unpacked(content, reply_bytes_max)
+        if response.headers.get("Content-Encoding", "").strip().lower() in _COMPRESSED:
+            content = _decompress(content, reply_bytes_max)
         return Reply(response.status_code, response.headers, content)
 
 
 def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float], bytes_max: int) -> bytes:
     body = bytearray()
     try:
-        # As it comes: httpx would unpack each part as a whole, and some kilobytes may swell to gigabytes.
+        # The raw stream: httpx would decompress each part without a limit, and a few kilobytes can become gigabytes.
         for part in cast("httpx.SyncByteStream", response.stream):
             body += part
             if len(body) >= bytes_max or monotonic() >= deadline:
                 break
     except httpx.HTTPError:
-        # The status stands, and what it means does not depend on the rest, but for a jobID: without it the outcome is
-        # not known to be good, just as if nothing had come.
+        # The status is known, and the rest of the body only matters for a jobID. Without one a 2xx is unreadable, and
+        # treated like no answer at all.
         return bytes(body[:bytes_max])
     return bytes(body[:bytes_max])
 
 
-def _unpacked(body: bytes, bytes_max: int) -> bytes:
-    """At most so many bytes of a packed body; as it is where it cannot be unpacked."""
+def _decompress(body: bytes, bytes_max: int) -> bytes:
+    """At most ``bytes_max`` bytes of a compressed body. A body that cannot be decompressed is returned as it is."""
     try:
         return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, bytes_max)
     except zlib.error:

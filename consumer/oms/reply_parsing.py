@@ -1,6 +1,6 @@
-"""Reading what the OMS, or a gateway before it, wrote: JSON and nearly JSON, its codes, its words, its headers.
+"""Parsing of responses from the OMS and its gateways: JSON and almost-JSON, error codes, messages, headers.
 
-Nothing here judges: ``answers`` and ``jobs`` do. Whatever the other side sends, these return, in bounded time.
+These functions do not classify: ``answers`` and ``job_client`` do. They accept any bytes and return in bounded time.
 """
 
 import json
@@ -10,11 +10,12 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-DETAIL_CHARACTERS_MAX: Final = 300
-"""Of the OMS's words so many are kept: enough for a message, too few for a gateway's page."""
+from consumer.text import DETAIL_CHARACTERS_MAX, one_line
+
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 
-_WORDS_CHARACTERS_MAX: Final = 4 * DETAIL_CHARACTERS_MAX
+_MESSAGE_CHARACTERS_MAX: Final = 4 * DETAIL_CHARACTERS_MAX
+"""Characters that are looked at to make one line of: bounds the work on a large body."""
 _JOB_ID_DIGITS_MAX: Final = 30
 _QUOTA_ERRORS: Final = ("OVER_QPS", "OVER_RATE")
 _GATEWAY_ERROR: Final = "X-Mashery-Error-Code"
@@ -22,78 +23,76 @@ _LEADING_ZEROS: Final = re.compile(rb'("jobID"\s*:\s*)0+(?=\d)')
 
 
 def read_json(body: bytes) -> Any:
-    """The body's JSON, None if it is none; a number with leading zeros as jobID is read too, as the OMS shows it."""
+    """The body's JSON, None if it is not JSON. A jobID may have leading zeros, as in the OMS's documentation."""
     for candidate in (body, _LEADING_ZEROS.sub(rb"\1", body)):
         try:
             return json.loads(candidate)
-        except (ValueError, RecursionError):  # RecursionError: brackets upon brackets
+        except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
             continue
     return None
 
 
 def write_json(content: Any) -> str | None:
-    """Parsed JSON as text; None where it nests deeper than can be written, which is a little less than can be read."""
+    """Parsed JSON as text. None if it nests too deep to be written: the limit is a little lower than for reading."""
     try:
         return json.dumps(content, ensure_ascii=False)
     except RecursionError:
         return None
 
 
-def read_job_id(content: Any) -> str:
-    """The jobID in the one form that get-job takes, digits without leading zeros; "" if there is none.
+def read_job_id(content: Any) -> str | None:
+    """The jobID in the form that get-job takes, digits without leading zeros. None if there is no usable jobID.
 
-    0 is none: an OMS that numbers a job so is less likely than a gateway that fills a field in.
+    0 does not count: a gateway that fills in a default is more likely than an OMS that numbers a job 0.
     """
     value = content.get("jobID") if isinstance(content, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | str):
-        return ""
+        return None
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= _JOB_ID_DIGITS_MAX):
-        return ""
+        return None
     number = int(value)
-    return str(number) if 0 < number < 10**_JOB_ID_DIGITS_MAX else ""
+    return str(number) if 0 < number < 10**_JOB_ID_DIGITS_MAX else None
 
 
 def read_code(content: Any) -> int | None:
-    """The OMS's own code, a number or a string of digits."""
+    """The OMS's own error code, given as a number or as a string of digits."""
     value = content.get("code") if isinstance(content, dict) else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
         return int(value)
     return value if isinstance(value, int) else None
 
 
-def read_words(headers: Mapping[str, str], content: Any, body: bytes) -> str:
-    """What the OMS, or the gateway before it, says in its own words, shortened; ``content`` is the body's JSON."""
-    gateway = headers.get(_GATEWAY_ERROR, "")
+def read_message(headers: Mapping[str, str], content: Any, body: bytes) -> str:
+    """What the OMS or its gateway says, as one short line; ``content`` is the body's JSON."""
+    gateway_error = headers.get(_GATEWAY_ERROR, "")
     written = write_json(content) if isinstance(content, dict) else None
-    words = body[:_WORDS_CHARACTERS_MAX].decode("utf-8", "replace") if written is None else written
-    return shortened(f"{gateway} {words}")
+    message = body[:_MESSAGE_CHARACTERS_MAX].decode("utf-8", "replace") if written is None else written
+    return short_line(f"{gateway_error} {message}")
 
 
 def is_over_quota(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether there were too many calls: the gateway says so by a header of a 403, others by 429."""
+    """Whether there were too many calls: status 429, or 403 with the gateway's error header saying so."""
     return status == 429 or (status == 403 and headers.get(_GATEWAY_ERROR, "").upper().endswith(_QUOTA_ERRORS))
 
 
-def shortened(text: str) -> str:
-    """One printable line of at most ``DETAIL_CHARACTERS_MAX`` characters."""
-    printable = "".join(character if character.isprintable() else " " for character in text[:_WORDS_CHARACTERS_MAX])
-    line = " ".join(printable.split())
-    return line if len(line) <= DETAIL_CHARACTERS_MAX else line[: DETAIL_CHARACTERS_MAX - 1] + "…"
+def short_line(text: str) -> str:
+    """The beginning of a text as one printable line of at most ``DETAIL_CHARACTERS_MAX`` characters."""
+    return one_line(text[:_MESSAGE_CHARACTERS_MAX], DETAIL_CHARACTERS_MAX)
 
 
 def read_retry_after(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds from ``wall`` on, at least 0 and at most a day; None where the header is absent or makes no sense."""
+    """Retry-After in seconds from ``wall``, between 0 and a day. None if the header is absent or malformed."""
     value = headers.get("Retry-After", "").strip()
     if not value:
         return None
     try:
-        seconds = float(value) if value.isascii() and value.isdigit() else _until(value, wall)
+        seconds = float(value) if value.isascii() and value.isdigit() else _seconds_until(value, wall)
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
-def _until(date: str, wall: float) -> float:
-    """Seconds from ``wall`` to this HTTP date. Raises ValueError, or OverflowError far from our age."""
+def _seconds_until(date: str, wall: float) -> float:
+    """Seconds from ``wall`` to this HTTP date. Raises ValueError, or OverflowError for a date out of range."""
     at = parsedate_to_datetime(date)
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall

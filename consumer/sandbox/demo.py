@@ -231,7 +231,8 @@ class _RunningDemo:
             self._committed() == len(self._plan.events)
             and all(job.finished is not None for job in self._sandbox.state.jobs())
             and not latest.unfinished_jobs
-            and self._metric("dead_letters_confirmed_total") == sum(self._metrics_by("changes_rejected_total").values())
+            and self._metric("dead_letters_confirmed_total")
+            == sum(self._metrics_by("changes_dead_lettered_total").values())
         )
 
     def _metric(self, name: str) -> float:
@@ -303,7 +304,7 @@ class _RunningDemo:
         )
 
     def _faults(self) -> dict[str, int]:
-        answers = self._metrics_by("answers_total") | {"accepted": 0}
+        answers = self._metrics_by("requests_answered_total") | {"accepted": 0}
         jobs = self._metrics_by("jobs_ended_total") | {"success": 0}
         named = {f"answers: {kind}": count for kind, count in answers.items()}
         named |= {f"jobs: {outcome}": count for outcome, count in jobs.items()}

@@ -15,6 +15,7 @@ from consumer.avro.encode import EventEncoder
 from consumer.errors import BrokerError, SettingsError
 from consumer.kafka.options import connection_properties
 from consumer.ports import Headers
+from consumer.text import one_line
 
 Change = dict[str, Any]
 """A change by the bundled schema's field names; a missing field is published as null."""
@@ -72,7 +73,7 @@ def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = 
             schema_id: int = client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
         except Exception as error:
             # The client also passes on errors of its HTTP library, which are not part of its interface.
-            reason = " ".join(str(error).split())
+            reason = one_line(str(error))
             raise SettingsError(f"avro.registry_url: cannot register the schema at {registry_url}: {reason}") from error
         return schema_id
 

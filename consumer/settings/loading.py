@@ -22,6 +22,7 @@ from consumer.settings.sources import (
     names,
 )
 from consumer.settings.values import parse_scalar_map
+from consumer.text import one_line
 
 PROBLEMS_MAX: Final = 3
 """Wrong values reported at once, at most; more would make the line unreadable."""
@@ -166,5 +167,4 @@ def _plain(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    text = " ".join(hide_credentials(repr(value)).split())
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[: SHOWN_CHARACTERS_MAX - 3]}..."
+    return one_line(hide_credentials(repr(value)), SHOWN_CHARACTERS_MAX)

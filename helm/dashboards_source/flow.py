@@ -39,9 +39,9 @@ def _changes() -> AnyPanel:
             "Accepted stays below read for long: the OMS does not keep up. Both 0 and no lag: nothing comes from "
             "upstream, ask there.",
         ),
-        Query(f"sum({rate('inventory_refresh_changes_read_total')})", "read", BLUE),
+        Query(f"sum({rate('inventory_refresh_messages_read_total')})", "read", BLUE),
         Query(f"sum({rate('inventory_refresh_changes_accepted_total')})", "accepted", GREEN),
-        Query(f"sum({rate('inventory_refresh_changes_rejected_total')})", "rejected", RED),
+        Query(f"sum({rate('inventory_refresh_changes_dead_lettered_total')})", "rejected", RED),
         Query(f"sum({rate('inventory_refresh_tombstones_total')})", "tombstones", YELLOW),
         unit=CHANGES_PER_SECOND,
     )
@@ -81,7 +81,7 @@ def _dead_letters() -> AnyPanel:
                 "InventoryRefreshManyChangesRejected",
             ),
         ),
-        Query(f"sum by (reason) ({rate('inventory_refresh_changes_rejected_total')}) > 0", "{{reason}}"),
+        Query(f"sum by (reason) ({rate('inventory_refresh_changes_dead_lettered_total')}) > 0", "{{reason}}"),
         unit=CHANGES_PER_SECOND,
         stacked=True,
         colors={"job_failed": RED, "refused_by_oms": ORANGE},
@@ -101,7 +101,7 @@ def _delay() -> AnyPanel:
         Query(quantile(0.5, _AGE, published), "half of the requests", GREEN),
         Query(quantile(0.95, _AGE, published), "95 %", YELLOW),
         Query(quantile(0.99, _AGE, published), "99 %", ORANGE),
-        limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
+        limit(f"max({of('inventory_refresh_window_max_age_seconds')})", "max_age"),
         unit=units.Seconds,
         width=12,
     )

@@ -131,7 +131,7 @@ def _rebalances() -> AnyPanel:
         ),
         Query(f"sum by (kind) (increase({of('inventory_refresh_rebalances_total')}[$__rate_interval]))", "{{kind}}"),
         Query(
-            f"sum(increase({of('inventory_refresh_requests_unsettled_total')}[$__rate_interval]))",
+            f"sum(increase({of('inventory_refresh_requests_unanswered_total')}[$__rate_interval]))",
             "requests in flight then",
             PURPLE,
         ),
@@ -153,10 +153,10 @@ def _not_read() -> AnyPanel:
             "waits: the schema registry does not answer. Fewer assigned than the topic has: a member is missing.",
             alerts=("InventoryRefreshDecodingWaits",),
         ),
-        Query(f"sum({of('inventory_refresh_partitions_assigned')})", "assigned", BLUE),
+        Query(f"sum({of('inventory_refresh_assigned_partitions')})", "assigned", BLUE),
         Query(f"sum({by_partition('inventory_refresh_partition_paused')})", "paused", ORANGE),
         Query(f"sum({by_partition('inventory_refresh_partition_recovering')})", "gathering", YELLOW),
-        Query(f"sum({of('inventory_refresh_decoding_waits')})", "members whose decoding waits", RED),
+        Query(f"sum({of('inventory_refresh_decoding_blocked')})", "members whose decoding waits", RED),
         unit=units.Short,
         decimals=0,
     )
@@ -205,7 +205,7 @@ def _queue() -> AnyPanel:
             alerts=("InventoryRefreshDeadLettersUnconfirmed",),
         ),
         Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_messages')})", "{{pod}}: fetched ahead"),
-        Query(f"sum({of('inventory_refresh_dead_letters_unconfirmed')})", "dead letters unconfirmed", RED),
+        Query(f"sum({of('inventory_refresh_unconfirmed_dead_letters')})", "dead letters unconfirmed", RED),
         unit=units.Short,
     )
 

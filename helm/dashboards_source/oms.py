@@ -57,7 +57,7 @@ def _answers() -> AnyPanel:
                 "InventoryRefreshRequestsRefused",
             ),
         ),
-        Query(f"sum by (outcome) ({rate('inventory_refresh_answers_total')}) > 0", "{{outcome}}"),
+        Query(f"sum by (outcome) ({rate('inventory_refresh_requests_answered_total')}) > 0", "{{outcome}}"),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
         colors=OUTCOMES,
@@ -65,7 +65,7 @@ def _answers() -> AnyPanel:
 
 
 def _seconds() -> AnyPanel:
-    seconds = "inventory_refresh_request_seconds"
+    seconds = "inventory_refresh_request_duration_seconds"
     return graph(
         "Time to an answer",
         Told(
@@ -91,7 +91,7 @@ def _failures() -> AnyPanel:
             "Growing: the OMS is down, and probed ever more seldom (at least every oms.backoff_max). It falls to 0 "
             "with the first jobID.",
         ),
-        Query(f"max({of('inventory_refresh_oms_failures_in_a_row')})", "failures in a row", ORANGE),
+        Query(f"max({of('inventory_refresh_oms_consecutive_failures')})", "failures in a row", ORANGE),
         Query(f"sum({opened})", "members with an open breaker", RED),
         Query(f"sum({half_open})", "half-open", YELLOW),
         unit=units.Short,
@@ -114,7 +114,7 @@ def _ended() -> AnyPanel:
             ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_jobs_ended_total')}) > 0", "{{outcome}}"),
-        Query(f"sum({rate('inventory_refresh_jobs_evicted_total')}) > 0", "unfollowed", GREY),
+        Query(f"sum({rate('inventory_refresh_jobs_evicted_total')}) > 0", "evicted", GREY),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
         colors={"success": GREEN, "failed": RED, "never_finished": PURPLE, "unknown_job": ORANGE},
@@ -131,7 +131,7 @@ def _unfinished() -> AnyPanel:
             "larger requests help (window.max_age, window.flush_items: auto); else the OMS needs more capacity.",
             alerts=("InventoryRefreshJobStatusUnavailable",),
         ),
-        Query(f"sum({of('inventory_refresh_jobs_unfinished')})", "jobs", BLUE),
+        Query(f"sum({of('inventory_refresh_unfinished_jobs')})", "jobs", BLUE),
         Query(f"sum({of('inventory_refresh_job_status_unavailable')})", "members told nothing", RED),
         unit=units.Short,
         decimals=0,
@@ -149,8 +149,8 @@ def _job_seconds() -> AnyPanel:
             alerts=("InventoryRefreshJobsLate",),
         ),
         Query(quantile(0.95, "inventory_refresh_job_queued_seconds"), "95 % queued", YELLOW),
-        Query(quantile(0.95, "inventory_refresh_job_worked_seconds"), "95 % worked", GREEN),
-        Query(f"max({of('inventory_refresh_jobs_oldest_unfinished_seconds')})", "oldest not ended", RED),
+        Query(quantile(0.95, "inventory_refresh_job_processing_seconds"), "95 % worked", GREEN),
+        Query(f"max({of('inventory_refresh_oldest_unfinished_job_seconds')})", "oldest not ended", RED),
         unit=units.Seconds,
     )
 

@@ -52,7 +52,7 @@ there are (each is a handful of series). Locations beyond that number are not to
 
 def current() -> list[AnyPanel]:
     """What to know first, and five numbers that answer it."""
-    accepted = of("inventory_refresh_location_accepted_timestamp_seconds", CHOSEN)
+    accepted = of("inventory_refresh_location_last_accepted_timestamp_seconds", CHOSEN)
     return [
         note("Read this first", NOTE, width=24, height=6),
         number(
@@ -104,7 +104,7 @@ def current() -> list[AnyPanel]:
             ),
             # An outcome that never came has no series: where the location has others, that is 0 and not "no data".
             Query(
-                f"sum({increase('inventory_refresh_location_requests_total', CHOSEN, _FAILED)})"
+                f"sum({increase('inventory_refresh_location_requests_answered_total', CHOSEN, _FAILED)})"
                 f" or 0 * sum({of('inventory_refresh_location_pending_changes', CHOSEN)})"
             ),
             unit=units.Short,
@@ -143,7 +143,7 @@ def way() -> list[AnyPanel]:
                 "Above the dashed line (window.max_age) for long: see Requests by answer, then the other dashboard.",
             ),
             Query(f"max({of('inventory_refresh_location_oldest_pending_seconds', CHOSEN)})", "oldest"),
-            limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
+            limit(f"max({of('inventory_refresh_window_max_age_seconds')})", "max_age"),
             unit=units.Seconds,
             width=12,
         ),
@@ -171,7 +171,10 @@ def way() -> list[AnyPanel]:
                 "unknown, unreadable: it is held for oms.unknown_hold each time. refused: see the dead letters. The "
                 "others concern all locations alike.",
             ),
-            Query(f"sum by (outcome) ({rate('inventory_refresh_location_requests_total', CHOSEN)}) > 0", "{{outcome}}"),
+            Query(
+                f"sum by (outcome) ({rate('inventory_refresh_location_requests_answered_total', CHOSEN)}) > 0",
+                "{{outcome}}",
+            ),
             unit=REQUESTS_PER_SECOND,
             width=12,
             stacked=True,
@@ -183,7 +186,7 @@ def way() -> list[AnyPanel]:
 def others() -> list[AnyPanel]:
     """How it stands beside the others, and what holds all of them up."""
     gauge = of("inventory_refresh_location_oldest_pending_seconds")
-    accepted = of("inventory_refresh_location_accepted_timestamp_seconds")
+    accepted = of("inventory_refresh_location_last_accepted_timestamp_seconds")
     pending = of("inventory_refresh_location_pending_changes")
     slowest = f"topk({LISTED_MAX}, max by (location) ({gauge}))"
     return [
@@ -218,7 +221,7 @@ def others() -> list[AnyPanel]:
                 "Long: the OMS's queue is full; every store sees its counts so much later.",
             ),
             Query(quantile(0.95, "inventory_refresh_job_queued_seconds"), "95 % queued", YELLOW),
-            Query(quantile(0.95, "inventory_refresh_job_worked_seconds"), "95 % worked", GREEN),
+            Query(quantile(0.95, "inventory_refresh_job_processing_seconds"), "95 % worked", GREEN),
             unit=units.Seconds,
             width=6,
             height=10,
@@ -230,7 +233,7 @@ def others() -> list[AnyPanel]:
                 "If this location stands still and the others too: the cause is here, not in the store.",
             ),
             Query(
-                f"sum(increase({of('inventory_refresh_answers_total', well.REFUSALS)}[$__rate_interval]))",
+                f"sum(increase({of('inventory_refresh_requests_answered_total', well.REFUSALS)}[$__rate_interval]))",
                 "refused",
                 ORANGE,
             ),

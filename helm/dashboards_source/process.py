@@ -111,7 +111,7 @@ def _tokens() -> AnyPanel:
             "Many without end: the OMS takes tokens back before their time, or they live for seconds only. None for "
             "longer than a token lives, while answers are unauthorised: see Sending.",
         ),
-        Query(f"sum(increase({of('inventory_refresh_tokens_fetched_total')}[$__rate_interval]))", "tokens", ORANGE),
+        Query(f"sum(increase({of('inventory_refresh_oms_tokens_fetched_total')}[$__rate_interval]))", "tokens", ORANGE),
         unit=units.Short,
         stacked=True,
         decimals=0,

@@ -59,7 +59,10 @@ def _numbers() -> list[AnyPanel]:
                 "lost. If both are well, see the rows OMS (answers, calls a second) and Windows (held locations).",
                 alerts=("InventoryRefreshChangesTooOld",),
             ),
-            Query(f"max({of('inventory_refresh_oldest_pending_seconds')} / {of('inventory_refresh_max_age_seconds')})"),
+            Query(
+                f"max({of('inventory_refresh_oldest_pending_seconds')}"
+                f" / {of('inventory_refresh_window_max_age_seconds')})"
+            ),
             unit=units.PercentUnit,
             steps=((None, GREEN), (1.5, YELLOW), (2.4, RED)),
             decimals=0,
@@ -115,7 +118,7 @@ def _numbers() -> list[AnyPanel]:
                 "For the others see Sending.",
                 alerts=("InventoryRefreshRequestsRefused",),
             ),
-            Query(f"sum({increase('inventory_refresh_answers_total', REFUSALS)})"),
+            Query(f"sum({increase('inventory_refresh_requests_answered_total', REFUSALS)})"),
             unit=units.LocaleFormat,
             steps=((None, GREEN), (0.5, ORANGE)),
             decimals=0,
@@ -172,7 +175,7 @@ def _oldest() -> AnyPanel:
             alerts=("InventoryRefreshChangesTooOld",),
         ),
         Query(f"max by (pod) ({of('inventory_refresh_oldest_pending_seconds')})", "{{pod}}"),
-        limit(f"max({of('inventory_refresh_max_age_seconds')})", "max_age"),
+        limit(f"max({of('inventory_refresh_window_max_age_seconds')})", "max_age"),
         unit=units.Seconds,
         width=12,
     )

@@ -112,7 +112,7 @@ def test_a_revoke_arrives_in_a_poll_and_a_commit_made_in_it_is_accepted(group: K
     second = share(group, first)
 
     assert outcomes == [Committed()]
-    assert [kind for kind, _ in first.told].count("revoked") == 1
+    assert [kind for kind, _ in first.rebalances].count("revoked") == 1
     assert {each.partition: (each.committed, each.metadata) for each in second.held.values()} == {
         each.partition: (5 + each.partition, f"m{each.partition}") for each in second.held.values()
     }
@@ -181,6 +181,6 @@ def test_a_member_that_exceeds_the_poll_interval_loses_its_partitions_and_cannot
 
     assert isinstance(commit(sleeper, 0, 4), CommitRefused)
     assert group.committed(0) is None
-    poll_until(lambda: ("lost" in {kind for kind, _ in sleeper.told}) and has_all(sleeper), sleeper)
-    assert [kind for kind, _ in sleeper.told].count("revoked") == 0
+    poll_until(lambda: ("lost" in {kind for kind, _ in sleeper.rebalances}) and has_all(sleeper), sleeper)
+    assert [kind for kind, _ in sleeper.rebalances].count("revoked") == 0
     assert commit(sleeper, 0, 4) == Committed()

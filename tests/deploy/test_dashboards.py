@@ -27,7 +27,7 @@ SELECTED = {"namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
 
 NOT_DRAWN = {
     "inventory_refresh_changes_decoded_total": "read less rejected and tombstones, which are drawn",
-    "inventory_refresh_jobs_unfinished_items": "the jobs themselves are drawn; items tell the same",
+    "inventory_refresh_unfinished_job_items": "the jobs themselves are drawn; items tell the same",
     "inventory_refresh_unknown_hold_seconds": "only an alert reckons with it",
 }
 

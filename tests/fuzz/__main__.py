@@ -1,7 +1,7 @@
 """The fuzzer of the decoder: ``python -m tests.fuzz --seconds 60``, or ``make fuzz SECONDS=60``.
 
-Every case has a number, which decides all of it: ``make fuzz SEED=<number> COUNT=1`` runs that one again. Cases run in
-a process of their own, so that a crash, a hang or memory without bound is found too, and counts as that case's failure.
+A case is determined by its seed: ``make fuzz SEED=<seed> COUNT=1`` runs it again. Cases run in a separate process, so
+that a crash, a hang or unbounded memory is found, too, and counts as a failure of that case.
 """
 
 import argparse
@@ -20,15 +20,15 @@ from tests.fuzz.cases import check, draw
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE_SECONDS_MAX = 30.0
-"""A case takes some hundredths of a second: one that takes so long hangs."""
+"""A case takes some hundredths of a second: one that takes this long hangs."""
 MEMORY_BYTES_MAX = 6 * 2**30
-"""Of addresses, most of which a process of this kind never touches."""
+"""Of address space, most of which such a process never touches."""
 PROGRESS_SECONDS = 10.0
 
 
 @dataclass
 class Tally:
-    """What came of the cases so far."""
+    """The results of the cases."""
 
     began: float = field(default_factory=time.monotonic)
     messages: int = 0
@@ -42,9 +42,9 @@ class Tally:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long, unless --count is given")
-    parser.add_argument("--seed", type=int, default=None, help="number of the first case; random if not given")
-    parser.add_argument("--count", type=int, default=None, help="so many cases, however long they take")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to run, unless --count is given")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the first case; random if not given")
+    parser.add_argument("--count", type=int, default=None, help="number of cases, however long they take")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
@@ -59,60 +59,60 @@ def main() -> int:
 
 
 def work(number: int) -> None:
-    """Run case after case for as long as there is a line of input for each; say of each what came of it."""
+    """Run a case for each line of input, and print its result."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     for _ in sys.stdin:
         try:
-            said = f"{check(draw(Random(number)))}"  # noqa: S311 - cases are to be repeatable
+            result = f"{check(draw(Random(number)))}"  # noqa: S311 - cases are to be repeatable
         except BaseException:  # noqa: BLE001 - also a panic of polars, or no memory
-            said = f"failed {traceback.format_exc(limit=-3)!r}"
-        print(said, flush=True)
+            result = f"failed {traceback.format_exc(limit=-3)!r}"
+        print(result, flush=True)
         number += 1
     sys.exit(0)
 
 
 def supervise(tally: Tally, seed: int, count: int | None, seconds: float) -> None:
-    """Have cases run until there were ``count``, or else until the time is up."""
+    """Run ``count`` cases, or as many as there is time for."""
     number = seed
     shown = tally.began
     while count is None or number < seed + count:
         with _worker(number) as worker:
-            while _goes_on(tally, number - seed, count, seconds):
-                said = _one(worker)
-                if said.isdigit():
+            while _continues(tally, number - seed, count, seconds):
+                result = _one(worker)
+                if result.isdigit():
                     tally.passed += 1
-                    tally.messages += int(said)
+                    tally.messages += int(result)
                 else:
                     tally.failed += 1
-                    _show(number, said)
+                    _show(number, result)
                 number += 1
                 if time.monotonic() - shown > PROGRESS_SECONDS:
                     shown = time.monotonic()
                     print(tally.line(), flush=True)
-                if not said or said == "hangs":
-                    break  # another process for the next one
+                if not result or result == "hangs":
+                    break  # the next case needs a new process
             worker.kill()
-        if not _goes_on(tally, number - seed, count, seconds):
+        if not _continues(tally, number - seed, count, seconds):
             return
 
 
-def _goes_on(tally: Tally, done: int, count: int | None, seconds: float) -> bool:
+def _continues(tally: Tally, done: int, count: int | None, seconds: float) -> bool:
     return time.monotonic() - tally.began < seconds if count is None else done < count
 
 
 def _worker(number: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(  # noqa: S603 - this very module
+    return subprocess.Popen(  # noqa: S603 - this module
         [sys.executable, "-m", "tests.fuzz", "--worker", "--seed", str(number)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # panics of polars on corrupt bytes tell of themselves there
+        stderr=subprocess.DEVNULL,  # panics of polars on corrupt bytes are printed there
         text=True,
     )
 
 
 def _one(worker: "subprocess.Popen[str]") -> str:
-    """Have the next case run; "" if the process ended over it."""
+    """Run the next case; returns "" if the process ended."""
     if worker.stdin is None or worker.stdout is None:
         raise RuntimeError("the process has no pipes")
     try:
@@ -125,9 +125,9 @@ def _one(worker: "subprocess.Popen[str]") -> str:
     return worker.stdout.readline().strip()
 
 
-def _show(number: int, said: str) -> None:
-    what = said.removeprefix("failed ") or "the process ended"
-    print(f"case {number} failed: {what}\nagain: make fuzz SEED={number} COUNT=1", flush=True)
+def _show(number: int, result: str) -> None:
+    reason = result.removeprefix("failed ") or "the process ended"
+    print(f"case {number} failed: {reason}\nagain: make fuzz SEED={number} COUNT=1", flush=True)
 
 
 if __name__ == "__main__":

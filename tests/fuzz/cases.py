@@ -1,4 +1,4 @@
-"""One case of the fuzzer: schemas and batches from one source of randomness, decoded, and held against the judge."""
+"""One case of the fuzzer: random schemas and batches, decoded and compared with the judge's verdicts."""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import silence_backtraces
 from consumer.avro.fields import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
-from consumer.avro.rows import DETAIL_CHARACTERS_MAX
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import ASSIGNMENT, OFFSET, RejectReason
 from consumer.ports import Decoded
+from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.fuzz.judging import Judge, Verdict, same
 from tests.fuzz.schemas import Schemas
 from tests.fuzz.writing import Writer, mutated
@@ -23,7 +23,7 @@ from tests.support.avro import raw_batch
 BATCHES = 6
 """Batches of one case: making a schema's readers costs as much as decoding some."""
 
-WAYS = ("columnar", "fastavro")
+DECODE_PATHS = ("columnar", "fastavro")
 FIRST_OFFSET = 100
 
 BUNDLED: dict[str, Any] = json.loads(schema_text())
@@ -32,8 +32,8 @@ BUNDLED: dict[str, Any] = json.loads(schema_text())
 class Source:
     """``SchemaSource`` of a few schemas, by ids."""
 
-    def __init__(self, schemas: Sequence[dict[str, Any]], way: Any) -> None:
-        factory = ReaderFactory({}, CONFLUENT.length, way)
+    def __init__(self, schemas: Sequence[dict[str, Any]], decode_path: Any) -> None:
+        factory = ReaderFactory({}, CONFLUENT.length, decode_path)
         self._readers: dict[bytes, Reader | Refused] = {}
         for schema_id, schema in enumerate(schemas):
             reader = factory.reader(json.dumps(schema))
@@ -74,24 +74,24 @@ def _batch(random: Random, schemas: list[dict[str, Any]]) -> list[bytes | None]:
         bad = random.random() < badness
         value = confluent_prefix(schema_id) + (hostile if bad else good).write(schemas[schema_id])
         if bad and random.random() < 0.6:
-            value = mutated(random, value, [each for each in values if each] or [value])
+            value = mutated(random, value, [present for present in values if present] or [value])
         values.append(None if random.random() < 0.01 else value)
     return values
 
 
 def check(case: Case) -> int:
-    """Decode the case both ways; returns how many messages were judged. Raises AssertionError where one is wrong."""
+    """Decode the case by both decode paths. Returns the number of messages; raises AssertionError if one is wrong."""
     silence_backtraces()
     judges = [Judge(schema) for schema in case.schemas]
-    decoders = {way: BatchDecoder(CONFLUENT, Source(case.schemas, way)) for way in WAYS}
+    decoders = {decode_path: BatchDecoder(CONFLUENT, Source(case.schemas, decode_path)) for decode_path in DECODE_PATHS}
     for values in case.batches:
         verdicts = [None if value is None else _verdict(judges, value) for value in values]
-        for way, decoder in decoders.items():
+        for decode_path, decoder in decoders.items():
             decoded = decoder.decode([raw_batch(values, first_offset=FIRST_OFFSET)])
             try:
                 _compare(decoded, values, verdicts)
             except AssertionError as error:
-                raise AssertionError(f"{way}: {error}") from error
+                raise AssertionError(f"{decode_path}: {error}") from error
     return sum(map(len, case.batches))
 
 

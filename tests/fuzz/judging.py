@@ -1,4 +1,4 @@
-"""What must become of one message: a row or a reason, worked out in plain Python, column by column and rule by rule."""
+"""The expected result of one message, a row or a reason, computed in plain Python column by column."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,7 +9,7 @@ import fastavro
 
 from consumer.avro.fields import TARGETS
 from consumer.core.changes.items import RejectReason
-from tests.fuzz import letter
+from tests.fuzz import plain_reader
 from tests.fuzz.schemas import INTEGERS, NUMBERS
 
 IDENTIFIERS = ("partNumber", "upc", "sku")
@@ -19,7 +19,7 @@ TICKS = {"timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
 
 @dataclass(frozen=True)
 class Verdict:
-    """``row`` or ``reason``; ``lenient``: decoders are known to differ, so either will do."""
+    """``row`` or ``reason``; ``lenient``: decoders are known to differ, so both are accepted."""
 
     row: dict[str, Any] | None = None
     reason: RejectReason | None = None
@@ -36,20 +36,20 @@ class Judge:
         self._reference = fastavro.parse_schema(_without_logical(schema))
 
     def judge(self, body: bytes) -> Verdict:
-        said = letter.read(self._schema, body, set(self._types))
-        verdict = self._verdict(said)
-        if not said.lenient:
-            self._compare_with_fastavro(body, said)
-        return Verdict(verdict.row, verdict.reason, said.wrong, said.lenient)
+        reading = plain_reader.read(self._schema, body, set(self._types))
+        verdict = self._verdict(reading)
+        if not reading.lenient:
+            self._compare_with_fastavro(body, reading)
+        return Verdict(verdict.row, verdict.reason, reading.wrong, reading.lenient)
 
-    def _verdict(self, said: letter.Letter) -> Verdict:
-        if said.wrong:
+    def _verdict(self, reading: plain_reader.PlainReading) -> Verdict:
+        if reading.wrong:
             return Verdict(reason=RejectReason.CORRUPT)
-        if said.left:
+        if reading.left:
             return Verdict(reason=RejectReason.TRAILING_BYTES)
         row: dict[str, Any] = dict.fromkeys(TARGETS)
         for name, schema in self._types.items():
-            value = said.value[name]
+            value = reading.value[name]
             kind = _held(schema)
             if value is not None and kind == "int" and not -(2**31) <= value < 2**31:
                 return Verdict(reason=RejectReason.INTEGER_OUT_OF_RANGE)
@@ -57,23 +57,23 @@ class Judge:
         reason = _broken_rule(row)
         return Verdict(reason=reason) if reason else Verdict(row=row)
 
-    def _compare_with_fastavro(self, body: bytes, said: letter.Letter) -> None:
-        """Hold the plain reading against fastavro with the writer's own schema, where both are exact."""
+    def _compare_with_fastavro(self, body: bytes, reading: plain_reader.PlainReading) -> None:
+        """Compare the plain reading with that of fastavro with the writer's own schema, where both are exact."""
         stream = BytesIO(body)
         try:
             record = fastavro.schemaless_reader(stream, self._reference, None)
-        except Exception:  # noqa: BLE001 - whatever it raises, it did not read it; fields that nobody reads may be why
+        except Exception:  # noqa: BLE001 - fastavro could not read it, maybe because of a field that no column needs
             return
-        if said.wrong:
-            # fastavro takes an enum's symbol of a negative number from the end.
-            assert said.wrong == "no symbol", f"fastavro reads {record!r}, the letter says {said.wrong}"
+        if reading.wrong:
+            # fastavro counts a negative number of an enum's symbol from the end.
+            assert reading.wrong == "no symbol", f"fastavro reads {record!r}, the plain reader says {reading.wrong}"
             return
-        assert said.left == len(body) - stream.tell()
+        assert reading.left == len(body) - stream.tell()
         assert isinstance(record, dict)
         for name, schema in self._types.items():
             if isinstance(_held(schema), dict) and _held(schema)["type"] == "enum":
-                continue  # its symbols are others there
-            assert same(record[name], said.value[name]), f"{name}: {record[name]!r} is not {said.value[name]!r}"
+                continue  # it has other symbols there
+            assert same(record[name], reading.value[name]), f"{name}: {record[name]!r} is not {reading.value[name]!r}"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -85,7 +85,7 @@ def same(one: Any, other: Any) -> bool:
 
 def _held(schema: Any) -> Any:
     """The type that is not null."""
-    return next(each for each in schema if each != "null") if isinstance(schema, list) else schema
+    return next(branch for branch in schema if branch != "null") if isinstance(schema, list) else schema
 
 
 def _item_value(name: str, kind: Any, value: Any) -> Any:
@@ -125,11 +125,11 @@ def _broken_rule(row: dict[str, Any]) -> RejectReason | None:
 
 
 def _without_logical(schema: Any) -> Any:  # noqa: PLR0911 - one for each kind of type
-    """The schema with plain types only, and with symbols that fastavro takes."""
+    """The schema with plain types only, and with symbols that fastavro accepts."""
     if isinstance(schema, dict) and schema["type"] == "enum":
-        return schema | {"symbols": [f"S{place}" for place in range(len(schema["symbols"]))]}
+        return schema | {"symbols": [f"S{index}" for index in range(len(schema["symbols"]))]}
     if isinstance(schema, list):
-        return [_without_logical(each) for each in schema]
+        return [_without_logical(branch) for branch in schema]
     match schema:
         case {"type": "record", "fields": fields}:
             return schema | {"fields": [field | {"type": _without_logical(field["type"])} for field in fields]}

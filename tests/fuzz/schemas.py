@@ -1,6 +1,6 @@
-"""Random schemas of inventory events, as JSON, each named type defined where it is used.
+"""Random schemas of inventory events, as JSON. Named types are defined where they are used.
 
-What a target may be is written here once more, apart from ``consumer.avro``: the fuzzer is to find where that errs.
+The types that a target may have are listed here independently of ``consumer.avro``, to find errors there.
 """
 
 from itertools import count
@@ -22,11 +22,11 @@ class Schemas:
         self._numbers = count()
 
     def event(self) -> dict[str, Any]:
-        """A record with the fields that are needed, some of the others, and some that nobody reads."""
+        """A record with the required fields, some optional ones, and some that no column needs."""
         pick = self._random
         names = ["locationName", "quantity", "sku", *pick.sample(OPTIONAL, pick.randint(0, 5))]
         fields = [(name, self._target(name)) for name in names]
-        fields += [(f"other{place}", self._any(pick.randint(0, 4))) for place in range(pick.randint(0, 4))]
+        fields += [(f"other{index}", self._any(pick.randint(0, 4))) for index in range(pick.randint(0, 4))]
         pick.shuffle(fields)
         return self._record(fields)
 
@@ -49,7 +49,7 @@ class Schemas:
         return ["string", "string", self._enum()]
 
     def _any(self, depth: int) -> Any:  # noqa: PLR0911 - one for each kind of type
-        """Any type, at most so many levels deep."""
+        """Any type, at most ``depth`` levels deep."""
         simple = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
         kind = self._random.choice((*simple, "fixed", "enum", "array", "map", "record", "nullable", "union"))
         if kind == "fixed":
@@ -63,17 +63,17 @@ class Schemas:
         inner = self._any(depth - 1)
         if kind == "record":
             more = [self._any(depth - 1) for _ in range(self._random.randint(0, 2))]
-            return self._record([(f"x{place}", each) for place, each in enumerate((inner, *more))])
+            return self._record([(f"x{index}", schema) for index, schema in enumerate((inner, *more))])
         if kind == "map":
             return {"type": "map", "values": inner}
         if kind == "nullable":
-            is_so = isinstance(inner, list) or inner == "null"
-            return inner if is_so else self._random.choice((["null", inner], [inner, "null"]))
-        return {"type": "array", "items": "string" if takes_no_byte(inner) else inner}
+            is_nullable = isinstance(inner, list) or inner == "null"
+            return inner if is_nullable else self._random.choice((["null", inner], [inner, "null"]))
+        return {"type": "array", "items": "string" if is_zero_width(inner) else inner}
 
     def _record(self, fields: list[tuple[str, Any]]) -> dict[str, Any]:
-        said = [{"name": name, "type": each} for name, each in fields]
-        return {"type": "record", "name": self._name(), "fields": said}
+        written = [{"name": name, "type": schema} for name, schema in fields]
+        return {"type": "record", "name": self._name(), "fields": written}
 
     def _enum(self) -> dict[str, Any]:
         symbols = list(SYMBOLS[: self._random.randint(1, len(SYMBOLS))])
@@ -83,11 +83,11 @@ class Schemas:
         return f"N{next(self._numbers)}"
 
 
-def takes_no_byte(schema: Any) -> bool:
-    """Whether a value may be written in no byte at all."""
+def is_zero_width(schema: Any) -> bool:
+    """Whether a value takes no bytes."""
     match schema:
         case {"type": "record", "fields": fields}:
-            return all(takes_no_byte(field["type"]) for field in fields)
+            return all(is_zero_width(field["type"]) for field in fields)
         case {"type": "fixed", "size": size}:
             return bool(size == 0)
     return bool(schema == "null")

@@ -1,4 +1,4 @@
-"""The fuzzer's share of a test run, and that it finds what is there to find."""
+"""A short run of the fuzzer, and a test that it finds faults."""
 
 import subprocess
 import sys
@@ -18,16 +18,16 @@ from tests.fuzz.cases import check, draw
 CASES = 40
 """About ten seconds; `make fuzz` runs as many as there is time for."""
 BROKEN_CASES = 40
-"""In so many cases each of the faults below shows."""
+"""Enough cases to find each of the faults below."""
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
-def test_every_message_becomes_its_own_row_or_its_own_reject_whatever_the_others_are(random: Random) -> None:
+def test_every_message_becomes_one_row_or_one_reject_whatever_the_others_are(random: Random) -> None:
     check(draw(random, batches=1))
 
 
-def test_hostile_messages_neither_end_nor_stop_the_decoder_nor_change_what_others_say() -> None:
+def test_hostile_messages_do_not_crash_or_block_the_decoder_or_affect_other_messages() -> None:
     run = subprocess.run(  # noqa: S603 - this project's own module
         [sys.executable, "-m", "tests.fuzz", "--seed", "1", "--count", str(CASES)],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def test_hostile_messages_neither_end_nor_stop_the_decoder_nor_change_what_other
 
 
 def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every block that polars reads, whatever stands where the markers were put."""
+    """Accept every block that polars reads, whatever is in place of the markers."""
     read_block = columnar.read_block
 
     def trusting(file: bytes, columns: list[str]) -> pl.DataFrame | None:
@@ -58,7 +58,7 @@ def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe every Avro int to have 32 bits."""
+    """Accept an Avro int of more than 32 bits."""
     monkeypatch.setattr(fields, "_INT_MIN", -(2**63))
     monkeypatch.setattr(fields, "_INT_MAX", 2**63 - 1)
 
@@ -68,7 +68,7 @@ def _with_empty_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [_without_guard, _without_range, _with_empty_texts])
-def test_a_decoder_with_a_fault_is_found_out(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_finds_a_decoder_with_a_fault(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
 
     with pytest.raises(AssertionError):

@@ -1,4 +1,4 @@
-"""Random values of a schema, written byte by byte: mostly well, and on purpose as no encoder would."""
+"""Random values of a schema, written byte by byte: mostly valid, sometimes as no encoder would write them."""
 
 import struct
 from random import Random
@@ -11,7 +11,7 @@ TEXTS = ("", "a", "Berlin", "ä€x", "x" * 51, "x" * 300, "\x00", "<b>&", "😀
 
 
 def long_bytes(value: int, *, padded: int = 0) -> bytes:
-    """A long as Avro writes it; ``padded`` more bytes say nothing, which the letter of Avro does not forbid."""
+    """A long as Avro encodes it, with ``padded`` redundant bytes, which Avro's specification does not forbid."""
     rest = (value << 1) ^ (value >> 63)
     written = bytearray()
     while rest > 0x7F:
@@ -25,7 +25,7 @@ def long_bytes(value: int, *, padded: int = 0) -> bytes:
 
 
 class Writer:
-    """Writes values; ``hostility`` is how likely each place is to hold what no encoder would write there."""
+    """Writes values; ``hostility`` is the probability of bytes that no encoder would write, at any place."""
 
     def __init__(self, random: Random, hostility: float) -> None:
         self._random = random
@@ -36,8 +36,8 @@ class Writer:
         match schema:
             case list():
                 branch = self._random.randrange(len(schema))
-                said = self._random.choice((2, -1, 7, 2**62)) if self._hostile() else branch
-                return long_bytes(said) + self.write(schema[branch])
+                number = self._random.choice((2, -1, 7, 2**62)) if self._hostile() else branch
+                return long_bytes(number) + self.write(schema[branch])
             case {"type": "record", "fields": fields}:
                 return b"".join(self.write(field["type"]) for field in fields)
             case {"type": "array", "items": items}:
@@ -78,7 +78,7 @@ class Writer:
         return long_bytes(pick.choice(HUGE) if self._hostile() else len(content)) + content
 
     def _blocks(self, item: Any) -> bytes:
-        """Blocks of items, some with their size in bytes before them, some of a count that nothing can hold."""
+        """Blocks of items, some with their size in bytes before them, some with an impossible count."""
         written = b""
         self._arrays += 1
         for _ in range(self._random.randint(0, 2)):

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 import pytest
 
-from consumer.avro.decoder_thread import BATCHES_IN_HAND_MAX
+from consumer.avro.decoder_thread import BATCHES_PENDING_MAX
 from tests.support.fleet import Fleet, OpenFleet
 from tests.support.service_process import ServiceProcess
 
@@ -63,7 +63,7 @@ def test_during_an_oms_outage_the_backlog_stays_in_kafka_and_all_of_it_is_sent_a
     ours.sandbox.state.clear_faults()
     ours.wait_until(lambda: bool(samples.take(member)) and len(ours.ledger.counts()) == CHANGES, "all is sent")
     ours.finish()
-    assert BUDGET < max(samples.pending) <= BUDGET + BATCHES_IN_HAND_MAX * POLL_MESSAGES
+    assert BUDGET < max(samples.pending) <= BUDGET + BATCHES_PENDING_MAX * POLL_MESSAGES
     assert max(samples.bytes) - bytes_at_first < GROWTH_BYTES_MAX
     assert ours.ledger.repeated() == {}, "a position was lost"
     assert [len(member.events(f"partitions_{kind}")) for kind in ("assigned", "revoked", "lost")] == [1, 0, 0]

@@ -1,4 +1,4 @@
-"""Members die, sleep and are restarted while changes come: real processes in a group of a real Kafka."""
+"""Members are killed, suspended and restarted while changes arrive: real processes on a real Kafka."""
 
 import pytest
 
@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @both_protocols
-def test_members_killed_in_the_middle_of_their_work_are_followed_by_others(fleet: OpenFleet, protocol: str) -> None:
+def test_other_members_take_over_from_members_killed_while_sending(fleet: OpenFleet, protocol: str) -> None:
     ours = fleet(protocol=protocol)
     ours.start("a")
     ours.start("b")
@@ -25,7 +25,7 @@ def test_members_killed_in_the_middle_of_their_work_are_followed_by_others(fleet
 
 
 @both_protocols
-def test_a_member_that_slept_past_its_session_sends_nothing_old_on_waking(fleet: OpenFleet, protocol: str) -> None:
+def test_a_member_suspended_past_its_session_sends_nothing_old_when_it_resumes(fleet: OpenFleet, protocol: str) -> None:
     ours = fleet(protocol=protocol)
     sleeper = ours.start("sleeper", window={"max_age": 3})
     ours.start("other")
@@ -37,14 +37,14 @@ def test_a_member_that_slept_past_its_session_sends_nothing_old_on_waking(fleet:
     ours.wait_until_shared("other")
     ours.wait_until_held()
     ours.thaw("sleeper")
-    ours.wait_until(lambda: bool(sleeper.events("partitions_lost")), "the sleeper hears what it lost")
+    ours.wait_until(lambda: bool(sleeper.events("partitions_lost")), "the sleeper learns that its partitions are lost")
     ours.wait_until_shared("sleeper", "other")
     ours.stock.publish()
     ours.finish()
 
 
 @pytest.mark.parametrize("protocol", [CLASSIC])
-def test_two_members_sleep_in_turn_while_changes_come(fleet: OpenFleet, protocol: str) -> None:
+def test_two_members_are_suspended_in_turn_while_changes_arrive(fleet: OpenFleet, protocol: str) -> None:
     ours = fleet(protocol=protocol)
     for name in ("a", "b"):
         ours.start(name)
@@ -54,13 +54,13 @@ def test_two_members_sleep_in_turn_while_changes_come(fleet: OpenFleet, protocol
             ours.freeze(sleeper)
             ours.wait_until_shared(other)
             ours.thaw(sleeper)
-            ours.wait_until(lambda name=sleeper: bool(ours.members[name].events("partitions_lost")), "it hears")  # type: ignore[misc]
+            ours.wait_until(lambda name=sleeper: bool(ours.members[name].events("partitions_lost")), "it learns")  # type: ignore[misc]
             ours.wait_until_shared("a", "b")
     ours.finish()
 
 
 @pytest.mark.parametrize("protocol", [CONSUMER])
-def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: OpenFleet, protocol: str) -> None:
+def test_a_member_suspended_within_its_session_keeps_its_partitions(fleet: OpenFleet, protocol: str) -> None:
     ours = fleet(protocol=protocol, **LONG_SESSIONS)
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
@@ -68,13 +68,13 @@ def test_a_member_that_slept_within_its_session_goes_on_with_what_it_has(fleet: 
         ours.wait_until(lambda: sleeper.snapshot()["requests_in_flight"] > 0, "it sends")
         ours.freeze("sleeper")
         rounds = ours.stock.round
-        ours.wait_until(lambda: ours.stock.round > rounds + 20, "changes come meanwhile")
+        ours.wait_until(lambda: ours.stock.round > rounds + 20, "changes arrive meanwhile")
         ours.thaw("sleeper")
     ours.finish()
     assert not sleeper.events("partitions_lost")
 
 
-def test_three_members_are_restarted_one_after_the_other_while_changes_come(fleet: OpenFleet) -> None:
+def test_three_members_are_restarted_one_by_one_while_changes_arrive(fleet: OpenFleet) -> None:
     ours = fleet(partitions=6, **LONG_SESSIONS)
     names = ("a", "b", "c")
     for name in names:
@@ -86,4 +86,4 @@ def test_three_members_are_restarted_one_after_the_other_while_changes_come(flee
             ours.start(name)
             ours.wait_until_shared(*names)
     ours.finish()
-    assert ours.ledger.repeated() == {}, "what left in good order is not sent again"
+    assert ours.ledger.repeated() == {}, "accepted changes are not sent again"

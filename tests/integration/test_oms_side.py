@@ -67,7 +67,7 @@ def test_during_an_outage_single_probes_are_sent_and_the_service_stays_ready(
         shop.finish()
 
         assert shop.differences() == []
-        assert shop.metric("answers_total", outcome="unavailable") == 14
+        assert shop.metric("requests_answered_total", outcome="unavailable") == 14
         wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 1, "the breaker is closed")
 
 
@@ -81,7 +81,7 @@ def test_after_over_quota_the_retry_after_is_respected_and_the_rate_is_lowered(
         wait_until(lambda: bool(shop.sizes()), "the request is accepted")
 
         assert sandbox.state.jobs()[0].added - published_at >= MAX_AGE_SECONDS + 3
-        assert shop.metric("answers_total", outcome="over_quota") == 1
+        assert shop.metric("requests_answered_total", outcome="over_quota") == 1
         shop.finish()
         assert shop.metric("oms_requests_per_second_max") < 10.0
         assert shop.differences() == []
@@ -126,7 +126,7 @@ def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_is_accepted(
         shop.finish()
 
         assert shop.differences() == []
-        assert shop.metric("tokens_fetched_total") == 2
+        assert shop.metric("oms_tokens_fetched_total") == 2
 
 
 # Job outcomes
@@ -142,7 +142,7 @@ def test_jobs_are_followed_to_success_with_few_calls(kafka: str, topic: MakeTopi
 
         asked = sum(sandbox.state.summary().requests[path]["200"] for path in job_paths(sandbox))
         assert asked <= 20
-        assert shop.metric("job_worked_seconds_count") == 10
+        assert shop.metric("job_processing_seconds_count") == 10
 
 
 def job_paths(sandbox: SandboxServer) -> list[str]:

@@ -290,7 +290,7 @@ def test_the_status_page_and_the_metrics_count_what_was_sent(
         metrics = httpx.get(f"{service.url}/metrics", timeout=REQUEST_SECONDS_MAX).text
         status = httpx.get(f"{service.url}/api/status", timeout=REQUEST_SECONDS_MAX).json()
 
-    assert f"inventory_refresh_changes_read_total {len(plan.events)}.0" in metrics
+    assert f"inventory_refresh_messages_read_total {len(plan.events)}.0" in metrics
     accepted, items, coalesced = (
         float(metrics.split(f"\ninventory_refresh_{name}_total ")[1].split("\n")[0])
         for name in ("changes_accepted", "items_accepted", "changes_coalesced")

@@ -1,4 +1,4 @@
-"""TLS and credentials on every connection at once, and nothing of a secret anywhere that it could be read."""
+"""TLS and credentials on every connection at once, and no secret in any output."""
 
 import base64
 import json
@@ -54,9 +54,10 @@ SECRETS = {
 
 @dataclass
 class World:
-    """Every server behind TLS, and the settings that reach them."""
+    """All servers behind TLS, and settings to connect to them."""
 
-    kafka: Kafka
+    bootstrap_servers: str
+    tls_servers: str
     certificates: Certificates
     changes: Topic
     registry: TlsFront
@@ -66,7 +67,7 @@ class World:
     environment: dict[str, str] = field(default_factory=dict)
 
     def secret(self, name: str, text: str) -> None:
-        """Write a secret file, as Kubernetes mounts one."""
+        """Write a secret file, like one that Kubernetes mounts."""
         folder = self.folder / "secrets"
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
@@ -75,7 +76,7 @@ class World:
     def config(self) -> dict[str, Any]:
         pem = self.certificates
         config: dict[str, Any] = service_config(
-            self.kafka.tls_servers,
+            self.tls_servers,
             self.changes.name,
             self.sandbox,
             avro={
@@ -99,7 +100,7 @@ class World:
             del config["oms"][name]
         config["kafka"]["unreachable_timeout"] = 60.0
         config["kafka"]["properties"] = {
-            "group.protocol": "consumer",  # which asks through the third client, the admin's
+            "group.protocol": "consumer",  # which also uses the admin client
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "PLAIN",
             "sasl.username": TLS_USER,
@@ -113,8 +114,8 @@ class World:
 
 @pytest.fixture
 def world(broker: Kafka, topic: Callable[..., str], admin: AdminClient, tmp_path: Path) -> Iterator[World]:
-    if not broker.tls_servers:
-        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not one with a listener for these tests")
+    if broker.tls_servers is None or broker.tls_folder is None:
+        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS has no TLS listener for these tests")
     name = topic()
     admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(REQUEST_SECONDS_MAX)
     certificates = Certificates(Path(broker.tls_folder))
@@ -126,7 +127,8 @@ def world(broker: Kafka, topic: Callable[..., str], admin: AdminClient, tmp_path
             SandboxServer(SandboxSettings(time_scale=0.0, specific_key=API_KEY, specific_secret=API_SECRET))  # type: ignore[arg-type]
         )
         world = World(
-            broker,
+            broker.bootstrap_servers,
+            broker.tls_servers,
             certificates,
             Topic(broker.bootstrap_servers, name, f"group-of-{name}"),
             stack.enter_context(tls_front(certificates, registry.port)),
@@ -143,24 +145,24 @@ def world(broker: Kafka, topic: Callable[..., str], admin: AdminClient, tmp_path
 
 
 def forms(secret: str) -> set[str]:
-    """A secret in every way in which it is sent or shown."""
+    """A secret in every form in which it is sent or printed."""
     pairs = (secret, f"{REGISTRY_USER}:{secret}", f"{API_KEY}:{secret}", f"\0{TLS_USER}\0{secret}")
-    encoded = {base64.b64encode(each.encode()).decode() for each in pairs}
+    encoded = {base64.b64encode(pair.encode()).decode() for pair in pairs}
     return {secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""), *encoded}
 
 
-def assert_tells_no_secret(text: str, *more: str) -> None:
-    told = [name for name, secret in SECRETS.items() for form in forms(secret) if form in text]
-    assert not told, told
+def assert_has_no_secret(text: str, *more: str) -> None:
+    leaked = [name for name, secret in SECRETS.items() for form in forms(secret) if form in text]
+    assert not leaked, leaked
     assert not [secret for secret in more if secret in text]
 
 
-def everything_shown(service: ServiceProcess) -> str:
+def all_output(service: ServiceProcess) -> str:
     pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere"]
     shown = [httpx.get(service.url + page, timeout=REQUEST_SECONDS_MAX).text for page in pages]
     processes = [path.read_bytes() for path in Path(f"/proc/{service.pid}").glob("task/*/comm")]
     processes.append(Path(f"/proc/{service.pid}/cmdline").read_bytes())
-    return "\n".join([*shown, *(each.decode() for each in processes), service.output()])
+    return "\n".join([*shown, *(text.decode() for text in processes), service.output()])
 
 
 def bearers(front: TlsFront) -> list[str]:
@@ -168,37 +170,37 @@ def bearers(front: TlsFront) -> list[str]:
     return [line.split()[-1] for line in lines if line.lower().startswith("authorization: bearer")]
 
 
-def test_all_goes_over_tls_with_certificates_and_credentials_and_no_secret_is_told(world: World) -> None:
+def test_all_connections_use_tls_certificates_and_credentials_and_no_secret_is_printed(world: World) -> None:
     encoder = EventEncoder.confluent(schema_text(), SCHEMA_ID)
-    good = [encoder.encode({"locationName": "Rome", "sku": f"s{number}", "quantity": 1}) for number in range(50)]
+    good = [encoder.encode({"locationName": "Rome", "sku": f"s{item}", "quantity": 1}) for item in range(50)]
     with running_service(world.config(), world.folder, world.environment) as service:
         wait_until(service.is_ready, "ready")
         publish_values(world, [*good, b"\x00bad"])
         wait_until(lambda: world.changes.committed() == world.changes.end(), "sent and committed")
-        shown = everything_shown(service)
+        shown = all_output(service)
         assert service.stop() == 0
         shown += service.output()
 
-    dead = Topic(world.kafka.bootstrap_servers, f"{world.changes.name}.dead", "reader").read_all()
+    dead = Topic(world.bootstrap_servers, f"{world.changes.name}.dead", "reader").read_all()
     assert [message.value() for message in dead] == [b"\x00bad"]
     assert world.sandbox.state.summary().items == 50
     basic = base64.b64encode(f"{REGISTRY_USER}:{REGISTRY_PASSWORD}".encode())
     assert basic in b"".join(world.registry.received)
-    assert "librdkafka" in shown or "rdkafka" in shown, "the client's own debug lines are there"
+    assert "librdkafka" in shown or "rdkafka" in shown, "the client's own debug lines are logged"
     tokens = bearers(world.oms)
     assert tokens
-    assert_tells_no_secret(shown, *tokens)
+    assert_has_no_secret(shown, *tokens)
 
 
 def publish_values(world: World, values: list[bytes]) -> None:
-    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": world.bootstrap_servers})
     for value in values:
         producer.produce(world.changes.name, value)
     assert producer.flush(REQUEST_SECONDS_MAX) == 0
 
 
 NO_ANSWER_SECONDS = 5.0
-"""With these faults Kafka never answers: the service starts to say so after this. A handshake fails sooner."""
+"""With these faults Kafka never answers, and the service gives up after this time. A handshake fails sooner."""
 
 Fault = Callable[[World, dict[str, Any]], None]
 
@@ -232,13 +234,11 @@ def _api_secret(world: World, _config: dict[str, Any]) -> None:
         pytest.param(_kafka_password, 3, "refuses the credentials", id="SASL password"),
         pytest.param(_key_password, 2, "kafka.properties", id="password of the key"),
         pytest.param(_no_certificate, 3, "no answer", id="no client certificate"),
-        pytest.param(
-            _other_authority, 3, "check that ssl.ca.location in kafka.properties", id="an authority not trusted"
-        ),
+        pytest.param(_other_authority, 3, "check that ssl.ca.location in kafka.properties", id="untrusted authority"),
         pytest.param(_api_secret, 4, "correct oms.api_key and oms.api_secret", id="API secret"),
     ],
 )
-def test_what_is_wrong_at_the_start_is_said_in_one_line_without_a_secret(
+def test_a_wrong_certificate_or_secret_is_reported_in_one_line_without_secrets(
     world: World, fault: Fault, code: int, says: str
 ) -> None:
     config = world.config()
@@ -260,4 +260,4 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line_without_a_secret(
     assert run.returncode == code, run.stderr
     last = run.stderr.splitlines()[-1]
     assert says in last
-    assert_tells_no_secret(run.stdout + run.stderr)
+    assert_has_no_secret(run.stdout + run.stderr)

@@ -1,4 +1,4 @@
-"""The embedded broker keeps the same contract as a real Kafka, where it can."""
+"""The embedded broker behaves like a real Kafka, as far as it can."""
 
 from collections.abc import Iterator
 
@@ -28,39 +28,39 @@ def embedded() -> Iterator[KafkaSettings]:
         )
 
 
-def test_what_is_published_is_read_in_order_and_the_commit_is_kept(embedded: KafkaSettings) -> None:
+def test_messages_are_read_in_order_and_a_commit_is_kept(embedded: KafkaSettings) -> None:
     publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"%d" % number) for number in range(40)])
     first = Member.join(embedded)
     poll_until(lambda: len(first.ends) == PARTITIONS, first)
     assert len(first.values) == 40
     assert set(first.ends.values()) == {10}
-    for number in first.held:
-        assert [offset for at, offset in first.rows if at == number] == list(range(10))
+    for held_id in first.held:
+        assert [offset for assignment_id, offset in first.rows if assignment_id == held_id] == list(range(10))
     metadata = format_metadata(CommitMetadata(10, in_doubt=False))
-    assert first.source.commit([Commit(each, 7, metadata) for each in first.held.values()]) == Committed()
+    assert first.source.commit([Commit(assignment, 7, metadata) for assignment in first.held.values()]) == Committed()
     first.source.close()
-    assert ("revoked", tuple(sorted(first.told[0][1]))) in first.told
+    assert ("revoked", tuple(sorted(first.rebalances[0][1]))) in first.rebalances
     assert committed(embedded) == {(7, metadata)}
 
 
 def committed(embedded: KafkaSettings) -> set[tuple[int, str | None]]:
-    """Read from outside the group: this broker lets a second member in only after many seconds."""
+    """Read from outside the group: this broker admits a second member only after many seconds."""
     reader = Consumer({"bootstrap.servers": embedded.bootstrap_servers, "group.id": embedded.group_id})
     try:
-        asked = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
-        return {(answer.offset, answer.metadata) for answer in reader.committed(asked, timeout=60.0)}
+        partitions = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
+        return {(answer.offset, answer.metadata) for answer in reader.committed(partitions, timeout=60.0)}
     finally:
         reader.close()
 
 
-def test_the_start_is_checked_as_on_a_real_broker(embedded: KafkaSettings) -> None:
+def test_the_checks_before_the_start_work_as_on_a_real_broker(embedded: KafkaSettings) -> None:
     KafkaSource(embedded).check_broker()
     KafkaDeadLetters(embedded, DeadLetterSettings(topic="dead-letters")).check()
     with pytest.raises(BrokerError, match=r"did you mean changes\?"):
         KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
 
 
-def test_the_client_tells_of_itself_and_of_the_ends_of_paused_logs(embedded: KafkaSettings) -> None:
+def test_statistics_and_the_log_end_offsets_of_paused_partitions_are_reported(embedded: KafkaSettings) -> None:
     statistics: list[KafkaStatistics] = []
     often = embedded.model_copy(update={"properties": {"statistics.interval.ms": 100}})
     source = KafkaSource(often, statistics.append)
@@ -68,22 +68,22 @@ def test_the_client_tells_of_itself_and_of_the_ends_of_paused_logs(embedded: Kaf
     poll_until(lambda: len(member.ends) == PARTITIONS, member)
     source.pause(list(member.held))
     publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"x") for number in range(40)])
-    poll_until(lambda: {source.log_end(number) for number in member.held} == {10}, member)
+    poll_until(lambda: {source.log_end_offset(assignment_id) for assignment_id in member.held} == {10}, member)
     assert statistics[-1].brokers_up == 1
     source.close()
 
 
-def test_offsets_that_go_back_are_a_lost_partition_taken_anew(embedded: KafkaSettings) -> None:
+def test_a_partition_whose_offsets_go_backwards_is_lost_and_read_again_from_its_start(embedded: KafkaSettings) -> None:
     publish(embedded.bootstrap_servers, TOPIC, [(0, b"%d" % number) for number in range(10)])
     member = Member.join(embedded)
     poll_until(lambda: len(member.values) == 10, member)
-    (before,) = [each.assignment_id for each in member.held.values() if each.partition == 0]
-    # What the client does by itself where the log no longer has the offset that it wants.
+    (before,) = [held.assignment_id for held in member.held.values() if held.partition == 0]
+    # The client does this by itself if the log no longer has the offset that it wants.
     assert isinstance(member.source, KafkaSource)
     member.source._consumer.seek(TopicPartition(TOPIC, 0, 4))
     poll_until(lambda: len(member.values) == 20, member)
-    assert ("lost", (before,)) in member.told
-    (after,) = [each.assignment_id for each in member.held.values() if each.partition == 0]
+    assert ("lost", (before,)) in member.rebalances
+    (after,) = [held.assignment_id for held in member.held.values() if held.partition == 0]
     assert after > max(before, PARTITIONS)
-    assert [offset for number, offset in member.rows if number == after] == list(range(10))
+    assert [offset for assignment_id, offset in member.rows if assignment_id == after] == list(range(10))
     member.source.close()

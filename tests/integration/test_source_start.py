@@ -1,6 +1,5 @@
-"""What is said at the start when Kafka is not as it should be."""
+"""The messages of the checks before the start, when Kafka or a setting is wrong."""
 
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from structlog.testing import capture_logs
 
 from consumer.app import Service
 from consumer.avro.bundled import schema_path
@@ -28,7 +28,7 @@ MakeTopic = Callable[..., str]
 Properties = dict[str, Scalar]
 
 PATIENT_SECONDS = 60.0
-"""For a broker that is there, on a busy machine."""
+"""For a reachable broker on a busy machine."""
 
 
 def check(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = PATIENT_SECONDS) -> None:
@@ -48,7 +48,7 @@ def check(servers: str, topic: str, properties: Properties | None = None, *, sec
 
 
 def refusal(servers: str, topic: str, properties: Properties | None = None, *, seconds: float = PATIENT_SECONDS) -> str:
-    """The line with which the check stops the service."""
+    """The message with which the check stops the service."""
     with pytest.raises(BrokerError) as raised:
         check(servers, topic, properties, seconds=seconds)
     line = str(raised.value)
@@ -67,19 +67,19 @@ def as_user(password: str = SASL_PASSWORD) -> Properties:
 
 @pytest.fixture
 def sasl_servers(broker: Kafka) -> str:
-    if not broker.sasl_servers:
-        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not one with a listener for these tests")
+    if broker.sasl_servers is None:
+        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS has no SASL listener for these tests")
     return broker.sasl_servers
 
 
-def test_a_broker_with_the_topics_is_good(kafka: str, topic: MakeTopic) -> None:
+def test_a_broker_that_has_the_topics_passes(kafka: str, topic: MakeTopic) -> None:
     check(kafka, topic())
 
 
-def test_with_the_protocol_consumer_a_request_may_be_as_old_as_the_brokers_session_allows(
+def test_with_the_protocol_consumer_the_fence_depends_on_the_brokers_session_timeout(
     kafka: str, topic: MakeTopic
 ) -> None:
-    """Rule 13: the fence is reckoned from the session that the broker tells, not from one that is only assumed."""
+    """Rule 13: the fence is computed from the session timeout that the broker returns, not from the assumed one."""
     name = topic()
     with SandboxServer(SandboxSettings(time_scale=0.0)) as sandbox, ExitStack() as stack:
         config = service_config(kafka, name, sandbox, avro={"schema_file": str(schema_path())})
@@ -91,25 +91,23 @@ def test_with_the_protocol_consumer_a_request_may_be_as_old_as_the_brokers_sessi
         assert client._fence_seconds < 8.0 - HEARTBEAT_MS / 1000
 
 
-def test_a_missing_topic_is_named_with_those_that_have_a_name_like_it(kafka: str, topic: MakeTopic) -> None:
+def test_the_message_about_a_missing_topic_suggests_topics_with_similar_names(kafka: str, topic: MakeTopic) -> None:
     name = topic()
     line = refusal(kafka, f"{name}s")
     assert line.startswith(f'kafka.topics: there is no topic "{name}s" at {kafka}; did you mean {name}')
 
 
-def test_an_unreachable_broker_is_named_after_the_time_that_was_set_with_the_reason(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_an_unreachable_broker_is_reported_with_the_reason_after_the_time_set() -> None:
     began = time.monotonic()
-    line = refusal("127.0.0.1:1", "any", seconds=1.5)
-    assert 1.0 < time.monotonic() - began < 25.0, "30 s are what it waits by itself"
+    with capture_logs() as logs:
+        line = refusal("127.0.0.1:1", "any", seconds=1.5)
+    assert 1.0 < time.monotonic() - began < 25.0, "the default is 30 s"
     assert line.startswith("kafka.bootstrap_servers: no answer from 127.0.0.1:1 within 1.5 s")
     assert "Connection refused" in line
-    assert not caplog.records
+    assert not [event for event in logs if event["log_level"] != "debug"]
 
 
-def test_refused_credentials_are_said_at_once_and_without_the_password(sasl_servers: str) -> None:
+def test_refused_credentials_are_reported_at_once_and_without_the_password(sasl_servers: str) -> None:
     began = time.monotonic()
     line = refusal(sasl_servers, "any", as_user("not-the-password"), seconds=90.0)
     assert time.monotonic() - began < 60.0
@@ -117,28 +115,30 @@ def test_refused_credentials_are_said_at_once_and_without_the_password(sasl_serv
     assert "not-the-password" not in line
 
 
-def test_the_wrong_protocol_is_hinted_at(sasl_servers: str) -> None:
+def test_a_wrong_protocol_is_hinted_at(sasl_servers: str) -> None:
     line = refusal(sasl_servers, "any", seconds=3.0)
     assert "security.protocol" in line
 
 
-def test_a_topic_that_may_not_be_read_is_said_at_once(sasl_servers: str, topic: MakeTopic) -> None:
+def test_a_missing_permission_on_a_topic_is_reported_at_once(sasl_servers: str, topic: MakeTopic) -> None:
     name = topic()
     line = refusal(sasl_servers, name, as_user())
-    assert line.startswith(f'topic "{name}" may not be used with these credentials')
+    assert line.startswith(f'these credentials are not permitted to use topic "{name}"')
 
 
-def test_a_group_that_may_not_be_used_is_said_at_once(sasl_servers: str, topic: MakeTopic, admin: AdminClient) -> None:
+def test_a_missing_permission_on_the_group_is_reported_at_once(
+    sasl_servers: str, topic: MakeTopic, admin: AdminClient
+) -> None:
     name = topic()
     allow_to_read(admin, name)
     line = refusal(sasl_servers, name, as_user())
-    assert line.startswith('kafka.group_id: group "group-')
+    assert line.startswith('kafka.group_id: these credentials are not permitted to use group "group-')
 
 
 def allow_to_read(admin: AdminClient, topic: str) -> None:
     topics, user = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL), (f"User:{SASL_USER}", "*")
     rule = AclBinding(*topics, *user, AclOperation.READ, AclPermissionType.ALLOW)
     admin.create_acls([rule])[rule].result(PATIENT_SECONDS)
-    this = AclBindingFilter(*topics, *user, AclOperation.READ, AclPermissionType.ALLOW)
-    # The broker goes by a new rule a little after it was taken.
-    wait_until(lambda: bool(admin.describe_acls(this).result(PATIENT_SECONDS)), "the broker knows the rule")
+    wanted = AclBindingFilter(*topics, *user, AclOperation.READ, AclPermissionType.ALLOW)
+    # The broker applies a new rule a little after it has confirmed it.
+    wait_until(lambda: bool(admin.describe_acls(wanted).result(PATIENT_SECONDS)), "the broker knows the rule")

@@ -1,7 +1,7 @@
-"""Over histories of an event's schema: each message is read as Avro's own schema resolution would read it.
+"""For histories of an event's schema, messages are read as by Avro's own schema resolution.
 
-Every version is read with the schema that wrote it. What a reader's schema would do (fill in defaults, widen numbers,
-follow aliases, pass over fields) the columns do: so fastavro with both schemas is the judge.
+Messages are decoded with their writer's schema. The columns do what a reader's schema would do (fill in defaults, widen
+numbers, follow aliases, skip fields), so fastavro with both schemas gives the expected result.
 """
 
 import json
@@ -34,7 +34,7 @@ PROMOTIONS: dict[str, list[tuple[Any, st.SearchStrategy[Any]]]] = {
     "floor": [("int", INTS), ("long", LONGS)],
     "retailPrice": [("int", INTS), ("long", st.integers(0, 2**53)), ("float", FLOATS), ("double", DOUBLES)],
 }
-"""What a number may have been, narrowest first: Avro lets a reader widen each to the last."""
+"""Types of a number, narrowest first: Avro lets a reader widen all of them to the last."""
 NEEDED = ("locationName", "sku", "quantity")
 OLD_NAMES = {"locationName": "site", "sku": "article", "quantity": "onHand", "retailPrice": "price"}
 
@@ -49,7 +49,7 @@ class Version:
 
 @st.composite
 def versions(draw: st.DrawFn) -> Version:
-    """One version of the event: its fields in any order, some of them not there, some renamed with an alias."""
+    """One version of the event: its fields in any order, some of them missing, some renamed with an alias."""
     optional = draw(
         st.lists(st.sampled_from(["floor", "retailPrice", "partNumber", "attributes", "binID"]), unique=True)
     )
@@ -84,14 +84,14 @@ def _types(name: str) -> list[tuple[Any, st.SearchStrategy[Any]]]:
 
 
 def reader_schema(version: Version) -> dict[str, Any]:
-    """A reader's schema of all the targets, for Avro's own resolution: wide types, null for what is not there.
+    """A reader's schema of all the targets, for Avro's own resolution: wide types, null for missing fields.
 
     A name that the writer has given up stands in it as Avro wants it: under the new name, with the old as alias.
     """
     wide = {"floor": "long", "binID": "long", "quantity": "long", "retailPrice": "double"}
     fields = []
     for name in (*NEEDED, "floor", "retailPrice", "partNumber", "attributes", "binID"):
-        called = [each for each in version.schema["fields"] if name in {each["name"], *each.get("aliases", ())}]
+        called = [field for field in version.schema["fields"] if name in {field["name"], *field.get("aliases", ())}]
         written = called[0] if called else None
         target: Any = {"type": "array", "items": "string"} if name == "attributes" else wide.get(name, "string")
         if written is not None and isinstance(written["type"], dict) and written["type"]["type"] == "enum":
@@ -104,22 +104,22 @@ def reader_schema(version: Version) -> dict[str, Any]:
 
 
 class Source:
-    """``SchemaSource`` of these versions, by their numbers."""
+    """A ``SchemaSource`` of these versions, by index."""
 
-    def __init__(self, versions: list[Version], way: DecodePath) -> None:
-        factory = ReaderFactory({}, CONFLUENT.length, way)
+    def __init__(self, versions: list[Version], decode_path: DecodePath) -> None:
+        factory = ReaderFactory({}, CONFLUENT.length, decode_path)
         self._readers = {confluent_prefix(n): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
 
     def reader(self, prefix: bytes) -> Reader | Refused:
         return self._readers[prefix]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(versions(), min_size=1, max_size=3), st.randoms(use_true_random=False))
-def test_messages_of_all_versions_are_read_as_schema_resolution_says(history: list[Version], random: Any) -> None:
+def test_messages_of_all_versions_are_read_as_by_avros_schema_resolution(history: list[Version], random: Any) -> None:
     messages: list[tuple[bytes, dict[str, Any]]] = []
     for number, version in enumerate(history):
         writer = fastavro.parse_schema(version.schema)
@@ -133,9 +133,11 @@ def test_messages_of_all_versions_are_read_as_schema_resolution_says(history: li
             messages.append((confluent_prefix(number) + body.getvalue(), resolved))
     random.shuffle(messages)
 
-    ways: tuple[DecodePath, ...] = ("columnar", "fastavro")
-    for way in ways:
-        decoded = BatchDecoder(CONFLUENT, Source(history, way)).decode([raw_batch([value for value, _ in messages])])
+    decode_paths: tuple[DecodePath, ...] = ("columnar", "fastavro")
+    for decode_path in decode_paths:
+        decoded = BatchDecoder(CONFLUENT, Source(history, decode_path)).decode(
+            [raw_batch([value for value, _ in messages])]
+        )
 
         assert not decoded.rejects
         columns = [name for name in messages[0][1] if name in TARGETS]
@@ -161,7 +163,7 @@ def event(**types: Any) -> dict[str, Any]:
     return {"type": "record", "name": "Event", "fields": fields}
 
 
-def test_one_setting_of_several_paths_reads_events_of_before_and_after_a_move() -> None:
+def test_a_setting_with_several_paths_reads_events_from_before_and_after_a_move() -> None:
     paths = {"sku": "item.sku, article, item"}
     needed = {"locationName": "string", "quantity": "int"}
     item = {"type": "record", "name": "Item", "fields": [{"name": "sku", "type": "string"}]}
@@ -172,7 +174,7 @@ def test_one_setting_of_several_paths_reads_events_of_before_and_after_a_move() 
     assert read(event(**needed, item="string"), paths, values | {"item": "c"})["sku"].to_list() == ["c"]
 
 
-def test_a_fields_own_name_goes_before_what_another_was_called_before() -> None:
+def test_a_fields_name_takes_precedence_over_an_alias_of_another() -> None:
     schema = event(locationName="string", quantity="int", sku="string")
     schema["fields"].insert(0, {"name": "article", "type": "string", "aliases": ["sku"]})
 
@@ -191,7 +193,7 @@ def test_an_alias_is_followed_inside_a_nested_record() -> None:
 
 
 @pytest.mark.parametrize("aliases", [5, None, "sku", [5, None], {"sku": 1}])
-def test_aliases_that_are_no_list_of_names_play_no_part(aliases: Any) -> None:
+def test_aliases_that_are_not_a_list_of_names_are_ignored(aliases: Any) -> None:
     schema = event(locationName="string", quantity="int", partNumber="string")
     schema["fields"].append({"name": "code", "type": "string", "aliases": aliases})
     reader = ReaderFactory({}, 0, "columnar").reader(json.dumps(schema))
@@ -209,7 +211,7 @@ def test_aliases_that_are_no_list_of_names_play_no_part(aliases: Any) -> None:
         ({"retailPrice": "string"}, "the field retailPrice is string, which cannot become retailPrice"),
     ],
 )
-def test_a_change_that_no_value_survives_makes_the_schema_unusable_and_says_which_field(
+def test_an_incompatible_change_of_a_field_makes_the_schema_unusable_and_names_the_field(
     types: dict[str, Any], says: str
 ) -> None:
     schema = event(**({"locationName": "string", "quantity": "int", "sku": "string"} | types))

@@ -1,4 +1,4 @@
-"""Over corrupted batches: good messages keep exactly their values, and only bad ones are rejected."""
+"""In corrupted batches, good messages keep exactly their values, and only bad ones are rejected."""
 
 import struct
 from dataclasses import dataclass
@@ -34,14 +34,14 @@ EVENTS = st.fixed_dictionaries(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What reading a message by the letter gives. ``unsure``: a branch number or a varint on which decoders differ."""
+    """The expected result of a message. ``unsure``: a branch number or a varint on which decoders differ."""
 
     row: dict[str, Any] | None
     unsure: bool
 
 
 class ByTheLetter:
-    """A plain reading of the bundled schema, apart from either decoder, as lenient as documented."""
+    """A plain reader of the bundled schema, independent of both decoders, as lenient as documented."""
 
     def __init__(self, value: bytes) -> None:
         self.rest = value
@@ -130,7 +130,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def batches(draw: st.DrawFn) -> list[bytes]:
-    """Good messages with mutated ones among them; some batches long enough to be cut."""
+    """Good messages with mutated ones among them; some batches long enough to be split."""
     good = [message(event) for event in draw(st.lists(EVENTS, min_size=1, max_size=6))]
     values = good * draw(st.sampled_from([1, 1, 1, 20]))
     for value in draw(st.lists(mutated(), min_size=1, max_size=4)):
@@ -154,7 +154,7 @@ def same(found: dict[str, Any], meant: dict[str, Any]) -> bool:
 @given(batches())
 @example([message(), PREFIX, message()])
 @example([message(), PREFIX + b"\xff" * 30, message(EVENT)])
-def test_good_neighbours_keep_their_values_and_bad_ones_alone_are_rejected(values: list[bytes]) -> None:
+def test_only_bad_messages_are_rejected_and_the_others_keep_their_values(values: list[bytes]) -> None:
     reading = reader().read(values)
 
     rows = {row.pop(POSITION): row for row in reading.frame.to_dicts()}
@@ -172,7 +172,7 @@ def test_good_neighbours_keep_their_values_and_bad_ones_alone_are_rejected(value
 
 @settings(max_examples=100, deadline=None)
 @given(batches())
-def test_what_is_read_together_is_what_is_read_apart(values: list[bytes]) -> None:
+def test_reading_together_gives_the_same_as_reading_one_by_one(values: list[bytes]) -> None:
     together = reader().read_together(values)
 
     if together is not None:

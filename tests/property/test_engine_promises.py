@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET, ChangeId
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
-from consumer.core.location.request import EngineLimits, Request
+from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Decision, Hold, Refused, Retry
 from tests.support.frames import change, frame
 
@@ -66,7 +67,7 @@ class EnginePromises(RuleBasedStateMachine):
         self.assignments += 1
         log.assignment = self.assignments
         log.read = log.committed
-        self.engine.assigned(log.assignment, start=log.committed, mark=None)
+        self.engine.assigned(log.assignment, start=log.committed, read_up_to=None)
 
     @rule(
         changes=st.lists(
@@ -141,11 +142,10 @@ class EnginePromises(RuleBasedStateMachine):
             decision = Retry(after_seconds=2.0, whole_oms=True)
             self.well = False
         else:
-            decision = Hold(seconds=5.0, oms_rest_seconds=1.0)
+            decision = Hold(seconds=5.0, breaker_seconds=1.0)
             self.held_until[request.location] = self.now + 5.0
             self.well = False
-        self.engine.answered(number, decision, self.now)
-        for refusal in self.engine.refusals():
+        for refusal in self.engine.apply(number, decision, self.now).refusals:
             assert refusal.rows["quantity"].to_list() == [REFUSED]  # only a bad change, alone
             self.dead += [ChangeId(*row) for row in refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()]
 
@@ -177,7 +177,7 @@ class EnginePromises(RuleBasedStateMachine):
                 if log.assignment in request.rows[ASSIGNMENT]:
                     self.settle(number, "accepted")
             self.commit()
-        self.engine.forget([log.assignment])
+        self.engine.forget([log.assignment], 0.0)
         self.assign(log)
 
     @invariant()
@@ -186,7 +186,7 @@ class EnginePromises(RuleBasedStateMachine):
             log = next(log for log in self.logs if log.assignment == point.assignment)
             uncovered = set(range(log.committed, log.read)) - self.covered[log.assignment]
             assert point.offset == min(uncovered, default=log.read)
-            assert point.mark == log.read
+            assert point.read_up_to == log.read
 
     @invariant()
     def every_row_is_pending_once(self) -> None:

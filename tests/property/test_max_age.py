@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted
 from tests.support.frames import change, frame
 
@@ -24,7 +24,7 @@ def test_no_change_waits_past_max_age_and_requests_are_whole_chunks_unless_a_cha
     polls: list[list[tuple[str, int]]],
 ) -> None:
     engine = Engine(LIMITS)
-    engine.assigned(1, start=0, mark=None)
+    engine.assigned(1, start=0, read_up_to=None)
     offset = 0
     for tick in range(len(polls) + int(MAX_AGE_SECONDS / TICK_SECONDS) + 1):
         now = tick * TICK_SECONDS
@@ -36,7 +36,7 @@ def test_no_change_waits_past_max_age_and_requests_are_whole_chunks_unless_a_cha
             for request in requests:
                 due = now - request.taken.first_arrived() >= MAX_AGE_SECONDS
                 assert due or request.items % LIMITS.items.chunk_items == 0
-                engine.answered(request.request_id, Accepted("1"), now)
+                engine.apply(request.request_id, Accepted("1"), now)
         oldest = engine.oldest_arrival()
         assert oldest is None or now - oldest < MAX_AGE_SECONDS
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.core.changes.coalesce import all_offsets, coalesce
-from consumer.core.changes.items import ITEM_KEY
+from consumer.core.changes.coalesce import change_ids, coalesce
+from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.ports import Answered, Submission
 from tests.simulation.oms import Oms, Wire
@@ -120,7 +120,7 @@ class SimulatedClient:
 
     def _wire(self, flight: Flight) -> Wire:
         submission = flight.submission
-        rows = all_offsets(submission.taken.frame).rows()
+        rows = change_ids(submission.taken.frame).select(ASSIGNMENT, OFFSET).rows()
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,

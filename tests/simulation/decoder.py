@@ -45,8 +45,8 @@ class SimulatedDecoder:
     def busy(self) -> bool:
         return self._in_hand > 0
 
-    def waiting_for(self) -> str:
-        return ""
+    def waiting_for(self) -> str | None:
+        return None
 
     def close(self) -> None:
         return None

@@ -3,7 +3,7 @@
 A mutant patches production code for the length of one run. ``rule`` is the number of its rule in docs/protocol.md.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,22 +11,27 @@ from typing import Any, Final
 import polars as pl
 import pytest
 
+from consumer.core import engine as engine_module
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import newest_last
 from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
+from consumer.core.location import bisection as bisection_module
 from consumer.core.location import window as window_module
-from consumer.core.location.backoff import LocationBackoff
-from consumer.core.location.bisection import Bisections
-from consumer.core.location.in_flight import Flight, InFlightRequests
+from consumer.core.location.bisection import Bisection, RefusedRequest
+from consumer.core.location.in_flight import InFlight
+from consumer.core.location.location import Location, LocationEvent, LocationState
+from consumer.core.location.locations import Locations
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
+from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
-from consumer.core.partition.recovery import Recoveries
-from consumer.loop import loop as loop_module
-from consumer.loop.loop import Loop
+from consumer.loop import commits as commits_module
+from consumer.loop import rebalance as rebalance_module
+from consumer.loop.commits import Commits
+from consumer.loop.rebalance import Rebalance
 from consumer.ports import Assignment, Commit, Submission
 from tests.simulation.client import Flight as SimulatedFlight
 from tests.simulation.client import SimulatedClient
@@ -74,8 +79,8 @@ def applied(name: str) -> Iterator[None]:
 def commits_too_early(patch: Patch) -> None:
     """Everything that was read is committed, sent or not."""
 
-    def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
-        return [replace(point, offset=point.mark) for point in original(self, under_way)]
+    def points(self: Partitions, *args: Any) -> list[CommitPoint]:
+        return [replace(point, offset=point.read_up_to) for point in original(self, *args)]
 
     original = Partitions.commit_points
     patch.setattr(Partitions, "commit_points", points)
@@ -87,57 +92,57 @@ def commits_the_consumer_position(patch: Patch) -> None:
 
     def as_commit(self: Any, point: CommitPoint) -> Commit:
         commit: Commit = original(self, point)
-        if point.offset == self._engine.next_offset(point.assignment):
+        if point.offset == self._engine.partitions.next_offset(point.assignment):
             return replace(commit, offset=self._source.positions[point.assignment])
         return commit
 
-    original = Loop._as_commit
-    patch.setattr(Loop, "_as_commit", as_commit)
+    original = Commits._as_commit
+    patch.setattr(Commits, "_as_commit", as_commit)
 
 
 @_mutant("3")
 def forgets_superseded_offsets(patch: Patch) -> None:
     """An older change counts as accepted as soon as a newer change of its item is read."""
 
-    def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
-        original_give(self, rows, rejected, next_offsets)
+    def track(self: Any, rows: pl.DataFrame, *args: Any) -> None:
+        original_track(self, rows, *args)
         latest = self.__dict__.setdefault("latest", {})
         for number, offset, *item in rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows():
             older = latest.get((number, *item))
-            if older is not None and number in self._held:
-                self._held[number].offsets.close(pl.Series([older]))
+            if older is not None and number in self._by_id:
+                self._by_id[number].offsets.release(pl.Series([older]))
             latest[number, *item] = offset
 
-    def close(self: Any, offsets: pl.Series) -> None:
+    def release(self: Any, offsets: pl.Series) -> None:
         known = offsets.filter(offsets >= self._base)
         if len(known):
-            original_close(self, known.filter(self._flags[known - self._base] == 1))
+            original_release(self, known.filter(self._counts[known - self._base] > 0))
 
-    original_give, original_close = Partitions.give, OffsetTracker.close
-    patch.setattr(Partitions, "give", give)
-    patch.setattr(OffsetTracker, "close", close)
+    original_track, original_release = Partitions.track, OffsetTracker.release
+    patch.setattr(Partitions, "track", track)
+    patch.setattr(OffsetTracker, "release", release)
 
 
 @_mutant("3")
 def forgets_rejects(patch: Patch) -> None:
     """A reject counts as accepted before its dead letter is confirmed."""
 
-    def give(self: Any, rows: pl.DataFrame, rejected: Any, next_offsets: Mapping[int, int]) -> None:
+    def track(self: Any, rows: pl.DataFrame, rejected: Any, *args: Any) -> None:
         del rejected
-        original(self, rows, [], next_offsets)
+        original(self, rows, [], *args)
 
-    original = Partitions.give
-    patch.setattr(Partitions, "give", give)
+    original = Partitions.track
+    patch.setattr(Partitions, "track", track)
 
 
 @_mutant("4")
 def read_up_to_goes_backwards(patch: Patch) -> None:
     """A new owner commits its own reading position as ``read_up_to``, although the previous owner had read further."""
 
-    def points(self: Partitions, under_way: Collection[int]) -> list[CommitPoint]:
+    def points(self: Partitions, *args: Any) -> list[CommitPoint]:
         return [
-            replace(point, mark=max(point.offset, self.next_offset(point.assignment) or 0))
-            for point in original(self, under_way)
+            replace(point, read_up_to=max(point.offset, self.next_offset(point.assignment) or 0))
+            for point in original(self, *args)
         ]
 
     original = Partitions.commit_points
@@ -149,16 +154,21 @@ def foreign_metadata_means_not_in_doubt(patch: Patch) -> None:
     """Metadata written by another tool is read as "no request in doubt"."""
 
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
-        mark = parse_metadata(metadata, committed=committed)
-        return mark if metadata.startswith("v1;") else replace(mark, in_doubt=False)
+        parsed = parse_metadata(metadata, committed=committed)
+        return parsed if metadata.startswith("v1;") else replace(parsed, in_doubt=False)
 
-    patch.setattr(loop_module, "parse_metadata", parse)
+    patch.setattr(rebalance_module, "parse_metadata", parse)
 
 
 @_mutant("5", Theme.HANDOVERS)
 def clears_inherited_in_doubt(patch: Patch) -> None:
     """A new owner that still waits out the previous owner's requests commits that none is in doubt."""
-    patch.setattr(Recoveries, "waiting", lambda _self, _now: set())
+
+    def points(self: Any, in_doubt: Collection[int], now: float) -> list[CommitPoint]:
+        return [replace(point, in_doubt=point.assignment in in_doubt) for point in original(self, in_doubt, now)]
+
+    original = Partitions.commit_points
+    patch.setattr(Partitions, "commit_points", points)
 
 
 @_mutant("6")
@@ -180,7 +190,12 @@ def ignores_partition_ends(patch: Patch) -> None:
 def skips_recovery(patch: Patch) -> None:
     """A new owner sends from its first row on."""
 
-    patch.setattr(Recoveries, "begin", lambda _self, _number, **_found: None)
+    def assign(self: Any, assignment: int, **found: Any) -> None:
+        original(self, assignment, **found)
+        self._by_id[assignment].state = PartitionState.ACTIVE
+
+    original = Partitions.assign
+    patch.setattr(Partitions, "assign", assign)
 
 
 @_mutant("7", Theme.HANDOVERS)
@@ -190,7 +205,7 @@ def ignores_in_doubt(patch: Patch) -> None:
     def parse(metadata: str, *, committed: int) -> CommitMetadata:
         return replace(parse_metadata(metadata, committed=committed), in_doubt=False)
 
-    patch.setattr(loop_module, "parse_metadata", parse)
+    patch.setattr(rebalance_module, "parse_metadata", parse)
 
 
 @_mutant("9")
@@ -207,26 +222,32 @@ def resets_to_latest(patch: Patch) -> None:
 def budget_pauses_recovery(patch: Patch) -> None:
     """Over ``window.max_pending_changes`` all partitions pause, recovering ones too."""
 
-    def to_pause(self: Any) -> frozenset[int]:
+    def update_backpressure(self: Any) -> frozenset[int]:
         wanted: frozenset[int] = original(self)
-        return frozenset(self.assignments) if self._over_budget else wanted
+        return frozenset(self.partitions.ids) if self._is_over_budget else wanted
 
-    original = Engine.to_pause
-    patch.setattr(Engine, "to_pause", to_pause)
+    original = Engine.update_backpressure
+    patch.setattr(Engine, "update_backpressure", update_backpressure)
 
 
 @_mutant("10")
 def offset_limit_pauses_recovery(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` also pauses partitions that have not reached ``read_up_to`` yet."""
 
-    patch.setattr(Recoveries, "unread", lambda _self: set())
+    def update_backpressure(self: Any) -> frozenset[int]:
+        wanted: frozenset[int] = original(self)
+        over_limit: set[int] = self.partitions.over_limit()
+        return wanted | over_limit
+
+    original = Engine.update_backpressure
+    patch.setattr(Engine, "update_backpressure", update_backpressure)
 
 
 @_mutant("10")
 def ignores_the_offset_limit(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` pauses no partition."""
 
-    patch.setattr(Partitions, "far", lambda _self: set())
+    patch.setattr(Partitions, "over_limit", lambda _self: set())
 
 
 # The fence
@@ -236,23 +257,23 @@ def ignores_the_offset_limit(patch: Patch) -> None:
 def sends_after_a_refused_commit(patch: Patch) -> None:
     """A refused commit counts as made: the round leaves."""
 
-    def commit(self: Loop, points: Collection[CommitPoint]) -> bool:
+    def commit(self: Commits, points: Collection[CommitPoint]) -> bool:
         original(self, points)
-        self._fenced = False
+        self.is_fenced = False
         return True
 
-    original = Loop._commit
-    patch.setattr(Loop, "_commit", commit)
+    original = Commits.commit
+    patch.setattr(Commits, "commit", commit)
 
 
 @_mutant("12")
 def drops_rows_when_a_commit_is_refused(patch: Patch) -> None:
     """The rows of a round whose commit was refused count as accepted."""
 
-    def give_back(self: Any, requests: Sequence[Request]) -> None:
+    def give_back(self: Any, requests: Sequence[Request], now: float) -> None:
         for request in requests:
-            self._flights.land(request.request_id)
-            self._partitions.cover(request.rows)
+            self.partitions.mark_accepted(request.rows)
+            self.locations.accept(request.request_id, now)
 
     patch.setattr(Engine, "give_back", give_back)
 
@@ -303,7 +324,7 @@ def never_holds(patch: Patch) -> None:
     """A request with an unknown outcome is retried like any other failure."""
 
     def instead(decision: Decision) -> Decision:
-        return Retry(decision.oms_rest_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
+        return Retry(decision.breaker_seconds, whole_oms=True) if isinstance(decision, Hold) else decision
 
     _decides(patch, instead)
 
@@ -312,12 +333,23 @@ def never_holds(patch: Patch) -> None:
 def forgets_holds_on_revoke(patch: Patch) -> None:
     """Revoking a partition ends the holds of its locations."""
 
-    def forget(self: Any, assignments: Collection[int]) -> None:
-        original(self, assignments)
-        self._pace = LocationBackoff()
+    def forget(self: Any, assignments: Collection[int], now: float) -> None:
+        original(self, assignments, now)
+        for location in self._by_name.values():
+            location.backoff.reset()
 
-    original = Engine.forget
-    patch.setattr(Engine, "forget", forget)
+    original = Locations.forget
+    patch.setattr(Locations, "forget", forget)
+
+
+@_mutant("15")
+def drops_held_locations(patch: Patch) -> None:
+    """A held location without pending changes is dropped, and its hold with it."""
+
+    def may_be_dropped(self: Location, now: float) -> bool:
+        return self.state(now) in {LocationState.IDLE, LocationState.HELD} and not self.window.rows
+
+    patch.setattr(Location, "may_be_dropped", may_be_dropped)
 
 
 @_mutant("16")
@@ -339,12 +371,12 @@ def resends_the_same_body(patch: Patch) -> None:
 def puts_back_rows_of_old_assignments(patch: Patch) -> None:
     """A failed request puts back all of its rows, also those of revoked partitions."""
 
-    def put_back(self: Any, request: Request) -> None:
-        window = self._windows.put_back(request.location, request.rows)
-        self._agenda.watch(window)
-        self._agenda.ready.add(request.location)
+    def finish(self: Any, in_flight: InFlight, event: LocationEvent, now: float, rows: Any = None) -> Any:
+        returning = in_flight.request.rows if rows is None else rows
+        return original(self, in_flight, event, now, returning)
 
-    patch.setattr(Engine, "_put_back", put_back)
+    original = Locations._finish
+    patch.setattr(Locations, "_finish", finish)
 
 
 @_mutant("17")
@@ -353,7 +385,7 @@ def accepts_frames_of_old_assignments(patch: Patch) -> None:
 
     def add(self: Any, *args: Any) -> bool:
         with Patch.context() as within:
-            within.setattr(self._partitions, "ours", lambda rows: rows)
+            within.setattr(self.partitions, "drop_stale", lambda rows: rows)
             return original(self, *args)
 
     original = Engine.add
@@ -364,12 +396,12 @@ def accepts_frames_of_old_assignments(patch: Patch) -> None:
 def dead_letters_all_changes_of_an_item(patch: Patch) -> None:
     """When one change of an item is refused, all of its changes are dead-lettered."""
 
-    def refused(self: Any, location: str, part: Any, rows: pl.DataFrame, *, alone: bool, **more: Any) -> bool:
-        is_one_item = rows.select(ITEM_KEY).n_unique() == 1
-        return original(self, location, part, rows, alone=alone or is_one_item, **more)
+    def refused(self: Any, request: RefusedRequest) -> bool:
+        is_one_item = request.rows.select(ITEM_KEY).n_unique() == 1
+        return original(self, replace(request, alone=request.alone or is_one_item))
 
-    original = Bisections.refused
-    patch.setattr(Bisections, "refused", refused)
+    original = Bisection.refused
+    patch.setattr(Bisection, "refused", refused)
 
 
 @_mutant("18")
@@ -380,7 +412,7 @@ def sends_the_oldest_change_first(patch: Patch) -> None:
         newest_first = range(rows.height - 1, -1, -1)  # ``reverse`` would lose the type of lists that are all null
         return newest_last(rows, item_key)[list(newest_first)]
 
-    patch.setattr(window_module, "newest_last", oldest_last)
+    patch.setattr(bisection_module, "newest_last", oldest_last)
 
 
 @_mutant("19")
@@ -393,7 +425,8 @@ def sends_without_the_newest_count(patch: Patch) -> None:
 def ignores_the_attribute_limit(patch: Patch) -> None:
     """An item is sent with the union of all its attributes, however many there are."""
 
-    patch.setattr(window_module, "split_overfull", lambda rows, _item_key: (rows, rows.clear()))
+    for module in (window_module, bisection_module):
+        patch.setattr(module, "split_overfull", lambda rows, _item_key: (rows, rows.clear()))
 
 
 # Requests and partitions
@@ -403,44 +436,41 @@ def ignores_the_attribute_limit(patch: Patch) -> None:
 def sends_two_requests_per_location_at_once(patch: Patch) -> None:
     """A location with a request in flight may send another."""
 
-    def depart(self: Any, request: Request, *args: Any) -> None:
-        self._by_location.pop(request.location, None)
-        original(self, request, *args)
+    def start(self: Any, location: Location, now: float) -> Any:
+        location.in_flight = None
+        return original(self, location, now)
 
-    def land(self: Any, number: int) -> Flight:
-        flight: Flight = self._flights.pop(number)
-        self._by_location.pop(flight.request.location, None)
-        return flight
-
-    patch.setattr(InFlightRequests, "at", lambda _self, _location: None)
-    original = InFlightRequests.depart
-    patch.setattr(InFlightRequests, "depart", depart)
-    patch.setattr(InFlightRequests, "land", land)
+    original = Locations._start
+    patch.setattr(Locations, "_start", start)
+    patch.setattr(Location, "may_send", lambda self, now: not self.backoff.is_waiting(now))
+    patch.setattr(Location, "check", lambda *_args: None)
 
 
 @_mutant("20")
 def keeps_rows_of_lost_partitions(patch: Patch) -> None:
     """Pending changes of a lost partition are still sent."""
-    patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: None)
+    patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: [])
 
 
 @_mutant("20", Theme.HANDOVERS)
 def clears_in_doubt_on_revoke(patch: Patch) -> None:
     """The last commit before a handover says that no request is in doubt."""
 
-    def give_up(self: Any, numbers: Sequence[int], **more: Any) -> None:
+    def give_up(self: Any, assignment_ids: Sequence[int], **more: Any) -> None:
         with Patch.context() as within:
             within.setattr(
-                loop_module, "CommitMetadata", lambda offset, _open, topic_id: CommitMetadata(offset, False, topic_id)
+                commits_module,
+                "CommitMetadata",
+                lambda read_up_to, _in_doubt, topic_id: CommitMetadata(read_up_to, False, topic_id),
             )
-            original(self, numbers, **more)
+            original(self, assignment_ids, **more)
 
-    original = Loop._give_up
-    patch.setattr(Loop, "_give_up", give_up)
+    original = Rebalance.give_up
+    patch.setattr(Rebalance, "give_up", give_up)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:
     def decided(answer: Answer, **more: Any) -> Decision:
         return instead(decide(answer, **more))
 
-    patch.setattr(loop_module, "decide", decided)
+    patch.setattr(engine_module, "decide", decided)

@@ -5,8 +5,8 @@ from random import Random
 from typing import Final
 
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.errors import StopError
 from consumer.facts import Fact, RequestSent, Snapshot
@@ -169,7 +169,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         bisection_requests_max=100_000,
         max_pending_changes=plan.max_pending_changes,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
-        unknown_hold_seconds=plan.hold_seconds,
+        retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,
     )
 
@@ -184,5 +184,4 @@ def loop_options(plan: SimulationPlan) -> LoopOptions:
         round_interval_seconds=0.1,
         snapshot_interval_seconds=1.0,
         revoke_seconds_max=REVOKE_SECONDS_MAX,
-        retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
     )

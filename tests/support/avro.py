@@ -50,25 +50,29 @@ def raw_batch(
         offsets=offsets,
         timestamps=[1_000 + offset for offset in offsets] if timestamps is None else list(timestamps),
         ends=ends or {},
-        origin=lambda place: (f"key-{offsets[place]}".encode(), (("trace", b"t"),)),
+        origin=lambda index: (f"key-{offsets[index]}".encode(), (("trace", b"t"),)),
     )
 
 
 def file_decoder(
-    path: str, *, way: DecodePath = "columnar", framing: Framing = CONFLUENT, fields: Mapping[str, str] | None = None
+    path: str,
+    *,
+    decode_path: DecodePath = "columnar",
+    framing: Framing = CONFLUENT,
+    fields: Mapping[str, str] | None = None,
 ) -> BatchDecoder:
     """A decoder of one schema file."""
-    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, way)))
+    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, decode_path)))
 
 
 class TinyRegistry:
-    """A schema registry over real HTTP on loopback, as far as a consumer sees one; it can go down and come up again."""
+    """The part of a schema registry that a consumer needs, over HTTP on loopback. It can go down and come up again."""
 
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}
         self.versions: dict[tuple[str, int], dict[str, Any]] = {}
         self.answer_always: tuple[int, bytes] | None = None
-        self.asked: list[str] = []
+        self.requested_paths: list[str] = []
         self.port = 0
         self.up()
 
@@ -77,13 +81,13 @@ class TinyRegistry:
         return f"http://127.0.0.1:{self.port}"
 
     def up(self) -> None:
-        """Listen, on the port of before if there was one."""
+        """Listen, on the same port as before."""
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path
-                registry.asked.append(path)
+                registry.requested_paths.append(path)
                 status, body = registry.answer_always or registry._answer(path)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))

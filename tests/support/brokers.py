@@ -1,6 +1,6 @@
-"""A Kafka of a test's own, of one broker or of several, whose brokers can be killed and started again.
+"""A Kafka cluster for one test, of one or more brokers that can be killed and restarted.
 
-Each broker runs under a guard, a process that ends it when the test process ends, in whatever way.
+Each broker runs under a guard, a process that kills it when the test process ends for any reason.
 """
 
 import subprocess
@@ -21,11 +21,11 @@ POLL_SECONDS = 0.1
 REQUEST_SECONDS_MAX = 10.0
 OFFSETS_TOPIC = "__consumer_offsets"
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
-"""A broker that lives for seconds gains nothing by being compiled well."""
+"""A broker that runs for seconds gains nothing from an optimising compiler."""
 
 
 class Brokers:
-    """Brokers by their ids, from 1 upwards; each is a controller too, so that most of them must live."""
+    """Brokers with ids from 1 upwards; each is a controller too, so a majority of them must be running."""
 
     def __init__(self, folder: Path, count: int) -> None:
         java, *options = kafka_command()
@@ -48,10 +48,10 @@ class Brokers:
         return list(self._ports)
 
     def start(self, broker: int) -> None:
-        """Start it, as it was left; ``wait_until_up`` tells when it answers."""
+        """Start the broker with the data it has; ``wait_until_up`` waits until it answers."""
         with (self._folder / f"server-{broker}.log").open("ab") as log:
             run = [*self._command, "kafka.Kafka", str(self._properties(broker))]
-            self._running[broker] = subprocess.Popen(  # noqa: S603 - this very file, and Kafka
+            self._running[broker] = subprocess.Popen(  # noqa: S603 - this file, and Kafka
                 [sys.executable, "-m", "tests.support.brokers", *run],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
@@ -60,16 +60,16 @@ class Brokers:
             )
 
     def wait_until_up(self) -> None:
-        """All that were started answer. Raises TimeoutError."""
+        """Wait until all brokers that were started answer. Raises TimeoutError."""
         deadline = time.monotonic() + START_SECONDS_MAX
         for broker in self._running:
             while not broker_answers(f"127.0.0.1:{self._ports[broker]}"):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"broker {broker} is not up within {START_SECONDS_MAX:g} s")
+                    raise TimeoutError(f"broker {broker} does not answer after {START_SECONDS_MAX:g} s")
                 time.sleep(POLL_SECONDS)
 
     def kill(self, *brokers: int) -> None:
-        """End them at once and without a word to anybody; returns when they are gone."""
+        """Kill these brokers, without a shutdown; returns when their processes have ended."""
         guards = [self._running.pop(broker) for broker in brokers]
         for guard in guards:
             if guard.stdin is not None:
@@ -78,7 +78,7 @@ class Brokers:
             guard.wait(START_SECONDS_MAX)
 
     def restore(self) -> None:
-        """All live, and every partition has all its copies. Raises TimeoutError."""
+        """Start the brokers that are down, and wait until all replicas are in sync. Raises TimeoutError."""
         for broker in self.ids:
             if broker not in self._running:
                 self.start(broker)
@@ -86,19 +86,19 @@ class Brokers:
         self.wait_until_in_sync()
 
     def wait_until_in_sync(self) -> None:
-        """Every partition has all its copies again. Raises TimeoutError."""
+        """Wait until all replicas of all partitions are in sync. Raises TimeoutError."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         deadline = time.monotonic() + START_SECONDS_MAX
         while not _is_in_sync(admin):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"copies are behind for {START_SECONDS_MAX:g} s")
+                raise TimeoutError(f"replicas are not in sync after {START_SECONDS_MAX:g} s")
             time.sleep(POLL_SECONDS)
 
     def coordinator(self, group: str) -> int:
-        """The broker that looks after the group, -1 while none does. Raises KafkaException where nobody says."""
+        """The id of the group's coordinator, -1 while there is none. Raises KafkaException if no broker answers."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         partitions = admin.list_topics(OFFSETS_TOPIC, timeout=REQUEST_SECONDS_MAX).topics[OFFSETS_TOPIC].partitions
-        # Asked for the coordinator of a group while brokers die, the client may abort the process: so it is reckoned.
+        # Computed: asked for a group's coordinator while brokers die, the client may abort the process.
         leader: int = partitions[_java_hash(group) % len(partitions)].leader
         return leader
 
@@ -109,8 +109,8 @@ class Brokers:
         return self._folder / f"server-{broker}.properties"
 
     def _properties_text(self, broker: int) -> str:
-        copies = min(3, len(self._ports))
-        voters = ",".join(f"{each}@127.0.0.1:{port}" for each, port in self._controllers.items())
+        replicas = min(3, len(self._ports))
+        voters = ",".join(f"{controller}@127.0.0.1:{port}" for controller, port in self._controllers.items())
         return f"""\
 process.roles=broker,controller
 node.id={broker}
@@ -121,10 +121,10 @@ inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={self._folder / f"data-{broker}"}
 auto.create.topics.enable=false
-default.replication.factor={copies}
-min.insync.replicas={max(1, copies - 1)}
+default.replication.factor={replicas}
+min.insync.replicas={max(1, replicas - 1)}
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor={copies}
+offsets.topic.replication.factor={replicas}
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 {SHORT_SESSIONS}"""
@@ -132,7 +132,7 @@ broker.session.timeout.ms=3000
 
 @contextmanager
 def running_brokers(folder: Path, count: int) -> Iterator[Brokers]:
-    """Brokers that are up, until the block ends. Raises PartMissingError."""
+    """Running brokers, until the block ends. Raises PartMissingError."""
     brokers = Brokers(folder, count)
     try:
         for broker in brokers.ids:
@@ -153,15 +153,15 @@ def _is_in_sync(admin: AdminClient) -> bool:
 
 
 def _java_hash(text: str) -> int:
-    """As Kafka chooses a group's partition: Java's hash of a text in ASCII, without its sign."""
-    number = 0
+    """How Kafka assigns a group to a partition of ``OFFSETS_TOPIC``: Java's hash of an ASCII text, without its sign."""
+    value = 0
     for character in text.encode("ascii"):
-        number = (31 * number + character) & 0xFFFFFFFF
-    return number & 0x7FFFFFFF
+        value = (31 * value + character) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
 
 
 def _guard(command: list[str]) -> None:
-    """Run it until the input ends, as it does when whoever started us wants so, or is gone."""
+    """Run the command until standard input ends: the parent process closes it, or has ended itself."""
     process: subprocess.Popen[Any] = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - ours
     sys.stdin.read()
     process.kill()

@@ -1,4 +1,4 @@
-"""Facts as the loop gives them to observers, from a few words each."""
+"""Makers of facts and of what is in them, for tests of observers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +33,7 @@ def request(rows: Sequence[dict[str, Any]] = ()) -> Request:
         location=str(rows[0]["locationName"]),
         taken=Rows(frame(rows)),
         items=len(rows),
+        chunks=1,
         reason=SendReason.AGE,
     )
 

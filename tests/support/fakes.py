@@ -125,8 +125,8 @@ class FakeDecoder:
     def busy(self) -> bool:
         return bool(self.ready)
 
-    def waiting_for(self) -> str:
-        return ""
+    def waiting_for(self) -> str | None:
+        return None
 
     def close(self) -> None:
         return None

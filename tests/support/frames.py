@@ -5,16 +5,26 @@ from typing import Any
 
 import polars as pl
 
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
+from consumer.core.changes.items import (
+    ARRIVED,
+    ASSIGNMENT,
+    CHANGE_SCHEMA,
+    LINE,
+    LOCATION,
+    OCCURRED_AT,
+    OFFSET,
+    TIMESTAMP,
+)
 
 
 def change(location: str, sku: str, quantity: int = 1, **more: Any) -> dict[str, Any]:
-    """Make one change; ``offset``, ``assignment``, ``occurred_at``, ``arrived`` and item columns by keyword."""
+    """A change; ``offset``, ``line``, ``assignment``, ``occurred_at``, ``arrived`` and item columns by keyword."""
     row: dict[str, Any] = dict.fromkeys(CHANGE_SCHEMA)
     row |= {LOCATION: location, "sku": sku, "quantity": quantity}
     row |= {
         ASSIGNMENT: more.pop("assignment", 1),
         OFFSET: more.pop("offset", 0),
+        LINE: more.pop("line", 0),
         OCCURRED_AT: more.pop("occurred_at", 0),
         TIMESTAMP: 0,
     }

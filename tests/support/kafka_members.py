@@ -1,4 +1,4 @@
-"""What tests of the source share: a listener that remembers, and polling until something is so."""
+"""Helpers for tests of the source: a member that records its rebalances and messages, polling, and publishing."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +15,16 @@ WAIT_SECONDS_MAX = 120.0
 
 @dataclass
 class Member:
-    """One member of a group: its source, what the listener was told, and what was read."""
+    """One member of a group: its source, its current assignments, and everything that happened to it.
+
+    ``rebalances`` lists each callback as (assigned, revoked or lost; assignment ids).
+    """
 
     source: Source
     held: dict[int, Assignment] = field(default_factory=dict)
-    told: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    rebalances: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     batches: list[RawBatch] = field(default_factory=list)
-    when_revoked: Callable[[Sequence[int]], None] = lambda numbers: None
+    when_revoked: Callable[[Sequence[int]], None] = lambda assignment_ids: None
 
     @classmethod
     def join(cls, settings: KafkaSettings) -> "Member":
@@ -35,21 +38,21 @@ class Member:
         return member
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:
-        self.told.append(("assigned", tuple(each.assignment_id for each in assignments)))
-        self.held |= {each.assignment_id: each for each in assignments}
+        self.rebalances.append(("assigned", tuple(assignment.assignment_id for assignment in assignments)))
+        self.held |= {assignment.assignment_id: assignment for assignment in assignments}
 
-    def on_revoked(self, numbers: Sequence[int]) -> None:
-        self.told.append(("revoked", tuple(numbers)))
-        self.when_revoked(numbers)
-        self._drop(numbers)
+    def on_revoked(self, assignment_ids: Sequence[int]) -> None:
+        self.rebalances.append(("revoked", tuple(assignment_ids)))
+        self.when_revoked(assignment_ids)
+        self._drop(assignment_ids)
 
-    def on_lost(self, numbers: Sequence[int]) -> None:
-        self.told.append(("lost", tuple(numbers)))
-        self._drop(numbers)
+    def on_lost(self, assignment_ids: Sequence[int]) -> None:
+        self.rebalances.append(("lost", tuple(assignment_ids)))
+        self._drop(assignment_ids)
 
-    def _drop(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            del self.held[number]
+    def _drop(self, assignment_ids: Sequence[int]) -> None:
+        for assignment_id in assignment_ids:
+            del self.held[assignment_id]
 
     def poll(self, timeout_seconds: float = 0.1, messages_max: int = 1_000) -> RawBatch:
         batch = self.source.poll(messages_max=messages_max, timeout_seconds=timeout_seconds)
@@ -62,11 +65,12 @@ class Member:
 
     @property
     def rows(self) -> list[tuple[int, int]]:
-        """Assignment and offset of every message, as read."""
+        """Assignment id and offset of every message, in the order read."""
         return [row for batch in self.batches for row in zip(batch.assignments, batch.offsets, strict=True)]
 
     @property
     def ends(self) -> dict[int, int]:
+        """The partition end reported last, by assignment id."""
         ends: dict[int, int] = {}
         for batch in self.batches:
             ends |= batch.ends
@@ -74,16 +78,17 @@ class Member:
 
 
 def poll_until(
-    is_so: Callable[[], object],
+    condition: Callable[[], object],
     *members: Member,
     seconds_max: float = WAIT_SECONDS_MAX,
     messages_max: int = 1_000,
 ) -> None:
-    """Poll the members in turn until it is so. Raises TimeoutError with what they were told."""
+    """Poll the members in turn until the condition holds. Raises TimeoutError with their rebalances."""
     deadline = time.monotonic() + seconds_max
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not so within {seconds_max} s; told: {[member.told for member in members]}")
+            rebalances = [member.rebalances for member in members]
+            raise TimeoutError(f"the condition does not hold after {seconds_max} s; rebalances: {rebalances}")
         for member in members:
             member.poll(messages_max=messages_max)
 
@@ -94,4 +99,4 @@ def publish(servers: str, topic: str, messages: Sequence[tuple[int, bytes | None
     for partition, value in messages:
         producer.produce(topic, value=value, key=b"key", partition=partition, headers=[("trace", b"abc")])
     if producer.flush(WAIT_SECONDS_MAX):
-        raise TimeoutError("the broker did not take all messages")
+        raise TimeoutError("the broker did not accept all messages")

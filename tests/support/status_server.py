@@ -5,16 +5,17 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
-from consumer.observe.status_board import StatusBoard, StatusServer
+from consumer.observe.status_board import StatusBoard
+from consumer.observe.status_http import StatusServer
 from consumer.settings import HttpSettings
 from tests.support.service_process import wait_until
 
 
 @contextmanager
 def running_status_server(board: StatusBoard, registry: CollectorRegistry) -> Iterator[StatusServer]:
-    """It answers for the block; after it, the threads of its connections have ended.
+    """Answers within the block; after it, the threads of its connections have ended.
 
-    They log once the answer is out, and the next test may look at what is logged or printed. Clients must have closed
+    They log after they have answered, and the next test may check what is logged or printed. Clients must have closed
     their connections by then.
     """
     server = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, registry)
@@ -23,4 +24,4 @@ def running_status_server(board: StatusBoard, registry: CollectorRegistry) -> It
         yield server
     finally:
         server.stop()
-        wait_until(lambda: not server._server._open, "every connection is done with")
+        wait_until(lambda: not server._server._connections, "every connection is closed")

@@ -131,7 +131,9 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
     ("options", "words"),
     [
         pytest.param(
-            {"WINDOW__MAX_AGE": "soon"}, "window.max_age: 'soon' must be a number of seconds, or text such as", id="duration"
+            {"WINDOW__MAX_AGE": "soon"},
+            "window.max_age: 'soon' must be a number of seconds, or text such as",
+            id="duration",
         ),
         pytest.param({"WINDOW__MAX_AGE": "0"}, "window.max_age: '0' must be more than 0 (", id="bound of a duration"),
         pytest.param({"OMS__MAX_ITEMS": "12001"}, "oms.max_items: '12001' must be at most 12000 (", id="above the OMS"),
@@ -184,9 +186,7 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
         pytest.param({"KAFKA__PROPERTIES": '{"a": []}'}, 'or false for "a"', id="list in a map"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(
-    options: dict[str, str], words: str
-) -> None:
+def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(options: dict[str, str], words: str) -> None:
     assert words in refusal(lambda: settings(**options))
 
 

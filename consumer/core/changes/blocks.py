@@ -1,7 +1,7 @@
-"""Pending rows in blocks: a frame of changes sorted by location, and spans into it.
+"""Pending rows in blocks: frames of changes sorted by location, and spans into them.
 
-One block a poll keeps the price of a poll at one sort and one short loop over the locations in it. (One small frame a
-location and poll would cost 6 kB each, however few its rows.)
+A poll becomes one block, so it costs one sort and one short loop over its locations. (A small frame per location and
+poll would cost 6 kB each, however few its rows.)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,47 +9,56 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from consumer.core.changes.items import ARRIVED, CHANGE_SCHEMA, ITEM_COLUMNS, LOCATION, SUPERSEDED
+from consumer.core.changes.items import (
+    ARRIVED,
+    CHANGE_SCHEMA,
+    ITEM_COLUMNS,
+    LINE,
+    LOCATION,
+    SUPERSEDED,
+    SUPERSEDED_TYPE,
+)
 
-_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), SUPERSEDED: pl.List(pl.Int64())}
+_PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), SUPERSEDED: SUPERSEDED_TYPE}
 _ABSENT = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in _PENDING_SCHEMA.items()}
+_ABSENT[LINE] = pl.Series(LINE, [0], dtype=_PENDING_SCHEMA[LINE])
 _MOSTLY_EMPTY = {*ITEM_COLUMNS, SUPERSEDED}
 
 SPARSE_SHARE = 0.25
-"""A block with a smaller share of its rows alive moves what is left to a new one: a held location must not pin a whole
-block."""
+"""A block with a smaller share of live rows is rewritten: a held location must not pin a whole block."""
 SMALL_ROWS = 4_096
-"""Blocks of fewer rows are small: a trickle makes many of them, and each costs kilobytes beside its rows."""
+"""Blocks with fewer rows are small: a trickle makes many of them, and each costs kilobytes on top of its rows."""
 SMALL_BLOCKS_MAX = 32
-"""So many small blocks are merged into one."""
+"""More small blocks than this are merged into one."""
 
 
 class Rows:
-    """Rows that leave a window, oldest first: slices, joined to one frame when that is first asked for.
+    """Rows that leave a window, oldest first: slices that are joined into one frame on first use.
 
-    That is beside the loop, where the request's body is made: to join is dearer than to decide what goes.
+    That happens on a worker thread, where the request's body is made: joining costs more than deciding what leaves.
 
-    ``beside`` are newer changes of the same items that lend the body what they say, but are not sent by it: they wait
-    still, or have been sent before. So what goes may be some of an item's changes, and its count is the newest anyway.
+    ``overlay`` has newer changes of the same items. Their values are laid over the body, but they are not sent with it:
+    they still wait, or have been sent before. So a request may carry only some of an item's changes, with its newest
+    count.
     """
 
-    def __init__(self, *parts: pl.DataFrame, beside: pl.DataFrame | None = None) -> None:
+    def __init__(self, *parts: pl.DataFrame, overlay: pl.DataFrame | None = None) -> None:
         self._parts = parts
         self._frame: pl.DataFrame | None = None
-        self.beside = None if beside is None or beside.is_empty() else beside
+        self.overlay = None if overlay is None or overlay.is_empty() else overlay
         self.height = sum(part.height for part in parts)
 
     @property
     def frame(self) -> pl.DataFrame:
-        """All columns, joined once. Should two threads ask at once both join, and either result will do."""
+        """All columns, joined once. If two threads ask at the same time both join, and either result will do."""
         if self._frame is None:
             self._frame = _joined(self._parts)
         return self._frame
 
     @property
     def body(self) -> pl.DataFrame:
-        """What the request's body is made of: ``frame``, and what lends it its newer values."""
-        return self.frame if self.beside is None else _joined([self.frame, self.beside])
+        """The rows that the request's body is made of: ``frame`` and ``overlay``."""
+        return self.frame if self.overlay is None else _joined([self.frame, self.overlay])
 
     def column(self, name: str) -> pl.Series:
         """One column, without joining the others."""
@@ -64,10 +73,10 @@ class Rows:
 class Block:
     """Rows sorted by location; ``spans`` are those whose rows are still pending.
 
-    ``frame`` lacks the columns that have no value in any row: most changes have few of the optional ones, and every
-    column costs memory, and time whenever rows are cut or joined.
-    ``key`` is the only column of the item key that has values here, None if there are several: where there is one, what
-    goes of a window can be decided without joining its rows.
+    ``frame`` lacks the columns without information (no value in any row): most changes have few optional columns, and
+    every column costs memory, and time whenever rows are sliced or joined.
+    ``key`` is the item key's only column with values in this block, None if there are several: with one, the planner
+    needs no joined rows.
     """
 
     frame: pl.DataFrame
@@ -105,7 +114,7 @@ class Span:
         return self.block.frame[name].slice(self.start, len(self))
 
     def arrived_until(self, time: float) -> int:
-        """How many of the rows had arrived by then."""
+        """Number of rows that had arrived by this time."""
         if self.last_arrived <= time:
             return len(self)
         return 0 if self.first_arrived > time else int((self.column(ARRIVED) <= time).sum())
@@ -125,7 +134,7 @@ class Blocks:
         return iter(self._blocks)
 
     def add(self, frame: pl.DataFrame) -> list[Span]:
-        """Make a block of a frame with an arrival in every row, each location's oldest first; a span a location."""
+        """Make a block of a frame with an arrival in every row, each location's oldest first; one span per location."""
         if frame.is_empty():
             return []
         narrow = _narrowed(frame)
@@ -140,12 +149,12 @@ class Blocks:
         )
 
     def add_one(self, location: str, rows: pl.DataFrame) -> Span:
-        """Make a block of some rows of one location, oldest first."""
+        """Make a block of rows of one location, oldest first."""
         block = self._block(_narrowed(rows))
         return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED), rows.item(-1, ARRIVED))])[0]
 
     def split(self, span: Span, rows: int) -> tuple[Span, Span]:
-        """Cut a span in two, the first of so many rows."""
+        """Cut a span in two after this many rows."""
         block, cut = span.block, span.start + rows
         before, behind = block.frame.item(cut - 1, ARRIVED), block.frame.item(cut, ARRIVED)
         parts = (
@@ -157,8 +166,8 @@ class Blocks:
         return parts
 
     def _block(self, frame: pl.DataFrame) -> Block:
-        telling = [name for name in self._item_key if name in frame.columns]
-        return Block(frame, telling[0] if len(telling) == 1 else None)
+        present = [name for name in self._item_key if name in frame.columns]
+        return Block(frame, present[0] if len(present) == 1 else None)
 
     def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float, float]]) -> list[Span]:
         block.spans = dict.fromkeys(Span(block, *run) for run in runs)
@@ -176,22 +185,26 @@ class Blocks:
                 del self._blocks[block]
 
     def wasteful(self) -> list[Block]:
-        """Blocks whose rows had better move to a new one together."""
+        """Blocks whose rows should be moved to a new block together."""
         found = [block for block in self._blocks if block.sparse]
         small = [block for block in self._blocks if block.small and not block.sparse]
         return found + small if len(small) > SMALL_BLOCKS_MAX else found
 
 
 def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame without the columns of items, and the like, that have no value in any row."""
+    """The frame without the columns that carry no information: no value in any row, or line 0 in all of them."""
     empty = {name for name in frame.columns if name in _MOSTLY_EMPTY and frame[name].null_count() == frame.height}
+    if LINE in frame.columns and not frame[LINE].max():
+        empty.add(LINE)
     return frame[[name for name in frame.columns if name not in empty]]
 
 
 def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The parts as one frame with all columns."""
+    """The parts as one frame with all columns of ``_PENDING_SCHEMA``."""
     alike = all(part.columns == parts[0].columns for part in parts)
     frame = pl.concat(parts, how="vertical" if alike else "diagonal", rechunk=True)
+    if LINE in frame.columns:
+        frame = frame.with_columns(pl.col(LINE).fill_null(0))  # parts without the column are of line 0
     if frame.width == len(_PENDING_SCHEMA):
         return frame.select(*_PENDING_SCHEMA)
     present = set(frame.columns)

@@ -1,8 +1,8 @@
-"""Several changes of an item become one, such that the OMS ends up as if each had been sent in order.
+"""Several changes of an item become one, so that the OMS ends up as if each had been sent in order.
 
 ``quantity`` comes from the newest change, every other field from the newest change that has it (absent never means
-"clear"), and ``attributes`` are united, since the OMS merges them. Nearly all items have a single change: whatever is
-not needed for those is done for the others only.
+"clear"), and ``attributes`` are united, since the OMS merges them. Nearly all items have a single change, so work that
+only items with several changes need is done for those alone.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,54 @@ from typing import Any, Final
 
 import polars as pl
 
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, ITEM_COLUMNS, OCCURRED_AT, OFFSET, SUPERSEDED
+from consumer.core.changes.items import (
+    ARRIVED,
+    ASSIGNMENT,
+    CHANGE_ID,
+    ITEM_COLUMNS,
+    LINE,
+    LINES_MAX,
+    OCCURRED_AT,
+    OFFSET,
+    SUPERSEDED,
+    SUPERSEDED_TYPE,
+)
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 
 _ATTRIBUTES: Final = "attributes"
 _ROW: Final = "_row"
-_OPEN: Final = "_open"
+_CHOSEN: Final = "_chosen"
+_OWN: Final = "_own"
+_HOLDING: Final = "_holding"
 _LOWEST: Final = "_lowest"
 _NEWEST: Final = "_newest"
 _HEAD_OCCURRED_AT: Final = "_headOccurredAt"
+_POSITION: Final = pl.col(OFFSET) * LINES_MAX + pl.col(LINE)
 
 
 def item_key_expr(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Expr:
-    """The item key as one column. Columns that are null throughout tell nothing apart and would only cost time."""
-    telling = [name for name in item_key if rows[name].null_count() < rows.height]
-    return pl.col(telling[0]) if len(telling) == 1 else pl.struct(telling or item_key[:1])
+    """The item key as one column. Columns that are all null distinguish nothing and would only cost time."""
+    present = [name for name in item_key if rows[name].null_count() < rows.height]
+    return pl.col(present[0]) if len(present) == 1 else pl.struct(present or item_key[:1])
+
+
+def rows_with_keys(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
+    """Which of ``rows`` are changes of the items in ``keys`` (distinct, one row of item key columns each).
+
+    Nulls in a key are equal.
+    """
+    marked = keys.with_columns(pl.lit(value=True).alias(_CHOSEN))
+    joined = rows.select(keys.columns).join(
+        marked, on=keys.columns, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return joined[_CHOSEN].is_not_null()
 
 
 def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """One row for each item of ``rows``, with ``ITEM_COLUMNS``, in the order of the items' first rows.
+    """One row per item of ``rows``, with ``ITEM_COLUMNS``, in the order of the items' first rows.
 
-    ``rows`` has the columns of a frame of changes, of one location; ``item_key`` names the columns that make two
-    changes the same item, nulls included.
+    ``rows`` has the columns of a frame of changes, all of one location. Two changes are about the same item if they
+    agree in the ``item_key`` columns, nulls included.
     """
     several = _have_several(rows, item_key)
     if not several.any():
@@ -43,20 +69,20 @@ def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
 
 
 def newest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """The same rows, so ordered that of each item the oldest change comes first and the newest last (rule 1).
+    """The same rows, each item's changes ordered from oldest to newest (rule 1).
 
-    Newer is the higher offset within one partition's assignment; between assignments, the later ``_occurredAt`` of the
-    item's newest changes there, then the higher assignment number. Nothing is said about the order of items.
+    Newer is the higher offset within one assignment, within an event the later line; between assignments, the later
+    ``_occurredAt`` of the item's newest changes there, then the higher assignment id. The order of items is undefined.
     """
-    by_offset = rows.sort(OFFSET)
+    by_offset = rows.sort(OFFSET, LINE)
     if rows[ASSIGNMENT].n_unique() <= 1:
         return by_offset
-    # _occurredAt orders whole partitions of an item only, never the changes within one: there the end state would
-    # depend on how changes happen to be batched.
+    # _occurredAt orders an item's partitions, never its changes within one: there the end state would depend on how
+    # changes happen to be batched.
     head = pl.col(OCCURRED_AT).last().over(item_key_expr(rows, item_key), ASSIGNMENT)
     return (
         by_offset.with_columns(head.alias(_HEAD_OCCURRED_AT))
-        .sort(_HEAD_OCCURRED_AT, ASSIGNMENT, OFFSET)
+        .sort(_HEAD_OCCURRED_AT, ASSIGNMENT, OFFSET, LINE)
         .drop(_HEAD_OCCURRED_AT)
     )
 
@@ -64,11 +90,11 @@ def newest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
 def split_overfull(
     rows: pl.DataFrame, item_key: Sequence[str], limit: int = ATTRIBUTES_MAX
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split rows into those that may go now and those that must stay, each part in the order of ``rows`` (rule 19).
+    """Split rows into those that may leave now and those that must stay, both in the order of ``rows`` (rule 19).
 
-    An item with more than ``limit`` distinct attributes in all goes with the longest prefix of its changes, oldest
-    first, whose attributes fit; at least one change of each item goes. Its count must be the newest all the same: what
-    stays belongs beside what goes (``without_attributes``).
+    An item with more than ``limit`` distinct attributes leaves with the longest prefix of its changes, oldest first,
+    whose attributes fit; at least one change of each item leaves. Its count must be the newest all the same, so the
+    caller lays what stays over what leaves (``without_attributes``).
     """
     nothing = rows.clear()
     if int(rows[_ATTRIBUTES].list.len().sum()) <= limit:
@@ -89,55 +115,75 @@ def split_overfull(
 
 
 def without_attributes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows to stand beside others in a request: newer values of their items, but no further attributes."""
+    """Rows for the overlay of a request: newer values of its items, but no further attributes."""
     return rows.with_columns(pl.lit(None, rows.schema[_ATTRIBUTES]).alias(_ATTRIBUTES))
 
 
 def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Drop pending rows that newer ones make superfluous (rule 10): the rows that stay, and the offsets that are free.
+    """Drop pending rows that newer ones make redundant (rule 10). Returns the rows that stay, and released change ids.
 
-    A row is superfluous if a newer one of its assignment and item (``key``, with the location) has the same fields, and
-    the same attributes: whatever becomes of the others, what it says is said anew. So every row that stays is a change
-    as it came. It takes over the earliest arrival of those it stands for, and remembers their offsets (``SUPERSEDED``):
-    the lowest stays open, the others are free (columns ``ASSIGNMENT`` and ``OFFSET``), until it should be refused.
-    Rows stay in order of arrival.
+    A row is redundant if a newer one of its assignment and item (``key``, with the location) has the same fields and
+    the same attributes: whatever happens to the others, the newer row says it all. So every row that stays is a change
+    as it was published. It takes over the earliest arrival of the rows it supersedes and lists them in ``SUPERSEDED``.
+    The lowest of all of them holds the committable offset back; the others are released (columns ``CHANGE_ID``),
+    unless the row is refused one day. Rows stay in order of arrival.
     """
     if SUPERSEDED not in rows.columns:
-        rows = rows.with_columns(pl.lit(None, pl.List(pl.Int64)).alias(SUPERSEDED))
+        rows = rows.with_columns(pl.lit(None, SUPERSEDED_TYPE).alias(SUPERSEDED))
     alike = _alike(rows, key)
     marked = rows.with_columns(
-        pl.col(OFFSET).max().over(alike).alias(_NEWEST),
+        _POSITION.alias(_OWN),
+        _POSITION.max().over(alike).alias(_NEWEST),
         pl.col(ARRIVED).min().over(alike),
-        open_offset(rows).alias(_OPEN),
-        open_offset(rows).min().over(alike).alias(_LOWEST),
+        _holding(rows).alias(_HOLDING),
+        _holding(rows).min().over(alike).alias(_LOWEST),
     )
-    stay = marked.filter(pl.col(OFFSET) == pl.col(_NEWEST))
-    gone = marked.filter(pl.col(OFFSET) != pl.col(_NEWEST))
-    free = marked.filter(pl.col(_OPEN) != pl.col(_LOWEST)).select(ASSIGNMENT, pl.col(_OPEN).alias(OFFSET))
-    stood_for = all_offsets(pl.concat([gone, stay.with_columns(pl.lit(None, pl.Int64).alias(OFFSET))]), _NEWEST)
-    lists = stood_for.drop_nulls(OFFSET).group_by(ASSIGNMENT, _NEWEST).agg(pl.col(OFFSET).sort().alias(SUPERSEDED))
+    is_newest = pl.col(_OWN) == pl.col(_NEWEST)
+    stay, dropped = marked.filter(is_newest), marked.filter(~is_newest)
+    released = marked.filter(pl.col(_HOLDING) != pl.col(_LOWEST)).select(ASSIGNMENT, *_change_id(_HOLDING))
+    older = pl.concat(
+        [
+            dropped.select(ASSIGNMENT, _NEWEST, pl.col(_OWN).alias(SUPERSEDED)),
+            marked.filter(pl.col(SUPERSEDED).is_not_null()).select(ASSIGNMENT, _NEWEST, SUPERSEDED).explode(SUPERSEDED),
+        ]
+    )
+    lists = older.group_by(ASSIGNMENT, _NEWEST).agg(pl.col(SUPERSEDED).sort())
     joined = stay.drop(SUPERSEDED).join(lists, on=[ASSIGNMENT, _NEWEST], how="left", maintain_order="left")
-    return joined.select(rows.columns).sort(ARRIVED, maintain_order=True), free
+    return joined.select(rows.columns).sort(ARRIVED, maintain_order=True), released
 
 
-def open_offset(rows: pl.DataFrame) -> pl.Expr:
-    """The offset that stands open for each row: its own, or the lowest of those it stands for."""
-    if SUPERSEDED not in rows.columns or rows[SUPERSEDED].null_count() == rows.height:
-        return pl.col(OFFSET)
-    return pl.coalesce(pl.col(SUPERSEDED).list.first(), OFFSET).alias(OFFSET)
-
-
-def all_offsets(rows: pl.DataFrame, *more: str) -> pl.DataFrame:
-    """Assignment and offset (and the columns ``more``) of every change in the rows, those they stand for included."""
-    own = rows.select(ASSIGNMENT, OFFSET, *more)
-    if SUPERSEDED not in rows.columns or rows[SUPERSEDED].null_count() == rows.height:
+def change_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    """``CHANGE_ID`` of every change in the rows, superseded ones included."""
+    own = rows.select(*CHANGE_ID)
+    if not _has_superseded(rows):
         return own
-    older = rows.filter(pl.col(SUPERSEDED).is_not_null())
-    return pl.concat([own, older.select(ASSIGNMENT, pl.col(SUPERSEDED).alias(OFFSET), *more).explode(OFFSET)])
+    older = rows.filter(pl.col(SUPERSEDED).is_not_null()).select(ASSIGNMENT, SUPERSEDED).explode(SUPERSEDED)
+    return pl.concat([own, older.select(ASSIGNMENT, *_change_id(SUPERSEDED))])
+
+
+def holding_change_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    """``CHANGE_ID`` of the change that holds the committable offset back for each row: its own or its lowest."""
+    if not _has_superseded(rows):
+        return rows.select(*CHANGE_ID)
+    return rows.select(ASSIGNMENT, _holding(rows).alias(_HOLDING)).select(ASSIGNMENT, *_change_id(_HOLDING))
+
+
+def _has_superseded(rows: pl.DataFrame) -> bool:
+    return SUPERSEDED in rows.columns and rows[SUPERSEDED].null_count() < rows.height
+
+
+def _holding(rows: pl.DataFrame) -> pl.Expr:
+    """The position of the change that holds the committable offset back for each row."""
+    return pl.coalesce(pl.col(SUPERSEDED).list.first(), _POSITION) if _has_superseded(rows) else _POSITION
+
+
+def _change_id(position: str) -> tuple[pl.Expr, pl.Expr]:
+    """Offset and line of a position."""
+    return (pl.col(position) // LINES_MAX).alias(OFFSET), (pl.col(position) % LINES_MAX).cast(pl.Int32).alias(LINE)
 
 
 def _alike(rows: pl.DataFrame, key: Sequence[str]) -> list[str | pl.Expr]:
-    """What rows must agree in for a newer one to make an older one superfluous."""
+    """What rows must agree in for a newer one to make an older one redundant."""
     optional = [name for name in ITEM_COLUMNS if name in rows.columns and name not in (*key, _ATTRIBUTES)]
     alike: list[str | pl.Expr] = [ASSIGNMENT, *(name for name in key if name in rows.columns)]
     alike += [pl.col(name).is_null() for name in optional if 0 < rows[name].null_count() < rows.height]
@@ -147,12 +193,12 @@ def _alike(rows: pl.DataFrame, key: Sequence[str]) -> list[str | pl.Expr]:
 
 
 def _have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
-    """True for each row whose item has another row too."""
+    """True for each row whose item has several rows."""
     return rows.select(item_key_expr(rows, item_key)).to_series().is_duplicated()
 
 
 def _merged(numbered: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """One row an item, numbered as the item's first row."""
+    """One row per item, numbered as the item's first row."""
     key = item_key_expr(numbered, item_key).alias("_key")
     ordered = newest_last(numbered, item_key)
     merged = ordered.group_by(key).agg(pl.col(_ROW).min(), *(_newest(ordered, name) for name in ITEM_COLUMNS))
@@ -160,7 +206,7 @@ def _merged(numbered: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
 
 
 def _newest(ordered: pl.DataFrame, name: str) -> pl.Expr:
-    """What a group of one item's changes, newest last, leaves in the column ``name``."""
+    """The value of the column ``name`` in a group of one item's changes, newest last."""
     column = pl.col(name)
     if ordered[name].null_count() in (0, ordered.height) and name != _ATTRIBUTES:
         return column.last()
@@ -173,7 +219,7 @@ def _newest(ordered: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _rows_past_limit(ordered: pl.DataFrame, item_key: Sequence[str], limit: int) -> list[int]:
-    """The row numbers of the changes from which on an item's attributes do not fit any more."""
+    """The row numbers of each item's changes from the first on whose attributes no longer fit."""
     united: dict[tuple[Any, ...], set[str]] = {}
     full: set[tuple[Any, ...]] = set()
     past = []

@@ -34,25 +34,33 @@ ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_CO
 """The columns of an item; every value but ``quantity`` may be null, which means absent."""
 
 ASSIGNMENT: Final = "_assignment"
-"""Number of the assignment by which this process held the row's partition when it read it (see
-``ports.Assignment``)."""
+"""Id of the assignment by which this process read the row's partition (see ``ports.Assignment``)."""
 OFFSET: Final = "_offset"
+LINE: Final = "_line"
+"""Position of the change in its event; 0 in an event that is one change."""
+CHANGE_ID: Final = (ASSIGNMENT, OFFSET, LINE)
+"""The columns that identify a change; ``ChangeId`` is the same as a value."""
 TIMESTAMP: Final = "_timestamp"
-"""Kafka's timestamp of the message, milliseconds since 1970; null where the message has none."""
+"""Kafka's timestamp of the record, milliseconds since 1970; null if the record has none."""
 OCCURRED_AT: Final = "_occurredAt"
 """When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else
 0."""
 ARRIVED: Final = "_arrived"
-"""When the engine was given the row, monotonic seconds; set by the engine."""
+"""When the engine received the row, monotonic seconds; set by the engine."""
 SUPERSEDED: Final = "_superseded"
-"""The offsets of the older changes that the row stands for, ascending, where several were coalesced while they waited;
-else null. Of all of them the lowest stays open."""
+"""Positions of the older changes of the row's assignment that were coalesced into the row while it waited, ascending;
+null if there are none. The lowest of them holds the committable offset back."""
+SUPERSEDED_TYPE: Final = pl.List(pl.Int64())
+LINES_MAX: Final = 2**14
+"""An event has fewer lines than this. A change's *position* in its partition is one number, offset * ``LINES_MAX`` +
+line; it fits 64 bits up to offset 2**49, which takes 17 years at a million records per second."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     LOCATION: pl.String(),
     **ITEM_COLUMNS,
     ASSIGNMENT: pl.Int32(),
     OFFSET: pl.Int64(),
+    LINE: pl.Int32(),
     TIMESTAMP: pl.Int64(),
     OCCURRED_AT: pl.Int64(),
 }

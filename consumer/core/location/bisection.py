@@ -1,216 +1,199 @@
-"""Finding the items for which the OMS refused a request, with few further requests: bisection, by rule 18.
+"""Finding the items for which the OMS refused a request, with few further requests (rule 18).
 
-The suspects of a refused request are kept as item keys, never as a body: each part is planned anew from all pending
-changes of its items. Only a refusal narrows, and only a change that was refused alone is dead-lettered: of a refused
-item with several changes each is tried by itself, or one bad old field would take a good count with it. The newest
-comes first, and what was accepted of it stands beside the older ones: no request has an older count than one before it,
-even where a last owner has sent them all already (docs/decisions/0011-newest-count-first.md).
-A request has a limit of further requests; past it what is left of it is dead-lettered unseen.
+Suspects are kept as item keys, never as a body: each half is planned again from all pending changes of its items. Only
+a refusal bisects, and only a change that was refused alone is dead-lettered: an item with several changes is tried one
+change at a time, or one bad old field would take a good count with it. The newest change goes first, and once accepted
+its values are laid over the older ones: no request has an older count than one before it, even where the previous owner
+has sent them all already (docs/decisions/0011-newest-count-first.md).
+
+The number of further requests is limited; what is still suspect then is dead-lettered unseen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.coalesce import without_attributes
-from consumer.core.changes.items import ASSIGNMENT, OFFSET
+from consumer.core.changes.coalesce import newest_last, rows_with_keys, split_overfull, without_attributes
+from consumer.core.changes.items import CHANGE_ID
 
-CHANGE_ID: Final = (ASSIGNMENT, OFFSET)
-"""What tells changes apart."""
 REQUESTS_MIN: Final = 32
-"""Further requests that a refused one has at least: enough to find a bad item among 12,000."""
+"""Further requests that a bisection has at least: enough to find a bad item among 12,000."""
 
 Key = tuple[str | int | None, ...]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of an item's or several items' pending changes leaves in one request, and what stays.
+
+    ``overlay`` has newer values for the request's body (see ``blocks.Rows``). ``leaving`` may be empty.
+    """
+
+    leaving: pl.DataFrame
+    staying: pl.DataFrame
+    overlay: pl.DataFrame | None
+
+
 class Suspects:
-    """Suspects that are sent together. ``keys`` has the columns of the item key, a row an item, oldest item first."""
+    """Items that are sent together to find out whether the OMS refuses one of them.
 
-    keys: pl.DataFrame
-    one_by_one: bool = False
-    """The part is one item, whose changes are sent one by one, newest first."""
-    left: pl.DataFrame | None = None
-    """Of those: assignments and offsets of the changes that are still to be tried; None before the first."""
-    good: pl.DataFrame | None = None
-    """Of those: the changes that were accepted, without attributes."""
+    ``keys`` has the columns of the item key, one row per item, the oldest item first. ``one_change_at_a_time``: there
+    is a single item, whose changes are sent one by one, newest first.
+    """
 
-    def to_try(self, pending: pl.DataFrame) -> pl.DataFrame:
-        """Which of the item's pending changes are still to be tried: at first all; what comes later is no suspect.
+    def __init__(self, keys: pl.DataFrame, *, one_change_at_a_time: bool = False) -> None:
+        self.keys = keys
+        self.one_change_at_a_time = one_change_at_a_time
+        self._untried: pl.DataFrame | None = None
+        """One change at a time: ``CHANGE_ID`` of the changes still to be sent; None before the first."""
+        self._accepted: pl.DataFrame | None = None
+        """One change at a time: the changes that were accepted, without attributes."""
 
-        But where one of them is gone, a newer change stands for it (windows were coalesced in place), or its partition
-        went. Then all that are pending are to be tried, or older ones would go after what the OMS may have of it.
-        """
-        found = pending if self.left is None else pending.join(self.left, on=CHANGE_ID, how="semi")
-        if self.left is None or 0 < found.height < self.left.height:
-            self.left, found = pending.select(CHANGE_ID), pending
-        return found
+    def select(self, pending: pl.DataFrame, item_key: Sequence[str]) -> Selection:
+        """Choose from all ``pending`` changes of the items what the next request carries."""
+        if not self.one_change_at_a_time:
+            leaving, staying = split_overfull(pending, item_key)
+            return Selection(leaving, staying, without_attributes(staying))
+        untried = self._refresh_untried(pending)
+        leaving = newest_last(untried, item_key).tail(1)
+        staying = pending.join(leaving, on=CHANGE_ID, how="anti", maintain_order="left")
+        return Selection(leaving, staying, self._accepted)
 
-    def tried(self, change: pl.DataFrame, *, good: bool) -> None:
-        """The change is accepted, or refused alone."""
-        if self.left is not None:
-            self.left = self.left.join(change, on=CHANGE_ID, how="anti")
-        if good:
+    def settle(self, change: pl.DataFrame, *, accepted: bool) -> None:
+        """The request with these rows was accepted, or its single change was refused."""
+        if self._untried is not None:
+            self._untried = self._untried.join(change, on=CHANGE_ID, how="anti")
+        if accepted:
             rows = without_attributes(change)
-            self.good = rows if self.good is None else pl.concat([self.good, rows], how="diagonal")
+            self._accepted = rows if self._accepted is None else pl.concat([self._accepted, rows], how="diagonal")
 
     @property
     def is_done(self) -> bool:
         """True if nothing is left to try."""
-        return not self.one_by_one or (self.left is not None and self.left.is_empty())
+        return not self.one_change_at_a_time or (self._untried is not None and self._untried.is_empty())
+
+    def _refresh_untried(self, pending: pl.DataFrame) -> pl.DataFrame:
+        """Remember and return the pending changes that are still to be tried.
+
+        The first call takes all of them; later changes are no suspects. But if one of them is gone, either a newer
+        change supersedes it (windows were coalesced in place) or its partition was revoked. Then all pending changes
+        are tried again, or older ones would follow what the OMS may already have of it.
+        """
+        if self._untried is not None:
+            untried = pending.join(self._untried, on=CHANGE_ID, how="semi")
+            if untried.height in (0, self._untried.height):
+                return untried
+        self._untried = pending.select(CHANGE_ID)
+        return pending
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRequest:
+    """A request that the OMS refused with 400.
+
+    ``suspects`` is what it was to find out about, None for an ordinary request. ``alone``: its rows are a single
+    change, and everything else in its body has been tried before. ``named``: item keys that the OMS's words seem to
+    name, a hint where to look first.
+    """
+
+    rows: pl.DataFrame
+    suspects: Suspects | None
+    alone: bool
+    sent_at: float
+    detail: str
+    named: Sequence[Key] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """Suspects past the limit of requests: their changes that had arrived by ``arrived_until`` are dead letters."""
+    """Suspects that are left at the limit of requests: their changes that had arrived by ``arrived_until``."""
 
     keys: pl.DataFrame
     arrived_until: float
     detail: str
 
 
-@dataclass(slots=True)
-class _Narrowing:
-    """What is left to find out about one refused request. ``parts`` is a stack."""
+class Bisection:
+    """What is left to find out about a refused request of one location: a stack of suspects."""
 
-    refused_sent_at: float
-    requests_left: int
-    detail: str = ""
-    cleared: bool = False
-    """Some part was accepted: the OMS does take requests of this location."""
-    parts: list[Suspects] = field(default_factory=list)
-
-
-class Bisections:
-    """The refused requests that are being narrowed down, at most one a location."""
-
-    def __init__(self, item_key: Sequence[str], *, chunk_items: int, requests_max: int) -> None:
+    def __init__(
+        self, refused: RefusedRequest, item_key: Sequence[str], *, chunk_items: int, requests_max: int
+    ) -> None:
         self._item_key = list(item_key)
         self._chunk_items = chunk_items
-        self._requests_max = requests_max
-        self._open: dict[str, _Narrowing] = {}
-        self._hopeless: dict[str, int] = {}
-        """How often in a row nothing of a location's refused request was accepted: each time half as much is tried."""
+        self._requests_left = requests_max
+        self._refused_sent_at = refused.sent_at
+        self._detail = refused.detail
+        self.any_accepted = False
+        """Some suspects were accepted: the OMS does accept requests of this location."""
+        self._stack: list[Suspects] = []
 
-    def __len__(self) -> int:
-        return len(self._open)
+    @property
+    def is_over(self) -> bool:
+        return not self._stack
 
-    def locations(self) -> list[str]:
-        return list(self._open)
+    @property
+    def next_suspects(self) -> Suspects:
+        """What the location sends next. The bisection must not be over."""
+        return self._stack[-1]
 
-    def part(self, location: str) -> Suspects | None:
-        """What the location sends next; None: nothing of it is suspect."""
-        narrowing = self._open.get(location)
-        return narrowing.parts[-1] if narrowing else None
+    def accepted(self, suspects: Suspects | None, rows: pl.DataFrame) -> None:
+        """A request with these rows was accepted: that of ``suspects``, or an ordinary one."""
+        if suspects in self._stack:
+            self._requests_left -= 1
+            self.any_accepted = True
+            self._settle(suspects, rows, accepted=True)
 
-    def accepted(self, location: str, part: Suspects | None, rows: pl.DataFrame) -> None:
-        """A request of the location with these rows was accepted: that of ``part``, or an ordinary one."""
-        self._hopeless.pop(location, None)
-        narrowing = self._open.get(location)
-        if narrowing and part in narrowing.parts:
-            narrowing.requests_left -= 1
-            narrowing.cleared = True
-            self._settle(location, narrowing, part, rows, good=True)
-
-    def refused(
-        self,
-        location: str,
-        part: Suspects | None,
-        rows: pl.DataFrame,
-        *,
-        alone: bool,
-        sent_at: float,
-        detail: str,
-        named: Sequence[Key] = (),
-    ) -> bool:
-        """A request with these rows was refused: that of ``part``, or an ordinary one.
-
-        ``alone``: they are a single change, and nothing that was not tried before went with it. True: that change is
-        to be dead-lettered; its part is settled by that.
-        """
-        narrowing = self._open.get(location)
-        if narrowing is None:
-            if alone:
+    def refused(self, request: RefusedRequest) -> bool:
+        """A request was refused. True: it was a single change, which is to be dead-lettered."""
+        self._detail = request.detail
+        if request.suspects in self._stack:
+            self._requests_left -= 1
+            if request.alone:
+                self._settle(request.suspects, request.rows, accepted=False)
                 return True
-            requests = max(REQUESTS_MIN, self._requests_max >> self._hopeless.get(location, 0))
-            narrowing = self._open[location] = _Narrowing(sent_at, min(requests, self._requests_max))
-        narrowing.detail = detail
-        if part in narrowing.parts:
-            narrowing.requests_left -= 1
-            if alone:
-                self._settle(location, narrowing, part, rows, good=False)
-                return True
-            narrowing.parts.remove(part)
-        narrowing.parts += reversed(self._cut(rows, named))
+            self._stack.remove(request.suspects)
+        self._stack += reversed(self._split(request.rows, request.named))
         return False
 
-    def given_up(self, location: str) -> Unresolved | None:
-        """What is left over when the limit of further requests is reached; its narrowing is over by that."""
-        narrowing = self._open.get(location)
-        if narrowing is None or narrowing.requests_left > 0:
+    def unresolved(self) -> Unresolved | None:
+        """What is left when the limit of requests is reached: the bisection is to be ended. None before that."""
+        if self._requests_left > 0:
             return None
-        if not narrowing.cleared:
-            self._hopeless[location] = self._hopeless.get(location, 0) + 1
-        del self._open[location]
-        keys = pl.concat([part.keys for part in narrowing.parts])
-        return Unresolved(keys, narrowing.refused_sent_at, narrowing.detail)
+        keys = pl.concat([suspects.keys for suspects in self._stack])
+        return Unresolved(keys, self._refused_sent_at, self._detail)
 
-    def keep(self, location: str, rows: pl.DataFrame) -> None:
+    def keep(self, rows: pl.DataFrame) -> None:
         """Drop the suspects that have no pending change among ``rows`` (all of the location) any more."""
-        narrowing = self._open[location]
-        for part in narrowing.parts:
-            part.keys = part.keys.filter(chosen(part.keys, rows.select(self._item_key).unique()))
-        narrowing.parts = [part for part in narrowing.parts if part.keys.height]
-        self._close_if_empty(location, narrowing)
+        pending = rows.select(self._item_key).unique()
+        for suspects in self._stack:
+            suspects.keys = suspects.keys.filter(rows_with_keys(suspects.keys, pending))
+        self._stack = [suspects for suspects in self._stack if suspects.keys.height]
 
-    def forget(self, location: str) -> None:
-        """Nothing of the location is pending any more."""
-        del self._open[location]
+    def drop(self, suspects: Suspects) -> None:
+        """These suspects have no pending changes any more."""
+        self._stack.remove(suspects)
 
-    def drop(self, location: str, part: Suspects) -> None:
-        """The part has no pending changes any more."""
-        narrowing = self._open[location]
-        narrowing.parts.remove(part)
-        self._close_if_empty(location, narrowing)
+    def _settle(self, suspects: Suspects, rows: pl.DataFrame, *, accepted: bool) -> None:
+        suspects.settle(rows, accepted=accepted)
+        if suspects.is_done:
+            self._stack.remove(suspects)
 
-    def _settle(
-        self, location: str, narrowing: _Narrowing, part: Suspects | None, rows: pl.DataFrame, *, good: bool
-    ) -> None:
-        """The request of this part told all: it is done, or its next change is on."""
-        for settled in [found for found in narrowing.parts if found is part]:
-            settled.tried(rows, good=good)
-            if settled.is_done:
-                narrowing.parts.remove(settled)
-        self._close_if_empty(location, narrowing)
-
-    def _close_if_empty(self, location: str, narrowing: _Narrowing) -> None:
-        if not narrowing.parts:
-            del self._open[location]
-
-    def _cut(self, rows: pl.DataFrame, named: Sequence[Key]) -> list[Suspects]:
-        """The parts of a refused request with several changes, the one to send first in front."""
+    def _split(self, rows: pl.DataFrame, named: Sequence[Key]) -> list[Suspects]:
+        """The halves of a refused request with several changes, the one to send first in front."""
         keys = rows.select(self._item_key).unique(maintain_order=True)
         if keys.height == 1:
-            return [Suspects(keys, one_by_one=True)]
+            return [Suspects(keys, one_change_at_a_time=True)]
         if named:
-            is_named = chosen(keys, pl.DataFrame(list(named), schema=keys.schema, orient="row").unique())
+            is_named = rows_with_keys(keys, pl.DataFrame(list(named), schema=keys.schema, orient="row").unique())
             if 0 < is_named.sum() < keys.height:
                 return [Suspects(keys.filter(is_named)), Suspects(keys.filter(~is_named))]
         middle = self._middle(keys.height)
         return [Suspects(keys.head(middle)), Suspects(keys.slice(middle))]
 
     def _middle(self, items: int) -> int:
-        """Half of the items; of several chunks whole ones, so that good ones cost the OMS no more than before."""
+        """Half of the items; whole chunks if there are several, so that good items cost the OMS no more than before."""
         chunks = -(-items // self._chunk_items)
         return items // 2 if chunks == 1 else -(-chunks // 2) * self._chunk_items
-
-
-def chosen(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
-    """Which of ``rows`` are changes of the items in ``keys`` (distinct), nulls in a key being equal."""
-    marked = keys.with_columns(pl.lit(value=True).alias("_chosen"))
-    joined = rows.select(keys.columns).join(
-        marked, on=keys.columns, how="left", nulls_equal=True, maintain_order="left"
-    )
-    return joined["_chosen"].is_not_null()

@@ -1,7 +1,7 @@
-"""How many items of a location go now. Integers only.
+"""How many items of a location leave now. Integers only.
 
-The OMS works a request off in chunks, so a request pays for every chunk it begins: the planner sends whole chunks
-where it can, and a broken one only when the age of a change leaves no choice.
+The OMS processes a request in chunks and charges for every chunk begun, so the planner sends whole chunks where it
+can, and a partial one only when the age of a change leaves no choice.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class SendReason(StrEnum):
     AGE = "age"
     """The window's oldest change was ``max_age`` old."""
     BISECTION = "bisection"
-    """Part of a request that the OMS refused, to find out for which items."""
+    """Part of a refused request, to find out which items the OMS refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemLimits:
-    """All in items: what the OMS works off at once, takes in one request, and how many make a window full."""
+    """All in items: the OMS's chunk, the most that a request may have, and how many make a window full."""
 
     chunk_items: int = 3_000
     max_items: int = 12_000
@@ -35,7 +35,7 @@ class ItemLimits:
 
 @dataclass(frozen=True, slots=True)
 class FlushPlan:
-    """``items`` go now, oldest first; 0 and no reason: the window waits."""
+    """``items`` leave now, oldest first; 0 and no reason: the window waits."""
 
     items: int
     reason: SendReason | None
@@ -45,9 +45,9 @@ WAIT = FlushPlan(0, None)
 
 
 def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
-    """Decide how many of a window's ``items`` distinct items go now, of which the oldest ``due`` may wait no longer.
+    """Decide how many of a window's ``items`` distinct items leave now; the oldest ``due`` of them may not wait longer.
 
-    ``due`` is 0 while the oldest is not yet due; when it is, items due within the next second count too. The caller
+    ``due`` is 0 while the oldest is not yet due; once it is, items due within the next second count too. The caller
     asks again after each request, with what is left.
     """
     whole = min(items, limits.max_items) // limits.chunk_items * limits.chunk_items
@@ -59,5 +59,5 @@ def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
 
 
 def chunks(items: int, chunk_items: int) -> int:
-    """Chunks the OMS works off for a request of so many items: begun ones cost as much as full ones."""
+    """Chunks that the OMS processes for a request of this many items; a partial chunk costs as much as a full one."""
     return -(-items // chunk_items)

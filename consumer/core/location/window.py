@@ -1,20 +1,21 @@
-"""The pending changes of all locations: a window each, over shared blocks."""
+"""The pending changes of one location, and the blocks that the windows of all locations share."""
 
 from bisect import bisect_left, insort_left, insort_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from operator import attrgetter
+from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.blocks import Block, Blocks, Rows, Span, rows_of
-from consumer.core.changes.coalesce import item_key_expr, newest_last, split_overfull, superseded, without_attributes
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, LOCATION, OFFSET
-from consumer.core.location.bisection import CHANGE_ID, Suspects, chosen
+from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
 _first_arrived = attrgetter("first_arrived")
+_NEVER: Final = float("inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -26,21 +27,24 @@ class Window:
     """By first arrival, so that joined they are rarely out of order."""
     rows: int = 0
     items_max: int = 0
-    first_arrived: float = float("inf")
+    first_arrived: float = _NEVER
 
     def add(self, span: Span, *, in_front: bool = False) -> None:
-        """Put the span where its first arrival belongs; ``in_front``: before others of the same arrival."""
+        """Insert the span by its first arrival; ``in_front``: before others of the same arrival."""
         insert = insort_left if in_front else insort_right
         insert(self.spans, span, key=_first_arrived)
         self.rows += len(span)
         self.items_max += len(span)
         self.first_arrived = min(self.first_arrived, span.first_arrived)
 
-    def drop(self, spans: Collection[Span]) -> None:
+    def clear(self) -> None:
+        self.spans, self.rows, self.items_max, self.first_arrived = [], 0, 0, _NEVER
+
+    def remove(self, spans: Collection[Span]) -> None:
         self.spans = [span for span in self.spans if span not in spans]
         self.rows = sum(map(len, self.spans))
         self.items_max = min(self.items_max, self.rows)
-        self.first_arrived = min((span.first_arrived for span in self.spans), default=float("inf"))
+        self.first_arrived = min((span.first_arrived for span in self.spans), default=_NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +56,17 @@ class Taken:
 
 
 class Windows:
-    """Every location's window, and the blocks their rows live in."""
+    """The pending rows of all locations. Each location owns its window; the blocks behind them are shared.
 
-    def __init__(self, item_key: Sequence[str]) -> None:
+    ``window_of`` returns the window of a location, and creates it for a location's first change.
+    """
+
+    def __init__(self, item_key: Sequence[str], window_of: Callable[[str], Window]) -> None:
         self._item_key = tuple(item_key)
         self._blocks = Blocks(self._item_key)
-        self._windows: dict[str, Window] = {}
+        self._window_of = window_of
         self.rows = 0
         """Pending rows of all windows."""
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __iter__(self) -> Iterator[Window]:
-        return iter(self._windows.values())
-
-    def get(self, location: str) -> Window | None:
-        return self._windows.get(location)
 
     @property
     def blocks(self) -> int:
@@ -81,22 +79,21 @@ class Windows:
         self._compact()
         return grown
 
-    def put_back(self, location: str, rows: pl.DataFrame) -> Window | None:
-        """Give rows of one location their place again, by their arrival, before others of the same arrival."""
+    def put_back(self, window: Window, rows: pl.DataFrame) -> None:
+        """Return rows to their location's window by their arrival, before others of the same arrival."""
         if rows.is_empty():
-            return self._windows.get(location)
-        window = self._grow(self._blocks.add_one(location, rows), in_front=True)
+            return
+        window.add(self._blocks.add_one(window.location, rows), in_front=True)
         self.rows += rows.height
         self._compact()
-        return window
 
     def take(self, window: Window, *, due_arrived: float, limits: ItemLimits) -> Taken | None:
-        """Take the rows that the planner lets go now, or None; rows that arrived until ``due_arrived`` are due.
+        """Take the rows that the planner lets leave now, or None. Rows that arrived until ``due_arrived`` are due.
 
-        Items leave in the order of their first pending change. Where an item's attributes would pass the OMS's limit,
-        its oldest changes go, with the newest count, and the rest stays (rule 19).
+        Items leave in the order of their first pending change. Where an item's attributes would exceed the OMS's limit,
+        its oldest changes leave, with the newest count, and the rest stays (rule 19).
         """
-        if self._has_one_change_an_item(window):
+        if self._has_one_change_per_item(window):
             return self._take_spans(window, due_arrived, limits)
         rows = rows_of(window.spans)
         first = self._first_of_items(rows)
@@ -106,70 +103,51 @@ class Windows:
         plan = plan_items(items, due, limits)
         if not plan.items:
             return None
-        go, stay = self._split(rows, first, plan.items)
-        go, overfull = split_overfull(go, self._item_key)
-        self._remove(window)
-        for rest in (stay, overfull):
-            self.put_back(window.location, rest)
-        return Taken(Rows(go, beside=without_attributes(overfull)), plan)
+        leaving, staying = self._split(rows, first, plan.items)
+        leaving, overfull = split_overfull(leaving, self._item_key)
+        self._clear(window)
+        for rest in (staying, overfull):
+            self.put_back(window, rest)
+        return Taken(Rows(leaving, overlay=without_attributes(overfull)), plan)
 
-    def take_part(self, window: Window, part: Suspects) -> Rows | None:
-        """Take all pending changes of the part's items (rule 19 holds here too), or the next one alone; None: none.
-
-        These are suspects of a refused request: they leave whatever the planner says of the rest of the window.
-        """
+    def take_items(self, window: Window, keys: pl.DataFrame, *, arrived_until: float = _NEVER) -> pl.DataFrame:
+        """Take all pending changes of these items (a row of item key columns each) that had arrived by then."""
         rows = rows_of(window.spans)
-        mask = chosen(rows, part.keys)
-        suspects = rows.filter(mask)
-        if suspects.is_empty():
-            return None
-        if part.one_by_one:
-            to_try = part.to_try(suspects)
-            if to_try.is_empty():
-                return None
-            go = newest_last(to_try, self._item_key).tail(1)
-            rest, beside = suspects.join(go, on=CHANGE_ID, how="anti", maintain_order="left"), part.good
-        else:
-            go, rest = split_overfull(suspects, self._item_key)
-            beside = without_attributes(rest)
-        self._remove(window)
-        for stays in (rows.filter(~mask), rest):
-            self.put_back(window.location, stays)
-        return Rows(go, beside=beside)
-
-    def take_arrived(self, window: Window, keys: pl.DataFrame, until: float) -> pl.DataFrame:
-        """Take the changes of these items that had arrived by then, out of the window for good."""
-        rows = rows_of(window.spans)
-        mask = chosen(rows, keys) & (rows[ARRIVED] <= until)
-        self._remove(window)
-        self.put_back(window.location, rows.filter(~mask))
-        return rows.filter(mask)
+        mask = rows_with_keys(rows, keys) & (rows[ARRIVED] <= arrived_until)
+        taken = rows.filter(mask)
+        if taken.height:
+            self._clear(window)
+            self.put_back(window, rows.filter(~mask))
+        return taken
 
     def rows_of(self, window: Window) -> pl.DataFrame:
         """The window's rows, in the order of their arrival."""
-        return rows_of(window.spans)
+        return rows_of(window.spans) if window.spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
 
-    def coalesce(self) -> pl.DataFrame:
-        """Drop the rows that newer ones make superfluous, in all windows; returns assignments and offsets now free."""
+    def coalesce(self) -> tuple[list[Window], pl.DataFrame]:
+        """Drop the rows that newer ones make redundant, in all windows.
+
+        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``).
+        """
         spans = [span for block in self._blocks for span in block.spans]
         if not spans:
-            return pl.DataFrame(schema={ASSIGNMENT: pl.Int32, OFFSET: pl.Int64})
-        stay, free = superseded(rows_of(spans), (LOCATION, *self._item_key))
-        self._blocks.release(spans)
-        self._windows.clear()
-        self.rows = 0
-        self.add(stay)
-        return free
+            return [], pl.DataFrame(schema={name: CHANGE_SCHEMA[name] for name in CHANGE_ID})
+        staying, released = superseded(rows_of(spans), (LOCATION, *self._item_key))
+        for location in {span.location for span in spans}:
+            self._clear(self._window_of(location))
+        return self.add(staying), released
 
-    def forget(self, assignments: Collection[int]) -> None:
-        """Drop the rows of these assignments, also in windows and blocks that mix partitions."""
+    def forget(self, assignments: Collection[int]) -> list[Window]:
+        """Drop the rows of these assignments, also where blocks mix partitions. Returns the windows that lost rows."""
         gone = list(assignments)
+        shrunk: dict[Window, None] = {}
         for block in list(self._blocks):
             if block.frame[ASSIGNMENT].is_in(gone).any():
-                self._rebuild([block], drop=gone)
+                shrunk.update(dict.fromkeys(self._rebuild([block], drop=gone)))
+        return list(shrunk)
 
-    def _has_one_change_an_item(self, window: Window) -> bool:
-        """The common case, found by the item key alone; False if that, or the order, cannot be told so cheaply."""
+    def _has_one_change_per_item(self, window: Window) -> bool:
+        """The common case, found by the item key alone; False if that, or the order, cannot be seen so cheaply."""
         spans = window.spans
         key = spans[0].block.key
         in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
@@ -179,23 +157,21 @@ class Windows:
         return keys.n_unique() == len(keys)
 
     def _take_spans(self, window: Window, due_arrived: float, limits: ItemLimits) -> Taken | None:
-        """``take`` where each row is an item and the spans are in order: whole spans go, and a part of one."""
+        """``take`` where each row is an item and the spans are in order: whole spans leave, and a part of one."""
         window.items_max = window.rows
         due = sum(span.arrived_until(due_arrived) for span in window.spans)
         plan = plan_items(window.rows, due, limits)
         if not plan.items:
             return None
-        go = self._first_spans(window, plan.items)
-        rows = Rows(*(span.rows() for span in go))
-        self._blocks.release(go)
+        leaving = self._first_spans(window, plan.items)
+        rows = Rows(*(span.rows() for span in leaving))
+        self._blocks.release(leaving)
         self.rows -= plan.items
-        window.drop(set(go))
-        if not window.rows:
-            del self._windows[window.location]
+        window.remove(set(leaving))
         return Taken(rows, plan)
 
     def _first_spans(self, window: Window, rows: int) -> list[Span]:
-        """The window's oldest spans that have so many rows together, the last one cut if need be."""
+        """The window's oldest spans with this many rows together; the last one is cut if necessary."""
         stops = list(accumulate(map(len, window.spans)))
         last = bisect_left(stops, rows)
         if stops[last] > rows:
@@ -204,7 +180,7 @@ class Windows:
         return window.spans[: last + 1]
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
-        """Which rows are the first of their item; None: all are, as in the common case of one change an item."""
+        """Which rows are the first of their item; None: all are, as in the common case of one change per item."""
         key = rows.select(item_key_expr(rows, self._item_key)).to_series()
         return None if key.n_unique() == rows.height else key.is_first_distinct()
 
@@ -215,47 +191,44 @@ class Windows:
         if items == first.sum():
             return rows, rows.clear()
         cutoff = first.arg_true()[items]
-        place = (
+        first_row = (
             rows.with_row_index("_row")
             .select(pl.col("_row").min().over(item_key_expr(rows, self._item_key)))
             .to_series()
         )
-        return rows.filter(place < cutoff), rows.filter(place >= cutoff)
+        return rows.filter(first_row < cutoff), rows.filter(first_row >= cutoff)
 
-    def _grow(self, span: Span, *, in_front: bool = False) -> Window:
-        window = self._windows.get(span.location)
-        if window is None:
-            window = self._windows[span.location] = Window(span.location)
-        window.add(span, in_front=in_front)
+    def _grow(self, span: Span) -> Window:
+        window = self._window_of(span.location)
+        window.add(span)
         return window
 
-    def _remove(self, window: Window) -> None:
+    def _clear(self, window: Window) -> None:
         self._blocks.release(window.spans)
         self.rows -= window.rows
-        del self._windows[window.location]
+        window.clear()
 
     def _compact(self) -> None:
         wasteful = self._blocks.wasteful()
         if wasteful:
             self._rebuild(wasteful, drop=())
 
-    def _rebuild(self, blocks: Sequence[Block], drop: Sequence[int]) -> None:
-        """Move the live rows of these blocks to a new one, without those of the assignments to drop."""
+    def _rebuild(self, blocks: Sequence[Block], drop: Sequence[int]) -> list[Window]:
+        """Move the live rows of these blocks to a new one, without those of the assignments to drop.
+
+        Returns the windows whose rows were moved.
+        """
         spans = [span for block in blocks for span in block.spans]
         frame = rows_of(spans)
         kept = frame.filter(~pl.col(ASSIGNMENT).is_in(list(drop))) if drop else frame
         self._blocks.release(spans)
         self.rows -= frame.height - kept.height
         moved = set(spans)
-        bounds = {}
-        for location in {span.location for span in spans}:
-            window = self._windows[location]
-            bounds[location] = window.items_max
-            window.drop(moved)
+        bounds = {window: window.items_max for window in map(self._window_of, {span.location for span in spans})}
+        for window in bounds:
+            window.remove(moved)
         for span in self._blocks.add(kept):
             self._grow(span)
-        for location, bound in bounds.items():
-            window = self._windows[location]
+        for window, bound in bounds.items():
             window.items_max = min(bound, window.rows)
-            if not window.rows:
-                del self._windows[location]
+        return list(bounds)

@@ -1,4 +1,4 @@
-"""From an answer of the OMS to the decision what happens with the request's changes. Pure: jitter comes in as a number.
+"""From an answer of the OMS to the decision about the request's changes. Pure: jitter is an argument.
 
 The rules are those of the table "Answers that are not a jobID" (docs/oms-answers.md).
 """
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 from typing import Final, assert_never
+
+from consumer.errors import InvariantError
 
 
 class AnswerKind(StrEnum):
@@ -19,19 +21,19 @@ class AnswerKind(StrEnum):
     UNAUTHORISED = "unauthorised"
     """401, and again with a new token: the credentials are wrong, or revoked."""
     FORBIDDEN = "forbidden"
-    """403 that is no quota: this key may not do this."""
+    """403 that is not about a quota: the key lacks the permission."""
     WRONG_ADDRESS = "wrong_address"
     """404 or 405: wrong base URL, or the wrong API package for this key."""
     OVER_QUOTA = "over_quota"
-    """403 of the gateway for too many calls, or 429."""
+    """429, or a gateway's 403 for too many calls."""
     UNAVAILABLE = "unavailable"
-    """Proof that it was not queued: 500 or 503 with the OMS's own code, connection refused, no token to be had."""
+    """Proof that it was not queued: 500 or 503 with the OMS's own code, connection refused, or no token available."""
     UNREADABLE = "unreadable"
     """2xx without a readable jobID: not known to be accepted."""
     UNKNOWN = "unknown"
-    """Everything that is no proof (time-out, lost connection, a gateway's 5xx): it may have been queued."""
+    """Everything that proves nothing (time-out, lost connection, a gateway's 5xx): it may have been queued."""
     NOT_SENT = "not_sent"
-    """The fence had closed before the request left: given back."""
+    """The fence stopped the request before it left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +41,30 @@ class Answer:
     """One answer, classified once by the adapter that met it.
 
     ``job_id`` is set exactly when the kind is ACCEPTED; ``retry_after_seconds`` is the OMS's own wish, if it had one;
-    ``status`` the HTTP code (0: there was none); ``detail`` the OMS's words, shortened, without secrets. ``repeated``
-    of a FORBIDDEN: another token was forbidden before, and nothing was accepted since; of any other kind it is False.
+    ``status`` the HTTP code (None: no HTTP answer); ``detail`` the OMS's words, shortened, without secrets.
+    ``repeated``, only for FORBIDDEN: another token was forbidden before, and nothing has been accepted since.
     """
 
     kind: AnswerKind
-    job_id: str = ""
-    status: int = 0
+    job_id: str | None = None
+    status: int | None = None
     retry_after_seconds: float | None = None
     detail: str = ""
     repeated: bool = False
     named: tuple[tuple[str | int | None, ...], ...] = ()
-    """Of a REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's words seem to name."""
+    """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's words seem to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits:
-    """What bounds waiting; all in seconds."""
+    """What bounds waiting, in seconds."""
 
     backoff_seconds_min: float = 1.0
     backoff_seconds_max: float = 60.0
     unknown_hold_seconds: float = 120.0
     """The OMS's own time limit: a request of unknown outcome may still be queued until then."""
     retry_after_seconds_max: float = 3_600.0
-    """A longer wish of the OMS is cut to this: an odd header must not silence a location for days."""
+    """A longer Retry-After is cut to this: an odd header must not silence a location for days."""
 
     def __post_init__(self) -> None:
         numbers = (self.backoff_seconds_min, self.unknown_hold_seconds, self.retry_after_seconds_max)
@@ -80,31 +82,31 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Surely not queued: plan the location anew, but not before ``after_seconds`` have passed.
+    """Surely not queued: plan the location again after ``after_seconds``; None: at once, nothing has failed.
 
-    ``whole_oms``: until then nothing at all is to be sent to the OMS. ``over_quota``: there were too many calls, so
-    fewer a second are to be sent from now on.
+    ``whole_oms``: until then nothing at all may be sent to the OMS. ``over_quota``: there were too many calls, so send
+    fewer per second from now on.
     """
 
-    after_seconds: float
+    after_seconds: float | None
     whole_oms: bool
     over_quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It may have been queued: the location may not send for ``seconds``, then it is planned anew.
+    """It may have been queued: the location may not send for ``seconds`` and is planned again after that.
 
-    Nothing at all is to be sent to the OMS for ``oms_rest_seconds``: whatever went wrong may not be over.
+    Nothing at all may be sent to the OMS for ``breaker_seconds``: whatever went wrong may not be over.
     """
 
     seconds: float
-    oms_rest_seconds: float
+    breaker_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The request, or one of its items, is wrong: sent again as it is, it would be refused again.
+    """The request, or one of its items, is wrong: sent again unchanged, it would be refused again.
 
     ``named`` are the item keys that the OMS's words seem to name: a hint where to look first.
     """
@@ -115,7 +117,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Nothing can be sent until a person has changed something; ``detail`` says what, in one line."""
+    """Nothing can be sent until an operator changes something; ``detail`` says what, in one line."""
 
     kind: AnswerKind
     detail: str
@@ -133,30 +135,32 @@ _WHAT_TO_CHANGE: Final = {
         "oms.api_key"
     ),
     AnswerKind.WRONG_ADDRESS: (
-        "the OMS knows no such address: correct oms.base_url, oms.token_url, or oms.api for the key's package"
+        "the OMS does not know this address: correct oms.base_url, oms.token_url, or oms.api for the key's package"
     ),
 }
 
 
 def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - a return a row
-    """What happens with the changes of a request that was answered so.
+    """Decide what happens to the changes of a request with this answer.
 
-    ``attempt`` counts the failures in a row before this answer (0: the first), ``jitter`` is random in 0 to 1 and
-    spreads what several members do. An OMS's Retry-After is a floor under any wait.
+    ``attempt`` counts the failures in a row before this answer (0: the first); ``jitter`` is random in 0 to 1 and
+    spreads the retries of several members. A Retry-After of the OMS is a lower bound of any wait.
     """
     kind = answer.kind
     match kind:
         case AnswerKind.ACCEPTED:
+            if answer.job_id is None:
+                raise InvariantError("an accepted request has a jobID")
             return Accepted(answer.job_id)
         case AnswerKind.NOT_SENT:
-            return Retry(after_seconds=0.0, whole_oms=False)
+            return Retry(after_seconds=None, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
             over_quota = kind is AnswerKind.OVER_QUOTA
             return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True, over_quota=over_quota)
         case AnswerKind.UNKNOWN | AnswerKind.UNREADABLE:
             # A 2xx without a jobID is no acceptance, and no proof of refusal either: it may well have been queued.
             wait = _wait_seconds(answer, attempt, jitter, limits)
-            return Hold(max(limits.unknown_hold_seconds, wait), oms_rest_seconds=wait)
+            return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
             return Refused(_quoted(answer), answer.named)
         case AnswerKind.FORBIDDEN if not answer.repeated:
@@ -169,9 +173,9 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
 
 
 def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
-    """Seconds to wait after failure number ``attempt`` (from 0): anywhere between the minimum and a doubling ceiling.
+    """Seconds to wait after failure number ``attempt`` (from 0): between the minimum and a doubling ceiling.
 
-    The first wait is spread already (from once to twice the minimum), for one outage meets all members at once.
+    Even the first wait is spread (from one to two minimums), since an outage hits all members at once.
     """
     if attempt < 0 or not 0 <= jitter <= 1:
         msg = f"attempt counts from 0 and jitter lies in 0 to 1, not {attempt} and {jitter}"
@@ -189,6 +193,6 @@ def _wait_seconds(answer: Answer, attempt: int, jitter: float, limits: RetryLimi
 
 
 def _quoted(answer: Answer) -> str:
-    """The OMS's words with the code they came under, for people."""
-    code = f"HTTP {answer.status}" if answer.status else "no HTTP answer"
+    """The OMS's words with their HTTP code."""
+    code = f"HTTP {answer.status}" if answer.status is not None else "no HTTP answer"
     return f"{code}: {answer.detail}" if answer.detail else code

@@ -1,8 +1,8 @@
-"""One view of the OMS's health, for all locations: a circuit breaker and a quota. Times are monotonic seconds.
+"""The circuit breaker for the OMS as a whole, over the rate limiter. Times are monotonic seconds.
 
-The breaker is closed while the OMS is well. Any failure that is not the request's own opens it for a back-off (or the
-OMS's Retry-After); then it is half-open: a single request goes out as the probe, and only a good answer to a request
-that was sent after the failure closes it again.
+The breaker is closed while the OMS works. A failure that is not the request's own opens it for a back-off (or the OMS's
+Retry-After). Then it is half-open: a single request leaves as the probe, and only a good answer to a request that was
+sent after the failure closes it again.
 """
 
 from enum import StrEnum
@@ -18,61 +18,61 @@ class BreakerState(StrEnum):
     """The one list, also in metrics and on the status page."""
 
     CLOSED = "closed"
-    """The OMS is well: requests leave as they are due."""
+    """The OMS works: requests leave as they are due."""
     OPEN = "open"
-    """Nothing is sent: the OMS failed, and is given time."""
+    """Nothing is sent: the OMS failed and gets time to recover."""
     HALF_OPEN = "half_open"
-    """One request at a time, to see whether the OMS is well again."""
+    """One request at a time, to find out whether the OMS works again."""
 
 
 class CircuitBreaker:
-    """Breaker and quota."""
+    """How many calls may leave now. The loop's thread alone uses it, for requests and for the job follower's calls."""
 
-    def __init__(self, max_in_flight: int, quota: RateLimiter) -> None:
+    def __init__(self, max_in_flight: int, rate_limiter: RateLimiter) -> None:
         self._max_in_flight = max_in_flight
-        self.quota = quota
+        self.rate_limiter = rate_limiter
         self._failed_at = _LONG_AGO
-        self._rests_until = _LONG_AGO
+        self._open_until = _LONG_AGO
         self.failures = 0
-        """Failures of the OMS as a whole since it was last well."""
+        """Failures of the OMS as a whole since it last worked."""
 
     def state(self, now: float) -> BreakerState:
         if not self.failures:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if now < self._rests_until else BreakerState.HALF_OPEN
+        return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
-    def failed(self, *, sent_at: float, now: float, rest_seconds: float) -> None:
-        """Count a failure of the OMS as a whole, once for all requests under way together, and let it rest."""
+    def record_failure(self, *, sent_at: float, now: float, backoff_seconds: float) -> None:
+        """The OMS as a whole failed: counted once for all requests in flight together."""
         if sent_at >= self._failed_at:
             self.failures += 1
             self._failed_at = now
-        self._rests_until = max(self._rests_until, now + rest_seconds)
+        self._open_until = max(self._open_until, now + backoff_seconds)
 
-    def well(self, *, sent_at: float) -> None:
-        """The OMS took a request, or looked at it and refused it: it is well, if that was sent after it failed.
+    def record_success(self, *, sent_at: float) -> None:
+        """The OMS accepted a request, or looked at it and refused it. That closes the breaker if it was sent later.
 
-        What was under way when it failed proves nothing: an over-quota answer with its Retry-After often comes in
-        between good ones.
+        Requests that were in flight when the OMS failed prove nothing: an over-quota answer with its Retry-After often
+        arrives between good ones.
         """
         if sent_at >= self._failed_at:
             self.failures = 0
-            self._rests_until = _LONG_AGO
+            self._open_until = _LONG_AGO
 
-    def slots(self, in_flight: int, now: float) -> int:
-        """How many more requests may leave now: one is the probe while the breaker is half-open."""
-        if now < self._rests_until:
+    def permits(self, in_flight: int, now: float) -> int:
+        """How many more requests may leave now; one while the breaker is half-open, as the probe."""
+        if now < self._open_until:
             return 0
         free = (1 if self.failures else self._max_in_flight) - in_flight
-        return max(0, free if free <= 0 else floor(min(float(free), self.quota.allowed(now))))
+        return max(0, free if free <= 0 else floor(min(float(free), self.rate_limiter.available(now))))
 
-    def free_at(self, in_flight: int, now: float) -> float | None:
-        """When ``slots`` will be more than 0; None: not before an answer comes."""
+    def next_permit_at(self, in_flight: int, now: float) -> float | None:
+        """When ``permits`` is more than 0 by time alone; None: not before an answer arrives."""
         if (1 if self.failures else self._max_in_flight) <= in_flight:
             return None
-        return max(self._rests_until, self.quota.free_at(now))
+        return max(self._open_until, self.rate_limiter.next_at(now))
 
-    def side_calls(self, now: float) -> int:
-        """How many calls besides refresh requests may leave now: none that could take a probe's place or its quota."""
+    def background_permits(self, now: float) -> int:
+        """How many calls other than requests may leave now: none that could take a probe's place or its quota."""
         if self.failures:
             return 0
-        return floor(min(float(self._max_in_flight), self.quota.allowed(now)))
+        return floor(min(float(self._max_in_flight), self.rate_limiter.available(now)))

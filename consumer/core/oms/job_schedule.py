@@ -17,15 +17,15 @@ from typing import Final
 
 from consumer.core.oms.offset_codec import PackedChanges
 
-ASKED_AT_ONCE_MAX: Final = 2
+QUERIES_IN_FLIGHT_MAX: Final = 2
 """Calls under way: one for the head, one for a job that the OMS has passed by. More would ask no sooner, only more."""
-ASK_SECONDS_MIN: Final = 2.0
+QUERY_SECONDS_MIN: Final = 2.0
 """Before the first call for a job, and after it; a job of one chunk takes the OMS about so long."""
-ASK_SECONDS_MAX: Final = 60.0
+QUERY_SECONDS_MAX: Final = 60.0
 """The waits between calls for one job double up to this."""
-ASK_SECONDS_SPREAD: Final = 0.25
+QUERY_SECONDS_SPREAD: Final = 0.25
 """Jitter shortens a wait by up to this share."""
-STALLED_ASKS: Final = 6
+STALLED_QUERIES: Final = 6
 """A head that was asked about so often in vain (for a minute or more) may be stuck: others are tried besides."""
 UNKNOWN_ANSWERS_MAX: Final = 2
 """So often in a row the OMS must know nothing of a job: what reads its queue may lag behind what writes it."""
@@ -127,9 +127,9 @@ class _Followed:
     number: int
     """In the order in which the OMS accepted them."""
     since: float
-    asks: int = 0
+    queries: int = 0
     """Calls in vain since the job became the head, or was passed by."""
-    ask_at: float | None = None
+    query_at: float | None = None
     """When it is to be asked about; None: not until others have ended, or a call is under way."""
     unknown_answers: int = 0
 
@@ -142,16 +142,16 @@ class JobSchedule:
         self._followed: dict[str, _Followed] = {}
         self._waiting: dict[str, _Followed] = {}
         """Those of them that the OMS is not seen to have passed by. The first is the head."""
-        self._agenda: list[tuple[float, int, str]] = []
-        """A heap of when to ask, number and jobID. Entries that do not agree with ``ask_at`` any more are stale."""
-        self._under_way: set[str] = set()
-        self._dropped: list[Job] = []
+        self._queries: list[tuple[float, int, str]] = []
+        """A heap of when to ask, number and jobID. Entries that do not agree with ``query_at`` any more are stale."""
+        self._in_flight: set[str] = set()
+        self._evicted: list[Job] = []
         self._numbers = 0
         self._packed_bytes = 0
         self._failures = 0
-        self._rests_until = -inf
+        self._resume_at = -inf
         self.unfinished_items = 0
-        self.failing = ""
+        self.unavailable_reason: str | None = None
         """Why the OMS tells nothing of jobs at present, in its words; "" while it does."""
 
     @property
@@ -163,19 +163,19 @@ class JobSchedule:
         """For how long the oldest unfinished job has been followed; 0 without any."""
         return now - next(iter(self._followed.values())).since if self._followed else 0.0
 
-    def left(self) -> list[Job]:
+    def unfinished_jobs(self) -> list[Job]:
         """The jobs whose end is not known, oldest first."""
         return [followed.job for followed in self._followed.values()]
 
-    def dropped(self) -> list[Job]:
+    def take_evicted(self) -> list[Job]:
         """The jobs that had to make room since the last call: nobody will tell of their end."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
+        evicted, self._evicted = self._evicted, []
+        return evicted
 
     def follow(self, job: Job, now: float) -> None:
         """Follow a job that was just accepted. Should its jobID be followed already, that one is dropped."""
         if job.job_id in self._followed:
-            self._drop(job.job_id, now)
+            self._evict(job.job_id, now)
         self._numbers += 1
         followed = _Followed(job, self._numbers, now)
         self._followed[job.job_id] = self._waiting[job.job_id] = followed
@@ -184,28 +184,28 @@ class JobSchedule:
         while len(self._followed) > self._limits.jobs_max or (
             self._packed_bytes > self._limits.packed_bytes_max and len(self._followed) > 1
         ):
-            self._drop(next(iter(self._followed)), now)
+            self._evict(next(iter(self._followed)), now)
         self._watch_head(now)
 
     def due(self, now: float, calls_max: int) -> list[str]:
-        """The jobs to ask about now, at most ``calls_max``. Each is under way until ``told``."""
+        """The jobs to ask about now, at most ``calls_max``. Each is under way until ``on_report``."""
         asked: list[str] = []
-        room = min(calls_max, self._room()) if now >= self._rests_until else 0
-        while len(asked) < room and (followed := self._next()) and followed.ask_at is not None:
-            if followed.ask_at > now:
+        room = min(calls_max, self._room()) if now >= self._resume_at else 0
+        while len(asked) < room and (followed := self._next()) and followed.query_at is not None:
+            if followed.query_at > now:
                 break
-            followed.ask_at = None
-            self._under_way.add(followed.job.job_id)
+            followed.query_at = None
+            self._in_flight.add(followed.job.job_id)
             asked.append(followed.job.job_id)
         return asked
 
-    def told(self, report: JobReport, now: float, jitter: float) -> JobResult | None:
+    def on_report(self, report: JobReport, now: float, jitter: float) -> JobResult | None:
         """Take what a call brought; returns the job's end if that is it. ``jitter`` is random in 0 to 1."""
-        self._under_way.discard(report.job_id)
+        self._in_flight.discard(report.job_id)
         if report.status is None and not report.unknown:
-            self._rest(report, now, jitter)
+            self._back_off(report, now, jitter)
         else:
-            self._failures, self.failing = 0, ""
+            self._failures, self.unavailable_reason = 0, None
         followed = self._followed.get(report.job_id)
         if followed is None:
             return None
@@ -218,7 +218,7 @@ class JobSchedule:
                 return self._end(followed, JobOutcome(status.lower()), report, now)
             case JobStatus.WORKING:
                 self._passed_by(followed.number, now)
-        self._ask_again(followed, now, jitter)
+        self._query_again(followed, now, jitter)
         return None
 
     def expired(self, now: float) -> list[JobResult]:
@@ -227,7 +227,7 @@ class JobSchedule:
         for followed in self._followed.values():
             if now - followed.since < self._limits.age_seconds_max:
                 break
-            if followed.job.job_id not in self._under_way:
+            if followed.job.job_id not in self._in_flight:
                 old.append(followed)
         nothing = JobReport("")
         return [self._end(followed, JobOutcome.NEVER_FINISHED, nothing, now) for followed in old]
@@ -236,10 +236,10 @@ class JobSchedule:
         """When ``due`` or ``expired`` may have something next, as far as time alone decides."""
         times = []
         following = self._next()
-        if following and following.ask_at is not None and self._room() > 0:
-            times.append(max(following.ask_at, self._rests_until))
+        if following and following.query_at is not None and self._room() > 0:
+            times.append(max(following.query_at, self._resume_at))
         oldest = next(iter(self._followed.values()), None)
-        if oldest and oldest.job.job_id not in self._under_way:
+        if oldest and oldest.job.job_id not in self._in_flight:
             times.append(oldest.since + self._limits.age_seconds_max)
         return min(times, default=None)
 
@@ -247,64 +247,64 @@ class JobSchedule:
 
     def _room(self) -> int:
         """How many more calls may be under way; after a failure a single one finds out whether the OMS is well."""
-        return (1 if self._failures else ASKED_AT_ONCE_MAX) - len(self._under_way)
+        return (1 if self._failures else QUERIES_IN_FLIGHT_MAX) - len(self._in_flight)
 
     def _next(self) -> _Followed | None:
         """The job to be asked about next."""
-        while self._agenda:
-            ask_at, number, job_id = self._agenda[0]
+        while self._queries:
+            query_at, number, job_id = self._queries[0]
             followed = self._followed.get(job_id)
-            if followed and (followed.number, followed.ask_at) == (number, ask_at):
+            if followed and (followed.number, followed.query_at) == (number, query_at):
                 return followed
-            heapq.heappop(self._agenda)
+            heapq.heappop(self._queries)
         return None
 
-    def _plan(self, followed: _Followed, ask_at: float) -> None:
-        followed.ask_at = ask_at
-        heapq.heappush(self._agenda, (ask_at, followed.number, followed.job.job_id))
+    def _plan(self, followed: _Followed, query_at: float) -> None:
+        followed.query_at = query_at
+        heapq.heappush(self._queries, (query_at, followed.number, followed.job.job_id))
 
     def _is_idle(self, followed: _Followed) -> bool:
-        return followed.ask_at is None and followed.job.job_id not in self._under_way
+        return followed.query_at is None and followed.job.job_id not in self._in_flight
 
     def _watch_head(self, now: float) -> None:
         """See to it that the head is asked about: at once, but not before the OMS had a moment for it."""
         head = next(iter(self._waiting.values()), None)
         if head and self._is_idle(head):
-            head.asks = 0
-            self._plan(head, max(now, head.since + ASK_SECONDS_MIN))
+            head.queries = 0
+            self._plan(head, max(now, head.since + QUERY_SECONDS_MIN))
 
     def _passed_by(self, number: int, now: float) -> None:
         """The OMS has come as far as this job: those before it must have ended, or are stuck."""
         while self._waiting and (head := next(iter(self._waiting.values()))).number < number:
             del self._waiting[head.job.job_id]
             if self._is_idle(head):
-                head.asks = 0
+                head.queries = 0
                 self._plan(head, now)
 
-    def _ask_again(self, followed: _Followed, now: float, jitter: float) -> None:
+    def _query_again(self, followed: _Followed, now: float, jitter: float) -> None:
         head = next(iter(self._waiting), None)
-        followed.asks += 1
+        followed.queries += 1
         if followed.job.job_id == head or followed.job.job_id not in self._waiting:
-            self._plan(followed, now + _wait_seconds(followed.asks, ASK_SECONDS_MAX, jitter))
-        if followed.job.job_id == head and followed.asks >= STALLED_ASKS:
+            self._plan(followed, now + _wait_seconds(followed.queries, QUERY_SECONDS_MAX, jitter))
+        if followed.job.job_id == head and followed.queries >= STALLED_QUERIES:
             self._try_another(now)
 
     def _try_another(self, now: float) -> None:
         """Ask about a job behind a head that may be stuck: the first one that was asked about least."""
         behind = [followed for followed in self._waiting.values() if self._is_idle(followed)]
         if behind:
-            self._plan(min(behind, key=lambda followed: (followed.asks, followed.number)), now)
+            self._plan(min(behind, key=lambda followed: (followed.queries, followed.number)), now)
 
-    def _rest(self, report: JobReport, now: float, jitter: float) -> None:
+    def _back_off(self, report: JobReport, now: float, jitter: float) -> None:
         """No usable answer: ask about nothing for a while, longer each time, and as long as the OMS wishes."""
         self._failures += 1
-        self.failing = report.detail
+        self.unavailable_reason = report.detail
         refused = report.http_status in _REFUSALS and not report.over_quota
-        longest = REFUSED_SECONDS_MAX if refused else ASK_SECONDS_MAX
+        longest = REFUSED_SECONDS_MAX if refused else QUERY_SECONDS_MAX
         wished = report.retry_after_seconds or 0.0
         wished = min(wished, RETRY_AFTER_SECONDS_MAX) if isfinite(wished) else 0.0
         seconds = max(_wait_seconds(self._failures, longest, jitter), wished)
-        self._rests_until = max(self._rests_until, now + seconds)
+        self._resume_at = max(self._resume_at, now + seconds)
 
     def _end(self, followed: _Followed, outcome: JobOutcome, report: JobReport, now: float) -> JobResult:
         self._remove(followed, now)
@@ -312,9 +312,9 @@ class JobSchedule:
         worked = _seconds_between(report.started, report.finished)
         return JobResult(followed.job, outcome, queued, worked, report.messages)
 
-    def _drop(self, job_id: str, now: float) -> None:
+    def _evict(self, job_id: str, now: float) -> None:
         followed = self._followed[job_id]
-        self._dropped.append(followed.job)
+        self._evicted.append(followed.job)
         self._remove(followed, now)
 
     def _remove(self, followed: _Followed, now: float) -> None:
@@ -343,8 +343,8 @@ def _wait_seconds(asks: int, longest: float, jitter: float) -> float:
     if not 0 <= jitter <= 1:
         msg = f"jitter lies in 0 to 1, not {jitter}"
         raise ValueError(msg)
-    doubled = ASK_SECONDS_MIN * 2.0 ** min(asks - 1, _DOUBLINGS_MAX)
-    return min(doubled, longest) * (1 - ASK_SECONDS_SPREAD * jitter)
+    doubled = QUERY_SECONDS_MIN * 2.0 ** min(asks - 1, _DOUBLINGS_MAX)
+    return min(doubled, longest) * (1 - QUERY_SECONDS_SPREAD * jitter)
 
 
 def _seconds_between(earlier: float | None, later: float | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from consumer.core.changes.coalesce import all_offsets
+from consumer.core.changes.coalesce import change_ids
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
 
 _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
@@ -31,7 +31,7 @@ def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) 
 
     ``partitions`` maps an assignment's id to topic and partition; rows of other assignments are left out.
     """
-    rows = all_offsets(rows)
+    rows = change_ids(rows)
     owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
     numbers = [number for number in owners.unique().sort().to_list() if number in partitions]
     if len(numbers) == 1 and owners.n_unique() == 1:

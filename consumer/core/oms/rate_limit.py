@@ -1,7 +1,7 @@
-"""How many calls a second the OMS may be sent: a token bucket that learns from answers that it was over-quota.
+"""How many calls per second the OMS may be sent: a token bucket that learns from throttled answers.
 
-Over-quota halves the rate, and it recovers slowly: a gateway counts for all members of the group and for other users of
-the key, so the right rate is found by trying, not known. Times are monotonic seconds.
+A throttled answer halves the rate, which then recovers slowly: a gateway counts the calls of all members of the group
+and of other users of the key, so the right rate can only be found by trying. Times are monotonic seconds.
 """
 
 from collections import deque
@@ -9,25 +9,25 @@ from math import exp, log
 from typing import Final
 
 BURST_SECONDS: Final = 1.0
-"""A bucket holds what may leave in so long, at least one call."""
-SLOWER: Final = 0.5
-"""An over-quota answer leaves this share of the rate."""
-RECOVERY_A_MINUTE: Final = 2.0
-"""The rate grows by this factor a minute: from half of it back to the whole."""
+"""The bucket holds the calls of this time, at least one."""
+THROTTLED_SHARE: Final = 0.5
+"""A throttled answer leaves this share of the rate."""
+RECOVERY_PER_MINUTE: Final = 2.0
+"""The rate grows by this factor per minute: from half of it back to the whole."""
 RATE_MIN: Final = 1.0
-"""Calls a second, however often the OMS says over-quota: few enough, as its Retry-After and the breaker's back-off are
-honoured besides. With less, small requests and the calls that follow their jobs lag behind for minutes."""
+"""Calls per second, however often the OMS throttles: low enough, as Retry-After and the breaker's back-off apply too.
+With less, small requests and the queries for their jobs lag behind for minutes."""
 FORGET_FACTOR: Final = 4.0
-"""Without a configured limit, a learned one is dropped when it has recovered to so many times its lowest."""
-_GROWTH: Final = log(RECOVERY_A_MINUTE) / 60.0
+"""Without a configured limit, a learned one is dropped once it has recovered to this multiple of its lowest."""
+_GROWTH: Final = log(RECOVERY_PER_MINUTE) / 60.0
 _GROWTH_SECONDS_MAX: Final = 3_600.0
-"""Nothing grows for longer: the number would overflow one day."""
+"""Growth ends here: the number would overflow one day."""
 _OBSERVED_SECONDS: Final = 1.0
-"""Gateways count by the second: the calls of so long make the rate that was too much, where none is known."""
+"""Gateways count by the second: where no limit is known, the calls of this time are the rate that was too much."""
 
 
 class RateLimiter:
-    """The bucket. ``max_per_second`` None: no limit until an over-quota answer teaches one."""
+    """The bucket. ``max_per_second`` None: no limit until a throttled answer teaches one."""
 
     def __init__(self, max_per_second: float | None) -> None:
         self._max = max_per_second
@@ -38,7 +38,7 @@ class RateLimiter:
         self._recent: deque[tuple[float, int]] = deque()
 
     def limit(self, now: float) -> float | None:
-        """Calls a second that may leave now; None: as many as may be in flight."""
+        """Calls per second that may leave now; None: no limit but that of requests in flight."""
         if self._learned is None:
             return self._max
         learned = self._learned * exp(_GROWTH * min(now - self._learned_at, _GROWTH_SECONDS_MAX))
@@ -46,38 +46,38 @@ class RateLimiter:
             return min(self._max, learned)
         return learned if learned < FORGET_FACTOR * self._learned else None
 
-    def allowed(self, now: float) -> float:
-        """How many calls may leave now, rounded down by the caller; infinite without a limit."""
+    def available(self, now: float) -> float:
+        """How many calls may leave now, to be rounded down by the caller; infinite without a limit."""
         limit = self.limit(now)
         if limit is None:
             return float("inf")
         self._fill(limit, now)
         return self._calls
 
-    def free_at(self, now: float) -> float:
+    def next_at(self, now: float) -> float:
         """When the next call may leave."""
         limit = self.limit(now)
-        missing = 1.0 - self.allowed(now)
+        missing = 1.0 - self.available(now)
         return now if limit is None or missing <= 0 else now + missing / limit
 
     def spend(self, calls: int, now: float) -> None:
-        """So many calls leave now."""
+        """These calls leave now."""
         if calls:
             self._recent.append((now, calls))
         self._forget(before=now - _OBSERVED_SECONDS)
         if self.limit(now) is not None:
-            self.allowed(now)
+            self.available(now)
             self._calls -= calls
 
-    def over(self, *, sent_at: float, now: float) -> None:
-        """A call was answered over-quota: slow down, once for all calls that were under way together."""
+    def on_throttled(self, *, sent_at: float, now: float) -> None:
+        """A call was throttled: slow down, once for all calls that were in flight together."""
         if self._learned is not None and sent_at < self._learned_at:
             return
         limit = self.limit(now)
         if limit is None:
             self._forget(before=sent_at - _OBSERVED_SECONDS)
             limit = sum(calls for _, calls in self._recent) / _OBSERVED_SECONDS
-        self._learned = max(RATE_MIN, SLOWER * limit)
+        self._learned = max(RATE_MIN, THROTTLED_SHARE * limit)
         if self._max is not None:
             self._learned = min(self._learned, self._max)
         self._learned_at = now

@@ -1,11 +1,14 @@
-"""Every metric, each defined and described once; docs/metrics.md is made of this.
+"""Prometheus metrics: each is defined and described once here, and docs/metrics.md is generated from it.
 
-Names follow Prometheus: prefix ``inventory_refresh_``, base units, ``_total`` for counters. Labels have few values: an
-item is never one, a location only where that is switched on. What the loop counts is counted as it happens; what is a
-state is read where it is kept when Prometheus asks, so that a partition that went leaves no series behind.
+Belongs here: metrics, their names and help texts.
+Does not: dashboards and alerts (``helm``).
+
+Names follow Prometheus: the prefix ``inventory_refresh_``, base units, ``_total`` for counters. Labels have few values:
+items are never a label, and locations only if that is switched on. The loop's facts are counted as they happen. State
+is collected from the latest snapshot at each scrape, so that a revoked partition leaves no stale series behind.
 """
 
-from consumer.observe.metrics.described import Described
+from consumer.observe.metrics.definitions import MetricDescription
 from consumer.observe.metrics.metrics import Metrics
 
-__all__ = ["Described", "Metrics"]
+__all__ = ["MetricDescription", "Metrics"]

@@ -1,4 +1,4 @@
-"""What the Kafka client tells of itself: its connections, and what it has fetched ahead."""
+"""The Kafka client's statistics: its connections, and the messages it has prefetched."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -7,43 +7,48 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from consumer.facts import KafkaStatistics
-from consumer.observe.metrics.described import Counters, Described, Gauges
+from consumer.observe.metrics.definitions import CounterDefinition, GaugeDefinition, MetricDescription
 
-_BROKERS_UP: Final = Gauges("kafka_brokers_up", "Brokers to which a connection is up.")
-_QUEUE_MESSAGES: Final = Gauges("kafka_fetch_queue_messages", "Messages fetched by the Kafka client, not yet polled.")
-_QUEUE_BYTES: Final = Gauges("kafka_fetch_queue_bytes", "Bytes of these messages.")
-_ROUND_TRIP: Final = Gauges(
+_BROKERS_UP: Final = GaugeDefinition("kafka_brokers_up", "Brokers with an established connection.")
+_QUEUE_MESSAGES: Final = GaugeDefinition(
+    "kafka_fetch_queue_messages", "Messages that the Kafka client has fetched and the loop has not polled yet."
+)
+_QUEUE_BYTES: Final = GaugeDefinition("kafka_fetch_queue_bytes", "Size of the messages in the fetch queue.")
+_ROUND_TRIP: Final = GaugeDefinition(
     "kafka_broker_rtt_seconds",
-    "Round trip to a broker by its id, of the latest requests; of a fetch this includes the broker's wait for changes.",
+    "Round-trip time of recent requests to a broker (by id); a fetch includes the broker's wait for new messages.",
     ("broker", "quantile"),
 )
-_COUNTERS: Final[Sequence[Counters]] = (
-    Counters("kafka_received_bytes", "Bytes received from brokers."),
-    Counters("kafka_sent_bytes", "Bytes sent to brokers."),
-    Counters("kafka_request_errors", "Requests to brokers that failed or timed out."),
-    Counters("kafka_reconnects", "Attempts to connect to a broker again."),
+_COUNTERS: Final[Sequence[CounterDefinition]] = (
+    CounterDefinition("kafka_received_bytes", "Bytes received from brokers."),
+    CounterDefinition("kafka_sent_bytes", "Bytes sent to brokers."),
+    CounterDefinition("kafka_request_errors", "Requests to brokers that failed or timed out."),
+    CounterDefinition("kafka_reconnects", "Attempts to reconnect to a broker."),
 )
 
 
-class KafkaStates(Collector):
-    """The client's latest statistics. Gauges are not shown before there are any: 0 brokers would be a false alarm."""
+class KafkaCollector(Collector):
+    """The client's latest statistics. Before the first ones gauges have no value: 0 brokers would be a false alarm."""
 
     def __init__(self) -> None:
         self._latest: KafkaStatistics | None = None
-        self._before = [0] * len(_COUNTERS)
+        self._previous = [0] * len(_COUNTERS)
         self._counts = [0] * len(_COUNTERS)
 
-    def take(self, statistics: KafkaStatistics) -> None:
-        """The client's own counts shrink when it forgets a broker that is gone: ours must not."""
-        now = [
+    def update(self, statistics: KafkaStatistics) -> None:
+        """Take the latest statistics.
+
+        The client sums its counts over the brokers it knows, so they shrink when it forgets one. Ours never do.
+        """
+        current = [
             statistics.received_bytes,
             statistics.sent_bytes,
             statistics.request_errors,
             statistics.reconnects,
         ]
-        grown = [max(after - before, 0) for after, before in zip(now, self._before, strict=True)]
-        self._counts = [count + more for count, more in zip(self._counts, grown, strict=True)]
-        self._before = now
+        increases = [max(after - before, 0) for after, before in zip(current, self._previous, strict=True)]
+        self._counts = [count + increase for count, increase in zip(self._counts, increases, strict=True)]
+        self._previous = current
         self._latest = statistics
 
     def collect(self) -> Iterable[Metric]:
@@ -65,6 +70,6 @@ class KafkaStates(Collector):
             yield counted
 
     @staticmethod
-    def described() -> list[Described]:
-        gauges = [gauge.described() for gauge in (_BROKERS_UP, _QUEUE_MESSAGES, _QUEUE_BYTES, _ROUND_TRIP)]
-        return [*gauges, *(counter.described() for counter in _COUNTERS)]
+    def descriptions() -> list[MetricDescription]:
+        gauges = [gauge.description() for gauge in (_BROKERS_UP, _QUEUE_MESSAGES, _QUEUE_BYTES, _ROUND_TRIP)]
+        return [*gauges, *(counter.description() for counter in _COUNTERS)]

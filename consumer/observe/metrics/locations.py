@@ -1,6 +1,6 @@
-"""Series of single locations, where they are switched on: of the first so many that are seen, until the process ends.
+"""Metrics per location, if switched on: of the first ``locations_max`` locations seen, until the process ends.
 
-A location that went to another process, or out of business, keeps its series here, with nothing pending.
+A location whose partition was revoked, or that is no longer published, keeps its series, with nothing pending.
 """
 
 from collections import Counter as Tally
@@ -11,27 +11,33 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from consumer.core.location.locations import Pending
 from consumer.core.oms.answers import AnswerKind
-from consumer.core.pending import Pending
-from consumer.observe.metrics.described import Counters, Described, Gauges
+from consumer.observe.metrics.definitions import CounterDefinition, GaugeDefinition, MetricDescription
 
 UNTRACKED_MAX: Final = 100_000
-"""So many further locations are told apart, by their hashes: what upstream takes for names could be without end."""
+"""Further locations are counted by their hashes, up to this many: names from upstream may be without end."""
 
-_PENDING: Final = Gauges("location_pending_changes", "The location's changes read and not yet accepted.", ("location",))
-_OLDEST: Final = Gauges(
-    "location_oldest_pending_seconds", "How long ago the location's oldest pending change was read.", ("location",)
+_PENDING: Final = GaugeDefinition(
+    "location_pending_changes", "Changes of the location that were read and are not accepted yet.", ("location",)
 )
-_ACCEPTED_AT: Final = Gauges(
-    "location_accepted_timestamp_seconds", "When a request of the location last got a jobID.", ("location",)
+_OLDEST: Final = GaugeDefinition(
+    "location_oldest_pending_seconds", "Time since the location's oldest pending change was read.", ("location",)
 )
-_ITEMS: Final = Counters("location_items_accepted", "Items in the location's requests that got a jobID.", ("location",))
-_REQUESTS: Final = Counters(
-    "location_requests", "The location's requests by what their answer means.", ("location", "outcome")
+_ACCEPTED_AT: Final = GaugeDefinition(
+    "location_last_accepted_timestamp_seconds",
+    "When a request of the location was last accepted with a jobID, as Unix time.",
+    ("location",),
 )
-_UNTRACKED: Final = Gauges(
+_ITEMS: Final = CounterDefinition(
+    "location_items_accepted", "Items in the location's requests that were accepted with a jobID.", ("location",)
+)
+_REQUESTS: Final = CounterDefinition(
+    "location_requests_answered", "The location's answered requests, by outcome.", ("location", "outcome")
+)
+_UNTRACKED: Final = GaugeDefinition(
     "locations_untracked",
-    f"Locations seen beyond metrics.locations_max, which have no series of their own; counted up to {UNTRACKED_MAX:,}.",
+    f"Locations seen beyond metrics.locations_max, which have no series; counted up to {UNTRACKED_MAX:,}.",
 )
 
 
@@ -44,10 +50,11 @@ class _Location:
     requests: Tally[str] = field(default_factory=Tally)
 
 
-class Locations(Collector):
-    """At most ``locations_max`` locations, by name, and how many others there are.
+class LocationCollector(Collector):
+    """The metrics of at most ``locations_max`` locations, and how many others there are.
 
-    The loop's thread writes, Prometheus's reads: what it walks over is copied in one step of the interpreter first.
+    The loop's thread writes and the scrape's thread reads: what a scrape iterates over is copied first, which is atomic
+    in CPython.
     """
 
     def __init__(self, locations_max: int) -> None:
@@ -55,33 +62,36 @@ class Locations(Collector):
         self._locations: dict[str, _Location] = {}
         self._untracked: set[int] = set()
 
-    def set_pending(self, pending: Mapping[str, Pending], now: float) -> None:
-        """Take what is pending of every location; one that is not named has nothing."""
-        for name in pending:
-            self._of(name)
+    def set_pending(self, pending_by_location: Mapping[str, Pending], now: float) -> None:
+        """Set what is pending of each location; a location that is missing has nothing pending."""
+        for name in pending_by_location:
+            self._get_or_add(name)
         for name, location in self._locations.items():
-            each = pending.get(name)
-            location.pending = each.changes if each else 0
-            location.oldest_seconds = max(now - each.first_arrived, 0.0) if each else 0.0
+            pending = pending_by_location.get(name)
+            location.pending = pending.changes if pending else 0
+            location.oldest_seconds = max(now - pending.first_arrived, 0.0) if pending else 0.0
 
     def answered(self, name: str, outcome: AnswerKind) -> None:
-        tracked = self._of(name)
-        if tracked:
-            tracked.requests[outcome] += 1
+        """Count a request's answer."""
+        location = self._get_or_add(name)
+        if location:
+            location.requests[outcome] += 1
 
     def accepted(self, name: str, items: int, wall: float) -> None:
-        tracked = self._of(name)
-        if tracked:
-            tracked.items_accepted += items
-            tracked.accepted_at = wall
+        """Count an accepted request's items; ``wall`` is the time of the answer in seconds since 1970."""
+        location = self._get_or_add(name)
+        if location:
+            location.items_accepted += items
+            location.accepted_at = wall
 
-    def _of(self, name: str) -> _Location | None:
-        known = self._locations.get(name)
-        if known is None and len(self._locations) < self._locations_max:
-            known = self._locations[name] = _Location()
-        elif known is None and len(self._untracked) < UNTRACKED_MAX:
+    def _get_or_add(self, name: str) -> _Location | None:
+        """The location; None if it is one too many."""
+        location = self._locations.get(name)
+        if location is None and len(self._locations) < self._locations_max:
+            location = self._locations[name] = _Location()
+        elif location is None and len(self._untracked) < UNTRACKED_MAX:
             self._untracked.add(hash(name))
-        return known
+        return location
 
     def collect(self) -> Iterable[Metric]:
         pending, oldest, accepted_at = _PENDING.family(), _OLDEST.family(), _ACCEPTED_AT.family()
@@ -100,6 +110,6 @@ class Locations(Collector):
         yield from (pending, oldest, accepted_at, items, requests, untracked)
 
     @staticmethod
-    def described() -> list[Described]:
-        families = (_PENDING, _OLDEST, _ACCEPTED_AT, _ITEMS, _REQUESTS, _UNTRACKED)
-        return [family.described() for family in families]
+    def descriptions() -> list[MetricDescription]:
+        definitions = (_PENDING, _OLDEST, _ACCEPTED_AT, _ITEMS, _REQUESTS, _UNTRACKED)
+        return [definition.description() for definition in definitions]

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
@@ -23,6 +22,7 @@ from consumer.sandbox.oms.job_queue import HeldItem, Job, JobQueue, JobStatus
 from consumer.sandbox.oms.settings import Package, SandboxSettings
 from consumer.sandbox.oms.tokens import Tokens
 from consumer.sandbox.oms.validation import Refresh
+from consumer.text import iso_time
 
 SCRIPTED: Final = "scripted"
 """The name under which scripted answers are counted, among the names of the fault rules."""
@@ -367,6 +367,4 @@ def _record(job: Job, now: float) -> JobRecord:
 
 
 def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if seconds is None else iso_time(seconds)

@@ -15,6 +15,7 @@ from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
 from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
+    LINE,
     LOCATION,
     OCCURRED_AT,
     OFFSET,
@@ -23,7 +24,7 @@ from consumer.core.changes.items import (
 )
 from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
 
-WAYS = pytest.mark.parametrize("way", ["columnar", "fastavro"])
+DECODE_PATHS = pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
 
 NOT_UTF8 = message(sku="s1").replace(b"Berlin", b"Ber\xff\xfein")
 OVER_63 = [f"A{number}" for number in range(64)]
@@ -52,16 +53,16 @@ BAD = [
 ]
 
 
-@WAYS
+@DECODE_PATHS
 @pytest.mark.parametrize("neighbours", [1, 100])
 @pytest.mark.parametrize(("bad", "reason"), BAD)
-def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
-    bad: bytes, reason: RejectReason, neighbours: int, way: DecodePath
+def test_a_bad_message_is_rejected_and_the_others_are_kept(
+    bad: bytes, reason: RejectReason, neighbours: int, decode_path: DecodePath
 ) -> None:
     before = [message(sku=f"before-{number}", quantity=number) for number in range(neighbours)]
     after = [message(sku=f"after-{number}", quantity=number) for number in range(neighbours)]
 
-    decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch([*before, bad, *after])])
+    decoded = file_decoder(str(schema_path()), decode_path=decode_path).decode([raw_batch([*before, bad, *after])])
 
     (reject,) = decoded.rejects
     offset = 100 + neighbours
@@ -85,12 +86,12 @@ def test_a_bad_message_is_rejected_and_its_neighbours_are_kept(
     assert decoded.next_offsets == {1: offset + neighbours + 1}
 
 
-@WAYS
-def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: DecodePath) -> None:
+@DECODE_PATHS
+def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(decode_path: DecodePath) -> None:
     cases: list[Any] = [case.values for case in BAD]
     values = [part for number, case in enumerate(cases) for part in (case[0], message(sku=f"good-{number}"))]
 
-    decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch(values)])
+    decoded = file_decoder(str(schema_path()), decode_path=decode_path).decode([raw_batch(values)])
 
     assert [(reject.change_id.offset, reject.reason) for reject in decoded.rejects] == [
         (100 + 2 * number, case[1]) for number, case in enumerate(cases)
@@ -98,24 +99,24 @@ def test_every_bad_message_of_a_batch_gets_its_own_reason_in_order(way: DecodePa
     assert decoded.frame["sku"].to_list() == [f"good-{number}" for number in range(len(cases))]
 
 
-@WAYS
-def test_a_change_has_the_columns_of_a_frame_with_every_value(way: DecodePath) -> None:
+@DECODE_PATHS
+def test_a_change_has_the_columns_of_a_frame_with_every_value(decode_path: DecodePath) -> None:
     event = json.loads((schema_path().parent / "examples" / "every-field.json").read_text(encoding="utf-8"))
     encoder = EventEncoder.confluent(schema_text(), SCHEMA_ID)
 
-    frame = file_decoder(str(schema_path()), way=way).decode([raw_batch([encoder.encode(event)])]).frame
+    frame = file_decoder(str(schema_path()), decode_path=decode_path).decode([raw_batch([encoder.encode(event)])]).frame
 
     assert frame.schema == dict(CHANGE_SCHEMA)
     expected = {name: event.get(name) for name in CHANGE_SCHEMA if not name.startswith("_")}
-    origin = {ASSIGNMENT: 1, OFFSET: 100, TIMESTAMP: 1_100, OCCURRED_AT: event["occurredAt"]}
+    origin = {ASSIGNMENT: 1, OFFSET: 100, LINE: 0, TIMESTAMP: 1_100, OCCURRED_AT: event["occurredAt"]}
     assert frame.to_dicts() == [expected | origin]
 
 
-@WAYS
-def test_tombstones_are_counted_and_passed_over(way: DecodePath) -> None:
+@DECODE_PATHS
+def test_tombstones_are_counted_and_skipped(decode_path: DecodePath) -> None:
     values = [None, message(sku="a"), None, None, message(sku="b"), b"broken", None]
 
-    decoded = file_decoder(str(schema_path()), way=way).decode([raw_batch(values)])
+    decoded = file_decoder(str(schema_path()), decode_path=decode_path).decode([raw_batch(values)])
 
     assert decoded.tombstones == 4
     assert decoded.frame[OFFSET].to_list() == [101, 104]
@@ -123,20 +124,20 @@ def test_tombstones_are_counted_and_passed_over(way: DecodePath) -> None:
     assert decoded.next_offsets == {1: 107}
 
 
-def test_a_batch_of_tombstones_only_has_an_empty_frame_and_moves_on() -> None:
+def test_a_batch_of_only_tombstones_has_an_empty_frame_and_next_offsets() -> None:
     decoded = file_decoder(str(schema_path())).decode([raw_batch([None, None])])
 
     assert decoded.frame.schema == dict(CHANGE_SCHEMA)
     assert (len(decoded.frame), decoded.tombstones, decoded.next_offsets) == (0, 2, {1: 102})
 
 
-def test_an_empty_batch_that_reached_the_end_says_so() -> None:
+def test_an_empty_batch_that_reached_the_end_reports_it() -> None:
     decoded = file_decoder(str(schema_path())).decode([raw_batch([], ends={4: 12})])
 
     assert (len(decoded.frame), decoded.next_offsets, decoded.ends) == (0, {4: 12}, {4: 12})
 
 
-def test_the_partitions_end_counts_where_it_lies_past_the_last_message() -> None:
+def test_the_partitions_end_is_the_next_offset_if_it_is_past_the_last_message() -> None:
     batches = [
         raw_batch([message()], ends={1: 103}),
         raw_batch([message()], first_offset=7, assignment=2, ends={2: 3}),
@@ -148,8 +149,8 @@ def test_the_partitions_end_counts_where_it_lies_past_the_last_message() -> None
     assert decoded.ends == {1: 103, 2: 3}
 
 
-@WAYS
-def test_joined_batches_keep_their_order_and_their_origins(way: DecodePath) -> None:
+@DECODE_PATHS
+def test_joined_batches_keep_their_order_and_their_origins(decode_path: DecodePath) -> None:
     batches = [
         raw_batch([message(sku="a"), b"bad"], first_offset=10),
         raw_batch([], first_offset=0),
@@ -157,7 +158,7 @@ def test_joined_batches_keep_their_order_and_their_origins(way: DecodePath) -> N
         raw_batch([b"\x00bad", message(sku="c")], first_offset=12),
     ]
 
-    decoded = file_decoder(str(schema_path()), way=way).decode(batches)
+    decoded = file_decoder(str(schema_path()), decode_path=decode_path).decode(batches)
 
     assert decoded.frame.select("sku", ASSIGNMENT, OFFSET).rows() == [("a", 1, 10), ("b", 2, 5), ("c", 1, 13)]
     assert [(reject.change_id.assignment, reject.change_id.offset, reject.key) for reject in decoded.rejects] == [
@@ -167,7 +168,7 @@ def test_joined_batches_keep_their_order_and_their_origins(way: DecodePath) -> N
     assert decoded.next_offsets == {1: 14, 2: 6}
 
 
-def test_a_change_occurred_at_its_own_time_else_at_kafkas_else_at_0() -> None:
+def test_a_change_has_its_own_time_or_kafkas_timestamp_or_0() -> None:
     values = [message(occurredAt=42), message(), message()]
 
     frame = file_decoder(str(schema_path())).decode([raw_batch(values, timestamps=[7, 8, None])]).frame
@@ -176,19 +177,21 @@ def test_a_change_occurred_at_its_own_time_else_at_kafkas_else_at_0() -> None:
     assert frame[TIMESTAMP].to_list() == [7, 8, None]
 
 
-@WAYS
-def test_empty_texts_of_upstreams_that_write_them_for_none_are_absent(way: DecodePath) -> None:
+@DECODE_PATHS
+def test_empty_texts_become_null(decode_path: DecodePath) -> None:
     value = message(partNumber="", upc="", sku="s1", inventoryLocatorName="", attributes=[""])
 
-    frame = file_decoder(str(schema_path()), way=way).decode([raw_batch([value])]).frame
+    frame = file_decoder(str(schema_path()), decode_path=decode_path).decode([raw_batch([value])]).frame
 
     columns = frame.select("partNumber", "upc", "sku", "inventoryLocatorName", "attributes")
     assert columns.row(0) == (None, None, "s1", None, [""])
 
 
-@WAYS
-@pytest.mark.parametrize("framing", [pytest.param(each, id=each.name) for each in (CONFLUENT, SINGLE_OBJECT, BARE)])
-def test_each_framing_is_read(framing: Framing, way: DecodePath) -> None:
+@DECODE_PATHS
+@pytest.mark.parametrize(
+    "framing", [pytest.param(framing, id=framing.name) for framing in (CONFLUENT, SINGLE_OBJECT, BARE)]
+)
+def test_each_framing_is_read(framing: Framing, decode_path: DecodePath) -> None:
     encoder = {
         "confluent": EventEncoder.confluent(schema_text(), 3),
         "single-object": EventEncoder.single_object(schema_text()),
@@ -196,13 +199,15 @@ def test_each_framing_is_read(framing: Framing, way: DecodePath) -> None:
     }[framing.name]
     values = encoder.encode_all({"locationName": "Berlin", "sku": f"s{number}", "quantity": 1} for number in range(3))
 
-    decoded = file_decoder(str(schema_path()), way=way, framing=framing).decode([raw_batch([*values, values[0][:-1]])])
+    decoded = file_decoder(str(schema_path()), decode_path=decode_path, framing=framing).decode(
+        [raw_batch([*values, values[0][:-1]])]
+    )
 
     assert decoded.frame["sku"].to_list() == ["s0", "s1", "s2"]
     assert [reject.reason for reject in decoded.rejects] == [RejectReason.CORRUPT]
 
 
-def test_with_a_schema_file_confluent_messages_of_any_id_are_read_with_it() -> None:
+def test_with_a_schema_file_confluent_messages_with_any_id_are_read_with_it() -> None:
     values = [message(sku="a", schema_id=1), message(sku="b", schema_id=2), message(sku="c", schema_id=2**32 - 1)]
     decoder = file_decoder(str(schema_path()))
 
@@ -212,7 +217,7 @@ def test_with_a_schema_file_confluent_messages_of_any_id_are_read_with_it() -> N
 
 
 class CountingSource:
-    """One reader for every prefix, and how often it was asked to read."""
+    """A single reader for all prefixes, which counts its calls."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -231,7 +236,7 @@ class CountingSource:
         return self._reader.read(values)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def test_a_schema_id_of_its_own_for_each_message_once_made_decoding_a_thousand_times_slower() -> None:
@@ -260,7 +265,7 @@ def test_a_single_object_of_another_schema_is_rejected_as_unknown() -> None:
     assert decoded.frame["sku"].to_list() == ["a"]
 
 
-def test_messages_of_one_fields_renamed_and_nested_schema_are_found_by_path(tmp_path: Path) -> None:
+def test_renamed_and_nested_fields_are_found_by_path(tmp_path: Path) -> None:
     schema = {
         "type": "record",
         "name": "Moved",
@@ -291,7 +296,7 @@ def test_messages_of_one_fields_renamed_and_nested_schema_are_found_by_path(tmp_
     assert [reject.reason for reject in decoded.rejects] == [RejectReason.NO_IDENTIFIER]
 
 
-def test_a_long_batch_with_bad_messages_far_apart_loses_only_those() -> None:
+def test_of_a_long_batch_with_bad_messages_far_apart_only_those_are_rejected() -> None:
     values = [message(sku=f"s{number}") for number in range(3_000)]
     values[17], values[1_500], values[2_999] = values[17][:-1], values[1_500] + b"\x00", b"\x00\x00\x00\x00\x07"
 

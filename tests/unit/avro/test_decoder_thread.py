@@ -7,7 +7,7 @@ import pytest
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
-from consumer.avro.decoder_thread import BATCHES_IN_HAND_MAX, JOINED_MESSAGES_MAX, DecoderPipe, build_decoder
+from consumer.avro.decoder_thread import BATCHES_PENDING_MAX, JOINED_MESSAGES_MAX, DecoderThread, build_decoder
 from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.items import OFFSET, RejectReason
 from consumer.errors import SettingsError
@@ -26,25 +26,25 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 def taken(decoder: Decoder, messages: int) -> list[Decoded]:
-    """Take until so many messages are accounted for."""
+    """Take until this many messages are accounted for."""
     done: list[Decoded] = []
 
     def enough() -> bool:
         done.extend(decoder.take())
-        return sum(len(each.frame) + len(each.rejects) + each.tombstones for each in done) >= messages
+        return sum(len(decoded.frame) + len(decoded.rejects) + decoded.tombstones for decoded in done) >= messages
 
     until(enough)
     return done
 
 
 @pytest.fixture
-def file_pipe() -> Iterator[Decoder]:
+def file_decoder() -> Iterator[Decoder]:
     with closing(build_decoder(AvroSettings(schema_file=str(schema_path())))) as decoder:
         yield decoder
 
 
 class Gate(BatchDecoder):
-    """Decodes nothing until it is opened; remembers how batches were joined."""
+    """A decoder that fails until it is opened; it records how batches were joined."""
 
     def __init__(self) -> None:
         self.open = False
@@ -61,43 +61,43 @@ class Gate(BatchDecoder):
         pass
 
 
-def test_frames_come_in_the_order_of_the_batches(file_pipe: Decoder) -> None:
+def test_frames_come_in_the_order_of_the_batches(file_decoder: Decoder) -> None:
     for number in range(10):
-        file_pipe.put(raw_batch([message(), message()], first_offset=2 * number))
+        file_decoder.put(raw_batch([message(), message()], first_offset=2 * number))
 
-    done = taken(file_pipe, 20)
+    done = taken(file_decoder, 20)
 
-    assert [offset for each in done for offset in each.frame[OFFSET]] == list(range(20))
-    assert not file_pipe.busy()
-    assert file_pipe.take() == []
+    assert [offset for decoded in done for offset in decoded.frame[OFFSET]] == list(range(20))
+    assert not file_decoder.busy()
+    assert file_decoder.take() == []
 
 
-def test_there_is_room_for_a_few_batches_and_again_once_they_are_taken() -> None:
+def test_there_is_room_for_a_few_batches_and_for_more_once_they_are_taken() -> None:
     gate = Gate()
-    with closing(DecoderPipe(gate)) as pipe:
-        for number in range(BATCHES_IN_HAND_MAX):
-            assert pipe.room()
-            pipe.put(raw_batch([b""], first_offset=number))
-        assert not pipe.room()
-        assert pipe.busy()
+    with closing(DecoderThread(gate)) as decoder:
+        for number in range(BATCHES_PENDING_MAX):
+            assert decoder.room()
+            decoder.put(raw_batch([b""], first_offset=number))
+        assert not decoder.room()
+        assert decoder.busy()
 
         gate.open = True
-        taken(pipe, BATCHES_IN_HAND_MAX)
+        taken(decoder, BATCHES_PENDING_MAX)
 
-        assert pipe.room()
+        assert decoder.room()
 
 
-def test_waiting_batches_are_joined_up_to_a_bound() -> None:
+def test_queued_batches_are_joined_up_to_a_limit() -> None:
     gate = Gate()
     third = [b""] * (JOINED_MESSAGES_MAX // 3)
-    with closing(DecoderPipe(gate)) as pipe:
-        pipe.put(raw_batch([b""]))
-        until(lambda: pipe.waiting_for() == "the gate")
+    with closing(DecoderThread(gate)) as decoder:
+        decoder.put(raw_batch([b""]))
+        until(lambda: decoder.waiting_for() == "the gate")
         for number in range(7):
-            pipe.put(raw_batch(third, first_offset=1_000 + number * len(third)))
+            decoder.put(raw_batch(third, first_offset=1_000 + number * len(third)))
 
         gate.open = True
-        taken(pipe, 1 + 7 * len(third))
+        taken(decoder, 1 + 7 * len(third))
 
     assert gate.joined == [1, 3, 3, 1]
 
@@ -107,7 +107,7 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
     registry.down()
     with closing(build_decoder(AvroSettings(registry_url=registry.url))) as decoder:
         decoder.put(raw_batch([message(sku="a"), None]))
-        until(lambda: "schema registry" in decoder.waiting_for())
+        until(lambda: "schema registry" in (decoder.waiting_for() or ""))
         decoder.put(raw_batch([message(sku="b"), b"bad"], first_offset=102))
         assert decoder.take() == []
         assert decoder.busy()
@@ -115,12 +115,12 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
         registry.up()
         done = taken(decoder, 4)
 
-        assert [sku for each in done for sku in each.frame["sku"]] == ["a", "b"]
-        assert [reject.change_id.offset for each in done for reject in each.rejects] == [103]
-        assert decoder.waiting_for() == ""
+        assert [sku for decoded in done for sku in decoded.frame["sku"]] == ["a", "b"]
+        assert [reject.change_id.offset for decoded in done for reject in decoded.rejects] == [103]
+        assert decoder.waiting_for() is None
 
 
-def test_an_unknown_id_is_rejected_and_its_neighbours_are_kept(registry: TinyRegistry) -> None:
+def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(registry: TinyRegistry) -> None:
     registry.add(SCHEMA_ID, schema_text())
     registry.add(8, '{"type": "record", "name": "E", "fields": [{"name": "locationName", "type": "bytes"}]}')
     values = [message(sku="a"), message(schema_id=99), message(sku="b"), message(schema_id=8), message(sku="c")]
@@ -141,17 +141,17 @@ def test_closing_does_not_wait_for_a_registry_that_is_down(registry: TinyRegistr
     registry.down()
     decoder = build_decoder(AvroSettings(registry_url=registry.url))
     decoder.put(raw_batch([message()]))
-    until(lambda: decoder.waiting_for() != "")
-    assert isinstance(decoder, DecoderPipe)
+    until(lambda: decoder.waiting_for() is not None)
+    assert isinstance(decoder, DecoderThread)
 
     decoder.close()
 
-    # Had it gone on asking, closing would have given up waiting for the thread.
-    assert not decoder._thread.is_alive()
+    # If it still retried, close would have timed out and left the thread running.
+    assert not any(thread.is_alive() for thread in decoder._workers._threads)
     registry.up()
 
 
-def test_what_stops_decoding_is_raised_where_it_is_taken(registry: TinyRegistry) -> None:
+def test_an_error_that_stops_decoding_is_raised_by_take(registry: TinyRegistry) -> None:
     registry.answer_always = (401, b"{}")
     with closing(build_decoder(AvroSettings(registry_url=registry.url))) as decoder:
         decoder.put(raw_batch([message()]))
@@ -162,7 +162,7 @@ def test_what_stops_decoding_is_raised_where_it_is_taken(registry: TinyRegistry)
             decoder.take()
 
 
-def test_what_was_decoded_before_a_stop_is_taken_first() -> None:
+def test_frames_that_were_decoded_before_an_error_are_taken_first() -> None:
     class Breaking(Gate):
         def decode(self, batches: Sequence[RawBatch]) -> Decoded:
             if batches[0].offsets[0] == 1:
@@ -171,15 +171,15 @@ def test_what_was_decoded_before_a_stop_is_taken_first() -> None:
 
     breaking = Breaking()
     breaking.open = True
-    with closing(DecoderPipe(breaking)) as pipe:
-        pipe.put(raw_batch([b""], first_offset=0))
+    with closing(DecoderThread(breaking)) as decoder:
+        decoder.put(raw_batch([b""], first_offset=0))
         until(lambda: breaking.joined == [1])
-        pipe.put(raw_batch([b""], first_offset=1))
-        until(lambda: pipe._error is not None)
+        decoder.put(raw_batch([b""], first_offset=1))
+        until(lambda: decoder._workers._failure is not None)
 
-        assert len(pipe.take()) == 1
+        assert len(decoder.take()) == 1
         with pytest.raises(SettingsError, match="enough"):
-            pipe.take()
+            decoder.take()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_settings_without_a_schema_source_are_refused(settings: AvroSettings, sa
         build_decoder(settings)
 
 
-def test_the_columnar_way_is_given_up_with_a_warning_when_its_self_test_fails(
+def test_if_the_self_test_fails_fastavro_is_used_and_a_warning_logged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("consumer.avro.columnar.read_block", lambda file, columns: None)
@@ -217,4 +217,4 @@ def test_messages_of_several_schemas_stay_in_order(registry: TinyRegistry) -> No
             decoder.put(raw_batch(values, first_offset=50 * batch))
         done = taken(decoder, 150)
 
-    assert [sku for each in done for sku in each.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]
+    assert [sku for decoded in done for sku in decoded.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]

@@ -1,4 +1,4 @@
-"""Lots, conditions, dates and pieces: read for the OMS's newest API, and for no other."""
+"""Granular columns (lot, condition, date, serial number): read only for the OMS's newest API."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def decoded(made: BatchDecoder, schema: Any, *events: dict[str, Any]) -> pl.Data
 
 
 @DECODERS
-def test_they_are_read_where_the_api_takes_them_and_an_empty_text_is_absent(decoder: str) -> None:
+def test_they_are_read_if_the_api_accepts_them_and_an_empty_text_becomes_null(decoder: str) -> None:
     schema = json.loads(GRANULAR_SCHEMA.read_text(encoding="utf-8"))
     made = decoder_of(GRANULAR_SCHEMA, decoder, granular=True)
 
@@ -45,7 +45,7 @@ def test_they_are_read_where_the_api_takes_them_and_an_empty_text_is_absent(deco
 
 
 @DECODERS
-def test_for_the_older_apis_they_are_not_looked_for_even_where_the_event_has_them(decoder: str) -> None:
+def test_with_the_older_apis_they_are_ignored_even_if_the_event_has_them(decoder: str) -> None:
     schema = json.loads(GRANULAR_SCHEMA.read_text(encoding="utf-8"))
     made = decoder_of(GRANULAR_SCHEMA, decoder, granular=False)
 
@@ -55,9 +55,13 @@ def test_for_the_older_apis_they_are_not_looked_for_even_where_the_event_has_the
 
 
 @DECODERS
-def test_for_the_older_apis_a_field_of_that_name_may_mean_anything(tmp_path: Path, decoder: str) -> None:
+def test_with_the_older_apis_a_field_of_that_name_may_have_any_type(tmp_path: Path, decoder: str) -> None:
     names = {"locationName": "string", "sku": "string", "quantity": "int", "date": "long", "condition": "boolean"}
-    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": each} for name, each in names.items()]}
+    schema = {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": name, "type": schema} for name, schema in names.items()],
+    }
     path = tmp_path / "event.avsc"
     path.write_text(json.dumps(schema), encoding="utf-8")
     made = decoder_of(path, decoder, granular=False)
@@ -68,10 +72,14 @@ def test_for_the_older_apis_a_field_of_that_name_may_mean_anything(tmp_path: Pat
 
 
 @DECODERS
-def test_they_may_stand_elsewhere_in_the_event(tmp_path: Path, decoder: str) -> None:
+def test_they_may_be_at_another_path_in_the_event(tmp_path: Path, decoder: str) -> None:
     lot = {"type": "record", "name": "Lot", "fields": [{"name": "code", "type": "string"}]}
     names = {"locationName": "string", "sku": "string", "quantity": "int", "lot": lot}
-    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": each} for name, each in names.items()]}
+    schema = {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": name, "type": schema} for name, schema in names.items()],
+    }
     path = tmp_path / "event.avsc"
     path.write_text(json.dumps(schema), encoding="utf-8")
     made = decoder_of(path, decoder, granular=True, lotCode="lot.code")

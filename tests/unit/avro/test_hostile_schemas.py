@@ -1,4 +1,4 @@
-"""Schemas that nobody would write in earnest: each is read, or refused with a reason, at once and within bounds."""
+"""Hostile schemas: each is read, or refused with a reason, quickly and within bounds."""
 
 import json
 import tracemalloc
@@ -8,21 +8,22 @@ import pytest
 
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
-from consumer.avro.rows import DETAIL_CHARACTERS_MAX, RowReader
+from consumer.avro.rows import RowReader
 from consumer.avro.sources import RegistrySource, SchemaUnavailableError
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import RejectReason
+from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.support.avro import TinyRegistry, value_of
 
 pytestmark = pytest.mark.timeout(30)
-"""What was found here once took for ever."""
+"""Some of these schemas once took forever."""
 
 SEVEN = confluent_prefix(7)
 EVENT = {"locationName": "Berlin", "sku": "s", "quantity": 1}
 
 
 def with_fields(**types: Any) -> dict[str, Any]:
-    """A record of an event's needed fields and these; a tuple is a type and what else stands in the field."""
+    """A record with the required fields and these; a tuple is a type and further attributes of the field."""
     fields: dict[str, Any] = {"locationName": "string", "sku": "string", "quantity": "int", **types}
     return {"type": "record", "name": "E", "fields": [{"name": name, "type": type_} for name, type_ in fields.items()]}
 
@@ -58,8 +59,8 @@ def deep(kind: str, levels: int) -> Any:
     return schema
 
 
-def test_a_text_beyond_the_250th_field_once_ended_the_decoder() -> None:
-    """Samples of bytes were made of numbers up to a field's place, of which a byte has only 256."""
+def test_a_text_beyond_the_250th_field_once_crashed_the_decoder() -> None:
+    """Samples of bytes were made of numbers up to the index of a field, and a byte has only 256 values."""
     fields = {f"f{number}": "string" for number in range(400)}
     schema = with_fields(**fields)
 
@@ -69,26 +70,26 @@ def test_a_text_beyond_the_250th_field_once_ended_the_decoder() -> None:
     assert skus(reader, [value_of(schema, EVENT | dict.fromkeys(fields, "x"))] * 3) == ["s"] * 3
 
 
-def test_an_enum_without_symbols_once_ended_the_decoder() -> None:
+def test_an_enum_without_symbols_once_crashed_the_decoder() -> None:
     schema = with_fields(partNumber={"type": "enum", "name": "N", "symbols": []})
 
     assert refusal(schema) == "the enum N has no symbols"
 
 
-def test_a_fixed_of_two_gigabytes_once_stopped_the_decoder_for_ever() -> None:
+def test_a_fixed_of_two_gigabytes_once_blocked_the_decoder_forever() -> None:
     assert "fixed of 2147483647 bytes" in refusal(with_fields(x={"type": "fixed", "name": "F", "size": 2**31 - 1}))
     many = {f"f{number}": {"type": "fixed", "name": f"F{number}", "size": 2**20 // 2} for number in range(3)}
     assert "more than 1048576 bytes together" in refusal(with_fields(**many))
 
 
-def test_a_decimal_of_a_billion_digits_once_stopped_the_decoder_for_ever() -> None:
+def test_a_decimal_of_a_billion_digits_once_blocked_the_decoder_forever() -> None:
     digits = {"logicalType": "decimal", "precision": 10**9, "scale": 10**9}
 
     assert "bytes, which cannot become retailPrice" in refusal(with_fields(retailPrice={"type": "bytes", **digits}))
     assert skus(reader_of(with_fields(x={"type": "bytes", **digits})), [b"\x02x\x02s\x02\x02\x01"]) == ["s"]
 
 
-def test_arrays_in_records_in_arrays_once_had_samples_without_end() -> None:
+def test_arrays_in_records_in_arrays_once_had_endless_samples() -> None:
     schema: Any = "int"
     for level in range(31):
         fields = [{"name": "a", "type": "int"}, {"name": "b", "type": "int"}, {"name": "x", "type": schema}]
@@ -97,29 +98,31 @@ def test_arrays_in_records_in_arrays_once_had_samples_without_end() -> None:
     assert skus(reader_of(with_fields(x=schema)), [b"\x02x\x02s\x02\x00"]) == ["s"]
 
 
-def test_names_that_are_no_text_once_ended_the_decoder() -> None:
+def test_names_that_are_not_valid_text_once_crashed_the_decoder() -> None:
     symbols = {"type": "enum", "name": "N", "symbols": ["\ud800"]}
 
-    assert "as symbol of N, which is no valid text" in refusal(with_fields(partNumber=symbols))
-    assert "as field of E, which is no valid text" in refusal(with_fields(**{"a\udfffb": "int"}))
+    assert "as symbol of N, which is not valid Unicode" in refusal(with_fields(partNumber=symbols))
+    assert "as field of E, which is not valid Unicode" in refusal(with_fields(**{"a\udfffb": "int"}))
 
 
-def test_fields_of_no_byte_take_no_time_however_many_an_array_has_of_them() -> None:
+def test_fields_of_zero_bytes_take_no_time_however_many_an_array_has() -> None:
     nothing = [
         {"name": f"n{number}", "type": {"type": "fixed", "name": f"F{number}", "size": 0}} for number in range(9_000)
     ]
     item = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, *nothing]}
     value = b"\x02x\x02s\x02" + b"\x80\x89\x7a" + b"\x00" * 1_000_000 + b"\x00"
 
-    ways: tuple[DecodePath, ...] = ("columnar", "fastavro")
-    for way in ways:
-        reader = ReaderFactory({}, len(SEVEN), way).reader(json.dumps(with_fields(x={"type": "array", "items": item})))
+    decode_paths: tuple[DecodePath, ...] = ("columnar", "fastavro")
+    for decode_path in decode_paths:
+        reader = ReaderFactory({}, len(SEVEN), decode_path).reader(
+            json.dumps(with_fields(x={"type": "array", "items": item}))
+        )
         assert not isinstance(reader, Refused)
         assert skus(reader, [value]) == ["s"]
 
 
-def test_what_a_byte_of_null_may_fill_is_bounded() -> None:
-    """Of a wide record polars makes all columns, and fills them for each null: such schemas go the other way."""
+def test_the_number_of_columns_that_one_null_fills_is_bounded() -> None:
+    """polars fills all columns of a wide record for every null, so such schemas are read by fastavro."""
     wide = {"type": "record", "name": "W", "fields": [{"name": f"f{number}", "type": "long"} for number in range(500)]}
     lots = {"type": "array", "items": ["null", wide]}
     item = {
@@ -141,7 +144,7 @@ def test_what_a_byte_of_null_may_fill_is_bounded() -> None:
         tracemalloc.stop()
 
 
-def test_reading_row_by_row_once_held_whole_records_of_a_whole_batch() -> None:
+def test_reading_row_by_row_once_kept_all_records_of_a_batch_in_memory() -> None:
     schema = with_fields(x=["null", "int", "string"], payload={"type": "map", "values": "int"})
     reader = reader_of(schema)
     assert isinstance(reader, RowReader)
@@ -157,7 +160,7 @@ def test_reading_row_by_row_once_held_whole_records_of_a_whole_batch() -> None:
 
 
 BEGINNING = b"\x02x\x02s\x02"
-"""Of every value here: location, SKU and quantity."""
+"""The beginning of every value here: location, SKU and quantity."""
 
 STRANGE: list[tuple[str, dict[str, Any], bytes]] = [
     ("the guard's own name", {"end marker": "string"}, b"\x02y"),
@@ -175,13 +178,13 @@ STRANGE: list[tuple[str, dict[str, Any], bytes]] = [
 
 
 @pytest.mark.parametrize(("fields", "rest"), [pytest.param(*case, id=name) for name, *case in STRANGE])
-def test_a_strange_schema_is_read_all_the_same(fields: dict[str, Any], rest: bytes) -> None:
+def test_an_unusual_schema_is_read(fields: dict[str, Any], rest: bytes) -> None:
     value = BEGINNING + rest
 
     assert skus(reader_of(with_fields(**fields)), [value, value[:-2], value, value + b"\x00"]) == ["s", "s"]
 
 
-def test_a_default_of_the_wrong_type_plays_no_part() -> None:
+def test_a_default_of_the_wrong_type_is_ignored() -> None:
     schema = with_fields()
     schema["fields"].append({"name": "floor", "type": ["null", "int"], "default": {"no": "int"}})
     schema["fields"].append({"name": "x", "type": "int", "default": "y"})
@@ -191,7 +194,7 @@ def test_a_default_of_the_wrong_type_plays_no_part() -> None:
     assert reading.frame["floor"].to_list() == [3]
 
 
-def test_a_union_of_no_branch_has_no_values() -> None:
+def test_a_union_without_branches_has_no_values() -> None:
     (bad,) = reader_of(with_fields(x=[])).read([SEVEN + b"\x02x\x02s\x02\x00"]).bad
 
     assert bad.reason is RejectReason.CORRUPT
@@ -203,7 +206,7 @@ def test_a_recursive_schema_is_refused_by_name() -> None:
     assert refusal(with_fields(x=node)) == "the type Node contains itself"
 
 
-def test_why_a_schema_is_refused_is_one_printable_line_however_it_names_things() -> None:
+def test_the_reason_of_a_refused_schema_is_one_printable_line_whatever_its_names() -> None:
     name = "a\n\x1b[31m" * 100_000
     detail = refusal(with_fields(x={"type": "enum", "name": name, "symbols": []}))
 
@@ -234,8 +237,8 @@ ANSWERS: list[Any] = [
 
 
 @pytest.mark.parametrize("answer", [*map(json.dumps, ANSWERS), "[" * 100_000, '{"schema":' * 900, "\x00"])
-def test_a_registry_that_answers_nonsense_once_ended_the_decoder(registry: TinyRegistry, answer: str) -> None:
-    """Now it is refused as a schema, or waited for as a registry that does not work."""
+def test_a_registry_that_answers_nonsense_once_crashed_the_decoder(registry: TinyRegistry, answer: str) -> None:
+    """Now the schema is refused, or decoding waits for the registry to work."""
     registry.answer_always = (200, answer.encode())
     source = RegistrySource(registry.url, {}, CONFLUENT, ReaderFactory({}, len(SEVEN), "columnar"))
     try:

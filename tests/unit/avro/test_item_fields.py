@@ -12,19 +12,19 @@ from consumer.avro.rows import RowReader
 from consumer.core.changes.items import RejectReason
 from tests.support.avro import value_of
 
-WAYS = pytest.mark.parametrize("way", ["columnar", "fastavro"])
+DECODE_PATHS = pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
 NEEDED = {"locationName": "string", "sku": "string", "quantity": "int"}
 VALUES = {"locationName": "Berlin", "sku": "s", "quantity": 1}
 
 
 def event_schema(**types: Any) -> dict[str, Any]:
-    """A record of the needed fields and these; None takes a field away."""
+    """A record with the required fields and these; None removes a field."""
     fields = {name: type_ for name, type_ in (NEEDED | types).items() if type_ is not None}
     return {"type": "record", "name": "Event", "fields": [{"name": name, "type": t} for name, t in fields.items()]}
 
 
-def reader_of(schema: Any, way: Any, paths: dict[str, str] | None = None) -> Any:
-    reader = ReaderFactory(paths or {}, 0, way).reader(json.dumps(schema))
+def reader_of(schema: Any, decode_path: Any, paths: dict[str, str] | None = None) -> Any:
+    reader = ReaderFactory(paths or {}, 0, decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
@@ -32,7 +32,7 @@ def reader_of(schema: Any, way: Any, paths: dict[str, str] | None = None) -> Any
 ENUM = {"type": "enum", "name": "Site", "symbols": ["ROME", "PARIS"]}
 
 
-@WAYS
+@DECODE_PATHS
 @pytest.mark.parametrize(
     ("name", "schema", "written", "read"),
     [
@@ -84,11 +84,13 @@ ENUM = {"type": "enum", "name": "Site", "symbols": ["ROME", "PARIS"]}
         pytest.param("occurredAt", {"type": "long", "logicalType": "timestamp-nanos"}, 5_999_999, 5, id="nanoseconds"),
     ],
 )
-def test_each_type_that_can_become_the_items_is_read(name: str, schema: Any, written: Any, read: Any, way: Any) -> None:
+def test_every_type_that_can_be_converted_is_read(
+    name: str, schema: Any, written: Any, read: Any, decode_path: Any
+) -> None:
     writer = event_schema(**{name: schema})
     value = value_of(_without_times(writer), VALUES | {name: written})
 
-    reading = reader_of(writer, way).read([value, value])
+    reading = reader_of(writer, decode_path).read([value, value])
 
     assert list(reading.bad) == []
     assert reading.frame[name].to_list() == [read, read]
@@ -96,7 +98,7 @@ def test_each_type_that_can_become_the_items_is_read(name: str, schema: Any, wri
 
 
 def _without_times(schema: Any) -> Any:
-    """The schema by which fastavro takes numbers for times."""
+    """The schema with which fastavro writes numbers as times."""
     return json.loads(json.dumps(schema).replace("timestamp-", "no-"))
 
 
@@ -146,30 +148,30 @@ def _without_times(schema: Any) -> Any:
         ),
     ],
 )
-def test_a_schema_that_lacks_a_needed_field_or_has_another_type_is_unusable(types: dict[str, Any], detail: str) -> None:
+def test_a_schema_without_a_required_field_or_with_a_wrong_type_is_unusable(types: dict[str, Any], detail: str) -> None:
     refused = ReaderFactory({}, 0, "columnar").reader(json.dumps(event_schema(**types)))
 
     assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, detail)
 
 
-def test_a_path_through_what_is_no_record_is_unusable_and_says_where() -> None:
+def test_a_path_through_a_field_that_is_not_a_record_makes_the_schema_unusable() -> None:
     refused = ReaderFactory({"sku": "locationName.sku"}, 0, "columnar").reader(json.dumps(event_schema()))
 
     assert isinstance(refused, Refused)
-    assert refused.detail == "the field locationName is string, not a record with sku in it (sku)"
+    assert refused.detail == "the field locationName is string, not a record with the field sku (sku)"
 
 
-@WAYS
-def test_a_path_whose_field_is_not_there_is_absent(way: Any) -> None:
-    reader = reader_of(event_schema(), way, {"upc": "no.such.field", "occurredAt": "never"})
+@DECODE_PATHS
+def test_a_missing_field_becomes_null(decode_path: Any) -> None:
+    reader = reader_of(event_schema(), decode_path, {"upc": "no.such.field", "occurredAt": "never"})
 
     frame = reader.read([value_of(event_schema(), VALUES)]).frame
 
     assert frame.select("upc", "occurredAt").row(0) == (None, None)
 
 
-@WAYS
-def test_a_path_through_records_of_a_wide_union_is_followed_in_each(way: Any) -> None:
+@DECODE_PATHS
+def test_a_path_is_followed_in_every_record_of_a_wide_union(decode_path: Any) -> None:
     branches = [
         "null",
         {"type": "record", "name": "A", "fields": [{"name": "code", "type": "string"}]},
@@ -178,20 +180,20 @@ def test_a_path_through_records_of_a_wide_union_is_followed_in_each(way: Any) ->
     writer = event_schema(item=branches)
     values = [value_of(writer, VALUES | {"item": item}) for item in ({"code": "c"}, {"other": 1}, None)]
 
-    frame = reader_of(writer, way, {"upc": "item.code"}).read(values).frame
+    frame = reader_of(writer, decode_path, {"upc": "item.code"}).read(values).frame
 
     assert frame["upc"].to_list() == ["c", None, None]
 
 
-@WAYS
-def test_an_int_beyond_32_bits_is_out_of_range_and_its_neighbours_are_kept(way: Any) -> None:
+@DECODE_PATHS
+def test_an_int_beyond_32_bits_is_out_of_range_and_the_other_messages_are_kept(decode_path: Any) -> None:
     written = event_schema(quantity="long", binID=["null", "long"])
     values = [
         value_of(written, VALUES | changed | {"binID": bin_id})
         for changed, bin_id in (({}, 1), ({"quantity": 2**31}, 1), ({}, -(2**31) - 1), ({"quantity": -(2**31)}, None))
     ]
 
-    reading = reader_of(event_schema(quantity="int", binID=["null", "int"]), way).read(values)
+    reading = reader_of(event_schema(quantity="int", binID=["null", "int"]), decode_path).read(values)
 
     assert reading.frame[POSITION].to_list() == [0, 3]
     assert [(bad.position, bad.reason) for bad in reading.bad] == [
@@ -201,18 +203,20 @@ def test_an_int_beyond_32_bits_is_out_of_range_and_its_neighbours_are_kept(way: 
     assert reading.bad[0].detail == "quantity is 2147483648, not from -2147483648 to 2147483647"
 
 
-@WAYS
+@DECODE_PATHS
 @pytest.mark.parametrize("number", [-1, 2, 2**40])
-def test_a_number_that_its_enum_does_not_have_is_corrupt(number: int, way: Any) -> None:
-    values = [value_of(event_schema(locationName="long"), VALUES | {"locationName": each}) for each in (0, number, 1)]
+def test_a_number_without_a_symbol_in_its_enum_is_corrupt(number: int, decode_path: Any) -> None:
+    values = [
+        value_of(event_schema(locationName="long"), VALUES | {"locationName": symbol}) for symbol in (0, number, 1)
+    ]
 
-    reading = reader_of(event_schema(locationName=ENUM), way).read(values)
+    reading = reader_of(event_schema(locationName=ENUM), decode_path).read(values)
 
     assert reading.frame["locationName"].to_list() == ["ROME", "PARIS"]
     assert [(bad.position, bad.reason) for bad in reading.bad] == [(1, RejectReason.CORRUPT)]
 
 
-def test_a_decimal_beyond_floats_becomes_an_infinity_which_the_rules_reject() -> None:
+def test_a_decimal_beyond_floats_becomes_infinity_which_the_rules_reject() -> None:
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 400, "scale": 0}
     value = value_of(event_schema(ltd="bytes"), VALUES | {"ltd": b"\x7f" + b"\xff" * 200})
 
@@ -222,7 +226,7 @@ def test_a_decimal_beyond_floats_becomes_an_infinity_which_the_rules_reject() ->
 
 
 @pytest.mark.parametrize(
-    ("types", "way"),
+    ("types", "reader"),
     [
         pytest.param({}, ColumnarReader, id="plain"),
         pytest.param(
@@ -232,14 +236,14 @@ def test_a_decimal_beyond_floats_becomes_an_infinity_which_the_rules_reject() ->
         pytest.param({"other": ["null", "int", "string"]}, RowReader, id="a wide union"),
     ],
 )
-def test_the_columnar_way_is_taken_where_it_can_be(types: dict[str, Any], way: type) -> None:
-    assert isinstance(reader_of(event_schema(**types), "columnar"), way)
+def test_columnar_decoding_is_used_where_possible(types: dict[str, Any], reader: type) -> None:
+    assert isinstance(reader_of(event_schema(**types), "columnar"), reader)
 
 
-@WAYS
-def test_fields_that_no_column_needs_are_passed_over_unchecked(way: Any) -> None:
+@DECODE_PATHS
+def test_fields_that_no_column_needs_are_skipped_unchecked(decode_path: Any) -> None:
     value = value_of(event_schema(note="bytes", kind="long"), VALUES | {"note": b"\xff\xfe", "kind": 9})
 
-    reading = reader_of(event_schema(note="string", kind=ENUM), way).read([value])
+    reading = reader_of(event_schema(note="string", kind=ENUM), decode_path).read([value])
 
     assert len(reading.frame) == 1

@@ -32,7 +32,7 @@ def source_of(
     registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
 ) -> RegistrySource:
     return RegistrySource(
-        registry.url, {"timeout": 60.0} | (options or {}), CONFLUENT, FACTORY, clock=clock or HandClock()
+        registry.url, {"timeout": 60.0} | (options or {}), CONFLUENT, FACTORY, monotonic=clock or HandClock()
     )
 
 
@@ -42,7 +42,7 @@ def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:
     return reader
 
 
-def test_a_schema_is_asked_for_once(registry: TinyRegistry) -> None:
+def test_a_schema_is_requested_once(registry: TinyRegistry) -> None:
     registry.add(7, schema_text())
     source = source_of(registry)
 
@@ -50,10 +50,10 @@ def test_a_schema_is_asked_for_once(registry: TinyRegistry) -> None:
 
     assert not isinstance(first, Refused)
     assert source.reader(SEVEN) is first
-    assert registry.asked == ["/schemas/ids/7"]
+    assert registry.requested_paths == ["/schemas/ids/7"]
 
 
-def test_an_unknown_id_is_remembered_for_a_while_and_then_asked_for_again(registry: TinyRegistry) -> None:
+def test_an_unknown_id_is_remembered_for_a_while_and_then_requested_again(registry: TinyRegistry) -> None:
     clock = HandClock()
     source = source_of(registry, clock)
 
@@ -61,12 +61,12 @@ def test_an_unknown_id_is_remembered_for_a_while_and_then_asked_for_again(regist
     clock.now = UNKNOWN_SECONDS - 0.1
     registry.add(7, schema_text())
     assert refused(source).reason is RejectReason.UNKNOWN_SCHEMA
-    assert len(registry.asked) == 1
+    assert len(registry.requested_paths) == 1
     clock.now = UNKNOWN_SECONDS
     assert not isinstance(source.reader(SEVEN), Refused)
 
 
-def test_no_more_schemas_and_unknown_ids_are_kept_than_the_bound(
+def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
     registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consumer.avro.sources.READERS_MAX", 3)
@@ -78,8 +78,8 @@ def test_no_more_schemas_and_unknown_ids_are_kept_than_the_bound(
         source.reader(confluent_prefix(schema_id))
     source.reader(confluent_prefix(7))
 
-    assert list(source._readers) == [confluent_prefix(each) for each in (8, 9, 7)]
-    assert list(source._unknown) == [confluent_prefix(each) for each in (17, 18, 19)]
+    assert list(source._readers) == [confluent_prefix(schema_id) for schema_id in (8, 9, 7)]
+    assert list(source._unknown) == [confluent_prefix(schema_id) for schema_id in (17, 18, 19)]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_no_more_schemas_and_unknown_ids_are_kept_than_the_bound(
         pytest.param((200, b"[]"), id="200 with other JSON"),
     ],
 )
-def test_what_is_no_answer_of_a_registry_says_nothing_of_the_messages(
+def test_an_answer_that_is_not_from_a_registry_rejects_no_message(
     registry: TinyRegistry, answer: tuple[int, bytes]
 ) -> None:
     source = source_of(registry)
@@ -109,19 +109,19 @@ def test_what_is_no_answer_of_a_registry_says_nothing_of_the_messages(
     assert not isinstance(source.reader(SEVEN), Refused)
 
 
-def test_an_id_beyond_a_signed_int_once_stopped_decoding_for_ever(registry: TinyRegistry) -> None:
-    """Confluent's registry answers it as a path that does not exist, which is waited for: one message stopped all."""
+def test_an_id_beyond_a_signed_int_once_blocked_decoding_forever(registry: TinyRegistry) -> None:
+    """Confluent's registry answers as if the path did not exist, so decoding waited: one message stopped everything."""
     registry.answer_always = (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}')
     source = source_of(registry)
 
     assert refused(source, confluent_prefix(2**31)).reason is RejectReason.UNKNOWN_SCHEMA
     assert refused(source, confluent_prefix(2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
-    assert registry.asked == []
+    assert registry.requested_paths == []
     with pytest.raises(SchemaUnavailableError):
         source.reader(confluent_prefix(2**31 - 1))
 
 
-def test_a_registry_that_is_down_says_nothing_of_the_messages(registry: TinyRegistry) -> None:
+def test_a_registry_that_is_down_rejects_no_message(registry: TinyRegistry) -> None:
     registry.add(7, schema_text())
     source = source_of(registry)
     registry.down()
@@ -134,7 +134,7 @@ def test_a_registry_that_is_down_says_nothing_of_the_messages(registry: TinyRegi
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_stop_and_name_the_setting(registry: TinyRegistry, status: int) -> None:
+def test_rejected_credentials_stop_the_process_and_name_the_setting(registry: TinyRegistry, status: int) -> None:
     registry.answer_always = (status, b"{}")
 
     with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
@@ -152,14 +152,14 @@ def test_refused_credentials_stop_and_name_the_setting(registry: TinyRegistry, s
         pytest.param("http://host", {"ssl.ca.location": "/s3cret/nowhere.pem"}, id="a certificate that is not there"),
     ],
 )
-def test_options_that_the_client_refuses_stop_at_once_without_secrets(url: str, options: dict[str, str]) -> None:
+def test_options_that_the_client_rejects_stop_the_start_and_show_no_secret(url: str, options: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
         RegistrySource(url, options, CONFLUENT, FACTORY)
 
     assert "s3cret" not in str(caught.value)
 
 
-def test_schemas_that_a_schema_refers_to_are_fetched_with_theirs(registry: TinyRegistry) -> None:
+def test_references_of_a_schema_are_fetched_recursively(registry: TinyRegistry) -> None:
     amount = {"type": "record", "name": "Amount", "namespace": "shop", "fields": [{"name": "value", "type": "double"}]}
     price = {"type": "record", "name": "shop.Price", "fields": [{"name": "amount", "type": "shop.Amount"}]}
     event = {
@@ -192,7 +192,7 @@ def test_schemas_that_a_schema_refers_to_are_fetched_with_theirs(registry: TinyR
     assert reader.read([value]).frame["sku"].to_list() == ["s"]
 
 
-def test_a_schema_that_refers_to_one_that_is_gone_is_unusable(registry: TinyRegistry) -> None:
+def test_a_schema_with_a_missing_reference_is_unusable(registry: TinyRegistry) -> None:
     registry.add(7, schema_text(), references=[{"name": "A", "subject": "amount", "version": 3}])
 
     found = refused(source_of(registry))
@@ -203,7 +203,7 @@ def test_a_schema_that_refers_to_one_that_is_gone_is_unusable(registry: TinyRegi
     )
 
 
-def test_a_schema_of_another_kind_is_unusable(registry: TinyRegistry) -> None:
+def test_a_schema_that_is_not_avro_is_unusable(registry: TinyRegistry) -> None:
     registry.add(7, 'syntax = "proto3";', schemaType="PROTOBUF")
 
     found = refused(source_of(registry))
@@ -221,7 +221,7 @@ def test_a_schema_of_another_kind_is_unusable(registry: TinyRegistry) -> None:
         pytest.param(b'{"type": "record", "name": "E", "fields": []}', "no field locationName", id="no location"),
     ],
 )
-def test_a_schema_file_that_cannot_be_used_stops_at_once(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_an_unusable_schema_file_stops_the_start(tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "event.avsc"
     if content is not None:
         path.write_bytes(content)

@@ -63,7 +63,7 @@ def test_each_granular_example_is_an_event_of_the_granular_schema(path: Any) -> 
     assert EventEncoder(granular_text(), b"").encode(event)
 
 
-def test_both_ways_of_decoding_agree_on_the_bundled_schema() -> None:
+def test_both_decode_paths_agree_on_the_bundled_schema() -> None:
     assert self_test()
 
 
@@ -86,5 +86,5 @@ def test_the_request_schema_says_what_the_item_rules_say() -> None:
     limits = {name: properties[name].get("maxLength") for name in GRANULAR_COLUMNS}
     assert {name: limit for name, limit in limits.items() if limit} == TEXT_CHARACTERS_MAX
     assert properties["binID"]["minimum"] == BIN_ID_MIN
-    integers = [each for each in properties.values() if each["type"] == "integer"]
-    assert {each["maximum"] for each in integers} == {EXACT_INTEGER_MAX}
+    integers = [schema for schema in properties.values() if schema["type"] == "integer"]
+    assert {schema["maximum"] for schema in integers} == {EXACT_INTEGER_MAX}

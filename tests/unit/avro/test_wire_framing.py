@@ -21,7 +21,7 @@ EVENT = {"locationName": "Berlin", "sku": "s1", "quantity": 5}
         pytest.param(BARE, b"", b"", id="bare and empty"),
     ],
 )
-def test_a_prefix_is_what_the_framing_says(framing: Framing, value: bytes, prefix: bytes | None) -> None:
+def test_the_prefix_of_a_message_depends_on_the_framing(framing: Framing, value: bytes, prefix: bytes | None) -> None:
     assert framing.prefix_of(value) == prefix
     if prefix is None:
         assert framing.name in framing.not_framed(value)
@@ -54,6 +54,6 @@ def test_an_event_is_encoded_with_its_framing_and_absent_optional_fields() -> No
         pytest.param(EVENT | {"quantity": 2**63}, id="a number beyond a long"),
     ],
 )
-def test_an_event_that_does_not_fit_its_schema_is_refused(event: dict[str, object]) -> None:
+def test_an_event_that_does_not_match_its_schema_is_refused(event: dict[str, object]) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
         EventEncoder(schema_text(), b"").encode(event)

@@ -23,7 +23,7 @@ def nested(depth: int) -> Any:
 
 
 def doubling(levels: int) -> dict[str, Any]:
-    """A record of few types said, and 2 to the power of levels when each stands where it is used."""
+    """A record with few defined types, which are 2**levels types when written out."""
     inner: Any = record("int", name="R0")
     for level in range(1, levels):
         inner = record(inner, f"R{level - 1}", name=f"R{level}")
@@ -35,8 +35,8 @@ def doubling(levels: int) -> dict[str, Any]:
     [
         pytest.param("string", "a string, not a record", id="no record"),
         pytest.param([record("int")], "a union, not a record", id="a union of records"),
-        pytest.param(5, "5 where a type should stand", id="a number"),
-        pytest.param({"name": "E"}, "where a type should stand", id="no type"),
+        pytest.param(5, "5 in place of a type", id="a number"),
+        pytest.param({"name": "E"}, "in place of a type", id="no type"),
         pytest.param({"type": "record", "fields": []}, "without 'name'", id="no name"),
         pytest.param({"type": "record", "name": "E"}, "without 'fields'", id="no fields"),
         pytest.param({"type": "record", "name": 5, "fields": []}, "5 as name", id="a number as name"),
@@ -53,35 +53,39 @@ def doubling(levels: int) -> dict[str, Any]:
         pytest.param(record({"type": "fixed", "name": "F", "size": -1}), "the size of F is -1", id="a negative size"),
         pytest.param(record({"type": "fixed", "name": "F", "size": "4"}), 'the size of F is "4"', id="a text as size"),
         pytest.param(
-            record({"type": "enum", "name": "F", "symbols": "A"}), '"A" where each symbol', id="a text as symbols"
+            record({"type": "enum", "name": "F", "symbols": "A"}),
+            '"A" as symbol of F, not a list',
+            id="a text as symbols",
         ),
-        pytest.param(record({"type": "array", "items": "null"}), "items take no byte", id="an array of nulls"),
+        pytest.param(record({"type": "array", "items": "null"}), "items take no bytes", id="an array of nulls"),
         pytest.param(
-            record({"type": "array", "items": record("null", name="F")}), "items take no byte", id="an array of nothing"
+            record({"type": "array", "items": record("null", name="F")}),
+            "items take no bytes",
+            id="an array of nothing",
         ),
         pytest.param(record(nested(70)), "nests deeper than 64", id="too deep"),
         pytest.param(doubling(16), "more than 10000 types", id="too many types"),
     ],
 )
-def test_a_schema_that_cannot_be_used_says_why(schema: Any, says: str) -> None:
+def test_an_unusable_schema_is_refused_with_the_reason(schema: Any, says: str) -> None:
     with pytest.raises(UnusableSchemaError, match=says):
         parse(json.dumps(schema))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
-def test_what_is_not_json_is_no_schema(text: str) -> None:
+def test_text_that_is_not_json_is_not_a_schema(text: str) -> None:
     with pytest.raises(UnusableSchemaError, match="not JSON"):
         parse(text)
 
 
-def test_named_types_stand_where_they_are_used() -> None:
+def test_named_types_are_written_out_where_they_are_used() -> None:
     money = record("double", name="Money", namespace="shop")
     root = parse(json.dumps(record(money, ["null", "shop.Money"])))
 
     assert root.children[1].branches == (root.children[0],)
 
 
-def test_a_name_without_dots_is_looked_for_in_the_namespace_around_it_then_without_one() -> None:
+def test_a_name_without_dots_is_resolved_in_the_enclosing_namespace_then_without_one() -> None:
     inner = {"type": "enum", "name": "Site", "symbols": ["A"]}
     schema = record(inner, "Site", "a.b.Site", name="a.b.E")
 
@@ -89,7 +93,7 @@ def test_a_name_without_dots_is_looked_for_in_the_namespace_around_it_then_witho
     assert parse(json.dumps(record("Site", namespace="far")), [json.dumps(inner)]).children[0].kind == "enum"
 
 
-def test_a_logical_type_that_is_not_valid_is_as_if_it_were_not_there() -> None:
+def test_an_invalid_logical_type_is_ignored() -> None:
     fields = parse(
         json.dumps(
             record(
@@ -100,4 +104,4 @@ def test_a_logical_type_that_is_not_valid_is_as_if_it_were_not_there() -> None:
         )
     ).children
 
-    assert [str(each) for each in fields] == ["bytes", "bytes", "string"]
+    assert [str(field) for field in fields] == ["bytes", "bytes", "string"]

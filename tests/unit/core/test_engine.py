@@ -9,7 +9,8 @@ import pytest
 from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
-from consumer.core.location.request import EngineLimits, Request
+from consumer.core.limits import EngineLimits
+from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
 from tests.support.frames import change, frame
 
@@ -36,7 +37,7 @@ def burst(count: int, *, location: str = "Berlin", first: int = 0, assignment: i
 
 def engine(**limits: Any) -> Engine:
     made = Engine(EngineLimits(**limits))
-    made.assigned(1, start=0, mark=None)
+    made.assigned(1, start=0, read_up_to=None)
     return made
 
 
@@ -46,7 +47,7 @@ def give(made: Engine, rows: pl.DataFrame, now: float, assignment: int = 1) -> N
 
 def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
     for request in requests:
-        made.answered(request.request_id, Accepted("1"), now)
+        made.apply(request.request_id, Accepted("1"), now)
 
 
 def watermarks(made: Engine, now: float = 0.0) -> dict[int, int]:
@@ -147,7 +148,7 @@ def test_the_committable_offset_waits_for_the_slowest_location_of_a_partition() 
 
 def test_the_committable_offsets_of_all_partitions_in_a_request_wait_for_it() -> None:
     made = engine()
-    made.assigned(2, start=50, mark=None)
+    made.assigned(2, start=50, read_up_to=None)
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     give(made, frame([change("Rome", "b", offset=50, assignment=2)]), 0.0, assignment=2)
     requests = made.due(AGE)
@@ -180,7 +181,7 @@ def test_a_failed_request_is_planned_again_with_newer_changes() -> None:
     (request,) = made.due(AGE)
     give(made, frame([change("Rome", "a", 2, offset=2)]), AGE + 1)
 
-    made.answered(request.request_id, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
+    made.apply(request.request_id, Retry(after_seconds=5.0, whole_oms=False), AGE + 2)
     assert made.due(AGE + 6) == []
     (again,) = made.due(AGE + 7)
 
@@ -192,21 +193,21 @@ def test_a_request_that_was_not_sent_is_planned_again_at_once_and_counts_as_no_f
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.request_id, Retry(after_seconds=0.0, whole_oms=False), AGE)
+    made.apply(request.request_id, Retry(after_seconds=None, whole_oms=False), AGE)
 
     (again,) = made.due(AGE)
-    assert made.attempt(again.request_id) == 0
+    assert made.locations.failures(again.request_id) == 0
 
 
 def test_after_an_unknown_outcome_the_location_is_held_and_its_partition_is_in_doubt() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
+    made.apply(request.request_id, Hold(seconds=120.0, breaker_seconds=0.0), AGE)
 
     assert made.due(AGE + 119) == []
-    assert [point.open for point in made.commit_points(AGE + 119)] == [True]
-    assert made.held_locations(AGE + 119) == 1
+    assert [point.in_doubt for point in made.commit_points(AGE + 119)] == [True]
+    assert made.locations.held_locations(AGE + 119) == 1
     assert len(made.due(AGE + 120)) == 1
 
 
@@ -214,9 +215,9 @@ def test_a_hold_survives_the_revoke_of_its_partition() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.request_id, Hold(seconds=120.0, oms_rest_seconds=0.0), AGE)
-    made.forget([1])
-    made.assigned(2, start=0, mark=None)
+    made.apply(request.request_id, Hold(seconds=120.0, breaker_seconds=0.0), AGE)
+    made.forget([1], 0.0)
+    made.assigned(2, start=0, read_up_to=None)
     give(made, frame([change("Rome", "a", offset=0, assignment=2)]), AGE - 250, assignment=2)
 
     assert made.due(AGE + 60) == []
@@ -227,8 +228,8 @@ def test_a_request_in_flight_blocks_its_location_after_a_revoke_and_its_answer_i
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.forget([1])
-    made.assigned(2, start=0, mark=None)
+    made.forget([1], 0.0)
+    made.assigned(2, start=0, read_up_to=None)
     give(made, frame([change("Rome", "a", offset=0, assignment=2)]), 0.0, assignment=2)
 
     assert made.due(AGE) == []
@@ -239,10 +240,10 @@ def test_a_request_in_flight_blocks_its_location_after_a_revoke_and_its_answer_i
 
 def test_only_rows_of_the_revoked_partition_are_dropped_from_a_mixed_window() -> None:
     made = engine()
-    made.assigned(2, start=0, mark=None)
+    made.assigned(2, start=0, read_up_to=None)
     give(made, frame([change("Rome", "a", offset=0), change("Rome", "b", offset=1)]), 0.0)
     give(made, frame([change("Rome", "c", offset=0, assignment=2)]), 0.0, assignment=2)
-    made.forget([1])
+    made.forget([1], 0.0)
 
     (request,) = made.due(AGE)
     assert request.rows["sku"].to_list() == ["c"]
@@ -255,9 +256,9 @@ def test_when_the_oms_is_unavailable_nothing_but_a_single_probe_is_sent() -> Non
     requests = made.due(AGE)
     assert len(requests) == 8
     for request in requests:
-        made.answered(request.request_id, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
+        made.apply(request.request_id, Retry(after_seconds=30.0, whole_oms=True), AGE + 1)
 
-    assert made.oms_failures == 1
+    assert made.breaker.failures == 1
     assert made.due(AGE + 30) == []
     probe = made.due(AGE + 31)
     assert len(probe) == 1
@@ -267,89 +268,89 @@ def test_when_the_oms_is_unavailable_nothing_but_a_single_probe_is_sent() -> Non
 
 def test_after_refused_credentials_reading_goes_on_until_there_is_something_to_probe_with() -> None:
     made = engine()
-    made.assigned(2, start=0, mark=0)
+    made.assigned(2, start=0, read_up_to=0)
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
-    made.forget([1])
+    made.apply(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.forget([1], 0.0)
 
     assert made.sending_stopped == "credentials refused"
-    assert made.to_pause() == frozenset()
+    assert made.update_backpressure() == frozenset()
     give(made, frame([change("Rome", "b", offset=0, assignment=2)]), AGE, assignment=2)
-    assert made.to_pause() == {2}
+    assert made.update_backpressure() == {2}
 
 
 def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_go_on() -> None:
     made = engine()
     give(made, frame([change("Rome", "a", offset=0)]), 0.0)
     (request,) = made.due(AGE)
-    made.answered(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
+    made.apply(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
 
     assert made.sending_stopped == "credentials refused"
-    assert made.to_pause() == {1}
+    assert made.update_backpressure() == {1}
     assert made.due(AGE + 59) == []
     probe = made.due(AGE + 60)
     accept(made, probe, AGE + 61)
-    assert made.sending_stopped == ""
-    assert made.to_pause() == frozenset()
+    assert not made.sending_stopped
+    assert made.update_backpressure() == frozenset()
 
 
 def test_a_round_given_back_is_planned_again_unchanged() -> None:
     made = engine()
     give(made, burst(12_500), now=0.0)
     requests = made.due(0.0)
-    made.give_back(requests)
+    made.give_back(requests, AGE)
 
     (again,) = made.due(0.0)
     assert again.rows["sku"].to_list() == requests[0].rows["sku"].to_list()
-    assert made.in_flight == 1
+    assert made.locations.requests_in_flight == 1
 
 
 def test_reading_pauses_above_the_budget_and_resumes_well_below_it() -> None:
     made = engine(max_pending_changes=10_000, max_age_seconds=1.0, max_in_flight=1)
     for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
         give(made, burst(4_000, location=location, first=4_000 * at), now=float(at))
-    assert made.to_pause() == {1}
+    assert made.update_backpressure() == {1}
 
     accept(made, made.due(10.0), 10.0)
-    assert made.to_pause() == {1}
+    assert made.update_backpressure() == {1}
     accept(made, made.due(10.0), 10.0)
-    assert made.to_pause() == frozenset()
+    assert made.update_backpressure() == frozenset()
 
 
 def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
     made = engine(max_uncommitted_offsets=100)
-    made.assigned(2, start=0, mark=None)
+    made.assigned(2, start=0, read_up_to=None)
     give(made, burst(101), now=0.0)
     give(made, burst(50, assignment=2), now=0.0, assignment=2)
 
-    assert made.to_pause() == {1}
+    assert made.update_backpressure() == {1}
     accept(made, made.due(AGE), AGE)
-    assert made.to_pause() == frozenset()
+    assert made.update_backpressure() == frozenset()
 
 
 def test_a_reject_holds_back_the_committable_offset_until_its_dead_letter_is_confirmed() -> None:
     made = engine()
     made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
-    assert (watermarks(made), made.unconfirmed) == ({1: 0}, 1)
+    assert (watermarks(made), made.partitions.unconfirmed) == ({1: 0}, 1)
 
     made.dead_lettered([ChangeId(1, 0)])
-    assert (watermarks(made), made.unconfirmed) == ({1: 1}, 0)
+    assert (watermarks(made), made.partitions.unconfirmed) == ({1: 1}, 0)
 
 
 def test_rows_rejects_and_confirmations_of_a_revoked_assignment_are_ignored() -> None:
     made = engine()
     made.add(frame([]), [ChangeId(1, 0)], {1: 1}, 0.0)
-    made.forget([1])
+    made.forget([1], 0.0)
     made.dead_lettered([ChangeId(1, 0)])
     give(made, frame([change("Rome", "a", offset=1)]), 0.0)
 
-    assert (made.pending_changes, made.unconfirmed, watermarks(made)) == (0, 0, {})
+    assert (made.pending_changes, made.partitions.unconfirmed, watermarks(made)) == (0, 0, {})
 
 
 def test_nothing_is_committed_for_a_partition_whose_start_is_not_known() -> None:
     made = Engine(EngineLimits())
-    made.assigned(1, start=None, mark=None)
+    made.assigned(1, start=None, read_up_to=None)
     assert watermarks(made) == {}
 
     made.add(frame([]), [], {1: 40}, 0.0)
@@ -358,10 +359,10 @@ def test_nothing_is_committed_for_a_partition_whose_start_is_not_known() -> None
 
 def test_read_up_to_never_decreases() -> None:
     made = Engine(EngineLimits())
-    made.assigned(1, start=10, mark=500)
+    made.assigned(1, start=10, read_up_to=500)
     give(made, frame([change("Rome", "a", offset=10)]), 0.0)
 
-    assert [point.mark for point in made.commit_points(0.0)] == [500]
+    assert [point.read_up_to for point in made.commit_points(0.0)] == [500]
 
 
 def test_too_many_rejects_among_the_latest_changes_are_reported() -> None:
@@ -377,10 +378,10 @@ def test_a_held_location_does_not_keep_the_blocks_of_its_polls_in_memory() -> No
         give(made, rows, now=0.1 * poll)
     for now in range(13, 60):
         for request in made.due(float(now)):
-            decision = Hold(seconds=1_000.0, oms_rest_seconds=0.0) if request.location == "held" else Accepted("1")
-            made.answered(request.request_id, decision, float(now))
+            decision = Hold(seconds=1_000.0, breaker_seconds=0.0) if request.location == "held" else Accepted("1")
+            made.apply(request.request_id, decision, float(now))
     assert made.pending_changes == 30
-    assert sum(block.frame.height for block in made._windows._blocks) == 30
+    assert sum(block.frame.height for block in made.locations._windows._blocks) == 30
 
 
 @pytest.mark.parametrize("polls", [40, 200])
@@ -389,6 +390,6 @@ def test_a_trickle_of_small_polls_is_merged_into_few_blocks(polls: int) -> None:
     for poll in range(polls):
         give(made, burst(10, first=10 * poll), now=0.1 * poll)
 
-    assert made._windows.blocks <= 33
+    assert made.locations._windows.blocks <= 33
     (request,) = made.due(AGE + 30)
     assert request.rows["sku"].to_list() == [f"sku-{number}" for number in range(10 * polls)]

@@ -1,4 +1,4 @@
-"""What people are told to check when Kafka does not answer as the service starts."""
+"""What an operator is asked to check when Kafka does not answer at the start."""
 
 import pytest
 
@@ -14,16 +14,16 @@ HINT = ": broker certificate could not be verified, verify that ssl.ca.location 
 @pytest.mark.parametrize(
     "reason",
     [
-        pytest.param(f"{FAILED}{HINT} (after 3ms in state SSL_HANDSHAKE) (_SSL)", id="met in the handshake"),
-        pytest.param(f"{FAILED} (after 3ms in state SSL_HANDSHAKE) (_TRANSPORT)", id="met on the way out of it"),
+        pytest.param(f"{FAILED}{HINT} (after 3ms in state SSL_HANDSHAKE) (_SSL)", id="reported as an SSL error"),
+        pytest.param(f"{FAILED} (after 3ms in state SSL_HANDSHAKE) (_TRANSPORT)", id="reported as a transport error"),
     ],
 )
-def test_a_certificate_that_is_not_trusted_is_put_right_by_the_authority_however_the_client_words_it(
+def test_an_untrusted_certificate_points_to_ssl_ca_location_however_the_client_words_it(
     reason: str,
 ) -> None:
     assert "ssl.ca.location in kafka.properties" in what_to_check(reason)
 
 
-@pytest.mark.parametrize("reason", ["", "127.0.0.1:1/bootstrap: Connect failed: Connection refused (_TRANSPORT)"])
-def test_no_answer_for_another_reason_is_put_right_by_the_address(reason: str) -> None:
+@pytest.mark.parametrize("reason", [None, "127.0.0.1:1/bootstrap: Connect failed: Connection refused (_TRANSPORT)"])
+def test_any_other_reason_points_to_the_address_and_the_network(reason: str | None) -> None:
     assert what_to_check(reason) == "check the address, the network, and security.protocol in kafka.properties"

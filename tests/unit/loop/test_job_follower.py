@@ -6,8 +6,8 @@ import pytest
 
 from consumer.core.changes.items import RejectReason
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Accepted, Retry
 from consumer.core.oms.job_schedule import JobLimits, JobOutcome, JobReport, JobStatus
 from consumer.loop.job_follower import JobFollower
@@ -20,11 +20,11 @@ ITEMS = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
 class Stage:
     """An engine with requests of three items, and somebody who follows their jobs."""
 
-    def __init__(self, *, aims: ItemLimits | None = None, **limits: Any) -> None:
+    def __init__(self, *, adaptive_items: ItemLimits | None = None, **limits: Any) -> None:
         self.diary: Diary = []
         self.client = FakeJobs()
         self.engine = Engine(EngineLimits(items=ITEMS, **limits))
-        self.engine.assigned(1, start=0, mark=0)
+        self.engine.assigned(1, start=0, read_up_to=0)
         self.assignments = {1: assignment(1)}
         self.job_follower = JobFollower(
             client=self.client,
@@ -33,7 +33,7 @@ class Stage:
             dead_letters=FakeDeadLetters(self.diary),
             observer=FakeObserver(self.diary),
             jitter=lambda: 0.0,
-            aims=aims,
+            adaptive_items=adaptive_items,
         )
         self.read = 0
 
@@ -42,7 +42,7 @@ class Stage:
         self.read += 3
         self.engine.add(frame(rows), [], {1: self.read}, now)
         (request,) = self.engine.due(now)
-        self.engine.answered(request.request_id, Accepted(job_id), now)
+        self.engine.apply(request.request_id, Accepted(job_id), now)
         self.job_follower.accepted(request, job_id, self.assignments, now)
 
     def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
@@ -96,7 +96,7 @@ def test_the_changes_of_a_failed_job_are_dead_lettered_with_job_id_and_messages(
 def test_a_revoke_does_not_change_what_a_failed_job_dead_letters() -> None:
     stage = Stage()
     stage.accept("7")
-    stage.engine.forget([1])
+    stage.engine.forget([1], 0.0)
     stage.ask(2.0)
     stage.tell(2.1, "7", JobStatus.FAILED)
 
@@ -123,7 +123,7 @@ def test_jobs_are_not_polled_while_the_breaker_is_open() -> None:
     stage.accept("7")
     stage.engine.add(frame([change("Oslo", f"o-{at}", offset=at) for at in range(3, 6)]), [], {1: 6}, 0.0)
     (request,) = stage.engine.due(0.0)
-    stage.engine.answered(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
+    stage.engine.apply(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
 
     assert stage.ask(30.0) == []
 
@@ -134,14 +134,14 @@ def test_job_polls_share_the_rate_limit_and_a_throttled_poll_lowers_it() -> None
     assert stage.ask(10.0) == ["7"]
     stage.tell(10.5, "7", None, over_quota=True, http_status=403, detail="over")
 
-    assert (stage.engine.health.quota.limit(10.5) or 9.0) < 4.0
+    assert (stage.engine.breaker.rate_limiter.limit(10.5) or 9.0) < 4.0
 
 
 def test_flush_items_follow_the_number_of_unfinished_jobs() -> None:
-    stage = Stage(aims=ITEMS)
+    stage = Stage(adaptive_items=ITEMS)
     sizes = []
     for number in range(5):
-        stage.engine.aim(3)
+        stage.engine.set_flush_items(3)
         stage.accept(str(number))
         stage.job_follower.turn(1.0)
         sizes.append(stage.engine.flush_items)
@@ -154,10 +154,10 @@ def test_flush_items_follow_the_number_of_unfinished_jobs() -> None:
 
 def test_a_window_that_is_full_after_flush_items_were_lowered_is_sent_at_once() -> None:
     stage = Stage()
-    stage.engine.aim(12)
+    stage.engine.set_flush_items(12)
     stage.engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(6)]), [], {1: 6}, 0.0)
     assert stage.engine.due(0.0) == []
-    stage.engine.aim(6)
+    stage.engine.set_flush_items(6)
 
     assert [request.items for request in stage.engine.due(0.0)] == [6]
 

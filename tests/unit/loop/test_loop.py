@@ -9,8 +9,8 @@ import pytest
 
 from consumer.core.changes.items import ChangeId, RejectReason
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.location.request import EngineLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.errors import DeadLettersError, OmsRefusedError
 from consumer.loop.loop import Loop, LoopOptions
@@ -56,7 +56,7 @@ class Stage:
             options=options or LoopOptions(),
             log_end={1: 20}.get,
         )
-        self.source.subscribe(self.loop)
+        self.source.subscribe(self.loop.rebalance)
         self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
         self.loop.turn()
         self.diary.clear()
@@ -217,12 +217,12 @@ def test_recovery_does_not_wait_for_offsets_past_the_end_of_the_log() -> None:
         lambda listener: listener.on_assigned([assignment(2, committed=0, high=3, metadata="v1;900;0;")])
     )
     stage.turns()
-    assert list(stage.engine.gathering) == [2]
+    assert list(stage.engine.partitions.recovering) == [2]
 
     rows = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(3)]
     stage.decoder.ready.append(decoded(frame(rows), {2: 3}))
     stage.turns()
-    assert list(stage.engine.gathering) == []
+    assert list(stage.engine.partitions.recovering) == []
 
 
 def test_a_committed_offset_below_the_log_start_is_reported_and_recovery_still_runs() -> None:
@@ -233,7 +233,7 @@ def test_a_committed_offset_below_the_log_start_is_reported_and_recovery_still_r
     stage.turns()
 
     assert stage.said("out of range") == [("out of range", 2)]
-    assert list(stage.engine.gathering) == [2]
+    assert list(stage.engine.partitions.recovering) == [2]
 
 
 def test_unreadable_metadata_counts_as_a_request_in_doubt() -> None:
@@ -242,11 +242,11 @@ def test_unreadable_metadata_counts_as_a_request_in_doubt() -> None:
     given = [assignment(number, committed=0, metadata=metadata) for number, metadata in enumerate(foreign, start=2)]
     stage.source.queue.append(lambda listener: listener.on_assigned(given))
     stage.turns()
-    assert list(stage.engine.gathering) == [2, 3, 4, 5]
+    assert list(stage.engine.partitions.recovering) == [2, 3, 4, 5]
 
     stage.clock.now += 120.0
     stage.turns()
-    assert list(stage.engine.gathering) == []
+    assert list(stage.engine.partitions.recovering) == []
 
 
 def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_rest_is_sent() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OFFSET
 from consumer.core.engine import Engine
-from consumer.core.location.request import EngineLimits
+from consumer.core.limits import EngineLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.loop.loop import Loop, LoopOptions
@@ -93,7 +93,7 @@ class Turn:
     read: int
     breaker: BreakerState
     ready: bool
-    stalled: str
+    stalled: str | None
     paused: bool
 
 
@@ -130,7 +130,7 @@ def live_through(outage: Answer) -> Seen:
         jitter=lambda: 0.5,
         options=LoopOptions(),
     )
-    source.subscribe(loop)
+    source.subscribe(loop.rebalance)
     source.queue.append(lambda listener: listener.on_assigned([assignment(1, high=10**9)]))
     turns = []
     while clock.now < 1_000.0 + END + 200.0:

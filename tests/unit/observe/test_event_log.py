@@ -1,4 +1,4 @@
-"""What an operator finds in the log, and what not."""
+"""What an operator finds in the log, and what is not logged."""
 
 from structlog.testing import capture_logs
 
@@ -19,7 +19,7 @@ def test_an_accepted_request_is_logged_with_its_job_id_location_and_size() -> No
     assert (event["job_id"], event["location"], event["items"], event["changes"]) == ("77", "shop", 1, 1)
 
 
-def test_a_request_that_was_not_accepted_is_a_warning_with_what_the_oms_said_and_how_long_it_waits() -> None:
+def test_a_request_that_is_not_accepted_is_a_warning_with_the_answer_and_the_wait() -> None:
     with capture_logs() as logs:
         EventLog().observe(failed(request(), kind=AnswerKind.UNAVAILABLE, status=503, detail="down"))
 
@@ -33,14 +33,14 @@ def test_a_request_that_was_not_accepted_is_a_warning_with_what_the_oms_said_and
     )
 
 
-def test_a_request_given_back_by_the_fence_is_no_warning() -> None:
+def test_a_request_held_back_by_the_fence_is_not_a_warning() -> None:
     with capture_logs() as logs:
         EventLog().observe(failed(request(), kind=AnswerKind.NOT_SENT))
 
     assert [(event["event"], event["log_level"]) for event in logs] == [("request_not_sent", "info")]
 
 
-def test_rejects_are_logged_once_a_reason_with_the_first_ones_place() -> None:
+def test_rejects_are_logged_once_per_reason_with_partition_and_offset_of_the_first() -> None:
     log = EventLog()
     with capture_logs() as logs:
         log.observe(PartitionsAssigned([assignment(1, partition=3)]))
@@ -57,7 +57,7 @@ def test_rejects_are_logged_once_a_reason_with_the_first_ones_place() -> None:
     assert {event["first_partition"] for event in logs[1:]} == {"stock[3]"}
 
 
-def test_that_sending_stopped_and_goes_on_is_logged_once_each() -> None:
+def test_stopped_and_resumed_sending_is_logged_once() -> None:
     log = EventLog()
     with capture_logs() as logs:
         for reason in (None, "credentials refused", "credentials refused", None, None):
@@ -69,7 +69,7 @@ def test_that_sending_stopped_and_goes_on_is_logged_once_each() -> None:
     ]
 
 
-def test_changes_lost_to_retention_are_an_error_that_says_how_many_and_what_to_do() -> None:
+def test_changes_lost_to_retention_are_an_error_with_their_number_and_the_next_step() -> None:
     with capture_logs() as logs:
         EventLog().observe(CommittedOffsetOutOfRange(assignment(1, committed=100, low=250, high=900)))
 
@@ -78,7 +78,7 @@ def test_changes_lost_to_retention_are_an_error_that_says_how_many_and_what_to_d
     assert event["next_step"]
 
 
-def test_several_observers_are_given_every_fact_in_their_order() -> None:
+def test_several_observers_get_every_fact_in_their_order() -> None:
     seen: list[tuple[str, Fact]] = []
 
     class Listener:

@@ -26,7 +26,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-def test_our_events_and_those_of_libraries_are_one_json_object_a_line() -> None:
+def test_our_events_and_those_of_libraries_are_one_json_object_per_line() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="json"), stream)
     structlog.get_logger("ours").info("request_accepted", items=3, location="shop\n1")
@@ -37,7 +37,7 @@ def test_our_events_and_those_of_libraries_are_one_json_object_a_line() -> None:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-def test_what_is_below_the_level_is_not_logged_and_chatty_libraries_only_warn() -> None:
+def test_events_below_the_level_are_not_logged_and_chatty_libraries_only_warn() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="json", level="info"), stream)
     structlog.get_logger("ours").debug("quiet")
@@ -59,7 +59,7 @@ def test_an_exception_stays_on_its_line() -> None:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-def test_without_a_terminal_auto_is_json_and_console_is_for_people() -> None:
+def test_auto_is_json_without_a_terminal_and_console_is_readable() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="auto"), stream)
     structlog.get_logger("ours").info("one")
@@ -70,7 +70,7 @@ def test_without_a_terminal_auto_is_json_and_console_is_for_people() -> None:
 
 
 @pytest.mark.usefixtures("_logging_as_before")
-def test_words_from_outside_once_could_make_up_lines_of_the_log_and_steer_a_terminal() -> None:
+def test_text_from_outside_could_once_forge_log_lines_and_control_the_terminal() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="console"), stream)
     structlog.get_logger("ours").warning("request_not_accepted", location="Köln\n2026-01-01 [info] stopped \x1b[2J")

@@ -1,4 +1,4 @@
-"""What probes, people and programs get from the status server, over real sockets."""
+"""What probes, operators and programs get from the status server, over real sockets."""
 
 import http.client
 import json
@@ -12,14 +12,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.core.changes.items import RejectReason
-from consumer.core.location.request import EngineLimits
+from consumer.core.limits import EngineLimits
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
 from consumer.facts import Heartbeat, MessagesRead, PartitionsAssigned, PartitionsLost, PartitionsRevoked, Snapshot
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard, StatusServer
-from consumer.observe.status_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Handler
+from consumer.observe.status_board import PROBLEMS_MAX, StatusBoard
+from consumer.observe.status_http import (
+    CONNECTIONS_MAX,
+    REQUEST_BYTES_MAX,
+    REQUEST_LINE_BYTES_MAX,
+    Handler,
+    StatusServer,
+)
 from consumer.ports import CommitRefused
 from consumer.settings import HttpSettings
 from tests.support.facts import accepted, assignment, decoded, failed, partition_view, reject, request
@@ -79,7 +85,7 @@ def test_a_snapshot_is_a_sign_of_life_too(station: Station) -> None:
     assert station.get("/healthz").body == "ok\n"
 
 
-def test_the_process_is_ready_from_its_first_assignment_until_it_is_out_of_the_group(station: Station) -> None:
+def test_the_process_is_ready_from_its_first_assignment_until_it_leaves_the_group(station: Station) -> None:
     assert station.get("/readyz").body == "not in the consumer group, waiting for partitions\n"
     station.board.observe(PartitionsAssigned([assignment()]))
     assert station.get("/readyz").status == 200
@@ -94,32 +100,38 @@ def test_a_spare_member_without_partitions_is_ready(station: Station) -> None:
     assert station.get("/readyz").status == 200
 
 
-def test_a_process_that_waits_for_a_person_is_not_ready_and_says_why(station: Station) -> None:
+def test_a_process_that_needs_an_operator_is_not_ready_and_says_why(station: Station) -> None:
     station.board.observe(PartitionsAssigned([assignment()]))
     station.board.observe(Snapshot(at=station.clock.now, sending_stopped="correct oms.api_key"))
     answer = station.get("/readyz")
     assert (answer.status, answer.body) == (503, "correct oms.api_key\n")
 
 
-def test_an_outage_of_the_oms_or_the_registry_does_not_show_in_readiness(station: Station) -> None:
+def test_an_outage_of_the_oms_or_the_registry_does_not_make_the_process_unready(station: Station) -> None:
     station.board.observe(PartitionsAssigned([assignment()]))
-    station.board.observe(Snapshot(at=station.clock.now, oms_consecutive_failures=9, waiting_for="the schema registry"))
+    station.board.observe(
+        Snapshot(at=station.clock.now, oms_consecutive_failures=9, decoding_blocked="schema registry: timed out")
+    )
     assert station.get("/readyz").status == 200
-    assert "Waiting for the schema registry" in station.get("/").body
+    assert "Decoding is blocked: schema registry: timed out" in station.get("/").body
 
 
 @pytest.mark.parametrize(
     ("snapshot", "words"),
     [
-        pytest.param(Snapshot(at=0.0, breaker=BreakerState.OPEN), "and is given time", id="breaker open"),
+        pytest.param(
+            Snapshot(at=0.0, breaker=BreakerState.OPEN), "requests are paused and will be retried", id="breaker open"
+        ),
         pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
         pytest.param(
-            Snapshot(at=0.0, job_status_unavailable="HTTP 403"), "nothing of their jobs: HTTP 403", id="jobs untold"
+            Snapshot(at=0.0, job_status_unavailable="HTTP 403"),
+            "does not report the status of jobs: HTTP 403",
+            id="job status unavailable",
         ),
         pytest.param(Snapshot(at=0.0), "All is well", id="well"),
     ],
 )
-def test_the_page_says_first_how_the_oms_is(station: Station, snapshot: Snapshot, words: str) -> None:
+def test_the_page_begins_with_the_state_of_the_oms(station: Station, snapshot: Snapshot, words: str) -> None:
     station.board.observe(PartitionsAssigned([assignment()]))
     station.board.observe(replace(snapshot, at=station.clock.now))
     page = station.get("/")
@@ -134,7 +146,7 @@ def test_metrics_are_served_for_prometheus(station: Station) -> None:
     assert "inventory_refresh_ready 0.0" in answer.body
 
 
-def test_the_status_tells_totals_partitions_and_problems_as_json(station: Station) -> None:
+def test_the_status_has_totals_partitions_and_problems_as_json(station: Station) -> None:
     station.board.observe(MessagesRead(3))
     station.board.observe(decoded(reject(RejectReason.CORRUPT, detail="truncated")))
     station.board.observe(accepted(request([change("shop", "a", arrived=1.0), change("shop", "b", arrived=1.0)])))
@@ -146,7 +158,7 @@ def test_the_status_tells_totals_partitions_and_problems_as_json(station: Statio
     assert answer.headers["Content-Type"].startswith("application/json")
     assert status["totals"] == {
         "messages_read": 3,
-        "changes_rejected": 1,
+        "changes_dead_lettered": 1,
         "changes_accepted": 2,
         "items_accepted": 2,
         "requests_accepted": 1,
@@ -168,7 +180,7 @@ def test_only_the_latest_problems_are_kept(station: Station) -> None:
     assert problems[0]["detail"] == f"number {PROBLEMS_MAX + 4}"
 
 
-def test_the_page_escapes_what_upstream_or_the_oms_wrote(station: Station) -> None:
+def test_the_page_escapes_text_from_upstream_and_the_oms(station: Station) -> None:
     station.board.observe(
         failed(request([change("<b>shop</b>", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="<script>")
     )
@@ -192,29 +204,29 @@ def test_an_unknown_path_is_not_found(station: Station) -> None:
     assert station.get("/admin").status == 404
 
 
-def test_a_port_that_is_taken_is_a_wrong_setting(station: Station) -> None:
+def test_a_port_in_use_is_a_settings_error(station: Station) -> None:
     taken = HttpSettings(host="127.0.0.1", port=station.server.port)
     with pytest.raises(SettingsError, match=rf"http.port: cannot listen on 127.0.0.1:{taken.port}: .*in use"):
         StatusServer(taken, station.board, CollectorRegistry())
 
 
-def test_a_client_that_sends_nothing_is_cut_off(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_a_complete_request_is_disconnected(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "timeout", 0.1)
     assert talk(station, b"GET / HT") == b""
 
 
 def talk(station: Station, sent: bytes) -> bytes:
-    """All that comes back for these bytes."""
+    """Everything that the server sends back for these bytes."""
     with socket.create_connection(("127.0.0.1", station.server.port), timeout=WAIT_SECONDS_MAX) as client:
         client.sendall(sent)
         received = b""
-        with suppress(ConnectionResetError):  # what it did not read makes it hang up rudely
+        with suppress(ConnectionResetError):  # it closes with unread bytes, which resets the connection
             while part := client.recv(65_536):
                 received += part
         return received
 
 
-def test_a_client_that_sends_a_byte_now_and_then_once_held_its_connection_for_ever(
+def test_a_client_that_trickles_bytes_once_held_its_connection_for_ever(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Handler, "timeout", 0.3)
@@ -230,19 +242,19 @@ def test_a_client_that_sends_a_byte_now_and_then_once_held_its_connection_for_ev
                 pass
             break
         else:
-            pytest.fail("it was let go on")
+            pytest.fail("it was not disconnected")
 
 
-def test_clients_that_hold_all_connections_once_shut_the_probes_out(
+def test_idle_clients_on_all_connections_once_shut_the_probes_out(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Handler, "timeout", 600.0)  # none is cut off for its slowness
+    monkeypatch.setattr(Handler, "timeout", 600.0)  # none is disconnected for being slow
     address = ("127.0.0.1", station.server.port)
     idle = [socket.create_connection(address, timeout=WAIT_SECONDS_MAX) for _ in range(CONNECTIONS_MAX)]
     try:
         for _ in range(3):
             assert station.get("/healthz").status == 200
-        # The oldest made room; the youngest are still there.
+        # The oldest were closed; the youngest are still open.
         assert idle[0].recv(1) == b""
         idle[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert idle[-1].recv(12) == b"HTTP/1.0 200"
@@ -251,7 +263,7 @@ def test_clients_that_hold_all_connections_once_shut_the_probes_out(
             client.close()
 
 
-def test_what_is_larger_than_a_request_is_refused(station: Station) -> None:
+def test_a_request_that_is_too_large_is_refused(station: Station) -> None:
     long_line = b"GET /" + b"x" * REQUEST_LINE_BYTES_MAX + b" HTTP/1.1\r\n\r\n"
     large_header = b"GET / HTTP/1.1\r\nX: " + b"x" * REQUEST_BYTES_MAX
     many_headers = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n"
@@ -277,7 +289,7 @@ def test_a_body_is_not_read(station: Station) -> None:
         b"\x00\xff\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_refused_without_a_trace_of_it_in_the_page(station: Station, line: bytes) -> None:
+def test_a_malformed_request_is_refused_and_not_quoted_unescaped(station: Station, line: bytes) -> None:
     answer = talk(station, line)
 
     assert b"<script>" not in answer
@@ -293,7 +305,7 @@ def test_what_is_no_request_is_refused_without_a_trace_of_it_in_the_page(station
 @pytest.mark.parametrize(
     "path", ["/../../etc/passwd", "/%2e%2e/pyproject.toml", "//etc/passwd", "/metrics/../x", "/api/status/"]
 )
-def test_no_path_leads_to_a_file(station: Station, path: str) -> None:
+def test_no_path_serves_a_file(station: Station, path: str) -> None:
     answer = talk(station, f"GET {path} HTTP/1.0\r\n\r\n".encode())
 
     assert answer.startswith(b"HTTP/1.0 404 ")
@@ -301,7 +313,7 @@ def test_no_path_leads_to_a_file(station: Station, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/metrics", "/nowhere"])
-def test_every_answer_forbids_a_browser_to_guess_load_or_frame(station: Station, path: str) -> None:
+def test_every_response_has_the_security_headers(station: Station, path: str) -> None:
     headers = station.get(path).headers
 
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -310,7 +322,7 @@ def test_every_answer_forbids_a_browser_to_guess_load_or_frame(station: Station,
     assert headers["Server"] == "inventory-refresh"
 
 
-def test_an_error_page_forbids_it_too_and_names_no_versions(station: Station) -> None:
+def test_an_error_page_has_the_security_headers_too_and_names_no_versions(station: Station) -> None:
     answer = talk(station, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n").lower()
 
     assert b"content-security-policy: default-src 'none'" in answer
@@ -327,12 +339,12 @@ def test_a_scrape_with_strange_headers_is_answered(station: Station, header: str
     assert answer.startswith(b"HTTP/1.0 200 ")
 
 
-def test_names_of_topics_and_words_of_the_oms_are_text_on_the_page(station: Station) -> None:
+def test_topic_names_and_text_from_the_oms_are_escaped_on_the_page(station: Station) -> None:
     view = replace(partition_view(), topic="<img src=x onerror=alert(1)>")
     stopped = '"><script>alert(2)</script>'
     station.board.observe(PartitionsAssigned([assignment()]))
     station.board.observe(
-        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, waiting_for=stopped)
+        Snapshot(at=station.clock.now, partitions=(view,), sending_stopped=stopped, decoding_blocked=stopped)
     )
     station.board.observe(
         failed(request([change("<i>shop", "a", arrived=1.0)]), kind=AnswerKind.REFUSED, detail="</td><iframe>")

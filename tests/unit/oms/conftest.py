@@ -1,4 +1,4 @@
-"""The client of each test, closed after it."""
+"""A client for each test, closed after it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.unit.oms.oms_bench import SETTINGS, Bench, Clock, MakeBench, Scripted
 
 @pytest.fixture
 def make_bench() -> Iterator[MakeBench]:
-    """A bench with other ``settings``, ``credentials`` or ``transport``; its client is closed after the test."""
+    """Makes a bench with other ``settings``, ``credentials`` or ``transport``; its client is closed after the test."""
     made: list[HttpRefreshClient] = []
 
     def make(*, transport: httpx.BaseTransport | None = None, credentials: Any = None, **settings: Any) -> Bench:

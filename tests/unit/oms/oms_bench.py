@@ -1,4 +1,4 @@
-"""A client on a test bench: its clock, and an OMS that answers from a script behind httpx's own mock transport."""
+"""A client with its clock, and an OMS that answers from a script behind httpx's mock transport."""
 
 import time
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Clock:
 
 @dataclass
 class ScriptedOms:
-    """Takes refresh and token replies from its lists, then gives the usual ones; keeps all requests."""
+    """Answers from its lists of refresh and token replies, then with default ones; keeps all requests."""
 
     refreshes: list[Reply] = field(default_factory=list)
     token_replies: list[Reply] = field(default_factory=list)
@@ -70,7 +70,7 @@ class ScriptedOms:
 
     @property
     def bearers(self) -> list[str]:
-        """The tokens under which refresh requests came."""
+        """The tokens of the refresh requests."""
         return [request.headers["Authorization"].removeprefix("Bearer ") for request in self.sent_to("oms.example")]
 
 
@@ -90,13 +90,13 @@ class Bench:
         return self.submitted
 
     def answered(self) -> Answered:
-        """The next answer, waited for."""
+        """Wait for the next answer."""
         self.client.wait(ANSWER_SECONDS_MAX)
         (answered,) = self.client.answers()
         return answered
 
     def asked(self, *job_ids: str) -> list[JobReport]:
-        """Ask about these jobs at once; returns the reports, waited for."""
+        """Ask about these jobs at the same time, and wait for the reports."""
         assert self.client.jobs is not None
         for job_id in job_ids:
             self.client.jobs.ask(job_id)

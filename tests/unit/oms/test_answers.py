@@ -9,7 +9,7 @@ import pytest
 
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX
+from consumer.text import DETAIL_CHARACTERS_MAX
 
 WALL = 1_700_000_000.0
 OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS"}
@@ -65,7 +65,7 @@ def test_a_job_id_is_read_in_every_form(status: int, body: bytes, job_id: str) -
 def test_success_without_a_readable_job_id_is_not_accepted(body: bytes) -> None:
     answer = classified(200, body)
 
-    assert (answer.kind, answer.job_id, answer.status) == (AnswerKind.UNREADABLE, "", 200)
+    assert (answer.kind, answer.job_id, answer.status) == (AnswerKind.UNREADABLE, None, 200)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_each_row_of_the_table(status: int, headers: dict[str, str], body: Any, 
 
     assert answer.kind is kind
     assert answer.status == status
-    assert answer.job_id == ""
+    assert answer.job_id is None
 
 
 def test_only_success_accepts_whatever_the_body_says() -> None:
@@ -140,7 +140,7 @@ def test_retry_after_is_seconds_or_a_date_within_a_day(value: str, seconds: floa
     assert classified(429, b"", {"Retry-After": value}).retry_after_seconds == seconds
 
 
-def test_the_oms_words_come_along_in_one_short_printable_line() -> None:
+def test_the_detail_is_the_oms_message_in_one_short_printable_line() -> None:
     answer = classified(400, {"code": 5015, "message": "item 2:\n\tquantity\x00 is \u2028 'ä'"})
 
     assert answer.detail == """{"code": 5015, "message": "item 2:\\n\\tquantity\\u0000 is 'ä'"}"""
@@ -177,10 +177,10 @@ def test_every_error_of_httpx_is_mapped(error: type[httpx.HTTPError]) -> None:
     else:
         assert answer.kind is AnswerKind.UNKNOWN
     assert answer.detail == f"{error.__name__}: no"
-    assert answer.status == 0
+    assert answer.status is None
 
 
-def test_an_error_that_is_not_in_the_table_is_not_guessed_at() -> None:
+def test_an_error_that_is_not_in_the_table_is_not_classified() -> None:
     class NewError(httpx.TransportError):
         pass
 
@@ -188,8 +188,8 @@ def test_an_error_that_is_not_in_the_table_is_not_guessed_at() -> None:
         classify_error(NewError("?"))
 
 
-def test_the_other_exceptions_of_httpx_are_bugs_of_ours() -> None:
-    """Fails when httpx gets a new exception: decide where it belongs."""
+def test_all_other_exceptions_of_httpx_are_bugs_in_this_service() -> None:
+    """Fails if httpx has a new exception: add it to the table."""
     exceptions = {
         value for value in vars(httpx).values() if isinstance(value, type) and issubclass(value, Exception)
     } - set(subclasses(httpx.HTTPError))

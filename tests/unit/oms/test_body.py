@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.core.changes.items import ITEM_COLUMNS
+from consumer.errors import InvariantError
 from consumer.oms.body import encode
 
 exact = st.integers(-(2**53) + 1, 2**53 - 1)
@@ -45,7 +46,7 @@ def by_words(found: list[dict[str, Any]]) -> list[str]:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(min_size=1), st.lists(items, min_size=1, max_size=12))
-def test_the_body_is_the_json_of_the_items_without_what_is_absent(location: str, rows: list[dict[str, Any]]) -> None:
+def test_the_body_is_the_json_of_the_items_without_missing_values(location: str, rows: list[dict[str, Any]]) -> None:
     body = json.loads(encode(location, rows_of(*rows)))
 
     assert list(body) == ["locationName", "items"]
@@ -54,13 +55,13 @@ def test_the_body_is_the_json_of_the_items_without_what_is_absent(location: str,
     assert by_words(body["items"]) == by_words(expected)
 
 
-def test_a_body_reads_as_the_documentation_shows_it() -> None:
+def test_a_body_looks_as_in_the_omss_documentation() -> None:
     body = encode("Location 1", rows_of({"partNumber": "101010", "sku": "101010", "quantity": 101}))
 
     assert body == b'{"locationName": "Location 1","items":[{"partNumber":"101010","sku":"101010","quantity":101}]}'
 
 
-def test_integers_are_written_as_such_and_numbers_exactly() -> None:
+def test_integers_stay_integers_and_numbers_are_exact() -> None:
     body = encode("Rome", rows_of({"sku": "a", "quantity": 2**53 - 1, "retailPrice": 0.1, "ltd": 1e300}))
 
     assert b'"quantity":9007199254740991' in body
@@ -68,13 +69,13 @@ def test_integers_are_written_as_such_and_numbers_exactly() -> None:
     assert json.loads(body)["items"][0]["ltd"] == 1e300
 
 
-def test_another_api_may_call_the_location_otherwise() -> None:
+def test_an_api_may_have_another_name_for_the_location() -> None:
     body = encode("Rome", rows_of({"sku": "a", "quantity": 1}), location_field="locationCode")
 
     assert json.loads(body)["locationCode"] == "Rome"
 
 
-def test_items_of_every_pattern_go_together() -> None:
+def test_items_of_all_patterns_are_in_one_body() -> None:
     values: dict[Any, Any] = {pl.String(): "x", pl.Int64(): 1, pl.Float64(): 1.5}
     full = {name: values.get(dtype, ["x"]) for name, dtype in ITEM_COLUMNS.items()}
     rows: list[dict[str, Any]] = [full, {"quantity": 1}]
@@ -86,5 +87,5 @@ def test_items_of_every_pattern_go_together() -> None:
 
 
 def test_a_request_without_items_is_a_bug() -> None:
-    with pytest.raises(ValueError, match="at least one item"):
+    with pytest.raises(InvariantError, match="at least one item"):
         encode("Rome", rows_of())

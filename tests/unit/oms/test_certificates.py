@@ -1,4 +1,4 @@
-"""Certificates of one's own: a real TLS server with a self-made authority, and files that are not what they should."""
+"""Private certificates: a real TLS server with a private authority, and files with wrong content."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Files:
-    """An authority, what it signed, and another authority that nobody trusts."""
+    """An authority, the certificates that it signed, and an untrusted authority."""
 
     ca: Path
     server_cert: Path
@@ -87,7 +87,7 @@ ServeTls = Callable[..., str]
 
 @pytest.fixture
 def serve_tls(files: Files) -> Iterator[ServeTls]:
-    """Serve over TLS; ``clients_of`` is the authority of the certificates that clients must show."""
+    """Serve over TLS; ``clients_of`` is the authority that must have signed the client certificates."""
     servers = []
 
     def serve(*, clients_of: Path | None = None) -> str:
@@ -109,8 +109,8 @@ def serve_tls(files: Files) -> Iterator[ServeTls]:
         server.server_close()
 
 
-def unreachable(token_url: str, **files: Path | None) -> str:
-    """Why there is no token, "" if there is one."""
+def unreachable(token_url: str, **files: Path | None) -> str | None:
+    """Why there is no token; None if there is one."""
     named = {name: str(path) for name, path in files.items() if path}
     client = build_client(
         SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0} | named),
@@ -125,28 +125,28 @@ def unreachable(token_url: str, **files: Path | None) -> str:
         client.close()
 
 
-def test_an_authority_of_ones_own_is_trusted_only_where_it_is_named(files: Files, serve_tls: ServeTls) -> None:
+def test_a_private_authority_is_trusted_only_if_it_is_configured(files: Files, serve_tls: ServeTls) -> None:
     url = serve_tls()
 
-    assert unreachable(url, ca_file=files.ca) == ""
-    assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url)
-    assert "CERTIFICATE_VERIFY_FAILED" in unreachable(url, ca_file=files.other_ca)
+    assert unreachable(url, ca_file=files.ca) is None
+    assert "CERTIFICATE_VERIFY_FAILED" in (unreachable(url) or "")
+    assert "CERTIFICATE_VERIFY_FAILED" in (unreachable(url, ca_file=files.other_ca) or "")
 
 
-def test_an_oms_that_wants_a_certificate_is_shown_it(files: Files, serve_tls: ServeTls) -> None:
+def test_an_oms_that_requires_a_client_certificate_gets_it(files: Files, serve_tls: ServeTls) -> None:
     url = serve_tls(clients_of=files.ca)
 
     assert (
-        unreachable(url, ca_file=files.ca, client_cert_file=files.client_cert, client_key_file=files.client_key) == ""
+        unreachable(url, ca_file=files.ca, client_cert_file=files.client_cert, client_key_file=files.client_key) is None
     )
-    assert unreachable(url, ca_file=files.ca) != ""
+    assert unreachable(url, ca_file=files.ca) is not None
 
 
-def test_certificate_and_key_may_stand_in_one_file(files: Files, serve_tls: ServeTls, tmp_path: Path) -> None:
+def test_certificate_and_key_may_be_in_one_file(files: Files, serve_tls: ServeTls, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(files.client_cert.read_bytes() + files.client_key.read_bytes())
 
-    assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) == ""
+    assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) is None
 
 
 def refusal(**files: Path) -> str:
@@ -157,7 +157,7 @@ def refusal(**files: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_that_is_not_there_stops_the_start_with_its_setting(files: Files, tmp_path: Path) -> None:
+def test_a_missing_file_stops_the_start_and_names_its_setting(files: Files, tmp_path: Path) -> None:
     gone = tmp_path / "gone.pem"
     words = f"{gone} cannot be read: No such file or directory"
 
@@ -174,25 +174,27 @@ def test_a_file_without_an_authority_stops_the_start(tmp_path: Path, content: by
     path = tmp_path / "ca.pem"
     path.write_bytes(content)
 
-    assert refusal(ca_file=path) == f"oms.ca_file: {path} has no certificate of an authority in PEM form"
+    assert refusal(ca_file=path) == f"oms.ca_file: {path} has no CA certificate in PEM format"
 
 
 def test_a_key_of_another_certificate_stops_the_start(files: Files) -> None:
     words = refusal(client_cert_file=files.client_cert, client_key_file=files.server_key)
 
-    assert words.startswith(f"oms.client_cert_file: {files.client_cert} with the key in {files.server_key} cannot be")
+    assert words.startswith(
+        f"oms.client_cert_file: {files.client_cert} cannot be used with the key in {files.server_key}"
+    )
     assert "key values mismatch" in words
 
 
 def test_a_certificate_without_its_key_stops_the_start(files: Files) -> None:
-    assert "with the key in it cannot be used" in refusal(client_cert_file=files.client_cert)
+    assert "cannot be used with the key in it" in refusal(client_cert_file=files.client_cert)
 
 
-def test_a_key_with_a_password_stops_the_start_and_asks_nobody(files: Files) -> None:
+def test_an_encrypted_key_stops_the_start_without_a_prompt(files: Files) -> None:
     words = refusal(client_cert_file=files.client_cert, client_key_file=files.locked_key)
 
-    assert words == f"oms.client_key_file: {files.locked_key} is locked with a password; give it without one"
+    assert words == f"oms.client_key_file: the key in {files.locked_key} is encrypted; give one without a password"
 
 
-def test_without_files_the_usual_authorities_are_trusted() -> None:
+def test_without_files_the_default_authorities_are_trusted() -> None:
     assert load_certificates(SETTINGS) is None

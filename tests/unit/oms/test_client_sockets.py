@@ -1,4 +1,4 @@
-"""The client over real connections: what only sockets can show."""
+"""The client over real connections: behaviour that only sockets can show."""
 
 import itertools
 import socket
@@ -25,7 +25,7 @@ from tests.unit.oms.oms_bench import SETTINGS
 
 TIMEOUT_SECONDS = 60.0
 SHORT_TIMEOUT_SECONDS = 1.0
-"""For what only a time-out ends."""
+"""For calls that only a timeout ends."""
 WAIT_SECONDS_MAX = 90.0
 Script = Callable[[socket.socket], None]
 
@@ -44,7 +44,7 @@ TOKEN = respond(b'{"access_token": "the-token", "expires_in": 600}')
 
 
 class RawServer:
-    """Plays a script for each request, byte by byte as it likes; token requests get a token."""
+    """Runs a script for each request, which writes any bytes it likes; token requests get a token."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
@@ -108,12 +108,12 @@ def server() -> Iterator[RawServer]:
 
 @pytest.fixture(autouse=True)
 def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Idle connections are kept though a test takes long between two calls."""
+    """Idle connections are kept, even if a test takes long between two calls."""
     monkeypatch.setattr("consumer.oms.http.KEEP_ALIVE_SECONDS", 600.0)
 
 
 class LateClock:
-    """The machine's clock, until some more seconds have passed on it."""
+    """The machine's clock, ahead by ``late`` seconds."""
 
     def __init__(self) -> None:
         self.late = 0.0
@@ -172,7 +172,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def drip(clock: LateClock) -> Script:
-    """A body without end, of which some is being read when the time of the call is over."""
+    """An endless body, of which some is being read when the call times out."""
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -200,11 +200,11 @@ def test_one_connection_serves_token_and_requests(server: RawServer, client: Htt
     assert b"Accept-Encoding: identity" in server.requests[0]
 
 
-def test_nobody_listening_is_proof_that_nothing_was_queued(server: RawServer) -> None:
+def test_a_refused_connection_proves_that_nothing_was_queued(server: RawServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and not listening
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        client = make_client(nobody, token_url=f"{server.url}/token")
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        client = make_client(url, token_url=f"{server.url}/token")
 
         answered = send(client)
 
@@ -225,7 +225,7 @@ def test_nobody_listening_is_proof_that_nothing_was_queued(server: RawServer) ->
         pytest.param(respond(b"", "307 Moved", "Location: /token"), AnswerKind.WRONG_ADDRESS, id="a redirect"),
     ],
 )
-def test_what_sockets_do_to_an_answer(
+def test_connection_failures_are_classified(
     server: RawServer, client: HttpRefreshClient, script: Script, kind: AnswerKind
 ) -> None:
     server.scripts = [script]
@@ -235,13 +235,13 @@ def test_what_sockets_do_to_an_answer(
 
 
 def impatient_client(url: str) -> HttpRefreshClient:
-    """With a token already, for which there would be as little time."""
+    """A client with a short timeout, which already has a token."""
     client = make_client(url, timeout=SHORT_TIMEOUT_SECONDS)
-    wait_until(lambda: client.check_credentials() == "", "there is a token")
+    wait_until(lambda: client.check_credentials() is None, "there is a token")
     return client
 
 
-def test_a_call_that_is_not_answered_ends_at_its_time(server: RawServer) -> None:
+def test_a_request_without_an_answer_times_out(server: RawServer) -> None:
     client = impatient_client(server.url)
     server.scripts = [hang]
 
@@ -252,7 +252,7 @@ def test_a_call_that_is_not_answered_ends_at_its_time(server: RawServer) -> None
     assert answered.seconds > 0.9 * SHORT_TIMEOUT_SECONDS
 
 
-def test_a_body_that_never_ends_is_read_until_the_calls_time_is_over(server: RawServer) -> None:
+def test_an_endless_body_is_read_until_the_request_times_out(server: RawServer) -> None:
     clock = LateClock()
     client = make_client(server.url, clock=clock)
     server.scripts = [drip(clock)]
@@ -264,7 +264,7 @@ def test_a_body_that_never_ends_is_read_until_the_calls_time_is_over(server: Raw
     assert answered.seconds > TIMEOUT_SECONDS
 
 
-def test_the_client_works_on_after_a_lost_connection(server: RawServer, client: HttpRefreshClient) -> None:
+def test_the_client_still_works_after_a_lost_connection(server: RawServer, client: HttpRefreshClient) -> None:
     server.scripts = [reset, close]
 
     kinds = [send(client, number).answer.kind for number in (1, 2, 3)]
@@ -297,7 +297,7 @@ def test_proxies_of_the_environment_are_not_used(server: RawServer, monkeypatch:
     client.close()
 
 
-def test_a_question_goes_out_on_the_connection_of_the_requests_and_without_a_body(
+def test_get_job_shares_the_connection_of_the_requests_and_has_no_body(
     server: RawServer, client: HttpRefreshClient
 ) -> None:
     server.scripts = [JOB, respond(b'{"jobID": 9, "status": "SUCCESS"}')]
@@ -310,14 +310,14 @@ def test_a_question_goes_out_on_the_connection_of_the_requests_and_without_a_bod
     assert (body, b"content-length" in head.lower()) == (b"", False)
 
 
-def test_a_job_with_a_message_an_item_is_read_whole(server: RawServer, client: HttpRefreshClient) -> None:
+def test_a_job_with_a_message_per_item_is_read_completely(server: RawServer, client: HttpRefreshClient) -> None:
     messages = b",".join([b'"the part 0123456789 is not known at this location, nor anywhere else"'] * 12_000)
     server.scripts = [respond(b'{"jobID": 9, "status": "FAILED", "messages": [' + messages + b"]}")]
 
     assert ask(client).status is JobStatus.FAILED
 
 
-def test_a_question_that_is_not_answered_ends_at_its_time(server: RawServer) -> None:
+def test_a_get_job_call_without_an_answer_times_out(server: RawServer) -> None:
     client = impatient_client(server.url)
     server.scripts = [hang]
 
@@ -328,7 +328,7 @@ def test_a_question_that_is_not_answered_ends_at_its_time(server: RawServer) -> 
     assert "ReadTimeout" in report.detail
 
 
-def test_an_answer_about_a_job_that_never_ends_is_read_until_the_questions_time_is_over(server: RawServer) -> None:
+def test_an_endless_get_job_answer_is_read_until_the_call_times_out(server: RawServer) -> None:
     clock = LateClock()
     client = make_client(server.url, clock=clock)
     server.scripts = [drip(clock)]
@@ -344,7 +344,7 @@ def test_an_answer_about_a_job_that_never_ends_is_read_until_the_questions_time_
     "script",
     [pytest.param(close, id="closed"), pytest.param(respond(b"", "307 Moved", "Location: /token"), id="moved")],
 )
-def test_a_lost_question_is_not_put_again_and_no_redirect_followed(
+def test_a_lost_get_job_call_is_not_repeated_and_redirects_are_not_followed(
     server: RawServer, client: HttpRefreshClient, script: Script
 ) -> None:
     server.scripts = [script]
@@ -372,7 +372,7 @@ def exchange(http: httpx.Client, url: str, before_first_byte: Callable[[], None]
     ).body
 
 
-def test_the_fence_can_close_while_a_connection_is_made(server: RawServer, http: httpx.Client) -> None:
+def test_the_fence_can_close_while_a_connection_is_established(server: RawServer, http: httpx.Client) -> None:
     def closed() -> None:
         raise FenceClosedError
 
@@ -380,12 +380,12 @@ def test_the_fence_can_close_while_a_connection_is_made(server: RawServer, http:
         exchange(http, server.url, closed)
     assert exchange(http, server.url) == b'{"jobID": 9}'
 
-    # The first connection was made, and not a byte of a request was written to it.
+    # The first connection was established, but no byte of a request was written to it.
     assert server.connections == 2
     assert len(server.requests) == 1
 
 
-def test_of_a_large_reply_no_more_is_read_than_the_limit(server: RawServer, http: httpx.Client) -> None:
+def test_a_large_reply_is_read_up_to_the_limit(server: RawServer, http: httpx.Client) -> None:
     server.scripts = [respond(b"x" * 1_000_000)]
 
     assert exchange(http, server.url) == b"x" * REPLY_BYTES_MAX

@@ -1,4 +1,4 @@
-"""Answers that no OMS would give in earnest: they are read within bounds, end nothing, and tell no secret."""
+"""Hostile answers: they are read within bounds, crash nothing, and reveal no secret."""
 
 import gzip
 import json
@@ -19,7 +19,8 @@ from consumer.oms.answers import classify
 from consumer.oms.http import REPLY_BYTES_MAX, Reply, call, open_http
 from consumer.oms.job_client import MESSAGES_MAX, read_report
 from consumer.oms.named_items import NAMED_MAX, find_named
-from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX, RETRY_AFTER_SECONDS_MAX, read_json
+from consumer.oms.reply_parsing import RETRY_AFTER_SECONDS_MAX, read_json
+from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.unit.oms.oms_bench import Bench
 
 JOB_ID = "1234567"
@@ -33,7 +34,7 @@ def items(*skus: str) -> pl.DataFrame:
 
 
 def judged(status: int, headers: dict[str, str], body: bytes) -> None:
-    """Have every reader of answers read this one, and hold what it says against its bounds."""
+    """Let every function that reads answers read this one, and check the bounds of the result."""
     found = httpx.Headers(headers)
     answer = classify(status, found, body, wall=1.7e9)
     assert len(answer.detail) <= DETAIL_CHARACTERS_MAX
@@ -41,7 +42,7 @@ def judged(status: int, headers: dict[str, str], body: bytes) -> None:
     assert 0 <= (answer.retry_after_seconds or 0) <= RETRY_AFTER_SECONDS_MAX
     report = read_report(JOB_ID, status, found, body, wall=1.7e9)
     assert len(report.messages) <= MESSAGES_MAX + 1
-    assert all(len(each) <= DETAIL_CHARACTERS_MAX and each.isprintable() for each in report.messages)
+    assert all(len(message) <= DETAIL_CHARACTERS_MAX and message.isprintable() for message in report.messages)
     assert len(find_named(body, items("A-1", "B-2"), ITEM_KEY)) <= NAMED_MAX
 
 
@@ -73,9 +74,7 @@ HEADERS = st.dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(100, 599), HEADERS, BODIES)
-def test_whatever_the_other_side_answers_is_read_within_bounds(
-    status: int, headers: dict[str, str], body: bytes
-) -> None:
+def test_any_answer_is_read_within_bounds(status: int, headers: dict[str, str], body: bytes) -> None:
     judged(status, headers, body)
 
 
@@ -93,7 +92,7 @@ LARGE = [
 
 
 @pytest.mark.parametrize("body", LARGE, ids=lambda body: body[:12].decode("latin-1"))
-def test_a_large_answer_is_read_in_little_time(body: bytes) -> None:
+def test_a_large_answer_is_read_quickly(body: bytes) -> None:
     began = time.process_time()
     judged(400, {"Retry-After": "9" * 5_000}, body)
 
@@ -101,8 +100,8 @@ def test_a_large_answer_is_read_in_little_time(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("shape", ['{"status": "SUCCESS", "messages": %s}', '{"message": %s}'])
-def test_an_answer_nested_as_deep_as_can_be_read_once_ended_the_service(shape: str) -> None:
-    """What is read just so could not be written again: its writer counts a few more levels."""
+def test_a_deeply_nested_answer_once_crashed_the_service(shape: str) -> None:
+    """JSON that could just be read could not be written again: the writer's limit is a few levels lower."""
     deepest = next(
         depth
         for depth in range(sys.getrecursionlimit() + 50, 0, -1)
@@ -114,7 +113,7 @@ def test_an_answer_nested_as_deep_as_can_be_read_once_ended_the_service(shape: s
             judged(200, {}, (shape % nested).encode())
 
 
-def test_half_a_character_in_a_refusal_once_ended_the_service() -> None:
+def test_a_lone_surrogate_in_a_refusal_once_crashed_the_service() -> None:
     for body in (b'{"message": "\\ud800"}', b'{"\\udfff": 1}', b'["A-1 \\ud83d", "B-2"]'):
         judged(400, {}, body)
     (named,) = find_named(b'["A-1 \\ud83d"]', items("A-1", "B-2"), ITEM_KEY)
@@ -129,7 +128,7 @@ def spellings(secret: str) -> list[str]:
 
 
 @pytest.mark.parametrize("secret", ["c2VjcmV0/Pz8/+w==", 'quo"te\\back', "größe😀=1"])
-def test_a_secret_that_json_spelt_otherwise_once_came_into_the_log(secret: str) -> None:
+def test_a_secret_with_json_escapes_once_appeared_in_the_log(secret: str) -> None:
     for spelt in spellings(secret):
         for body in (f'{{"error": "bad token {spelt}"}}', f"<p>bad token {spelt}"):
             reply = Reply(400, httpx.Headers({"X-Mashery-Error-Code": "ERR"}), body.encode()).without(secret)
@@ -138,7 +137,7 @@ def test_a_secret_that_json_spelt_otherwise_once_came_into_the_log(secret: str) 
             assert "bad token ***" in answer.detail
 
 
-def test_a_token_that_came_back_in_a_header_once_came_into_the_log(bench: Bench) -> None:
+def test_a_token_echoed_in_a_header_once_appeared_in_the_log(bench: Bench) -> None:
     def echo(request: httpx.Request) -> httpx.Response:
         return httpx.Response(
             400, headers={"X-Mashery-Error-Code": request.headers["Authorization"]}, json={"code": 5003}
@@ -168,8 +167,8 @@ def fetched(*, content: bytes, encoding: str, bytes_max: int = REPLY_BYTES_MAX) 
         ).body
 
 
-def test_a_packed_answer_that_swells_takes_no_more_memory_than_the_limit() -> None:
-    """httpx would unpack each part that comes from the network as a whole, a thousand times its bytes."""
+def test_a_decompression_bomb_takes_no_more_memory_than_the_limit() -> None:
+    """httpx would decompress every part completely, to a thousand times its size."""
     packed = zlib.compress(b"x" * 50_000_000, 9)
     tracemalloc.start()
     try:
@@ -180,13 +179,13 @@ def test_a_packed_answer_that_swells_takes_no_more_memory_than_the_limit() -> No
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZip"])
-def test_a_packed_answer_is_read_though_it_was_not_asked_for(encoding: str) -> None:
+def test_a_compressed_answer_is_read_although_none_was_requested(encoding: str) -> None:
     pack = zlib.compress if encoding == "deflate" else gzip.compress
 
     assert fetched(content=pack(b'{"jobID": 9}'), encoding=encoding) == b'{"jobID": 9}'
 
 
-def test_what_is_not_packed_as_it_says_is_left_as_it_is() -> None:
+def test_a_body_that_is_not_compressed_as_declared_is_left_as_it_is() -> None:
     assert fetched(content=b"no gzip", encoding="gzip") == b"no gzip"
     assert classify(200, httpx.Headers(), fetched(content=b"\x8b\x05", encoding="br"), wall=0.0) == Answer(
         AnswerKind.UNREADABLE, status=200, detail="\ufffd"

@@ -1,4 +1,4 @@
-"""Get-job: what its answers say of a job, and how the questions are put."""
+"""Get-job: reading its answers, and making the calls."""
 
 import json
 import threading
@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.errors import InvariantError
 from consumer.oms.job_client import MESSAGES_MAX, read_report
-from consumer.oms.reply_parsing import DETAIL_CHARACTERS_MAX
+from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
 WALL = 1_700_000_000.0
@@ -23,7 +24,7 @@ def read(status: int, body: Any = b"", headers: Mapping[str, str] | None = None)
     return read_report("77", status, httpx.Headers(headers), raw, wall=WALL)
 
 
-def test_a_finished_job_is_read_whole() -> None:
+def test_a_finished_job_is_read_completely() -> None:
     body = {
         "jobID": 77,
         "type": "REFRESH",
@@ -66,23 +67,23 @@ def test_a_status_is_read_in_every_form(body: bytes, status: JobStatus) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        pytest.param(200, {"jobID": 77, "status": "DONE"}, "no known status", id="an unknown word"),
-        pytest.param(200, {"jobID": 77}, "no known status", id="no status"),
-        pytest.param(200, {"jobID": 77, "status": 3}, "no known status", id="a number"),
-        pytest.param(200, {"jobID": 78, "status": "SUCCESS"}, "shows job 78 for job 77", id="another job"),
+        pytest.param(200, {"jobID": 77, "status": "DONE"}, "unknown status", id="an unknown word"),
+        pytest.param(200, {"jobID": 77}, "unknown status", id="no status"),
+        pytest.param(200, {"jobID": 77, "status": 3}, "unknown status", id="a number"),
+        pytest.param(200, {"jobID": 78, "status": "SUCCESS"}, "returned job 78 for job 77", id="another job"),
         pytest.param(200, [{"jobID": 77, "status": "SUCCESS"}], "HTTP 200 without a job", id="a list"),
         pytest.param(200, b"<html>Welcome</html>", "Welcome", id="a page"),
         pytest.param(200, b"", "HTTP 200 without a job", id="nothing"),
         pytest.param(302, b"", "HTTP 302", id="a redirect"),
         pytest.param(401, b"", "HTTP 401", id="401"),
         pytest.param(403, {"code": 5004, "message": "not for you"}, "not for you", id="403"),
-        pytest.param(404, b"<html>no such page</html>", "HTTP 404", id="a path that nobody knows"),
+        pytest.param(404, b"<html>no such page</html>", "HTTP 404", id="an unknown path"),
         pytest.param(400, {"code": 5003}, "HTTP 400", id="400"),
         pytest.param(500, {"code": 5006}, "HTTP 500", id="500"),
         pytest.param(503, b"down", "down", id="503"),
     ],
 )
-def test_an_answer_that_says_nothing_of_the_job_is_reported_as_such(status: int, body: Any, words: str) -> None:
+def test_an_answer_without_a_usable_status_is_reported_with_the_reason(status: int, body: Any, words: str) -> None:
     report = read(status, body)
 
     assert (report.status, report.unknown, report.http_status) == (None, False, status)
@@ -113,7 +114,7 @@ def test_a_job_that_the_oms_does_not_know_is_reported_as_unknown(status: int, bo
         pytest.param(503, {"Retry-After": "60"}, False, 60.0, id="503"),
     ],
 )
-def test_over_quota_and_the_omss_own_wish_are_reported(
+def test_over_quota_and_retry_after_are_reported(
     status: int, headers: dict[str, str], *, over_quota: bool, seconds: float | None
 ) -> None:
     report = read(status, {}, headers)
@@ -168,7 +169,7 @@ def test_messages_become_printable_lines(messages: object, kept: tuple[str, ...]
     assert read(200, {"status": "FAILED", "messages": messages}).messages == kept
 
 
-def test_of_many_long_messages_some_are_kept_and_shortened() -> None:
+def test_of_many_long_messages_the_first_are_kept_and_shortened() -> None:
     messages = read(200, {"status": "FAILED", "messages": ["x" * 1_000] * (MESSAGES_MAX + 5)}).messages
 
     assert len(messages) == MESSAGES_MAX + 1
@@ -183,7 +184,7 @@ def job(status: str, job_id: object = 77) -> httpx.Response:
     return httpx.Response(200, json={"jobID": job_id, "status": status})
 
 
-def test_a_question_is_one_call_and_its_report(bench: Bench) -> None:
+def test_a_question_is_one_call_and_one_report(bench: Bench) -> None:
     bench.oms.refreshes = [job("WORKING")]
 
     (report,) = bench.asked("77")
@@ -194,7 +195,7 @@ def test_a_question_is_one_call_and_its_report(bench: Bench) -> None:
     assert bench.client.jobs.reports() == []
 
 
-def test_each_question_is_answered_once_two_at_a_time(bench: Bench) -> None:
+def test_every_question_is_answered_once_two_at_a_time(bench: Bench) -> None:
     gate = threading.Barrier(2, timeout=ANSWER_SECONDS_MAX)
 
     def together(request: httpx.Request) -> httpx.Response:
@@ -218,7 +219,7 @@ def test_questions_and_requests_share_one_token(bench: Bench) -> None:
     assert bench.oms.bearers == ["token-1", "token-1"]
 
 
-def test_a_stale_token_is_renewed_once_and_the_question_put_again(bench: Bench) -> None:
+def test_a_stale_token_is_renewed_once_and_the_call_repeated(bench: Bench) -> None:
     bench.oms.refreshes = [httpx.Response(401), job("SUCCESS")]
     assert bench.asked("77")[0].status is JobStatus.SUCCESS
 
@@ -230,7 +231,7 @@ def test_a_stale_token_is_renewed_once_and_the_question_put_again(bench: Bench) 
 
 
 @pytest.mark.parametrize("status", [302, 403, 404, 429, 500, 503])
-def test_nothing_but_401_is_asked_twice_and_redirects_are_not_followed(bench: Bench, status: int) -> None:
+def test_only_a_401_is_repeated_and_redirects_are_not_followed(bench: Bench, status: int) -> None:
     bench.oms.refreshes = [httpx.Response(status, headers={"Location": "https://elsewhere.example/"})]
 
     (report,) = bench.asked("77")
@@ -239,7 +240,7 @@ def test_nothing_but_401_is_asked_twice_and_redirects_are_not_followed(bench: Be
     assert len(bench.oms.requests) == 2  # the token and the question
 
 
-def test_a_key_that_may_not_ask_about_jobs_may_refresh_all_the_same(bench: Bench) -> None:
+def test_a_key_without_permission_for_get_job_may_still_refresh(bench: Bench) -> None:
     bench.oms.refreshes = [httpx.Response(403), httpx.Response(403), httpx.Response(403)]
 
     bench.asked("77")
@@ -251,7 +252,7 @@ def test_a_key_that_may_not_ask_about_jobs_may_refresh_all_the_same(bench: Bench
 @pytest.mark.parametrize(
     "error", [httpx.ConnectError("refused"), httpx.ReadTimeout("silent"), httpx.RemoteProtocolError("gone")]
 )
-def test_errors_of_the_connection_are_reports(bench: Bench, error: Exception) -> None:
+def test_connection_errors_become_reports(bench: Bench, error: Exception) -> None:
     bench.oms.refreshes = [error]
 
     (report,) = bench.asked("77")
@@ -260,7 +261,7 @@ def test_errors_of_the_connection_are_reports(bench: Bench, error: Exception) ->
     assert type(error).__name__ in report.detail
 
 
-def test_without_a_token_nothing_is_asked(bench: Bench) -> None:
+def test_without_a_token_no_call_is_made(bench: Bench) -> None:
     bench.oms.token_replies = [httpx.Response(429, headers={"Retry-After": "9"})]
 
     (report,) = bench.asked("77")
@@ -270,30 +271,29 @@ def test_without_a_token_nothing_is_asked(bench: Bench) -> None:
     assert "oms.token_url" in report.detail
 
 
-def test_an_oms_that_echoes_the_token_does_not_get_it_into_a_report(bench: Bench) -> None:
+def test_a_token_that_the_oms_echoes_does_not_appear_in_a_report(bench: Bench) -> None:
     bench.oms.refreshes = [httpx.Response(500, text="Bearer token-1 is odd")]
 
     assert bench.asked("77")[0].detail == "HTTP 500: Bearer *** is odd"
 
 
-def test_a_bug_in_a_worker_reaches_the_loop(bench: Bench) -> None:
+def test_a_bug_in_a_worker_is_raised_by_reports(bench: Bench) -> None:
     bench.oms.refreshes = [httpx.InvalidURL("odd")]
 
     with pytest.raises(httpx.InvalidURL):
         bench.asked("77")
 
 
-def test_without_the_follow_up_there_is_no_client_for_it(make_bench: MakeBench) -> None:
+def test_without_job_tracking_there_is_no_job_client(make_bench: MakeBench) -> None:
     assert make_bench(track_jobs=False).client.jobs is None
 
 
-def test_nothing_is_asked_after_close(bench: Bench) -> None:
+def test_no_call_is_made_after_close(bench: Bench) -> None:
     assert bench.client.jobs is not None
     bench.client.close()
     bench.client.close()
 
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(InvariantError, match="closed"):
         bench.client.jobs.ask("77")
-    for worker in bench.client.jobs._workers:
-        worker.join(ANSWER_SECONDS_MAX)
-        assert not worker.is_alive()
+    for thread in bench.client.jobs._workers._threads:
+        assert not thread.is_alive()

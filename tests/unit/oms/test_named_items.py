@@ -1,4 +1,4 @@
-"""Which items a refusal names: places and identifiers, however they are written, and in bounded time."""
+"""Items that a refusal names: positions and identifiers in all notations, in bounded time."""
 
 import json
 import time
@@ -23,7 +23,7 @@ SKU = ITEM_KEY.index("sku")
 
 
 def items_of(count: int) -> pl.DataFrame:
-    """Items ``sku-0``, ``sku-1`` and so on, those with an odd number with a part number and a UPC, too."""
+    """Items ``sku-0``, ``sku-1`` and so on; those with an odd number also have a part number and a UPC."""
     rows = [
         {"sku": f"sku-{number}", "quantity": 1}
         | ({"partNumber": f"part {number}", "upc": f"{number:012}"} if number % 2 else {})
@@ -54,7 +54,7 @@ def named(body: Any, items: pl.DataFrame | None = None) -> list[Any]:
         pytest.param(b'{"message": "items[17] is bad", "more": "cut o', id="JSON that is cut off"),
     ],
 )
-def test_a_place_is_found_however_it_is_written(body: Any) -> None:
+def test_a_position_is_found_in_every_notation(body: Any) -> None:
     assert named(body) == ["sku-17"]
 
 
@@ -67,7 +67,7 @@ def test_a_place_is_found_however_it_is_written(body: Any) -> None:
         pytest.param({"message": "Line 17: bad"}, id="a line"),
     ],
 )
-def test_a_place_that_may_count_from_one_names_both_items(body: Any) -> None:
+def test_a_position_that_may_count_from_one_names_both_items(body: Any) -> None:
     assert named(body) == ["sku-17", "sku-16"]
 
 
@@ -112,23 +112,23 @@ def test_an_identifier_that_came_as_a_number_is_found() -> None:
         pytest.param(b"[" * 60_000, id="brackets upon brackets"),
     ],
 )
-def test_what_names_no_item_names_none(body: Any) -> None:
+def test_a_message_that_names_no_item_names_none(body: Any) -> None:
     assert named(body) == []
 
 
-def test_a_key_has_its_values_in_the_order_of_the_item_key_and_none_where_one_is_absent() -> None:
+def test_a_key_has_its_values_in_the_order_of_the_item_key_and_none_for_missing_ones() -> None:
     items = pl.DataFrame([{"sku": "a", "binID": 3, "quantity": 1}])
 
     assert find_named(b"items[0]", items, ["binID", "upc", "sku"]) == ((3, None, "a"),)
 
 
-def test_places_come_first_and_none_is_named_twice() -> None:
+def test_items_named_by_position_come_first_and_none_is_named_twice() -> None:
     body = {"message": "items[3] (sku-3) and sku-1, also items[2] and items[3]"}
 
     assert named(body) == ["sku-3", "sku-2", "sku-1"]
 
 
-def test_of_an_echoed_request_a_bounded_number_is_named() -> None:
+def test_a_message_that_repeats_the_request_names_a_bounded_number_of_items() -> None:
     items = items_of(3_000)
     echo = b'{"error": "bad", "request": ' + items.write_json().encode()
 
@@ -149,7 +149,7 @@ def test_of_an_echoed_request_a_bounded_number_is_named() -> None:
         max_size=12,
     )
 )
-def test_a_place_counts_as_the_items_stand_in_the_body(rows: Sequence[dict[str, Any]]) -> None:
+def test_positions_follow_the_order_of_the_body(rows: Sequence[dict[str, Any]]) -> None:
     full = [dict.fromkeys(ITEM_COLUMNS) | row | {"sku": f"s{number}", "quantity": 1} for number, row in enumerate(rows)]
     items = pl.DataFrame(full, schema=dict(ITEM_COLUMNS), orient="row")
     sent = json.loads(encode("Rome", items))["items"]
@@ -169,13 +169,13 @@ def test_a_place_counts_as_the_items_stand_in_the_body(rows: Sequence[dict[str, 
         pytest.param(b"a=" * 32_000, id="joints"),
     ],
 )
-def test_no_body_takes_long(body: bytes) -> None:
+def test_no_body_takes_long_to_search(body: bytes) -> None:
     items = items_of(12_000)
     before = time.process_time()
 
     find_named(body, items, ITEM_KEY)
 
-    # A hundred times what it takes: a search per item, or a pattern that goes back and forth, takes minutes.
+    # A hundred times the usual time: a search per item, or a regex that backtracks, takes minutes.
     assert time.process_time() - before < 5.0
 
 
@@ -187,7 +187,7 @@ def test_a_refusal_comes_with_the_items_that_it_names(bench: Bench) -> None:
     assert [key[SKU] for key in answer.named] == ["b"]
 
 
-def test_its_places_are_those_of_the_body_that_was_sent(bench: Bench) -> None:
+def test_its_positions_are_those_of_the_body_that_was_sent(bench: Bench) -> None:
     rows = [change("Rome", "a", upc="11"), change("Rome", "b", offset=1), change("Rome", "c", upc="33", offset=2)]
     bench.oms.refreshes = [httpx.Response(400, json={"message": "items[1]: bad"})]
     bench.client.submit(Submission(1, "Rome", Rows(frame(rows)), bench.clock.now))

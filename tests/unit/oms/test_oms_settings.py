@@ -1,4 +1,4 @@
-"""Options that belong together: the OMS's APIs, their tenant and columns, certificates."""
+"""Settings that depend on each other: the OMS's APIs, their tenant and columns, certificates."""
 
 import pytest
 
@@ -25,8 +25,12 @@ def settings(**options: str) -> Settings:
     ("options", "words"),
     [
         pytest.param({"OMS__API": "unified-commerce"}, "oms.tenant: must be set", id="no tenant"),
-        pytest.param({"OMS__TENANT": "7"}, "oms.tenant: must not be set, as oms.api inventory-specific", id="a tenant"),
-        pytest.param({"OMS__API": "inventory-v5", "OMS__TENANT": "7"}, "oms.api inventory-v5 has no", id="V5's tenant"),
+        pytest.param({"OMS__TENANT": "7"}, "oms.tenant: must not be set for oms.api inventory-specific", id="a tenant"),
+        pytest.param(
+            {"OMS__API": "inventory-v5", "OMS__TENANT": "7"},
+            "oms.tenant: must not be set for oms.api inventory-v5",
+            id="V5's tenant",
+        ),
         pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
         pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
         pytest.param(
@@ -39,9 +43,7 @@ def settings(**options: str) -> Settings:
         pytest.param({"OMS__TRACK_JOBS": "maybe"}, "oms.track_jobs: 'maybe' must be true or false", id="maybe"),
     ],
 )
-def test_options_that_do_not_fit_stop_the_start_with_a_line_that_names_them(
-    options: dict[str, str], words: str
-) -> None:
+def test_settings_that_contradict_each_other_are_refused_by_name(options: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         settings(**options)
 
@@ -49,7 +51,7 @@ def test_options_that_do_not_fit_stop_the_start_with_a_line_that_names_them(
     assert "\n" not in str(caught.value)
 
 
-def test_unified_commerce_takes_a_tenant_and_fields_of_lots() -> None:
+def test_unified_commerce_accepts_a_tenant_and_granular_fields() -> None:
     found = settings(**UNIFIED, AVRO__FIELDS__lotCode="lot.code")
 
     assert (found.oms.api, found.oms.tenant) == ("unified-commerce", 1234)
@@ -61,6 +63,6 @@ def test_a_lot_may_be_part_of_the_item_key_and_is_by_default() -> None:
     assert {"lotCode", "condition", "date", "serialNumber", "externalID"} <= set(settings().window.item_key)
 
 
-def test_jobs_are_followed_for_a_day_unless_told_otherwise() -> None:
+def test_jobs_are_tracked_for_a_day_by_default() -> None:
     assert (settings().oms.track_jobs, settings().oms.job_age_max) == (True, 86_400.0)
     assert settings(OMS__TRACK_JOBS="false", OMS__JOB_AGE_MAX="2h").oms.job_age_max == 7_200.0

@@ -7,14 +7,14 @@ import httpx
 import pytest
 
 from consumer.core.oms.answers import Answer, AnswerKind
-from consumer.oms.token import LIFE_SECONDS_DEFAULT, Token, Tokens
+from consumer.oms.token import LIFETIME_SECONDS_DEFAULT, Token, Tokens
 
 URL = "https://auth.example/token"
 WAIT_SECONDS_MAX = 60.0
 
 
 class Auth:
-    """A token endpoint and what a ``Tokens`` needs beside it."""
+    """A token endpoint, and everything else that ``Tokens`` needs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -61,7 +61,7 @@ def auth() -> Auth:
     return Auth()
 
 
-def test_a_token_is_asked_for_as_oauth_says(auth: Auth) -> None:
+def test_a_token_is_requested_as_in_oauth(auth: Auth) -> None:
     assert auth.get().value == "token-1"
 
     (request,) = auth.requests
@@ -77,11 +77,11 @@ def test_a_token_is_asked_for_as_oauth_says(auth: Auth) -> None:
         pytest.param("3600", 60.0, 3_600.0, id="as text"),
         pytest.param(20.0, 2.0, 20.0, id="short, a tenth before"),
         pytest.param(10**9, 60.0, 86_400.0, id="a day at most"),
-        pytest.param(None, 30.0, LIFE_SECONDS_DEFAULT, id="absent"),
-        pytest.param(0, 30.0, LIFE_SECONDS_DEFAULT, id="zero"),
-        pytest.param(-5, 30.0, LIFE_SECONDS_DEFAULT, id="negative"),
-        pytest.param(True, 30.0, LIFE_SECONDS_DEFAULT, id="true"),
-        pytest.param("soon", 30.0, LIFE_SECONDS_DEFAULT, id="words"),
+        pytest.param(None, 30.0, LIFETIME_SECONDS_DEFAULT, id="absent"),
+        pytest.param(0, 30.0, LIFETIME_SECONDS_DEFAULT, id="zero"),
+        pytest.param(-5, 30.0, LIFETIME_SECONDS_DEFAULT, id="negative"),
+        pytest.param(True, 30.0, LIFETIME_SECONDS_DEFAULT, id="true"),
+        pytest.param("soon", 30.0, LIFETIME_SECONDS_DEFAULT, id="words"),
     ],
 )
 def test_a_token_is_used_until_shortly_before_it_expires(
@@ -98,7 +98,7 @@ def test_a_token_is_used_until_shortly_before_it_expires(
     assert len(auth.requests) == 2
 
 
-def test_its_life_counts_from_when_it_was_asked_for(auth: Auth) -> None:
+def test_its_lifetime_counts_from_the_request(auth: Auth) -> None:
     def slow() -> None:
         auth.now += 30.0
 
@@ -107,7 +107,7 @@ def test_its_life_counts_from_when_it_was_asked_for(auth: Auth) -> None:
     assert auth.get().use_until == 1_000.0 - 60.0
 
 
-def test_a_dropped_token_is_renewed_with_the_credentials_of_that_moment(auth: Auth) -> None:
+def test_a_dropped_token_is_renewed_with_the_current_credentials(auth: Auth) -> None:
     first = auth.get()
     auth.credentials = ("the-key", "another-secret")
     auth.tokens.drop(first)
@@ -156,15 +156,15 @@ def test_dropping_a_token_that_another_thread_has_renewed_keeps_the_new_one(auth
         pytest.param(Auth.token(7), AnswerKind.WRONG_ADDRESS, id="a number"),
     ],
 )
-def test_why_there_is_no_token_is_never_unknown(auth: Auth, reply: object, kind: AnswerKind) -> None:
+def test_a_failed_token_request_is_never_unknown(auth: Auth, reply: object, kind: AnswerKind) -> None:
     auth.reply = reply
 
     assert auth.fail().kind is kind
     auth.reply = None
-    assert auth.get().number == 1
+    assert auth.get().sequence == 1
 
 
-def test_secrets_stand_in_no_answer_and_no_representation(auth: Auth) -> None:
+def test_secrets_are_in_no_answer_and_no_repr(auth: Auth) -> None:
     basic = b64encode(b"the-key:the-secret").decode()
     auth.reply = httpx.Response(400, content=f"the-secret {basic} the-secret".encode())
     assert auth.fail().detail == "no token from oms.token_url: *** *** ***"
@@ -187,7 +187,7 @@ def test_threads_share_one_renewal(auth: Auth) -> None:
 
 
 class Door:
-    """A lock that counts who has come to it, inside or not."""
+    """A lock that counts the threads that hold it or wait for it."""
 
     def __init__(self) -> None:
         self.come = threading.Semaphore(0)

@@ -11,9 +11,10 @@ import pytest
 from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
+from consumer.core.limits import EngineLimits
 from consumer.core.location.bisection import REQUESTS_MIN
 from consumer.core.location.planner import SendReason
-from consumer.core.location.request import EngineLimits, Refusal, Request
+from consumer.core.location.request import Refusal, Request
 from consumer.core.oms.answers import Accepted, Hold, Refused, Retry
 from tests.support.frames import change, frame
 
@@ -36,11 +37,10 @@ class Oms:
         self.sent.append(request)
         newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
         refused = any(self.bad(row) for row in newest.iter_rows(named=True))
-        self.made.answered(
-            request.request_id, Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1"), now
-        )
+        decision = Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1")
+        settled = self.made.apply(request.request_id, decision, now)
         self.accepted_items += 0 if refused else request.items
-        self.refusals += self.made.refusals()
+        self.refusals += settled.refusals
         return refused
 
     def work_off(self, now: float = LATER) -> None:
@@ -60,7 +60,7 @@ class Oms:
 def stage(count: int, bad: Callable[[dict[str, Any]], bool], **limits: Any) -> Oms:
     """One location with so many items, a change each, all due."""
     made = Engine(EngineLimits(**limits), item_key=["sku"])
-    made.assigned(1, start=0, mark=None)
+    made.assigned(1, start=0, read_up_to=None)
     rows = pl.DataFrame({"sku": [f"sku-{at}" for at in range(count)], OFFSET: range(count)})
     template = frame([change("Rome", "", offset=0)])
     items = template.drop("sku", OFFSET).join(rows, how="cross")
@@ -146,7 +146,7 @@ def test_a_refused_request_with_a_single_change_is_dead_lettered_at_once() -> No
 def one_item(*changes: dict[str, Any]) -> Oms:
     """One item with these changes; an OMS that refuses every floor below 0."""
     made = Engine(EngineLimits())
-    made.assigned(1, start=0, mark=None)
+    made.assigned(1, start=0, read_up_to=None)
     made.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
     oms = Oms(made, lambda row: False)
     refuse_floors_below_0(oms, LATER)
@@ -159,8 +159,8 @@ def refuse_floors_below_0(oms: Oms, now: float) -> None:
         (request,) = requests
         oms.sent.append(request)
         refused = bool((request.taken.body["floor"] < 0).any())
-        oms.made.answered(request.request_id, Refused("floor") if refused else Accepted("1"), now)
-        oms.refusals += oms.made.refusals()
+        settled = oms.made.apply(request.request_id, Refused("floor") if refused else Accepted("1"), now)
+        oms.refusals += settled.refusals
 
 
 def test_a_bad_field_of_an_old_change_does_not_dead_letter_a_newer_count() -> None:
@@ -197,7 +197,7 @@ def test_if_only_the_newest_change_is_refused_the_count_before_it_is_sent() -> N
 
 def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
     made = Engine(EngineLimits())
-    made.assigned(1, start=0, mark=None)
+    made.assigned(1, start=0, read_up_to=None)
     made.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
     oms = Oms(made, lambda row: row["floor"] == -1)
     oms.answer(made.due(LATER)[0], LATER)
@@ -213,7 +213,7 @@ def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
 def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follow_it() -> None:
     """Its outcome is unknown, so the OMS may have it; since then a newer change with the same fields stands for it."""
     made = Engine(EngineLimits(max_pending_changes=5))
-    made.assigned(1, start=0, mark=None)
+    made.assigned(1, start=0, read_up_to=None)
     suspects = [
         change("Rome", "a", 5, offset=0, retailPrice=1.0),
         change("Rome", "a", 6, offset=1, floor=-1),
@@ -222,9 +222,9 @@ def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follo
     made.add(frame(suspects), [], {1: 3}, 0.0)
     oms = Oms(made, lambda row: False)
     (together,) = made.due(LATER)
-    made.answered(together.request_id, Refused("floor"), LATER)
+    made.apply(together.request_id, Refused("floor"), LATER)
     (alone,) = made.due(LATER)
-    made.answered(alone.request_id, Hold(120.0, oms_rest_seconds=1.0), LATER)
+    made.apply(alone.request_id, Hold(120.0, breaker_seconds=1.0), LATER)
     newer = [
         change("Rome", "a", 8, offset=3, ltd=2.0),
         change("Rome", "a", 9, offset=4),
@@ -281,12 +281,12 @@ def test_only_a_refusal_bisects_and_any_other_failure_retries_the_same_suspects(
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
     (part,) = oms.made.due(LATER)
-    oms.made.answered(part.request_id, Hold(seconds=60.0, oms_rest_seconds=1.0), LATER)
+    oms.made.apply(part.request_id, Hold(seconds=60.0, breaker_seconds=1.0), LATER)
 
     assert oms.made.due(LATER + 59) == []
     (again,) = oms.made.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
-    oms.made.answered(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.made.apply(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
     oms.work_off(LATER + 70)
     assert oms.dead == [5]
 
@@ -327,47 +327,47 @@ def test_the_other_items_of_a_location_wait_for_its_bisection() -> None:
 def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
     made = Engine(EngineLimits())
     for number in (1, 2):
-        made.assigned(number, start=0, mark=None)
+        made.assigned(number, start=0, read_up_to=None)
         changes = [change("Rome", f"sku-{number}{at}", offset=at, assignment=number) for at in range(4)]
         made.add(frame(changes), [], {number: 4}, 0.0)
     oms = Oms(made, lambda row: row["sku"] in {"sku-11", "sku-22"})
     (first,) = made.due(LATER)
     oms.answer(first, LATER)
-    made.forget([1])
+    made.forget([1], 0.0)
     oms.work_off()
 
     assert [(row[0], row[1]) for refusal in oms.refusals for row in refusal.rows.select(ASSIGNMENT, OFFSET).rows()] == [
         (2, 2)
     ]
-    assert made.bisecting_locations == 0
+    assert made.locations.bisecting_locations == 0
 
 
 def test_suspects_in_flight_survive_the_revoke_of_another_partition() -> None:
     made = Engine(EngineLimits())
     for number in (1, 2):
-        made.assigned(number, start=0, mark=None)
+        made.assigned(number, start=0, read_up_to=None)
     made.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(2)]), [], {1: 2}, 0.0)
     oms = Oms(made, is_one_of(0))
     (first,) = made.due(LATER)
     oms.answer(first, LATER)
     (part,) = made.due(LATER)
-    made.forget([2])
-    assert made.bisecting_locations == 1
+    made.forget([2], 0.0)
+    assert made.locations.bisecting_locations == 1
     oms.answer(part, LATER)
     oms.work_off()
 
     assert oms.dead == [0]
-    assert made.bisecting_locations == 0
+    assert made.locations.bisecting_locations == 0
 
 
 def test_a_reassigned_partition_has_no_suspects() -> None:
     oms = stage(4, is_one_of(0))
     (first,) = oms.made.due(LATER)
     oms.answer(first, LATER)
-    oms.made.forget([1])
-    assert oms.made.bisecting_locations == 0
+    oms.made.forget([1], 0.0)
+    assert oms.made.locations.bisecting_locations == 0
 
-    oms.made.assigned(2, start=0, mark=0)
+    oms.made.assigned(2, start=0, read_up_to=0)
     again = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(4)]
     oms.made.add(frame(again), [], {2: 4}, 0.0)
     assert [request.reason for request in oms.made.due(LATER)] == [SendReason.AGE]
@@ -376,9 +376,9 @@ def test_a_reassigned_partition_has_no_suspects() -> None:
 def test_a_refusal_closes_the_circuit_breaker() -> None:
     oms = stage(2, is_one_of(0))
     (first,) = oms.made.due(LATER)
-    oms.made.answered(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
-    assert oms.made.oms_failures == 1
+    oms.made.apply(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
+    assert oms.made.breaker.failures == 1
     (probe,) = oms.made.due(LATER + 5)
     oms.answer(probe, LATER + 5)
 
-    assert oms.made.oms_failures == 0
+    assert oms.made.breaker.failures == 0

@@ -26,7 +26,7 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
     ("answer", "decision"),
     [
         pytest.param(Answer(AnswerKind.ACCEPTED, job_id="7", status=200), Accepted("7"), id="a jobID covers"),
-        pytest.param(Answer(AnswerKind.NOT_SENT), Retry(0.0, whole_oms=False), id="not sent, again at once"),
+        pytest.param(Answer(AnswerKind.NOT_SENT), Retry(None, whole_oms=False), id="not sent, again at once"),
         pytest.param(
             Answer(AnswerKind.OVER_QUOTA, status=403), Retry(1.0, whole_oms=True, over_quota=True), id="quota, all wait"
         ),
@@ -65,7 +65,7 @@ def test_an_answer_that_needs_an_operator_stops_and_names_the_setting_to_change(
 
 def test_every_kind_is_decided() -> None:
     for kind in AnswerKind:
-        decided(Answer(kind))
+        decided(Answer(kind, job_id="7" if kind is AnswerKind.ACCEPTED else None))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.oms.job_schedule import (
-    ASK_SECONDS_MAX,
-    ASK_SECONDS_MIN,
-    ASKED_AT_ONCE_MAX,
+    QUERIES_IN_FLIGHT_MAX,
+    QUERY_SECONDS_MAX,
+    QUERY_SECONDS_MIN,
     REFUSED_SECONDS_MAX,
-    STALLED_ASKS,
+    STALLED_QUERIES,
     Job,
     JobLimits,
     JobOutcome,
@@ -42,7 +42,7 @@ def following(*job_ids: str, now: float = 0.0, limits: JobLimits | None = None) 
 
 
 def told(jobs: JobSchedule, job_id: str, status: JobStatus | None, now: float, **more: object) -> JobResult | None:
-    return jobs.told(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
+    return jobs.on_report(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
 
 
 def asked_at(jobs: JobSchedule, job_id: str, now: float) -> float:
@@ -62,7 +62,7 @@ def asked_at(jobs: JobSchedule, job_id: str, now: float) -> float:
 def test_a_job_is_first_polled_after_the_minimum_delay() -> None:
     jobs = following("1", now=10.0)
 
-    assert jobs.next_deadline() == 10.0 + ASK_SECONDS_MIN
+    assert jobs.next_deadline() == 10.0 + QUERY_SECONDS_MIN
     assert jobs.due(11.9, CALLS) == []
     assert jobs.due(12.0, CALLS) == ["1"]
 
@@ -80,7 +80,7 @@ def test_the_waits_between_polls_double_up_to_a_minute_and_jitter_shortens_them(
         jobs, now, found = following("1"), 2.0, []
         for _ in expected:
             assert jobs.due(now, CALLS) == ["1"]
-            jobs.told(JobReport("1", JobStatus.WORKING), now, jitter)
+            jobs.on_report(JobReport("1", JobStatus.WORKING), now, jitter)
             deadline = jobs.next_deadline()
             assert deadline is not None
             found.append(deadline - now)
@@ -152,13 +152,13 @@ def test_jobs_that_the_oms_has_overtaken_are_polled_two_at_a_time() -> None:
 
     assert jobs.due(now, CALLS) == ["2", "3"]
     assert len(jobs.due(now, CALLS)) == 0
-    assert ASKED_AT_ONCE_MAX == 2
+    assert QUERIES_IN_FLIGHT_MAX == 2
 
 
 def stall(jobs: JobSchedule, job_id: str, status: JobStatus | None = JobStatus.WORKING) -> float:
     """Ask about the head until it counts as stalled; returns when."""
     now = 0.0
-    for _ in range(STALLED_ASKS):
+    for _ in range(STALLED_QUERIES):
         now = asked_at(jobs, job_id, now)
         told(jobs, job_id, status, now)
     return now
@@ -177,8 +177,8 @@ def test_a_stalled_job_does_not_block_polling_the_others() -> None:
     assert told(jobs, "2", JobStatus.SUCCESS, now) is not None
     assert jobs.due(now, CALLS) == ["3"]
     assert told(jobs, "3", JobStatus.SUCCESS, now) is not None
-    assert [left.job_id for left in jobs.left()] == ["1"]
-    assert again(jobs, "1", now) <= now + ASK_SECONDS_MAX
+    assert [left.job_id for left in jobs.unfinished_jobs()] == ["1"]
+    assert again(jobs, "1", now) <= now + QUERY_SECONDS_MAX
 
 
 def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -> None:
@@ -196,7 +196,7 @@ def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -
 
     assert jobs.due(now, CALLS) == ["2"]
     told(jobs, "2", JobStatus.WORKING, now)
-    assert jobs.next_deadline() == now + ASK_SECONDS_MIN
+    assert jobs.next_deadline() == now + QUERY_SECONDS_MIN
 
 
 def test_a_job_whose_polls_always_fail_does_not_block_polling_the_others() -> None:
@@ -277,7 +277,7 @@ def test_a_job_that_does_not_end_is_given_up_at_the_maximum_age() -> None:
     assert jobs.expired(99.9) == []
     assert jobs.expired(100.0) == [JobResult(job("1"), JobOutcome.NEVER_FINISHED)]
     assert jobs.expired(100.0) == []
-    assert [left.job_id for left in jobs.left()] == ["2"]
+    assert [left.job_id for left in jobs.unfinished_jobs()] == ["2"]
 
 
 def test_a_job_is_not_given_up_while_a_poll_of_it_is_in_flight() -> None:
@@ -301,8 +301,8 @@ def test_the_next_deadline_includes_the_maximum_age_of_a_job() -> None:
 def test_past_the_limit_of_jobs_the_oldest_is_evicted() -> None:
     jobs = following("1", "2", "3", limits=JobLimits(jobs_max=2))
 
-    assert [dropped.job_id for dropped in jobs.dropped()] == ["1"]
-    assert jobs.dropped() == []
+    assert [dropped.job_id for dropped in jobs.take_evicted()] == ["1"]
+    assert jobs.take_evicted() == []
     assert jobs.unfinished == 2
     assert jobs.due(2.0, CALLS) == ["2"]
 
@@ -312,7 +312,7 @@ def test_past_the_limit_of_bytes_the_oldest_are_evicted_but_never_the_last() -> 
     for job_id, size in (("1", 60), ("2", 60), ("3", 40), ("4", 500)):
         jobs.follow(job(job_id, packed=bytes(size)), 0.0)
 
-    assert [dropped.job_id for dropped in jobs.dropped()] == ["1", "2", "3"]
+    assert [dropped.job_id for dropped in jobs.take_evicted()] == ["1", "2", "3"]
     assert jobs.unfinished == 1
 
 
@@ -325,7 +325,7 @@ def test_ended_jobs_do_not_count_against_the_limits() -> None:
     jobs.follow(job("last", packed=bytes(60)), 60.0)
 
     jobs.follow(job("more", packed=bytes(40)), 60.0)
-    assert jobs.dropped() == []
+    assert jobs.take_evicted() == []
 
 
 def test_a_report_on_an_evicted_job_is_ignored() -> None:
@@ -341,7 +341,7 @@ def test_a_reused_job_id_replaces_the_earlier_job() -> None:
     jobs = following("1")
     jobs.follow(Job("1", "Oslo", 7, 1), 1.0)
 
-    assert [dropped.location for dropped in jobs.dropped()] == ["Rome"]
+    assert [dropped.location for dropped in jobs.take_evicted()] == ["Rome"]
     assert (jobs.unfinished, jobs.unfinished_items) == (1, 7)
 
 
@@ -369,14 +369,14 @@ def test_after_a_failure_a_single_poll_probes_the_oms() -> None:
     now = stall(jobs, "1")
     jobs.due(now, CALLS)
     told(jobs, "2", None, now, detail="HTTP 503")
-    assert jobs.failing == "HTTP 503"
+    assert jobs.unavailable_reason == "HTTP 503"
 
-    now += ASK_SECONDS_MAX
+    now += QUERY_SECONDS_MAX
     assert len(jobs.due(now, CALLS)) == 1
     assert jobs.due(now, CALLS) == []
 
     told(jobs, "1", JobStatus.WORKING, now)
-    assert jobs.failing == ""
+    assert jobs.unavailable_reason is None
 
 
 def test_retry_after_is_honoured_even_if_another_poll_succeeds() -> None:
@@ -420,7 +420,7 @@ def test_a_throttled_poll_does_not_count_as_a_refusal_of_get_job() -> None:
         now = asked_at(jobs, "1", now)
         told(jobs, "1", None, now, http_status=403, over_quota=True)
 
-    assert asked_at(jobs, "1", now) - now <= ASK_SECONDS_MAX
+    assert asked_at(jobs, "1", now) - now <= QUERY_SECONDS_MAX
 
 
 # What people see
@@ -431,7 +431,7 @@ def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
     jobs.follow(job("2", items=5), 20.0)
 
     assert (jobs.unfinished, jobs.unfinished_items, jobs.oldest_seconds(25.0)) == (2, 6, 15.0)
-    assert [left.job_id for left in jobs.left()] == ["1", "2"]
+    assert [left.job_id for left in jobs.unfinished_jobs()] == ["1", "2"]
     assert JobSchedule(JobLimits()).oldest_seconds(25.0) == 0.0
 
 
@@ -507,14 +507,14 @@ def follow_all(oms: ModelOms, plan: Iterable[tuple[float, float]], jitters: list
             _, job_id = heapq.heappop(answers)
             under_way.remove(job_id)
             turn += 1
-            ended = jobs.told(oms.report(job_id, now), now, jitters[turn % len(jitters)])
+            ended = jobs.on_report(oms.report(job_id, now), now, jitters[turn % len(jitters)])
             if ended:
                 run.ends[job_id] += 1
                 run.delays.append(now - oms.times[job_id][1])
         for job_id in jobs.due(now, CALLS):
             assert job_id not in under_way
             under_way.add(job_id)
-            assert len(under_way) <= ASKED_AT_ONCE_MAX
+            assert len(under_way) <= QUERIES_IN_FLIGHT_MAX
             run.calls[job_id] += 1
             heapq.heappush(answers, (now + latency, job_id))
     return run

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.core.changes.items import ASSIGNMENT, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, LINE, OFFSET
 from consumer.core.oms.offset_codec import pack_changes, pack_offsets, unpack_offsets
 
 
@@ -42,7 +42,7 @@ def test_offsets_with_random_gaps_take_at_most_two_bytes_per_offset() -> None:
 
 
 def test_the_changes_of_a_request_are_packed_by_partition() -> None:
-    rows = pl.DataFrame({ASSIGNMENT: [5, 4, 5, 6], OFFSET: [9, 30, 7, 1]})
+    rows = pl.DataFrame({ASSIGNMENT: [5, 4, 5, 6], OFFSET: [9, 30, 7, 1], LINE: [0] * 4})
 
     changes = pack_changes(rows, {4: ("stock", 0), 5: ("stock", 1)})
 
@@ -53,7 +53,7 @@ def test_the_changes_of_a_request_are_packed_by_partition() -> None:
 
 
 def test_changes_of_an_unknown_assignment_are_left_out() -> None:
-    rows = pl.DataFrame({ASSIGNMENT: [4, 6], OFFSET: [8, 3]})
+    rows = pl.DataFrame({ASSIGNMENT: [4, 6], OFFSET: [8, 3], LINE: [0, 0]})
 
     (packed,) = pack_changes(rows, {4: ("stock", 2)})
 
@@ -61,7 +61,7 @@ def test_changes_of_an_unknown_assignment_are_left_out() -> None:
 
 
 def test_changes_of_one_partition_are_packed_together() -> None:
-    rows = pl.DataFrame({ASSIGNMENT: [4, 4], OFFSET: [8, 3]})
+    rows = pl.DataFrame({ASSIGNMENT: [4, 4], OFFSET: [8, 3], LINE: [0, 0]})
 
     (packed,) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
 

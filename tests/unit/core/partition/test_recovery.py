@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.core.changes.coalesce import open_offset, superseded
-from consumer.core.changes.items import ARRIVED, LOCATION, OFFSET, SUPERSEDED, ChangeId
+from consumer.core.changes.coalesce import holding_change_ids, superseded
+from consumer.core.changes.items import ARRIVED, LINES_MAX, LOCATION, OFFSET, SUPERSEDED, ChangeId
 from consumer.core.engine import Engine
-from consumer.core.location.request import EngineLimits
-from consumer.core.oms.answers import Accepted, Refused
+from consumer.core.limits import EngineLimits
+from consumer.core.oms.answers import Accepted, Refused, RetryLimits
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
 from consumer.loop.failed_changes import refused_changes
 from tests.support.fakes import assignment
@@ -20,8 +20,9 @@ HOLD = 120.0
 
 
 def taken_over(*, start: int | None = 0, mark: int | None, open_: bool = False, **limits: Any) -> Engine:
-    made = Engine(EngineLimits(max_age_seconds=AGE, unknown_hold_seconds=HOLD, **limits), item_key=["sku"])
-    made.assigned(1, start=start, mark=mark, open_=open_, now=0.0)
+    retry = RetryLimits(unknown_hold_seconds=HOLD)
+    made = Engine(EngineLimits(max_age_seconds=AGE, retry=retry, **limits), item_key=["sku"])
+    made.assigned(1, start=start, read_up_to=mark, in_doubt=open_, now=0.0)
     return made
 
 
@@ -41,11 +42,11 @@ def test_nothing_is_sent_before_the_row_below_read_up_to_was_read() -> None:
     made = taken_over(mark=3)
     give(made, 0, 1)
     assert sent(made, AGE) == []
-    assert list(made.gathering) == [1]
+    assert list(made.partitions.recovering) == [1]
 
     give(made, 2)
     assert sent(made, AGE) == [[0, 1, 2]]
-    assert list(made.gathering) == []
+    assert list(made.partitions.recovering) == []
 
 
 def test_a_row_after_a_gap_at_read_up_to_completes_recovery() -> None:
@@ -74,7 +75,7 @@ def test_an_item_read_again_is_sent_with_its_newest_count_only() -> None:
 
 def test_rows_of_other_partitions_in_the_same_window_are_sent_during_recovery() -> None:
     made = taken_over(mark=3)
-    made.assigned(2, start=0, mark=0, open_=False, now=0.0)
+    made.assigned(2, start=0, read_up_to=0, in_doubt=False, now=0.0)
     give(made, 0)
     give(made, 7, assignment=2)
 
@@ -94,28 +95,28 @@ def test_recovery_waits_out_the_hold_if_a_request_is_in_doubt() -> None:
 def test_an_inherited_doubt_is_committed_until_the_hold_has_passed() -> None:
     made = taken_over(mark=0, open_=True)
 
-    assert [point.open for point in made.commit_points(HOLD - 0.1)] == [True]
-    assert [point.open for point in made.commit_points(HOLD)] == [False]
+    assert [point.in_doubt for point in made.commit_points(HOLD - 0.1)] == [True]
+    assert [point.in_doubt for point in made.commit_points(HOLD)] == [False]
 
 
 def test_read_up_to_of_the_previous_owner_is_committed_until_more_was_read() -> None:
     made = taken_over(mark=500)
     give(made, 0, 1)
 
-    assert [(point.offset, point.mark) for point in made.commit_points(0.0)] == [(0, 500)]
+    assert [(point.offset, point.read_up_to) for point in made.commit_points(0.0)] == [(0, 500)]
 
 
 @pytest.mark.parametrize(("start", "mark"), [(None, None), (7, 7), (7, 3)])
 def test_a_partition_with_nothing_to_read_again_skips_recovery(start: int | None, mark: int | None) -> None:
-    assert list(taken_over(start=start, mark=mark).gathering) == []
+    assert taken_over(start=start, mark=mark).partitions.recovering == []
 
 
 def test_a_partition_revoked_during_recovery_leaves_nothing_behind() -> None:
     made = taken_over(mark=9)
     give(made, 0, 1)
-    made.forget([1])
+    made.forget([1], 0.0)
 
-    assert (made.pending_changes, list(made.gathering)) == (0, [])
+    assert (made.pending_changes, list(made.partitions.recovering)) == (0, [])
 
 
 def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> None:
@@ -135,21 +136,21 @@ def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> N
 def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
     made = Engine(EngineLimits(max_pending_changes=2))
     for number in (1, 2, 3):
-        made.assigned(number, start=0, mark=0 if number == 1 else 9, open_=False, now=0.0)
+        made.assigned(number, start=0, read_up_to=0 if number == 1 else 9, in_doubt=False, now=0.0)
     give(made, 0, 1, 2)
-    assert made.to_pause() == {1, 3}
+    assert made.update_backpressure() == {1, 3}
 
     give(made, 8, assignment=2)
-    assert made.to_pause() == {1, 2}
+    assert made.update_backpressure() == {1, 2}
 
 
 def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
     made = taken_over(mark=100, max_uncommitted_offsets=10)
     give(made, 0, 50)
-    assert made.to_pause() == frozenset()
+    assert made.update_backpressure() == frozenset()
 
     give(made, 99)
-    assert made.to_pause() == {1}
+    assert made.update_backpressure() == {1}
 
 
 def gathered_over_budget(**last: Any) -> Engine:
@@ -185,18 +186,17 @@ def test_superseded_offsets_hold_back_the_committable_offset() -> None:
     assert [point.offset for point in made.commit_points(0.0)] == [0]
 
     (request,) = made.due(24_000.0)
-    made.answered(request.request_id, Accepted("1"), 24_000.0)
+    made.apply(request.request_id, Accepted("1"), 24_000.0)
     assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
 
 
 def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets() -> None:
     made = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
-    made.assigned(1, start=0, mark=0, open_=False, now=0.0)
+    made.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
     give(made, 0, 1, 2, sku="a")
     (request,) = made.due(AGE)
     assert request.rows[OFFSET].to_list() == [2]
-    made.answered(request.request_id, Refused("no"), AGE)
-    (refusal,) = made.refusals()
+    (refusal,) = made.apply(request.request_id, Refused("no"), AGE).refusals
 
     assert refusal.rows[OFFSET].to_list() == [2]
     (changes,) = refused_changes(refusal, {1: assignment(1)})
@@ -209,12 +209,12 @@ def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets(
 
 def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
     made = Engine(EngineLimits(max_pending_changes=100), item_key=["sku"])
-    made.assigned(1, start=0, mark=0, open_=False, now=0.0)
+    made.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
     rows = [change("Rome", f"sku-{at % 10}", at, offset=at) for at in range(101)]
     made.add(frame(rows), [], {1: 101}, 0.0)
 
     assert made.pending_changes == 10
-    assert made.to_pause() == frozenset()
+    assert made.update_backpressure() == frozenset()
     assert [point.offset for point in made.commit_points(0.0)] == [0]
     (request,) = made.due(AGE)
     assert sorted(request.rows["quantity"]) == list(range(91, 101))
@@ -223,14 +223,18 @@ def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() 
 # Which rows are superfluous
 
 
+def superseded_offsets(rows: pl.DataFrame) -> list[list[int] | None]:
+    return [older and [position // LINES_MAX for position in older] for older in rows[SUPERSEDED].to_list()]
+
+
 def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
     pending = frame([row | {ARRIVED: 1.0 + at} for at, row in enumerate(rows)])
     stay, free = superseded(pending, [LOCATION, "sku"])
     freed = set(free[OFFSET])
-    held = set(stay.select(open_offset(stay)).to_series())
+    held = set(holding_change_ids(stay)[OFFSET])
     assert freed.isdisjoint(held)
     assert freed | held == {row[OFFSET] for row in rows}
-    return sorted(stay.select(OFFSET, SUPERSEDED).rows())
+    return sorted(zip(stay[OFFSET], superseded_offsets(stay), strict=True))
 
 
 def test_a_row_with_a_field_that_no_newer_row_has_is_not_superseded() -> None:
@@ -267,5 +271,5 @@ def test_a_coalesced_row_can_be_superseded_again_with_all_of_its_offsets() -> No
     newer = frame([change("Rome", "a", 9, offset=9, arrived=9.0)])
     stay, free = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
 
-    assert stay.select(OFFSET, SUPERSEDED, ARRIVED).rows() == [(9, [3, 4], 3.0)]
+    assert (stay[OFFSET].to_list(), superseded_offsets(stay), stay[ARRIVED].to_list()) == ([9], [[3, 4]], [3.0])
     assert free[OFFSET].to_list() == [9]

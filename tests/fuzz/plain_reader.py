@@ -1,4 +1,4 @@
-"""A plain reading of Avro by the letter, one message at a time: slow, short, and apart from both decoders."""
+"""A plain reader of Avro, one message at a time: slow, short, and independent of both decoders."""
 
 import struct
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ VARINT_BYTES_MAX = 10
 
 
 class NoValueError(Exception):
-    """The bytes are no value of the schema."""
+    """The bytes are not a value of the schema."""
 
 
 @dataclass
-class Letter:
-    """What a message says. ``lenient`` where decoders are known to differ: see docs/decisions/0008-decoding.md."""
+class PlainReading:
+    """The content of a message. ``lenient``: decoders are known to differ, see docs/decisions/0008-decoding.md."""
 
     value: Any = None
     left: int = 0
@@ -21,21 +21,21 @@ class Letter:
     lenient: bool = False
 
 
-def read(schema: Any, body: bytes, looked_into: set[str]) -> Letter:
-    """Read the value; of the event's fields only those ``looked_into`` must be right in what they say."""
+def read(schema: Any, body: bytes, checked: set[str]) -> PlainReading:
+    """Read the value. Only the event's fields in ``checked`` must have valid content."""
     reader = _Reader(body)
-    letter = Letter()
+    reading = PlainReading()
     try:
-        letter.value = {}
+        reading.value = {}
         for field in schema["fields"]:
-            reader.passing = field["name"] not in looked_into
-            letter.value[field["name"]] = reader.read(field["type"])
-        letter.left = len(body) - reader.at
-        letter.wrong = "no symbol" if reader.no_symbol and not letter.left else ""
+            reader.skipping = field["name"] not in checked
+            reading.value[field["name"]] = reader.read(field["type"])
+        reading.left = len(body) - reader.at
+        reading.wrong = "no symbol" if reader.no_symbol and not reading.left else ""
     except NoValueError as error:
-        letter.wrong = str(error) or "no value"
-    letter.lenient = reader.lenient
-    return letter
+        reading.wrong = str(error) or "no value"
+    reading.lenient = reader.lenient
+    return reading
 
 
 class _Reader:
@@ -43,7 +43,7 @@ class _Reader:
         self._body = body
         self.at = 0
         self.lenient = False
-        self.passing = False
+        self.skipping = False
         self.no_symbol = False
 
     def read(self, schema: Any) -> Any:  # noqa: PLR0911 - one for each kind of type
@@ -82,8 +82,8 @@ class _Reader:
         try:
             return octets.decode()
         except UnicodeDecodeError:
-            if not self.passing:
-                raise NoValueError("no text") from None
+            if not self.skipping:
+                raise NoValueError("not text") from None
             return octets
 
     def _branch(self, branches: list[Any]) -> Any:
@@ -97,7 +97,7 @@ class _Reader:
         number = self._long()
         if 0 <= number < len(symbols):
             return symbols[number]
-        self.no_symbol |= not self.passing  # what comes after it is read all the same
+        self.no_symbol |= not self.skipping  # reading continues after it
         return ""
 
     def _blocks(self, item: Any) -> list[Any]:
@@ -106,7 +106,7 @@ class _Reader:
             size = self._long() if count < 0 else None
             start = self.at
             if abs(count) > len(self._body):
-                self.lenient |= size is not None  # whoever passes the block over looks at its size alone
+                self.lenient |= size is not None  # a decoder that skips the block only looks at its size
                 raise NoValueError("more items than bytes")
             try:
                 items.extend(item() for _ in range(abs(count)))

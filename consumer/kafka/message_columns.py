@@ -1,4 +1,4 @@
-"""What the decoder takes of messages, as columns that are read where they are needed."""
+"""Columns over a list of Kafka messages, for the decoder; each element is read when it is asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
@@ -7,7 +7,7 @@ from confluent_kafka import Message
 
 from consumer.ports import Headers
 
-# What a message without an error has.
+# Messages without an error always have a topic, a partition and an offset; the client's types allow None.
 topic_of: Final = cast("Callable[[Message], str]", Message.topic)
 partition_of: Final = cast("Callable[[Message], int]", Message.partition)
 offset_of: Final = cast("Callable[[Message], int]", Message.offset)
@@ -16,7 +16,10 @@ headers_of: Final = cast("Callable[[Message], Headers | None]", Message.headers)
 
 
 class Values(Sequence[bytes | None]):
-    """The values of messages, taken when they are asked for: by the decoder's thread, which spares the loop's."""
+    """The values of messages; None for a tombstone.
+
+    Read on the decoder's thread, which takes the work off the loop.
+    """
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages
@@ -32,7 +35,7 @@ class Values(Sequence[bytes | None]):
 
 
 class Timestamps(Sequence[int | None]):
-    """The timestamps of messages, likewise; None where a message has none."""
+    """The timestamps of messages, in milliseconds since 1970; None where a message has none."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages

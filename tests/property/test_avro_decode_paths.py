@@ -1,4 +1,4 @@
-"""Over generated schemas and values: both ways of decoding give exactly what was written."""
+"""For generated schemas and values, both decode paths return exactly what was written."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Values = st.SearchStrategy[Any]
 
 @dataclass
 class Drawn:
-    """A type as drawn: its schema, strategy of its values, and how the item's value is made of one."""
+    """A drawn type: its schema, a strategy for its values, and the conversion to the item's value."""
 
     schema: Any
     values: Values
@@ -37,7 +37,7 @@ class Drawn:
 
 
 class Schemas:
-    """Draws types; named types get names of their own, and may be referred to again."""
+    """Draws types; named types get unique names, and may be referred to again."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
@@ -63,7 +63,7 @@ class Schemas:
         return Drawn(*self.draw(st.sampled_from(kinds)))
 
     def defined(self) -> Drawn:
-        """An enum or a fixed, to be referred to again by name."""
+        """An enum or a fixed, which may be referred to again by name."""
         name = self.name()
         if self.draw(st.booleans()):
             symbols = ["A", "B", "C"][: self.draw(st.integers(1, 3))]
@@ -78,18 +78,18 @@ class Schemas:
     def record(self, depth: int) -> Drawn:
         name = self.name()
         fields = [self.any(depth - 1) for _ in range(self.draw(st.integers(0, 3)))]
-        said = [{"name": f"x{place}", "type": each.schema} for place, each in enumerate(fields)]
+        written = [{"name": f"x{index}", "type": child.schema} for index, child in enumerate(fields)]
         drawn = Drawn(
-            {"type": "record", "name": name, "fields": said},
-            st.fixed_dictionaries({f"x{place}": each.values for place, each in enumerate(fields)}),
-            zero_width=all(each.zero_width for each in fields),
-            wide=any(each.wide for each in fields),
+            {"type": "record", "name": name, "fields": written},
+            st.fixed_dictionaries({f"x{index}": child.values for index, child in enumerate(fields)}),
+            zero_width=all(child.zero_width for child in fields),
+            wide=any(child.wide for child in fields),
         )
         self.named.append(Drawn(name, drawn.values, zero_width=drawn.zero_width, wide=drawn.wide))
         return drawn
 
     def any(self, depth: int) -> Drawn:
-        """Any type at all, at most so many levels deep."""
+        """Any type, at most ``depth`` levels deep."""
         kind = self.draw(
             st.sampled_from(["simple", "null", "defined", "named", "nullable", "wide", "record", "array", "map"])
         )
@@ -117,7 +117,7 @@ class Schemas:
         return self.nullable(held)
 
     def nullable(self, held: Drawn) -> Drawn:
-        """``[null, T]`` or ``[T, null]``; T itself where it is a union or null already."""
+        """``[null, T]`` or ``[T, null]``; T itself if it is a union or null already."""
         if isinstance(held.schema, list) or held.schema == "null":
             return held
         branches = ["null", held.schema] if self.draw(st.booleans()) else [held.schema, "null"]
@@ -126,7 +126,7 @@ class Schemas:
         )
 
     def target(self, name: str) -> Drawn:
-        """A type that can become this target."""
+        """A type that can be converted to this target."""
         drawn = self.draw(st.sampled_from(self.fitting(name)))
         return self.nullable(drawn) if self.draw(st.booleans()) else drawn
 
@@ -161,28 +161,28 @@ class Schemas:
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[dict[str, Any], bool, list[dict[str, Any]], list[dict[str, Any]]]:
-    """A schema, whether it has a wide union, events of it, and what each event's columns must be."""
+    """A schema, whether it has a wide union, some events, and the expected columns of each."""
     schemas = Schemas(draw)
     optional = [name for name in TARGETS if name not in {"locationName", "quantity", "sku"}]
     present = ["locationName", "quantity", "sku", *draw(st.lists(st.sampled_from(optional), unique=True, max_size=5))]
     fields = {name: schemas.target(name) for name in present}
-    others = {f"other{place}": schemas.any(3) for place in range(draw(st.integers(0, 4)))}
+    others = {f"other{index}": schemas.any(3) for index in range(draw(st.integers(0, 4)))}
     everything = fields | others
-    # A type referred to by name must come after the one that defines it: drawn order is kept.
+    # A reference by name must come after the definition, so the order in which types were drawn is kept.
     schema = {
         "type": "record",
         "name": "Event",
-        "fields": [{"name": name, "type": each.schema} for name, each in everything.items()],
+        "fields": [{"name": name, "type": drawn.schema} for name, drawn in everything.items()],
     }
     events = draw(
         st.lists(
-            st.fixed_dictionaries({name: each.values for name, each in everything.items()}), min_size=1, max_size=8
+            st.fixed_dictionaries({name: drawn.values for name, drawn in everything.items()}), min_size=1, max_size=8
         )
     )
     expected = [
         {name: fields[name].item(event[name]) if name in fields else None for name in TARGETS} for event in events
     ]
-    return schema, any(each.wide for each in everything.values()), events, expected
+    return schema, any(drawn.wide for drawn in everything.values()), events, expected
 
 
 def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]:
@@ -196,8 +196,8 @@ def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]
     return values
 
 
-def reader_of(schema: dict[str, Any], way: Any) -> Reader:
-    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), way).reader(json.dumps(schema))
+def reader_of(schema: dict[str, Any], decode_path: Any) -> Reader:
+    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
@@ -210,7 +210,7 @@ def assert_rows(frame: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
-def test_both_ways_give_what_was_written(case: Any) -> None:
+def test_both_decode_paths_return_what_was_written(case: Any) -> None:
     schema, wide, events, expected = case
     values = written(schema, events)
 
@@ -227,8 +227,8 @@ def test_both_ways_give_what_was_written(case: Any) -> None:
     assert_rows(apart.frame, [*expected, *expected[:1]])
 
 
-@pytest.mark.parametrize("way", ["columnar", "fastavro"])
-def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
+@pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
+def test_a_type_name_is_resolved_in_the_enclosing_namespace(decode_path: Any) -> None:
     money = {"type": "record", "name": "Money", "fields": [{"name": "amount", "type": "double"}]}
     schema = {
         "type": "record",
@@ -253,7 +253,7 @@ def test_a_types_name_is_found_in_the_namespace_around_it(way: Any) -> None:
             "after": None,
         }
     ]
-    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), way)
+    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), decode_path)
 
     reader = factory.reader(json.dumps(schema))
 

@@ -1,0 +1,30 @@
+"""The outcome of a commit, from the errors of its partitions."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+from consumer.errors import BrokerError
+from consumer.kafka.errors import ErrorClass, classify, text_of
+from consumer.ports import CommitRefused, Committed
+
+NOT_A_MEMBER: Final = CommitRefused(fenced=True, detail="this member was removed from the group")
+
+
+def commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
+    """The outcome by the worst of these errors; none means committed. Pure.
+
+    Raises BrokerError if the worst one is PERMANENT or UNAUTHORISED: retrying would not help.
+    """
+    by_class = {classify(error): error for error in errors}
+    by_class.pop(ErrorClass.NO_OFFSETS, None)
+    if not by_class:
+        return Committed()
+    for error_class in (ErrorClass.PERMANENT, ErrorClass.UNAUTHORISED):
+        if error_class in by_class:
+            raise BrokerError(f"Kafka does not allow this service to commit: {text_of(by_class[error_class])}")
+    for error_class in (ErrorClass.FATAL, ErrorClass.FENCED):
+        if error_class in by_class:
+            return CommitRefused(fenced=True, detail=text_of(by_class[error_class]))
+    return CommitRefused(fenced=False, detail=text_of(by_class[ErrorClass.RETRIABLE]))

@@ -1,0 +1,69 @@
+"""What comes back from outside: answers of the OMS, and confirmations of dead letters."""
+
+from collections.abc import Callable, Mapping
+
+from consumer.core.engine import Engine
+from consumer.core.location.request import Refusal
+from consumer.core.oms.answers import Accepted
+from consumer.errors import DeadLettersError, OmsRefusedError, StopError
+from consumer.facts import ChangesDeadLettered, DeadLettersConfirmed, Observer, RequestAnswered
+from consumer.loop.failed_changes import refused_changes
+from consumer.loop.job_follower import JobFollower
+from consumer.ports import Answered, Assignment, DeadLetters, RefreshClient
+
+
+class Answers:
+    """Settles requests and dead letters with the engine, and sends on what follows from them."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        client: RefreshClient,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        jitter: Callable[[], float],
+        assignments: Mapping[int, Assignment],
+        job_follower: JobFollower | None,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._jitter = jitter
+        self._assignments = assignments
+        self._job_follower = job_follower
+
+    def settle(self, now: float, *, with_dead_letters: bool = True) -> StopError | None:
+        """Take in everything that has come back, without waiting. Returns why the service must stop; None: it need not.
+
+        Raises DeadLettersError if a dead letter could not be delivered.
+        """
+        if with_dead_letters:
+            confirmed = self._dead_letters.confirmed()
+            if confirmed:
+                self._engine.dead_lettered(confirmed)
+                self._observer.observe(DeadLettersConfirmed(len(confirmed)))
+        errors = [self._settle_request(answered, now) for answered in self._client.answers()]
+        return next(filter(None, errors), None)
+
+    def _settle_request(self, answered: Answered, now: float) -> StopError | None:
+        settled = self._engine.settle(answered.request_id, answered.answer, jitter=self._jitter(), now=now)
+        self._observer.observe(RequestAnswered(settled.request, answered, settled.decision))
+        if self._job_follower and isinstance(settled.decision, Accepted):
+            self._job_follower.accepted(settled.request, settled.decision.job_id, self._assignments, now)
+        for refusal in settled.refusals:
+            changes = refused_changes(refusal, self._assignments)
+            self._dead_letters.fetch_and_publish(changes)
+            self._observer.observe(ChangesDeadLettered(changes))
+        if settled.fatal_reason is not None:
+            return OmsRefusedError(settled.fatal_reason)
+        return _too_many_refused(settled.refusals[-1]) if settled.too_many_refused else None
+
+
+def _too_many_refused(last: Refusal) -> DeadLettersError:
+    return DeadLettersError(
+        f"the OMS refuses too many of the latest changes (last: location {last.location!r}, {last.detail}): correct "
+        "what upstream sends, or the locations in the OMS, or raise dead_letters.max_ratio; nothing past this is "
+        "committed"
+    )

@@ -1,0 +1,68 @@
+"""The state of the loop at one moment, for metrics, probes and the status page."""
+
+from collections.abc import Callable, Collection
+
+from consumer.core.engine import Engine
+from consumer.facts import PartitionView, Snapshot
+from consumer.loop.commits import FENCED, Commits
+from consumer.loop.job_follower import JobFollower
+
+LogEnd = Callable[[int], int | None]
+"""The end of an assignment's log as last reported, without asking the broker; None: not reported yet."""
+
+
+def take_snapshot(
+    engine: Engine,
+    commits: Commits,
+    job_follower: JobFollower | None,
+    *,
+    paused: Collection[int],
+    decoding_blocked: str | None,
+    log_end: LogEnd,
+    now: float,
+) -> Snapshot:
+    """``paused`` are the assignments that are not polled; ``decoding_blocked`` is what decoding waits for."""
+    oldest = engine.oldest_arrival()
+    jobs = job_follower.jobs if job_follower else None
+    locations = engine.locations
+    return Snapshot(
+        at=now,
+        partitions=_partitions(engine, commits, paused, log_end, now),
+        pending_changes=engine.pending_changes,
+        pending_locations=locations.pending_locations,
+        oldest_pending_seconds=None if oldest is None else now - oldest,
+        requests_in_flight=locations.requests_in_flight,
+        held_locations=locations.held_locations(now),
+        unconfirmed_dead_letters=engine.partitions.unconfirmed,
+        oms_consecutive_failures=engine.breaker.failures,
+        breaker=engine.breaker.state(now),
+        requests_per_second_max=engine.breaker.rate_limiter.limit(now),
+        bisecting_locations=locations.bisecting_locations,
+        flush_items=engine.flush_items,
+        unfinished_jobs=jobs.unfinished if jobs else 0,
+        unfinished_job_items=jobs.unfinished_items if jobs else 0,
+        oldest_job_seconds=jobs.oldest_seconds(now) if jobs else None,
+        job_status_unavailable=jobs.unavailable_reason if jobs else None,
+        sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
+        decoding_blocked=decoding_blocked,
+    )
+
+
+def _partitions(
+    engine: Engine, commits: Commits, paused: Collection[int], log_end: LogEnd, now: float
+) -> tuple[PartitionView, ...]:
+    points = {point.assignment: point for point in engine.commit_points(now)}
+    recovering = set(engine.partitions.recovering)
+    return tuple(
+        PartitionView(
+            topic=assignment.topic,
+            partition=assignment.partition,
+            committable_offset=points[assignment_id].offset if assignment_id in points else None,
+            committed_offset=commits.committed_offset(assignment),
+            next_offset=engine.partitions.next_offset(assignment_id),
+            paused=assignment_id in paused,
+            recovering=assignment_id in recovering,
+            end_offset=log_end(assignment_id),
+        )
+        for assignment_id, assignment in sorted(commits.assignments.items())
+    )

@@ -1,0 +1,19 @@
+"""A small timer for what the loop does every so often."""
+
+
+class Timer:
+    """Due at once, and again this many seconds after each ``restart``. Times are monotonic seconds."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._due_at = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        return now >= self._due_at
+
+    def restart(self, now: float) -> None:
+        self._due_at = now + self._interval_seconds
+
+    def expire(self) -> None:
+        """Make it due now."""
+        self._due_at = float("-inf")
