@@ -1,14 +1,14 @@
 # syntax=docker/dockerfile:1
-# The service:            docker build --tag inventory-refresh .     README.md, "A container", has how to run it
-# With the OMS sandbox:   docker build --target sandbox .            for trying things: compose.yaml uses it
+# The service:        docker build --tag inventory-refresh .     see README.md, "A container", for how to run it
+# The OMS sandbox:    docker build --target sandbox .            for trying things out; compose.yaml uses it
 ARG PYTHON=3.13.9-slim-trixie
 
-# Builds the wheel. The lock of the sandbox has all that this takes, by hash, and what the sandbox needs.
+# Builds the wheel. The sandbox's lock file pins the build tools and the sandbox's dependencies by hash.
 FROM python:${PYTHON} AS sandbox-build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip-cache
 WORKDIR /build
 RUN python -m venv /venv
-# Dependencies change less often than the code: a layer of their own.
+# Dependencies change less often than the code, so they get their own layer.
 COPY requirements/sandbox.txt requirements/
 RUN --mount=type=cache,target=/pip-cache \
     /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/sandbox.txt
@@ -32,7 +32,7 @@ RUN /venv/bin/pip install --no-deps /dist/*.whl \
  && /venv/bin/python -m compileall -q /venv/lib \
  && /venv/bin/pip uninstall --yes pip
 
-# What both images run on: no root, and nothing to install or build with.
+# The base of both images: not root, no pip, no build tools.
 FROM python:${PYTHON} AS base
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -42,14 +42,14 @@ RUN groupadd --system --gid 10001 service \
  && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service \
  && python -m pip uninstall --yes --root-user-action ignore pip
 WORKDIR /
-# By number: Kubernetes can only tell from a number that it is not root.
+# A number: Kubernetes can verify runAsNonRoot only with a numeric user.
 USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["inventory-refresh"]
 
 FROM base AS sandbox
 LABEL org.opencontainers.image.title="inventory-refresh-sandbox" \
-      org.opencontainers.image.description="An order management system to try inventory-refresh with." \
+      org.opencontainers.image.description="A simulated order management system for trying out inventory-refresh." \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=sandbox-build /venv /venv
 EXPOSE 8090
@@ -57,15 +57,15 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8090/sandbox/summary', timeout=2)"]
 CMD ["sandbox", "--host", "0.0.0.0"]
 
-# The last one is what is built by default.
+# The last stage is the default target.
 FROM base AS service
 LABEL org.opencontainers.image.title="inventory-refresh" \
-      org.opencontainers.image.description="Hands inventory changes from Kafka to an order management system in few, well-sized refresh requests." \
+      org.opencontainers.image.description="Sends inventory changes from Kafka to an order management system in few, well-sized refresh requests." \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV INVENTORY_REFRESH_LOG__FORMAT=json
 COPY --from=build /venv /venv
 EXPOSE 8080
-# The start takes a few seconds; the loop itself is given 180 s before /healthz calls it stalled.
+# Startup takes a few seconds; /healthz reports a stalled loop after 180 s.
 HEALTHCHECK --interval=30s --timeout=3s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('INVENTORY_REFRESH_HTTP__PORT', '8080') + '/healthz', timeout=2)"]
 CMD ["run"]

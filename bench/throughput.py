@@ -1,9 +1,8 @@
-"""How fast ``run`` does its whole job, as a share of a bare ``consume(10000)`` loop on the same topic.
+"""Measures the throughput of ``run`` relative to a bare ``consume(10000)`` loop on the same topic.
 
-A real Kafka is filled with distinct changes of 100 locations; then, in turns, a bare loop reads them all (values only,
-nothing decoded), and the command ``run`` reads, decodes, gathers, sends and commits them all, against a sandbox that
-counts. Both have the same consumer settings. The rate of ``run`` counts from its first read change to its last
-committed offset.
+A real Kafka topic is filled with distinct changes for 100 locations. Then, alternately, a bare loop reads all of them
+(without decoding), and the command ``run`` reads, decodes, batches, sends and commits all of them, with a sandbox that
+only counts. Both use the same consumer settings. The time of ``run`` is from the first change read to the last commit.
 
     python bench/throughput.py --changes 1000000 --rounds 3
 """
@@ -19,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +45,14 @@ from tests.support.service_process import free_port  # noqa: E402
 from tests.support.services import use_kafka  # noqa: E402
 
 SECONDS_MAX: Final = 180.0
-"""For one reading of the topic."""
+"""For reading the topic once."""
 POLL_SECONDS: Final = 0.05
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of the whole topic; CPU seconds are user and system, of the reading process alone."""
+    """One pass over the whole topic; CPU seconds are user plus system time of the reading process."""
 
     seconds: float
     cpu_seconds: float
@@ -83,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--locations", type=int, default=100)
     parser.add_argument("--partitions", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", type=Path, help="write a cProfile of the loop's thread of the last round there")
+    parser.add_argument("--profile", type=Path, help="write a cProfile of the last round's main thread")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output instead of a table")
     return parser.parse_args()
 
@@ -104,7 +103,7 @@ def _fill(servers: str, topic: str, arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _sandbox() -> Iterator[str]:
-    """The OMS sandbox, counting only, as a process of its own; its URL."""
+    """The OMS sandbox as a separate process that only counts items; yields its URL."""
     port = free_port()
     command = [sys.executable, "-m", "consumer", "sandbox", "--count-only", "--port", str(port)]
     command += ["--seconds-per-chunk", "0", "--seconds-per-job", "0"]
@@ -118,12 +117,12 @@ def _sandbox() -> Iterator[str]:
 
 
 def _read_bare(servers: str, topic: str, changes: int) -> Reading:
-    """The loop that does nothing but touch each value, in a process of its own so that CPU is comparable."""
+    """The bare loop, which only touches each value, in a separate process so that CPU times are comparable."""
     script = [sys.executable, __file__, "--changes", str(changes)]
     environment = os.environ | {"BARE_SERVERS": servers, "BARE_TOPIC": topic}
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS_MAX)  # noqa: S603
-    told = json.loads(done.stdout)
-    return Reading(told["seconds"], told["cpu_seconds"])
+    reading = json.loads(done.stdout)
+    return Reading(reading["seconds"], reading["cpu_seconds"])
 
 
 def bare_loop(servers: str, topic: str, changes: int) -> None:
@@ -144,8 +143,8 @@ def bare_loop(servers: str, topic: str, changes: int) -> None:
 
 def _read_with_run(servers: str, topic: str, arguments: argparse.Namespace, sandbox: str) -> Reading:
     port = free_port()
-    items_each = arguments.changes // arguments.locations
-    config = _config(servers, topic, sandbox, port, items_each)
+    items_per_location = arguments.changes // arguments.locations
+    config = _config(servers, topic, sandbox, port, items_per_location)
     before = _summary(sandbox)["items"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
@@ -171,12 +170,12 @@ def _read_with_run(servers: str, topic: str, arguments: argparse.Namespace, sand
     return reading
 
 
-def _config(servers: str, topic: str, sandbox: str, port: int, items_each: int) -> Mapping[str, Any]:
-    """A window is full at half of its location's items, so that the last change need not wait for its age.
+def _config(servers: str, topic: str, sandbox: str, port: int, items_per_location: int) -> Mapping[str, Any]:
+    """A window is full at half of its location's items, so that no change has to wait for ``window.max_age``.
 
-    The default, 12,000 items, would make larger and fewer requests, which are cheaper.
+    The default of 12,000 items would make fewer and larger requests, which are cheaper.
     """
-    half = max(items_each // 2, 1)
+    half = max(items_per_location // 2, 1)
     return {
         "kafka": {"bootstrap_servers": servers, "topics": [topic], "group_id": f"run-{uuid.uuid4().hex}"},
         "avro": {"schema_file": str(schema_path())},
@@ -194,21 +193,21 @@ def _config(servers: str, topic: str, sandbox: str, port: int, items_each: int) 
     }
 
 
-def _wait_for(true: Any, what: str) -> float:
-    """The monotonic time at which it became true."""
+def _wait_for(condition: Callable[[], bool], what: str) -> float:
+    """Returns the monotonic time at which the condition became true."""
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline:
         try:
-            if true():
+            if condition():
                 return time.monotonic()
         except OSError:
             pass
         time.sleep(POLL_SECONDS)
-    raise SystemExit(f"not within {SECONDS_MAX:g} s: {what}")
+    raise SystemExit(f"timed out after {SECONDS_MAX:g} s: {what}")
 
 
 def _json(url: str) -> Any:
-    """Asked for the plain way: a client that reads certificates each time would be half of the load measured."""
+    """Uses urllib: an httpx call loads certificates every time, which would be half of the measured load."""
     with urllib.request.urlopen(url, timeout=5.0) as response:  # noqa: S310 - loopback addresses of this script
         return json.load(response)
 
@@ -246,7 +245,7 @@ def _rate(arguments: argparse.Namespace, reading: Reading) -> str:
 
 
 def _report(arguments: argparse.Namespace, bare: list[Reading], run: list[Reading]) -> None:
-    shares = [one.seconds / other.seconds for one, other in zip(bare, run, strict=True)]
+    shares = [bare_one.seconds / run_one.seconds for bare_one, run_one in zip(bare, run, strict=True)]
     if arguments.json:
         print(
             json.dumps(
@@ -260,9 +259,9 @@ def _report(arguments: argparse.Namespace, bare: list[Reading], run: list[Readin
             )
         )
         return
-    table = Table("what", "changes/s, million", "of bare loop", "CPU s per million", title="Throughput")
+    table = Table("reader", "million changes/s", "share of bare loop", "CPU s per million", title="Throughput")
     millions = arguments.changes / 1e6
-    for name, readings in (("bare consume(10000) loop", bare), ("run: the whole job", run)):
+    for name, readings in (("bare consume(10000) loop", bare), ("run (the whole service)", run)):
         table.add_row(
             name,
             " ".join(_rate(arguments, reading) for reading in readings),

@@ -1,7 +1,7 @@
-"""The main job on one machine: generator, embedded broker, the service and the OMS sandbox, all over real sockets.
+"""The whole job on one machine: generator, embedded broker, the service and the OMS sandbox, over real sockets.
 
-The service is the one that ``run`` starts. What it did is judged by others: the broker says what is committed, the
-dead-letter topic what was rejected, the sandbox what it holds; and what it should hold is reckoned by the generator.
+The service is the same as in ``run``. Its result is checked independently: committed offsets are read from the broker,
+rejected changes from the dead-letter topic, the inventory from the sandbox; the generator computes the expected result.
 """
 
 import itertools
@@ -27,6 +27,7 @@ from consumer.app import Service
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.core.changes.items import RejectReason
 from consumer.dead_letters.reader import dead_letter_of
+from consumer.errors import InvariantError
 from consumer.sandbox.demo_faults import demo_faults
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.generator import (
@@ -50,25 +51,25 @@ TOPIC: Final = "inventory-changes"
 DEAD_LETTERS: Final = "inventory-refresh.dead-letters"
 GROUP: Final = "inventory-refresh-demo"
 MAX_AGE_SECONDS: Final = 5.0
-"""In place of the default 300 s: people watch."""
+"""Instead of the default 300 s, to make the demo short."""
 SECONDS_MAX: Final = 240.0
-"""The demo has failed if not all is done by then, also on a busy machine. Faults take a while: many a location is held,
-and calls are few a second for minutes after an over-quota answer."""
+"""The demo fails if it takes longer than this. With faults it takes a while: locations are held after unknown outcomes,
+and the rate of calls stays low for minutes after an over-quota answer."""
 FAULTS_HOLD_SECONDS: Final = 3
-"""In place of the default 120 s after an unknown outcome: the sandbox queues at once, or never."""
-AFTER_SENDING: Final = (RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value)
-"""Reasons of dead letters that depend on what the OMS does."""
+"""Instead of the default 120 s: the sandbox queues a request at once, or never."""
+REASONS_AFTER_SENDING: Final = {RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value}
+"""Reject reasons that depend on the OMS's answers."""
 READ_SECONDS_MAX: Final = 60.0
 FOREVER_PAUSE_SECONDS: Final = 2.0
 FOREVER_BURST_ITEMS: Final = 500
 DIFFERENCES_SHOWN_MAX: Final = 20
 CONFLUENT_BYTES: Final = 5
-"""Before the Avro value: a zero byte and the schema's id."""
+"""Header before the Avro value: a zero byte and the schema ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """One request as the sandbox's job queue tells it."""
+    """One accepted request, as listed in the sandbox's job queue."""
 
     location: str
     items: int
@@ -78,16 +79,17 @@ class SentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the demo found; printed as a table, or as one JSON object with these names."""
+    """The result of the demo; printed as tables, or as one JSON object with these keys."""
 
     ok: bool
     faults: dict[str, int]
-    """Answers and jobs that went wrong, by what they were."""
+    """Failed answers and jobs, by kind."""
     changes_read: int
-    items_sent: int
+    items_accepted: int
     requests: list[SentRequest]
     chunks_used: int
-    chunks_fewest: int
+    chunks_min: int
+    """Chunks needed if every item were sent exactly once, in chunks as full as possible."""
     dead_letters: dict[str, int]
     committed: dict[str, int]
     end: dict[str, int]
@@ -96,9 +98,9 @@ class Result:
 
 
 def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool = False) -> int:
-    """Run it, with an OMS that goes wrong in every way if ``faults``, and print what came of it.
+    """Run the demo, with an OMS that fails in every way if ``faults``, and print the result.
 
-    0 if all agrees, else 1.
+    Returns the exit code: 0 if the result is as expected, else 1.
     """
     console = Console(stderr=as_json)
     sandbox_settings = SandboxSettings(seconds_per_chunk=0.05, seconds_per_job=0.05)
@@ -106,25 +108,25 @@ def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool
         service = Service(_settings(broker.bootstrap_servers, sandbox.url, port, faults=faults))
         plan = plan_demo(seed)
         if faults:
-            sandbox.state.order_faults(demo_faults(seed))
+            sandbox.state.add_faults(demo_faults(seed))
         started = time.monotonic()
         publish(plan.events, bootstrap_servers=broker.bootstrap_servers, topic=TOPIC)
         with _running(service) as failed:
-            stage = _Stage(broker.bootstrap_servers, sandbox, service, plan, console, quiet=as_json)
-            stage.watch(started, failed)
+            demo = _RunningDemo(broker.bootstrap_servers, sandbox, service, plan, console, quiet=as_json)
+            demo.wait_until_done(started, failed)
             if forever:
-                stage.go_on(seed, failed)
+                demo.publish_forever(seed, failed)
                 return 0
-        result = stage.result(time.monotonic() - started, faults=faults)
+        result = demo.result(time.monotonic() - started, faults=faults)
     if as_json:
-        print(json.dumps(asdict(result)))  # noqa: T201 - the result is what was asked for
+        print(json.dumps(asdict(result)))  # noqa: T201 - the output of --json
     else:
         _show(console, result)
     return 0 if result.ok else 1
 
 
 def _settings(bootstrap_servers: str, oms_url: str, port: int, *, faults: bool) -> Settings:
-    short = {"unknown_hold": FAULTS_HOLD_SECONDS, "backoff_min": 0.2, "backoff_max": 2} if faults else {}
+    short_times = {"unknown_hold": FAULTS_HOLD_SECONDS, "backoff_min": 0.2, "backoff_max": 2} if faults else {}
     return Settings.model_validate(
         {
             "kafka": {
@@ -139,12 +141,12 @@ def _settings(bootstrap_servers: str, oms_url: str, port: int, *, faults: bool) 
                 "token_url": oms_url + TOKEN_PATH,
                 "api_key": SPECIFIC_KEY,
                 "api_secret": SPECIFIC_SECRET,
-                **short,
+                **short_times,
             },
             "dead_letters": {"topic": DEAD_LETTERS},
             "http": {"host": "127.0.0.1", "port": port},
             "log": {"level": "warning"},
-            # All of its locations, so that the dashboard of one location has something to show.
+            # Every location has its own series, for the dashboard of one location.
             "metrics": {"locations_max": LOCATIONS_SMALL + 1},
         }
     )
@@ -152,7 +154,7 @@ def _settings(bootstrap_servers: str, oms_url: str, port: int, *, faults: bool) 
 
 @contextmanager
 def _running(service: Service) -> Iterator[list[BaseException]]:
-    """The service in a thread; what ended it, if anything did, is in the list, and raised at the end."""
+    """Run the service on a thread. If it fails, the exception is in the list, and raised at the end of the block."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -172,8 +174,8 @@ def _running(service: Service) -> Iterator[list[BaseException]]:
         raise failed[0]
 
 
-class _Stage:
-    """The parts of a demo that runs, and what can be seen of them."""
+class _RunningDemo:
+    """The running demo: service, broker and sandbox, and what they report."""
 
     def __init__(
         self,
@@ -192,18 +194,18 @@ class _Stage:
         self._console = console
         self._quiet = quiet
 
-    def watch(self, started: float, failed: Sequence[BaseException]) -> None:
-        """Show progress until all is done, or the time for it is over."""
+    def wait_until_done(self, started: float, failed: Sequence[BaseException]) -> None:
+        """Show the progress until the demo is done, or its time is up."""
         with self._live(started) as live:
             while not failed and not self._done() and time.monotonic() - started < SECONDS_MAX:
                 live.update(self._progress(started))
                 time.sleep(0.1)
             live.update(self._progress(started))
 
-    def go_on(self, seed: int, failed: Sequence[BaseException]) -> None:
-        """Publish ever new changes and show them pass, until Ctrl-C."""
+    def publish_forever(self, seed: int, failed: Sequence[BaseException]) -> None:
+        """Publish new changes and show the progress until Ctrl-C."""
         self._console.print(
-            f"Metrics and status: {self._service.url}; OMS sandbox: {self._sandbox.url}; Ctrl-C ends it"
+            f"Status page and metrics: {self._service.url}, OMS sandbox: {self._sandbox.url}. Press Ctrl-C to stop."
         )
         started = time.monotonic()
         try:
@@ -218,13 +220,13 @@ class _Stage:
                     if failed:
                         return
         except KeyboardInterrupt:
-            self._console.print("Stopping: what is in flight is settled and committed first.")
+            self._console.print("Stopping: waiting for requests in flight, then committing.")
 
     def _live(self, started: float) -> Live:
         return Live(self._progress(started), console=self._console, refresh_per_second=5, transient=self._quiet)
 
     def _done(self) -> bool:
-        """All that was published is committed, and the end of every job is known and dealt with."""
+        """True once every offset is committed, every job has ended, and every dead letter is confirmed."""
         latest = self._service.board.latest
         return (
             self._committed() == len(self._plan.events)
@@ -238,7 +240,7 @@ class _Stage:
         return self._service.metrics.registry.get_sample_value(f"inventory_refresh_{name}") or 0.0
 
     def _metrics_by(self, name: str) -> dict[str, int]:
-        """A counter's samples that are not 0, by the value of their label."""
+        """The samples of a counter that are not 0, by the value of their label."""
         samples = [
             sample
             for metric in self._service.metrics.registry.collect()
@@ -248,54 +250,54 @@ class _Stage:
         return {next(iter(sample.labels.values())): round(sample.value) for sample in samples if sample.value}
 
     def _committed(self) -> int:
-        """Offsets committed, of all partitions together."""
+        """The sum of the committed offsets of all partitions."""
         return sum(max(partition.committed_offset or 0, 0) for partition in self._service.board.latest.partitions)
 
     def _progress(self, started: float) -> Table:
         summary = self._sandbox.state.summary()
         snapshot = self._service.board.latest
-        table = Table("seconds", "read", "pending", "in flight", "breaker", "sent", "committed", box=box.SIMPLE)
+        table = Table("seconds", "read", "pending", "in flight", "breaker", "accepted", "committed", box=box.SIMPLE)
         table.add_row(
             f"{time.monotonic() - started:.1f}",
             f"{self._service.board.totals.messages_read:,}",
-            f"{snapshot.pending_changes:,} of {snapshot.pending_locations} locations",
+            f"{snapshot.pending_changes:,} ({snapshot.pending_locations} locations)",
             f"{snapshot.requests_in_flight}",
             snapshot.breaker.value.replace("_", "-"),
-            f"{summary.items:,} items in {summary.jobs} requests",
+            f"{summary.items:,} ({summary.jobs} requests)",
             f"{self._committed():,}",
         )
         return table
 
     def result(self, seconds: float, *, faults: bool) -> Result:
-        """Ask the broker and the sandbox what has become of the plan.
+        """Compare what broker and sandbox hold with the plan.
 
-        With faults the OMS should hold what all changes but the dead-lettered ones leave.
+        With faults, changes that were dead-lettered after sending are left out of the expected result.
         """
         committed, end = _offsets(self._bootstrap_servers)
         jobs = self._sandbox.state.jobs()
-        letters = _dead_letters(self._bootstrap_servers)
-        dead_letters = dict(sorted(Counter(letter.reason for letter in letters).items()))
-        in_vain = {letter.event_id for letter in letters if letter.reason in AFTER_SENDING}
-        held = held_after(change for change in self._plan.changes if change["eventId"] not in in_vain)
+        dead_letters = _read_dead_letters(self._bootstrap_servers)
+        by_reason = dict(sorted(Counter(letter.reason for letter in dead_letters).items()))
+        failed = {letter.event_id for letter in dead_letters if letter.reason in REASONS_AFTER_SENDING}
+        held = held_after(change for change in self._plan.changes if change["eventId"] not in failed)
         found = differences(held, as_held(self._sandbox.state.inventory()))
         expected = {reason.value: count for reason, count in self._plan.rejects.items()}
-        before_sending = {reason: count for reason, count in dead_letters.items() if reason not in AFTER_SENDING}
+        before_sending = {reason: count for reason, count in by_reason.items() if reason not in REASONS_AFTER_SENDING}
         ok = (
             not found
             and committed == end
             and sum(end.values()) == len(self._plan.events) == self._service.board.totals.messages_read
             and before_sending == expected
-            and (faults or _went_smoothly(jobs, dead_letters, expected))
+            and (faults or _went_smoothly(jobs, by_reason, expected))
         )
         return Result(
             ok=ok,
             faults=self._faults(),
             changes_read=self._service.board.totals.messages_read,
-            items_sent=sum(job.items for job in jobs),
+            items_accepted=sum(job.items for job in jobs),
             requests=[_sent(job) for job in jobs],
             chunks_used=sum(job.chunks for job in jobs),
-            chunks_fewest=_chunks_fewest(self._plan.held, self._sandbox.settings.chunk_items),
-            dead_letters=dead_letters,
+            chunks_min=_chunks_min(self._plan.held, self._sandbox.settings.chunk_items),
+            dead_letters=by_reason,
             committed=committed,
             end=end,
             differences=found[:DIFFERENCES_SHOWN_MAX],
@@ -305,12 +307,13 @@ class _Stage:
     def _faults(self) -> dict[str, int]:
         answers = self._metrics_by("requests_answered_total") | {"accepted": 0}
         jobs = self._metrics_by("jobs_ended_total") | {"success": 0}
-        told = {f"answers: {kind}": count for kind, count in answers.items()}
-        return {what: count for what, count in (told | {f"jobs: {end}": n for end, n in jobs.items()}).items() if count}
+        named = {f"answers: {kind}": count for kind, count in answers.items()}
+        named |= {f"jobs: {outcome}": count for outcome, count in jobs.items()}
+        return {name: count for name, count in named.items() if count}
 
 
 def _went_smoothly(jobs: Sequence[JobRecord], dead_letters: Mapping[str, int], expected: Mapping[str, int]) -> bool:
-    """Nothing was refused, and the burst took two requests."""
+    """True if no change was dead-lettered after sending, and the burst took two requests."""
     burst = [job.items for job in jobs if job.location == BURST_LOCATION]
     return dead_letters == expected and burst == [12_000, BURST_ITEMS - 12_000]
 
@@ -319,13 +322,12 @@ def _sent(job: JobRecord) -> SentRequest:
     return SentRequest(job.location, job.items, job.chunks, job.job_id)
 
 
-def _chunks_fewest(held: Held, chunk_items: int) -> int:
-    """With every item sent once, in whole chunks as far as they go."""
+def _chunks_min(held: Held, chunk_items: int) -> int:
     return sum(math.ceil(len(items) / chunk_items) for items in held.values())
 
 
 def as_held(inventory: Mapping[str, Sequence[Mapping[str, Any]]]) -> Held:
-    """What the sandbox holds, in the generator's form."""
+    """The sandbox's inventory in the generator's format."""
     key = ("partNumber", "upc", "sku", "binID")
     return {
         location: {
@@ -336,7 +338,7 @@ def as_held(inventory: Mapping[str, Sequence[Mapping[str, Any]]]) -> Held:
 
 
 def _offsets(bootstrap_servers: str) -> tuple[dict[str, int], dict[str, int]]:
-    """What the group has committed, and where each partition ends, as the broker tells a stranger."""
+    """The group's committed offsets and the end offsets of the partitions, read by a client outside the group."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": GROUP, "log_level": 0})
     try:
         partitions = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
@@ -348,14 +350,14 @@ def _offsets(bootstrap_servers: str) -> tuple[dict[str, int], dict[str, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _DeadLetter:
     reason: str
-    event_id: str
-    """Of a change that was sent; "" of others."""
+    event_id: str | None
+    """Of a change that was sent; None for others."""
 
 
-def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
-    """All dead letters there are."""
+def _read_dead_letters(bootstrap_servers: str) -> list[_DeadLetter]:
+    """All dead letters in the topic."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -365,7 +367,7 @@ def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
             "log_level": 0,
         }
     )
-    letters: list[_Letter] = []
+    letters: list[_DeadLetter] = []
     try:
         partitions = [TopicPartition(DEAD_LETTERS, partition, 0) for partition in range(PARTITIONS)]
         expected = sum(
@@ -378,7 +380,8 @@ def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
                 if message.error() is None:
                     dead_letter = dead_letter_of(message)
                     reason = dead_letter.reason if dead_letter else "no reason"
-                    letters.append(_Letter(reason, _event_id(message.value()) if reason in AFTER_SENDING else ""))
+                    was_sent = reason in REASONS_AFTER_SENDING
+                    letters.append(_DeadLetter(reason, _event_id(message.value()) if was_sent else None))
     finally:
         consumer.close()
     return letters
@@ -386,29 +389,39 @@ def _dead_letters(bootstrap_servers: str) -> list[_Letter]:
 
 def _event_id(value: str | bytes | None) -> str:
     if not isinstance(value, bytes):
-        raise TypeError("a dead letter of a change that was sent has the change's own bytes")
+        raise InvariantError("the dead letter of a change that was sent does not contain the original record")
     event: Any = schemaless_reader(BytesIO(value[CONFLUENT_BYTES:]), parse_schema(json.loads(schema_text())), None)
     return str(event["eventId"])
 
 
 def _show(console: Console, result: Result) -> None:
-    requests = Table("location", "items", "chunks", "jobID", title="Requests", title_justify="left")
+    requests = Table("location", "items", "chunks", "jobID", title="Accepted requests", title_justify="left")
     for request in sorted(result.requests, key=lambda request: (-request.items, request.location)):
         requests.add_row(request.location, f"{request.items:,}", str(request.chunks), str(request.job_id))
     console.print(requests)
-    table = Table(title="Inventory refresh demo", show_header=False, title_justify="left")
-    for what, count in result.faults.items():
-        table.add_row(what, str(count))
+    table = Table(title="Result", show_header=False, title_justify="left")
+    for name, count in result.faults.items():
+        table.add_row(name, str(count))
     table.add_row("changes read", f"{result.changes_read:,}")
-    table.add_row("items sent", f"{result.items_sent:,} in {len(result.requests)} requests")
-    table.add_row("chunks used / fewest possible", f"{result.chunks_used} / {result.chunks_fewest}")
+    table.add_row("items accepted by the OMS", f"{result.items_accepted:,} in {len(result.requests)} requests")
+    table.add_row("chunks used", f"{result.chunks_used} (minimum {result.chunks_min})")
     for partition, end in result.end.items():
-        table.add_row(f"partition {partition}: committed / end", f"{result.committed[partition]:,} / {end:,}")
+        table.add_row(f"partition {partition}: committed / end offset", f"{result.committed[partition]:,} / {end:,}")
     for reason, count in result.dead_letters.items():
         table.add_row(f"dead letters: {reason}", str(count))
-    table.add_row("items that differ in the OMS", str(len(result.differences)))
+    at_least = "at least " if len(result.differences) == DIFFERENCES_SHOWN_MAX else ""
+    table.add_row("items that are wrong in the OMS", f"{at_least}{len(result.differences)}")
     table.add_row("seconds", f"{result.seconds:.1f}")
     console.print(table)
     for difference in result.differences:
         console.print(difference, style="red")
-    console.print("All agrees." if result.ok else "NOT all agrees.", style="bold green" if result.ok else "bold red")
+    console.print(_verdict(result), style="bold green" if result.ok else "bold red")
+
+
+def _verdict(result: Result) -> str:
+    if result.differences:
+        return "FAILED: the OMS does not hold the latest value of every item; the differences are listed above."
+    if not result.ok:
+        return "FAILED: committed offsets, dead letters or requests are not as expected."
+    exception = "apart from dead-lettered changes, " if result.dead_letters.keys() & REASONS_AFTER_SENDING else ""
+    return f"OK: {exception}the OMS holds the latest value of every item, and every offset is committed."

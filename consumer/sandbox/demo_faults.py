@@ -1,13 +1,13 @@
-"""What goes wrong in ``demo --faults``, from a seed: nearly everything that an OMS and its gateway can do."""
+"""The faults of ``demo --faults``, from a seed: nearly every failure of an OMS and its gateway."""
 
 import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 
 ANSWERS: Final = 60
-"""Scripted answers; the usual ones among them. Every kind of fault comes at least once."""
+"""Scripted answers, including regular ones. Every kind of fault occurs at least once."""
 FAULTS_SHARE: Final = 0.45
 
 _FAULTS: Final[Sequence[dict[str, Any]]] = (
@@ -30,29 +30,32 @@ _FAULTS: Final[Sequence[dict[str, Any]]] = (
     {"stall_job": True, "stall_seconds": 3},
 )
 _FAILING: Final = ("Store 03", "Store 17", "Store 29")
-"""The job of their first request fails. What was lost before may have been queued all the same: of another location it
-could not be told whether the OMS should hold the changes of a failed job."""
+"""The job of the first request for each of these locations fails.
+
+It must be the first: if an earlier answer had been lost, that request may or may not have been queued, and whether the
+OMS should hold the failed job's changes would be unknown."""
 _REFUSED: Final[Sequence[dict[str, Any]]] = (
     {"fault": "refuse", "location": "Store 21", "item": "SKU00007"},
     {"fault": "refuse", "location": "Store 31", "item": "SKU00012", "named": False},
 )
-"""An item that the OMS knows nothing of, at two locations: at the second its answer does not say which it is."""
-_REVOKED_SECONDS: Final = 20
-"""So often every token is revoked before its time."""
+"""An item that the OMS refuses, at two locations; at the second, the answer does not say which item it is."""
+_REVOKE_EVERY_SECONDS: Final = 20
+"""All tokens are revoked this often, before they expire."""
 
 
-def demo_faults(seed: int) -> FaultOrder:
-    """The same seed orders the same faults."""
-    chance = random.Random(seed)  # noqa: S311 - not for secrets
-    again = [fault for fault in _FAULTS if "retry_after" not in fault]  # over-quota once of each kind: it slows us down
-    faults = [*_FAULTS, *chance.choices(again, k=round(ANSWERS * FAULTS_SHARE) - len(_FAULTS))]
+def demo_faults(seed: int) -> FaultRequest:
+    """The faults for this seed."""
+    rng = random.Random(seed)  # noqa: S311 - not for secrets
+    # Each over-quota answer comes only once, since it slows the service down for minutes.
+    repeatable = [fault for fault in _FAULTS if "retry_after" not in fault]
+    faults = [*_FAULTS, *rng.choices(repeatable, k=round(ANSWERS * FAULTS_SHARE) - len(_FAULTS))]
     answers = [*faults, *({} for _ in range(ANSWERS - len(faults)))]
-    chance.shuffle(answers)
+    rng.shuffle(answers)
     failing = [{"location": location, "fail_job": True} for location in _FAILING]
-    return FaultOrder.model_validate(
+    return FaultRequest.model_validate(
         {
             "answers": [*failing, *answers],
-            "rules": [*_REFUSED, {"fault": "revoke", "every": _REVOKED_SECONDS}],
+            "rules": [*_REFUSED, {"fault": "revoke", "every": _REVOKE_EVERY_SECONDS}],
             "seed": seed,
         }
     )

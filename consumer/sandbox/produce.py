@@ -1,4 +1,4 @@
-"""What the command ``produce`` does: publish changes to the topic that the settings name, with progress to look at."""
+"""The command ``produce``: publishes changes to the configured topic and shows the progress."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,13 +15,13 @@ from consumer.settings import Settings
 def produce_events(
     settings: Settings, *, topic: str | None, file: Path | None, count: int | None, locations: int, seed: int
 ) -> None:
-    """Publish the changes of ``file``, or ``count`` made-up ones.
+    """Publish the changes of ``file``, or ``count`` generated ones.
 
-    With a registry the bundled schema is registered for the topic; with a schema file the id in the events is the
-    sandbox's own, as any id will do there. Raises SettingsError or BrokerError.
+    With a registry, the bundled schema is registered for the topic. With a schema file the events carry a fixed schema
+    ID, since the service then ignores it. Raises SettingsError or BrokerError.
     """
     if settings.avro.framing != "confluent":
-        raise SettingsError(f"avro.framing: produce writes Confluent framing only, not {settings.avro.framing}")
+        raise SettingsError(f"avro.framing is {settings.avro.framing}: produce supports only confluent")
     target = topic or settings.kafka.topics[0]
     schema_id = (
         register(settings.avro.registry_url, target, settings.avro.registry)
@@ -29,7 +29,7 @@ def produce_events(
         else SCHEMA_ID
     )
     console = Console(stderr=True)
-    columns = (TextColumn("published to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("Publishing to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(target, total=count)
         published = publish(
@@ -39,7 +39,7 @@ def produce_events(
             properties=settings.kafka.properties,
             on_progress=lambda done: progress.update(task, completed=done),
         )
-    console.print(f"{published:,} changes published to {target}")
+    console.print(f"{published:,} changes published to {target}.")
 
 
 def _events(schema_id: int, *, file: Path | None, count: int | None, locations: int, seed: int) -> Iterable[Event]:

@@ -1,4 +1,4 @@
-"""Inventory changes as events on a topic: encoding, files of them, and publishing."""
+"""Publishes inventory changes as events: encoding, files with changes, and the producer."""
 
 import json
 import logging
@@ -18,21 +18,21 @@ from consumer.ports import Headers
 from consumer.text import one_line
 
 Change = dict[str, Any]
-"""A change by the bundled schema's field names; a field that is not there is absent (null)."""
+"""A change by the bundled schema's field names; a missing field is published as null."""
 
 QUEUE_MESSAGES_MAX: Final = 100_000
 DELIVERY_SECONDS_MAX: Final = 60.0
-"""How long an event may wait for the broker's confirmation before publishing gives up."""
+"""How long an event may wait for the broker's acknowledgement before publishing fails."""
 FLUSH_SECONDS_EXTRA: Final = 10.0
 PROGRESS_EVENTS: Final = 1_000
-"""Progress is told after so many events."""
+"""Events between two progress reports."""
 LINE_BYTES_MAX: Final = 1_000_000
-"""Of a file of changes."""
+"""Of a file with changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is published: ``key`` decides the partition, ``value`` None is a tombstone."""
+    """One message: ``key`` decides the partition; ``value`` None is a tombstone."""
 
     key: bytes
     value: bytes | None
@@ -40,31 +40,31 @@ class Event:
 
 
 class Encoder:
-    """Changes to the bytes of Confluent's wire format: a zero byte, the schema's id in four, and the Avro value."""
+    """Encodes changes in Confluent's wire format: a zero byte, the schema ID in four bytes, and the Avro value."""
 
     def __init__(self, schema_id: int) -> None:
         self._encoder = EventEncoder.confluent(schema_text(), schema_id)
 
     def value(self, change: Mapping[str, Any]) -> bytes:
-        """Raises ValueError or TypeError where the change has a field or a value that the schema does not."""
+        """The message value. Raises ValueError or TypeError if a field or value does not fit the schema."""
         return self._encoder.encode(change)
 
     def event(self, change: Mapping[str, Any]) -> Event:
-        """The change under its item's key, so that all changes of an item go to one partition."""
+        """The change with its item's key, so that all changes of an item go to the same partition."""
         return Event(item_key(change), self.value(change))
 
 
 def item_key(change: Mapping[str, Any]) -> bytes:
-    """What names a change's item: location and identifiers, those that are absent as empty text."""
+    """The message key of a change: location and item identifiers, absent ones as empty text."""
     names = ("locationName", "partNumber", "upc", "sku", "binID")
     return "|".join("" if change.get(name) is None else str(change[name]) for name in names).encode()
 
 
 def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = None) -> int:
-    """Register the bundled schema for the topic's values, and give its id.
+    """Register the bundled schema for the topic's values; returns its ID.
 
-    ``options`` are those of the registry's client (``avro.registry``). Raises SettingsError where the registry refuses
-    or does not answer.
+    ``options`` are those of the registry client (``avro.registry``). Raises SettingsError if the registry refuses or
+    does not answer.
     """
     with SchemaRegistryClient(
         {"timeout": 10, "max.retries": 0} | dict(options or {}) | {"url": registry_url}
@@ -72,16 +72,16 @@ def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = 
         try:
             schema_id: int = client.register_schema(f"{topic}-value", Schema(schema_text(), "AVRO"))
         except Exception as error:
-            # Which errors the client's HTTP library raises is its own affair: none is swallowed.
+            # The client also passes on errors of its HTTP library, which are not part of its interface.
             reason = one_line(str(error))
             raise SettingsError(f"avro.registry_url: cannot register the schema at {registry_url}: {reason}") from error
         return schema_id
 
 
 def changes_in(path: Path) -> Iterator[Change]:
-    """The changes of a file: one JSON object a line, empty lines passed over.
+    """The changes in a file: one JSON object per line; empty lines are skipped.
 
-    ``occurredAt`` is milliseconds since 1970. Raises SettingsError, which names the line, where it is no JSON object.
+    ``occurredAt`` is milliseconds since 1970. Raises SettingsError, which names the line, if it is not a JSON object.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -95,16 +95,16 @@ def _change_in(line: bytes, where: str) -> Change:
     try:
         change = json.loads(line)
     except ValueError as error:
-        raise SettingsError(f"{where}: no JSON: {error}") from error
+        raise SettingsError(f"{where}: not JSON: {error}") from error
     if not isinstance(change, dict):
-        raise SettingsError(f"{where}: a change is an object, as in schemas/examples")
+        raise SettingsError(f"{where}: a change must be a JSON object, as in schemas/examples")
     return change
 
 
 def events_in(path: Path, encoder: Encoder) -> Iterator[Event]:
-    """The events of a file of changes.
+    """The events for the changes in a file.
 
-    Raises SettingsError, which names the change by its number, where one does not fit the schema.
+    Raises SettingsError, which names the change by its number, if it does not fit the schema.
     """
     for number, change in enumerate(changes_in(path), start=1):
         try:
@@ -122,10 +122,10 @@ def publish(
     on_progress: Callable[[int], None] = lambda _published: None,
     delivery_seconds_max: float = DELIVERY_SECONDS_MAX,
 ) -> int:
-    """Publish the events in order; gives their number when the broker has confirmed them all.
+    """Publish the events in order; returns their number once the broker has acknowledged all of them.
 
-    Of ``properties`` (``kafka.properties``) those about the connection are used. ``on_progress`` hears now and then how
-    many were handed over. Raises BrokerError when one cannot be delivered.
+    Only the connection options of ``properties`` (``kafka.properties``) are used. ``on_progress`` is called every 1,000
+    events, and at the end, with the number published. Raises BrokerError if an event cannot be delivered.
     """
     failures: list[KafkaError] = []
 
@@ -142,11 +142,11 @@ def publish(
         if published % PROGRESS_EVENTS == 0:
             producer.poll(0)
             on_progress(published)
-            _stop_at(failures, topic)
+            _raise_first(failures, topic)
     producer.flush(delivery_seconds_max + FLUSH_SECONDS_EXTRA)
-    _stop_at(failures, topic)
+    _raise_first(failures, topic)
     if len(producer):
-        raise BrokerError(f"{bootstrap_servers} did not confirm {len(producer)} events in time")
+        raise BrokerError(f"{bootstrap_servers} did not acknowledge {len(producer)} events in time")
     on_progress(published)
     return published
 
@@ -163,7 +163,7 @@ def _options(bootstrap_servers: str, properties: Mapping[str, Any], delivery_sec
         "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
         "queue.buffering.max.kbytes": 131_072,
         "delivery.timeout.ms": round(delivery_seconds_max * 1000),
-        # As Java's producer chooses: an item stays in its partition whoever publishes.
+        # The Java producer's default: an item stays in its partition, whichever client publishes it.
         "partitioner": "murmur2_random",
         "delivery.report.only.error": True,
     }
@@ -178,13 +178,13 @@ def _produce(
                 topic, key=event.key, value=event.value, headers=list(event.headers), on_delivery=on_delivery
             )
         except BufferError:
-            producer.poll(0.1)  # bounded: each message leaves the queue by the delivery timeout
+            producer.poll(0.1)  # bounded: every message leaves the queue within the delivery timeout
         except KafkaException as error:
             raise BrokerError(f'cannot publish to "{topic}": {error.args[0].str()}') from error
         else:
             return
 
 
-def _stop_at(failures: list[KafkaError], topic: str) -> None:
+def _raise_first(failures: list[KafkaError], topic: str) -> None:
     if failures:
         raise BrokerError(f'{len(failures)} events could not be published to "{topic}": {failures[0].str()}')

@@ -1,5 +1,6 @@
-"""Draws a dashboard with what a real Prometheus answers, as a PNG for the README; ``make picture``.
+"""Draws the README's pictures of the service at work, the main dashboard and the status page; ``make picture``.
 
-Panels, titles, places and queries come from the dashboard's JSON; ``panels`` reads as much of Grafana's model as our
-dashboards use, ``units`` has its units, ``page.html`` the look, and the lines are drawn by plotly.js in Chromium.
+``scenario`` runs the service under load, with a burst and an outage. The dashboard is drawn from its JSON and a real
+Prometheus: ``panels`` reads the part of Grafana's model that our dashboards use, ``units`` formats values as Grafana
+does, ``page.html`` has the layout, and plotly.js draws the lines. ``chromium`` turns both pages into PNG files.
 """

@@ -1,4 +1,4 @@
-"""From a dashboard's JSON and Prometheus's answers to what the page draws: texts, colours, lines and axes."""
+"""Turns a dashboard's JSON and Prometheus's answers into what the page draws: texts, colours, lines and axes."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from tests.support.prometheus import Series
 
 Panel = Mapping[str, Any]
 Ask = Callable[[str, bool], list[Series]]
-"""Gives the answer to an expression with Grafana's variables in it, for now only or over the time shown."""
+"""Queries an expression with Grafana's variables: an instant query if the flag is true, else a range query."""
 
 COLORS: Final[Mapping[str, str]] = {
     "green": "#73BF69",
@@ -29,14 +29,14 @@ HEADROOM: Final = 1.08
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The times for which samples are drawn, evenly spaced, in seconds since 1970."""
+    """The evenly spaced times for which samples are drawn, in seconds since 1970."""
 
     start: float
     step: float
     count: int
 
     def values(self, series: Series) -> list[float | None]:
-        """The series' values at these times; None where there is none, or none that can be drawn."""
+        """The series' values at these times; None where there is no finite value."""
         values: list[float | None] = [None] * self.count
         for at, value in series.samples:
             index = round((at - self.start) / self.step)
@@ -45,12 +45,12 @@ class Grid:
         return values
 
     def milliseconds(self) -> list[float]:
-        """These times as the page's axis takes them."""
+        """These times in milliseconds, as the page's axis expects them."""
         return [(self.start + number * self.step) * 1_000 for number in range(self.count)]
 
 
 def drawn(dashboard: Mapping[str, Any], ask: Ask, grid: Grid) -> list[dict[str, Any]]:
-    """What is on the dashboard as it opens, closed rows as their headings. Raises KeyError for a strange panel type."""
+    """The panels of the dashboard when it is opened, collapsed rows as headings. Raises KeyError for unknown types."""
     shown = []
     closed = 0
     for panel in dashboard["panels"]:
@@ -63,9 +63,10 @@ def drawn(dashboard: Mapping[str, Any], ask: Ask, grid: Grid) -> list[dict[str, 
 
 
 def _height(panels: Sequence[Panel]) -> int:
-    """Of a closed row's panels, in whose place the next row moves up."""
-    places = [panel["gridPos"] for panel in panels]
-    return max((at["y"] + at["h"] for at in places), default=0) - min((at["y"] for at in places), default=0)
+    """The height of a collapsed row's panels, by which the following rows move up."""
+    positions = [panel["gridPos"] for panel in panels]
+    bottom = max((position["y"] + position["h"] for position in positions), default=0)
+    return bottom - min((position["y"] for position in positions), default=0)
 
 
 def _row(panel: Panel, ask: Ask, grid: Grid) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def _stat(panel: Panel, ask: Ask, grid: Grid) -> dict[str, Any]:
     if not samples:
         return {"text": defaults.get("noValue", "No data"), "color": "#8e8e8e"}
     value = samples[-1]
-    mapped = next((each["options"].get(f"{value:g}") for each in defaults.get("mappings", ())), None) or {}
+    options = (mapping["options"].get(f"{value:g}") for mapping in defaults.get("mappings", ()))
+    mapped = next(options, None) or {}
     color = mapped.get("color") or _threshold(defaults["thresholds"]["steps"], value)
     shown: dict[str, Any] = {
         "text": mapped.get("text") or as_text(value, defaults["unit"], defaults.get("decimals")),
@@ -138,7 +140,7 @@ def _overrides(panel: Panel, letter: str, name: str) -> Iterator[tuple[str, Any]
     for override in panel["fieldConfig"]["overrides"]:
         matcher = override["matcher"]
         if matcher in ({"id": "byFrameRefID", "options": letter}, {"id": "byName", "options": name}):
-            yield from ((each["id"], each["value"]) for each in override["properties"])
+            yield from ((setting["id"], setting["value"]) for setting in override["properties"])
 
 
 def _axis(defaults: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, stacked: bool) -> dict[str, Any]:
@@ -146,18 +148,18 @@ def _axis(defaults: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, st
     values = [value for line in lines for value in line["y"] if value is not None]
     top = max(values, default=0.0)
     if stacked:
-        every = zip(*(line["y"] for line in lines), strict=True)
-        top = max((sum(value or 0 for value in values) for values in every), default=0.0)
+        columns = zip(*(line["y"] for line in lines), strict=True)
+        top = max((sum(value or 0 for value in column) for column in columns), default=0.0)
     if defaults["custom"].get("scaleDistribution", {}).get("type") == "log":
         at = logarithmic_ticks(min((value for value in values if value > 0), default=1.0), top or 1.0, unit)
-        return {"log": True, "at": at, "texts": [as_text(each, unit) for each in at], "range": [at[0], at[-1]]}
+        return {"log": True, "at": at, "texts": [as_text(tick, unit) for tick in at], "range": [at[0], at[-1]]}
     top = min(top * HEADROOM, defaults.get("max", math.inf)) or 1.0
     if defaults.get("decimals") == 0:
         top = max(top, 1.0)
     at = ticks(defaults.get("max", top), unit)
     if defaults.get("decimals") == 0:
-        at = [each for each in at if each == int(each)]
-    return {"log": False, "at": at, "texts": [as_text(each, unit) for each in at], "range": [0, max(at[-1], top)]}
+        at = [tick for tick in at if tick == int(tick)]
+    return {"log": False, "at": at, "texts": [as_text(tick, unit) for tick in at], "range": [0, max(at[-1], top)]}
 
 
 _DRAWN: Final = {"row": _row, "stat": _stat, "timeseries": _timeseries}

@@ -1,4 +1,4 @@
-"""Values as Grafana writes them: the units that our dashboards use."""
+"""Formats values as Grafana does, for the units that our dashboards use."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,12 +32,13 @@ _SCALES: Final[Mapping[str, tuple[_Scale, str]]] = {
 
 
 def as_text(value: float, unit: str, decimals: int | None = None) -> str:
-    """The value with its unit, in the largest one in which it is at least 1; three digits unless told otherwise.
+    """The value in the largest unit in which it is at least 1; three digits unless ``decimals`` is given.
 
-    Raises KeyError for a unit that no dashboard of ours has.
+    Raises KeyError for a unit that none of our dashboards uses.
     """
     scale, per = _SCALES[unit]
-    factor, name = next((each for each in reversed(scale) if abs(value) >= each[0]), scale[0] if value else _one(scale))
+    smallest = scale[0] if value else _base(scale)
+    factor, name = next(((factor, name) for factor, name in reversed(scale) if abs(value) >= factor), smallest)
     scaled = value / factor
     if unit == "locale":
         return f"{value:,.{decimals or 0}f}"
@@ -51,29 +52,29 @@ def as_text(value: float, unit: str, decimals: int | None = None) -> str:
     return f"{digits}{name}{per}"
 
 
-def _one(scale: _Scale) -> tuple[float, str]:
-    """The unit of 0: the one whose factor is 1, if there is one."""
-    return next((each for each in scale if each[0] == 1), scale[0])
+def _base(scale: _Scale) -> tuple[float, str]:
+    """The unit for 0: the one with the factor 1, if there is one."""
+    return next((unit for unit in scale if unit[0] == 1), scale[0])
 
 
 _TIMES: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)
-"""Seconds between the lines of an axis of time."""
+"""Possible steps in seconds between the ticks of an axis of durations."""
 _DECADES: Final = (0.1, 1, 10, 60, 600, 3_600, 36_000, 86_400, 864_000)
 
 
 def ticks(top: float, unit: str, *, count: int = 4) -> list[float]:
-    """Round values from 0 to ``top`` or a little above, about ``count`` steps apart."""
+    """Round values from 0 to ``top`` or slightly above, in about ``count`` steps."""
     rough = top / count
     magnitude = 10 ** math.floor(math.log10(rough))
-    nice = _TIMES if unit == "s" and 1 <= rough <= _TIMES[-1] else [each * magnitude for each in (1, 2, 2.5, 5, 10)]
-    step = next(each for each in nice if each >= rough * 0.999)
+    nice = _TIMES if unit == "s" and 1 <= rough <= _TIMES[-1] else [factor * magnitude for factor in (1, 2, 2.5, 5, 10)]
+    step = next(value for value in nice if value >= rough * 0.999)
     return [number * step for number in range(math.ceil(top / step * 0.999) + 1)]
 
 
 def logarithmic_ticks(bottom: float, top: float, unit: str) -> list[float]:
-    """Values about ten times apart that lie around these."""
+    """Values about ten times apart that enclose ``bottom`` and ``top``."""
     powers = [10.0**power for power in range(math.floor(math.log10(bottom)), math.ceil(math.log10(top)) + 2)]
-    every = list(_DECADES) if unit == "s" else powers
-    first = max((index for index, each in enumerate(every) if each <= bottom), default=0)
-    last = next((index for index, each in enumerate(every) if each >= top), len(every) - 1)
-    return every[first : max(last, first + 1) + 1]
+    values = list(_DECADES) if unit == "s" else powers
+    first = max((index for index, value in enumerate(values) if value <= bottom), default=0)
+    last = next((index for index, value in enumerate(values) if value >= top), len(values) - 1)
+    return values[first : max(last, first + 1) + 1]

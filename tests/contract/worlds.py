@@ -21,7 +21,7 @@ from consumer.kafka.source import KafkaSource
 from consumer.oms.client import build_client
 from consumer.ports import RefreshClient
 from consumer.sandbox.oms.app import TOKEN_PATH
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from consumer.settings import KafkaSettings, OmsSettings
@@ -274,7 +274,7 @@ class RealOms:
         self._order(revoke_tokens=True)
 
     def _order(self, **order: Any) -> None:
-        self._sandbox.state.order_faults(FaultOrder.model_validate(order))
+        self._sandbox.state.add_faults(FaultRequest.model_validate(order))
 
     def quantities(self, location: str) -> list[int]:
         return [item["quantity"] for item in self._sandbox.state.inventory().get(location, ())]

@@ -80,6 +80,6 @@ def full_topic(fleet: OpenFleet) -> Fleet:
         session_ms=poll_interval_ms,
         **{"max.poll.interval.ms": poll_interval_ms, "queued.max.messages.kbytes": 1_024},
     )
-    members.order(rules=[{"fault": "outage"}])
+    members.add_faults(rules=[{"fault": "outage"}])
     members.stock.publish()
     return members

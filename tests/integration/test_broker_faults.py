@@ -22,9 +22,9 @@ from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.brokers import OFFSETS_TOPIC, Brokers
 from tests.support.fleet import (
+    LONG_SESSIONS,
     PUBLISH_SECONDS_MAX,
     REQUEST_SECONDS_MAX,
-    UNHURRIED,
     Fleet,
     Item,
     OpenFleet,
@@ -113,7 +113,7 @@ def test_no_request_leaves_while_all_brokers_are_down(fleet: OpenFleet, cluster:
 def test_a_commit_that_too_few_replicas_can_store_is_refused_and_its_requests_are_sent_later(
     fleet: OpenFleet, cluster: Brokers
 ) -> None:
-    ours = fleet(**UNHURRIED)
+    ours = fleet(**LONG_SESSIONS)
     start_two(ours)
     ours.stock.publish()
     ours.finish()
@@ -132,7 +132,7 @@ def test_a_commit_that_too_few_replicas_can_store_is_refused_and_its_requests_ar
 
 def read_up_to(ours: Fleet) -> dict[int, int]:
     """By partition, how far it was read according to the metadata of its commit."""
-    committed = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
+    committed = ours.outside_client.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
     return {
         found.partition: parse_metadata(found.metadata or "", committed=found.offset).read_up_to for found in committed
     }

@@ -1,4 +1,4 @@
-"""``demo --faults`` as a process: an OMS that goes wrong in every way, and counts that agree in the end."""
+"""``demo --faults`` as a process: an OMS that fails in every way, and correct quantities in the end."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.timeout(420)
-def test_with_every_fault_there_is_the_counts_agree_in_the_end_and_each_was_met() -> None:
+def test_with_every_fault_the_quantities_are_correct_in_the_end_and_each_fault_occurred() -> None:
     command = [sys.executable, "-m", "consumer", "demo", "--faults", "--json", "--seed", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=400)  # noqa: S603 - our own
     assert done.returncode == 0, done.stderr.decode()[-3_000:]
@@ -20,7 +20,7 @@ def test_with_every_fault_there_is_the_counts_agree_in_the_end_and_each_was_met(
 
     assert result["differences"] == []
     assert result["committed"] == result["end"]
-    met = {name.partition(": ")[2] for name in result["faults"]}
-    assert {"over_quota", "unavailable", "unreadable", "unknown", "refused", "failed"} <= met
+    occurred = {name.partition(": ")[2] for name in result["faults"]}
+    assert {"over_quota", "unavailable", "unreadable", "unknown", "refused", "failed"} <= occurred
     assert result["dead_letters"]["job_failed"] > 0
     assert result["dead_letters"]["refused_by_oms"] > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.fleet import CLASSIC, CONSUMER, UNHURRIED, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, LONG_SESSIONS, OpenFleet, both_protocols
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -61,7 +61,7 @@ def test_two_members_are_suspended_in_turn_while_changes_arrive(fleet: OpenFleet
 
 @pytest.mark.parametrize("protocol", [CONSUMER])
 def test_a_member_suspended_within_its_session_keeps_its_partitions(fleet: OpenFleet, protocol: str) -> None:
-    ours = fleet(protocol=protocol, **UNHURRIED)
+    ours = fleet(protocol=protocol, **LONG_SESSIONS)
     sleeper = ours.start("sleeper")
     ours.wait_until_shared("sleeper")
     with ours.stock.publishing():
@@ -75,7 +75,7 @@ def test_a_member_suspended_within_its_session_keeps_its_partitions(fleet: OpenF
 
 
 def test_three_members_are_restarted_one_by_one_while_changes_arrive(fleet: OpenFleet) -> None:
-    ours = fleet(partitions=6, **UNHURRIED)
+    ours = fleet(partitions=6, **LONG_SESSIONS)
     names = ("a", "b", "c")
     for name in names:
         ours.start(name)

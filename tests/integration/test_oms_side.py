@@ -1,4 +1,4 @@
-"""What stands between an accepted change and a count that is right in the OMS, each made to happen in the sandbox."""
+"""Failures between reading a change and the correct quantity in the OMS, each injected by the sandbox."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,14 +16,14 @@ MakeTopic = Callable[..., str]
 
 MAX_AGE_SECONDS = 1.5
 HOLD_SECONDS = 2.0
-"""As ``open_shop`` has them."""
-NOT_BY_AGE = 600
-"""Seconds: a change of this ``window.max_age`` does not leave by its age while a test lasts."""
+"""As in ``open_shop``."""
+LONG_AGE_SECONDS = 600
+"""As ``window.max_age``: no window is sent because of its age while a test runs."""
 
 
-def whole(items: int) -> dict[str, Any]:
-    """Settings by which so many items of a location leave together, however late the last of them is read."""
-    return {"oms": {"chunk_items": items}, "window": {"flush_items": items, "max_age": NOT_BY_AGE}}
+def flush_at(items: int) -> dict[str, Any]:
+    """Settings with which a location sends exactly ``items`` together, however late the last of them is read."""
+    return {"oms": {"chunk_items": items}, "window": {"flush_items": items, "max_age": LONG_AGE_SECONDS}}
 
 
 @pytest.fixture
@@ -35,28 +35,32 @@ def sandbox() -> Iterator[SandboxServer]:
 # Refused requests
 
 
-def test_an_oms_that_takes_fewer_items_than_we_were_told_still_gets_every_count(kafka: str, topic: MakeTopic) -> None:
+def test_an_oms_with_a_lower_item_limit_than_configured_still_gets_every_quantity(kafka: str, topic: MakeTopic) -> None:
     with (
         SandboxServer(SandboxSettings(time_scale=0, max_items=1_000)) as sandbox,
         open_shop(
-            kafka, topic(4), sandbox, changes(6_000), window={"flush_items": 6_000, "max_age": NOT_BY_AGE}
+            kafka,
+            topic(4),
+            sandbox,
+            changes(6_000),
+            window={"flush_items": 6_000, "max_age": LONG_AGE_SECONDS},
         ) as shop,
     ):
         shop.finish()
 
         assert shop.differences() == []
         assert shop.sizes() == [750] * 8
-        assert shop.letters() == []
+        assert shop.dead_letters() == []
 
 
 # Breaker and quota
 
 
-def test_an_outage_is_waited_out_with_single_probes_while_the_service_stays_ready(
+def test_during_an_outage_single_probes_are_sent_and_the_service_stays_ready(
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
     with open_shop(kafka, topic(4), sandbox) as shop:
-        shop.order(answers=[{"status": 503, "body": {"code": 5001, "message": "unavailable"}}] * 14)
+        shop.add_faults(answers=[{"status": 503, "body": {"code": 5001, "message": "unavailable"}}] * 14)
         shop.publish(*(change for number in range(20) for change in changes(5, location=f"store {number}")))
         wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 0, "the breaker is not closed")
         assert (shop.probe("/healthz"), shop.probe("/readyz")) == (200, 200)
@@ -67,11 +71,11 @@ def test_an_outage_is_waited_out_with_single_probes_while_the_service_stays_read
         wait_until(lambda: shop.metric("oms_breaker_state", state="closed") == 1, "the breaker is closed")
 
 
-def test_over_quota_is_waited_out_as_long_as_the_oms_says_and_the_rate_goes_down(
+def test_after_over_quota_the_retry_after_is_respected_and_the_rate_is_lowered(
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
     with open_shop(kafka, topic(4), sandbox) as shop:
-        shop.order(answers=[{"quota": True, "retry_after": 3}])
+        shop.add_faults(answers=[{"quota": True, "retry_after": 3}])
         published_at = sandbox.state.clock()
         shop.publish(*changes(5))
         wait_until(lambda: bool(shop.sizes()), "the request is accepted")
@@ -89,19 +93,19 @@ def test_over_quota_is_waited_out_as_long_as_the_oms_says_and_the_rate_goes_down
         pytest.param({"reset": "before_queue"}, id="reset before it was queued"),
         pytest.param({"reset": "after_queue"}, id="reset after it was queued"),
         pytest.param({"close": "after_queue"}, id="closed after it was queued"),
-        pytest.param({"status": 504, "queue": True}, id="a gateway's word, though queued"),
-        pytest.param({"status": 200, "queue": True, "body": {}}, id="no jobID, though queued"),
-        pytest.param({"status": 200, "body": {}}, id="no jobID, and not queued"),
+        pytest.param({"status": 504, "queue": True}, id="a gateway timeout although it was queued"),
+        pytest.param({"status": 200, "queue": True, "body": {}}, id="no jobID although it was queued"),
+        pytest.param({"status": 200, "body": {}}, id="no jobID and not queued"),
     ],
 )
-def test_an_answer_that_proves_nothing_holds_the_location_and_the_newest_count_wins(
+def test_an_unknown_outcome_holds_the_location_and_the_newest_quantity_wins(
     kafka: str, topic: MakeTopic, sandbox: SandboxServer, lost: dict[str, object]
 ) -> None:
     with open_shop(kafka, topic(1), sandbox) as shop:
-        shop.order(answers=[lost])
+        shop.add_faults(answers=[lost])
         published_at = sandbox.state.clock()
         shop.publish(*changes(3, quantity=1))
-        wait_until(lambda: sandbox.state.summary().faults_left == 0, "the answer proves nothing")
+        wait_until(lambda: sandbox.state.summary().scripted_answers_left == 0, "the scripted answer is used")
         shop.publish(*changes(3, quantity=2))
         shop.finish()
 
@@ -110,16 +114,14 @@ def test_an_answer_that_proves_nothing_holds_the_location_and_the_newest_count_w
         assert {item["quantity"] for item in shop.held()["Rome"].values()} == {2}
 
 
-def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_or_as_text_is_one(
-    kafka: str, topic: MakeTopic
-) -> None:
+def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_is_accepted(kafka: str, topic: MakeTopic) -> None:
     with (
         SandboxServer(SandboxSettings(time_scale=0, job_id_style="leading-zero")) as sandbox,
         open_shop(kafka, topic(1), sandbox) as shop,
     ):
         shop.publish(*changes(3))
         shop.finish()
-        shop.order(revoke_tokens=True)
+        shop.add_faults(revoke_tokens=True)
         shop.publish(*changes(3, quantity=9))
         shop.finish()
 
@@ -133,10 +135,10 @@ def test_a_revoked_token_is_renewed_and_a_job_id_with_leading_zeros_or_as_text_i
 def test_jobs_are_followed_to_success_with_few_calls(kafka: str, topic: MakeTopic) -> None:
     with (
         SandboxServer(SandboxSettings(seconds_per_chunk=0.2, seconds_per_job=0.1)) as sandbox,
-        open_shop(kafka, topic(4), sandbox, **whole(5)) as shop,
+        open_shop(kafka, topic(4), sandbox, **flush_at(5)) as shop,
     ):
         shop.publish(*(change for number in range(10) for change in changes(5, location=f"store {number}")))
-        wait_until(lambda: shop.metric("jobs_ended_total", outcome="success") == 10, "all jobs are told")
+        wait_until(lambda: shop.metric("jobs_ended_total", outcome="success") == 10, "all jobs have ended")
 
         asked = sum(sandbox.state.summary().requests[path]["200"] for path in job_paths(sandbox))
         assert asked <= 20
@@ -147,32 +149,32 @@ def job_paths(sandbox: SandboxServer) -> list[str]:
     return [path for path in sandbox.state.summary().requests if "queue" in path]
 
 
-def test_the_changes_of_a_failed_job_are_dead_lettered_as_they_came_with_job_id_and_messages(
+def test_the_changes_of_a_failed_job_are_dead_lettered_unchanged_with_job_id_and_messages(
     kafka: str, topic: MakeTopic, sandbox: SandboxServer
 ) -> None:
-    with open_shop(kafka, topic(4), sandbox, **whole(3)) as shop:
-        shop.order(answers=[{"location": "Rome", "fail_job": True}])
+    with open_shop(kafka, topic(4), sandbox, **flush_at(3)) as shop:
+        shop.add_faults(answers=[{"location": "Rome", "fail_job": True}])
         shop.publish(*changes(3), *changes(3, location="Oslo"))
-        wait_until(lambda: shop.metric("jobs_ended_total", outcome="failed") == 1, "the failed job is told")
-        wait_until(lambda: shop.metric("dead_letters_confirmed_total") == 3, "its changes are dead letters")
+        wait_until(lambda: shop.metric("jobs_ended_total", outcome="failed") == 1, "the failed job is reported")
+        wait_until(lambda: shop.metric("dead_letters_confirmed_total") == 3, "its changes are dead-lettered")
         shop.finish()
 
         failed = next(job for job in sandbox.state.jobs() if job.location == "Rome")
-        letters = shop.letters()
-        assert {letter["reason"] for letter in letters} == {"job_failed"}
-        assert {letter["job_id"] for letter in letters} == {str(failed.job_id)}
-        assert {letter["detail"] for letter in letters} == {failed.messages[0]}
-        assert all(int(letter["value"]) > 5 for letter in letters)
+        dead_letters = shop.dead_letters()
+        assert {letter["reason"] for letter in dead_letters} == {"job_failed"}
+        assert {letter["job_id"] for letter in dead_letters} == {str(failed.job_id)}
+        assert {letter["detail"] for letter in dead_letters} == {failed.messages[0]}
+        assert all(int(letter["value"]) > 5 for letter in dead_letters)
         assert list(shop.held()) == ["Oslo"]
 
 
-def test_windows_aim_higher_while_the_oms_is_behind(kafka: str, topic: MakeTopic) -> None:
+def test_windows_grow_while_the_oms_is_behind(kafka: str, topic: MakeTopic) -> None:
     with (
-        SandboxServer(SandboxSettings(seconds_per_chunk=3_600)) as sandbox,  # no job ends while the test lasts
-        open_shop(kafka, topic(1), sandbox, window={"flush_items": "auto", "max_age": NOT_BY_AGE}) as shop,
+        SandboxServer(SandboxSettings(seconds_per_chunk=3_600)) as sandbox,  # no job ends during the test
+        open_shop(kafka, topic(1), sandbox, window={"flush_items": "auto", "max_age": LONG_AGE_SECONDS}) as shop,
     ):
         shop.publish(*changes(3_000))
-        wait_until(lambda: shop.sizes() == [3_000], "a chunk leaves an idle OMS's way at once")
-        wait_until(lambda: shop.metric("flush_items") == 6_000, "one unfinished job, one chunk more")
+        wait_until(lambda: shop.sizes() == [3_000], "one chunk is sent at once while the OMS is idle")
+        wait_until(lambda: shop.metric("flush_items") == 6_000, "one chunk more because of one unfinished job")
         shop.publish(*changes(6_000, location="Oslo"))
-        wait_until(lambda: shop.sizes() == [3_000, 6_000], "two chunks leave as one request")
+        wait_until(lambda: shop.sizes() == [3_000, 6_000], "two chunks are sent as one request")

@@ -1,4 +1,4 @@
-"""The service as the chart's pods start it, each a process of this machine, on a real Kafka."""
+"""The service as the chart's pods start it, each as a process on this machine, with a real Kafka."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ from tests.support.parts import or_skip
 from tests.support.release import Object
 from tests.support.service_process import REQUEST_SECONDS_MAX, ServiceProcess, free_port, running_service, wait_until
 
-# Building helm, if this is the first test that needs it.
+# Time for building helm, if this is the first test that needs it.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(int(go_tools.BUILD_SECONDS_MAX))]
 
 Start = Callable[[str], ServiceProcess]
@@ -27,7 +27,7 @@ Start = Callable[[str], ServiceProcess]
 
 @pytest.fixture
 def objects(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Iterator[list[Object]]:
-    """The chart with static members, its settings aimed at a real Kafka and at the sandbox; the schema in a file."""
+    """The objects of the chart with static membership, a real Kafka, the sandbox, and the schema in a file."""
     or_skip(go_tools.helm)
     name = topic(4)
     admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
@@ -43,23 +43,24 @@ def objects(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Iterat
 
 @pytest.fixture
 def start(objects: list[Object], tmp_path: Path) -> Iterator[Start]:
-    """Start the container of the pod of this name, with its volumes as folders."""
+    """Starts the container of the pod with this name; its volumes are folders."""
     with ExitStack() as stack:
         yield lambda pod: stack.enter_context(running_service(*container(objects, pod, tmp_path / pod)))
 
 
 def container(objects: list[Object], pod: str, folder: Path) -> tuple[dict[str, Any], Path, dict[str, str]]:
-    """What a kubelet would make of it: settings, the folder with all files, variables."""
-    (data,) = [each["data"] for each in chart.of_kind(objects, "ConfigMap") if "config.yaml" in each["data"]]
+    """What a kubelet would give the container: settings, the folder with all files, environment variables."""
+    config_maps = chart.of_kind(objects, "ConfigMap")
+    (data,) = [config_map["data"] for config_map in config_maps if "config.yaml" in config_map["data"]]
     files = data | {"secrets/oms__api_key": SPECIFIC_KEY, "secrets/oms__api_secret": SPECIFIC_SECRET}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     config = chart.settings(objects)
     config["avro"]["schema_file"] = str(folder / Path(config["avro"]["schema_file"]).name)
-    # All pods of this machine have one address; and nobody else is to reach it.
+    # All pods share this machine's address; loopback only, so that other machines cannot reach them.
     config["http"] = {"host": "127.0.0.1", "port": free_port()}
-    values = {each["name"]: each.get("value", pod) for each in chart.container(objects)["env"]}
+    values = {variable["name"]: variable.get("value", pod) for variable in chart.container(objects)["env"]}
     return config, folder, values | {"INVENTORY_REFRESH_SECRETS_DIR": str(folder / "secrets")}
 
 
@@ -72,7 +73,7 @@ def rebalances(service: ServiceProcess) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("inventory_refresh_rebalances_total{")]
 
 
-def test_a_container_of_the_chart_starts_answers_its_probes_and_ends_within_its_grace_period(
+def test_a_container_of_the_chart_starts_answers_its_probes_and_stops_within_its_grace_period(
     objects: list[Object], start: Start
 ) -> None:
     spec = chart.pod_template(objects)["spec"]
@@ -83,14 +84,14 @@ def test_a_container_of_the_chart_starts_answers_its_probes_and_ends_within_its_
     assert service.stop(seconds=spec["terminationGracePeriodSeconds"]) == 0
 
 
-def test_a_static_member_that_is_back_in_time_has_its_partitions_again_and_no_other_notices(start: Start) -> None:
-    goes = start("demo-inventory-refresh-1")
-    wait_until(lambda: len(goes.held()) == 4, "the first has all partitions")
-    stays = start("demo-inventory-refresh-0")  # only now: who comes last hears nothing more once it has its share
-    wait_until(lambda: len(stays.held()) == len(goes.held()) == 2, "the partitions are shared")
-    had, noticed = goes.held(), rebalances(stays)
+def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_rebalance(start: Start) -> None:
+    restarting = start("demo-inventory-refresh-1")
+    wait_until(lambda: len(restarting.held()) == 4, "the first has all partitions")
+    other = start("demo-inventory-refresh-0")  # only now, so that its own assignment is its last rebalance
+    wait_until(lambda: len(other.held()) == len(restarting.held()) == 2, "the partitions are shared")
+    partitions, before = restarting.held(), rebalances(other)
 
-    assert goes.stop() == 0
-    back = start("demo-inventory-refresh-1")
-    wait_until(lambda: back.held() == had, "the same partitions again")
-    assert rebalances(stays) == noticed
+    assert restarting.stop() == 0
+    restarted = start("demo-inventory-refresh-1")
+    wait_until(lambda: restarted.held() == partitions, "the same partitions again")
+    assert rebalances(other) == before

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.support.fleet import CONSUMER, UNHURRIED, WAIT_SECONDS_MAX, OpenFleet, both_protocols
+from tests.support.fleet import CONSUMER, LONG_SESSIONS, WAIT_SECONDS_MAX, OpenFleet, both_protocols
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -41,7 +41,7 @@ def test_the_next_owner_of_a_partition_recovers_first_and_never_sends_an_older_c
 def test_a_revoked_partition_leaves_a_mixed_window_and_is_read_again_from_its_commit_when_reassigned(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=2, locations=1, items=12, one_offs=False, **UNHURRIED)
+    ours = fleet(partitions=2, locations=1, items=12, one_offs=False, **LONG_SESSIONS)
     waits = {"oms": {"chunk_items": 16}, "window": {"flush_items": 16, "max_age": NOT_BY_AGE}}
     first = ours.start("first", **waits)
     ours.wait_until_shared("first")
@@ -64,7 +64,7 @@ def test_a_revoked_partition_leaves_a_mixed_window_and_is_read_again_from_its_co
 
 
 def test_partitions_move_between_members_with_an_eager_strategy_too(fleet: OpenFleet) -> None:
-    ours = fleet(**UNHURRIED, **{"partition.assignment.strategy": "range"})
+    ours = fleet(**LONG_SESSIONS, **{"partition.assignment.strategy": "range"})
     ours.start("a")
     ours.wait_until_shared("a")
     with ours.stock.publishing():
@@ -83,10 +83,10 @@ def test_partitions_move_between_members_with_an_eager_strategy_too(fleet: OpenF
 def test_a_revoke_waits_for_a_slow_answer_and_accepted_changes_are_not_sent_again(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, locations=1, **UNHURRIED)
+    ours = fleet(protocol=protocol, locations=1, **LONG_SESSIONS)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 40})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 8, "queue": True}])
+    ours.add_faults(answers=[{"hang_seconds": 8, "queue": True}])
     ours.stock.publish()
     ours.wait_until(lambda: bool(ours.ledger.held()), "the OMS has queued the request but not answered it")
     started_at = time.monotonic()
@@ -102,10 +102,10 @@ def test_a_revoke_waits_for_a_slow_answer_and_accepted_changes_are_not_sent_agai
 def test_an_answer_after_the_revoke_timeout_is_ignored_and_the_next_owner_waits_out_the_hold(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **UNHURRIED)
+    ours = fleet(partitions=1, locations=1, items=6, one_offs=False, **LONG_SESSIONS)
     first = ours.start("first", kafka={"properties": ours.properties, "revoke_timeout": 0.5})
     ours.wait_until_shared("first")
-    ours.order(answers=[{"hang_seconds": 15}])  # the sandbox queues it only then, even if the client has gone
+    ours.add_faults(answers=[{"hang_seconds": 15}])  # the sandbox queues it only then, even if the client has gone
     ours.stock.publish()
     ours.wait_until(lambda: first.snapshot()["requests_in_flight"] == 1, "the first member's request is in flight")
     ours.stock.publish()
@@ -125,7 +125,7 @@ def test_an_answer_after_the_revoke_timeout_is_ignored_and_the_next_owner_waits_
 def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_rebalance(
     fleet: OpenFleet, protocol: str
 ) -> None:
-    ours = fleet(protocol=protocol, **UNHURRIED)
+    ours = fleet(protocol=protocol, **LONG_SESSIONS)
     ours.start_static("a", "one")
     ours.wait_until_shared("a")
     other = ours.start_static("b", "two")  # only now: the last to join sees no further rebalance once it has its share
@@ -144,7 +144,7 @@ def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_re
 def test_of_two_members_with_the_same_instance_id_the_older_is_fenced_and_sends_nothing_more(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(**UNHURRIED)
+    ours = fleet(**LONG_SESSIONS)
     older = ours.start_static("older", "one", window={"max_age": NOT_BY_AGE})
     ours.wait_until_shared("older")
     ours.stock.publish()
@@ -160,7 +160,7 @@ def test_of_two_members_with_the_same_instance_id_the_older_is_fenced_and_sends_
 def test_with_the_protocol_consumer_the_newer_of_two_members_with_the_same_instance_id_is_refused(
     fleet: OpenFleet,
 ) -> None:
-    ours = fleet(protocol=CONSUMER, **UNHURRIED)
+    ours = fleet(protocol=CONSUMER, **LONG_SESSIONS)
     ours.start_static("older", "one")
     ours.wait_until_shared("older")
     newer = ours.start_static("newer", "one")

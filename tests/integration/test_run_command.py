@@ -256,7 +256,7 @@ def test_every_change_is_sent_despite_throttling_outages_lost_answers_and_revoke
     )
     assert faults.status_code < 300, faults.text
     with running_service(config, tmp_path) as service:
-        wait_until(lambda: sandbox.state.summary().faults_left == 0, "every fault was injected")
+        wait_until(lambda: sandbox.state.summary().scripted_answers_left == 0, "every fault was injected")
         httpx.post(f"{sandbox.url}/sandbox/faults", json={"revoke_tokens": True}, timeout=REQUEST_SECONDS_MAX)
         wait_until(lambda: all_sent(changes, plan, sandbox), "all sent and committed")
         assert service.stop() == 0

@@ -166,7 +166,7 @@ def all_output(service: ServiceProcess) -> str:
 
 
 def bearers(front: TlsFront) -> list[str]:
-    lines = b"".join(front.said).decode("latin-1").splitlines()
+    lines = b"".join(front.received).decode("latin-1").splitlines()
     return [line.split()[-1] for line in lines if line.lower().startswith("authorization: bearer")]
 
 
@@ -185,7 +185,7 @@ def test_all_connections_use_tls_certificates_and_credentials_and_no_secret_is_p
     assert [message.value() for message in dead] == [b"\x00bad"]
     assert world.sandbox.state.summary().items == 50
     basic = base64.b64encode(f"{REGISTRY_USER}:{REGISTRY_PASSWORD}".encode())
-    assert basic in b"".join(world.registry.said)
+    assert basic in b"".join(world.registry.received)
     assert "librdkafka" in shown or "rdkafka" in shown, "the client's own debug lines are logged"
     tokens = bearers(world.oms)
     assert tokens

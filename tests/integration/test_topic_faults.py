@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, Topic
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from tests.support.fleet import CLASSIC, CONSUMER, REQUEST_SECONDS_MAX, UNHURRIED, Fleet, OpenFleet, both_protocols
+from tests.support.fleet import CLASSIC, CONSUMER, LONG_SESSIONS, REQUEST_SECONDS_MAX, Fleet, OpenFleet, both_protocols
 from tests.support.service_process import wait_until
 from tests.support.topics import wait_until_usable
 
@@ -85,7 +85,7 @@ def test_a_topic_recreated_while_no_member_runs_is_read_from_its_start(
     ours.stock.publish(3)
     ours.finish()
     assert first.stop() == 0
-    old_commits = ours.stranger.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
+    old_commits = ours.outside_client.committed(ours.partitions(), timeout=REQUEST_SECONDS_MAX)
     recreate(ours, admin, 2)
     ours.wait_until(lambda: max(ours.committed().values(), default=0) < 0, "Kafka has deleted the commits")
     commit_from_outside(admin, ours.group, old_commits)  # like a member that has not noticed yet
@@ -120,7 +120,7 @@ METADATA: Mapping[int, str] = {0: "", 1: "x", 2: "v1;9;0", 3: "v1;-3;1;id", 4: "
 def test_a_commit_with_missing_foreign_or_malformed_metadata_counts_as_in_doubt_at_its_offset(
     fleet: OpenFleet, admin: AdminClient
 ) -> None:
-    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA), **UNHURRIED)
+    ours = fleet(partitions=len(METADATA), locations=1, items=len(METADATA), **LONG_SESSIONS)
     ours.stock.publish(3)
     done = ours.end()
     ours.stock.held.clear()

@@ -1,4 +1,4 @@
-"""An authority for tests, and what it signs: made anew each time, good for two days, trusted by nobody else."""
+"""A certificate authority for tests and the certificates it signs: generated in each run, valid for two days."""
 
 import datetime
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 KEY_PASSWORD = "key-password-for-tests-only"
-"""Of ``Certificates.locked_key``."""
+"""The password of ``Certificates.locked_key``."""
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files in one folder; certificates are for 127.0.0.1, keys in PKCS 8."""
+    """PEM files in one folder; certificates are for 127.0.0.1, keys are PKCS 8."""
 
     folder: Path
 
@@ -26,7 +26,7 @@ class Certificates:
 
     @property
     def server(self) -> Path:
-        """Key and certificate in one."""
+        """Key and certificate in one file."""
         return self.folder / "server.pem"
 
     @property
@@ -39,12 +39,12 @@ class Certificates:
 
     @property
     def locked_key(self) -> Path:
-        """The client's key, locked with ``KEY_PASSWORD``."""
+        """The client's key, encrypted with ``KEY_PASSWORD``."""
         return self.folder / "locked.key"
 
     @property
     def other_ca(self) -> Path:
-        """Of an authority that signed nothing."""
+        """The certificate of an authority that signed none of the others."""
         return self.folder / "other.pem"
 
 
@@ -53,11 +53,11 @@ def make_certificates(folder: Path) -> Certificates:
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificates(folder)
     ca_key, other_key, server_key, client_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
-    made.ca.write_bytes(_pem(_certificate("authority of tests", ca_key, "authority of tests", ca_key)))
-    made.other_ca.write_bytes(_pem(_certificate("another one", other_key, "another one", other_key)))
-    server = _certificate("server of tests", server_key, "authority of tests", ca_key)
+    made.ca.write_bytes(_pem(_certificate("test authority", ca_key, "test authority", ca_key)))
+    made.other_ca.write_bytes(_pem(_certificate("other authority", other_key, "other authority", other_key)))
+    server = _certificate("test server", server_key, "test authority", ca_key)
     made.server.write_bytes(_key(server_key) + _pem(server))
-    made.client_cert.write_bytes(_pem(_certificate("client of tests", client_key, "authority of tests", ca_key)))
+    made.client_cert.write_bytes(_pem(_certificate("test client", client_key, "test authority", ca_key)))
     made.client_key.write_bytes(_key(client_key))
     made.locked_key.write_bytes(_key(client_key, KEY_PASSWORD))
     return made
@@ -95,8 +95,8 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key(key: ec.EllipticCurvePrivateKey, password: str = "") -> bytes:
-    lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password:
-        lock = serialization.BestAvailableEncryption(password.encode())
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+def _key(key: ec.EllipticCurvePrivateKey, password: str | None = None) -> bytes:
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password is not None:
+        encryption = serialization.BestAvailableEncryption(password.encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)

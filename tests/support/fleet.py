@@ -1,7 +1,7 @@
-"""Members of the service as processes on one topic, somebody who publishes, and a ledger of what the OMS accepted.
+"""Members of the service as processes on one topic, a publisher, and a ledger of what the OMS accepted.
 
-Every item's count is the number of the round in which it was published. So what is older is less, and an OMS that was
-never sent an older count after a newer one has accepted counts that never fall.
+The quantity of an item is the round in which it was published. An older quantity is therefore smaller, and as long as
+the OMS never gets an older quantity after a newer one, the quantities that it accepts never decrease.
 """
 
 import signal
@@ -27,7 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.oms.faults.outcome import JobOverride
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.state import SandboxState
 from consumer.sandbox.oms.validation import Refresh
@@ -39,50 +39,50 @@ HEARTBEAT_MS: Final = 300
 UNKNOWN_HOLD_SECONDS: Final = 2.0
 REQUEST_SECONDS_MAX: Final = 30.0
 PUBLISH_SECONDS_MAX: Final = 120.0
-"""Where brokers were killed, the others have to find out first."""
+"""Includes the time until the remaining brokers notice that others were killed."""
 WAIT_SECONDS_MAX: Final = 150.0
-"""Long, as a busy machine takes its time: how soon something comes true is not what these tests are about."""
-UNHURRIED: Final = {"session_ms": 60_000, "max.poll.interval.ms": 60_000}
-"""Of a fleet of which nobody is to be missed: not even a member that stands still for a while on a busy machine."""
+"""Long enough for a busy machine: these tests do not check how soon a condition becomes true."""
+LONG_SESSIONS: Final = {"session_ms": 60_000, "max.poll.interval.ms": 60_000}
+"""For a fleet in which no member may time out, even if it pauses for a while on a busy machine."""
 LOG_CHARACTERS_SHOWN: Final = 3_000
 CLASSIC, CONSUMER = "classic", "consumer"
 
 both_protocols = pytest.mark.parametrize("protocol", [CLASSIC, CONSUMER])
 
 PUBLISHER: Final = {"log_level": 0, "linger.ms": 5, "enable.idempotence": True, "reconnect.backoff.max.ms": 500}
-"""Idempotent, so that a broker that goes away brings nothing twice or out of order into the topic."""
+"""Idempotent, so that a broker failure causes neither duplicates nor reordering."""
 
 Item = tuple[str, str]
 """Location and SKU."""
 
 
 class Ledger:
-    """Every item that a sandbox accepted from now on, in the order of its queue."""
+    """Every item that a sandbox accepts from now on, in the order of its queue."""
 
     def __init__(self, state: SandboxState) -> None:
         self._accept = state.accept
         self._lock = threading.Lock()
         self._counts: dict[Item, list[int]] = {}
-        state.accept = self._note  # type: ignore[method-assign]
+        state.accept = self._record  # type: ignore[method-assign]
 
-    def _note(self, refresh: Refresh, fate: JobOverride | None = None) -> int:
+    def _record(self, refresh: Refresh, override: JobOverride | None = None) -> int:
         with self._lock:
             for item in refresh.items or ():
                 counts = self._counts.setdefault((refresh.location, item.get("sku", "")), [])
                 counts.append(int(item["quantity"]))
-            return self._accept(refresh, fate)
+            return self._accept(refresh, override)
 
     def counts(self) -> dict[Item, list[int]]:
-        """Each item's counts, in order."""
+        """Each item's accepted quantities, in order."""
         with self._lock:
             return {item: list(counts) for item, counts in self._counts.items()}
 
     def held(self) -> dict[Item, int]:
-        """Each item's last count."""
+        """Each item's last quantity."""
         return {item: counts[-1] for item, counts in self.counts().items()}
 
     def backwards(self) -> list[str]:
-        """A line for each time that an item's older count came after a newer one."""
+        """One line for each time that an older quantity came after a newer one."""
         return [
             f"{location} {sku}: {older} after {newer}, of {counts}"
             for (location, sku), counts in self.counts().items()
@@ -91,16 +91,16 @@ class Ledger:
         ]
 
     def repeated(self) -> dict[Item, int]:
-        """How often each item came with a count that it had come with before, where it did."""
-        again = {item: len(counts) - len(set(counts)) for item, counts in self.counts().items()}
-        return {item: times for item, times in again.items() if times}
+        """How often a quantity was repeated, by item, for items where that happened."""
+        repeats = {item: len(counts) - len(set(counts)) for item, counts in self.counts().items()}
+        return {item: count for item, count in repeats.items() if count}
 
 
 class Stock:
-    """Publishes the items' counts, round by round: each item to one partition, each location's items to all.
+    """Publishes all items round by round: an item always to one partition, the items of a location to all partitions.
 
-    With ``one_offs`` each round also brings every partition an item that never changes again: where a message is lost,
-    one of these is missing, while those that change in every round would hide it.
+    With ``one_offs``, each round also publishes one item per partition that never changes again. If a message is lost,
+    such an item is missing, whereas items that change in every round would hide the loss.
     """
 
     def __init__(
@@ -115,20 +115,20 @@ class Stock:
         self._partition_of: dict[Item, int] = {}
         self.round = 0
         self.held: dict[Item, int] = {}
-        """The latest published count of each item."""
+        """The latest published quantity of each item."""
         for number in range(items):
             self.add(f"Store {number % locations}", f"sku-{number}", number // locations % partitions)
 
     def add(self, location: str, sku: str, partition: int) -> None:
-        """One more item, from the next round on."""
+        """Add an item, published from the next round on."""
         self._partition_of[location, sku] = partition
 
     def remove(self, location: str, sku: str) -> None:
-        """It changes no more."""
+        """Stop publishing this item."""
         del self._partition_of[location, sku]
 
     def publish(self, rounds: int = 1) -> None:
-        """Publish so many rounds; returns when the broker has confirmed them."""
+        """Publish rounds; returns when the broker has acknowledged them."""
         with self._lock:
             for _ in range(rounds):
                 self.round += 1
@@ -138,22 +138,22 @@ class Stock:
                     location = f"Store {self.round % self._locations}"
                     self._publish(location, f"once-{self.round}-{partition}", partition)
             if self._producer.flush(PUBLISH_SECONDS_MAX):
-                raise TimeoutError("the broker does not take what is published")
+                raise TimeoutError("the broker did not acknowledge all messages in time")
 
     @contextmanager
     def publishing(self, pause_seconds: float = 0.1) -> Iterator[None]:
-        """Publish round after round while the block lasts."""
+        """Publish rounds until the block ends."""
         stop = threading.Event()
         failures: list[BaseException] = []
 
-        def go_on() -> None:
+        def publish_rounds() -> None:
             try:
                 while not stop.wait(pause_seconds):
                     self.publish()
             except BaseException as error:  # noqa: BLE001 - raised again on the test's thread
                 failures.append(error)
 
-        thread = threading.Thread(target=go_on, name="publisher")
+        thread = threading.Thread(target=publish_rounds, name="publisher")
         thread.start()
         try:
             yield
@@ -171,7 +171,7 @@ class Stock:
             try:
                 self._producer.produce(self._topic, key=item_key(change), value=value, partition=partition)
                 break
-            except KafkaException as exception:  # a partition that was just added: the producer hears of it soon
+            except KafkaException as exception:  # the producer does not know a new partition at once
                 if exception.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
                     raise
                 self._producer.list_topics(self._topic, timeout=REQUEST_SECONDS_MAX)
@@ -180,7 +180,7 @@ class Stock:
 
 @dataclass
 class Fleet:
-    """The members, what they read from and where they send to."""
+    """The members, their topic, and their OMS."""
 
     servers: str
     topic: str
@@ -191,7 +191,7 @@ class Fleet:
     folder: Path
     properties: Mapping[str, str | int]
     stack: ExitStack
-    stranger: Consumer
+    outside_client: Consumer
     members: dict[str, ServiceProcess] = field(default_factory=dict)
     supervised: bool = False
     _sections: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -201,48 +201,48 @@ class Fleet:
         return f"group-of-{self.topic}"
 
     def start(self, name: str, **sections: Any) -> ServiceProcess:
-        """Start a member, or start it again; ``sections`` come over its settings, name by name."""
+        """Start or restart a member; ``sections`` override options of its settings."""
         self._sections[name] = sections
-        mine: dict[str, dict[str, Any]] = {
+        merged: dict[str, dict[str, Any]] = {
             "kafka": {"properties": dict(self.properties), "revoke_timeout": 12},
             "avro": {"schema_file": str(schema_path())},
             "window": {"max_age": 0.5},
             "oms": {"unknown_hold": UNKNOWN_HOLD_SECONDS, "backoff_min": 0.1, "backoff_max": 0.5},
         }
         for section, values in sections.items():
-            mine[section] = mine.get(section, {}) | dict(values)
-        config = service_config(self.servers, self.topic, self.sandbox, **mine)
+            merged[section] = merged.get(section, {}) | dict(values)
+        config = service_config(self.servers, self.topic, self.sandbox, **merged)
         member = self.stack.enter_context(running_service(config, self.folder / name))
         self.members[name] = member
         return member
 
     def start_static(self, name: str, instance: str, **sections: Any) -> ServiceProcess:
-        """The same with a ``group.instance.id``."""
+        """Start or restart a member with a ``group.instance.id``."""
         return self.start(
             name, kafka={"properties": dict(self.properties) | {"group.instance.id": instance}}, **sections
         )
 
     def kill(self, name: str) -> None:
-        """It ends without a word to anybody."""
+        """Kill the member without giving it a chance to leave the group."""
         self.members.pop(name).stop(signal.SIGKILL)
 
     def supervise(self) -> None:
-        """From now on start a member again that ends, as Kubernetes would, until all is sent and committed."""
+        """From now on, ``wait_until`` restarts members that have ended, as Kubernetes would."""
         self.supervised = True
 
     def freeze(self, name: str) -> None:
-        """The member stands still, and hears of nothing."""
+        """Suspend the member's process (SIGSTOP)."""
         self.members[name].process.send_signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
         self.members[name].process.send_signal(signal.SIGCONT)
 
-    def order(self, **faults: Any) -> None:
-        """Give the sandbox faults: ``answers`` that come next, ``rules`` that stand."""
-        assert self.sandbox.state.order_faults(FaultOrder.model_validate(faults))
+    def add_faults(self, **faults: Any) -> None:
+        """Add faults to the sandbox; the arguments are the keys of ``FaultRequest``."""
+        assert self.sandbox.state.add_faults(FaultRequest.model_validate(faults))
 
     def wait_until_shared(self, *names: str) -> None:
-        """Each of these members has some partitions, and together they have all."""
+        """Wait until each of these members holds some partitions, and together they hold all."""
 
         def is_shared() -> bool:
             shares = [set(self.members[name].held()) for name in names]
@@ -252,19 +252,19 @@ class Fleet:
         self.wait_until(is_shared, f"{', '.join(names)} share the partitions")
 
     def wait_until_held(self) -> None:
-        """The OMS has the latest count of every item."""
-        self.wait_until(lambda: self.ledger.held() == self.stock.held, "the OMS holds the latest counts")
+        """Wait until the OMS has accepted the latest quantity of every item."""
+        self.wait_until(lambda: self.ledger.held() == self.stock.held, "the OMS holds the latest quantities")
 
-    def wait_until(self, true: Callable[[], bool], what: str) -> None:
-        """Raises AssertionError with the last lines of each member's log where it does not come true.
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Raises AssertionError with the last lines of each member's log if the condition does not become true.
 
-        While the brokers do not tell, it is not true.
+        Errors of the brokers count as false.
         """
 
         def is_true() -> bool:
-            self._look_after()
+            self._restart_ended()
             try:
-                return true()
+                return condition()
             except KafkaException:
                 return False
 
@@ -275,15 +275,15 @@ class Fleet:
                 error.add_note(f"{name}: {member.output()[-LOG_CHARACTERS_SHOWN:]}")
             raise
 
-    def _look_after(self) -> None:
+    def _restart_ended(self) -> None:
         ended = [name for name, member in self.members.items() if member.process.poll() is not None]
         for name in ended if self.supervised else ():
             self.start(name, **self._sections[name])
 
     def finish(self) -> None:
-        """All is sent, applied and committed to the end, and nothing older was ever sent after something newer."""
+        """Wait until everything is applied and committed; check that no older quantity was sent after a newer one."""
         self.wait_until_held()
-        self.wait_until(lambda: self.committed() == self.end(), "all is committed")
+        self.wait_until(lambda: self.committed() == self.end(), "every offset is committed")
         assert self.ledger.backwards() == []
         applied = {
             (location, str(item["sku"])): item["quantity"]
@@ -293,34 +293,34 @@ class Fleet:
         assert applied == self.stock.held
 
     def partitions(self) -> list[TopicPartition]:
-        known = self.stranger.list_topics(self.topic, timeout=REQUEST_SECONDS_MAX).topics[self.topic].partitions
+        known = self.outside_client.list_topics(self.topic, timeout=REQUEST_SECONDS_MAX).topics[self.topic].partitions
         return [TopicPartition(self.topic, number) for number in sorted(known)]
 
     def committed(self) -> dict[int, int]:
         """By partition; negative where nothing is committed."""
-        committed = self.stranger.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
-        return {each.partition: each.offset for each in committed}
+        committed = self.outside_client.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
+        return {partition.partition: partition.offset for partition in committed}
 
     def end(self) -> dict[int, int]:
         return {
-            each.partition: self.stranger.get_watermark_offsets(each, timeout=REQUEST_SECONDS_MAX)[1]
-            for each in self.partitions()
+            partition.partition: self.outside_client.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)[1]
+            for partition in self.partitions()
         }
 
 
 OpenFleet = Callable[..., Fleet]
-"""``fleet(partitions=4, ...)``, with what ``open_fleet`` takes: a topic of its own with a sandbox, no members yet."""
+"""``fleet(partitions=4, ...)``, with the arguments of ``open_fleet``: a new topic and a sandbox, no members yet."""
 
 
 def group_properties(protocol: str, session_ms: int) -> dict[str, str | int]:
-    """``kafka.properties`` of a member that is missed after its session; see ``shorten_sessions`` too."""
+    """``kafka.properties`` with a session timeout; with the protocol ``consumer``, see ``shorten_sessions``."""
     if protocol == CONSUMER:
         return {"group.protocol": CONSUMER, "max.poll.interval.ms": 20_000}
     return {"session.timeout.ms": session_ms, "heartbeat.interval.ms": HEARTBEAT_MS, "max.poll.interval.ms": 20_000}
 
 
 def shorten_sessions(servers: str, group: str, session_ms: int = SESSION_MS) -> None:
-    """With the protocol ``consumer`` it is the broker that says when a member is missed."""
+    """Set the group's session timeout on the broker, where the protocol ``consumer`` takes it from."""
     times = {"consumer.session.timeout.ms": session_ms, "consumer.heartbeat.interval.ms": HEARTBEAT_MS}
     entries = [
         ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in times.items()
@@ -329,13 +329,13 @@ def shorten_sessions(servers: str, group: str, session_ms: int = SESSION_MS) -> 
     admin = AdminClient({"bootstrap.servers": servers})
     admin.incremental_alter_configs([resource])[resource].result(REQUEST_SECONDS_MAX)
 
-    def is_told() -> bool:
-        """The broker goes by new settings a little after they were taken."""
-        asked = ConfigResource(ResourceType.GROUP, group)
-        told = admin.describe_configs([asked])[asked].result(REQUEST_SECONDS_MAX)
-        return all(told[name].value == str(value) for name, value in times.items())
+    def is_set() -> bool:
+        """The broker applies new settings shortly after it has accepted them."""
+        described = ConfigResource(ResourceType.GROUP, group)
+        settings = admin.describe_configs([described])[described].result(REQUEST_SECONDS_MAX)
+        return all(settings[name].value == str(value) for name, value in times.items())
 
-    wait_until(is_told, "the broker tells the new times of the group")
+    wait_until(is_set, "the broker applies the group's new timeouts")
 
 
 @contextmanager
@@ -353,14 +353,14 @@ def open_fleet(
     session_ms: int = SESSION_MS,
     **properties: str | int,
 ) -> Iterator[Fleet]:
-    """A fleet without members yet, on a topic that exists. ``properties`` come over ``group_properties``."""
+    """A fleet without members, on an existing topic. ``properties`` override those of ``group_properties``."""
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(f"{topic}.dead", 1)])[f"{topic}.dead"].result(REQUEST_SECONDS_MAX)
     if protocol == CONSUMER:
         shorten_sessions(servers, f"group-of-{topic}", session_ms)
-    stranger = Consumer({"bootstrap.servers": servers, "group.id": f"group-of-{topic}", "log_level": 0})
+    outside_client = Consumer({"bootstrap.servers": servers, "group.id": f"group-of-{topic}", "log_level": 0})
     with ExitStack() as stack:
-        stack.callback(stranger.close)
+        stack.callback(outside_client.close)
         yield Fleet(
             servers=servers,
             topic=topic,
@@ -371,5 +371,5 @@ def open_fleet(
             folder=folder,
             properties=group_properties(protocol, session_ms) | properties,
             stack=stack,
-            stranger=stranger,
+            outside_client=outside_client,
         )

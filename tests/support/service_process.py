@@ -1,4 +1,4 @@
-"""The command ``run`` as a process of its own, against real services."""
+"""The command ``run`` as a separate process, with real services."""
 
 import ctypes
 import json
@@ -24,18 +24,19 @@ from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET
 from tests.support.keeper import free_ports
 
 WAIT_SECONDS_MAX = 150.0
-"""Long, as a busy machine takes its time: how soon something comes true is not what tests are about."""
+"""Long enough for a busy machine: tests do not check how soon a condition becomes true."""
 REQUEST_SECONDS_MAX = 60.0
-"""For one answer of a broker, or of a service's status page."""
+"""For one answer of a broker or of a status page."""
 ROOT = Path(__file__).resolve().parents[2]
 
 _LIBC = ctypes.CDLL(None)
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS_MAX) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS_MAX) -> None:
+    """Raises AssertionError if the condition does not become true in time; ``what`` describes it."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
@@ -46,11 +47,14 @@ def free_port() -> int:
     return port
 
 
-def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, **sections: Mapping[str, Any]) -> Any:
-    """Settings for a service against a sandbox, with short times; ``sections`` come over them, name by name.
+def service_config(
+    bootstrap_servers: str, topic: str, sandbox: SandboxServer | str, **sections: Mapping[str, Any]
+) -> Any:
+    """Settings of a service with short times; ``sandbox`` is the server or its URL, ``sections`` override options.
 
-    The session is no short one: a member that stands still for a while on a busy machine is not to be missed.
+    The session timeout is not short: a member that pauses for a while on a busy machine should stay in the group.
     """
+    oms_url = sandbox if isinstance(sandbox, str) else sandbox.url
     config: dict[str, dict[str, Any]] = {
         "kafka": {
             "bootstrap_servers": bootstrap_servers,
@@ -61,8 +65,8 @@ def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, *
         "avro": {},
         "window": {"max_age": 1.5},
         "oms": {
-            "base_url": sandbox.url,
-            "token_url": sandbox.url + TOKEN_PATH,
+            "base_url": oms_url,
+            "token_url": oms_url + TOKEN_PATH,
             "api_key": SPECIFIC_KEY,
             "api_secret": SPECIFIC_SECRET,
             "unknown_hold": 2.0,
@@ -78,7 +82,7 @@ def service_config(bootstrap_servers: str, topic: str, sandbox: SandboxServer, *
 
 @dataclass
 class ServiceProcess:
-    """A running ``inventory-refresh run``; its output is in ``log``."""
+    """A running ``inventory-refresh run``; its output goes to ``log``."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -96,31 +100,31 @@ class ServiceProcess:
             return False
 
     def snapshot(self) -> dict[str, Any]:
-        """What the status page shows of the loop's present state."""
+        """The loop's current state, as on the status page."""
         status = httpx.get(f"{self.url}/api/status", timeout=REQUEST_SECONDS_MAX)
         snapshot: dict[str, Any] = status.json()["snapshot"]
         return snapshot
 
     def held(self) -> list[int]:
-        """The partitions that it has now."""
-        return [each["partition"] for each in self.snapshot()["partitions"]] if self.is_ready() else []
+        """The partitions that it holds now."""
+        return [partition["partition"] for partition in self.snapshot()["partitions"]] if self.is_ready() else []
 
     def output(self) -> str:
         return self.log.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The events of this name in its log (format json)."""
+        """The log events with this name (log format json)."""
         lines = [line for line in self.output().splitlines() if line.startswith("{") and line.endswith("}")]
         return [event for event in map(json.loads, lines) if event.get("event") == name]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = WAIT_SECONDS_MAX) -> int:
-        """Send the signal and give the exit code."""
+        """Send the signal, wait, and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
 
 def _end_with_parent() -> None:
-    """Have Linux end this process when its parent ends, in whatever way: a killed test run leaves nothing behind."""
+    """Have Linux kill this process when its parent ends, so that a killed test run leaves no processes."""
     if sys.platform == "linux":
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
@@ -129,7 +133,7 @@ def _end_with_parent() -> None:
 def running_service(
     config: Mapping[str, Any], folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[ServiceProcess]:
-    """Start it, and end it for good when the context is left."""
+    """Start the service, and kill it at the end of the block if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(dict(config)))
@@ -142,7 +146,7 @@ def running_service(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the system, that takes no lock
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call that takes no lock
         )
         try:
             yield ServiceProcess(process, log, f"http://127.0.0.1:{config['http']['port']}")
@@ -154,7 +158,7 @@ def running_service(
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic and a group, as a stranger sees them."""
+    """A topic and a group, seen by a client outside the group."""
 
     bootstrap_servers: str
     name: str
@@ -167,7 +171,7 @@ class Topic:
         return [TopicPartition(self.name, number) for number in sorted(metadata.topics[self.name].partitions)]
 
     @contextmanager
-    def _stranger(self) -> Iterator[Consumer]:
+    def _client(self) -> Iterator[Consumer]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group, "log_level": 0})
         try:
             yield consumer
@@ -176,17 +180,17 @@ class Topic:
 
     def committed(self) -> dict[int, int]:
         """By partition; negative where nothing is committed."""
-        with self._stranger() as consumer:
+        with self._client() as consumer:
             return {
-                each.partition: each.offset
-                for each in consumer.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
+                partition.partition: partition.offset
+                for partition in consumer.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
             }
 
     def end(self) -> dict[int, int]:
-        with self._stranger() as consumer:
+        with self._client() as consumer:
             return {
-                each.partition: consumer.get_watermark_offsets(each, timeout=REQUEST_SECONDS_MAX)[1]
-                for each in self.partitions()
+                partition.partition: consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS_MAX)[1]
+                for partition in self.partitions()
             }
 
     def read_all(self) -> list[Any]:
@@ -197,10 +201,10 @@ class Topic:
         try:
             partitions = self.partitions()
             expected = sum(self.end().values())
-            consumer.assign([TopicPartition(self.name, each.partition, 0) for each in partitions])
+            consumer.assign([TopicPartition(self.name, partition.partition, 0) for partition in partitions])
             deadline = time.monotonic() + WAIT_SECONDS_MAX
             while len(messages) < expected and time.monotonic() < deadline:
-                messages += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
+                messages += [message for message in consumer.consume(1_000, 0.2) if message.error() is None]
         finally:
             consumer.close()
-        return sorted(messages, key=lambda each: (each.partition(), each.offset()))
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))

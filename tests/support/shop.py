@@ -1,7 +1,6 @@
-"""The whole service in this process: a real Kafka, the OMS sandbox over real sockets, and somebody who publishes."""
+"""The whole service in this process, between a real Kafka and the OMS sandbox, with a publisher."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from consumer.app import Service
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.demo import as_held
 from consumer.sandbox.generator import Held, differences, held_after
-from consumer.sandbox.oms.faults.scripted import FaultOrder
+from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.publisher import Change, Encoder, publish
 from consumer.settings import Settings
@@ -26,7 +25,7 @@ SCHEMA_ID = 1
 
 @dataclass
 class Shop:
-    """What a test does with a running service, and what it sees of it."""
+    """A running service, with what tests do to it and check about it."""
 
     service: Service
     sandbox: SandboxServer
@@ -39,39 +38,36 @@ class Shop:
         self.published += changes
         publish(map(encoder.event, changes), bootstrap_servers=self.changes.bootstrap_servers, topic=self.changes.name)
 
-    def order(self, **faults: Any) -> None:
-        """Script faults of the sandbox."""
-        assert self.sandbox.state.order_faults(FaultOrder.model_validate(faults))
+    def add_faults(self, **faults: Any) -> None:
+        """Add faults to the sandbox; the arguments are the keys of ``FaultRequest``."""
+        assert self.sandbox.state.add_faults(FaultRequest.model_validate(faults))
 
     def committed_to_the_end(self) -> bool:
-        """As the service sees it; in the end the broker is asked."""
-        latest = self.service.board.latest.partitions
-        return sum(max(each.committed_offset or 0, 0) for each in latest) >= len(self.published)
+        """As reported by the service; ``finish`` also asks the broker."""
+        partitions = self.service.board.latest.partitions
+        return sum(max(partition.committed_offset or 0, 0) for partition in partitions) >= len(self.published)
 
     def finish(self) -> None:
-        """Wait until all is committed and every job has ended."""
-        wait_until(self.committed_to_the_end, "all is committed")
+        """Wait until every offset is committed and every job has ended."""
+        wait_until(self.committed_to_the_end, "every offset is committed")
         wait_until(lambda: all(job.finished for job in self.sandbox.state.jobs()), "the jobs have ended")
         assert self.changes.committed() == self.changes.end()
 
-    def differences(self, *left_out: Change) -> list[str]:
-        """What the OMS holds otherwise than every published change but those left out would make it."""
-        expected = held_after(change for change in self.published if change not in left_out)
+    def differences(self, *excluded: Change) -> list[str]:
+        """Differences between the OMS's items and the result of all published changes except ``excluded``."""
+        expected = held_after(change for change in self.published if change not in excluded)
         return differences(expected, self.held())
 
     def held(self) -> Held:
         return as_held(self.sandbox.state.inventory())
 
-    def letters(self) -> list[dict[str, str]]:
-        """The dead letters' headers, without their prefix; ``value`` is the value's length, "" without one."""
+    def dead_letters(self) -> list[dict[str, str]]:
+        """The dead letters' headers, without their prefix; ``value`` is the length of the value, 0 without one."""
         return [
             {name.removeprefix("inventory_refresh."): value.decode() for name, value in message.headers() or []}
             | {"value": str(len(message.value() or b""))}
             for message in self.dead.read_all()
         ]
-
-    def reasons(self) -> dict[str, int]:
-        return dict(Counter(letter["reason"] for letter in self.letters()))
 
     def metric(self, name: str, **labels: str) -> float:
         return self.service.metrics.registry.get_sample_value(f"inventory_refresh_{name}", labels) or 0.0
@@ -80,7 +76,7 @@ class Shop:
         return httpx.get(f"{self.service.url}{path}", timeout=REQUEST_SECONDS_MAX).status_code
 
     def sizes(self) -> list[int]:
-        """Items of each job, in the order in which the sandbox accepted them."""
+        """The number of items of each job, in the order in which the sandbox accepted them."""
         return [job.items for job in self.sandbox.state.jobs()]
 
 
@@ -92,7 +88,7 @@ def changes(count: int, *, location: str = "Rome", quantity: int = 7, first: int
 def open_shop(
     kafka: str, topic: str, sandbox: SandboxServer, published: Sequence[Change] = (), **sections: Any
 ) -> Iterator[Shop]:
-    """Run the service for the block, with ``published`` on the topic before it starts."""
+    """Run the service during the block; ``published`` is on the topic before it starts."""
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(f"{topic}.dead", 1, 1)])[f"{topic}.dead"].result(REQUEST_SECONDS_MAX)
     sections["avro"] = {"schema_file": str(schema_path())} | sections.get("avro", {})

@@ -1,4 +1,4 @@
-"""TLS in front of a plain server of the tests: it asks clients for certificates, and keeps what they said."""
+"""A TLS proxy in front of a plain test server: it requires client certificates, and records what clients send."""
 
 import socket
 import ssl
@@ -10,13 +10,13 @@ from tests.support.certificates import Certificates
 
 
 class TlsFront:
-    """Takes TLS connections of clients with a certificate of the authority, and hands their bytes on."""
+    """Accepts TLS connections of clients whose certificate the authority signed, and forwards their bytes."""
 
     def __init__(self, certificates: Certificates, target_port: int) -> None:
-        self.said: list[bytes] = []
-        """What came of clients, part by part: one connection may carry several requests."""
+        self.received: list[bytes] = []
+        """What clients sent, part by part: one connection may carry several requests."""
         self.refused = 0
-        """Connections whose handshake came to nothing."""
+        """Connections whose handshake failed."""
         self._target_port = target_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates.server)
@@ -45,18 +45,18 @@ class TlsFront:
             connection.close()
             return
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target_port)) as target:
-            back = threading.Thread(target=_pump, args=[target, client], daemon=True)
-            back.start()
-            _pump(client, target, self.said)
-            back.join(5)
+            replies = threading.Thread(target=_forward, args=[target, client], daemon=True)
+            replies.start()
+            _forward(client, target, self.received)
+            replies.join(5)
 
 
-def _pump(source: socket.socket, sink: socket.socket, kept: list[bytes] | None = None) -> None:
-    """Hand bytes on until the source ends, and then tell the sink."""
+def _forward(source: socket.socket, sink: socket.socket, record: list[bytes] | None = None) -> None:
+    """Forward bytes until the source ends, then end the sink."""
     with suppress(OSError):
         while part := source.recv(65_536):
-            if kept is not None:
-                kept.append(part)
+            if record is not None:
+                record.append(part)
             sink.sendall(part)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

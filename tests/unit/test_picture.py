@@ -1,4 +1,4 @@
-"""The dashboard's picture shows what Prometheus answered, as Grafana would write and draw it."""
+"""The picture of the dashboard shows Prometheus's answers as Grafana would format and draw them."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def answer(*values: float, **labels: str) -> Series:
 
 
 def panel_of(title: str, kind: str, *answers: Series) -> dict[str, Any]:
-    every = drawn(dashboards()["inventory-refresh"], lambda _expr, _instant: list(answers), GRID)
-    return next(panel for panel in every if (panel["title"], panel["type"]) == (title, kind))
+    panels = drawn(dashboards()["inventory-refresh"], lambda _expr, _instant: list(answers), GRID)
+    return next(panel for panel in panels if (panel["title"], panel["type"]) == (title, kind))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def panel_of(title: str, kind: str, *answers: Series) -> dict[str, Any]:
         (2.5, "reqps", None, "2.5 req/s"),
     ],
 )
-def test_a_value_is_written_with_its_unit(value: float, unit: str, decimals: int | None, text: str) -> None:
+def test_a_value_is_formatted_with_its_unit(value: float, unit: str, decimals: int | None, text: str) -> None:
     assert as_text(value, unit, decimals) == text
 
 
@@ -46,18 +46,18 @@ def test_an_axis_has_round_values_up_to_its_top() -> None:
     assert logarithmic_ticks(11, 86_000, "s") == [10, 60, 600, 3_600, 36_000, 86_400]
 
 
-def test_every_panel_of_the_dashboard_is_drawn_in_its_place_and_closed_rows_are_headings() -> None:
+def test_every_panel_is_drawn_in_its_place_and_collapsed_rows_as_headings() -> None:
     dashboard = dashboards()["inventory-refresh"]
-    every = drawn(dashboard, lambda _expr, _instant: [], GRID)
-    assert [panel["title"] for panel in every] == [panel["title"] for panel in dashboard["panels"]]
-    closed = [panel for panel in every if panel.get("closed")]
+    panels = drawn(dashboard, lambda _expr, _instant: [], GRID)
+    assert [panel["title"] for panel in panels] == [panel["title"] for panel in dashboard["panels"]]
+    closed = [panel for panel in panels if panel.get("closed")]
     assert [panel["hidden"] for panel in closed] == [10, 8]
     assert closed[1]["place"]["y"] == closed[0]["place"]["y"] + 1
 
 
-def test_a_number_has_the_colour_of_its_threshold_and_the_text_of_its_mapping() -> None:
-    calm = panel_of("Oldest unsent change", "stat", answer(3.0, 0.5))
-    assert (calm["text"], calm["color"]) == ("50%", COLORS["green"])
+def test_a_stat_has_the_colour_of_its_threshold_and_the_text_of_its_mapping() -> None:
+    in_time = panel_of("Oldest unsent change", "stat", answer(3.0, 0.5))
+    assert (in_time["text"], in_time["color"]) == ("50%", COLORS["green"])
     late = panel_of("Oldest unsent change", "stat", answer(0.5, 3.0))
     assert (late["text"], late["color"]) == ("300%", COLORS["red"])
     assert late["spark"]["y"] == [0.5, 3.0, None, None, None]
@@ -75,7 +75,7 @@ def test_lines_have_the_names_colours_and_dashes_of_the_dashboard() -> None:
     assert panel["axis"]["texts"][0] == "0 s"
 
 
-def test_bars_are_stacked_below_the_axis_top() -> None:
+def test_stacked_bars_fit_below_the_top_of_the_axis() -> None:
     accepted, unknown = answer(4.0, 4.0, outcome="accepted"), answer(2.0, 3.0, outcome="unknown")
     panel = panel_of("Answers by outcome", "timeseries", accepted, unknown)
     assert [(line["name"], line["color"]) for line in panel["lines"]] == [

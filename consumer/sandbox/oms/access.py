@@ -1,4 +1,4 @@
-"""Who may call the sandbox: both token endpoints, and the look at each call's token, quota and tenant."""
+"""Access to the sandbox: both token endpoints, and the check of each call's token, quota and tenant."""
 
 import base64
 import binascii
@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from consumer.sandbox.oms.context import sandbox_of
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.outcome import Call
-from consumer.sandbox.oms.http import canned, content_type, end_of, read_body
+from consumer.sandbox.oms.faults.outcome import CallKind
+from consumer.sandbox.oms.http import canned_response, content_type, read_body, replacement_answer
 from consumer.sandbox.oms.settings import CLASSIC, Package
 
 TENANT_HEADER: Final = "x-vol-tenant"
@@ -32,7 +32,7 @@ async def form_token(request: Request) -> Response:
     try:
         form = parse_qs(body.decode("ascii"), strict_parsing=bool(body), max_num_fields=20)
     except ValueError:
-        return _oauth_error(400, "invalid_request", "the body is no form")
+        return _oauth_error(400, "invalid_request", "the body is not a form")
     grant = form.get("grant_type", [])
     if grant != [_GRANT]:
         return _wrong_grant(given=bool(grant))
@@ -49,7 +49,7 @@ async def json_token(request: Request) -> Response:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        return _oauth_error(400, "invalid_request", "the body is no JSON object")
+        return _oauth_error(400, "invalid_request", "the body is not a JSON object")
     grant = content.get("grant_type")
     if grant != _GRANT:
         return _wrong_grant(given=grant is not None)
@@ -59,21 +59,21 @@ async def json_token(request: Request) -> Response:
     return await _token(request, (key, secret), (Package.UNIFIED,))
 
 
-def access_denied(request: Request, package: Package, call: Call) -> Response | None:
-    """The 401 or 403 for a call whose token is not good here, or that is one too many; None for one that may pass.
+def access_denied(request: Request, package: Package, call: CallKind) -> Response | None:
+    """The answer to a call without a valid token (401) or over its quota (403); None if the call may pass.
 
-    Raises RefusalError: 403 with a token of another package, or for another tenant; 400 where the tenant is missing.
+    Raises RefusalError: 403 for a token of another package or for another tenant, 400 if the tenant is missing.
     """
     state = sandbox_of(request).state
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    granted = state.admit(token.strip(), call) if scheme.lower() == "bearer" else None
+    granted = state.authenticate(token.strip(), call) if scheme.lower() == "bearer" else None
     if granted is None:
         answer = _oauth_error(401, "invalid_token", "the access token is missing, unknown, expired or revoked")
         answer.headers["WWW-Authenticate"] = 'Bearer realm="OMS sandbox", error="invalid_token"'
         return answer
     over_limit = state.over_limit(call)
     if over_limit is not None:
-        return canned(over_limit)
+        return canned_response(over_limit)
     if granted is not package:
         raise RefusalError(403, OmsCode.NOT_AUTHORISED, f"this API key is for {granted}, not for {package}")
     if package is Package.UNIFIED:
@@ -96,11 +96,11 @@ async def _token(request: Request, credentials: tuple[str, str] | None, packages
         wrong = _oauth_error(401, "invalid_client", "the API key or its secret is wrong")
         wrong.headers["WWW-Authenticate"] = 'Basic realm="OMS sandbox"'
         return wrong
-    fate = sandbox.state.fate("token")
-    await sandbox.hang(fate.wait_seconds + fate.hang_seconds)
-    end = end_of(fate)
-    if end is not None:
-        return end
+    outcome = sandbox.state.apply_faults("token")
+    await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
+    replacement = replacement_answer(outcome)
+    if replacement is not None:
+        return replacement
     token = sandbox.state.issue_token(package)
     answer = {"access_token": token, "token_type": "Bearer", "expires_in": sandbox.state.settings.token_seconds}
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})

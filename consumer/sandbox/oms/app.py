@@ -1,16 +1,16 @@
-"""The OMS sandbox as a web application: the OMS's own endpoints, and those to look inside and to make faults.
+"""The OMS sandbox as a web application: the OMS's own endpoints, and endpoints to inspect it and to inject faults.
 
 | path | what |
 | --- | --- |
 | POST /oauthserver/oauth2/token | a token for an API key and its secret |
 | POST /api/platform/applications/authtickets/oauth | the same for Unified Commerce |
-| POST /inv/api/v5/inventory/refresh | Inventory Specific: takes only tokens of its own key |
-| POST /api/v5/inventory/refresh | Inventory V5: takes only tokens of its own key |
-| POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and only with its tenant's header |
+| POST /inv/api/v5/inventory/refresh | Inventory Specific: accepts only tokens of its own key |
+| POST /api/v5/inventory/refresh | Inventory V5: accepts only tokens of its own key |
+| POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and requires the tenant header |
 | GET /inv/api/v1/queue/{jobID}, /api/v1/queue/{jobID}, /commerce/inventory/v1/queue/{jobID} | one job |
-| GET / | a page for people |
-| GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | what is held, what the jobs cost, totals |
-| GET, POST, DELETE /sandbox/faults | scripted answers to come and standing faults; give more; take all away |
+| GET / | the status page |
+| GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | current items, jobs with their cost, totals |
+| GET, POST, DELETE /sandbox/faults | list, add, or remove all faults |
 """
 
 import asyncio
@@ -27,11 +27,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from consumer.errors import InvariantError
 from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, json_token
 from consumer.sandbox.oms.context import Sandbox, sandbox_of
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.scripted import FaultOrder
-from consumer.sandbox.oms.http import CountAnswers, end_of, json_body
+from consumer.sandbox.oms.faults.outcome import JobIdStyle
+from consumer.sandbox.oms.faults.scripted import FaultRequest
+from consumer.sandbox.oms.http import CountAnswers, json_body, replacement_answer
 from consumer.sandbox.oms.page import render_page
 from consumer.sandbox.oms.settings import Package, SandboxSettings
 from consumer.sandbox.oms.state import Clock, SandboxState, oms_job, sandbox_job, summary_json
@@ -52,7 +54,7 @@ JOB_PATHS: Final = {
 
 _FAULTS_BODY_BYTES_MAX: Final = 1024 * 1024
 _INLINE_BYTES_MAX: Final = 64 * 1024
-"""Bodies up to this size are checked on the event loop (well below 2 ms); larger ones in a worker thread."""
+"""Bodies up to this size are validated on the event loop (well below 2 ms); larger ones on a worker thread."""
 _PAGE_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -62,20 +64,20 @@ _PAGE_HEADERS: Final = {
 def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Starlette:
     """The sandbox's application; its ``state.sandbox.state`` is the ``SandboxState``.
 
-    ``clock`` gives seconds since 1970, never going back; by default the machine's.
+    ``clock`` returns seconds since 1970 and never goes back; by default it is the machine's clock.
     """
     sandbox = Sandbox(SandboxState(settings, clock))
 
     @asynccontextmanager
-    async def working(_: Starlette) -> AsyncGenerator[None]:
-        sandbox.hear_of_jobs()
-        worker = asyncio.create_task(sandbox.work())
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        sandbox.wake_on_added_jobs()
+        finish_jobs = asyncio.create_task(sandbox.finish_jobs())
         try:
             yield
         finally:
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
-            sandbox.state.job_added = lambda: None
+            finish_jobs.cancel()
+            await asyncio.wait([finish_jobs])
+            sandbox.state.on_job_added = lambda: None
 
     routes = [Route("/", _page), Route(TOKEN_PATH, form_token, methods=["POST"])]
     routes += [Route(UNIFIED_TOKEN_PATH, json_token, methods=["POST"])]
@@ -91,7 +93,7 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
         debug=False,
         routes=routes,
         exception_handlers={RefusalError: _refused, HTTPException: _http_error},
-        lifespan=working,
+        lifespan=lifespan,
     )
     app.add_middleware(CountAnswers, state=sandbox.state)
     app.router.redirect_slashes = False
@@ -109,29 +111,34 @@ def _refresh_at(package: Package) -> Endpoint:
         body = await json_body(request, sandbox.state.settings.max_body_bytes)
         sandbox.state.count_bytes(len(body))
         if len(body) > _INLINE_BYTES_MAX:
-            asked = await anyio.to_thread.run_sync(sandbox.read, body, package)
+            parsed = await anyio.to_thread.run_sync(sandbox.parse_refresh, body, package)
         else:
-            asked = sandbox.read(body, package)
-        with sandbox.state.in_flight(asked.location, arrived):
-            await sandbox.hang(sandbox.state.faults()[1])
-            return await _answer(sandbox, asked)
+            parsed = sandbox.parse_refresh(body, package)
+        with sandbox.state.in_flight(parsed.location, arrived):
+            _, delay_seconds = sandbox.state.script()
+            await sandbox.delay(delay_seconds)
+            return await _answer(sandbox, parsed)
 
     return refresh
 
 
-async def _answer(sandbox: Sandbox, asked: Refresh) -> Response:
-    """Queue the request and answer with its jobID, or do what its fate is."""
-    fate = sandbox.state.fate("refresh", asked.location)
-    await sandbox.hang(fate.wait_seconds)
-    job_id = sandbox.state.accept(asked, fate.job) if fate.is_queued else 0
-    await sandbox.hang(fate.hang_seconds)
-    style = fate.job_id_style or sandbox.state.settings.job_id_style
-    return end_of(fate) or _job_id_answer(job_id, style)
+async def _answer(sandbox: Sandbox, refresh: Refresh) -> Response:
+    """Queue the request and answer with its jobID, unless a fault changes that."""
+    outcome = sandbox.state.apply_faults("refresh", refresh.location)
+    await sandbox.delay(outcome.delay_before_queue_seconds)
+    job_id = sandbox.state.accept(refresh, outcome.job) if outcome.is_queued else None
+    await sandbox.delay(outcome.delay_after_queue_seconds)
+    replacement = replacement_answer(outcome)
+    if replacement is not None:
+        return replacement
+    if job_id is None:
+        raise InvariantError("a request whose answer is not replaced was not queued")
+    return _job_id_answer(job_id, outcome.job_id_style or sandbox.state.settings.job_id_style)
 
 
-def _job_id_answer(job_id: int, style: str) -> Response:
-    written = {"integer": str(job_id), "leading-zero": f"0{job_id}", "string": f'"{job_id}"'}[style]
-    return Response(f'{{"jobID": {written}}}', media_type="application/json")
+def _job_id_answer(job_id: int, style: JobIdStyle) -> Response:
+    text = {"integer": str(job_id), "leading-zero": f"0{job_id}", "string": f'"{job_id}"'}[style]
+    return Response(f'{{"jobID": {text}}}', media_type="application/json")
 
 
 def _job_at(package: Package) -> Endpoint:
@@ -146,14 +153,14 @@ def _job_at(package: Package) -> Endpoint:
         record = await anyio.to_thread.run_sync(sandbox.state.job, int(job_id))
         if record is None:
             raise RefusalError(404, OmsCode.NOT_FOUND, f"there is no job {job_id}")
-        fate = sandbox.state.fate("job", record.location)
-        await sandbox.hang(fate.wait_seconds + fate.hang_seconds)
-        return end_of(fate) or JSONResponse(oms_job(record))
+        outcome = sandbox.state.apply_faults("job", record.location)
+        await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
+        return replacement_answer(outcome) or JSONResponse(oms_job(record))
 
     return job
 
 
-# The functions below are no coroutines: starlette runs them in worker threads, for they may copy much.
+# The next four are not coroutines, so that starlette runs them on worker threads: they may copy a lot.
 
 
 def _inventory(request: Request) -> Response:
@@ -181,17 +188,17 @@ async def _faults(request: Request) -> Response:
     elif request.method == "POST":
         body = await json_body(request, _FAULTS_BODY_BYTES_MAX)
         try:
-            order = FaultOrder.model_validate_json(body)
+            faults = FaultRequest.model_validate_json(body)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the body"
-            raise RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"{place}: {first['msg']}") from None
-        if not state.order_faults(order):
-            message = "at most 10,000 scripted answers can be waiting, and 100 standing faults be given"
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            raise RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"{where}: {first['msg']}") from None
+        if not state.add_faults(faults):
+            message = "there can be at most 10,000 scripted answers and 100 fault rules"
             raise RefusalError(400, OmsCode.BAD_REQUEST, message)
-    left, delay = state.faults()
-    met = state.summary().faults_met
-    return JSONResponse({"answers_left": left, "delay_seconds": delay, "rules": state.standing_faults(), "met": met})
+    left, delay = state.script()
+    hits = state.summary().fault_hits
+    return JSONResponse({"answers_left": left, "delay_seconds": delay, "rules": state.fault_rules(), "hits": hits})
 
 
 def _refused(_: Request, error: Exception) -> Response:
@@ -201,7 +208,7 @@ def _refused(_: Request, error: Exception) -> Response:
 
 
 def _http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own errors (no such path, wrong method) as the OMS would say them."""
+    """Starlette's own errors (unknown path, wrong method) in the OMS's format."""
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: OmsCode.NOT_FOUND, 405: OmsCode.NOT_ALLOWED}

@@ -1,4 +1,4 @@
-"""What the sandbox's endpoints share: the state, and the events of the loop they run on."""
+"""What the sandbox's endpoints share: the state, and the events of their event loop."""
 
 import asyncio
 
@@ -7,49 +7,50 @@ from starlette.requests import Request
 
 from consumer.sandbox.oms.settings import Package
 from consumer.sandbox.oms.state import SandboxState
-from consumer.sandbox.oms.validation import Refresh, count_refresh, read_refresh
+from consumer.sandbox.oms.validation import Refresh, count_refresh, parse_refresh
 
 
 class Sandbox:
-    """The state of one sandbox, and those who wait on its loop."""
+    """The state of one sandbox, and the task that finishes its jobs."""
 
     def __init__(self, state: SandboxState) -> None:
         self.state = state
         self.stopping = asyncio.Event()
+        """Set when the server stops: ends all delays."""
         self._job_added = asyncio.Event()
 
-    def hear_of_jobs(self) -> None:
-        """Wake the worker whenever a job is added, from whichever thread. Call on the loop."""
+    def wake_on_added_jobs(self) -> None:
+        """Wake ``finish_jobs`` when any thread adds a job. Call it on the event loop."""
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
             loop.call_soon_threadsafe(self._job_added.set)
 
-        self.state.job_added = wake
+        self.state.on_job_added = wake
 
-    async def work(self) -> None:
-        """Work the queue off, until cancelled."""
+    async def finish_jobs(self) -> None:
+        """Finish jobs as they become due, until cancelled."""
         while True:
             self._job_added.clear()
-            seconds = await anyio.to_thread.run_sync(self.state.work_off)
+            seconds = await anyio.to_thread.run_sync(self.state.finish_due_jobs)
             await _wait(self._job_added, seconds)
 
-    async def hang(self, seconds: float) -> None:
-        """Wait, but no longer than the server lives."""
+    async def delay(self, seconds: float) -> None:
+        """Wait, or until the server stops."""
         if seconds > 0:
             await _wait(self.stopping, seconds)
 
-    def read(self, body: bytes, package: Package) -> Refresh:
-        """Check a request's body as the settings and the faults that stand say; raises RefusalError."""
+    def parse_refresh(self, body: bytes, package: Package) -> Refresh:
+        """Parse and validate a refresh body. Raises RefusalError, also where a ``refuse`` fault covers an item."""
         settings = self.state.settings
-        check = read_refresh if settings.validation == "full" else count_refresh
-        refresh = check(body, max_items=settings.max_items, package=package)
-        self.state.refuse(refresh)
+        parse = parse_refresh if settings.validation == "full" else count_refresh
+        refresh = parse(body, max_items=settings.max_items, package=package)
+        self.state.check_refusals(refresh)
         return refresh
 
 
 def sandbox_of(request: Request) -> Sandbox:
-    """The sandbox that the request came to."""
+    """The sandbox that serves this request."""
     sandbox: Sandbox = request.app.state.sandbox
     return sandbox
 

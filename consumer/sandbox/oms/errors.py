@@ -1,10 +1,10 @@
-"""What the OMS answers when it does not accept: HTTP code, its own code, and a message for people."""
+"""Error answers of the OMS: HTTP status, the OMS's own code, and a message."""
 
 from enum import IntEnum
 
 
 class OmsCode(IntEnum):
-    """The OMS's own codes, in the field ``code`` of an error's body."""
+    """The OMS's error codes, in the field ``code`` of an error's body."""
 
     UNAVAILABLE = 5001
     NOT_FOUND = 5002
@@ -18,9 +18,9 @@ class OmsCode(IntEnum):
 
 
 class RefusalError(Exception):
-    """The request is answered with ``status`` and ``body()``, and nothing is queued.
+    """The request is refused with ``status`` and ``body()``, and nothing is queued.
 
-    ``item`` and ``field`` name what is wrong with an item: its index in the request's items, and the field's name.
+    ``item`` is the index of the invalid item in the request, ``field`` the name of the invalid field.
     """
 
     def __init__(

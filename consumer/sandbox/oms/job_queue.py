@@ -1,11 +1,11 @@
-"""The OMS's queue: accepted requests are jobs, worked off one at a time, at a cost for each begun chunk.
+"""The OMS's queue: accepted requests become jobs, processed one at a time, at a cost for each chunk, full or not.
 
-A job can be made to stall: it stays WORKING, the queue goes on past it when its own time is over, and what it brings is
-applied when it finishes at last, or never.
+A job can be made to stall: it stays WORKING, the queue moves on to the next job after the regular time, and the stalled
+job's items are applied when it finishes, or never.
 
-When a job starts and finishes is settled as it is added (each begins when the one before it is done), so the queue
-needs no thread: time comes in as a number, and ``finish_one`` applies a job that is done by then. Times are seconds
-since 1970; costs are OMS seconds, each of which takes ``time_scale`` real ones.
+The times at which a job starts and finishes are fixed when it is added (each starts when the previous one is done), so
+the queue needs no thread: time is an argument, and ``finish_next`` applies a job that is due. Times are seconds since
+1970; costs are OMS seconds, each of which takes ``time_scale`` real seconds.
 """
 
 import heapq
@@ -22,15 +22,15 @@ from consumer.sandbox.oms.validation import Item
 
 _ATTRIBUTES_MAX: Final = 63
 _KEY: Final = ("partNumber", "upc", "sku", "binID", "lotCode", "condition", "date", "serialNumber", "externalID")
-"""What makes an item another one; the last five only come with Unified Commerce."""
-_FAILED: Final = ("the job failed, as was asked of the sandbox",)
+"""The fields that identify an item; the last five exist in Unified Commerce only."""
+_FAILED: Final = ("the job failed because of an injected fault",)
 
 ItemKey = tuple[str | int | None, ...]
 HeldItem = dict[str, Any]
 
 
 class JobStatus(StrEnum):
-    """As the OMS names them."""
+    """The OMS's names."""
 
     PENDING = "PENDING"
     WORKING = "WORKING"
@@ -40,19 +40,19 @@ class JobStatus(StrEnum):
 
 @dataclass(slots=True)
 class Job:
-    """One accepted request. ``items`` is dropped when the job is done, and None where items are only counted.
+    """One accepted request. ``items`` is None once the job is done, and where items are only counted.
 
-    ``leaves`` is when the queue goes on to the next job: when this one is ``finished``, unless it stalls.
+    At ``released_at`` the queue moves on to the next job: when this one is ``finished``, or earlier if it stalls.
     """
 
-    number: int
+    job_id: int
     location: str
     item_count: int
     chunks: int
     cost_seconds: float
     added: float
     started: float
-    leaves: float
+    released_at: float
     finished: float
     items: list[Item] | None
     fails: bool
@@ -60,7 +60,7 @@ class Job:
     messages: list[str] = field(default_factory=list)
 
     def status(self, now: float) -> JobStatus:
-        """Where the job is at this time."""
+        """The job's status at this time."""
         if now < self.started:
             return JobStatus.PENDING
         if now < self.finished:
@@ -69,125 +69,126 @@ class Job:
 
 
 class JobQueue:
-    """Jobs, and the counts that the finished ones left behind."""
+    """Jobs, and the items that the finished ones have set."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
-        self._next_number = settings.first_job_id
-        self._free_at = 0.0
+        self._next_job_id = settings.first_job_id
+        self._free_at: float | None = None
+        """When the queue is done with its last job; None before the first."""
         self._waiting: deque[Job] = deque()
         self._stalled: list[tuple[float, int, Job]] = []
-        """Heap, by when they finish, of the stalled jobs that do."""
+        """Heap of the stalled jobs that will finish, by the time at which they do."""
         self.stalled = 0
-        """Jobs that the queue has gone past, and that have not finished."""
+        """Jobs that the queue has moved past and that have not finished."""
         self._jobs: dict[int, Job] = {}
         self._held: dict[str, dict[ItemKey, HeldItem]] = {}
         self.held_items = 0
         self.queued_items = 0
         self.items = 0
         self.repeated_items = 0
-        """Items that came more than once in one request: a consumer that coalesces sends none."""
+        """Items that were repeated within one request: 0 with a consumer that coalesces."""
         self.chunks = 0
         self.cost_seconds = 0.0
         self.ended: dict[JobStatus, int] = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 0}
         self.busy_seconds = 0.0
 
     @property
-    def added(self) -> int:
-        """Jobs taken since the start."""
-        return self._next_number - self._settings.first_job_id
+    def jobs_added(self) -> int:
+        """Jobs added since the start."""
+        return self._next_job_id - self._settings.first_job_id
 
     @property
     def working(self) -> int:
-        """Jobs that are WORKING, as of the last time that all done ones were finished."""
+        """Jobs that are WORKING, as of the last time at which all due jobs were finished."""
         return self.stalled + bool(self._waiting)
 
     def add(
-        self, location: str, item_count: int, items: list[Item] | None, now: float, fate: JobOverride | None = None
+        self, location: str, item_count: int, items: list[Item] | None, now: float, override: JobOverride | None = None
     ) -> Job:
-        """Put a job at the end of the queue; one whose fate is to fail will have applied nothing."""
-        fate = fate or JobOverride()
+        """Append a job to the queue; one that the override makes fail applies nothing."""
+        override = override or JobOverride()
         settings = self._settings
         chunks = -(-item_count // settings.chunk_items)
         cost = settings.seconds_per_job + chunks * settings.seconds_per_chunk
-        started = max(now, self._free_at)
-        leaves = started + cost * settings.time_scale
+        started = now if self._free_at is None else max(now, self._free_at)
+        released_at = started + cost * settings.time_scale
         job = Job(
-            number=self._next_number,
+            job_id=self._next_job_id,
             location=location,
             item_count=item_count,
             chunks=chunks,
             cost_seconds=cost,
             added=now,
             started=started,
-            leaves=leaves,
-            finished=leaves + fate.stall_seconds,
+            released_at=released_at,
+            finished=released_at + override.stall_seconds,
             items=items,
-            fails=fate.fails,
-            failure=fate.messages or _FAILED,
+            fails=override.fails,
+            failure=override.messages or _FAILED,
         )
-        self._next_number += 1
-        self._free_at = leaves
+        self._next_job_id += 1
+        self._free_at = released_at
         self._waiting.append(job)
-        self._jobs[job.number] = job
+        self._jobs[job.job_id] = job
         self.queued_items += item_count
         self.items += item_count
         self.chunks += chunks
         self.cost_seconds += cost
         return job
 
-    def next_change(self) -> float | None:
-        """When the next job finishes or is gone past; None if there is none to come."""
-        times = [self._waiting[0].leaves] if self._waiting else []
+    def next_due_at(self) -> float | None:
+        """When the next job finishes or the queue moves past it; None if there is no such job."""
+        times = [self._waiting[0].released_at] if self._waiting else []
         times += [self._stalled[0][0]] if self._stalled else []
         return min(times, default=None)
 
-    def finish_one(self, now: float) -> bool:
-        """Apply the job that was the first to be done by now, if there is one, or go past it; False if not.
+    def finish_next(self, now: float) -> bool:
+        """Finish the first job that is due, or move past it if it stalls; False if none is due.
 
-        One a call, so that a caller with a lock lets others in between: 12,000 items take some milliseconds.
+        One job per call, so that the caller can release a lock in between: 12,000 items take some milliseconds.
         """
-        change = self.next_change()
-        if change is None or change > now:
+        due_at = self.next_due_at()
+        if due_at is None or due_at > now:
             return False
-        if self._stalled and self._stalled[0][0] == change:
+        if self._stalled and self._stalled[0][0] == due_at:
             self.stalled -= 1
-            self._end(heapq.heappop(self._stalled)[2])
+            self._finish(heapq.heappop(self._stalled)[2])
             return True
         job = self._waiting.popleft()
         self.busy_seconds += job.cost_seconds
-        if job.finished > job.leaves:
+        if job.finished > job.released_at:
             self._stall(job)
         else:
-            self._end(job)
+            self._finish(job)
         return True
 
-    def job(self, number: int) -> Job | None:
-        """The job of this number; None if there never was one, or it is finished and forgotten."""
-        return self._jobs.get(number)
+    def job(self, job_id: int) -> Job | None:
+        """The job with this ID; None if there never was one, or it is finished and no longer kept."""
+        return self._jobs.get(job_id)
 
     def jobs(self) -> Iterable[Job]:
-        """Every job remembered, oldest first."""
+        """Every job that is still kept, oldest first."""
         return self._jobs.values()
 
     def held(self) -> Mapping[str, Mapping[ItemKey, HeldItem]]:
-        """What finished jobs left: by location and item key, the item's fields as last set."""
+        """The items that finished jobs have set: by location and item key, the item's current fields."""
         return self._held
 
     def _stall(self, job: Job) -> None:
         self.stalled += 1
         if job.finished < inf:
-            heapq.heappush(self._stalled, (job.finished, job.number, job))
+            heapq.heappush(self._stalled, (job.finished, job.job_id, job))
         else:
             self._drop_items(job)
 
-    def _end(self, job: Job) -> None:
+    def _finish(self, job: Job) -> None:
         self._apply(job)
         self._drop_items(job)
         self.ended[job.status(job.finished)] += 1
 
     def _drop_items(self, job: Job) -> None:
-        """Nothing more will be done with the job, so that it may be forgotten, if it is the oldest of too many."""
+        """Free the job's items, and forget the oldest jobs that exceed ``jobs_kept_max``."""
         job.items = None
         self.queued_items -= job.item_count
         while len(self._jobs) - len(self._waiting) > self._settings.jobs_kept_max:
@@ -213,11 +214,11 @@ class JobQueue:
         overfull = 0
         for key, item in zip(keys, job.items, strict=True):
             held = location.get(key)
-            location[key] = now_held = _after(held, item)
+            location[key] = now_held = _merged(held, item)
             if "attributes" in now_held and len(now_held["attributes"]) > _ATTRIBUTES_MAX:
                 overfull += 1
         if overfull:
-            job.messages.append(f"{overfull} items now have more than {_ATTRIBUTES_MAX} attributes")
+            job.messages.append(f"items with more than {_ATTRIBUTES_MAX} attributes after merging: {overfull}")
 
 
 def _key(item: Item) -> ItemKey:
@@ -225,15 +226,15 @@ def _key(item: Item) -> ItemKey:
     return tuple([get(name) for name in _KEY])
 
 
-def _after(held: HeldItem | None, item: Item) -> HeldItem:
-    """What is held after this item: its count and the fields that came are set, what did not come stays.
+def _merged(held: HeldItem | None, item: Item) -> HeldItem:
+    """The held item after this update: the quantity and the given fields are set, absent fields stay.
 
-    Attributes are merged. The documentation does not say what becomes of too many merged ones, so nothing is cut off.
-    The request's own dict is used where it can be (nobody else needs it any more): twice as quick as a copy.
+    Attributes are merged. The documentation does not say what happens when that makes too many, so none are cut off.
+    The request's own dict is reused where possible, since nothing else needs it: twice as fast as a copy.
     """
-    after = cast("HeldItem", item)
-    after["quantity"] = int(item["quantity"])
+    merged = cast("HeldItem", item)
+    merged["quantity"] = int(item["quantity"])
     attributes: Sequence[str] = held.get("attributes", ()) if held else ()
-    if "attributes" in after:
-        after["attributes"] = list(dict.fromkeys([*attributes, *after["attributes"]]))
-    return after if held is None or held.keys() <= after.keys() else {**held, **after}
+    if "attributes" in merged:
+        merged["attributes"] = list(dict.fromkeys([*attributes, *merged["attributes"]]))
+    return merged if held is None or held.keys() <= merged.keys() else {**held, **merged}

@@ -1,4 +1,4 @@
-"""The sandbox's page for people: totals and the latest jobs, reloading itself, with nothing from elsewhere."""
+"""The sandbox's status page: totals and the latest jobs. It reloads itself, and loads nothing from other servers."""
 
 from collections.abc import Sequence
 from html import escape
@@ -24,7 +24,7 @@ th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px soli
 
 
 def render_page(summary: Summary, jobs: Sequence[JobRecord], settings: SandboxSettings) -> str:
-    """The whole page as HTML; the newest 100 jobs are shown, newest first."""
+    """The whole page as HTML, with the latest 100 jobs, newest first."""
     rows = "\n".join(_row(job) for job in reversed(jobs[-_JOBS_SHOWN_MAX:]))
     facts = "\n".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(summary))
     return f"""<!doctype html>
@@ -39,8 +39,9 @@ def render_page(summary: Summary, jobs: Sequence[JobRecord], settings: SandboxSe
 <body>
 <main>
 <h1>OMS sandbox</h1>
-<p>Jobs are worked off one at a time. A job costs {settings.seconds_per_job:g} s, and {settings.seconds_per_chunk:g} s
-for each begun chunk of {settings.chunk_items:,} items; one such second takes {settings.time_scale:g} s here.</p>
+<p>A simulated OMS. It processes one job at a time: {settings.seconds_per_job:g} s per job, plus
+{settings.seconds_per_chunk:g} s for each chunk of up to {settings.chunk_items:,} items. One OMS second takes
+{settings.time_scale:g} s of real time.</p>
 <dl>
 {facts}
 </dl>
@@ -48,7 +49,7 @@ for each begun chunk of {settings.chunk_items:,} items; one such second takes {s
 <div class="table">
 <table>
 <thead><tr><th scope="col">jobID</th><th scope="col">Location</th><th scope="col" class="number">Items</th>
-<th scope="col" class="number">Chunks</th><th scope="col" class="number">Cost, s</th><th scope="col">Status</th>
+<th scope="col" class="number">Chunks</th><th scope="col" class="number">Cost (s)</th><th scope="col">Status</th>
 <th scope="col">Messages</th></tr></thead>
 <tbody>
 {rows}
@@ -63,26 +64,26 @@ for each begun chunk of {settings.chunk_items:,} items; one such second takes {s
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
-    waiting = summary.jobs_by_status["PENDING"] + summary.jobs_by_status["WORKING"]
+    unfinished = summary.jobs_by_status["PENDING"] + summary.jobs_by_status["WORKING"]
     return [
         ("Jobs", f"{summary.jobs:,}"),
-        ("still in the queue", f"{waiting:,}"),
-        ("failed", f"{summary.jobs_by_status['FAILED']:,}"),
+        ("Jobs waiting or running", f"{unfinished:,}"),
+        ("Jobs failed", f"{summary.jobs_by_status['FAILED']:,}"),
         ("Items accepted", f"{summary.items:,}"),
-        ("Items held", f"{summary.held_items:,}"),
+        ("Items in stock", f"{summary.held_items:,}"),
         ("Locations", f"{summary.locations:,}"),
         ("Chunks used", f"{summary.chunks:,}"),
-        ("Room unused in chunks, items", f"{summary.unused_chunk_items:,}"),
-        ("Cost, OMS seconds", f"{summary.cost_seconds:,.1f}"),
-        ("Most requests at once for one location", f"{summary.max_in_flight_per_location:,}"),
+        ("Unused chunk capacity (items)", f"{summary.unused_chunk_items:,}"),
+        ("Cost (OMS seconds)", f"{summary.cost_seconds:,.1f}"),
+        ("Most concurrent requests per location", f"{summary.max_in_flight_per_location:,}"),
         ("Tokens issued", f"{summary.tokens_issued:,}"),
-        ("Refresh answers", _codes(summary.requests.get("refresh", {}))),
-        ("Faults met", _codes(summary.faults_met)),
+        ("Answers to refresh requests", _counts(summary.requests.get("refresh", {}))),
+        ("Faults injected", _counts(summary.fault_hits)),
     ]
 
 
-def _codes(codes: dict[str, int]) -> str:
-    return ", ".join(f"{code}: {count:,}" for code, count in sorted(codes.items())) or "none"
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count:,}" for name, count in sorted(counts.items())) or "none"
 
 
 def _row(job: JobRecord) -> str:

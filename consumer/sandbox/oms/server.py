@@ -1,4 +1,4 @@
-"""The OMS sandbox on a socket: in a thread of its own (``SandboxServer``), or as a process's only work (``serve``)."""
+"""The OMS sandbox on a socket: on its own thread (``SandboxServer``), or as a whole process (``serve``)."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ from typing import Final, Self
 import uvicorn
 from starlette.applications import Starlette
 
-from consumer.errors import SettingsError, StopError
+from consumer.errors import InvariantError, SettingsError, StopError
 from consumer.sandbox.oms.app import create_app
 from consumer.sandbox.oms.context import Sandbox
 from consumer.sandbox.oms.http import TransportInScope
@@ -22,31 +22,38 @@ _BACKLOG: Final = 1_024
 _CONNECTIONS_MAX: Final = 1_000
 _HEADER_BYTES_MAX: Final = 64 * 1024
 _KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than clients keep an idle connection, so that it is they who close it, not this server as they send."""
+"""Longer than clients keep idle connections, so that the server does not close one just as a client sends on it."""
 _SHUTDOWN_SECONDS: Final = 5
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 60.0
-"""Both take a moment, but on a machine that has much else to do."""
+"""Starting and stopping take a fraction of a second, but more on a busy machine."""
 _START_POLL_SECONDS: Final = 0.01
 
 
 class SandboxServer:
-    """A sandbox that listens while the ``with`` block lasts, served by a thread.
+    """A sandbox that listens during the ``with`` block, served by its own thread.
 
-    ``url`` has the port that was free if the settings say 0. ``state`` looks inside without HTTP. Entering raises
-    SettingsError if host and port cannot be listened on.
+    ``url`` contains the actual port, ``state`` gives access without HTTP. Entering raises SettingsError if it cannot
+    listen on host and port.
     """
 
     def __init__(self, settings: SandboxSettings, *, clock: Clock | None = None) -> None:
         self.settings = settings
-        self.url = ""
+        self._url: str | None = None
         self._app = create_app(settings, clock=clock)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
+    def url(self) -> str:
+        """The sandbox's URL, without a trailing slash. It must have been started."""
+        if self._url is None:
+            raise InvariantError("the sandbox was not started")
+        return self._url
+
+    @property
     def state(self) -> SandboxState:
-        """What the sandbox knows; its methods may be called from any thread."""
+        """The sandbox's state; its methods may be called from any thread."""
         return _sandbox_of(self._app).state
 
     def __enter__(self) -> Self:
@@ -59,11 +66,11 @@ class SandboxServer:
         self.stop()
 
     def start(self) -> None:
-        """Listen; returns when requests are answered."""
+        """Start to listen; returns once requests are answered."""
         if self._server is not None:
-            raise RuntimeError("a sandbox server is started once")
+            raise InvariantError("a sandbox server can be started only once")
         listener = _listen(self.settings)
-        self.url = _url(self.settings.host, listener)
+        self._url = _url(self.settings.host, listener)
         self._server = _Server(_config(self._app), _sandbox_of(self._app))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="oms-sandbox", daemon=True
@@ -78,7 +85,7 @@ class SandboxServer:
             time.sleep(_START_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Answer what is under way and close; a second call does nothing. Hanging answers are given at once."""
+        """Answer the requests in flight, ending all delays, and close; a second call does nothing."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -88,27 +95,27 @@ class SandboxServer:
 
 
 def serve(settings: SandboxSettings, announce: Callable[[str], None]) -> None:
-    """Run a sandbox until SIGINT or SIGTERM, then return. Call it on the main thread.
+    """Run a sandbox until SIGINT or SIGTERM, then return. Must be called on the main thread.
 
-    ``announce`` is called with the sandbox's URL once connections are taken. Raises SettingsError if it cannot listen.
+    ``announce`` is called with the sandbox's URL once it listens. Raises SettingsError if it cannot listen.
     """
     app = create_app(settings)
     listener = _listen(settings)
     server = _Server(_config(app), _sandbox_of(app))
-    # uvicorn shuts down at either signal, then hands it on to the handler it found: KeyboardInterrupt, for both.
-    found = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    # uvicorn shuts down on either signal, then calls the previous handler: here it raises KeyboardInterrupt for both.
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         announce(_url(settings.host, listener))
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         listener.close()
     finally:
-        for number, handler in found.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which lets hanging answers go as it stops."""
+    """uvicorn's server, which ends all delays when it stops."""
 
     def __init__(self, config: uvicorn.Config, sandbox: Sandbox) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""OAuth client credentials: who gets a token, and what it is good for. Time comes in as a number."""
+"""OAuth client credentials: issues tokens for API keys, and knows the package of each. Time is an argument."""
 
 import hmac
 import secrets
@@ -18,7 +18,7 @@ class _Grant:
 
 
 class Tokens:
-    """The tokens issued and not yet expired, at most ``tokens_max``."""
+    """The tokens that were issued and have not expired, at most ``tokens_max``."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._credentials = {
@@ -32,7 +32,7 @@ class Tokens:
         self.issued = 0
 
     def package_for(self, key: str, secret: str, packages: Collection[Package]) -> Package | None:
-        """Which of these packages the key is for; None if none, or if the secret is not the key's."""
+        """The package of this API key, if it is one of ``packages``; None for an unknown key or a wrong secret."""
         for package in packages:
             expected_key, expected_secret = self._credentials[package]
             if key == expected_key and hmac.compare_digest(expected_secret.encode(), secret.encode()):
@@ -40,8 +40,8 @@ class Tokens:
         return None
 
     def issue(self, package: Package, now: float) -> str:
-        """A new token for the package."""
-        # Grants stand in the order in which they expire, since all live equally long.
+        """Issue a new token for the package."""
+        # Grants are in the order of their expiry, since every token lives equally long.
         while self._grants:
             oldest = next(iter(self._grants))
             if self._grants[oldest].expires_at > now and len(self._grants) < self._max:
@@ -53,10 +53,10 @@ class Tokens:
         return token
 
     def package_of(self, token: str, now: float) -> Package | None:
-        """What the token is good for; None if it is unknown, revoked or expired."""
+        """The package that the token gives access to; None if it is unknown, revoked or expired."""
         grant = self._grants.get(token)
         return grant.package if grant is not None and now < grant.expires_at else None
 
     def revoke_all(self) -> None:
-        """From now on every token issued so far is refused."""
+        """Revoke every token issued so far."""
         self._grants.clear()

@@ -1,7 +1,7 @@
-"""The OMS's rules for a refresh request: bytes of a body in, location and items out, or a refusal that says why.
+"""The OMS's rules for a refresh request: parses a body into location and items, or refuses it with the reason.
 
-Source of the rules: the documentation of Inventory Refresh. Where it is silent this sandbox is strict (no ``null``, no
-unknown field): what passes here should pass anywhere.
+Source of the rules: the documentation of Inventory Refresh. Where it is silent, this sandbox is strict (no ``null``, no
+unknown field), so that a request that passes here should pass in any OMS.
 """
 
 import json
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 # pydantic reads the TypedDict of typing only from Python 3.12 on.
 from typing_extensions import TypedDict
 
+from consumer.errors import InvariantError
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
 from consumer.sandbox.oms.settings import Package
 
@@ -25,12 +26,12 @@ LOCATION_FIELDS: Final[Mapping[Package, str]] = {
     Package.V5: "locationName",
     Package.UNIFIED: "locationCode",
 }
-"""What each generation calls the location."""
+"""The name of the location field in each package's API."""
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 _Name = Annotated[str, Field(min_length=1)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
-# The documentation's table says integer, its example sends "101": both are taken.
+# The documentation's table says integer, its example sends "101": both are accepted.
 _Count = Annotated[int, Field(ge=0)]
 _Digits = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 
@@ -55,7 +56,7 @@ class Item(TypedDict):
 
 @with_config(_STRICT)
 class GranularItem(Item):
-    """One item of a request of Unified Commerce: these fields, too, tell stock apart."""
+    """One item of a Unified Commerce request, where these fields also identify the item."""
 
     lotCode: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
     condition: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
@@ -85,23 +86,23 @@ _FIELD_RULES: Final = {
     "serialNumber": "a string of 1 to 30 characters",
     "externalID": "a string of at least 1 character",
 }
-"""What a field must be, for people; the types above check it."""
+"""What a field must be, for error messages; the types above check it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A request that keeps every rule. ``items`` is None where they were only counted."""
+    """A valid request. ``items`` is None if they were only counted."""
 
     location: str
     item_count: int
     items: list[Item] | None
 
 
-def read_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
-    """Check every rule of a request's body, as the package's generation has it.
+def parse_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
+    """Parse a request's body and check every rule of the package's API.
 
-    Raises RefusalError (400): 5003 if it is no JSON or has no or too many items, 5011 if something is missing, 5015 if
-    something is not what it must be. Its message names the first item and field at fault.
+    Raises RefusalError (400) with code 5003 if the body is not JSON or has no items or too many, 5011 if something is
+    missing, 5015 if a value is invalid. Its message names the first invalid item and field.
     """
     try:
         request = _adapter(max_items, package).validate_json(body)
@@ -116,10 +117,10 @@ def read_refresh(body: bytes, *, max_items: int, package: Package = Package.SPEC
 
 
 def count_refresh(body: bytes, *, max_items: int, package: Package = Package.SPECIFIC) -> Refresh:
-    """Read a request's location and count its items, without looking at them.
+    """Parse a request's location and count its items, without parsing them.
 
-    In JSON the bytes ``"quantity"`` followed by a colon are a key: inside a string its quotes would be escaped. Raises
-    RefusalError (400) if no location or no item is found, or too many.
+    In JSON the bytes ``"quantity"`` followed by a colon are always a key: inside a string the quotes would be escaped.
+    Raises RefusalError (400) if there is no location, no item, or too many items.
     """
     field = LOCATION_FIELDS[package]
     found = re.search(rb'"%s"\s*:\s*(?=")' % field.encode(), body)
@@ -140,7 +141,7 @@ def count_refresh(body: bytes, *, max_items: int, package: Package = Package.SPE
 
 @cache
 def _adapter(max_items: int, package: Package) -> TypeAdapter[Any]:
-    """The checker of whole requests. The limit is a setting, so the type is made when it is known."""
+    """The validator of whole requests. The item limit is a setting, so the type is made at run time."""
 
     @with_config(_STRICT)
     class Body(TypedDict):
@@ -156,10 +157,10 @@ def _adapter(max_items: int, package: Package) -> TypeAdapter[Any]:
 
 
 def _refusal(error: Mapping[str, Any], max_items: int) -> RefusalError:
-    kind, place = error["type"], error["loc"]
+    kind, position = error["type"], error["loc"]
     if kind == "json_invalid":
         return RefusalError(400, OmsCode.BAD_REQUEST, f"the body is not JSON: {error['msg']}")
-    match place:
+    match position:
         case ():
             return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, "the body must be an object")
         case ("items",) if kind in ("too_short", "too_long"):
@@ -169,16 +170,16 @@ def _refusal(error: Mapping[str, Any], max_items: int) -> RefusalError:
         case (str(field),):
             return _wrong_field(kind, field, field, None)
         case _:
-            return _refused_item(kind, place)
+            return _refused_item(kind, position)
 
 
-def _refused_item(kind: str, place: tuple[int | str, ...]) -> RefusalError:
-    match place:
+def _refused_item(kind: str, position: tuple[int | str, ...]) -> RefusalError:
+    match position:
         case ("items", int(item)):
             return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, f"items[{item}] must be an object", item=item)
         case ("items", int(item), str(field), *_):
             return _wrong_field(kind, f"items[{item}].{field}", field, item)
-    raise AssertionError(f"no such place in a request: {place}")
+    raise InvariantError(f"unknown position in a request: {position}")
 
 
 def _wrong_field(kind: str, path: str, field: str, item: int | None) -> RefusalError:

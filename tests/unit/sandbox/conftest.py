@@ -9,7 +9,7 @@ import pytest
 
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import Package, SandboxSettings
-from tests.unit.sandbox.oms_caller import HandClock, MakeOms, OmsCaller
+from tests.unit.sandbox.oms_caller import MakeOms, ManualClock, OmsCaller
 
 ANSWER_SECONDS_MAX = 60.0
 
@@ -19,20 +19,20 @@ def connect(server: SandboxServer) -> httpx.Client:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture(scope="session")
 def stopper() -> Iterator[ThreadPoolExecutor]:
-    """Stops servers beside the tests that follow: a server takes some 0.3 s to stop."""
+    """Stops servers in the background: stopping one takes about 0.3 s."""
     with ThreadPoolExecutor(4) as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
 def stopping(stopper: ThreadPoolExecutor) -> Iterator[list[Future[None]]]:
-    """Servers being stopped; a module ends when all of its own have."""
+    """Servers that are being stopped; the module's teardown waits for all of them."""
     futures: list[Future[None]] = []
     yield futures
     for future in futures:
@@ -41,10 +41,10 @@ def stopping(stopper: ThreadPoolExecutor) -> Iterator[list[Future[None]]]:
 
 @pytest.fixture
 def make_oms(stopper: ThreadPoolExecutor, stopping: list[Future[None]]) -> Iterator[MakeOms]:
-    """Makes sandboxes with the settings given, each stopped after the test."""
+    """Starts sandboxes with the given settings; they are stopped after the test."""
     started: list[tuple[SandboxServer, httpx.Client]] = []
 
-    def make(*, clock: HandClock | None = None, package: Package = Package.SPECIFIC, **settings: Any) -> OmsCaller:
+    def make(*, clock: ManualClock | None = None, package: Package = Package.SPECIFIC, **settings: Any) -> OmsCaller:
         server = SandboxServer(SandboxSettings(**settings), clock=clock)
         server.start()
         http = connect(server)
@@ -59,6 +59,6 @@ def make_oms(stopper: ThreadPoolExecutor, stopping: list[Future[None]]) -> Itera
 
 @pytest.fixture(scope="module")
 def quick_oms() -> Iterator[OmsCaller]:
-    """One sandbox for all tests of a module that leave nothing behind: jobs are done at once."""
+    """One sandbox for all tests of a module that leave no state behind; its jobs finish at once."""
     with SandboxServer(SandboxSettings(time_scale=0)) as server, connect(server) as http:
         yield OmsCaller(server, http, Package.SPECIFIC)

@@ -1,4 +1,4 @@
-"""A plain client of a sandbox, and a clock that tests move by hand."""
+"""A simple client of a sandbox, and a clock that tests advance."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +28,8 @@ CREDENTIALS = {
 GRANT = {"grant_type": "client_credentials"}
 
 
-class HandClock:
-    """Seconds since 1970 that pass only when told to."""
+class ManualClock:
+    """Seconds since 1970 that pass only in ``advance``."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -42,23 +42,25 @@ class HandClock:
 
 
 class OmsCaller:
-    """Calls one sandbox as it is told: no retries, the token of one package."""
+    """Calls one sandbox with the token of one package, without retries."""
 
     def __init__(self, server: SandboxServer, http: httpx.Client, package: Package) -> None:
         self.server = server
         self.http = http
         self.package = package
-        self.token = ""
-        self.renew()
+        self.token = self._fetch_token()
 
     @property
     def state(self) -> SandboxState:
         return self.server.state
 
     def renew(self) -> None:
-        self.token = self.ask_token().json()["access_token"]
+        self.token = self._fetch_token()
 
-    def ask_token(self) -> httpx.Response:
+    def _fetch_token(self) -> str:
+        return str(self.request_token().json()["access_token"])
+
+    def request_token(self) -> httpx.Response:
         key, secret = CREDENTIALS[self.package]
         if self.package is Package.UNIFIED:
             return self.http.post(UNIFIED_TOKEN_PATH, json={**GRANT, "client_id": key, "client_secret": secret})
@@ -82,17 +84,18 @@ class OmsCaller:
     def send(self, body: object, *, package: Package | None = None) -> httpx.Response:
         return self.http.post(REFRESH_PATHS[package or self.package], json=body, headers=self.bearer)
 
-    def script(self, *answers: dict[str, Any], **order: object) -> None:
-        answer = self.http.post("/sandbox/faults", json={"answers": answers, **order})
+    def script(self, *answers: dict[str, Any], **keys: object) -> None:
+        """Add scripted answers; ``keys`` are further keys of the request."""
+        answer = self.http.post("/sandbox/faults", json={"answers": answers, **keys})
         assert answer.status_code == 200, answer.text
 
-    def stand(self, *rules: dict[str, Any], **order: object) -> None:
-        """Let these faults stand."""
-        answer = self.http.post("/sandbox/faults", json={"rules": rules, **order})
+    def add_rules(self, *rules: dict[str, Any], **keys: object) -> None:
+        """Add fault rules; ``keys`` are further keys of the request."""
+        answer = self.http.post("/sandbox/faults", json={"rules": rules, **keys})
         assert answer.status_code == 200, answer.text
 
-    def met(self) -> dict[str, int]:
-        return self.state.summary().faults_met
+    def fault_hits(self) -> dict[str, int]:
+        return self.state.summary().fault_hits
 
     def get(self, path: str) -> Any:
         return self.http.get(path).json()

@@ -1,4 +1,4 @@
-"""The sandbox's endpoints over a real socket: tokens, keys, jobs, reading back."""
+"""The sandbox's endpoints over a real socket: tokens, API keys, jobs, and its view of the inventory."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from consumer.errors import SettingsError
 from consumer.sandbox.oms.app import REFRESH_PATHS, TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, V5_KEY, V5_SECRET, Package, SandboxSettings
-from tests.unit.sandbox.oms_caller import HandClock, MakeOms, OmsCaller
+from tests.unit.sandbox.oms_caller import MakeOms, ManualClock, OmsCaller
 
 GOOD = {"sku": "1", "quantity": 1}
 GRANT = {"grant_type": "client_credentials"}
@@ -27,7 +27,7 @@ GRANT = {"grant_type": "client_credentials"}
         pytest.param((V5_KEY, V5_SECRET), Package.V5, id="inventory v5"),
     ],
 )
-def test_a_key_and_its_secret_get_a_token_for_an_hour(
+def test_an_api_key_and_its_secret_get_a_token_valid_for_an_hour(
     quick_oms: OmsCaller, credentials: tuple[str, str], package: Package
 ) -> None:
     answer = quick_oms.http.post(TOKEN_PATH, data=GRANT, auth=credentials)
@@ -42,8 +42,8 @@ def test_a_key_and_its_secret_get_a_token_for_an_hour(
         pytest.param((SPECIFIC_KEY, "wrong"), GRANT, 401, "invalid_client", id="wrong secret"),
         pytest.param((SPECIFIC_KEY, ""), GRANT, 401, "invalid_client", id="empty secret"),
         pytest.param((SPECIFIC_KEY, V5_SECRET), GRANT, 401, "invalid_client", id="secret of the other key"),
-        pytest.param(("nobody", SPECIFIC_SECRET), GRANT, 401, "invalid_client", id="unknown key"),
-        pytest.param(("nobody", ""), GRANT, 401, "invalid_client", id="unknown key without a secret"),
+        pytest.param(("unknown", SPECIFIC_SECRET), GRANT, 401, "invalid_client", id="unknown key"),
+        pytest.param(("unknown", ""), GRANT, 401, "invalid_client", id="unknown key without a secret"),
         pytest.param((SPECIFIC_KEY, SPECIFIC_SECRET), {}, 400, "invalid_request", id="no form"),
         pytest.param((SPECIFIC_KEY, SPECIFIC_SECRET), {"x": "y"}, 400, "invalid_request", id="no grant type"),
         pytest.param(
@@ -62,13 +62,13 @@ def test_no_token_without_the_right_credentials_and_grant(
 @pytest.mark.parametrize(
     "header", ["", "Basic", "Basic !", "Basic bm9jb2xvbg==", "Basic /w==", "Digest x"], ids=lambda header: header
 )
-def test_a_missing_or_mangled_authorization_header_is_wrong_credentials(quick_oms: OmsCaller, header: str) -> None:
+def test_a_missing_or_malformed_authorization_header_is_answered_401(quick_oms: OmsCaller, header: str) -> None:
     answer = quick_oms.http.post(TOKEN_PATH, data=GRANT, headers={"Authorization": header})
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("package", Package, ids=str)
-def test_each_endpoint_takes_its_own_key_and_refuses_the_others_with_403(make_oms: MakeOms, package: Package) -> None:
+def test_each_endpoint_accepts_its_own_key_and_answers_403_to_the_others(make_oms: MakeOms, package: Package) -> None:
     oms = make_oms(package=package)
     body = oms.body("L", [GOOD])
     refused = [oms.send(body, package=other) for other in Package if other is not package]
@@ -78,14 +78,14 @@ def test_each_endpoint_takes_its_own_key_and_refuses_the_others_with_403(make_om
 
 
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer nonsense", "Basic x"])
-def test_a_request_without_a_good_token_is_answered_401(quick_oms: OmsCaller, token: str) -> None:
+def test_a_request_without_a_valid_token_is_answered_401(quick_oms: OmsCaller, token: str) -> None:
     answer = quick_oms.http.post(
         REFRESH_PATHS[Package.SPECIFIC], json={"locationName": "L", "items": [GOOD]}, headers={"Authorization": token}
     )
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
 
 
-def test_a_token_is_refused_once_it_has_expired(make_oms: MakeOms, clock: HandClock) -> None:
+def test_a_token_is_refused_once_it_has_expired(make_oms: MakeOms, clock: ManualClock) -> None:
     oms = make_oms(clock=clock, token_seconds=60)
     clock.advance(59.9)
     assert oms.refresh("L", [GOOD]).status_code == 200
@@ -95,7 +95,7 @@ def test_a_token_is_refused_once_it_has_expired(make_oms: MakeOms, clock: HandCl
     assert oms.refresh("L", [GOOD]).status_code == 200
 
 
-def test_the_oldest_token_is_forgotten_when_there_are_too_many(make_oms: MakeOms) -> None:
+def test_the_oldest_token_is_revoked_when_there_are_too_many(make_oms: MakeOms) -> None:
     oms = make_oms(tokens_max=2)
     first = oms.token
     oms.renew()
@@ -115,23 +115,23 @@ def test_revoked_tokens_are_refused(make_oms: MakeOms) -> None:
     ("method", "path", "status", "code"),
     [
         pytest.param("GET", "/api/v5/nothing", 404, 5002, id="unknown path"),
-        pytest.param("POST", "/inv/api/v5/inventory/refresh/", 404, 5002, id="path with a slash too many"),
+        pytest.param("POST", "/inv/api/v5/inventory/refresh/", 404, 5002, id="trailing slash"),
         pytest.param("GET", "/inv/api/v5/inventory/refresh", 405, 5005, id="refresh by GET"),
         pytest.param("POST", "/inv/api/v1/queue/1", 405, 5005, id="get job by POST"),
         pytest.param("GET", TOKEN_PATH, 405, 5005, id="token by GET"),
         pytest.param("GET", "/inv/api/v1/queue/1", 404, 5002, id="unknown job"),
-        pytest.param("GET", "/inv/api/v1/queue/abc", 400, 5013, id="jobID that is no number"),
-        pytest.param("GET", "/api/v1/queue/1", 403, 5004, id="job by the other key"),
+        pytest.param("GET", "/inv/api/v1/queue/abc", 400, 5013, id="jobID that is not a number"),
+        pytest.param("GET", "/api/v1/queue/1", 403, 5004, id="job with the other key"),
     ],
 )
-def test_wrong_paths_and_methods_are_answered_with_the_oms_s_codes(
+def test_unknown_paths_and_wrong_methods_are_answered_with_the_oms_codes(
     quick_oms: OmsCaller, method: str, path: str, status: int, code: int
 ) -> None:
     answer = quick_oms.http.request(method, path, headers=quick_oms.bearer)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_get_job_follows_a_job_from_pending_to_success(make_oms: MakeOms, clock: HandClock) -> None:
+def test_get_job_follows_a_job_from_pending_to_success(make_oms: MakeOms, clock: ManualClock) -> None:
     oms = make_oms(clock=clock, seconds_per_job=1, seconds_per_chunk=10)
     oms.refresh("first", [GOOD])
     job_id = oms.refresh("second", [{"sku": "1", "quantity": 2}]).json()["jobID"]
@@ -158,7 +158,7 @@ def test_get_job_follows_a_job_from_pending_to_success(make_oms: MakeOms, clock:
     assert oms.state.inventory("second") == {"second": [{"sku": "1", "quantity": 2}]}
 
 
-def test_get_job_takes_leading_zeros(quick_oms: OmsCaller) -> None:
+def test_get_job_accepts_leading_zeros(quick_oms: OmsCaller) -> None:
     job_id = quick_oms.refresh("L", [GOOD]).json()["jobID"]
     answer = quick_oms.http.get(f"/inv/api/v1/queue/0{job_id}", headers=quick_oms.bearer)
     assert answer.json()["jobID"] == job_id
@@ -172,7 +172,7 @@ def test_the_job_id_is_written_as_the_settings_say(make_oms: MakeOms, style: str
     assert make_oms(job_id_style=style).refresh("L", [GOOD]).text == text
 
 
-def test_jobs_are_worked_off_without_anyone_asking(make_oms: MakeOms) -> None:
+def test_jobs_finish_without_any_call(make_oms: MakeOms) -> None:
     oms = make_oms(seconds_per_job=0, seconds_per_chunk=0.01)
     oms.refresh("L", [GOOD])
     deadline = time.monotonic() + 60
@@ -181,7 +181,7 @@ def test_jobs_are_worked_off_without_anyone_asking(make_oms: MakeOms) -> None:
         time.sleep(0.005)
 
 
-def test_the_inventory_can_be_read_back_whole_or_by_location(make_oms: MakeOms) -> None:
+def test_the_inventory_can_be_read_as_a_whole_or_by_location(make_oms: MakeOms) -> None:
     oms = make_oms(time_scale=0)
     oms.refresh("Nord & Süd", [{"sku": "1", "quantity": "7", "attributes": ["B", "A"]}])
     oms.refresh("West", [{"upc": "2", "quantity": 3, "retailPrice": 1.5}])
@@ -192,7 +192,7 @@ def test_the_inventory_can_be_read_back_whole_or_by_location(make_oms: MakeOms) 
     assert oms.http.get("/sandbox/inventory", params={"location": "Ost"}).json() == {"locations": {}}
 
 
-def test_jobs_and_summary_tell_what_the_requests_cost(make_oms: MakeOms) -> None:
+def test_jobs_and_summary_show_the_cost_of_the_requests(make_oms: MakeOms) -> None:
     oms = make_oms(time_scale=0, seconds_per_job=0.5, seconds_per_chunk=1)
     items = [{"sku": str(number), "quantity": 1} for number in range(6_001)]
     oms.refresh("L", items)
@@ -223,8 +223,8 @@ def test_jobs_and_summary_tell_what_the_requests_cost(make_oms: MakeOms) -> None
     assert {name: summary[name] for name in expected} == expected
 
 
-def test_a_full_queue_is_answered_503_with_the_oms_s_own_code_and_queues_nothing(
-    make_oms: MakeOms, clock: HandClock
+def test_a_request_to_a_full_queue_is_answered_503_with_the_oms_code_and_not_queued(
+    make_oms: MakeOms, clock: ManualClock
 ) -> None:
     oms = make_oms(clock=clock, queued_items_max=2)
     assert oms.refresh("L", [GOOD, GOOD]).status_code == 200
@@ -235,7 +235,7 @@ def test_a_full_queue_is_answered_503_with_the_oms_s_own_code_and_queues_nothing
     assert oms.refresh("L", [GOOD]).status_code == 200
 
 
-def test_a_location_too_many_is_answered_503(make_oms: MakeOms) -> None:
+def test_a_request_for_a_location_over_the_limit_is_answered_503(make_oms: MakeOms) -> None:
     oms = make_oms(locations_max=1)
     assert oms.refresh("L", [GOOD]).status_code == 200
     refused = oms.refresh("M", [GOOD])
@@ -243,7 +243,7 @@ def test_a_location_too_many_is_answered_503(make_oms: MakeOms) -> None:
     assert oms.refresh("L", [GOOD]).status_code == 200
 
 
-def test_the_page_shows_jobs_and_escapes_what_came_from_outside(make_oms: MakeOms) -> None:
+def test_the_page_shows_jobs_and_escapes_their_texts(make_oms: MakeOms) -> None:
     oms = make_oms(time_scale=0)
     oms.refresh("<script>", [GOOD])
     page = oms.http.get("/")
@@ -260,7 +260,7 @@ def test_a_port_in_use_is_an_error_that_says_what_to_change(make_oms: MakeOms) -
         pass
 
 
-def test_a_server_stops_twice_and_answers_no_more(make_oms: MakeOms) -> None:
+def test_a_server_can_be_stopped_twice_and_no_longer_answers(make_oms: MakeOms) -> None:
     oms = make_oms()
     oms.server.stop()
     oms.server.stop()
@@ -277,7 +277,7 @@ print("done")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_serve_runs_until_a_signal_and_then_returns(number: signal.Signals) -> None:
+def test_serve_runs_until_a_signal_then_returns(number: signal.Signals) -> None:
     command = [sys.executable, "-W", "error", "-c", SERVE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None

@@ -25,7 +25,7 @@ SCHEMA = fastavro.parse_schema(json.loads(schema_text()) | {"name": "Read"})
 
 
 def decoded(value: bytes) -> dict[str, Any]:
-    """The change in a framed value, with all of its bytes used up."""
+    """The change in a framed value; no byte may be left over."""
     stream = BytesIO(value[5:])
     change = fastavro.schemaless_reader(stream, SCHEMA, None)
     assert isinstance(change, dict)
@@ -33,12 +33,12 @@ def decoded(value: bytes) -> dict[str, Any]:
     return change
 
 
-def test_the_same_seed_makes_the_same_demo_and_another_seed_another() -> None:
+def test_a_seed_always_makes_the_same_demo() -> None:
     assert plan_demo(7, burst_items=50) == plan_demo(7, burst_items=50)
     assert plan_demo(7, burst_items=50).events != plan_demo(8, burst_items=50).events
 
 
-def test_the_demo_has_its_small_locations_and_one_with_a_burst_of_distinct_items() -> None:
+def test_the_demo_has_small_locations_and_a_burst_of_distinct_items_at_one_location() -> None:
     plan = plan_demo(1)
     assert len(plan.held) == LOCATIONS_SMALL + 1
     assert len(plan.held[BURST_LOCATION]) == BURST_ITEMS == 21_000
@@ -66,7 +66,7 @@ def test_the_demo_has_bad_events_of_many_kinds() -> None:
     assert plan.tombstones == sum(1 for event in plan.events if event.value is None) == 1
 
 
-def test_what_the_demo_expects_is_what_its_events_say_in_their_order() -> None:
+def test_the_demo_expects_the_result_of_its_events_in_order() -> None:
     plan = plan_demo(3, burst_items=10)
     bad_keys = {item_key({"locationName": name, "sku": sku}) for name, sku in (("Store 01", "BAD"), ("", "BAD"))}
     bad_keys |= {b"Store 01||||", b"Store 01|||BAD|0"}
@@ -76,7 +76,7 @@ def test_what_the_demo_expects_is_what_its_events_say_in_their_order() -> None:
     assert [change["eventId"] for change in good[:2]] == ["demo-3-0", "demo-3-1"]
 
 
-def test_a_later_change_sets_what_it_has_leaves_what_it_lacks_and_adds_attributes() -> None:
+def test_a_later_change_sets_its_fields_keeps_absent_ones_and_adds_attributes() -> None:
     name: dict[str, Any] = {"locationName": "L", "sku": "S"}
     held = held_after(
         [
@@ -105,7 +105,7 @@ def test_differences_are_found(actual: Any, count: int) -> None:
     assert len(differences(expected, actual)) == count
 
 
-def test_distinct_changes_decode_to_distinct_items_dealt_to_the_locations() -> None:
+def test_distinct_changes_decode_to_distinct_items_spread_over_the_locations() -> None:
     events = list(distinct_changes(300, locations=7, seed=5, schema_id=260))
     changes = [decoded(event.value or b"") for event in events]
     assert {event.value[:5] for event in events if event.value} == {b"\x00\x00\x00\x01\x04"}
@@ -118,6 +118,6 @@ def test_distinct_changes_decode_to_distinct_items_dealt_to_the_locations() -> N
     assert {len(event.value or b"") for event in events} == {56}
 
 
-def test_more_distinct_changes_than_there_are_names_for_are_refused() -> None:
+def test_more_locations_than_there_are_names_for_are_refused() -> None:
     with pytest.raises(ValueError, match="at most"):
         next(distinct_changes(1, locations=10**6, seed=1))

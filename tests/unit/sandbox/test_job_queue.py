@@ -1,4 +1,4 @@
-"""The queue and the counts it leaves, by numbers alone."""
+"""The queue, the times and costs of its jobs, and the items that they set."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def add(jobs: JobQueue, location: str, items: list[Any], *, now: float = 0.0, fa
 
 
 def finish(jobs: JobQueue, now: float) -> None:
-    while jobs.finish_one(now):
+    while jobs.finish_next(now):
         pass
 
 
@@ -30,12 +30,12 @@ def held(jobs: JobQueue, location: str = "L") -> list[HeldItem]:
     ("items", "chunks", "cost"),
     [(1, 1, 11), (3_000, 1, 11), (3_001, 2, 21), (6_000, 2, 21), (6_001, 3, 31), (9_000, 3, 31), (12_000, 4, 41)],
 )
-def test_a_job_costs_its_begun_chunks_and_its_overhead(items: int, chunks: int, cost: float) -> None:
+def test_a_job_costs_its_chunks_full_or_not_and_its_overhead(items: int, chunks: int, cost: float) -> None:
     job = queue().add("L", items, None, 0.0)
     assert (job.chunks, job.cost_seconds) == (chunks, cost)
 
 
-def test_jobs_are_worked_off_one_at_a_time_in_the_order_they_came() -> None:
+def test_jobs_are_processed_one_at_a_time_in_order() -> None:
     jobs = queue()
     first, second = add(jobs, "L", [{"sku": "1", "quantity": 1}]), add(jobs, "M", [{"sku": "1", "quantity": 2}], now=5)
     assert (first.started, first.finished) == (0, 11)
@@ -50,7 +50,7 @@ def test_jobs_are_worked_off_one_at_a_time_in_the_order_they_came() -> None:
     assert add(jobs, "L", [{"sku": "1", "quantity": 3}], now=100).started == 100
 
 
-def test_counts_are_applied_when_the_job_is_done_not_before() -> None:
+def test_items_are_applied_when_the_job_finishes_and_not_before() -> None:
     jobs = queue()
     add(jobs, "L", [{"sku": "1", "quantity": 7}])
     finish(jobs, 10.9)
@@ -59,7 +59,7 @@ def test_counts_are_applied_when_the_job_is_done_not_before() -> None:
     assert (held(jobs), jobs.busy_seconds, jobs.queued_items) == ([{"sku": "1", "quantity": 7}], 11, 0)
 
 
-def test_real_time_passes_by_the_scale_and_costs_do_not() -> None:
+def test_the_time_scale_changes_real_times_but_not_costs() -> None:
     job = queue(time_scale=0.1).add("L", 1, None, 0.0)
     assert job.finished == pytest.approx(1.1)
     assert job.cost_seconds == 11
@@ -70,15 +70,15 @@ SAME_ITEM = {
         [{"sku": "1", "quantity": 5}, {"sku": "1", "quantity": "3"}],
         [{"sku": "1", "quantity": 3}],
     ),
-    "a field that does not come stays": (
+    "an absent field stays": (
         [{"sku": "1", "quantity": 5, "floor": 1, "ltd": 2.5}, {"sku": "1", "quantity": 3, "floor": 2}],
         [{"sku": "1", "quantity": 3, "floor": 2, "ltd": 2.5}],
     ),
-    "attributes are united": (
+    "attributes are merged": (
         [{"sku": "1", "quantity": 5, "attributes": ["A", "B"]}, {"sku": "1", "quantity": 5, "attributes": ["C", "A"]}],
         [{"sku": "1", "quantity": 5, "attributes": ["A", "B", "C"]}],
     ),
-    "no attributes remove none": (
+    "empty attributes remove none": (
         [{"sku": "1", "quantity": 5, "attributes": ["A"]}, {"sku": "1", "quantity": 5, "attributes": []}],
         [{"sku": "1", "quantity": 5, "attributes": ["A"]}],
     ),
@@ -97,18 +97,18 @@ SAME_ITEM = {
 }
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["in one request", "in one request each"])
+@pytest.mark.parametrize("together", [True, False], ids=["in one request", "in separate requests"])
 @pytest.mark.parametrize(("items", "expected"), SAME_ITEM.values(), ids=SAME_ITEM.keys())
-def test_what_is_held_after_several_refreshes(items: Any, expected: Any, *, together: bool) -> None:
+def test_items_after_several_refresh_requests(items: Any, expected: Any, *, together: bool) -> None:
     jobs = queue()
-    for request in [items] if together else [[one] for one in items]:
-        add(jobs, "L", [dict(one) for one in request])
+    for request in [items] if together else [[item] for item in items]:
+        add(jobs, "L", [dict(item) for item in request])
     finish(jobs, 1_000)
     assert held(jobs) == expected
     assert jobs.repeated_items == (len(items) - len(expected) if together else 0)
 
 
-def test_the_same_item_is_held_apart_at_each_location() -> None:
+def test_the_same_item_is_held_separately_at_each_location() -> None:
     jobs = queue()
     add(jobs, "L", [{"sku": "1", "quantity": 5}])
     add(jobs, "M", [{"sku": "1", "quantity": 3}])
@@ -116,16 +116,16 @@ def test_the_same_item_is_held_apart_at_each_location() -> None:
     assert (held(jobs, "L"), held(jobs, "M")) == ([{"sku": "1", "quantity": 5}], [{"sku": "1", "quantity": 3}])
 
 
-def test_too_many_united_attributes_are_kept_and_reported() -> None:
+def test_too_many_merged_attributes_are_kept_and_reported() -> None:
     jobs = queue()
     add(jobs, "L", [{"sku": "1", "quantity": 1, "attributes": [str(number) for number in range(63)]}])
     job = add(jobs, "L", [{"sku": "1", "quantity": 1, "attributes": ["more"]}])
     finish(jobs, 1_000)
     assert len(held(jobs)[0]["attributes"]) == 64
-    assert job.messages == ["1 items now have more than 63 attributes"]
+    assert job.messages == ["items with more than 63 attributes after merging: 1"]
 
 
-def test_a_job_that_is_to_fail_applies_nothing() -> None:
+def test_a_job_with_an_injected_failure_applies_nothing() -> None:
     jobs = queue()
     job = add(jobs, "L", [{"sku": "1", "quantity": 1}], fails=True)
     finish(jobs, 1_000)
@@ -133,7 +133,7 @@ def test_a_job_that_is_to_fail_applies_nothing() -> None:
     assert job.messages
 
 
-def test_a_job_past_the_limit_of_held_items_fails_whole() -> None:
+def test_a_job_that_exceeds_the_limit_of_held_items_fails_as_a_whole() -> None:
     jobs = queue(held_items_max=2)
     add(jobs, "L", [{"sku": "1", "quantity": 1}, {"sku": "2", "quantity": 1}])
     job = add(jobs, "M", [{"sku": "1", "quantity": 1}])
@@ -144,9 +144,9 @@ def test_a_job_past_the_limit_of_held_items_fails_whole() -> None:
     assert held(jobs)[0]["quantity"] == 9
 
 
-def test_finished_jobs_past_the_limit_are_forgotten_and_waiting_ones_are_not() -> None:
+def test_finished_jobs_over_the_limit_are_forgotten_and_waiting_ones_are_kept() -> None:
     jobs = queue(jobs_kept_max=1)
-    numbers = [add(jobs, "L", [{"sku": "1", "quantity": 1}]).number for _ in range(4)]
+    job_ids = [add(jobs, "L", [{"sku": "1", "quantity": 1}]).job_id for _ in range(4)]
     finish(jobs, 22)
-    assert [jobs.job(number) is not None for number in numbers] == [False, True, True, True]
-    assert jobs.added == 4
+    assert [jobs.job(job_id) is not None for job_id in job_ids] == [False, True, True, True]
+    assert jobs.jobs_added == 4

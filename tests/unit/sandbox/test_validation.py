@@ -1,4 +1,4 @@
-"""Every rule of the OMS for a refresh request, asked of the sandbox over a real socket."""
+"""Every rule of the OMS for a refresh request, checked against the sandbox over a real socket."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def without(*names: str) -> dict[str, Any]:
 
 
 ACCEPTED = {
-    "the least there can be": {"locationName": "L", "items": [{"sku": "1", "quantity": 0}]},
+    "the smallest request": {"locationName": "L", "items": [{"sku": "1", "quantity": 0}]},
     "quantity as a string of digits": item(quantity="101"),
     "partNumber alone": {"locationName": "L", "items": [{"partNumber": "1", "quantity": 1}]},
     "upc alone": {"locationName": "L", "items": [{"upc": "1", "quantity": 1}]},
@@ -53,7 +53,7 @@ REFUSED = {
     "items empty": ({"locationName": "L", "items": []}, 5003, "1 to 12000 items, not 0"),
     "items an object": ({"locationName": "L", "items": {}}, 5015, "items must be an array"),
     "12,001 items": ({"locationName": "L", "items": [GOOD] * 12_001}, 5003, "1 to 12000 items, not 12001"),
-    "an item that is no object": ({"locationName": "L", "items": [GOOD, 1]}, 5015, "items[1] must be an object"),
+    "an item that is not an object": ({"locationName": "L", "items": [GOOD, 1]}, 5015, "items[1] must be an object"),
     "an unknown field of the request": ({"locationName": "L", "items": [GOOD], "x": 1}, 5015, "x is not a known field"),
     "an unknown field of an item": (item(x=1), 5015, "items[1].x is not a known field"),
     "the request an array": ([], 5015, "must be an object"),
@@ -85,24 +85,27 @@ REFUSED = {
 }
 
 NOT_JSON = {
-    "broken off": (b'{"locationName": "L", "items": [{"sku', 5003),
-    "words": (b"hello", 5003),
+    "truncated": (b'{"locationName": "L", "items": [{"sku', 5003),
+    "plain text": (b"hello", 5003),
     "not UTF-8": (b'{"locationName": "\xff", "items": [{"sku": "1", "quantity": 1}]}', 5003),
     "empty": (b"", 5011),
     "NaN": (b'{"locationName": "L", "items": [{"sku": "1", "quantity": 1, "retailPrice": NaN}]}', 5015),
-    "a number past all floats": (b'{"locationName": "L", "items": [{"sku": "1", "quantity": 1, "ltd": 1e999}]}', 5015),
+    "a number over the float range": (
+        b'{"locationName": "L", "items": [{"sku": "1", "quantity": 1, "ltd": 1e999}]}',
+        5015,
+    ),
 }
 
 
 @pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_a_request_that_keeps_every_rule_gets_a_job_id(quick_oms: OmsCaller, body: Any) -> None:
+def test_a_valid_request_gets_a_job_id(quick_oms: OmsCaller, body: Any) -> None:
     answer = quick_oms.send(body)
     assert answer.status_code == 200, answer.text
     assert isinstance(answer.json()["jobID"], int)
 
 
 @pytest.mark.parametrize(("body", "code", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_broken_rule_is_answered_400_with_its_item_and_field(
+def test_an_invalid_request_is_answered_400_with_its_item_and_field(
     quick_oms: OmsCaller, body: Any, code: int, message: str
 ) -> None:
     jobs = quick_oms.state.summary().jobs
@@ -113,13 +116,13 @@ def test_a_broken_rule_is_answered_400_with_its_item_and_field(
 
 
 @pytest.mark.parametrize(("body", "code"), NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_what_is_not_json_is_answered_400(quick_oms: OmsCaller, body: Any, code: int) -> None:
+def test_a_body_that_is_not_json_is_answered_400(quick_oms: OmsCaller, body: Any, code: int) -> None:
     headers = {**quick_oms.bearer, "Content-Type": "application/json"}
     answer = quick_oms.http.post(REFRESH_PATHS[quick_oms.package], content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
-def test_a_refusal_names_the_first_item_at_fault_for_machines_too(quick_oms: OmsCaller) -> None:
+def test_a_refusal_has_the_first_invalid_item_and_field_as_keys(quick_oms: OmsCaller) -> None:
     answer = quick_oms.refresh("L", [GOOD, {**GOOD, "binID": 0}, {**GOOD, "floor": "x"}])
     assert (answer.json()["item"], answer.json()["field"]) == (1, "binID")
 
@@ -132,7 +135,7 @@ def test_a_refusal_names_the_first_item_at_fault_for_machines_too(quick_oms: Oms
         pytest.param({"Content-Type": "application/json", "Content-Encoding": "gzip"}, id="compressed"),
     ],
 )
-def test_a_body_of_another_format_is_answered_415(quick_oms: OmsCaller, headers: dict[str, str]) -> None:
+def test_a_body_in_another_format_is_answered_415(quick_oms: OmsCaller, headers: dict[str, str]) -> None:
     answer = quick_oms.http.post(
         REFRESH_PATHS[quick_oms.package], content=b"{}", headers={**quick_oms.bearer, **headers}
     )
@@ -140,7 +143,7 @@ def test_a_body_of_another_format_is_answered_415(quick_oms: OmsCaller, headers:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
-def test_a_body_past_the_byte_limit_is_answered_413_and_the_next_request_is_answered(
+def test_a_body_over_the_byte_limit_is_answered_413_and_the_next_request_is_accepted(
     make_oms: MakeOms, *, chunked: bool
 ) -> None:
     oms = make_oms(max_body_bytes=2_000_000)
@@ -158,7 +161,7 @@ def test_the_item_limit_is_a_setting(make_oms: MakeOms) -> None:
     assert oms.refresh("L", [GOOD] * 3).status_code == 400
 
 
-def test_counting_reads_the_location_and_counts_items_without_checking_them(make_oms: MakeOms) -> None:
+def test_counting_parses_the_location_and_counts_items_without_checking_them(make_oms: MakeOms) -> None:
     oms = make_oms(validation="count", time_scale=0)
     items: list[dict[str, Any]] = [{"sku": 'a "quantity": b', "quantity": -1}, {"quantity": "x", "upc": "quantity"}]
     assert oms.refresh('Zürich "Süd" \\', items).status_code == 200
@@ -185,11 +188,11 @@ def test_items_are_counted_by_their_quantity_keys(body: Any, count: int) -> None
     [
         pytest.param(b'{"items":[{"quantity":1}]}', id="no location"),
         pytest.param(b'{"locationName":"","items":[{"quantity":1}]}', id="empty location"),
-        pytest.param(b'{"locationName":"\\x","items":[{"quantity":1}]}', id="location that is no string"),
+        pytest.param(b'{"locationName":"\\x","items":[{"quantity":1}]}', id="location that is not a string"),
         pytest.param(b'{"locationName":"L","items":[]}', id="no items"),
         pytest.param(b'{"locationName":"L","items":[{"quantity":1},{"quantity":1},{"quantity":1}]}', id="too many"),
     ],
 )
-def test_counting_still_refuses_what_cannot_be_counted(body: Any) -> None:
+def test_counting_still_refuses_bodies_that_cannot_be_counted(body: Any) -> None:
     with pytest.raises(RefusalError):
         count_refresh(body, max_items=2)

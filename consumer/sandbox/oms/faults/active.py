@@ -1,151 +1,155 @@
-"""The standing faults of one sandbox: which calls meet them. Time comes in as a number, chance from the seed.
+"""The fault rules of one sandbox, and the calls they apply to. Time is an argument; chance comes from the seed.
 
-Each kind of call has chances of its own, and a call draws the same number of them whatever the time is and whichever
-faults it meets: the same calls in the same order meet the same faults, but for those that only the clock decides.
+Each kind of call has its own random stream, and every call draws the same number of values from it, whatever the time
+and whichever faults apply. With the same seed, the same calls in the same order therefore meet the same faults, except
+for faults that depend on the clock.
 """
 
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from consumer.sandbox.oms.faults.outcome import Call, CallOutcome, CannedAnswer, over_quota
-from consumer.sandbox.oms.faults.rules import RULES_MAX, ChanceRule, FaultRule, Limit, Refuse, Revoke, Rule
+from consumer.sandbox.oms.faults.outcome import CallKind, CallOutcome, CannedAnswer, over_quota
+from consumer.sandbox.oms.faults.rules import RULES_MAX, CallRule, FaultRule, Limit, Refuse, Revoke, Rule
 
 
 @dataclass(slots=True)
 class ActiveFault:
-    """One fault since it was given. ``rule`` is what was asked for, ``met`` how many calls it has changed."""
+    """One fault rule since it was added, and the number of calls that it has changed."""
 
     rule: Rule
-    since: float
-    met: int = 0
-    passed: deque[float] = field(default_factory=deque)
-    """Of a limit: when the calls came that it let pass, as far back as it looks."""
-    revoked: int = 0
-    """Of a revocation by the clock: how many have come due."""
+    added_at: float
+    hits: int = 0
+    passed_at: deque[float] = field(default_factory=deque)
+    """Of a ``limit``: the times of the calls that it let through within its period."""
+    revocations: int = 0
+    """Of a ``revoke`` by the clock: how many revocations have come due."""
 
-    def stands(self, now: float) -> bool:
-        """True if now is in the fault's time."""
-        return self.rule.stands(now - self.since)
+    def is_active(self, now: float) -> bool:
+        """True within the rule's ``begin`` and ``duration``."""
+        return self.rule.is_active(now - self.added_at)
 
 
 class ActiveFaults:
-    """The faults that stand, at most 100, in the order in which they were given."""
+    """The fault rules in force, at most 100, in the order in which they were added."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._faults: list[ActiveFault] = []
-        self._chances: dict[str, random.Random] = {}
-        self.met: Counter[str] = Counter()
-        """Calls that met a fault, since the start, by the fault's name; a call that met several counts with each."""
+        self._streams: dict[str, random.Random] = {}
+        self.hits: Counter[str] = Counter()
+        """Calls changed since the start, by the fault's name; a call changed by several faults counts for each."""
 
     def has_room(self, rules: Sequence[FaultRule]) -> bool:
-        """False if too many faults would stand."""
+        """False if adding these rules would exceed the limit."""
         return len(self._faults) + len(rules) <= RULES_MAX
 
     def add(self, rules: Sequence[FaultRule], now: float) -> None:
-        """From now on these stand, too."""
+        """Put these rules into force as well."""
         self._faults += [ActiveFault(rule, now) for rule in rules]
 
-    def seed(self, seed: int) -> None:
-        """Begin all chances anew with this seed."""
+    def reseed(self, seed: int) -> None:
+        """Restart all random streams with this seed."""
         self._seed = seed
-        self._chances.clear()
+        self._streams.clear()
 
     def clear(self) -> None:
-        """Nothing stands any more, and chances begin anew with the seed they had."""
+        """Remove all rules, and restart the random streams with the current seed."""
         self._faults.clear()
-        self._chances.clear()
+        self._streams.clear()
 
     def all(self) -> Sequence[ActiveFault]:
-        """Every fault given and not yet taken away, whether or not its time has come."""
+        """Every rule that was added and not removed, including those outside their ``begin`` and ``duration``."""
         return self._faults
 
-    def meet(self, call: Call, location: str | None, now: float) -> CallOutcome:
-        """What becomes of a call that would be answered as usual: the first fault that ends it, and all else."""
-        met: list[tuple[ActiveFault, CallOutcome]] = []
-        for standing in self._faults:
-            rule = standing.rule
-            if not isinstance(rule, ChanceRule):
-                continue
-            hit, draw = self._draw(call) < rule.rate, self._draw(call)
-            if hit and rule.concerns(call, location) and standing.stands(now):
-                met.append((standing, rule.fate(draw)))
-        end = next(((standing, fate) for standing, fate in met if fate.ends), None)
-        is_queued = end is None or end[1].is_queued
-        whole = CallOutcome()
-        for standing, fate in met:
-            rule = standing.rule
-            of_no_job = isinstance(rule, ChanceRule) and rule.needs_queue and not is_queued
-            if of_no_job or (fate.ends and end is not None and standing is not end[0]):
-                continue
-            self.count(standing)
-            whole = whole.joined(fate)
-        return whole
+    def apply(self, call: CallKind, location: str | None, now: float) -> CallOutcome:
+        """The outcome of a call that would get the regular answer.
 
-    def over_limit(self, call: Call, now: float) -> CannedAnswer | None:
-        """The gateway's answer to a call over one of the limits; None, and it is counted, if it may pass."""
-        about = [
-            (standing, standing.rule)
-            for standing in self._faults
-            if isinstance(standing.rule, Limit) and call in standing.rule.call and standing.stands(now)
+        Only the first fault that replaces the answer counts; delays and job overrides of all other faults apply too.
+        """
+        hits: list[tuple[ActiveFault, CallRule, CallOutcome]] = []
+        for fault in self._faults:
+            rule = fault.rule
+            if not isinstance(rule, CallRule):
+                continue
+            is_hit, draw = self._draw(call) < rule.rate, self._draw(call)
+            if is_hit and rule.applies_to(call, location) and fault.is_active(now):
+                hits.append((fault, rule, rule.outcome(draw)))
+        replacing = next(((fault, outcome) for fault, _, outcome in hits if outcome.replaces_answer), None)
+        is_queued = replacing is None or replacing[1].is_queued
+        combined = CallOutcome()
+        for fault, rule, outcome in hits:
+            is_second_answer = outcome.replaces_answer and replacing is not None and fault is not replacing[0]
+            if is_second_answer or (rule.only_if_queued and not is_queued):
+                continue
+            self.count_hit(fault)
+            combined = combined.combined_with(outcome)
+        return combined
+
+    def over_limit(self, call: CallKind, now: float) -> CannedAnswer | None:
+        """The gateway's answer to a call that exceeds a ``limit``; None, and the call is counted, if it may pass."""
+        limits = [
+            (fault, fault.rule)
+            for fault in self._faults
+            if isinstance(fault.rule, Limit) and call in fault.rule.call and fault.is_active(now)
         ]
-        for standing, limit in about:
-            while standing.passed and standing.passed[0] <= now - limit.seconds:
-                standing.passed.popleft()
-            if len(standing.passed) >= limit.calls:
-                self.count(standing)
-                return over_quota(limit.over, limit.retry_after)
-        for standing, _ in about:
-            standing.passed.append(now)
+        for fault, limit in limits:
+            while fault.passed_at and fault.passed_at[0] <= now - limit.seconds:
+                fault.passed_at.popleft()
+            if len(fault.passed_at) >= limit.calls:
+                self.count_hit(fault)
+                return over_quota(limit.kind, limit.retry_after)
+        for fault, _ in limits:
+            fault.passed_at.append(now)
         return None
 
-    def revokes_by_clock(self, now: float) -> bool:
-        """True if a revocation has come due since this was last asked."""
-        due = False
-        for standing in self._faults:
-            rule = standing.rule
+    def revocation_is_due(self, now: float) -> bool:
+        """True if a ``revoke`` by the clock has come due since the last call of this method."""
+        is_due = False
+        for fault in self._faults:
+            rule = fault.rule
             if not isinstance(rule, Revoke) or rule.every is None:
                 continue
-            end = float("inf") if rule.duration is None else rule.duration
-            times = int(max(0.0, min(now - standing.since - rule.begin, end)) / rule.every)
-            if times > standing.revoked:
-                standing.revoked = times
-                self.count(standing)
-                due = True
-        return due
+            duration = inf if rule.duration is None else rule.duration
+            revocations = int(max(0.0, min(now - fault.added_at - rule.begin, duration)) / rule.every)
+            if revocations > fault.revocations:
+                fault.revocations = revocations
+                self.count_hit(fault)
+                is_due = True
+        return is_due
 
-    def revokes_by_chance(self, call: Call, now: float) -> bool:
-        """True if this call, whose token is good, is to find it revoked."""
-        revoked = False
-        for standing in self._faults:
-            rule = standing.rule
+    def revokes_token(self, call: CallKind, now: float) -> bool:
+        """True if a ``revoke`` by chance hits this call, whose token is valid."""
+        is_revoked = False
+        for fault in self._faults:
+            rule = fault.rule
             if isinstance(rule, Revoke) and rule.rate is not None:
-                hit = self._draw(f"revoke {call}") < rule.rate
-                if hit and standing.stands(now):
-                    self.count(standing)
-                    revoked = True
-        return revoked
+                is_hit = self._draw(f"revoke {call}") < rule.rate
+                if is_hit and fault.is_active(now):
+                    self.count_hit(fault)
+                    is_revoked = True
+        return is_revoked
 
     def refusals(self, location: str, now: float) -> list[tuple[ActiveFault, Refuse]]:
-        """What stands of business rules for this location."""
+        """The active ``refuse`` rules for this location."""
         return [
-            (standing, standing.rule)
-            for standing in self._faults
-            if isinstance(standing.rule, Refuse)
-            and (not standing.rule.location or location in standing.rule.location)
-            and standing.stands(now)
+            (fault, fault.rule)
+            for fault in self._faults
+            if isinstance(fault.rule, Refuse)
+            and (not fault.rule.location or location in fault.rule.location)
+            and fault.is_active(now)
         ]
 
-    def count(self, standing: ActiveFault) -> None:
-        """A call met it."""
-        standing.met += 1
-        self.met[standing.rule.fault] += 1
+    def count_hit(self, fault: ActiveFault) -> None:
+        """Count a call that the fault has changed."""
+        fault.hits += 1
+        self.hits[fault.rule.fault] += 1
 
     def _draw(self, stream: str) -> float:
-        chance = self._chances.get(stream)
-        if chance is None:
-            # Text as a seed goes through SHA-512: the same everywhere, and streams have nothing in common.
-            chance = self._chances[stream] = random.Random(f"{self._seed} {stream}")  # noqa: S311 - not for secrets
-        return chance.random()
+        rng = self._streams.get(stream)
+        if rng is None:
+            # A text seed is hashed with SHA-512: the same on every machine, and the streams are independent.
+            rng = self._streams[stream] = random.Random(f"{self._seed} {stream}")  # noqa: S311 - not for secrets
+        return rng.random()

@@ -1,21 +1,23 @@
-"""What becomes of one call: what scripted answers and standing faults come to."""
+"""The outcome of one call: what scripted answers and fault rules turn it into."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final, Literal
 
-Call = Literal["refresh", "job", "token"]
-"""The OMS's calls, as faults name them: refresh requests, get-job, and the token endpoints."""
-When = Literal["before_queue", "after_queue"]
+CallKind = Literal["refresh", "job", "token"]
+"""The OMS's calls, as faults name them: refresh requests, get-job, and both token endpoints."""
+FaultTiming = Literal["before_queue", "after_queue"]
+"""Whether a fault comes before or after the refresh request is queued."""
 JobIdStyle = Literal["integer", "leading-zero", "string"]
-Over = Literal["qps", "rate"]
-Drop = Literal["reset", "close"]
+QuotaKind = Literal["qps", "rate"]
+"""Which quota of the gateway is exceeded: calls per second, or calls per longer period."""
+ConnectionDrop = Literal["reset", "close"]
 
 NEVER: Final = inf
-"""Of ``JobOverride.stall_seconds``: the job does not finish at all."""
+"""As ``JobOverride.stall_seconds``: the job never finishes."""
 
-_OVER_QUOTA: Final[Mapping[Over, tuple[str, bytes]]] = {
+_OVER_QUOTA: Final[Mapping[QuotaKind, tuple[str, bytes]]] = {
     "qps": ("ERR_403_DEVELOPER_OVER_QPS", b"<h1>Developer Over Qps</h1>"),
     "rate": ("ERR_403_DEVELOPER_OVER_RATE", b"<h1>Developer Over Rate</h1>"),
 }
@@ -23,7 +25,7 @@ _OVER_QUOTA: Final[Mapping[Over, tuple[str, bytes]]] = {
 
 @dataclass(frozen=True, slots=True)
 class CannedAnswer:
-    """An answer in place of the usual one."""
+    """An answer sent instead of the regular one."""
 
     status: int
     body: bytes = b""
@@ -33,9 +35,9 @@ class CannedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JobOverride:
-    """How the job of a queued request ends, ``stall_seconds`` later than it should.
+    """Makes the job of a queued request fail, or finish ``stall_seconds`` late.
 
-    Without ``messages`` a job that fails has the sandbox's own.
+    A failing job without ``messages`` gets the sandbox's own message.
     """
 
     fails: bool = False
@@ -45,34 +47,35 @@ class JobOverride:
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """What happens, in this order; by default the usual, at once.
+    """What happens to a call, in this order; by default the regular answer, at once.
 
-    Wait ``wait_seconds``; queue the request, if it is ``queued`` or nothing stands in place of its jobID; wait
-    ``hang_seconds``; then drop the connection, or give ``answer``, or the usual one.
+    Wait ``delay_before_queue_seconds``; queue the request if ``is_queued``; wait ``delay_after_queue_seconds``; then
+    drop the connection, send ``answer``, or send the regular answer.
     """
 
-    wait_seconds: float = 0.0
+    delay_before_queue_seconds: float = 0.0
     queued: bool = False
-    hang_seconds: float = 0.0
-    drop: Drop | None = None
+    """Queue the request although the regular answer is replaced."""
+    delay_after_queue_seconds: float = 0.0
+    drop: ConnectionDrop | None = None
     answer: CannedAnswer | None = None
     job_id_style: JobIdStyle | None = None
     """None: as the sandbox's settings say."""
     job: JobOverride = JobOverride()
 
     @property
-    def ends(self) -> bool:
-        """True if there is no usual answer."""
+    def replaces_answer(self) -> bool:
+        """True if the regular answer is not sent."""
         return self.drop is not None or self.answer is not None
 
     @property
     def is_queued(self) -> bool:
-        """True if a refresh request is queued."""
-        return self.queued or not self.ends
+        """True if a refresh request with this outcome is queued."""
+        return self.queued or not self.replaces_answer
 
-    def joined(self, other: "CallOutcome") -> "CallOutcome":
-        """Both: waits add up; of two ends the first stays, and a job's fates are taken together."""
-        end = self if self.ends else other
+    def combined_with(self, other: "CallOutcome") -> "CallOutcome":
+        """Both outcomes at once: delays add up, job overrides merge, and the first replaced answer wins."""
+        end = self if self.replaces_answer else other
         job = JobOverride(
             fails=self.job.fails or other.job.fails,
             messages=self.job.messages + other.job.messages,
@@ -80,24 +83,26 @@ class CallOutcome:
         )
         return replace(
             end,
-            wait_seconds=self.wait_seconds + other.wait_seconds,
-            hang_seconds=self.hang_seconds + other.hang_seconds,
+            delay_before_queue_seconds=self.delay_before_queue_seconds + other.delay_before_queue_seconds,
+            delay_after_queue_seconds=self.delay_after_queue_seconds + other.delay_after_queue_seconds,
             job_id_style=self.job_id_style or other.job_id_style,
             job=job,
         )
 
 
-def waiting(seconds: float, when: When) -> CallOutcome:
-    """A wait before or after the request is queued."""
-    return CallOutcome(wait_seconds=seconds) if when == "before_queue" else CallOutcome(hang_seconds=seconds)
+def delayed(seconds: float, when: FaultTiming) -> CallOutcome:
+    """The regular answer, delayed before or after the request is queued."""
+    if when == "before_queue":
+        return CallOutcome(delay_before_queue_seconds=seconds)
+    return CallOutcome(delay_after_queue_seconds=seconds)
 
 
-def over_quota(over: Over, retry_after: int | None) -> CannedAnswer:
+def over_quota(kind: QuotaKind, retry_after: int | None) -> CannedAnswer:
     """The gateway's 403 for too many calls; ``retry_after`` in seconds."""
-    code, body = _OVER_QUOTA[over]
+    code, body = _OVER_QUOTA[kind]
     return CannedAnswer(403, body, "text/html", {"X-Mashery-Error-Code": code, **retry_after_header(retry_after)})
 
 
 def retry_after_header(seconds: int | None) -> dict[str, str]:
-    """The header ``Retry-After``; none if there are no seconds."""
+    """The header ``Retry-After``; no header without seconds."""
     return {} if seconds is None else {"Retry-After": str(seconds)}

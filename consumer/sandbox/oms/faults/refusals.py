@@ -1,4 +1,4 @@
-"""Business rules of the OMS that a consumer cannot know: which item of a request a ``refuse`` fault is about."""
+"""Business rules that the consumer cannot know: finds the first item of a request that a ``refuse`` fault covers."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from consumer.sandbox.oms.validation import IDENTIFIERS, Item
 
 
 class ItemRefusals:
-    """One ``refuse`` fault, made ready to look through thousands of items."""
+    """One ``refuse`` fault, prepared for searching thousands of items."""
 
     def __init__(self, rule: Refuse) -> None:
         self._named = rule.named
@@ -17,7 +17,7 @@ class ItemRefusals:
         self._quantities = frozenset(rule.quantity)
 
     def find(self, items: Iterable[Item]) -> RefusalError | None:
-        """The refusal (400, code 5015) for the first item that it is about; None if there is none."""
+        """The refusal (400, code 5015) of the first refused item; None if every item is accepted."""
         for index, item in enumerate(items):
             field = self._refused_field(item)
             if field is None:

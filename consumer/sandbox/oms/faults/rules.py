@@ -1,7 +1,7 @@
-"""Standing faults: what goes wrong with calls by chance or by the clock, until it is taken away again.
+"""Fault rules: what goes wrong with calls, by chance or by the clock, until the rule is removed.
 
-Each is one fault with its parameters, the same on the command line, in ``SandboxSettings.faults`` and over HTTP.
-docs/sandbox.md has the table for people. All times are real seconds.
+Each rule is one fault with its parameters, written the same way on the command line, in ``SandboxSettings.faults`` and
+over HTTP. docs/sandbox.md lists them, generated from the docstrings here. All times are real seconds.
 """
 
 import json
@@ -11,97 +11,98 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from consumer.errors import InvariantError
 from consumer.sandbox.oms.faults.outcome import (
     NEVER,
-    Call,
+    CallKind,
     CallOutcome,
     CannedAnswer,
+    FaultTiming,
     JobOverride,
-    Over,
-    When,
+    QuotaKind,
+    delayed,
     over_quota,
     retry_after_header,
-    waiting,
 )
 
 RULES_MAX: Final = 100
-"""Faults that can stand at once: each is looked at with each call."""
-WAIT_SECONDS_MAX: Final = 3_600.0
-"""No call is held longer by one fault."""
-WINDOW_SECONDS_MAX: Final = 604_800.0
-"""A week: longer than anyone tries things out."""
+"""Rules in force at once; every call checks each of them."""
+DELAY_SECONDS_MAX: Final = 3_600.0
+"""The longest delay of a call by one fault."""
+RULE_SECONDS_MAX: Final = 604_800.0
+"""A week: longer than any experiment with a sandbox."""
 RETRY_AFTER_SECONDS_MAX: Final = 86_400
 LIMIT_CALLS_MAX: Final = 100_000
-"""The times of so many calls are kept."""
+"""A limit keeps the time of each call it let through."""
 NO_BODY_STATUSES: Final = (204, 304)
 
 _VALUES_MAX: Final = 10_000
-"""Of a list: item identifiers are given so."""
+"""Entries of a list, such as item identifiers."""
 _TEXT_CHARACTERS_MAX: Final = 100_000
 _Z_OF_P99: Final = NormalDist().inv_cdf(0.99)
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-_Several = BeforeValidator(_listed)
-"""A list may be written as its only value."""
+_OneOrMore = BeforeValidator(_as_list)
+"""A list with one entry may be written as that entry."""
 _Text = Annotated[str, Field(min_length=1, max_length=1_000)]
-_Texts = Annotated[tuple[_Text, ...], _Several, Field(max_length=_VALUES_MAX)]
-_Calls = Annotated[tuple[Call, ...], _Several, Field(min_length=1, max_length=3)]
-_Wait = Annotated[float, Field(ge=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)]
+_Texts = Annotated[tuple[_Text, ...], _OneOrMore, Field(max_length=_VALUES_MAX)]
+_Calls = Annotated[tuple[CallKind, ...], _OneOrMore, Field(min_length=1, max_length=3)]
+_DelaySeconds = Annotated[float, Field(ge=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)]
 _RetryAfter = Annotated[int, Field(ge=0, le=RETRY_AFTER_SECONDS_MAX)]
-Messages = Annotated[tuple[_Text, ...], _Several, Field(max_length=100)]
+Messages = Annotated[tuple[_Text, ...], _OneOrMore, Field(max_length=100)]
 
 
 class Rule(BaseModel):
-    """What all standing faults have in common: the time in which they stand."""
+    """What all fault rules have in common: when they are active."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     fault: str
-    begin: float = Field(default=0, ge=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)
-    """Seconds after it was given (on the command line: after the start) from which on it stands."""
-    duration: float | None = Field(default=None, gt=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)
-    """Seconds for which it stands; None: until it is taken away."""
+    begin: float = Field(default=0, ge=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
+    """Seconds from when the rule is added (on the command line: from the start) until it becomes active."""
+    duration: float | None = Field(default=None, gt=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
+    """Seconds for which the rule is active; None: until it is removed."""
 
-    def stands(self, seconds: float) -> bool:
-        """True if it stands so many seconds after it was given."""
-        return self.begin <= seconds and (self.duration is None or seconds < self.begin + self.duration)
+    def is_active(self, age_seconds: float) -> bool:
+        """True if the rule is active ``age_seconds`` after it was added."""
+        return self.begin <= age_seconds and (self.duration is None or age_seconds < self.begin + self.duration)
 
 
-class ChanceRule(Rule):
-    """A fault that a call meets by chance."""
+class CallRule(Rule):
+    """A fault that changes the answers to a share of the calls, chosen at random."""
 
-    needs_queue: ClassVar[bool] = False
-    """True if there is no such fault for a request that is not queued."""
+    only_if_queued: ClassVar[bool] = False
+    """True if the fault makes no sense for a request that is not queued."""
 
     rate: float = Field(default=1, ge=0, le=1, allow_inf_nan=False)
-    """The share of calls that meet it, by chance."""
+    """The share of calls that it changes."""
     call: _Calls = ("refresh",)
     location: _Texts = ()
-    """Only calls for these locations; none: all."""
+    """Only calls for these locations; empty: all."""
 
     @model_validator(mode="after")
     def _has_locations(self) -> Self:
         if self.location and "token" in self.call:
-            raise ValueError("a call for a token has no location: give location or call=token")
+            raise ValueError("a token call has no location: give either location or call=token")
         return self
 
-    def concerns(self, call: Call, location: str | None) -> bool:
-        """True if it is about calls like this one."""
+    def applies_to(self, call: CallKind, location: str | None) -> bool:
+        """True if the rule covers this kind of call and this location."""
         return call in self.call and (not self.location or location in self.location)
 
-    def fate(self, draw: float, /) -> CallOutcome:
-        """What becomes of the call; ``draw`` is a number from 0 to 1, for whatever else is left to chance."""
+    def outcome(self, draw: float, /) -> CallOutcome:
+        """The outcome of a call that the rule hits; ``draw`` is a random number from 0 to 1."""
         raise NotImplementedError
 
 
-class _QueueRule(ChanceRule):
-    """A fault before or after the request was queued."""
+class _QueueRule(CallRule):
+    """A fault that comes before or after the request is queued."""
 
-    when: When = "before_queue"
+    when: FaultTiming = "before_queue"
 
     @model_validator(mode="after")
     def _has_a_queue(self) -> Self:
@@ -109,20 +110,20 @@ class _QueueRule(ChanceRule):
             raise ValueError("only refresh requests are queued: when=after_queue needs call=refresh")
         return self
 
-    def _end(self, **ways: Any) -> CallOutcome:
-        return CallOutcome(queued=self.when == "after_queue", **ways)
+    def _replaced(self, **replacement: Any) -> CallOutcome:
+        return CallOutcome(queued=self.when == "after_queue", **replacement)
 
 
-class _Answering(_QueueRule):
-    """Another answer: the OMS's own with ``code``, anyone's with ``text``, else an empty one."""
+class _AnswerRule(_QueueRule):
+    """Another answer: an error of the OMS with ``code``, any body with ``text``, otherwise an empty body."""
 
     status: int = Field(ge=200, le=599)
     code: int | None = Field(default=None, ge=0, le=99_999)
-    """The OMS's own code; makes its JSON body."""
-    message: _Text = "a fault, as was asked of the sandbox"
-    """Beside ``code``."""
+    """The OMS's error code; the body is then the OMS's JSON."""
+    message: _Text = "injected by a fault rule"
+    """Goes with ``code``."""
     text: str | None = Field(default=None, max_length=_TEXT_CHARACTERS_MAX)
-    """The body as it is, sent as HTML."""
+    """The body as is, sent as HTML."""
     retry_after: _RetryAfter | None = None
 
     @model_validator(mode="after")
@@ -133,22 +134,22 @@ class _Answering(_QueueRule):
             raise ValueError(f"status {self.status} has no body: give neither code nor text")
         return self
 
-    def fate(self, _draw: float, /) -> CallOutcome:
+    def outcome(self, _draw: float, /) -> CallOutcome:
         headers = retry_after_header(self.retry_after)
         if self.code is None:
-            return self._end(answer=CannedAnswer(self.status, (self.text or "").encode(), "text/html", headers))
+            return self._replaced(answer=CannedAnswer(self.status, (self.text or "").encode(), "text/html", headers))
         body = json.dumps({"code": self.code, "message": self.message}).encode()
-        return self._end(answer=CannedAnswer(self.status, body, headers=headers))
+        return self._replaced(answer=CannedAnswer(self.status, body, headers=headers))
 
 
-class Answer(_Answering):
-    """Another answer, whichever it is."""
+class Answer(_AnswerRule):
+    """Any other answer."""
 
     fault: Literal["answer"] = "answer"
 
 
-class Outage(_Answering):
-    """The OMS says that it is unavailable, to refresh requests and get-job."""
+class Outage(_AnswerRule):
+    """The OMS answers refresh requests and get-job as unavailable."""
 
     fault: Literal["outage"] = "outage"
     status: int = Field(default=503, ge=200, le=599)
@@ -157,39 +158,39 @@ class Outage(_Answering):
     call: _Calls = ("refresh", "job")
 
 
-class Quota(ChanceRule):
-    """The gateway's 403 for too many calls, by chance."""
+class Quota(CallRule):
+    """The gateway's 403 for too many calls, at random."""
 
     fault: Literal["quota"] = "quota"
-    over: Over = "qps"
+    kind: QuotaKind = "qps"
     retry_after: _RetryAfter | None = None
 
-    def fate(self, _draw: float, /) -> CallOutcome:
-        return CallOutcome(answer=over_quota(self.over, self.retry_after))
+    def outcome(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(answer=over_quota(self.kind, self.retry_after))
 
 
 class Hang(_QueueRule):
-    """No answer for some seconds, then the usual one."""
+    """No answer for some seconds, then the regular one."""
 
     fault: Literal["hang"] = "hang"
-    seconds: _Wait
+    seconds: _DelaySeconds
 
-    def fate(self, _draw: float, /) -> CallOutcome:
-        return waiting(self.seconds, self.when)
+    def outcome(self, _draw: float, /) -> CallOutcome:
+        return delayed(self.seconds, self.when)
 
 
 class Latency(_QueueRule):
-    """A wait of each call: always ``seconds``, evenly between ``min`` and ``max``, or lognormal.
+    """A delay of every call: constant ``seconds``, uniform between ``min`` and ``max``, or lognormal.
 
-    Most calls of a lognormal latency take about ``median`` seconds, and one of a hundred more than ``p99``.
+    A lognormal delay has the given ``median``, and one call in a hundred takes longer than ``p99``.
     """
 
     fault: Literal["latency"] = "latency"
-    seconds: _Wait | None = None
-    min: _Wait | None = None
-    max: _Wait | None = None
-    median: Annotated[float, Field(gt=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)] | None = None
-    p99: Annotated[float, Field(gt=0, le=WAIT_SECONDS_MAX, allow_inf_nan=False)] | None = None
+    seconds: _DelaySeconds | None = None
+    min: _DelaySeconds | None = None
+    max: _DelaySeconds | None = None
+    median: Annotated[float, Field(gt=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)] | None = None
+    p99: Annotated[float, Field(gt=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _is_one_distribution(self) -> Self:
@@ -201,18 +202,20 @@ class Latency(_QueueRule):
             raise ValueError("min must not be above max, nor median above p99")
         return self
 
-    def fate(self, draw: float, /) -> CallOutcome:
-        return waiting(self.wait_seconds(draw), self.when)
+    def outcome(self, draw: float, /) -> CallOutcome:
+        return delayed(self.delay_seconds(draw), self.when)
 
-    def wait_seconds(self, draw: float) -> float:
-        """The wait below which the share ``draw`` of all waits lies."""
+    def delay_seconds(self, draw: float) -> float:
+        """The quantile ``draw`` of the delay."""
         if self.min is not None and self.max is not None:
             return self.min + (self.max - self.min) * draw
         if self.median is not None and self.p99 is not None:
             spread = log(self.p99 / self.median) / _Z_OF_P99
-            # NormalDist has no value at 0 itself.
-            return min(self.median * exp(spread * NormalDist().inv_cdf(max(draw, 1e-12))), WAIT_SECONDS_MAX)
-        return self.seconds or 0.0
+            # The inverse is not defined at 0.
+            return min(self.median * exp(spread * NormalDist().inv_cdf(max(draw, 1e-12))), DELAY_SECONDS_MAX)
+        if self.seconds is None:
+            raise InvariantError("a latency was validated without a distribution")
+        return self.seconds
 
 
 class Reset(_QueueRule):
@@ -220,8 +223,8 @@ class Reset(_QueueRule):
 
     fault: Literal["reset"] = "reset"
 
-    def fate(self, _draw: float, /) -> CallOutcome:
-        return self._end(drop="reset")
+    def outcome(self, _draw: float, /) -> CallOutcome:
+        return self._replaced(drop="reset")
 
 
 class Close(_QueueRule):
@@ -229,31 +232,31 @@ class Close(_QueueRule):
 
     fault: Literal["close"] = "close"
 
-    def fate(self, _draw: float, /) -> CallOutcome:
-        return self._end(drop="close")
+    def outcome(self, _draw: float, /) -> CallOutcome:
+        return self._replaced(drop="close")
 
 
-class _RefreshRule(ChanceRule):
-    """A fault that there is with refresh requests only."""
+class _RefreshRule(CallRule):
+    """A fault of refresh requests only."""
 
     call: _Calls = ("refresh",)
 
     @model_validator(mode="after")
     def _is_about_refresh(self) -> Self:
         if self.call != ("refresh",):
-            raise ValueError(f"{self.fault} is about refresh requests only: leave call out")
+            raise ValueError(f"{self.fault} applies to refresh requests only: leave out call")
         return self
 
 
 class NoJobId(_RefreshRule):
-    """A success without a jobID that could be read."""
+    """A 2xx answer without a readable jobID."""
 
     fault: Literal["no_job_id"] = "no_job_id"
     status: int = Field(default=200, ge=200, le=299)
     form: Literal["object", "empty", "html", "cut-off", "null"] = "object"
-    when: When = "before_queue"
+    when: FaultTiming = "before_queue"
 
-    def fate(self, _draw: float, /) -> CallOutcome:
+    def outcome(self, _draw: float, /) -> CallOutcome:
         body, media_type = {
             "object": (b"{}", "application/json"),
             "empty": (b"", "application/json"),
@@ -265,90 +268,91 @@ class NoJobId(_RefreshRule):
 
 
 class JobId(_RefreshRule):
-    """The jobID is written in another way."""
+    """The jobID is written in another format."""
 
-    needs_queue = True
+    only_if_queued = True
 
     fault: Literal["job_id"] = "job_id"
     style: Literal["leading-zero", "string"]
 
-    def fate(self, _draw: float, /) -> CallOutcome:
+    def outcome(self, _draw: float, /) -> CallOutcome:
         return CallOutcome(job_id_style=self.style)
 
 
 class FailJob(_RefreshRule):
     """The request is accepted, and its job ends as FAILED."""
 
-    needs_queue = True
+    only_if_queued = True
 
     fault: Literal["fail_job"] = "fail_job"
     message: Messages = ()
-    """What the job then tells; the sandbox's own words if there are none."""
+    """The messages of the failed job; by default one of the sandbox's own."""
 
-    def fate(self, _draw: float, /) -> CallOutcome:
+    def outcome(self, _draw: float, /) -> CallOutcome:
         return CallOutcome(job=JobOverride(fails=True, messages=self.message))
 
 
 class StallJob(_RefreshRule):
-    """The request is accepted, and its job stays WORKING for so long, while the queue goes on past it.
+    """The request is accepted, and its job stays WORKING for ``seconds`` while the queue moves on to later jobs.
 
-    What it brings is applied when it finishes, over what later jobs have brought meanwhile; without ``seconds`` never.
+    Its items are applied when it finishes, and overwrite what later jobs have set; without ``seconds`` it never
+    finishes.
     """
 
-    needs_queue = True
+    only_if_queued = True
 
     fault: Literal["stall_job"] = "stall_job"
-    seconds: Annotated[float, Field(gt=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)] | None = None
 
-    def fate(self, _draw: float, /) -> CallOutcome:
+    def outcome(self, _draw: float, /) -> CallOutcome:
         return CallOutcome(job=JobOverride(stall_seconds=NEVER if self.seconds is None else self.seconds))
 
 
 class Limit(Rule):
-    """A quota that is kept count of: more than ``calls`` in any ``seconds`` are answered as over-quota."""
+    """A real quota: more than ``calls`` within ``seconds`` are answered as over quota."""
 
     fault: Literal["limit"] = "limit"
     calls: int = Field(ge=1, le=LIMIT_CALLS_MAX)
-    seconds: float = Field(default=1, gt=0, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)
-    call: Annotated[tuple[Literal["refresh", "job"], ...], _Several, Field(min_length=1, max_length=2)] = (
+    seconds: float = Field(default=1, gt=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
+    call: Annotated[tuple[Literal["refresh", "job"], ...], _OneOrMore, Field(min_length=1, max_length=2)] = (
         "refresh",
         "job",
     )
-    """Which calls are counted, together."""
-    over: Over = "qps"
+    """The kinds of calls that share the quota."""
+    kind: QuotaKind = "qps"
     retry_after: _RetryAfter | None = None
 
 
 class Revoke(Rule):
-    """All tokens issued so far are refused from then on: by chance with a call, or every so many seconds."""
+    """Revoke all tokens issued so far, at random when a call comes, or every ``every`` seconds."""
 
     fault: Literal["revoke"] = "revoke"
     rate: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """The share of refresh and get-job calls with a good token that find it revoked."""
-    every: float | None = Field(default=None, ge=0.1, le=WINDOW_SECONDS_MAX, allow_inf_nan=False)
+    """The share of refresh and get-job calls whose valid token is revoked."""
+    every: float | None = Field(default=None, ge=0.1, le=RULE_SECONDS_MAX, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _is_one_way(self) -> Self:
+    def _has_one_trigger(self) -> Self:
         if (self.rate is None) == (self.every is None):
             raise ValueError("give either rate or every")
         return self
 
 
 class Refuse(Rule):
-    """A business rule that nobody told the consumer: requests with such an item are answered 400.
+    """A business rule unknown to the consumer: requests with a matching item are answered 400.
 
-    An item is such a one if one of its partNumber, upc and sku is in ``item`` or begins with one of ``prefix``, or if
-    its quantity is in ``quantity``.
+    An item matches if its partNumber, upc or sku is in ``item`` or starts with one of ``prefix``, or if its quantity is
+    in ``quantity``.
     """
 
     fault: Literal["refuse"] = "refuse"
     item: _Texts = ()
     prefix: _Texts = ()
-    quantity: Annotated[tuple[Annotated[int, Field(ge=0)], ...], _Several, Field(max_length=_VALUES_MAX)] = ()
+    quantity: Annotated[tuple[Annotated[int, Field(ge=0)], ...], _OneOrMore, Field(max_length=_VALUES_MAX)] = ()
     location: _Texts = ()
-    """Only requests for these locations; none: all."""
+    """Only requests for these locations; empty: all."""
     named: bool = True
-    """The answer names the first such item; else it says no more than that the request is invalid."""
+    """Whether the answer names the first matching item, or only says that the request is invalid."""
 
     @model_validator(mode="after")
     def _refuses_something(self) -> Self:
@@ -376,4 +380,4 @@ FaultRule = Annotated[
 ]
 
 FAULTS: Final[tuple[type[Rule], ...]] = get_args(get_args(FaultRule)[0])
-"""Every standing fault there is."""
+"""Every fault rule."""
