@@ -253,8 +253,7 @@ class Engine:
     def _coalesce_in_place(self) -> None:
         """Make room: of an item that changed several times while it waits, the newest change is enough (rule 10)."""
         self.partitions.coalesce_recoveries()
-        released = self.locations.coalesce()
-        if released is not None:
+        for released in self.locations.coalesce():
             self.partitions.release(released)
 
     def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:

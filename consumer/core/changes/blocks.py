@@ -5,7 +5,9 @@ poll would cost 6 kB each, however few its rows.)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
 
 import polars as pl
 
@@ -18,6 +20,7 @@ from consumer.core.changes.items import (
     SUPERSEDED,
     SUPERSEDED_TYPE,
 )
+from consumer.errors import InvariantError
 
 _PENDING_SCHEMA = {**CHANGE_SCHEMA, ARRIVED: pl.Float64(), SUPERSEDED: SUPERSEDED_TYPE}
 _ABSENT = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in _PENDING_SCHEMA.items()}
@@ -27,9 +30,15 @@ _MOSTLY_EMPTY = {*ITEM_COLUMNS, SUPERSEDED}
 SPARSE_SHARE = 0.25
 """A block with a smaller share of live rows is rewritten: a held location must not pin a whole block."""
 SMALL_ROWS = 4_096
-"""Blocks with fewer rows are small: a trickle makes many of them, and each costs kilobytes on top of its rows."""
-SMALL_BLOCKS_MAX = 32
-"""More small blocks than this are merged into one."""
+"""Blocks with fewer rows are merged: a trickle makes many of them, and each costs kilobytes on top of its rows."""
+MERGE_FACTOR = 8
+"""Blocks of one generation that are merged into one of the next."""
+RUN_ROWS_MIN = 256
+"""Blocks whose runs are longer on average are not merged: a request needs few of them."""
+MERGED_ROWS_MAX = 262_144
+"""Blocks with more rows are not merged: a merge needs as much memory again as its result."""
+
+_first_arrived = attrgetter("first_arrived")
 
 
 class Rows:
@@ -53,6 +62,7 @@ class Rows:
         """All columns, joined once. If two threads ask at the same time both join, and either result will do."""
         if self._frame is None:
             self._frame = _joined(self._parts)
+            self._parts = (self._frame,)  # the blocks behind the slices may be freed
         return self._frame
 
     @property
@@ -71,7 +81,7 @@ class Rows:
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """Rows sorted by location; ``spans`` are those whose rows are still pending.
+    """Rows sorted by location; ``runs`` says which of them are still pending.
 
     ``frame`` lacks the columns without information (no value in any row): most changes have few optional columns, and
     every column costs memory, and time whenever rows are sliced or joined.
@@ -81,24 +91,33 @@ class Block:
 
     frame: pl.DataFrame
     key: str | None
-    spans: dict["Span", None] = field(default_factory=dict)
-    live: int = 0
+    runs: dict[str, tuple[int, int]]
+    """Start and stop of each location's rows, by arrival from the first to the last."""
+    live: int
+    """Rows in ``runs``."""
+    size_bytes: int
+    """Of the whole frame: what is released is freed only with the block."""
+    is_ordered: bool = True
+    """No row arrived before a row of a block that was inserted earlier."""
+    merges: int = 0
+    """How often its rows have been merged."""
 
     @property
-    def sparse(self) -> bool:
+    def is_sparse(self) -> bool:
         return self.live < SPARSE_SHARE * self.frame.height
 
     @property
-    def small(self) -> bool:
-        return self.frame.height < SMALL_ROWS
+    def is_scattered(self) -> bool:
+        """Its runs are so short, or its rows so few, that merging it with others pays."""
+        rows = self.frame.height
+        return rows < SMALL_ROWS or (rows < MERGED_ROWS_MAX and rows < RUN_ROWS_MIN * len(self.runs))
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """The rows ``start`` to ``stop`` of a block, all of one location, by arrival from the first to the last."""
 
     block: Block
-    location: str
     start: int
     stop: int
     first_arrived: float
@@ -121,11 +140,19 @@ class Span:
 
 
 class Blocks:
-    """All blocks with pending rows."""
+    """All blocks with pending rows, oldest first but for what was put back.
+
+    Rows of a location lie in one run per block. Blocks with short runs are merged, ``MERGE_FACTOR`` of one generation
+    at a time, so that a location has few runs however many polls its rows came in; each row is copied a few times at
+    most, in bulk.
+    """
 
     def __init__(self, item_key: Sequence[str]) -> None:
         self._item_key = item_key
         self._blocks: dict[Block, None] = {}
+        self._newest_arrival = float("-inf")
+        self.size_bytes = 0
+        """Memory that the blocks hold, rows that are released but not yet freed included."""
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -133,62 +160,115 @@ class Blocks:
     def __iter__(self) -> Iterator[Block]:
         return iter(self._blocks)
 
-    def add(self, frame: pl.DataFrame) -> list[Span]:
-        """Make a block of a frame with an arrival in every row, each location's oldest first; one span per location."""
+    def add(self, frame: pl.DataFrame) -> Iterable[tuple[str, int, float]]:
+        """Make a block of a frame with an arrival in every row, each location's oldest first.
+
+        Returns the location, the number of rows and the first arrival of each run.
+        """
         if frame.is_empty():
-            return []
+            return ()
         narrow = _narrowed(frame)
         ordered = narrow if narrow[LOCATION].is_sorted() else narrow.sort(LOCATION, maintain_order=True)
-        block = self._block(ordered)
-        runs = block.frame[LOCATION].rle().struct.unnest()
-        stops = runs["len"].cum_sum()
-        starts = stops - runs["len"]
-        arrived = block.frame[ARRIVED]
-        return self._keep(
-            block, zip(runs["value"], starts, stops, arrived[starts], arrived[stops.cast(pl.Int64) - 1], strict=True)
-        )
+        block, lengths, starts = self._keep(ordered)
+        arrived = block.frame[ARRIVED].gather(starts).to_list()
+        return zip(block.runs, lengths, arrived, strict=True)
 
-    def add_one(self, location: str, rows: pl.DataFrame) -> Span:
-        """Make a block of rows of one location, oldest first."""
-        block = self._block(_narrowed(rows))
-        return self._keep(block, [(location, 0, rows.height, rows.item(0, ARRIVED), rows.item(-1, ARRIVED))])[0]
+    def put_back(self, location: str, rows: pl.DataFrame) -> None:
+        """Make a block of rows of one location, oldest first, which may have arrived before others."""
+        frame = _narrowed(rows)
+        self._insert(Block(frame, self._key(frame), {location: (0, frame.height)}, frame.height, _size(frame)))
 
-    def split(self, span: Span, rows: int) -> tuple[Span, Span]:
-        """Cut a span in two after this many rows."""
-        block, cut = span.block, span.start + rows
-        before, behind = block.frame.item(cut - 1, ARRIVED), block.frame.item(cut, ARRIVED)
-        parts = (
-            Span(block, span.location, span.start, cut, span.first_arrived, before),
-            Span(block, span.location, cut, span.stop, behind, span.last_arrived),
-        )
-        del block.spans[span]
-        block.spans.update(dict.fromkeys(parts))
-        return parts
+    def spans(self, location: str) -> list[Span]:
+        """The location's pending rows, by first arrival."""
+        found = []
+        for block in self._blocks:
+            run = block.runs.get(location)
+            if run is not None:
+                arrived = block.frame[ARRIVED]
+                found.append(Span(block, *run, arrived[run[0]], arrived[run[1] - 1]))
+        if not all(before.first_arrived <= after.first_arrived for before, after in pairwise(found)):
+            found.sort(key=_first_arrived)
+        return found
 
-    def _block(self, frame: pl.DataFrame) -> Block:
-        present = [name for name in self._item_key if name in frame.columns]
-        return Block(frame, present[0] if len(present) == 1 else None)
-
-    def _keep(self, block: Block, runs: Iterable[tuple[str, int, int, float, float]]) -> list[Span]:
-        block.spans = dict.fromkeys(Span(block, *run) for run in runs)
-        block.live = block.frame.height
-        self._blocks[block] = None
-        return list(block.spans)
-
-    def release(self, spans: Sequence[Span]) -> None:
-        """These spans' rows are no longer pending here."""
+    def release(self, location: str, spans: Iterable[Span]) -> None:
+        """These spans' rows are no longer pending here. Each span is the beginning of the location's run, or all."""
         for span in spans:
             block = span.block
-            del block.spans[span]
             block.live -= len(span)
-            if not block.spans:
-                del self._blocks[block]
+            start, stop = block.runs[location]
+            if start != span.start:
+                raise InvariantError("rows are released from the middle of a run")
+            if stop == span.stop:
+                del block.runs[location]
+                if not block.runs:
+                    self._drop(block)
+            else:
+                block.runs[location] = (span.stop, stop)
 
-    def wasteful(self) -> list[Block]:
-        """Blocks whose rows should be moved to a new block together."""
-        found = [block for block in self._blocks if block.sparse]
-        small = [block for block in self._blocks if block.small and not block.sparse]
-        return found + small if len(small) > SMALL_BLOCKS_MAX else found
+    def merge(self) -> bool:
+        """Merge blocks with short runs, and rewrite those with few live rows. Returns whether anything moved."""
+        sparse = [block for block in self._blocks if block.is_sparse]
+        generations: dict[int, list[Block]] = {}
+        for block in self._blocks:
+            if block.is_scattered and not block.is_sparse:
+                generations.setdefault(block.merges, []).append(block)
+        full = [blocks for blocks in generations.values() if len(blocks) >= MERGE_FACTOR]
+        for blocks in [[block] for block in sparse] + full:
+            self.replace(blocks, live_rows(blocks))
+        return bool(sparse or full)
+
+    def replace(self, blocks: Sequence[Block], rows: pl.DataFrame) -> None:
+        """Put these rows in place of the blocks that they come from."""
+        for block in blocks:
+            self._drop(block)
+        if rows.is_empty():
+            return
+        is_ordered = all(block.is_ordered for block in blocks)
+        ordered = rows.sort(LOCATION, maintain_order=True) if is_ordered else rows.sort(LOCATION, ARRIVED)
+        block, _, _ = self._keep(_narrowed(ordered))
+        block.merges = 1 + max(merged.merges for merged in blocks)
+
+    def _keep(self, frame: pl.DataFrame) -> tuple[Block, list[int], pl.Series]:
+        """A new block of a frame sorted by location, with the lengths and starts of its runs."""
+        counted = frame[LOCATION].rle().struct.unnest()
+        lengths = counted["len"].cast(pl.Int64)
+        stops = lengths.cum_sum()
+        starts = stops - lengths
+        runs = dict(zip(counted["value"].to_list(), zip(starts.to_list(), stops.to_list(), strict=True), strict=True))
+        block = Block(frame, self._key(frame), runs, frame.height, _size(frame))
+        self._insert(block)
+        return block, lengths.to_list(), starts
+
+    def _key(self, frame: pl.DataFrame) -> str | None:
+        present = [name for name in self._item_key if name in frame.columns]
+        return present[0] if len(present) == 1 else None
+
+    def _insert(self, block: Block) -> None:
+        arrived = block.frame[ARRIVED]
+        block.is_ordered = arrived.min() >= self._newest_arrival  # type: ignore[operator]  # of floats, and never empty
+        self._newest_arrival = max(self._newest_arrival, arrived.max())  # type: ignore[type-var,assignment]
+        self._blocks[block] = None
+        self.size_bytes += block.size_bytes
+
+    def _drop(self, block: Block) -> None:
+        del self._blocks[block]
+        self.size_bytes -= block.size_bytes
+
+
+def live_rows(blocks: Iterable[Block]) -> pl.DataFrame:
+    """The pending rows of these blocks, joined, with the columns that any of them has."""
+    return pl.concat([_live(block) for block in blocks], how="diagonal")
+
+
+def _live(block: Block) -> pl.DataFrame:
+    if block.live == block.frame.height:
+        return block.frame
+    runs = pl.DataFrame(list(block.runs.values()), schema={"start": pl.Int64, "stop": pl.Int64}, orient="row")
+    return block.frame[runs.select(pl.int_ranges("start", "stop").explode()).to_series()]
+
+
+def _size(frame: pl.DataFrame) -> int:
+    return int(frame.estimated_size())
 
 
 def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:

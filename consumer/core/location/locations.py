@@ -88,13 +88,13 @@ class Locations:
                 location.check(before[name], LocationEvent.PARTITIONS_GONE, now)
             self._drop_if_idle(location, now)
 
-    def coalesce(self) -> pl.DataFrame | None:
+    def coalesce(self) -> list[pl.DataFrame]:
         """Make room: of an item's changes that wait and say the same fields, the newest is enough (rule 10).
 
         Does nothing until the windows have clearly grown since the last time. Returns the released change ids.
         """
         if self._windows.rows < self._coalesce_from:
-            return None
+            return []
         windows, released = self._windows.coalesce()
         self._coalesce_from = int(COALESCE_GROWTH * self._windows.rows)
         for window in windows:

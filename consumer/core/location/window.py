@@ -1,50 +1,42 @@
 """The pending changes of one location, and the blocks that the windows of all locations share."""
 
-from bisect import bisect_left, insort_left, insort_right
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from operator import attrgetter
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.blocks import Block, Blocks, Rows, Span, rows_of
+from consumer.core.changes.blocks import Blocks, Rows, Span, live_rows, rows_of
 from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
-_first_arrived = attrgetter("first_arrived")
+COALESCE_ROWS: Final = 131_072
+"""Rows that are coalesced together: it takes about as much memory again as they do."""
 _NEVER: Final = float("inf")
 
 
 @dataclass(eq=False, slots=True)
 class Window:
-    """One location's pending changes. ``items_max`` bounds its distinct items from above; counting makes it exact."""
+    """One location's pending changes; the rows themselves are in ``Windows``.
+
+    ``items_max`` bounds its distinct items from above; counting makes it exact.
+    """
 
     location: str
-    spans: list[Span] = field(default_factory=list)
-    """By first arrival, so that joined they are rarely out of order."""
     rows: int = 0
     items_max: int = 0
     first_arrived: float = _NEVER
 
-    def add(self, span: Span, *, in_front: bool = False) -> None:
-        """Insert the span by its first arrival; ``in_front``: before others of the same arrival."""
-        insert = insort_left if in_front else insort_right
-        insert(self.spans, span, key=_first_arrived)
-        self.rows += len(span)
-        self.items_max += len(span)
-        self.first_arrived = min(self.first_arrived, span.first_arrived)
+    def add(self, rows: int, first_arrived: float) -> None:
+        self.rows += rows
+        self.items_max += rows
+        self.first_arrived = min(self.first_arrived, first_arrived)
 
     def clear(self) -> None:
-        self.spans, self.rows, self.items_max, self.first_arrived = [], 0, 0, _NEVER
-
-    def remove(self, spans: Collection[Span]) -> None:
-        self.spans = [span for span in self.spans if span not in spans]
-        self.rows = sum(map(len, self.spans))
-        self.items_max = min(self.items_max, self.rows)
-        self.first_arrived = min((span.first_arrived for span in self.spans), default=_NEVER)
+        self.rows, self.items_max, self.first_arrived = 0, 0, _NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +45,10 @@ class Taken:
 
     rows: Rows
     plan: FlushPlan
+
+
+Planner = Callable[[int, int, ItemLimits], FlushPlan]
+"""From the distinct items of a window, those that are due, and the limits, to what leaves now."""
 
 
 class Windows:
@@ -72,112 +68,139 @@ class Windows:
     def blocks(self) -> int:
         return len(self._blocks)
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the pending rows hold."""
+        return self._blocks.size_bytes
+
     def add(self, rows: pl.DataFrame) -> list[Window]:
         """Add rows, each with its arrival, oldest first in each location. Returns the windows that grew."""
-        grown = [self._grow(span) for span in self._blocks.add(rows)]
+        grown = []
+        window_of = self._window_of
+        for location, count, first_arrived in self._blocks.add(rows):
+            window = window_of(location)
+            window.rows += count
+            window.items_max += count
+            window.first_arrived = min(window.first_arrived, first_arrived)
+            grown.append(window)
         self.rows += rows.height
-        self._compact()
+        self._blocks.merge()
         return grown
 
     def put_back(self, window: Window, rows: pl.DataFrame) -> None:
-        """Return rows to their location's window by their arrival, before others of the same arrival."""
+        """Return rows to their location's window by their arrival."""
         if rows.is_empty():
             return
-        window.add(self._blocks.add_one(window.location, rows), in_front=True)
+        self._blocks.put_back(window.location, rows)
+        window.add(rows.height, rows.item(0, ARRIVED))
         self.rows += rows.height
-        self._compact()
+        self._blocks.merge()
 
-    def take(self, window: Window, *, due_arrived: float, limits: ItemLimits) -> Taken | None:
+    def take(
+        self, window: Window, *, due_arrived: float, limits: ItemLimits, plan: Planner = plan_items
+    ) -> Taken | None:
         """Take the rows that the planner lets leave now, or None. Rows that arrived until ``due_arrived`` are due.
 
         Items leave in the order of their first pending change. Where an item's attributes would exceed the OMS's limit,
         its oldest changes leave, with the newest count, and the rest stays (rule 19).
         """
-        if self._has_one_change_per_item(window):
-            return self._take_spans(window, due_arrived, limits)
-        rows = rows_of(window.spans)
+        spans = self._blocks.spans(window.location)
+        if _has_one_change_per_item(spans):
+            return self._take_spans(window, spans, due_arrived, limits, plan)
+        rows = rows_of(spans)
         first = self._first_of_items(rows)
         is_due = rows[ARRIVED] <= due_arrived
         window.items_max = items = rows.height if first is None else int(first.sum())
         due = int((is_due if first is None else is_due & first).sum())
-        plan = plan_items(items, due, limits)
-        if not plan.items:
+        planned = plan(items, due, limits)
+        if not planned.items:
             return None
-        leaving, staying = self._split(rows, first, plan.items)
+        leaving, staying = self._split(rows, first, planned.items)
         leaving, overfull = split_overfull(leaving, self._item_key)
-        self._clear(window)
+        self._clear(window, spans)
         for rest in (staying, overfull):
             self.put_back(window, rest)
-        return Taken(Rows(leaving, overlay=without_attributes(overfull)), plan)
+        return Taken(Rows(leaving, overlay=without_attributes(overfull)), planned)
 
     def take_items(self, window: Window, keys: pl.DataFrame, *, arrived_until: float = _NEVER) -> pl.DataFrame:
         """Take all pending changes of these items (a row of item key columns each) that had arrived by then."""
-        rows = rows_of(window.spans)
+        spans = self._blocks.spans(window.location)
+        rows = rows_of(spans)
         mask = rows_with_keys(rows, keys) & (rows[ARRIVED] <= arrived_until)
         taken = rows.filter(mask)
         if taken.height:
-            self._clear(window)
+            self._clear(window, spans)
             self.put_back(window, rows.filter(~mask))
         return taken
 
     def rows_of(self, window: Window) -> pl.DataFrame:
         """The window's rows, in the order of their arrival."""
-        return rows_of(window.spans) if window.spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
+        spans = self._blocks.spans(window.location)
+        return rows_of(spans) if spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
 
-    def coalesce(self) -> tuple[list[Window], pl.DataFrame]:
-        """Drop the rows that newer ones make redundant, in all windows.
+    def coalesce(self) -> tuple[list[Window], list[pl.DataFrame]]:
+        """Drop the rows that newer ones make redundant, in all windows, some locations at a time.
 
-        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``).
+        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``). Never needs much more memory
+        than the rows of ``COALESCE_ROWS`` rows or of one location, whichever is more.
         """
-        spans = [span for block in self._blocks for span in block.spans]
-        if not spans:
-            return [], pl.DataFrame(schema={name: CHANGE_SCHEMA[name] for name in CHANGE_ID})
-        staying, released = superseded(rows_of(spans), (LOCATION, *self._item_key))
-        for location in {span.location for span in spans}:
-            self._clear(self._window_of(location))
-        return self.add(staying), released
+        locations = sorted({location for block in self._blocks for location in block.runs})
+        windows = [self._window_of(location) for location in locations]
+        released = [self._coalesce_some(group) for group in _grouped(windows)]
+        return windows, released
+
+    def _coalesce_some(self, windows: Sequence[Window]) -> pl.DataFrame:
+        spans = {window: self._blocks.spans(window.location) for window in windows}
+        staying, released = superseded(
+            rows_of([span for found in spans.values() for span in found]), (LOCATION, *self._item_key)
+        )
+        bounds = {window.location: window.items_max for window in windows}
+        for window, found in spans.items():
+            self._clear(window, found)
+        self.rows += staying.height
+        for location, count, first_arrived in self._blocks.add(staying):
+            window = self._window_of(location)
+            window.add(count, first_arrived)
+            window.items_max = min(window.items_max, bounds[location])
+        return released
 
     def forget(self, assignments: Collection[int]) -> list[Window]:
         """Drop the rows of these assignments, also where blocks mix partitions. Returns the windows that lost rows."""
         gone = list(assignments)
         shrunk: dict[Window, None] = {}
         for block in list(self._blocks):
-            if block.frame[ASSIGNMENT].is_in(gone).any():
-                shrunk.update(dict.fromkeys(self._rebuild([block], drop=gone)))
+            if not block.frame[ASSIGNMENT].is_in(gone).any():
+                continue
+            rows = live_rows([block])
+            kept = rows.filter(~pl.col(ASSIGNMENT).is_in(gone))
+            if kept.height < rows.height:
+                shrunk.update(dict.fromkeys(map(self._window_of, block.runs)))
+                self._blocks.replace([block], kept)
+                self.rows -= rows.height - kept.height
+        for window in shrunk:
+            spans = self._blocks.spans(window.location)
+            window.rows = sum(map(len, spans))
+            window.items_max = min(window.items_max, window.rows)
+            window.first_arrived = spans[0].first_arrived if spans else _NEVER
         return list(shrunk)
 
-    def _has_one_change_per_item(self, window: Window) -> bool:
-        """The common case, found by the item key alone; False if that, or the order, cannot be seen so cheaply."""
-        spans = window.spans
-        key = spans[0].block.key
-        in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
-        if key is None or not in_order or any(span.block.key != key for span in spans):
-            return False
-        keys = pl.concat([span.column(key) for span in spans])
-        return keys.n_unique() == len(keys)
-
-    def _take_spans(self, window: Window, due_arrived: float, limits: ItemLimits) -> Taken | None:
+    def _take_spans(
+        self, window: Window, spans: list[Span], due_arrived: float, limits: ItemLimits, plan: Planner
+    ) -> Taken | None:
         """``take`` where each row is an item and the spans are in order: whole spans leave, and a part of one."""
         window.items_max = window.rows
-        due = sum(span.arrived_until(due_arrived) for span in window.spans)
-        plan = plan_items(window.rows, due, limits)
-        if not plan.items:
+        due = sum(span.arrived_until(due_arrived) for span in spans)
+        planned = plan(window.rows, due, limits)
+        if not planned.items:
             return None
-        leaving = self._first_spans(window, plan.items)
+        leaving = _first_rows(spans, planned.items)
         rows = Rows(*(span.rows() for span in leaving))
-        self._blocks.release(leaving)
-        self.rows -= plan.items
-        window.remove(set(leaving))
-        return Taken(rows, plan)
-
-    def _first_spans(self, window: Window, rows: int) -> list[Span]:
-        """The window's oldest spans with this many rows together; the last one is cut if necessary."""
-        stops = list(accumulate(map(len, window.spans)))
-        last = bisect_left(stops, rows)
-        if stops[last] > rows:
-            span = window.spans[last]
-            window.spans[last : last + 1] = self._blocks.split(span, len(span) - (stops[last] - rows))
-        return window.spans[: last + 1]
+        self._blocks.release(window.location, leaving)
+        self.rows -= planned.items
+        window.rows -= planned.items
+        window.items_max = window.rows
+        window.first_arrived = _first_arrived_after(spans, planned.items)
+        return Taken(rows, planned)
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
         """Which rows are the first of their item; None: all are, as in the common case of one change per item."""
@@ -198,37 +221,50 @@ class Windows:
         )
         return rows.filter(first_row < cutoff), rows.filter(first_row >= cutoff)
 
-    def _grow(self, span: Span) -> Window:
-        window = self._window_of(span.location)
-        window.add(span)
-        return window
-
-    def _clear(self, window: Window) -> None:
-        self._blocks.release(window.spans)
+    def _clear(self, window: Window, spans: Sequence[Span]) -> None:
+        self._blocks.release(window.location, spans)
         self.rows -= window.rows
         window.clear()
 
-    def _compact(self) -> None:
-        wasteful = self._blocks.wasteful()
-        if wasteful:
-            self._rebuild(wasteful, drop=())
 
-    def _rebuild(self, blocks: Sequence[Block], drop: Sequence[int]) -> list[Window]:
-        """Move the live rows of these blocks to a new one, without those of the assignments to drop.
+def _grouped(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    """The windows in groups of about ``COALESCE_ROWS`` rows."""
+    group: list[Window] = []
+    rows = 0
+    for window in windows:
+        group.append(window)
+        rows += window.rows
+        if rows >= COALESCE_ROWS:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
-        Returns the windows whose rows were moved.
-        """
-        spans = [span for block in blocks for span in block.spans]
-        frame = rows_of(spans)
-        kept = frame.filter(~pl.col(ASSIGNMENT).is_in(list(drop))) if drop else frame
-        self._blocks.release(spans)
-        self.rows -= frame.height - kept.height
-        moved = set(spans)
-        bounds = {window: window.items_max for window in map(self._window_of, {span.location for span in spans})}
-        for window in bounds:
-            window.remove(moved)
-        for span in self._blocks.add(kept):
-            self._grow(span)
-        for window, bound in bounds.items():
-            window.items_max = min(bound, window.rows)
-        return list(bounds)
+
+def _has_one_change_per_item(spans: Sequence[Span]) -> bool:
+    """The common case, found by the item key alone; False if that, or the order, cannot be seen so cheaply."""
+    key = spans[0].block.key
+    in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
+    if key is None or not in_order or any(span.block.key != key for span in spans):
+        return False
+    keys = pl.concat([span.column(key) for span in spans])
+    return keys.n_unique() == len(keys)
+
+
+def _first_rows(spans: Sequence[Span], rows: int) -> list[Span]:
+    """The oldest spans with this many rows together; the last one is cut if necessary."""
+    stops = list(accumulate(map(len, spans)))
+    last = bisect_left(stops, rows)
+    leaving = list(spans[: last + 1])
+    if stops[last] > rows:
+        leaving[last] = replace(leaving[last], stop=leaving[last].stop - (stops[last] - rows))
+    return leaving
+
+
+def _first_arrived_after(spans: Sequence[Span], rows: int) -> float:
+    """When the first row after this many had arrived."""
+    for span in spans:
+        if rows < len(span):
+            return float(span.block.frame.item(span.start + rows, ARRIVED))
+        rows -= len(span)
+    return _NEVER
