@@ -155,13 +155,13 @@ class EnginePromises(RuleBasedStateMachine):
     def confirm_dead_letters(self) -> None:
         self.engine.dead_lettered(self.dead)
         for change_id in self.dead:
-            self.accepted[change_id.assignment].add(change_id.offset)
+            self.accepted[change_id.assignment_id].add(change_id.offset)
         self.dead = []
 
     @rule()
     def commit(self) -> None:
         for point in self.engine.commit_points(self.now):
-            log = next(log for log in self.logs if log.assignment == point.assignment)
+            log = next(log for log in self.logs if log.assignment == point.assignment_id)
             assert point.offset >= log.committed
             log.committed = point.offset
 
@@ -180,7 +180,7 @@ class EnginePromises(RuleBasedStateMachine):
     @invariant()
     def committable_offset_is_the_lowest_offset_not_accepted(self) -> None:
         for point in self.engine.commit_points(self.now):
-            log = next(log for log in self.logs if log.assignment == point.assignment)
+            log = next(log for log in self.logs if log.assignment == point.assignment_id)
             unaccepted = set(range(log.committed, log.read)) - self.accepted[log.assignment]
             assert point.offset == min(unaccepted, default=log.read)
             assert point.read_up_to == log.read
@@ -190,7 +190,7 @@ class EnginePromises(RuleBasedStateMachine):
         current = {log.assignment for log in self.logs}
         unaccepted = sum(len(set(range(log.committed, log.read)) - self.accepted[log.assignment]) for log in self.logs)
         stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(current))).sum()) for r in self.in_flight.values())
-        dead = sum(change_id.assignment in current for change_id in self.dead)
+        dead = sum(change_id.assignment_id in current for change_id in self.dead)
         assert self.engine.pending_changes - stale + dead == unaccepted
 
     def teardown(self) -> None:

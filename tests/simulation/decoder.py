@@ -45,7 +45,7 @@ class SimulatedDecoder:
     def busy(self) -> bool:
         return self._in_hand > 0
 
-    def waiting_for(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         return None
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ class FakeDecoder:
     def busy(self) -> bool:
         return bool(self.ready)
 
-    def waiting_for(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         return None
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def accept(made: Engine, requests: Sequence[Request], now: float) -> None:
 
 
 def committable_offsets(made: Engine, now: float = 0.0) -> dict[int, int]:
-    return {point.assignment: point.offset for point in made.commit_points(now)}
+    return {point.assignment_id: point.offset for point in made.commit_points(now)}
 
 
 def test_a_burst_of_21000_is_sent_as_12000_and_9000() -> None:

@@ -68,7 +68,7 @@ def test_a_job_is_polled_until_its_end_which_is_reported_once() -> None:
     stage.tell(10.1, "7", JobStatus.SUCCESS, added=100.0, started=103.0, finished=108.0)
 
     (ended,) = stage.said("job ended")
-    assert (ended.outcome, ended.queued_seconds, ended.worked_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
+    assert (ended.outcome, ended.queued_seconds, ended.processing_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
     assert stage.ask(1_000.0) == []
     assert stage.said("fetch") == []
 

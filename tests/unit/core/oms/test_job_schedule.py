@@ -432,7 +432,7 @@ def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
 
     assert (jobs.unfinished, jobs.unfinished_items, jobs.oldest_seconds(25.0)) == (2, 6, 15.0)
     assert [left.job_id for left in jobs.unfinished_jobs()] == ["1", "2"]
-    assert JobSchedule(JobLimits()).oldest_seconds(25.0) == 0.0
+    assert JobSchedule(JobLimits()).oldest_seconds(25.0) is None
 
 
 @pytest.mark.parametrize(
