@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -13,6 +14,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from consumer.core.limits import EngineLimits
+from consumer.core.location import location as locations
+from consumer.core.partition import partition as partitions
 from consumer.observe.metrics import MetricDescription, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
@@ -23,6 +26,8 @@ from consumer.settings.models import ItemsOrAuto
 from consumer.settings.values import OMS_ITEMS_MAX, parse_seconds
 
 DOCS: Final = Path(__file__).parent
+_STATES_BEGIN: Final = "<!-- states:begin -->"
+_STATES_END: Final = "<!-- states:end -->"
 _BOUNDS: Final = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 """Attribute of a bound in pydantic's metadata to words for it."""
 _KINDS: Final[Mapping[Any, str]] = {
@@ -276,9 +281,33 @@ class _NoClock:
         return 0.0
 
 
+def protocol() -> str:
+    """docs/protocol.md with its two state diagrams, made from the tables of transitions."""
+    before, rest = (DOCS / "protocol.md").read_text(encoding="utf-8").split(_STATES_BEGIN)
+    after = rest.split(_STATES_END)[1]
+    partition = [(state, event, after) for (state, event), after in partitions.TRANSITIONS.items()]
+    location = [(state, event, after) for (state, event), afters in locations.TRANSITIONS.items() for after in afters]
+    diagrams = (
+        _diagram("A partition", partitions.PartitionState.RECOVERING, partition),
+        _diagram("A location", locations.LocationState.IDLE, location),
+    )
+    return f"{before}{_STATES_BEGIN}\n{''.join(diagrams)}{_STATES_END}{after}"
+
+
+def _diagram(title: str, start: StrEnum, transitions: Iterable[tuple[StrEnum, StrEnum, StrEnum]]) -> str:
+    """A Mermaid state diagram; several events between the same two states share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for before, event, after in transitions:
+        if before is not after:
+            arrows.setdefault((before, after), []).append(event)
+    lines = [f"    {before} --> {after}: {', '.join(events)}" for (before, after), events in sorted(arrows.items())]
+    return "\n".join([f"\n{title}:\n", "```mermaid", "stateDiagram-v2", f"    [*] --> {start}", *lines, "```\n", ""])
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "metrics.md": metrics,
+    "protocol.md": protocol,
     "sandbox.md": sandbox,
 }
 

@@ -45,8 +45,9 @@ WAREHOUSES: Final[Mapping[str, int]] = {
 """Changes per second. Each location fills a window of 12,000 items in 13 to 22 s."""
 WAREHOUSE_ITEMS: Final = 30_000
 STORES: Final[Mapping[str, int]] = {"Store 01": 260, "Store 02": 390, "Store 03": 260}
-"""Changes per second. These locations have 2, 3 and 2 chunks of 3,000 items when their oldest change is due."""
+"""Changes per second. Too few to fill a window in time: these send whole chunks when their oldest changes are due."""
 STORE_ITEMS_PER_RATE: Final = 75
+"""Distinct items of a store, per change and second."""
 BURST_LOCATION: Final = "Central Warehouse"
 BURST_ITEMS: Final = 81_000
 REJECTED: Final[tuple[Change, ...]] = (

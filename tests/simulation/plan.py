@@ -202,7 +202,7 @@ def draw_plan(seed: int) -> SimulationPlan:
             rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
             return replace(plan, hold_seconds=20.0, http_seconds=3.0, max_age_seconds=1.5, rates=rates)
         case Theme.TOKENS:
-            return replace(plan, hold_seconds=6.0, rates=replace(plan.rates, pause=0.05))
+            return replace(plan, hold_seconds=6.0, rates=replace(plan.rates, pause=0.15))
         case Theme.REFUSALS:
             rates = replace(plan.rates, oms=0.3, late=0.7)
             return replace(plan, max_pending_changes=random.choice((6, 12, 25, ROOMY)), rates=rates)

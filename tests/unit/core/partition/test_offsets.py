@@ -77,3 +77,24 @@ def test_tracking_an_offset_twice_raises() -> None:
 
     with pytest.raises(InvariantError, match="read again"):
         tracker.track(offsets(2), 3)
+
+
+def test_an_event_with_several_lines_holds_the_committable_offset_until_each_is_covered() -> None:
+    tracker = OffsetTracker()
+    tracker.start(7)
+    tracker.track(offsets(7, 7, 7, 8), 9)
+
+    tracker.release(offsets(7, 8))
+    assert tracker.committable_offset == 7
+    tracker.release(offsets(7, 7))
+    assert tracker.committable_offset == 9
+
+
+def test_an_event_may_have_more_lines_than_a_byte_counts() -> None:
+    tracker = OffsetTracker()
+    tracker.track(offsets(*[3] * 10_000), 4)
+
+    tracker.release(offsets(*[3] * 9_999))
+    assert tracker.committable_offset == 3
+    tracker.release(offsets(3))
+    assert tracker.committable_offset == 4
