@@ -74,7 +74,7 @@ class Checker:
         self._recovers_to[owner, partition] = self._read_up_to[partition]
 
     def metadata_lost(self, partition: int) -> None:
-        """Another tool has replaced the metadata, so new owners do not know how limit the partition was read."""
+        """Another tool has replaced the metadata, so new owners do not know how far the partition was read."""
         self._lost_metadata[partition] = (
             self._world.now,
             max(self._read_up_to[partition], self._lost_metadata.get(partition, (0, 0))[1]),

@@ -106,11 +106,13 @@ def forgets_superseded_offsets(patch: Patch) -> None:
     def track(self: Any, rows: pl.DataFrame, *args: Any) -> None:
         original_track(self, rows, *args)
         latest = self.__dict__.setdefault("latest", {})
-        for number, offset, *item in rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows():
-            older = latest.get((number, *item))
-            if older is not None and number in self._by_id:
-                self._by_id[number].offsets.release(pl.Series([older]))
-            latest[number, *item] = offset
+        for assignment_id, offset, *item in (
+            rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows()
+        ):
+            older = latest.get((assignment_id, *item))
+            if older is not None and assignment_id in self._by_id:
+                self._by_id[assignment_id].offsets.release(pl.Series([older]))
+            latest[assignment_id, *item] = offset
 
     def release(self: Any, offsets: pl.Series) -> None:
         known = offsets.filter(offsets >= self._base)
@@ -189,9 +191,9 @@ def ignores_partition_ends(patch: Patch) -> None:
 def skips_recovery(patch: Patch) -> None:
     """A new owner sends from its first row on."""
 
-    def assign(self: Any, assignment: int, **found: Any) -> None:
-        original(self, assignment, **found)
-        self._by_id[assignment].state = PartitionState.ACTIVE
+    def assign(self: Any, assignment_id: int, **more: Any) -> None:
+        original(self, assignment_id, **more)
+        self._by_id[assignment_id].state = PartitionState.ACTIVE
 
     original = Partitions.assign
     patch.setattr(Partitions, "assign", assign)
@@ -332,8 +334,8 @@ def never_holds(patch: Patch) -> None:
 def forgets_holds_on_revoke(patch: Patch) -> None:
     """Revoking a partition ends the holds of its locations."""
 
-    def forget(self: Any, assignments: Collection[int], now: float) -> None:
-        original(self, assignments, now)
+    def forget(self: Any, assignment_ids: Collection[int], now: float) -> None:
+        original(self, assignment_ids, now)
         for location in self._by_name.values():
             location.backoff.reset()
 

@@ -99,7 +99,7 @@ class Oms:
         if outcome.queued_after is None:
             return
         at = self._world.now + outcome.queued_after
-        # A request queued later than this is outside the guarantees (docs/protocol.md, "What stays open").
+        # A request queued later than this is outside the guarantees (docs/protocol.md, "Known limits").
         if at < wire.checked_at + self._hold_seconds:
             self._world.at(at, lambda: self._arrive(wire, None if outcome.answer else reply))
 
@@ -111,7 +111,7 @@ class Oms:
             left = wire.checked_at + self._hold_seconds - self._world.now
             late = max(0.0, left) * random.choice((random.random(), 0.999))
             return _CallOutcome(random.choice((gateway, None)), late)
-        wish = random.choice((None, 0.5, 3.0))
+        retry_after = random.choice((None, 0.5, 3.0))
         return random.choice(
             (
                 _CallOutcome(),
@@ -120,9 +120,9 @@ class Oms:
                 _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
                 _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
                 _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200)),
-                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
-                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
             )
         )
