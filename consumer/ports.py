@@ -135,8 +135,8 @@ class Committed:
 class CommitRefused:
     """The commit failed, so no request may be sent on the strength of it. Changes stay pending.
 
-    ``fenced``: the group no longer knows this member. It must not send or commit until a poll reports partitions as
-    lost or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
+    ``fenced``: the group no longer knows this member, which must send nothing until a poll reports partitions as lost
+    or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
     """
 
     fenced: bool

@@ -216,7 +216,8 @@ class Engine:
 
         Over ``max_pending_changes`` all partitions are paused, below it those with too many uncommitted offsets.
         Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
-        pausing them would be a deadlock. Over the budget they are read one at a time (rule 10).
+        pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
+        all requests, everything is paused as soon as anything is pending.
         """
         limit = self.limits.max_pending_changes
         self._is_over_budget = self.pending_changes > (RESUME_SHARE * limit if self._is_over_budget else limit)

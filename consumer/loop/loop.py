@@ -102,7 +102,7 @@ class Loop:
             clock=clock,
             observer=observer,
             settle=self._settle,
-            after=self._assignments_changed,
+            on_change=self._assignments_changed,
             revoke_seconds_max=options.revoke_seconds_max,
         )
         self._paused: set[int] = set()

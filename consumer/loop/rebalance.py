@@ -27,8 +27,8 @@ WAIT_SECONDS_MAX: Final = 0.05
 class Rebalance:
     """``ports.RebalanceListener``. The loop calls ``hand_over`` itself when it shuts down.
 
-    ``settle(now, with_dead_letters)`` takes answers and confirmations; it may raise StopError. ``after`` is called when
-    the assigned partitions have changed, with the ids of those that were dropped.
+    ``settle(now, with_dead_letters)`` takes answers and confirmations; it may raise StopError. ``on_change`` is called
+    when the assigned partitions have changed, with the ids of those that were dropped.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Rebalance:
         clock: Clock,
         observer: Observer,
         settle: Callable[[float, bool], None],
-        after: Callable[[Sequence[int]], None],
+        on_change: Callable[[Sequence[int]], None],
         revoke_seconds_max: float,
     ) -> None:
         self._engine = engine
@@ -49,7 +49,7 @@ class Rebalance:
         self._clock = clock
         self._observer = observer
         self._settle = settle
-        self._after = after
+        self._on_change = on_change
         self._revoke_seconds_max = revoke_seconds_max
         self.may_commit = True
         """False after a bug: partitions that are revoked then are not committed."""
@@ -61,7 +61,7 @@ class Rebalance:
             self._commits.assignments[assignment.assignment_id] = assignment
             self._assign(assignment, now)
         self._commits.is_fenced = False
-        self._after([])
+        self._on_change([])
         self._observer.observe(PartitionsAssigned(assignments))
 
     def on_revoked(self, assignment_ids: Sequence[int]) -> None:
@@ -79,20 +79,20 @@ class Rebalance:
 
         ``with_dead_letters``: wait for confirmations, too.
         """
-        ours = [assignment_id for assignment_id in assignment_ids if assignment_id in self._commits.assignments]
-        if not ours:
+        assigned = [assignment_id for assignment_id in assignment_ids if assignment_id in self._commits.assignments]
+        if not assigned:
             return
-        self._engine.begin_revoke(ours)
+        self._engine.begin_revoke(assigned)
         now = self._clock.monotonic()
         deadline = now + self._revoke_seconds_max
-        while now < deadline and self._is_unsettled(ours, with_dead_letters=with_dead_letters):
+        while now < deadline and self._is_unsettled(assigned, with_dead_letters=with_dead_letters):
             self._client.wait(min(WAIT_SECONDS_MAX, deadline - now))
             now = self._clock.monotonic()
             self._settle(now, with_dead_letters)
             self._observer.observe(Heartbeat(now))
-        unanswered = self._engine.locations.with_rows_of(ours)
-        self._commits.commit(self._commits.moved(now, ours))
-        self._observer.observe(PartitionsRevoked(self._forget(ours), unanswered))
+        unanswered = self._engine.locations.requests_with_rows_of(assigned)
+        self._commits.commit(self._commits.moved(now, assigned))
+        self._observer.observe(PartitionsRevoked(self._forget(assigned), unanswered))
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         committed = assignment.committed
@@ -112,13 +112,13 @@ class Rebalance:
             now=now,
         )
 
-    def _is_unsettled(self, ours: Sequence[int], *, with_dead_letters: bool) -> bool:
-        if self._engine.locations.with_rows_of(ours):
+    def _is_unsettled(self, assigned: Sequence[int], *, with_dead_letters: bool) -> bool:
+        if self._engine.locations.requests_with_rows_of(assigned):
             return True
         return with_dead_letters and bool(self._engine.partitions.unconfirmed)
 
     def _forget(self, assignment_ids: Sequence[int]) -> list[Assignment]:
         gone = self._commits.forget(assignment_ids)
         self._engine.forget(assignment_ids, self._clock.monotonic())
-        self._after(assignment_ids)
+        self._on_change(assignment_ids)
         return gone

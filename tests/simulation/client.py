@@ -124,7 +124,7 @@ class SimulatedClient:
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,
-            number=submission.request_id,
+            request_id=submission.request_id,
             location=submission.location,
             items=delivery.items,
             checked_at=self._process.world.now,

@@ -20,7 +20,7 @@ class Wire:
     """A request as sent: what the OMS sees of it, and what only the checker sees."""
 
     owner: str
-    number: int
+    request_id: int
     location: str
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
@@ -35,7 +35,7 @@ class Wire:
 
     def __str__(self) -> str:
         items = " ".join(f"{item.get('sku') or item.get('partNumber')}={item['quantity']}" for item in self.items)
-        return f"{self.owner}#{self.number} {self.location}: {items}"
+        return f"{self.owner}#{self.request_id} {self.location}: {items}"
 
 
 Reply = Callable[[Answer], None]
@@ -70,7 +70,7 @@ class Oms:
         self._checker = checker
         self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
         self._jobs: deque[Wire] = deque()
-        self._jobs_made = 0
+        self._jobs_accepted = 0
         self._working = False
         self.token = 1
         """The lowest valid token."""
@@ -150,13 +150,13 @@ class Oms:
         _check_size(wire)
         self._checker.queued(wire)
         self._jobs.append(wire)
-        self._jobs_made += 1
+        self._jobs_accepted += 1
         if not self._working:
             self._work_later()
-        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200)
+        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_accepted), status=200)
 
     def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
-        self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.number, answer.kind.value)
+        self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.request_id, answer.kind.value)
         reply(answer)
 
     def _is_bad(self, item: Mapping[str, Any]) -> bool:

@@ -53,7 +53,7 @@ class InFlightRequests:
         """The assignments with changes in flight."""
         return {assignment_id for in_flight in self for assignment_id in in_flight.assignment_ids}
 
-    def with_rows_of(self, assignment_ids: Collection[int]) -> int:
+    def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests with changes of these assignments."""
         return sum(not in_flight.assignment_ids.isdisjoint(assignment_ids) for in_flight in self)
 

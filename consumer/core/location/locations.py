@@ -1,8 +1,8 @@
-"""All locations that are not idle, and their requests.
+"""All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped.
-Times are monotonic seconds.
+with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
+unless they must remember futile bisections. Times are monotonic seconds.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -41,7 +41,7 @@ class Pending:
 
 
 class Locations:
-    """All locations that are not idle, by name."""
+    """All locations that have something to do, by name."""
 
     def __init__(
         self,
@@ -212,9 +212,9 @@ class Locations:
     def bisecting_locations(self) -> int:
         return len(self._bisecting)
 
-    def with_rows_of(self, assignment_ids: Collection[int]) -> int:
+    def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests in flight with changes of these assignments."""
-        return self._in_flight.with_rows_of(assignment_ids)
+        return self._in_flight.requests_with_rows_of(assignment_ids)
 
     def in_doubt(self, now: float) -> set[int]:
         """The assignments with changes in a request that the OMS may still queue: one in flight, or behind a hold."""
