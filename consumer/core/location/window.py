@@ -1,4 +1,4 @@
-"""The pending changes of one location, and the blocks that the windows of all locations share."""
+"""The windows: the pending changes of each location, as spans of blocks that all locations share."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Rows that leave a window together: all pending changes of ``plan.items`` items, superseded ones too."""
+    """Rows taken out of a window together: the changes of ``plan.items`` items."""
 
     rows: Rows
     plan: FlushPlan
@@ -52,9 +52,9 @@ Planner = Callable[[int, int, ItemLimits], FlushPlan]
 
 
 class Windows:
-    """The pending rows of all locations. Each location owns its window; the blocks behind them are shared.
+    """The pending rows of all locations. Each location owns its window; the blocks are shared.
 
-    ``window_of`` returns the window of a location, and creates it for a location's first change.
+    ``window_of`` must return the window of a location, and create it for the first change of a location.
     """
 
     def __init__(self, item_key: Sequence[str], window_of: Callable[[str], Window]) -> None:
@@ -101,8 +101,9 @@ class Windows:
     ) -> Taken | None:
         """Take the rows that the planner lets leave now, or None. Rows that arrived until ``due_arrived`` are due.
 
-        Items leave in the order of their first pending change. Where an item's attributes would exceed the OMS's limit,
-        its oldest changes leave, with the newest count, and the rest stays (rule 19).
+        Rows that arrived up to ``due_arrived`` are due. Items are taken in the order of their first pending change. If
+        the attributes of an item would exceed the OMS's limit, its oldest changes are taken, with the newest count as
+        overlay, and the rest stays (rule 19).
         """
         spans = self._blocks.spans(window.location)
         if _has_one_change_per_item(spans):
@@ -164,9 +165,9 @@ class Windows:
             window.items_max = min(window.items_max, bounds[location])
         return released
 
-    def forget(self, assignments: Collection[int]) -> list[Window]:
-        """Drop the rows of these assignments, also where blocks mix partitions. Returns the windows that lost rows."""
-        gone = list(assignments)
+    def forget(self, assignment_ids: Collection[int]) -> list[Window]:
+        """Drop the rows of these assignments. Returns the windows whose rows were dropped or moved."""
+        gone = list(assignment_ids)
         shrunk: dict[Window, None] = {}
         for block in list(self._blocks):
             if not block.frame[ASSIGNMENT].is_in(gone).any():
@@ -203,12 +204,12 @@ class Windows:
         return Taken(rows, planned)
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
-        """Which rows are the first of their item; None: all are, as in the common case of one change per item."""
+        """Which rows are the first of their item; None if all are, the common case of one change per item."""
         key = rows.select(item_key_expr(rows, self._item_key)).to_series()
         return None if key.n_unique() == rows.height else key.is_first_distinct()
 
     def _split(self, rows: pl.DataFrame, first: pl.Series | None, items: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Split rows into all those of the first ``items`` items, and the rest."""
+        """Split rows into those of the first ``items`` items and the rest."""
         if first is None:
             return rows.head(items), rows.slice(items)
         if items == first.sum():
