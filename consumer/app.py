@@ -220,7 +220,7 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
         bisection_requests_max=settings.oms.bisection_requests_max,
-        max_pending_changes=settings.window.max_pending_changes,
+        max_pending_bytes=settings.window.max_pending_changes * 100,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         rejected_ratio_max=settings.dead_letters.max_ratio,
     )

@@ -7,10 +7,11 @@ No I/O here: the loop reports what happened, and carries out what the engine dec
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 import polars as pl
 
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
@@ -39,13 +40,19 @@ class Settled:
     too_many_refused: bool = False
 
 
+QUEUED_PER_SLOT: Final = 7
+"""A round may start this many more requests per slot than slots are free. They wait at the client's workers, covered by
+the same commit, so that a fast OMS need not wait for the next round."""
+
+
 class Engine:
     """All decisions of the service. Not thread-safe: the loop's thread owns it."""
 
-    def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY) -> None:
+    def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY, size_of: SizeOf = frame_bytes) -> None:
+        """``size_of`` is the memory that a frame of changes takes."""
         self.limits = limits
         self._items = limits.items
-        self.partitions = Partitions(item_key, limits.max_uncommitted_offsets)
+        self.partitions = Partitions(item_key, limits.max_uncommitted_offsets, size_of)
         self.locations = Locations(
             item_key,
             limits.items,
@@ -53,9 +60,11 @@ class Engine:
             due_within_seconds=limits.due_within_seconds,
             bisection_requests_max=limits.bisection_requests_max,
             keep_current=self.partitions.drop_stale,
+            size_of=size_of,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._is_over_budget = False
+        self._answers_since_round = 0
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
             limits.rejected_ratio_max,
@@ -119,7 +128,7 @@ class Engine:
         self.partitions.track(frame, rejected, next_offsets, ends)
         self.locations.add(self.partitions.hold_back(frame.with_columns(pl.lit(now).alias(ARRIVED))))
         self._end_recoveries(now)
-        if self.pending_changes > self.limits.max_pending_changes:
+        if self.pending_bytes > self.limits.max_pending_bytes:
             self._coalesce_in_place()
         return self._rejected_ratio.add(frame.height + len(rejected), len(rejected))
 
@@ -135,10 +144,17 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
-        if not self.locations.advance(now):
+        if not self.locations.advance(now) and not self._is_over_budget:
             return []
-        permits = self.breaker.permits(self.locations.requests_in_flight, now)
-        requests = self.locations.start_due(permits, now) if permits else []
+        queued_max = min(self._answers_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
+        permits = self.breaker.permits(self.locations.requests_in_flight, now, queued_max=queued_max)
+        if not permits:
+            return []
+        self._answers_since_round = 0
+        requests = self.locations.start_due(permits, now)
+        if self._is_over_budget and len(requests) < permits:
+            keep_bytes = RESUME_SHARE * self.limits.max_pending_bytes + self.locations.in_flight_bytes
+            requests += self.locations.start_fullest(permits - len(requests), self.pending_bytes - keep_bytes, now)
         self.breaker.rate_limiter.spend(len(requests), now)
         return requests
 
@@ -179,6 +195,7 @@ class Engine:
         request, sent_at = in_flight.request, in_flight.sent_at
         match decision:
             case Accepted():
+                self._answers_since_round += 1
                 self.partitions.mark_accepted(request.rows)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
@@ -214,13 +231,13 @@ class Engine:
     def update_backpressure(self) -> frozenset[int]:
         """Apply the limits of what may be pending. Returns the assignments that must be paused now.
 
-        Over ``max_pending_changes`` all partitions are paused, below it those with too many uncommitted offsets.
+        Over ``max_pending_bytes`` all partitions are paused, below it those with too many uncommitted offsets.
         Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
         pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
         all requests, everything is paused as soon as anything is pending.
         """
-        limit = self.limits.max_pending_changes
-        self._is_over_budget = self.pending_changes > (RESUME_SHARE * limit if self._is_over_budget else limit)
+        limit = self.limits.max_pending_bytes
+        self._is_over_budget = self.pending_bytes > (RESUME_SHARE * limit if self._is_over_budget else limit)
         if not self._is_over_budget:
             self.locations.allow_coalescing()
         self.partitions.update_limits()
@@ -236,8 +253,13 @@ class Engine:
 
     @property
     def pending_changes(self) -> int:
-        """Changes in windows, in flight and in recovery. Bounded by ``max_pending_changes``."""
+        """Number of changes in windows, in flight and in recovery."""
         return self.locations.rows + self.partitions.recovery_rows
+
+    @property
+    def pending_bytes(self) -> float:
+        """Memory of the changes in windows, in flight and in recovery. Bounded by ``max_pending_bytes``."""
+        return self.locations.size_bytes + self.partitions.size_bytes
 
     def pending_by_location(self) -> dict[str, Pending]:
         """Pending changes by location. Visits all locations, which is too slow for every turn of the loop."""

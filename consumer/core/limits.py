@@ -19,7 +19,8 @@ class EngineLimits:
     max_requests_per_second: float | None = None
     bisection_requests_max: int = 200
     """Requests that one bisection may take."""
-    max_pending_changes: int = 1_000_000
+    max_pending_bytes: int = 256 * 1024 * 1024
+    """Memory of pending rows, in windows, recovering and in flight, and of the offsets that are open."""
     max_uncommitted_offsets: int = 5_000_000
     rejected_ratio_max: float = 0.5
     refused_changes_max: int = 100_000

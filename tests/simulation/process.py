@@ -69,7 +69,7 @@ class Process(Strand):
     def run(self) -> None:
         """The process's main thread."""
         self._loop = Loop(
-            engine=Engine(engine_limits(self.plan)),
+            engine=Engine(engine_limits(self.plan), size_of=len),
             clock=self,
             source=self.source,
             decoder=self.decoder,
@@ -167,7 +167,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_in_flight=plan.max_in_flight,
         max_requests_per_second=plan.max_requests_per_second,
         bisection_requests_max=100_000,
-        max_pending_changes=plan.max_pending_changes,
+        max_pending_bytes=plan.max_pending_changes,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,

@@ -4,7 +4,7 @@ A poll becomes one block, so it costs one sort and one short loop over its locat
 poll would cost 6 kB each, however few its rows.)
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
@@ -27,8 +27,9 @@ _ABSENT = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in _PENDIN
 _ABSENT[LINE] = pl.Series(LINE, [0], dtype=_PENDING_SCHEMA[LINE])
 _MOSTLY_EMPTY = {*ITEM_COLUMNS, SUPERSEDED}
 
-SPARSE_SHARE = 0.25
-"""A block with a smaller share of live rows is rewritten: a held location must not pin a whole block."""
+SPARSE_SHARE = 0.5
+"""A block with a smaller share of live rows is rewritten: a held location must not pin a whole block, and the memory
+that is held is at most about twice what is counted."""
 SMALL_ROWS = 4_096
 """Blocks with fewer rows are merged: a trickle makes many of them, and each costs kilobytes on top of its rows."""
 MERGE_FACTOR = 8
@@ -38,7 +39,15 @@ RUN_ROWS_MIN = 256
 MERGED_ROWS_MAX = 262_144
 """Blocks with more rows are not merged: a merge needs as much memory again as its result."""
 
+SizeOf = Callable[[pl.DataFrame], int]
+"""The memory that a frame takes, in bytes."""
+
 _first_arrived = attrgetter("first_arrived")
+
+
+def frame_bytes(frame: pl.DataFrame) -> int:
+    """``SizeOf`` as polars estimates it."""
+    return int(frame.estimated_size())
 
 
 class Rows:
@@ -95,8 +104,8 @@ class Block:
     """Start and stop of each location's rows, by arrival from the first to the last."""
     live: int
     """Rows in ``runs``."""
-    size_bytes: int
-    """Of the whole frame: what is released is freed only with the block."""
+    row_bytes: float
+    """Memory per row. Rows that are released are freed only with the block."""
     is_ordered: bool = True
     """No row arrived before a row of a block that was inserted earlier."""
     merges: int = 0
@@ -147,12 +156,13 @@ class Blocks:
     most, in bulk.
     """
 
-    def __init__(self, item_key: Sequence[str]) -> None:
+    def __init__(self, item_key: Sequence[str], size_of: SizeOf = frame_bytes) -> None:
         self._item_key = item_key
+        self._size_of = size_of
         self._blocks: dict[Block, None] = {}
         self._newest_arrival = float("-inf")
-        self.size_bytes = 0
-        """Memory that the blocks hold, rows that are released but not yet freed included."""
+        self.size_bytes = 0.0
+        """Memory of the pending rows. Blocks may hold up to twice as much, since released rows are freed later."""
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -176,7 +186,7 @@ class Blocks:
     def put_back(self, location: str, rows: pl.DataFrame) -> None:
         """Make a block of rows of one location, oldest first, which may have arrived before others."""
         frame = _narrowed(rows)
-        self._insert(Block(frame, self._key(frame), {location: (0, frame.height)}, frame.height, _size(frame)))
+        self._insert(frame, {location: (0, frame.height)})
 
     def spans(self, location: str) -> list[Span]:
         """The location's pending rows, by first arrival."""
@@ -195,6 +205,7 @@ class Blocks:
         for span in spans:
             block = span.block
             block.live -= len(span)
+            self.size_bytes -= len(span) * block.row_bytes
             start, stop = block.runs[location]
             if start != span.start:
                 raise InvariantError("rows are released from the middle of a run")
@@ -235,24 +246,25 @@ class Blocks:
         stops = lengths.cum_sum()
         starts = stops - lengths
         runs = dict(zip(counted["value"].to_list(), zip(starts.to_list(), stops.to_list(), strict=True), strict=True))
-        block = Block(frame, self._key(frame), runs, frame.height, _size(frame))
-        self._insert(block)
+        block = self._insert(frame, runs)
         return block, lengths.to_list(), starts
 
     def _key(self, frame: pl.DataFrame) -> str | None:
         present = [name for name in self._item_key if name in frame.columns]
         return present[0] if len(present) == 1 else None
 
-    def _insert(self, block: Block) -> None:
+    def _insert(self, frame: pl.DataFrame, runs: dict[str, tuple[int, int]]) -> Block:
+        block = Block(frame, self._key(frame), runs, frame.height, self._size_of(frame) / frame.height)
         arrived = block.frame[ARRIVED]
         block.is_ordered = arrived.min() >= self._newest_arrival  # type: ignore[operator]  # of floats, and never empty
         self._newest_arrival = max(self._newest_arrival, arrived.max())  # type: ignore[type-var,assignment]
         self._blocks[block] = None
-        self.size_bytes += block.size_bytes
+        self.size_bytes += block.live * block.row_bytes
+        return block
 
     def _drop(self, block: Block) -> None:
         del self._blocks[block]
-        self.size_bytes -= block.size_bytes
+        self.size_bytes -= block.live * block.row_bytes
 
 
 def live_rows(blocks: Iterable[Block]) -> pl.DataFrame:
@@ -265,10 +277,6 @@ def _live(block: Block) -> pl.DataFrame:
         return block.frame
     runs = pl.DataFrame(list(block.runs.values()), schema={"start": pl.Int64, "stop": pl.Int64}, orient="row")
     return block.frame[runs.select(pl.int_ranges("start", "stop").explode()).to_series()]
-
-
-def _size(frame: pl.DataFrame) -> int:
-    return int(frame.estimated_size())
 
 
 def _narrowed(frame: pl.DataFrame) -> pl.DataFrame:

@@ -14,6 +14,8 @@ class InFlight:
 
     request: Request
     sent_at: float
+    size_bytes: int
+    """Memory of its rows."""
     assignment_ids: frozenset[int]
     suspects: Suspects | None = None
     """The suspects of a bisection that it was sent for; None for an ordinary request."""
@@ -34,10 +36,10 @@ class InFlightRequests:
     def get(self, request_id: int) -> InFlight:
         return self._by_id[request_id]
 
-    def start(self, request: Request, now: float, suspects: Suspects | None) -> InFlight:
+    def start(self, request: Request, now: float, suspects: Suspects | None, size_bytes: int) -> InFlight:
         """The request is being sent. ``suspects`` are those that it is sent for, if any."""
         assignment_ids = frozenset(request.taken.column(ASSIGNMENT).unique().to_list())
-        in_flight = self._by_id[request.request_id] = InFlight(request, now, assignment_ids, suspects)
+        in_flight = self._by_id[request.request_id] = InFlight(request, now, size_bytes, assignment_ids, suspects)
         return in_flight
 
     def finish(self, request_id: int) -> InFlight:
@@ -52,6 +54,11 @@ class InFlightRequests:
     def assignment_ids(self) -> set[int]:
         """The assignments with changes in flight."""
         return {assignment_id for in_flight in self for assignment_id in in_flight.assignment_ids}
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of their rows."""
+        return sum(in_flight.size_bytes for in_flight in self)
 
     def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests with changes of these assignments."""

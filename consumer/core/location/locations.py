@@ -5,20 +5,21 @@ with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``giv
 unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import heapq
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.blocks import Rows
+from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
-from consumer.core.location.planner import ItemLimits, SendReason, chunks
+from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
-from consumer.core.location.window import Window, Windows
+from consumer.core.location.window import Planner, Window, Windows
 from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
@@ -52,13 +53,14 @@ class Locations:
         due_within_seconds: float,
         bisection_requests_max: int,
         keep_current: KeepCurrent,
+        size_of: SizeOf = frame_bytes,
     ) -> None:
         self._item_key = tuple(item_key)
         self._items = items
         self._bisection_requests_max = bisection_requests_max
         self._keep_current = keep_current
         self._by_name: dict[str, Location] = {}
-        self._windows = Windows(self._item_key, lambda name: self._get_or_create(name).window)
+        self._windows = Windows(self._item_key, lambda name: self._get_or_create(name).window, size_of)
         self._schedule = FlushSchedule(
             flush_items=items.flush_items, max_age_seconds=max_age_seconds, due_within_seconds=due_within_seconds
         )
@@ -116,18 +118,44 @@ class Locations:
         self._schedule.promote_due(now)
         for location in [found for found in self._waiting.values() if not found.backoff.is_waiting(now)]:
             del self._waiting[location.name]
+            self._schedule.queue_again(location.window)
             self._drop_if_idle(location, now)
-        return bool(self._schedule.ready)
+        return self._schedule.has_queued
 
     def start_due(self, requests_max: int, now: float) -> list[Request]:
         """Start the requests that the planner wants to send now, oldest first and at most one per location."""
         requests: list[Request] = []
-        sendable = sorted(self._sendable(now), key=lambda location: (location.window.first_arrived, location.name))
-        for location in sendable:
-            if len(requests) == requests_max:
+        while len(requests) < requests_max and (window := self._schedule.take_ready()):
+            location = self._by_name[window.location]
+            if location.may_send(now):
+                request = self._start(location, now)
+                if request:
+                    requests.append(request)
+        return requests
+
+    def start_fullest(self, requests_max: int, free_bytes: float, now: float) -> list[Request]:
+        """Start requests to free memory, since nothing more can be read: at most one per location.
+
+        Locations with the most whole chunks go first, then those that free most. Ends once this many bytes of rows are
+        in flight.
+        """
+        free = [found for found in self._by_name.values() if found.window.rows and found.may_send(now)]
+        chunk_items = self._items.chunk_items
+        fullest = heapq.nlargest(
+            requests_max,
+            free,
+            key=lambda found: (
+                min(found.window.items_max, self._items.max_items) // chunk_items,
+                found.window.items_max,
+            ),
+        )
+        requests: list[Request] = []
+        for location in fullest:
+            if free_bytes <= 0:
                 break
-            request = self._start(location, now)
+            request = self._start(location, now, plan_under_pressure)
             if request:
+                free_bytes -= self._in_flight.get(request.request_id).size_bytes
                 requests.append(request)
         return requests
 
@@ -138,8 +166,10 @@ class Locations:
 
     def next_deadline(self) -> float | None:
         """Earliest time at which ``start_due`` may find something; None if it first needs an answer or new changes."""
-        ready = (self._by_name[window.location] for window in self._schedule.ready)
-        times = [location.backoff.retry_at for location in ready if not location.in_flight]
+        if self._schedule.has_queued:
+            return float("-inf")
+        ready = self._schedule.ready
+        times = [found.backoff.retry_at for found in self._waiting.values() if found.window in ready]
         next_age = self._schedule.next_deadline()
         return min(times if next_age is None else [*times, next_age], default=None)
 
@@ -201,6 +231,16 @@ class Locations:
         return self._windows.rows + self._in_flight.rows
 
     @property
+    def size_bytes(self) -> float:
+        """Memory of the rows in windows and in flight."""
+        return self._windows.size_bytes + self._in_flight.size_bytes
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Memory of the rows in flight, which is freed unless their requests fail."""
+        return self._in_flight.size_bytes
+
+    @property
     def pending_locations(self) -> int:
         return sum(bool(location.window.rows) for location in self._by_name.values())
 
@@ -242,6 +282,11 @@ class Locations:
 
     # Inside
 
+    def _freed(self, items: int) -> tuple[int, int]:
+        """What a request would free, in whole chunks and in items."""
+        items = min(items, self._items.max_items)
+        return items // self._items.chunk_items, items
+
     def _get_or_create(self, name: str) -> Location:
         location = self._by_name.get(name)
         if location is None:
@@ -254,28 +299,26 @@ class Locations:
             self._waiting.pop(location.name, None)
             del self._by_name[location.name]
 
-    def _sendable(self, now: float) -> Iterable[Location]:
-        ready = (self._by_name[window.location] for window in self._schedule.ready)
-        return (location for location in ready if location.window.rows and location.may_send(now))
-
-    def _start(self, location: Location, now: float) -> Request | None:
+    def _start(self, location: Location, now: float, plan: Planner = plan_items) -> Request | None:
         """Start the next request of the location; None if the planner wants to send nothing."""
         window = location.window
+        row_bytes = self._windows.row_bytes
         self._schedule.unmark_ready(window)
         while location.bisection:
-            request = self._start_suspects(location, location.bisection, now)
+            request = self._start_suspects(location, location.bisection, row_bytes, now)
             if request:
                 return request
         if not window.rows:
             return None
         due_arrived = self._schedule.due_arrived(window, now)
-        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items)
+        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)
             return None
-        return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, now)
+        size_bytes = int(taken.rows.height * row_bytes)
+        return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, size_bytes, now)
 
-    def _start_suspects(self, location: Location, bisection: Bisection, now: float) -> Request | None:
+    def _start_suspects(self, location: Location, bisection: Bisection, row_bytes: float, now: float) -> Request | None:
         """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""
         suspects = bisection.next_suspects
         rows = self._windows.take_items(location.window, suspects.keys) if location.window.rows else None
@@ -284,7 +327,8 @@ class Locations:
             self._windows.put_back(location.window, selection.staying)
             if selection.leaving.height:
                 leaving = Rows(selection.leaving, overlay=selection.overlay)
-                return self._start_request(location, leaving, suspects.keys.height, SendReason.BISECTION, now, suspects)
+                items, size_bytes = suspects.keys.height, int(leaving.height * row_bytes)
+                return self._start_request(location, leaving, items, SendReason.BISECTION, size_bytes, now, suspects)
         bisection.drop(suspects)
         self._end_bisection_if_over(location)
         return None
@@ -295,6 +339,7 @@ class Locations:
         rows: Rows,
         items: int,
         reason: SendReason,
+        size_bytes: int,
         now: float,
         suspects: Suspects | None = None,
     ) -> Request:
@@ -305,7 +350,7 @@ class Locations:
         )
         if location.in_flight:
             raise InvariantError(f"location {location.name!r} already has a request in flight")
-        location.in_flight = self._in_flight.start(request, now, suspects)
+        location.in_flight = self._in_flight.start(request, now, suspects, size_bytes)
         return request
 
     def _finish(
@@ -324,11 +369,13 @@ class Locations:
             self._windows.put_back(location.window, returning)
             self._schedule.schedule(location.window)
             if location.window.rows:
-                self._schedule.mark_ready(location.window)
+                self._schedule.mark_ready(location.window, is_waiting=location.backoff.is_waiting(now))
         refusals = self._continue_bisection(location)
         location.check(before, event, now)
         if location.backoff.is_waiting(now):
             self._waiting[location.name] = location
+        else:
+            self._schedule.queue_again(location.window)
         self._drop_if_idle(location, now)
         return refusals
 

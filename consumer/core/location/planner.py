@@ -15,6 +15,8 @@ class SendReason(StrEnum):
     """The window had ``flush_items`` items."""
     AGE = "age"
     """The window's oldest change was ``max_age`` old."""
+    PRESSURE = "pressure"
+    """The memory budget was used up: waiting was pointless, since nothing more could be read."""
     BISECTION = "bisection"
     """Part of a refused request, to find out which items the OMS refuses."""
 
@@ -56,6 +58,15 @@ def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
     if due == 0:
         return WAIT
     return FlushPlan(whole if whole >= due else items, SendReason.AGE)
+
+
+def plan_under_pressure(items: int, due: int, limits: ItemLimits) -> FlushPlan:
+    """As ``plan_items``, when nothing more can be read: whole chunks leave, or everything if there is no whole one."""
+    planned = plan_items(items, due, limits)
+    if planned.items or not items:
+        return planned
+    whole = min(items, limits.max_items) // limits.chunk_items * limits.chunk_items
+    return FlushPlan(whole or items, SendReason.PRESSURE)
 
 
 def chunks(items: int, chunk_items: int) -> int:

@@ -23,37 +23,72 @@ class FlushSchedule:
         """Tie-breakers for windows with the same first arrival."""
         self._queued: dict[Window, float] = {}
         """The first arrival with which a window is in the heap."""
-        self._ready: dict[Window, None] = {}
+        self._ready: set[Window] = set()
+        self._ready_queue: list[tuple[float, int, Window]] = []
+        """A heap of ready windows, oldest change first. Entries that disagree with ``_entries`` are stale."""
+        self._entries: dict[Window, int] = {}
+        """The tie-breaker with which a ready window is in the heap; those that were taken out of it are not here."""
 
     @property
     def ready(self) -> Collection[Window]:
-        return self._ready.keys()
+        return self._ready
 
     def schedule(self, window: Window) -> None:
         """Make sure that the window is looked at when it is full or due. Must be called after every change to it."""
-        if window.items_max >= self._flush_items:
-            self._ready[window] = None
+        if window.items_max >= self._flush_items and window not in self._ready:
+            self.mark_ready(window)
         if window.rows and window.first_arrived < self._queued.get(window, float("inf")):
             self._queued[window] = window.first_arrived
             heapq.heappush(self._deadlines, (window.first_arrived, next(self._order), window))
 
-    def mark_ready(self, window: Window) -> None:
-        """Look at the window as soon as its location may send, whatever its size and age."""
-        self._ready[window] = None
+    def mark_ready(self, window: Window, *, is_waiting: bool = False) -> None:
+        """Look at the window as soon as its location may send, whatever its size and age.
+
+        With ``is_waiting``, the location may not send yet, and the caller calls ``queue_again`` once it may.
+        """
+        self._ready.add(window)
+        if not is_waiting:
+            self.queue_again(window)
+
+    def queue_again(self, window: Window) -> None:
+        """The location of a ready window may send again: let ``take_ready`` return it once more."""
+        if window in self._ready and window not in self._entries:
+            self._entries[window] = entry = next(self._order)
+            heapq.heappush(self._ready_queue, (window.first_arrived, entry, window))
+
+    def take_ready(self) -> Window | None:
+        """The ready window with the oldest change; None if there is none.
+
+        It stays ready. If its location may not send now, ``queue_again`` must be called once it may.
+        """
+        while self._ready_queue:
+            _, entry, window = heapq.heappop(self._ready_queue)
+            if self._entries.get(window) == entry:
+                del self._entries[window]
+                return window
+        return None
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether ``take_ready`` returns a window."""
+        return bool(self._entries)
 
     def unmark_ready(self, window: Window) -> None:
         """The planner is looking at the window now. It is ready again once something changes."""
-        self._ready.pop(window, None)
+        self._ready.discard(window)
+        self._entries.pop(window, None)
 
     def drop(self, window: Window) -> None:
         """Forget a window that no longer exists."""
-        self._ready.pop(window, None)
+        self.unmark_ready(window)
         self._queued.pop(window, None)
 
     def set_flush_items(self, flush_items: int, windows: Iterable[Window]) -> None:
         """Change the number of items that makes a window full. ``windows`` are all windows."""
         if flush_items < self._flush_items:
-            self._ready.update((window, None) for window in windows if window.items_max >= flush_items)
+            for window in windows:
+                if window.items_max >= flush_items:
+                    self.mark_ready(window)
         self._flush_items = flush_items
 
     def promote_due(self, now: float) -> None:
@@ -64,7 +99,7 @@ class FlushSchedule:
                 continue
             del self._queued[window]
             if self._is_due(window, now):
-                self._ready[window] = None
+                self.mark_ready(window)
             else:
                 self.schedule(window)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.blocks import Blocks, Rows, Span, live_rows, rows_of
+from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
 from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
@@ -57,9 +57,11 @@ class Windows:
     ``window_of`` must return the window of a location, and create it for the first change of a location.
     """
 
-    def __init__(self, item_key: Sequence[str], window_of: Callable[[str], Window]) -> None:
+    def __init__(
+        self, item_key: Sequence[str], window_of: Callable[[str], Window], size_of: SizeOf = frame_bytes
+    ) -> None:
         self._item_key = tuple(item_key)
-        self._blocks = Blocks(self._item_key)
+        self._blocks = Blocks(self._item_key, size_of)
         self._window_of = window_of
         self.rows = 0
         """Pending rows of all windows."""
@@ -69,9 +71,14 @@ class Windows:
         return len(self._blocks)
 
     @property
-    def size_bytes(self) -> int:
-        """Memory that the pending rows hold."""
+    def size_bytes(self) -> float:
+        """Memory of the pending rows."""
         return self._blocks.size_bytes
+
+    @property
+    def row_bytes(self) -> float:
+        """Memory per pending row; 0 without any."""
+        return self.size_bytes / self.rows if self.rows else 0.0
 
     def add(self, rows: pl.DataFrame) -> list[Window]:
         """Add rows, each with its arrival, oldest first in each location. Returns the windows that grew."""

@@ -58,11 +58,11 @@ class CircuitBreaker:
             self.failures = 0
             self._open_until = _LONG_AGO
 
-    def permits(self, in_flight: int, now: float) -> int:
+    def permits(self, in_flight: int, now: float, *, queued_max: int = 0) -> int:
         """How many more requests may be sent now. While the breaker is half-open that is one, the probe."""
         if now < self._open_until:
             return 0
-        free = (1 if self.failures else self._max_in_flight) - in_flight
+        free = (1 if self.failures else self._max_in_flight + queued_max) - in_flight
         return max(0, free if free <= 0 else floor(min(float(free), self.rate_limiter.available(now))))
 
     def next_permit_at(self, in_flight: int, now: float) -> float | None:

@@ -18,6 +18,7 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.recovery import Recovery
 from consumer.errors import InvariantError
@@ -72,10 +73,12 @@ class Partition:
     ``in_doubt_until`` the OMS may still queue a request of the previous owner.
     """
 
-    def __init__(self, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
+    def __init__(
+        self, *, start: int | None, read_up_to: int | None, in_doubt_until: float, size_of: SizeOf = frame_bytes
+    ) -> None:
         self.state = PartitionState.RECOVERING
         self.offsets = OffsetTracker()
-        self.recovery = Recovery()
+        self.recovery = Recovery(size_of)
         self.is_over_limit = False
         """It must be paused, because it has too many uncommitted offsets (``exceeds``)."""
         self._recovers_up_to = read_up_to or 0

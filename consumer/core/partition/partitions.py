@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import change_ids, holding_change_ids
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId
 from consumer.core.partition.partition import Partition, PartitionState
@@ -30,7 +31,8 @@ class CommitPoint:
 class Partitions:
     """All assigned partitions, by assignment id."""
 
-    def __init__(self, item_key: Sequence[str], uncommitted_offsets_max: int) -> None:
+    def __init__(self, item_key: Sequence[str], uncommitted_offsets_max: int, size_of: SizeOf = frame_bytes) -> None:
+        self._size_of = size_of
         self._item_key = tuple(item_key)
         self._uncommitted_offsets_max = uncommitted_offsets_max
         self._by_id: dict[int, Partition] = {}
@@ -50,7 +52,9 @@ class Partitions:
 
     def assign(self, assignment_id: int, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
         """A partition was assigned. The arguments are those of ``Partition``."""
-        self._by_id[assignment_id] = Partition(start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until)
+        self._by_id[assignment_id] = Partition(
+            start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until, size_of=self._size_of
+        )
 
     def begin_revoke(self, assignment_ids: Collection[int]) -> None:
         """These assignments are being revoked: no further changes of them may be tracked."""
@@ -134,6 +138,11 @@ class Partitions:
     def recovery_rows(self) -> int:
         """Number of rows in recovery."""
         return sum(partition.recovery.rows for partition in self._by_id.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the held-back rows."""
+        return sum(partition.recovery.size_bytes for partition in self._by_id.values())
 
     def next_deadline(self) -> float | None:
         """When the next partition becomes active without reading further; None if no partition waits only for that."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import superseded
 from consumer.core.changes.items import ARRIVED, LOCATION
 
@@ -22,9 +23,12 @@ COALESCE_ROWS_MIN: Final = 10_000
 class Recovery:
     """Rows that must not be sent yet, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, size_of: SizeOf = frame_bytes) -> None:
+        self._size_of = size_of
         self._frames: list[pl.DataFrame] = []
         self.rows = 0
+        self.size_bytes = 0
+        """Memory of the rows."""
         self._coalesce_from = COALESCE_ROWS_MIN
 
     def add(self, rows: pl.DataFrame) -> None:
@@ -32,6 +36,7 @@ class Recovery:
         if rows.height:
             self._frames.append(rows)
             self.rows += rows.height
+            self.size_bytes += self._size_of(rows)
 
     def coalesce(self, item_key: Sequence[str]) -> pl.DataFrame | None:
         """Drop the rows that newer ones make redundant. Returns the released change ids (columns ``CHANGE_ID``).
@@ -43,6 +48,7 @@ class Recovery:
         kept, released = superseded(pl.concat(self._frames, how="diagonal"), (LOCATION, *item_key))
         self._frames = [kept]
         self.rows = kept.height
+        self.size_bytes = self._size_of(kept)
         self._coalesce_from = max(COALESCE_ROWS_MIN, int(COALESCE_GROWTH * kept.height))
         return released
 
@@ -59,4 +65,5 @@ class Recovery:
         if not self._frames:
             return None
         rows, self._frames, self.rows = pl.concat(self._frames, how="diagonal"), [], 0
+        self.size_bytes = 0
         return rows

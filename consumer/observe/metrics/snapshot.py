@@ -139,7 +139,7 @@ _SETTING_GAUGES: Final[Sequence[tuple[str, str, Callable[[EngineLimits], float]]
     (
         "max_pending_changes",
         "The setting window.max_pending_changes: above it reading pauses.",
-        lambda limits: limits.max_pending_changes,
+        lambda limits: limits.max_pending_bytes,
     ),
     (
         "max_uncommitted_offsets",

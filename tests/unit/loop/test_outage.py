@@ -118,7 +118,7 @@ def run_outage(outage: Answer) -> Seen:
     source = FullTopic(diary, clock, decoder=decoder)
     client = Oms(diary, clock, outage=outage)
     board = StatusBoard(clock, version="test", settings={}, stalled_after_seconds=60.0)
-    engine = Engine(EngineLimits(max_pending_changes=BUDGET, max_age_seconds=300.0))
+    engine = Engine(EngineLimits(max_pending_bytes=BUDGET, max_age_seconds=300.0), size_of=len)
     loop = Loop(
         engine=engine,
         clock=clock,

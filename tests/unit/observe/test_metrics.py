@@ -182,7 +182,7 @@ def test_the_settings_that_limit_a_gauge_are_exported_too() -> None:
     limits = EngineLimits(
         retry=RetryLimits(unknown_hold_seconds=9),
         max_age_seconds=60,
-        max_pending_changes=7,
+        max_pending_bytes=7,
         max_uncommitted_offsets=8,
     )
     metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})

@@ -59,7 +59,7 @@ class Oms:
 
 def stage(count: int, bad: Callable[[dict[str, Any]], bool], **limits: Any) -> Oms:
     """One location with ``count`` items of one change each, all due."""
-    engine = Engine(EngineLimits(**limits), item_key=["sku"])
+    engine = Engine(EngineLimits(**limits), item_key=["sku"], size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     rows = pl.DataFrame({"sku": [f"sku-{at}" for at in range(count)], OFFSET: range(count)})
     template = frame([change("Rome", "", offset=0)])
@@ -146,7 +146,7 @@ def test_a_refused_request_with_a_single_change_is_dead_lettered_at_once() -> No
 
 def one_item(*changes: dict[str, Any]) -> Oms:
     """One item with these changes; an OMS that refuses every floor below 0."""
-    engine = Engine(EngineLimits())
+    engine = Engine(EngineLimits(), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     engine.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
     oms = Oms(engine, lambda row: False)
@@ -197,7 +197,7 @@ def test_if_only_the_newest_change_is_refused_the_count_before_it_is_sent() -> N
 
 
 def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
-    engine = Engine(EngineLimits())
+    engine = Engine(EngineLimits(), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     engine.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
     oms = Oms(engine, lambda row: row["floor"] == -1)
@@ -213,7 +213,7 @@ def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
 
 def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follow_it() -> None:
     """Its outcome is unknown, so the OMS may have it; meanwhile a newer change with the same fields supersedes it."""
-    engine = Engine(EngineLimits(max_pending_changes=5))
+    engine = Engine(EngineLimits(max_pending_bytes=5), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     suspects = [
         change("Rome", "a", 5, offset=0, retailPrice=1.0),
@@ -326,7 +326,7 @@ def test_the_other_items_of_a_location_wait_for_its_bisection() -> None:
 
 
 def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
-    engine = Engine(EngineLimits())
+    engine = Engine(EngineLimits(), size_of=len)
     for assignment_id in (1, 2):
         engine.assigned(assignment_id, start=0, read_up_to=None)
         changes = [change("Rome", f"sku-{assignment_id}{at}", offset=at, assignment=assignment_id) for at in range(4)]
@@ -344,7 +344,7 @@ def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
 
 
 def test_suspects_in_flight_survive_the_revoke_of_another_partition() -> None:
-    engine = Engine(EngineLimits())
+    engine = Engine(EngineLimits(), size_of=len)
     for assignment_id in (1, 2):
         engine.assigned(assignment_id, start=0, read_up_to=None)
     engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(2)]), [], {1: 2}, 0.0)

@@ -21,7 +21,7 @@ HOLD = 120.0
 
 def take_over(*, start: int | None = 0, read_up_to: int | None, in_doubt: bool = False, **limits: Any) -> Engine:
     retry = RetryLimits(unknown_hold_seconds=HOLD)
-    engine = Engine(EngineLimits(max_age_seconds=AGE, retry=retry, **limits), item_key=["sku"])
+    engine = Engine(EngineLimits(max_age_seconds=AGE, retry=retry, **limits), item_key=["sku"], size_of=len)
     engine.assigned(1, start=start, read_up_to=read_up_to, in_doubt=in_doubt, now=0.0)
     return engine
 
@@ -136,7 +136,7 @@ def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> N
 
 
 def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
-    engine = Engine(EngineLimits(max_pending_changes=2))
+    engine = Engine(EngineLimits(max_pending_bytes=2), size_of=len)
     for assignment_id in (1, 2, 3):
         engine.assigned(assignment_id, start=0, read_up_to=0 if assignment_id == 1 else 9, in_doubt=False, now=0.0)
     add(engine, 0, 1, 2)
@@ -157,7 +157,7 @@ def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
 
 def recovering_over_budget(**last: Any) -> Engine:
     """A recovering partition with 24,000 changes of two items, far over the budget of pending changes."""
-    engine = take_over(read_up_to=24_000, max_pending_changes=100)
+    engine = take_over(read_up_to=24_000, max_pending_bytes=100)
     for first in range(0, 24_000, 6_000):
         rows = [change("Rome", f"sku-{at % 2}", at, offset=at) for at in range(first, first + 6_000)]
         if first == 18_000:
@@ -193,7 +193,7 @@ def test_superseded_offsets_hold_back_the_committable_offset() -> None:
 
 
 def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets() -> None:
-    engine = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
+    engine = Engine(EngineLimits(max_pending_bytes=1), item_key=["sku"], size_of=len)
     engine.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
     add(engine, 0, 1, 2, sku="a")
     (request,) = engine.due(AGE)
@@ -210,7 +210,7 @@ def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets(
 
 
 def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
-    engine = Engine(EngineLimits(max_pending_changes=100), item_key=["sku"])
+    engine = Engine(EngineLimits(max_pending_bytes=100), item_key=["sku"], size_of=len)
     engine.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
     rows = [change("Rome", f"sku-{at % 10}", at, offset=at) for at in range(101)]
     engine.add(frame(rows), [], {1: 101}, 0.0)
