@@ -252,6 +252,11 @@ class Engine:
     # Questions
 
     @property
+    def is_over_budget(self) -> bool:
+        """Whether reading pauses until memory is free again, as of the last ``update_backpressure``."""
+        return self._is_over_budget
+
+    @property
     def pending_changes(self) -> int:
         """Number of changes in windows, in flight and in recovery."""
         return self.locations.rows + self.partitions.recovery_rows

@@ -251,6 +251,13 @@ def ignores_the_offset_limit(patch: Patch) -> None:
     patch.setattr(Partitions, "over_limit", lambda _self: set())
 
 
+@_mutant("10")
+def waits_for_full_windows_under_pressure(patch: Patch) -> None:
+    """Over the budget only full and due windows are sent, although nothing more can be read."""
+
+    patch.setattr(Locations, "start_fullest", lambda _self, _requests_max, _free_bytes, _now: [])
+
+
 # The fence
 
 

@@ -11,6 +11,7 @@ from consumer.core.oms.answers import RetryLimits
 from consumer.errors import StopError
 from consumer.facts import Fact, RequestSent, Snapshot
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.ports import CommitRefused
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.client import SimulatedClient
@@ -27,12 +28,14 @@ from tests.simulation.plan import (
     draw_pause_seconds,
 )
 from tests.simulation.source import SimulatedSource
-from tests.simulation.world import Strand, World, new_random
+from tests.simulation.world import Strand, Violation, World, new_random
 
 QUICK_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 2.0
 STALL_SECONDS: Final = 1.0
 WALL_SECONDS: Final = 1_700_000_000.0
+IDLE_TURNS_MAX: Final = 8
+"""A round follows within two turns; others may wait for a poll, an answer or a stall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,14 @@ class Process(Strand):
         self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_pending_max)
         self.observer = ProcessObserver(self)
         self._loop: Loop | None = None
+        self._turns_idle = 0
+        """Turns in a row that ended over the budget with nothing in flight, although some location might send."""
 
     def run(self) -> None:
         """The process's main thread."""
+        engine = Engine(engine_limits(self.plan), size_of=len)
         self._loop = Loop(
-            engine=Engine(engine_limits(self.plan), size_of=len),
+            engine=engine,
             clock=self,
             source=self.source,
             decoder=self.decoder,
@@ -80,10 +86,24 @@ class Process(Strand):
             options=loop_options(self.plan),
         )
         try:
-            self._loop.run()
+            self._loop.run(after_turn=lambda now, _idle: self._check_progress(engine, now))
         except StopError as error:
             self.note("stops: %s", error)
         self.note("has ended")
+
+    def _check_progress(self, engine: Engine, now: float) -> None:
+        """Nothing more can be read over the budget, so some request must be in flight if any may be sent."""
+        assert self._loop is not None
+        is_fenced = self._loop._commits.is_fenced
+        can_send = not is_fenced and engine.sending_stopped is None and engine.breaker.permits(0, now) > 0
+        is_idle = can_send and engine.is_over_budget and not engine.locations.requests_in_flight
+        if is_idle and engine.locations.may_send(now) and not self.observer.was_refused:
+            self._turns_idle += 1
+        else:
+            self._turns_idle = 0
+        self.observer.was_refused = False
+        if self._turns_idle > IDLE_TURNS_MAX:
+            raise Violation(f"pressure: {self.name} sends nothing, although nothing more can be read")
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -146,11 +166,15 @@ class ProcessObserver:
         self._process = process
         self.bisecting: set[int] = set()
         """Ids of bisection requests."""
+        self.was_refused = False
+        """A commit was refused since the last turn: its round was given back."""
 
     def observe(self, fact: Fact) -> None:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
                 self.bisecting.add(fact.request.request_id)
+            case CommitRefused():
+                self.was_refused = True
             case Snapshot():
                 plan = self._process.plan
                 undecoded_max = plan.messages_max * (plan.batches_pending_max + 1)

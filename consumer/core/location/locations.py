@@ -256,6 +256,10 @@ class Locations:
         """Number of requests in flight with changes of these assignments."""
         return self._in_flight.requests_with_rows_of(assignment_ids)
 
+    def may_send(self, now: float) -> bool:
+        """Whether any location has changes and may send them. Visits all locations."""
+        return any(location.window.rows and location.may_send(now) for location in self._by_name.values())
+
     def in_doubt(self, now: float) -> set[int]:
         """The assignments with changes in a request that the OMS may still queue: one in flight, or behind a hold."""
         held = (found.backoff.in_doubt for found in self._waiting.values() if found.backoff.is_waiting(now))
