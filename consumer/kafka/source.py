@@ -145,7 +145,12 @@ class KafkaSource:
         """Leave the group, within ``CLOSE_SECONDS_MAX``; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            close_within(self._consumer)
+            try:
+                # A rebalance that has just ended calls back here, while the client still answers its callbacks. Later
+                # it may not: see ``closing``.
+                self._consumer.consume(1, 0.0)
+            finally:
+                close_within(self._consumer)
 
     # Messages
 

@@ -55,6 +55,7 @@ TRANSITIONS: Final[Mapping[tuple[PartitionState, PartitionEvent], PartitionState
     (_State.RECOVERING, _Event.REVOKE): _State.REVOKING,
     (_State.IN_DOUBT, _Event.REVOKE): _State.REVOKING,
     (_State.ACTIVE, _Event.REVOKE): _State.REVOKING,
+    (_State.REVOKING, _Event.REVOKE): _State.REVOKING,  # the process stops in the middle of a revoke
     (_State.REVOKING, _Event.HANDED_OVER): _State.GONE,
     (_State.RECOVERING, _Event.LOST): _State.GONE,
     (_State.IN_DOUBT, _Event.LOST): _State.GONE,

@@ -328,6 +328,20 @@ def test_refused_credentials_or_a_wrong_address_before_the_first_job_id_stop_the
         stage.loop.run()
 
 
+def test_a_refusal_that_arrives_in_a_revoke_stops_the_service_with_its_reason() -> None:
+    """The stop gives up partitions that are being revoked already."""
+    stage = Stage()
+    stage.give(0)
+    stage.turns()
+    refused = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
+    stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], refused)
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+
+    with pytest.raises(OmsRefusedError):
+        stage.loop.run()
+    assert stage.said("revoked") == [("revoked", [1])]
+
+
 def test_credentials_revoked_later_pause_the_partitions_without_leaving_the_group() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
