@@ -1,8 +1,10 @@
 """What the loop needs from outside, as protocols, and the data that crosses them.
 
-Production wires Kafka, Avro and HTTP behind these ports (``app.py``); the simulation wires a simulated broker and OMS.
-Errors of the outside world are classified once, in the adapter that meets them; the exceptions below are the only ones
-a port may raise. Any other exception is a bug, and stops the process: what is not committed is read again.
+In production these ports are Kafka, Avro and HTTP (``app.py``); in the simulation they are a simulated broker and OMS.
+Only the loop's thread calls them. A call waits for something outside only if its docstring says so.
+
+An adapter classifies each error of the outside world once: as a value that the call returns, or as a ``StopError``
+(``consumer.errors``). Any other exception is a bug; it stops the process, and uncommitted changes are read again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +23,12 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One partition, assigned to this process once: a partition that is lost and assigned again gets a new id.
+    """A partition as assigned to this process once. If it is lost and assigned again, that is another assignment.
 
-    ``assignment_id`` is part of every row, answer and confirmation, so that whatever belongs to an earlier assignment
-    is recognised and ignored. ``committed`` is the group's committed offset (None: nothing committed yet) and
-    ``metadata`` the text committed with it (empty if there is none). ``low`` and ``high`` are the log start and end
-    offsets at assignment. ``topic_id`` is the broker's id of the topic, None if the broker does not report it.
+    Every row and change id carries ``assignment_id``, so that whatever belongs to an earlier assignment is recognised
+    and ignored. ``committed`` is the group's committed offset (None: nothing committed yet) and ``metadata`` the text
+    committed with it (empty without any). ``low`` and ``high`` are the log start and log end offsets at the time of the
+    assignment. ``topic_id`` is the broker's id of the topic, None if the broker does not report it.
     """
 
     assignment_id: int
@@ -41,11 +43,12 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """Messages as they were read, column by column; position i of each list belongs to message i.
+    """Messages of one poll as columns: index i of each list belongs to message i.
 
-    ``values`` None is a tombstone; ``timestamps`` are milliseconds since 1970, None where the message has none;
-    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch, after its
-    messages; ``origin(i)`` gives key and headers of message i and is asked only for rejects.
+    A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
+    for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it,
+    after the partition's messages in the batch. ``origin(i)`` returns key and headers of message i; it is called for
+    rejects only.
     """
 
     values: Sequence[bytes | None]
@@ -63,8 +66,8 @@ class RawBatch:
 class Reject:
     """A change that can never be sent, with everything that its dead letter needs.
 
-    ``detail`` is one line for the reader of the dead letter; ``value``, ``key``, ``headers`` and ``timestamp``
-    (milliseconds since 1970) are those of the record.
+    ``detail`` explains the reason in one line. ``value``, ``key``, ``headers`` and ``timestamp`` (milliseconds since
+    1970) are the record's. ``schema_id`` is the writer's schema id, None if the framing has none or it is unreadable.
     """
 
     change_id: ChangeId
@@ -79,11 +82,11 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class FailedChanges:
-    """Changes of one partition that were sent and will not be applied: dead letters, once their originals are fetched.
+    """Changes of one partition that were sent and will not be applied. They are dead-lettered with their originals.
 
-    ``change_ids`` are in ascending order, all of one assignment; after a failed job that assignment may be gone, and
-    nothing waits for the confirmation. ``items`` has a change's item as JSON, which stands in for an original that is
-    missing from its topic.
+    ``change_ids`` are ascending and all of one assignment. After a failed job that assignment may have ended, and
+    nothing waits for the confirmations. ``items`` has changes' items as JSON, each used only if its original record is
+    no longer in the topic.
     """
 
     topic: str
@@ -100,10 +103,11 @@ class FailedChanges:
 class Decoded:
     """One or more raw batches, decoded in order.
 
-    ``frame`` has the columns of ``core.items.CHANGE_SCHEMA``, sorted by location (what comes first of a location was
-    read first), and only changes that the OMS's item rules allow;
-    ``tombstones`` were passed over. ``next_offsets`` maps each assignment in the batches to the offset after its last
-    message, or to the partition's end where that was reached: rows, rejects and tombstones all lie below it.
+    ``frame`` has the columns ``core.changes.items.CHANGE_SCHEMA`` and holds only changes that pass the rules for items,
+    sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
+    tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
+    partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
+    ``RawBatch``.
     """
 
     frame: pl.DataFrame
@@ -124,14 +128,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The broker has confirmed the commit."""
+    """The broker confirmed the commit, for all partitions in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRefused:
-    """Nothing was committed; the rows stay.
+    """The commit failed, so no request may be sent on the strength of it. Changes stay pending.
 
-    ``fenced``: this member is out of the group until a poll says lost or assigned.
+    ``fenced``: the group no longer knows this member, which must send nothing until a poll reports partitions as lost
+    or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
     """
 
     fenced: bool
@@ -139,72 +144,82 @@ class CommitRefused:
 
 
 class Clock(Protocol):
-    """``monotonic`` for everything the engine sees; ``wall`` only for the age of changes and for people."""
+    """The process's two clocks. Decisions use ``monotonic`` only."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back and goes on while the machine sleeps."""
+        """Seconds on a clock that never goes backwards and that includes time during which the machine is suspended."""
 
     def wall(self) -> float:
-        """Seconds since 1970."""
+        """Seconds since 1970, for timestamps that people or other systems read."""
 
 
 class RebalanceListener(Protocol):
-    """Called by ``Source.poll`` on the loop's own thread, before it returns."""
+    """Called from within ``Source.poll`` and ``Source.close``, while the loop waits for the call to return."""
 
-    def on_assigned(self, assignments: Sequence[Assignment]) -> None: ...
+    def on_assigned(self, assignments: Sequence[Assignment]) -> None:
+        """These partitions are new. Empty if the group has none for this member."""
 
     def on_revoked(self, assignment_ids: Sequence[int]) -> None:
-        """These partitions go to another member when this returns: commit first."""
+        """These partitions go to another member once this returns. Commit first."""
 
     def on_lost(self, assignment_ids: Sequence[int]) -> None:
-        """These partitions are gone already: commit nothing."""
+        """These partitions may already belong to another member. Commit nothing."""
 
 
 class Source(Protocol):
-    """The changes' topics, as a member of a consumer group. Only the loop's thread calls it."""
+    """The topics with changes, read as a member of a consumer group."""
 
-    def subscribe(self, listener: RebalanceListener) -> None: ...
+    def subscribe(self, listener: RebalanceListener) -> None:
+        """Join the group. Polls call the listener from then on."""
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
-        """Messages in order, at most ``messages_max``, none (and after at most the timeout) if there are none.
+        """Return at most ``messages_max`` messages, in the order of each partition.
 
-        Raises BrokerError when the broker cannot be used.
+        Waits at most the time-out for the first message; the batch is empty if none has arrived by then. Rebalances
+        happen here, through the listener. Raises BrokerError if the broker cannot be used.
         """
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
-        """Commit these offsets synchronously, all or none reported as done."""
+        """Commit these offsets and wait for the broker's answer. Unless all are confirmed, the commit is refused."""
 
-    def pause(self, assignment_ids: Sequence[int]) -> None: ...
+    def pause(self, assignment_ids: Sequence[int]) -> None:
+        """Stop returning messages of these assignments from polls. They stay assigned."""
 
-    def resume(self, assignment_ids: Sequence[int]) -> None: ...
+    def resume(self, assignment_ids: Sequence[int]) -> None:
+        """Undo ``pause``."""
 
     def close(self) -> None:
-        """Leave the group. The listener hears of the revoke first."""
+        """Leave the group. The listener is called with the revoked partitions first."""
 
 
 class Decoder(Protocol):
-    """Raw batches in, frames out, in the order in which they were put; decoding goes on beside the loop."""
+    """Decodes raw batches on a worker thread, in the order in which they are put."""
 
     def room(self) -> bool:
-        """True while another batch may be put: at most a few are in hand."""
+        """Whether another batch may be put. If not, the caller must take decoded batches first."""
 
-    def put(self, batch: RawBatch) -> None: ...
+    def put(self, batch: RawBatch) -> None:
+        """Queue a batch. Must not be called without ``room``."""
 
     def take(self) -> list[Decoded]:
-        """What is done, without waiting. Raises StopError when decoding cannot go on."""
+        """Return what was decoded since the last call, oldest first. Raises StopError if decoding cannot go on."""
 
     def busy(self) -> bool:
-        """True while something that was put has not been taken."""
+        """Whether a batch that was put has not been taken yet."""
 
-    def waiting_for(self) -> str | None:
-        """What decoding waits for, such as a schema registry that does not answer; None if it does not wait."""
+    def blocked_reason(self) -> str | None:
+        """Why decoding is blocked, such as a schema registry that does not answer; None if it is not blocked."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Drop all batches that were not taken. Waits a bounded time for the worker thread to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to a request; ``seconds`` from its submission to the answer."""
+    """The answer to a request. ``seconds`` passed between its submission and the answer.
+
+    ``bytes_sent`` counts its body each time it was sent: 0 if never, twice if it was repeated after a 401.
+    """
 
     request_id: int
     answer: Answer
@@ -214,62 +229,67 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request on its way out: the raw changes of one location, to be coalesced and encoded beside the loop.
+    """A request for the client to send: changes of one location, to be coalesced and encoded on a worker thread.
 
-    ``taken`` has the columns of a frame of changes; ``covered_at`` is the monotonic time read before the commit that
-    covers these rows was called: too old, and the request may not be sent any more (the fence).
+    ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
+    too long ago when the request could leave, it must not be sent (the fence, rule 13).
     """
 
     request_id: int
     location: str
     taken: Rows
-    covered_at: float
+    commit_started_at: float
 
 
 class RefreshClient(Protocol):
-    """The OMS's Inventory Refresh. Requests go out beside the loop."""
+    """Sends requests to the OMS's Inventory Refresh API on worker threads."""
 
-    def submit(self, submission: Submission) -> None: ...
+    def submit(self, submission: Submission) -> None:
+        """Queue a request. It gets exactly one answer, whatever happens to it."""
 
     def answers(self) -> list[Answered]:
-        """The answers that have come, without waiting; each submission has exactly one."""
+        """Return the answers that have arrived since the last call."""
 
     def wait(self, timeout_seconds: float) -> None:
-        """Wait until an answer is there, at most this long."""
+        """Wait until ``answers`` has something to return, at most this long."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Send nothing more. Waits a few seconds for requests in flight, then abandons them."""
 
 
 class JobClient(Protocol):
-    """The OMS's get-job. Calls go out beside the loop."""
+    """Queries the status of jobs (the OMS's get-job) on worker threads."""
 
     def ask(self, job_id: str) -> None:
-        """Ask how far the OMS has got with the job."""
+        """Queue a query. It gets exactly one report."""
 
     def reports(self) -> list[JobReport]:
-        """The answers that have come, without waiting; each question has exactly one."""
+        """Return the reports that have arrived since the last call."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Send nothing more. Waits a moment for queries in flight, then abandons them."""
 
 
 class DeadLetters(Protocol):
-    """The dead-letter topic."""
+    """Writes to the dead-letter topic."""
 
-    def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None: ...
+    def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
+        """Produce a dead letter for each reject. ``assignments`` maps assignment ids; rejects of others are ignored.
+
+        Waits while the producer's queue is full; raises DeadLettersError if that takes too long.
+        """
 
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
-        """Fetch the originals of these changes on a worker thread and dead-letter each as it was published.
-
-        ``confirmed`` returns each of them, like any other dead letter.
-        """
+        """Fetch the original records of these changes on a worker thread, then produce a dead letter for each."""
 
     def fetching(self) -> int:
-        """How many changes' originals are still to be fetched."""
+        """Number of changes whose original records are still to be fetched."""
 
     def confirmed(self) -> Sequence[ChangeId]:
-        """The change of each dead letter that the broker has confirmed since the last call, without waiting.
+        """Return the changes whose dead letters the broker has confirmed since the last call.
 
-        Raises DeadLettersError when one could not be delivered.
+        Raises DeadLettersError if a dead letter could not be delivered.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Deliver what was produced, waiting a bounded time, and disconnect."""

@@ -88,7 +88,7 @@ class DecoderThread:
     def __init__(self, decoder: BatchDecoder) -> None:
         self._decoder = decoder
         self._workers = Workers("decoder", self._work)
-        self._waiting_for: str | None = None
+        self._blocked_reason: str | None = None
         """Written by the decoder's thread only."""
 
     def room(self) -> bool:
@@ -107,8 +107,8 @@ class DecoderThread:
     def busy(self) -> bool:
         return self._workers.pending > 0
 
-    def waiting_for(self) -> str | None:
-        return self._waiting_for
+    def blocked_reason(self) -> str | None:
+        return self._blocked_reason
 
     def close(self) -> None:
         """Drop all pending batches, and end the thread."""
@@ -125,7 +125,7 @@ class DecoderThread:
                     return
                 workers.deliver(decoded, tasks=len(batches))
         finally:
-            self._waiting_for = None
+            self._blocked_reason = None
 
     def _decode(self, batches: Sequence[RawBatch]) -> Decoded | None:
         """Decode, retrying while a schema is unavailable; None when closing."""
@@ -134,18 +134,18 @@ class DecoderThread:
             try:
                 decoded = self._decoder.decode(batches)
             except SchemaUnavailableError as error:
-                if not self._waiting_for:
+                if not self._blocked_reason:
                     _log.warning(
                         "decoding_blocked",
                         detail=str(error),
                         next_step="check avro.registry_url and the schema registry; decoding resumes by itself",
                     )
-                self._waiting_for = str(error)
+                self._blocked_reason = str(error)
                 if self._workers.sleep(backoff_seconds):
                     return None
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
             else:
-                self._waiting_for = None
+                self._blocked_reason = None
                 return decoded
 
 

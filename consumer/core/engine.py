@@ -1,8 +1,8 @@
-"""The engine: changes in, requests out, answers in, commits out. It keeps the promises of docs/protocol.md.
+"""The engine: changes in, requests out, answers in, commits out. It keeps the rules of docs/protocol.md.
 
-No I/O here: the loop tells the engine what happened, and does what the engine decides. Its state is that of its parts:
-``Partitions`` (offsets, recovery), ``Locations`` (windows, requests in flight, holds, bisections) and the
-``CircuitBreaker``. Times are monotonic seconds, as the caller's ``now``; offsets are Kafka's.
+No I/O here: the loop reports what happened, and carries out what the engine decides. Most of the state is in
+``Partitions`` (offsets, recovery), ``Locations`` (windows, requests in flight, holds, bisections) and
+``CircuitBreaker``. ``now`` is always the caller's monotonic time in seconds.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ from consumer.core.partition.partitions import CommitPoint, Partitions
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a request.
+    """The outcome of a request.
 
-    ``refusals`` are changes that must be dead-lettered now; each holds its offset back until that is confirmed.
-    ``fatal_reason``: the OMS refuses the service itself and has never accepted anything, so waiting is pointless; None
-    otherwise. ``too_many_refused``: the OMS refuses so many of the latest changes that the service should stop.
+    The caller must dead-letter ``refusals``; their offsets stay open until ``Engine.dead_lettered`` confirms them.
+    ``fatal_reason`` is not None if the service must stop, because the OMS refuses the service itself and has never
+    accepted a request. ``too_many_refused``: so many of the latest changes were refused that the service should stop.
     """
 
     request: Request
@@ -40,7 +40,7 @@ class Settled:
 
 
 class Engine:
-    """The service's decisions. One thread uses it."""
+    """All decisions of the service. Not thread-safe: the loop's thread owns it."""
 
     def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY) -> None:
         self.limits = limits
@@ -64,30 +64,36 @@ class Engine:
         )
         self._ever_accepted = False
         self.sending_stopped: str | None = None
-        """Why nothing is sent, such as refused credentials; None while requests may leave."""
+        """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
 
     # Partitions
 
     def assigned(
-        self, assignment: int, *, start: int | None, read_up_to: int | None, in_doubt: bool = False, now: float = 0.0
+        self,
+        assignment_id: int,
+        *,
+        start: int | None,
+        read_up_to: int | None,
+        in_doubt: bool = False,
+        now: float = 0.0,
     ) -> None:
-        """Take a partition, which recovers first.
+        """A partition was assigned. Its changes are sent once it has recovered (rule 7).
 
-        ``start`` is its committed offset (None: not known, so nothing is committed before its first rows),
-        ``read_up_to`` that of the commit's metadata (None: no member of the group has read it), ``in_doubt`` whether a
-        request of the previous owner may still be queued at the OMS.
+        ``start`` is the committed offset; None if it is not known, and then nothing is committed before the first
+        batch. ``read_up_to`` and ``in_doubt`` are from the commit's metadata: how far previous owners have read (None:
+        the group has no commit), and whether the OMS may still queue one of their requests.
         """
         hold_seconds = self.limits.retry.unknown_hold_seconds if in_doubt else 0.0
-        self.partitions.assign(assignment, start=start, read_up_to=read_up_to, in_doubt_until=now + hold_seconds)
+        self.partitions.assign(assignment_id, start=start, read_up_to=read_up_to, in_doubt_until=now + hold_seconds)
         self._end_recoveries(now)
 
-    def begin_revoke(self, assignments: Collection[int]) -> None:
-        """These are about to be revoked: only answers to their requests are still expected."""
-        self.partitions.begin_revoke(assignments)
+    def begin_revoke(self, assignment_ids: Collection[int]) -> None:
+        """These assignments are being revoked. No more changes of them may be added; ``forget`` must follow."""
+        self.partitions.begin_revoke(assignment_ids)
 
-    def forget(self, assignments: Collection[int], now: float) -> None:
-        """Drop all pending rows of these assignments: revoked (after the commit) or lost."""
-        gone = self.partitions.forget(assignments)
+    def forget(self, assignment_ids: Collection[int], now: float) -> None:
+        """Drop all pending changes of these assignments: they are revoked (and committed) or lost."""
+        gone = self.partitions.forget(assignment_ids)
         if gone:
             self.locations.forget(gone, now)
 
@@ -101,14 +107,15 @@ class Engine:
         now: float,
         ends: Collection[int] = (),
     ) -> bool:
-        """Take a frame of changes, the rejected changes, and how far each assignment was read by them.
+        """Add a frame of changes and the rejects that were decoded with it.
 
-        Every assignment of a row or reject has its entry in ``next_offsets``; what belongs to one that is gone is
-        ignored. ``ends`` are those that were read to their partition's present end. Returns whether so many of the
-        latest changes are rejected that the service should stop.
+        ``next_offsets`` maps assignment ids to the offset after the last one read; every assignment of a row or reject
+        must be in it. ``ends`` are the assignments that were read to the end of their log. Rows and rejects of
+        assignments that have ended are ignored. Returns whether so many of the latest changes are rejects that the
+        service should stop.
         """
         frame = self.partitions.drop_stale(frame)
-        rejected = [change_id for change_id in rejects if change_id.assignment in self.partitions]
+        rejected = [change_id for change_id in rejects if change_id.assignment_id in self.partitions]
         self.partitions.track(frame, rejected, next_offsets, ends)
         self.locations.add(self.partitions.hold_back(frame.with_columns(pl.lit(now).alias(ARRIVED))))
         self._end_recoveries(now)
@@ -123,7 +130,10 @@ class Engine:
     # Requests out
 
     def due(self, now: float) -> list[Request]:
-        """Start a round: what the planner lets leave now, oldest first. Its requests are in flight from here on."""
+        """Start a round: returns the requests that are due and permitted now, oldest first.
+
+        They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
+        """
         self._end_recoveries(now)
         if not self.locations.advance(now):
             return []
@@ -133,7 +143,7 @@ class Engine:
         return requests
 
     def give_back(self, requests: Iterable[Request], now: float) -> None:
-        """The round may not leave, since its commit was refused: nothing was sent, the rows wait again."""
+        """Undo ``due``: the commit was refused, so nothing was sent and the changes return to their windows."""
         for request in requests:
             self.locations.give_back(request.request_id, now)
 
@@ -147,7 +157,7 @@ class Engine:
         return min((time for time in times if time is not None), default=None)
 
     def set_flush_items(self, flush_items: int) -> None:
-        """Change the number of items from which a window is full."""
+        """Change the number of items that makes a window full."""
         if flush_items != self._items.flush_items:
             self._items = replace(self._items, flush_items=flush_items)
             self.locations.set_flush_items(self._items)
@@ -155,14 +165,15 @@ class Engine:
     # Answers in
 
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
-        """Decide what an answer means for its request and for the OMS, and do it. ``jitter`` is random in 0 to 1."""
+        """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self.locations.failures(request_id), self.breaker.failures)
         return self.apply(request_id, decide(answer, attempt=attempt, jitter=jitter, limits=self.limits.retry), now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
-        """Carry out the decision on a request in flight.
+        """Apply a decision to a request in flight.
 
-        Rows of assignments that are gone are ignored; those of a request that was not accepted wait again (rule 16).
+        Unless the request was accepted, its changes return to their window (rule 16), except for refused changes and
+        those of assignments that have ended (rule 17).
         """
         in_flight = self.locations.in_flight(request_id)
         request, sent_at = in_flight.request, in_flight.sent_at
@@ -174,7 +185,7 @@ class Engine:
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self.locations.accept(request_id, now))
             case Refused():
-                # The OMS looked at the request, so it works: the fault is in the request's items.
+                # The OMS works: the fault is in the content of the request.
                 self._record_success(sent_at)
                 refusals = self.locations.refuse(request_id, decision.detail, decision.named, now)
                 return self._settled(request, decision, refusals)
@@ -195,53 +206,54 @@ class Engine:
     # Commits out
 
     def commit_points(self, now: float) -> list[CommitPoint]:
-        """What may be committed now, for every assignment whose start is known (rules 5 and 6)."""
+        """What may be committed now, for each assignment whose start is known (rules 5 and 6)."""
         return self.partitions.commit_points(self.locations.in_doubt(now), now)
 
     # Backpressure
 
     def update_backpressure(self) -> frozenset[int]:
-        """Update the limits of what waits; returns the assignments that must not be polled now.
+        """Apply the limits of what may be pending. Returns the assignments that must be paused now.
 
-        That is all of them over the budget of rows, or those that are too far past their committable offset. A
-        recovering partition is read up to its ``read_up_to`` however far that is; if several must be while there is no
-        room, one at a time (rule 10). Pausing all would wait for ever: nothing of them may leave before.
+        Over ``max_pending_changes`` all partitions are paused, below it those with too many uncommitted offsets.
+        Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
+        pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
+        all requests, everything is paused as soon as anything is pending.
         """
         limit = self.limits.max_pending_changes
         self._is_over_budget = self.pending_changes > (RESUME_SHARE * limit if self._is_over_budget else limit)
         if not self._is_over_budget:
             self.locations.allow_coalescing()
         self.partitions.update_limits()
-        # Something must be pending to be tried, or the service would never find out that it may send again.
+        # Without pending changes there would be nothing to probe with, and sending would never resume.
         if self.sending_stopped is not None and self.locations.rows:
             return frozenset(self.partitions.ids)
-        reading_again = self.partitions.reading_again
+        catching_up = self.partitions.catching_up
         if self._is_over_budget:
-            return frozenset(self.partitions.ids) - frozenset(sorted(reading_again)[:1])
-        return frozenset(self.partitions.over_limit().difference(reading_again))
+            return frozenset(self.partitions.ids) - frozenset(sorted(catching_up)[:1])
+        return frozenset(self.partitions.over_limit().difference(catching_up))
 
     # Questions
 
     @property
     def pending_changes(self) -> int:
-        """Rows in windows, recovering and in flight: what the budget bounds."""
+        """Changes in windows, in flight and in recovery. Bounded by ``max_pending_changes``."""
         return self.locations.rows + self.partitions.recovery_rows
 
     def pending_by_location(self) -> dict[str, Pending]:
-        """What is pending per location. It walks over all of them: not for every turn of the loop."""
+        """Pending changes by location. Visits all locations, which is too slow for every turn of the loop."""
         pending = self.locations.pending()
         for location, changes, first_arrived in self.partitions.pending():
             pending.setdefault(location, Pending()).add(changes, first_arrived)
         return pending
 
     def oldest_arrival(self) -> float | None:
-        """When the oldest pending change was read; None without any."""
+        """When the oldest pending change was read; None without one."""
         times = (self.locations.first_arrived(), self.partitions.first_arrived())
         return min((time for time in times if time is not None), default=None)
 
     @property
     def flush_items(self) -> int:
-        """The number of items from which a window is full, at present."""
+        """The number of items that makes a window full, at present."""
         return self._items.flush_items
 
     # Inside
@@ -251,7 +263,7 @@ class Engine:
             self.locations.add(rows)
 
     def _coalesce_in_place(self) -> None:
-        """Make room: of an item that changed several times while it waits, the newest change is enough (rule 10)."""
+        """Make room: drop pending changes that a newer change of their item makes redundant (rule 10)."""
         self.partitions.coalesce_recoveries()
         released = self.locations.coalesce()
         if released is not None:
@@ -268,7 +280,7 @@ class Engine:
             self.breaker.rate_limiter.on_throttled(sent_at=sent_at, now=now)
 
     def _settled(self, request: Request, decision: Decision, refusals: Sequence[Refusal]) -> Settled:
-        """Changes that the OMS refuses for good stay uncovered until the broker has confirmed each dead letter."""
+        """Offsets of refused changes stay open until their dead letters are confirmed."""
         too_many = False
         for refusal in refusals:
             self.partitions.mark_rejected(refusal.rows)

@@ -85,7 +85,7 @@ class DeadLetterWriter:
         Raises DeadLettersError if the topic is unwritable for so long that the producer's queue stays full.
         """
         for reject in rejects:
-            assignment = assignments.get(reject.change_id.assignment)
+            assignment = assignments.get(reject.change_id.assignment_id)
             if assignment is not None:
                 self._send(_Outgoing(reject.change_id, _from_reject(reject, assignment)))
 

@@ -1,4 +1,4 @@
-"""What comes back from outside: answers of the OMS, and confirmations of dead letters."""
+"""Answers of the OMS and confirmations of dead letters: what the loop does with them."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ from consumer.ports import Answered, Assignment, DeadLetters, RefreshClient
 
 
 class Answers:
-    """Settles requests and dead letters with the engine, and sends on what follows from them."""
+    """Passes answers and confirmations to the engine, and dead-letters what the OMS refuses."""
 
     def __init__(
         self,
@@ -35,9 +35,10 @@ class Answers:
         self._job_follower = job_follower
 
     def settle(self, now: float, *, with_dead_letters: bool = True) -> StopError | None:
-        """Take in everything that has come back, without waiting. Returns why the service must stop; None: it need not.
+        """Take all answers and confirmations that have arrived. Returns why the service must stop, None if it need not.
 
-        Raises DeadLettersError if a dead letter could not be delivered.
+        Without ``with_dead_letters``, confirmations are not taken. Raises DeadLettersError if a dead letter could not
+        be delivered.
         """
         if with_dead_letters:
             confirmed = self._dead_letters.confirmed()

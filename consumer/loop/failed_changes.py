@@ -1,7 +1,7 @@
-"""The changes that the OMS refuses for good, as the dead-letter writer takes them.
+"""Turns refused changes into ``FailedChanges`` for the dead-letter writer.
 
-Rows in memory have columns, not bytes: the original records are fetched from their topic by offset, and the item as
-JSON stands in for an original that is missing there.
+Memory holds columns, not the records' bytes. The writer fetches the original records by offset, and uses the item as
+JSON only if a record is no longer in its topic.
 """
 
 import json
@@ -16,20 +16,20 @@ from consumer.ports import Assignment, FailedChanges
 
 
 def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> list[FailedChanges]:
-    """The refused changes by partition, superseded ones included, without those of assignments that are gone."""
-    parts = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
+    """The refused changes by partition, including superseded ones. Those of ended assignments are left out."""
+    by_assignment = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
     return [
         FailedChanges(
-            topic=assignments[assignment].topic,
-            partition=assignments[assignment].partition,
+            topic=assignments[assignment_id].topic,
+            partition=assignments[assignment_id].partition,
             change_ids=tuple(_ids(change_ids(rows).sort(CHANGE_ID))),
             reason=RejectReason.REFUSED_BY_OMS,
             detail=refusal.detail,
             location=refusal.location,
             items=dict(zip(_ids(rows.select(CHANGE_ID)), _items(rows), strict=True)),
         )
-        for (assignment,), rows in parts.items()
-        if assignment in assignments
+        for (assignment_id,), rows in by_assignment.items()
+        if assignment_id in assignments
     ]
 
 

@@ -1,8 +1,8 @@
 """Follows the jobs of accepted requests to their end; the changes of a failed job are dead-lettered.
 
-A jobID means queued, not applied. Nothing waits for a job: its changes are committed already, so jobs are followed in
-memory only. When the process ends, the log names those that are unfinished (``jobs_abandoned``); after a crash they are
-the ``request_accepted`` events without a ``job_ended``. ``inventory-refresh job`` asks the OMS about any job.
+A jobID means queued, not applied. Its changes are already committed and nothing waits for the job, so jobs are
+followed in memory only. When the process stops, the log lists the unfinished jobs (``jobs_abandoned``). After a crash
+they are the ``request_accepted`` events without a ``job_ended``; ``inventory-refresh job`` asks the OMS about one.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,7 @@ from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
 class JobFollower:
-    """The loop's part that follows jobs.
-
-    With ``adaptive_items``, the number of items that fills a window follows the length of the OMS's queue.
-    """
+    """Queries jobs on the loop's behalf. With ``adaptive_items``, it also adapts ``flush_items`` to unfinished jobs."""
 
     def __init__(
         self,
@@ -44,56 +41,58 @@ class JobFollower:
 
     def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
         """Follow the job of a request that was just accepted."""
-        partitions = {key: (assignment.topic, assignment.partition) for key, assignment in assignments.items()}
+        partitions = {
+            assignment_id: (assignment.topic, assignment.partition) for assignment_id, assignment in assignments.items()
+        }
         changes = pack_changes(request.rows, partitions)
         self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
 
     def turn(self, now: float) -> None:
-        """Take in the reports that have arrived, and query the jobs whose turn it is."""
+        """Take the reports that have arrived, and query the jobs that are due."""
         for report in self._client.reports():
             if report.over_quota:
                 self._engine.breaker.rate_limiter.on_throttled(sent_at=now, now=now)
-            ended = self.jobs.on_report(report, now, self._jitter())
-            if ended:
-                self._end(ended)
-        for ended in self.jobs.expired(now):
-            self._end(ended)
+            result = self.jobs.on_report(report, now, self._jitter())
+            if result:
+                self._end(result)
+        for result in self.jobs.expired(now):
+            self._end(result)
         evicted = self.jobs.take_evicted()
         if evicted:
             self._observer.observe(JobsEvicted(evicted))
-        queried = self.jobs.due(now, self._engine.breaker.background_permits(now))
-        self._engine.breaker.rate_limiter.spend(len(queried), now)
-        for job_id in queried:
+        job_ids = self.jobs.due(now, self._engine.breaker.background_permits(now))
+        self._engine.breaker.rate_limiter.spend(len(job_ids), now)
+        for job_id in job_ids:
             self._client.ask(job_id)
         items = self._adaptive_items
         if items:
             self._engine.set_flush_items(adaptive_flush_items(self.jobs.unfinished, items.chunk_items, items.max_items))
 
     def leave(self) -> None:
-        """Report the jobs that are not followed to their end."""
+        """The process is stopping: report the jobs that have not ended."""
         unfinished = self.jobs.unfinished_jobs()
         if unfinished:
             self._observer.observe(JobsAbandoned(unfinished))
 
-    def _end(self, ended: JobResult) -> None:
-        self._observer.observe(JobEnded(ended))
-        if ended.outcome is JobOutcome.FAILED:
-            changes = failed_changes(ended)
+    def _end(self, result: JobResult) -> None:
+        self._observer.observe(JobEnded(result))
+        if result.outcome is JobOutcome.FAILED:
+            changes = failed_changes(result)
             self._dead_letters.fetch_and_publish(changes)
             self._observer.observe(ChangesDeadLettered(changes))
 
 
-def failed_changes(ended: JobResult) -> list[FailedChanges]:
-    """The changes of a failed job. They are committed and no longer in memory: their originals must be fetched."""
+def failed_changes(result: JobResult) -> list[FailedChanges]:
+    """The changes of a failed job, by partition. They are no longer in memory, so ``items`` is empty."""
     return [
         FailedChanges(
             topic=changes.topic,
             partition=changes.partition,
-            change_ids=tuple(ChangeId(changes.assignment, offset) for offset in unpack_offsets(changes.offsets)),
+            change_ids=tuple(ChangeId(changes.assignment_id, offset) for offset in unpack_offsets(changes.offsets)),
             reason=RejectReason.JOB_FAILED,
-            detail="; ".join(ended.messages) or "the job ended as FAILED, without a message",
-            location=ended.job.location,
-            job_id=ended.job.job_id,
+            detail="; ".join(result.messages) or "the job ended as FAILED, without a message",
+            location=result.job.location,
+            job_id=result.job.job_id,
         )
-        for changes in ended.job.changes
+        for changes in result.job.changes
     ]

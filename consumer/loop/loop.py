@@ -1,8 +1,8 @@
 """The one loop: poll, feed the engine, carry out what it decides.
 
-One thread runs it, and owns the Kafka consumer and the engine. Decoding and HTTP run on worker threads behind ports;
-the loop never waits for them longer than a poll. A turn reads the clock before and after its poll; all decisions of the
-turn use the later time.
+One thread runs it and owns the Kafka consumer and the engine. Decoding and HTTP calls run on worker threads behind the
+ports; a turn never waits for them longer than for a poll. A turn reads the clock before and after its poll, and all
+decisions after the poll use the later time.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,38 +23,38 @@ from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RefreshClient, 
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """What bounds a turn of the loop."""
+    """Limits and intervals of the loop."""
 
     poll_messages_max: int = 5_000
     poll_seconds_max: float = 0.1
-    """A poll waits this long for messages if nothing else is outstanding."""
+    """How long a poll waits for messages at most, while nothing else is outstanding."""
     poll_seconds_busy: float = 0.005
-    """And this long while answers, frames or confirmations are: they cannot wake a poll."""
+    """The same while answers, frames or confirmations are outstanding, because these cannot interrupt a poll."""
     fetching_changes_max: int = 100_000
-    """While the originals of more failed changes are still to be fetched, nothing is read."""
+    """All partitions are paused while the original records of more failed changes are still to be fetched."""
     poll_interval_seconds_max: float = 1.0
-    """While the decoder is full there is nothing to poll for, but the group must hear from this member: poll at least
-    this often, with everything paused."""
+    """While the decoder is full there is no need to poll, but a member that does not poll is removed from its group. So
+    poll at least this often, with all partitions paused."""
     commit_interval_seconds: float = 1.0
     round_interval_seconds: float = 0.03
     snapshot_interval_seconds: float = 0.25
     locations_interval_seconds: float | None = None
-    """How often observers get what is pending per location; None: never."""
+    """How often ``PendingByLocation`` is emitted; None for never."""
     revoke_seconds_max: float = 30.0
 
 
 class Life(Enum):
-    """What the loop is doing. Only its own thread changes this."""
+    """The phases of the loop. Only its own thread changes them."""
 
     RUNNING = auto()
     LEAVING = auto()
-    """Settles, commits and leaves the group. What comes back now cannot stop the service a second time."""
+    """Settles requests, commits and leaves the group. Answers can no longer raise StopError."""
     FAILED = auto()
-    """A bug: nothing more is committed."""
+    """A bug was found: nothing more is committed."""
 
 
 class Loop:
-    """The one thread that decides. ``run`` may be called once."""
+    """See the module's docstring. ``run`` may be called once."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Loop:
         job_follower: JobFollower | None = None,
         log_end: LogEnd = lambda _assignment_id: None,
     ) -> None:
-        """``job_follower`` follows the jobs of accepted requests; without it no one does."""
+        """Without ``job_follower``, jobs of accepted requests are not followed."""
         self._engine = engine
         self._clock = clock
         self._source = source
@@ -84,7 +84,7 @@ class Loop:
         self._log_end = log_end
         self._life = Life.RUNNING
         self._stop_requested = False
-        """Apart from ``_life``, since another thread or a signal handler may set it at any time."""
+        """Separate from ``_life``, because another thread or a signal handler may set it at any time."""
         self._commits = Commits(engine, source, observer)
         self._answers = Answers(
             engine=engine,
@@ -102,12 +102,12 @@ class Loop:
             clock=clock,
             observer=observer,
             settle=self._settle,
-            after=self._assignments_changed,
+            on_change=self._assignments_changed,
             revoke_seconds_max=options.revoke_seconds_max,
         )
         self._paused: set[int] = set()
         self._is_decoder_full = False
-        """The decoder had no room for so long that this turn polls with everything paused."""
+        """The decoder has had no room for so long that this turn polls with all partitions paused."""
         self._is_idle = False
         """The last poll returned nothing."""
         self._polled_at = clock.monotonic()
@@ -119,16 +119,16 @@ class Loop:
     # Life
 
     def stop(self) -> None:
-        """Ask the loop to leave in good order; safe in a signal handler and from another thread."""
+        """Ask the loop to shut down gracefully. Safe to call from a signal handler or another thread."""
         self._stop_requested = True
 
     def run(self, *, after_turn: Callable[[float, bool], None] = lambda _now, _idle: None) -> None:
-        """Run until asked to stop; then settle what is in flight, commit and leave the group.
+        """Run until ``stop`` is called; then settle requests in flight, commit and leave the group.
 
-        ``after_turn`` is called with the time and whether the turn was idle (nothing was read).
+        ``after_turn`` is called after each turn, with the time and whether the last poll returned nothing.
 
-        Raises StopError if the service cannot go on; everything accepted by then is committed. Any other exception is a
-        bug: nothing more is committed after it.
+        Raises StopError if the service cannot go on; everything accepted by then is committed first. Any other
+        exception is a bug, after which nothing more is committed.
         """
         try:
             self._source.subscribe(self.rebalance)
@@ -146,7 +146,7 @@ class Loop:
         self._leave(with_dead_letters=True)
 
     def turn(self) -> None:
-        """One turn: take in everything that is there, and send everything that may leave."""
+        """One turn: take everything that has arrived, and send everything that may be sent."""
         self._poll()
         now = self._clock.monotonic()
         for decoded in self._decoder.take():
@@ -162,9 +162,9 @@ class Loop:
             self._take_snapshot(now)
 
     def _leave(self, *, with_dead_letters: bool) -> None:
-        """Settle, commit and leave the group. The revoke that closing brings finds nothing left to do."""
+        """Settle, commit and leave the group. The revoke during ``close`` then finds nothing left to do."""
         self._life = Life.LEAVING
-        self.rebalance.give_up(list(self._commits.assignments), with_dead_letters=with_dead_letters)
+        self.rebalance.hand_over(list(self._commits.assignments), with_dead_letters=with_dead_letters)
         if self._job_follower:
             self._job_follower.leave()
         self._source.close()
@@ -192,8 +192,8 @@ class Loop:
         if engine.locations.requests_in_flight or engine.partitions.unconfirmed or self._decoder.busy():
             return self._options.poll_seconds_busy
         deadline = engine.next_deadline(now)
-        longest = self._options.poll_seconds_max
-        return longest if deadline is None else min(longest, max(deadline - now, 0.0))
+        seconds_max = self._options.poll_seconds_max
+        return seconds_max if deadline is None else min(seconds_max, max(deadline - now, 0.0))
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
@@ -206,9 +206,9 @@ class Loop:
                 "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
         assignments = self._commits.assignments
-        ours = [reject for reject in decoded.rejects if reject.change_id.assignment in assignments]
-        if ours:
-            self._dead_letters.publish(ours, assignments)
+        current = [reject for reject in decoded.rejects if reject.change_id.assignment_id in assignments]
+        if current:
+            self._dead_letters.publish(current, assignments)
 
     def _apply_backpressure(self) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
@@ -225,9 +225,9 @@ class Loop:
     # Requests out, answers in
 
     def _send_round(self, now: float) -> None:
-        """Commit, and only then let requests leave: a member without its partitions is refused here (rule 11).
+        """Commit, and only then send: a member that lost its partitions is refused here (rule 11).
 
-        If the commit is refused, the rows stay, all of them (rule 12).
+        If the commit is refused, nothing is sent and all changes return to their windows (rule 12).
         """
         if self._commits.is_fenced or not self._round_timer.is_due(now):
             return
@@ -239,17 +239,17 @@ class Loop:
             self._engine.give_back(requests, now)
             return
         for request in requests:
-            self._client.submit(Submission(request.request_id, request.location, request.taken, covered_at=now))
+            self._client.submit(Submission(request.request_id, request.location, request.taken, commit_started_at=now))
             self._observer.observe(RequestSent(request))
 
-    def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - a callback's argument
-        """Take in answers and confirmations. Raises StopError if the service must stop because of one."""
+    def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback
+        """Take answers and confirmations. Raises StopError if the service must stop because of one."""
         reason = self._answers.settle(now, with_dead_letters=with_dead_letters)
         if reason and self._life is Life.RUNNING:
             raise reason
 
     def _commit_if_moved(self, now: float) -> None:
-        """Commit what has moved, at most once a second; at once if nothing is left that could move it further."""
+        """Commit what has moved: once per interval, or at once if nothing is pending that could move it further."""
         if self._commit_timer.is_due(now) or not self._engine.pending_changes:
             moved = self._commits.moved(now)
             if moved:
@@ -269,7 +269,7 @@ class Loop:
                 self._commits,
                 self._job_follower,
                 paused=self._paused,
-                decoding_blocked=self._decoder.waiting_for(),
+                decoding_blocked=self._decoder.blocked_reason(),
                 log_end=self._log_end,
                 now=now,
             )

@@ -1,10 +1,11 @@
-"""Rebalances: partitions that are assigned, revoked or lost. The source calls this inside a poll.
+"""Rebalances: partitions are assigned, revoked or lost. The source calls this from within a poll, and when it closes.
 
-A revoke, and a stop, give up partitions in good order (rule 20): nothing new leaves, requests in flight share one
-deadline, what was accepted by then is committed, and the rest is forgotten. The next owner reads it again.
+A revoke and a shutdown hand partitions over (rule 20): nothing new is sent, requests in flight share one deadline for
+their answers, what was accepted by then is committed, and the rest is dropped. The next owner reads it again.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.core.partition.commit_metadata import parse_metadata
@@ -19,15 +20,15 @@ from consumer.facts import (
 from consumer.loop.commits import Commits
 from consumer.ports import Assignment, Clock, RefreshClient
 
-WAIT_SECONDS_MAX = 0.05
-"""A revoke looks for answers and confirmations at least this often; confirmations wake no one."""
+WAIT_SECONDS_MAX: Final = 0.05
+"""A revoke checks for confirmations of dead letters at least this often, because only answers interrupt its wait."""
 
 
 class Rebalance:
-    """``ports.RebalanceListener``; ``give_up`` serves a stop, too.
+    """``ports.RebalanceListener``. The loop calls ``hand_over`` itself when it shuts down.
 
-    ``settle`` takes in answers and confirmations (see ``Answers.settle``); it may raise StopError. ``after`` is called
-    once the assigned partitions have changed.
+    ``settle(now, with_dead_letters)`` takes answers and confirmations; it may raise StopError. ``on_change`` is called
+    when the assigned partitions have changed, with the ids of those that were dropped.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Rebalance:
         clock: Clock,
         observer: Observer,
         settle: Callable[[float, bool], None],
-        after: Callable[[Sequence[int]], None],
+        on_change: Callable[[Sequence[int]], None],
         revoke_seconds_max: float,
     ) -> None:
         self._engine = engine
@@ -48,51 +49,54 @@ class Rebalance:
         self._clock = clock
         self._observer = observer
         self._settle = settle
-        self._after = after
+        self._on_change = on_change
         self._revoke_seconds_max = revoke_seconds_max
         self.may_commit = True
-        """False after a bug: what is revoked then is dropped without a commit."""
+        """False after a bug: partitions that are revoked then are not committed."""
 
     def on_assigned(self, assignments: Sequence[Assignment]) -> None:
-        """Begin each partition at its committed offset, if the log still has that (rule 8)."""
+        """Add these partitions to the engine, from their committed offsets on if the log still has those (rule 8)."""
         now = self._clock.monotonic()
         for assignment in assignments:
             self._commits.assignments[assignment.assignment_id] = assignment
             self._assign(assignment, now)
         self._commits.is_fenced = False
-        self._after([])
+        self._on_change([])
         self._observer.observe(PartitionsAssigned(assignments))
 
     def on_revoked(self, assignment_ids: Sequence[int]) -> None:
-        """Give up these partitions in good order."""
+        """Hand these partitions over. After a bug, do nothing."""
         if self.may_commit:
-            self.give_up(assignment_ids, with_dead_letters=True)
+            self.hand_over(assignment_ids, with_dead_letters=True)
 
     def on_lost(self, assignment_ids: Sequence[int]) -> None:
-        """Another member owns these partitions already: forget their rows, commit nothing (rule 20)."""
+        """Another member may own these partitions already: drop their changes without a commit (rule 20)."""
         self._observer.observe(PartitionsLost(self._forget(assignment_ids)))
         self._commits.is_fenced = False
 
-    def give_up(self, assignment_ids: Sequence[int], *, with_dead_letters: bool) -> None:
-        """Settle what is in flight within one deadline, commit, forget. ``with_dead_letters``: wait for those, too."""
-        ours = [assignment_id for assignment_id in assignment_ids if assignment_id in self._commits.assignments]
-        if not ours:
+    def hand_over(self, assignment_ids: Sequence[int], *, with_dead_letters: bool) -> None:
+        """Wait for answers until the deadline, commit what was accepted, and drop the rest.
+
+        ``with_dead_letters``: wait for confirmations, too.
+        """
+        assigned = [assignment_id for assignment_id in assignment_ids if assignment_id in self._commits.assignments]
+        if not assigned:
             return
-        self._engine.begin_revoke(ours)
+        self._engine.begin_revoke(assigned)
         now = self._clock.monotonic()
         deadline = now + self._revoke_seconds_max
-        while now < deadline and self._is_unsettled(ours, with_dead_letters=with_dead_letters):
+        while now < deadline and self._is_unsettled(assigned, with_dead_letters=with_dead_letters):
             self._client.wait(min(WAIT_SECONDS_MAX, deadline - now))
             now = self._clock.monotonic()
             self._settle(now, with_dead_letters)
             self._observer.observe(Heartbeat(now))
-        unanswered = self._engine.locations.with_rows_of(ours)
-        self._commits.commit(self._commits.moved(now, ours))
-        self._observer.observe(PartitionsRevoked(self._forget(ours), unanswered))
+        unanswered = self._engine.locations.requests_with_rows_of(assigned)
+        self._commits.commit(self._commits.moved(now, assigned))
+        self._observer.observe(PartitionsRevoked(self._forget(assigned), unanswered))
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         committed = assignment.committed
-        if committed is None:  # the group has never sent anything of it
+        if committed is None:  # no member of the group has ever sent a change of it
             self._engine.assigned(assignment.assignment_id, start=None, read_up_to=None, now=now)
             return
         start: int | None = committed
@@ -108,13 +112,13 @@ class Rebalance:
             now=now,
         )
 
-    def _is_unsettled(self, ours: Sequence[int], *, with_dead_letters: bool) -> bool:
-        if self._engine.locations.with_rows_of(ours):
+    def _is_unsettled(self, assigned: Sequence[int], *, with_dead_letters: bool) -> bool:
+        if self._engine.locations.requests_with_rows_of(assigned):
             return True
         return with_dead_letters and bool(self._engine.partitions.unconfirmed)
 
     def _forget(self, assignment_ids: Sequence[int]) -> list[Assignment]:
         gone = self._commits.forget(assignment_ids)
         self._engine.forget(assignment_ids, self._clock.monotonic())
-        self._after(assignment_ids)
+        self._on_change(assignment_ids)
         return gone

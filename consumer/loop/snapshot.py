@@ -1,4 +1,4 @@
-"""The state of the loop at one moment, for metrics, probes and the status page."""
+"""Takes a snapshot of the loop's state for metrics, probes and the status page."""
 
 from collections.abc import Callable, Collection
 
@@ -8,7 +8,7 @@ from consumer.loop.commits import FENCED, Commits
 from consumer.loop.job_follower import JobFollower
 
 LogEnd = Callable[[int], int | None]
-"""The end of an assignment's log as last reported, without asking the broker; None: not reported yet."""
+"""Returns the log end offset of an assignment as last reported by the broker; None if not reported yet."""
 
 
 def take_snapshot(
@@ -21,7 +21,7 @@ def take_snapshot(
     log_end: LogEnd,
     now: float,
 ) -> Snapshot:
-    """``paused`` are the assignments that are not polled; ``decoding_blocked`` is what decoding waits for."""
+    """``paused`` are the ids of paused assignments, ``decoding_blocked`` is the reason if decoding is blocked."""
     oldest = engine.oldest_arrival()
     jobs = job_follower.jobs if job_follower else None
     locations = engine.locations
@@ -51,7 +51,7 @@ def take_snapshot(
 def _partitions(
     engine: Engine, commits: Commits, paused: Collection[int], log_end: LogEnd, now: float
 ) -> tuple[PartitionView, ...]:
-    points = {point.assignment: point for point in engine.commit_points(now)}
+    points = {point.assignment_id: point for point in engine.commit_points(now)}
     recovering = set(engine.partitions.recovering)
     return tuple(
         PartitionView(

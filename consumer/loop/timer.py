@@ -1,8 +1,8 @@
-"""A small timer for what the loop does every so often."""
+"""A timer for what the loop does at intervals."""
 
 
 class Timer:
-    """Due at once, and again this many seconds after each ``restart``. Times are monotonic seconds."""
+    """Due at first, and again ``interval_seconds`` after each ``restart``. Times are monotonic seconds."""
 
     def __init__(self, interval_seconds: float) -> None:
         self._interval_seconds = interval_seconds

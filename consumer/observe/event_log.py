@@ -116,7 +116,7 @@ class EventLog:
                 reason=reason.value,
                 count=count,
                 first_detail=first.detail,
-                first_partition=self._partitions.get(first.change_id.assignment),
+                first_partition=self._partitions.get(first.change_id.assignment_id),
                 first_offset=first.change_id.offset,
             )
 
@@ -186,7 +186,7 @@ def _log_job_end(result: JobResult) -> None:
         "items": result.job.items,
         "outcome": result.outcome.value,
         "queued_seconds": _rounded(result.queued_seconds),
-        "processing_seconds": _rounded(result.worked_seconds),
+        "processing_seconds": _rounded(result.processing_seconds),
         "messages": list(result.messages),
     }
     if result.outcome is JobOutcome.SUCCESS:

@@ -143,7 +143,7 @@ class HttpRefreshClient:
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         def check_fence() -> None:
-            if self._monotonic() - submission.covered_at > self._fence_seconds:
+            if self._monotonic() - submission.commit_started_at > self._fence_seconds:
                 raise FenceClosedError
 
         try:

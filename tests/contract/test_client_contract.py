@@ -11,7 +11,7 @@ def send(oms: OmsWorld, *quantities: int, age_seconds: float = 0.0, number: int 
     """Send one request, one item per quantity, whose covering commit is ``age_seconds`` old."""
     rows = frame([change("Berlin", f"sku-{at}", quantity, offset=at) for at, quantity in enumerate(quantities)])
     client = oms.client
-    client.submit(Submission(number, "Berlin", Rows(rows), covered_at=oms.now() - age_seconds))
+    client.submit(Submission(number, "Berlin", Rows(rows), commit_started_at=oms.now() - age_seconds))
     (answer,) = answers_of(client, 1)
     return answer
 
@@ -27,7 +27,7 @@ def test_a_queued_request_is_answered_with_a_job_id(oms: OmsWorld) -> None:
 def test_several_changes_of_an_item_are_sent_as_one_item_with_the_newest_count(oms: OmsWorld) -> None:
     rows = frame([change("Berlin", "a", quantity, offset=quantity) for quantity in (1, 2, 3)])
     client = oms.client
-    client.submit(Submission(1, "Berlin", Rows(rows), covered_at=oms.now()))
+    client.submit(Submission(1, "Berlin", Rows(rows), commit_started_at=oms.now()))
 
     assert [answer.kind for answer in answers_of(client, 1)] == [AnswerKind.ACCEPTED]
     assert oms.quantities("Berlin") == [3]

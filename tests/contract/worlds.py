@@ -63,7 +63,7 @@ class OmsWorld(Protocol):
     def client(self) -> RefreshClient: ...
 
     def now(self) -> float:
-        """The client's clock, as ``Submission.covered_at`` is measured."""
+        """The client's clock, as ``Submission.commit_started_at`` is measured."""
 
     def lose_answers(self) -> None:
         """From now on requests are queued, but their answers are lost."""

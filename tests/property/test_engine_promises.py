@@ -39,7 +39,7 @@ class Log:
     """Location, item and quantity; None for a change that can never be sent."""
     committed: int = 0
     read: int = 0
-    assignment: int = 0
+    assignment_id: int = 0
 
 
 class EnginePromises(RuleBasedStateMachine):
@@ -50,10 +50,10 @@ class EnginePromises(RuleBasedStateMachine):
         self.logs = [Log() for _ in range(PARTITIONS)]
         self.accepted: dict[int, set[int]] = defaultdict(set)
         """By assignment: offsets with a jobID or a confirmed dead letter."""
-        self.dead: list[ChangeId] = []
+        self.unconfirmed: list[ChangeId] = []
         self.in_flight: dict[int, Request] = {}
         self.oms: dict[tuple[str, str], int] = {}
-        self.assignments = 0
+        self.last_assignment_id = 0
         self.held_until: dict[str, float] = {}
         self.read_at: dict[tuple[int, int], float] = {}
 
@@ -63,10 +63,10 @@ class EnginePromises(RuleBasedStateMachine):
             self.assign(log)
 
     def assign(self, log: Log) -> None:
-        self.assignments += 1
-        log.assignment = self.assignments
+        self.last_assignment_id += 1
+        log.assignment_id = self.last_assignment_id
         log.read = log.committed
-        self.engine.assigned(log.assignment, start=log.committed, read_up_to=None)
+        self.engine.assigned(log.assignment_id, start=log.committed, read_up_to=None)
 
     @rule(
         changes=st.lists(
@@ -83,21 +83,21 @@ class EnginePromises(RuleBasedStateMachine):
     @rule(partition=st.integers(0, PARTITIONS - 1), most=st.integers(1, 20))
     def read(self, partition: int, most: int) -> None:
         log = self.logs[partition]
-        if not log.assignment:
+        if not log.assignment_id:
             return
-        upto = min(len(log.changes), log.read + most)
+        next_offset = min(len(log.changes), log.read + most)
         rows: list[dict[str, Any]] = []
         rejects: list[ChangeId] = []
-        for offset in range(log.read, upto):
+        for offset in range(log.read, next_offset):
             event = log.changes[offset]
             if event is None:
-                rejects.append(ChangeId(log.assignment, offset))
+                rejects.append(ChangeId(log.assignment_id, offset))
                 continue
-            rows.append(change(*event, offset=offset, assignment=log.assignment))
-            self.read_at[log.assignment, offset] = self.now
-        self.engine.add(frame(rows), rejects, {log.assignment: upto}, self.now)
-        self.dead += rejects
-        log.read = upto
+            rows.append(change(*event, offset=offset, assignment=log.assignment_id))
+            self.read_at[log.assignment_id, offset] = self.now
+        self.engine.add(frame(rows), rejects, {log.assignment_id: next_offset}, self.now)
+        self.unconfirmed += rejects
+        log.read = next_offset
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
@@ -106,7 +106,7 @@ class EnginePromises(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         for request in self.engine.due(self.now):
-            assert request.location not in {sent.location for sent in self.in_flight.values()}
+            assert request.location not in {other.location for other in self.in_flight.values()}
             assert self.held_until.get(request.location, 0.0) <= self.now
             assert 1 <= request.items <= LIMITS.items.max_items
             assert request.rows["sku"].n_unique() == request.items
@@ -121,11 +121,11 @@ class EnginePromises(RuleBasedStateMachine):
         data=st.data(), outcome=st.sampled_from(["accepted", "accepted", "refused for now", "lost", "lost but queued"])
     )
     def answer(self, data: st.DataObject, outcome: str) -> None:
-        number = data.draw(st.sampled_from(sorted(self.in_flight)))
-        self.settle(number, outcome)
+        request_id = data.draw(st.sampled_from(sorted(self.in_flight)))
+        self.settle(request_id, outcome)
 
-    def settle(self, number: int, outcome: str) -> None:
-        request = self.in_flight.pop(number)
+    def settle(self, request_id: int, outcome: str) -> None:
+        request = self.in_flight.pop(request_id)
         decision: Decision = Accepted("1")
         newest = self.newest(request)
         if REFUSED in newest.values() and outcome != "refused for now":
@@ -142,9 +142,9 @@ class EnginePromises(RuleBasedStateMachine):
         else:
             decision = Hold(seconds=5.0, breaker_seconds=1.0)
             self.held_until[request.location] = self.now + 5.0
-        for refusal in self.engine.apply(number, decision, self.now).refusals:
+        for refusal in self.engine.apply(request_id, decision, self.now).refusals:
             assert refusal.rows["quantity"].to_list() == [REFUSED]  # only a bad change, alone
-            self.dead += [ChangeId(*row) for row in refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()]
+            self.unconfirmed += [ChangeId(*row) for row in refusal.rows.select(ASSIGNMENT, OFFSET).iter_rows()]
 
     def newest(self, request: Request) -> dict[str, int]:
         """The newest quantity of every item in the request."""
@@ -153,53 +153,55 @@ class EnginePromises(RuleBasedStateMachine):
 
     @rule()
     def confirm_dead_letters(self) -> None:
-        self.engine.dead_lettered(self.dead)
-        for change_id in self.dead:
-            self.accepted[change_id.assignment].add(change_id.offset)
-        self.dead = []
+        self.engine.dead_lettered(self.unconfirmed)
+        for change_id in self.unconfirmed:
+            self.accepted[change_id.assignment_id].add(change_id.offset)
+        self.unconfirmed = []
 
     @rule()
     def commit(self) -> None:
         for point in self.engine.commit_points(self.now):
-            log = next(log for log in self.logs if log.assignment == point.assignment)
+            log = next(log for log in self.logs if log.assignment_id == point.assignment_id)
             assert point.offset >= log.committed
             log.committed = point.offset
 
-    @rule(partition=st.integers(0, PARTITIONS - 1), orderly=st.booleans())
-    def lose(self, partition: int, orderly: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+    @rule(partition=st.integers(0, PARTITIONS - 1), gracefully=st.booleans())
+    def lose(self, partition: int, gracefully: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
         """Revoke a partition, after settling its requests and a commit, or lose it; then assign it again."""
         log = self.logs[partition]
-        if orderly:
-            for number, request in list(self.in_flight.items()):
-                if log.assignment in request.rows[ASSIGNMENT]:
-                    self.settle(number, "accepted")
+        if gracefully:
+            for request_id, request in list(self.in_flight.items()):
+                if log.assignment_id in request.rows[ASSIGNMENT]:
+                    self.settle(request_id, "accepted")
             self.commit()
-        self.engine.forget([log.assignment], 0.0)
+        self.engine.forget([log.assignment_id], 0.0)
         self.assign(log)
 
     @invariant()
     def committable_offset_is_the_lowest_offset_not_accepted(self) -> None:
         for point in self.engine.commit_points(self.now):
-            log = next(log for log in self.logs if log.assignment == point.assignment)
-            unaccepted = set(range(log.committed, log.read)) - self.accepted[log.assignment]
+            log = next(log for log in self.logs if log.assignment_id == point.assignment_id)
+            unaccepted = set(range(log.committed, log.read)) - self.accepted[log.assignment_id]
             assert point.offset == min(unaccepted, default=log.read)
             assert point.read_up_to == log.read
 
     @invariant()
     def every_row_is_pending_once(self) -> None:
-        current = {log.assignment for log in self.logs}
-        unaccepted = sum(len(set(range(log.committed, log.read)) - self.accepted[log.assignment]) for log in self.logs)
-        stale = sum(int((~r.rows[ASSIGNMENT].is_in(list(current))).sum()) for r in self.in_flight.values())
-        dead = sum(change_id.assignment in current for change_id in self.dead)
-        assert self.engine.pending_changes - stale + dead == unaccepted
+        current = {log.assignment_id for log in self.logs}
+        unaccepted = sum(
+            len(set(range(log.committed, log.read)) - self.accepted[log.assignment_id]) for log in self.logs
+        )
+        stale = sum(int((~request.rows[ASSIGNMENT].is_in(list(current))).sum()) for request in self.in_flight.values())
+        unconfirmed = sum(change_id.assignment_id in current for change_id in self.unconfirmed)
+        assert self.engine.pending_changes - stale + unconfirmed == unaccepted
 
     def teardown(self) -> None:
         """Without faults every change is sent within ``max_age`` and a few rounds; the OMS has the newest counts."""
         for partition in range(PARTITIONS):
             self.read(partition, 10_000)
         for _ in range(60):
-            for number in list(self.in_flight):
-                self.settle(number, "accepted")
+            for request_id in list(self.in_flight):
+                self.settle(request_id, "accepted")
             self.send()
             self.now += 1.0
         self.confirm_dead_letters()

@@ -74,7 +74,7 @@ class Checker:
         self._recovers_to[owner, partition] = self._read_up_to[partition]
 
     def metadata_lost(self, partition: int) -> None:
-        """Another tool has replaced the metadata, so new owners do not know how limit the partition was read."""
+        """Another tool has replaced the metadata, so new owners do not know how far the partition was read."""
         self._lost_metadata[partition] = (
             self._world.now,
             max(self._read_up_to[partition], self._lost_metadata.get(partition, (0, 0))[1]),
@@ -125,11 +125,11 @@ class Checker:
     def answered(self, owner: str, answered: Answered) -> None:
         del self._in_flight[owner, answered.request_id]
 
-    def snapshot(self, owner: str, snapshot: Snapshot, *, in_hand_max: int) -> None:
+    def snapshot(self, owner: str, snapshot: Snapshot, *, undecoded_max: int) -> None:
         """After recovery a partition is read past its committable offset by at most the limit and what was in hand."""
         for view in snapshot.partitions:
             limit = (view.committable_offset or 0) + self._plan.max_uncommitted_offsets
-            until = max(limit, self._recovers_to[owner, view.partition]) + in_hand_max
+            until = max(limit, self._recovers_to[owner, view.partition]) + undecoded_max
             if (view.next_offset or 0) > until:
                 raise Violation(
                     f"rule 10: {owner} has read partition {view.partition} up to {view.next_offset}, past {until}"

@@ -82,7 +82,7 @@ class SimulatedClient:
 
     def _send(self, delivery: Delivery) -> None:
         """Check the fence for the last time; the first byte leaves shortly after, or after a pause."""
-        if self._process.uptime() - delivery.submission.covered_at > self.fence_seconds:
+        if self._process.uptime() - delivery.submission.commit_started_at > self.fence_seconds:
             self._answer(delivery, Answer(AnswerKind.NOT_SENT))
             return
         delivery.sends += 1
@@ -124,7 +124,7 @@ class SimulatedClient:
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,
-            number=submission.request_id,
+            request_id=submission.request_id,
             location=submission.location,
             items=delivery.items,
             checked_at=self._process.world.now,

@@ -23,7 +23,7 @@ class SimulatedDeadLetters:
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
         self._process.enter()
         for reject in rejects:
-            assignment = assignments.get(reject.change_id.assignment)
+            assignment = assignments.get(reject.change_id.assignment_id)
             if assignment is not None:
                 self._process.checker.rejected(assignment.partition, reject.change_id.offset)
                 self._produce(reject.change_id, assignment.partition)

@@ -22,30 +22,30 @@ class SimulatedDecoder:
         self._batches_max = batches_max
         self._queued: deque[RawBatch] = deque()
         self._done: list[tuple[Decoded, int]] = []
-        self._in_hand = 0
+        self._pending = 0
         self._working = False
 
     def room(self) -> bool:
         self._process.enter()
-        return self._in_hand < self._batches_max
+        return self._pending < self._batches_max
 
     def put(self, batch: RawBatch) -> None:
         self._process.enter()
         self._queued.append(batch)
-        self._in_hand += 1
+        self._pending += 1
         if not self._working:
             self._work_later()
 
     def take(self) -> list[Decoded]:
         self._process.enter()
         done, self._done = self._done, []
-        self._in_hand -= sum(batches for _, batches in done)
+        self._pending -= sum(batches for _, batches in done)
         return [decoded for decoded, _ in done]
 
     def busy(self) -> bool:
-        return self._in_hand > 0
+        return self._pending > 0
 
-    def waiting_for(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         return None
 
     def close(self) -> None:

@@ -91,8 +91,8 @@ def commits_the_consumer_position(patch: Patch) -> None:
 
     def as_commit(self: Any, point: CommitPoint) -> Commit:
         commit: Commit = original(self, point)
-        if point.offset == self._engine.partitions.next_offset(point.assignment):
-            return replace(commit, offset=self._source.positions[point.assignment])
+        if point.offset == self._engine.partitions.next_offset(point.assignment_id):
+            return replace(commit, offset=self._source.positions[point.assignment_id])
         return commit
 
     original = Commits._as_commit
@@ -106,11 +106,13 @@ def forgets_superseded_offsets(patch: Patch) -> None:
     def track(self: Any, rows: pl.DataFrame, *args: Any) -> None:
         original_track(self, rows, *args)
         latest = self.__dict__.setdefault("latest", {})
-        for number, offset, *item in rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows():
-            older = latest.get((number, *item))
-            if older is not None and number in self._by_id:
-                self._by_id[number].offsets.release(pl.Series([older]))
-            latest[number, *item] = offset
+        for assignment_id, offset, *item in (
+            rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows()
+        ):
+            older = latest.get((assignment_id, *item))
+            if older is not None and assignment_id in self._by_id:
+                self._by_id[assignment_id].offsets.release(pl.Series([older]))
+            latest[assignment_id, *item] = offset
 
     def release(self: Any, offsets: pl.Series) -> None:
         known = offsets.filter(offsets >= self._base)
@@ -140,7 +142,7 @@ def read_up_to_goes_backwards(patch: Patch) -> None:
 
     def points(self: Partitions, *args: Any) -> list[CommitPoint]:
         return [
-            replace(point, read_up_to=max(point.offset, self.next_offset(point.assignment) or 0))
+            replace(point, read_up_to=max(point.offset, self.next_offset(point.assignment_id) or 0))
             for point in original(self, *args)
         ]
 
@@ -164,7 +166,7 @@ def clears_inherited_in_doubt(patch: Patch) -> None:
     """A new owner that still waits out the previous owner's requests commits that none is in doubt."""
 
     def points(self: Any, in_doubt: Collection[int], now: float) -> list[CommitPoint]:
-        return [replace(point, in_doubt=point.assignment in in_doubt) for point in original(self, in_doubt, now)]
+        return [replace(point, in_doubt=point.assignment_id in in_doubt) for point in original(self, in_doubt, now)]
 
     original = Partitions.commit_points
     patch.setattr(Partitions, "commit_points", points)
@@ -189,9 +191,9 @@ def ignores_partition_ends(patch: Patch) -> None:
 def skips_recovery(patch: Patch) -> None:
     """A new owner sends from its first row on."""
 
-    def assign(self: Any, assignment: int, **found: Any) -> None:
-        original(self, assignment, **found)
-        self._by_id[assignment].state = PartitionState.ACTIVE
+    def assign(self: Any, assignment_id: int, **more: Any) -> None:
+        original(self, assignment_id, **more)
+        self._by_id[assignment_id].state = PartitionState.ACTIVE
 
     original = Partitions.assign
     patch.setattr(Partitions, "assign", assign)
@@ -289,7 +291,7 @@ def fence_counts_from_the_commit_reply(patch: Patch) -> None:
     """The age of the covering commit is measured from its reply instead of its call."""
 
     def submit(self: Any, submission: Submission) -> None:
-        original(self, replace(submission, covered_at=self._process.uptime()))
+        original(self, replace(submission, commit_started_at=self._process.uptime()))
 
     original = SimulatedClient.submit
     patch.setattr(SimulatedClient, "submit", submit)
@@ -301,7 +303,7 @@ def resends_without_checking_the_fence(patch: Patch) -> None:
 
     def answered(self: Any, delivery: Delivery, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED:
-            delivery.submission = replace(delivery.submission, covered_at=float("inf"))
+            delivery.submission = replace(delivery.submission, commit_started_at=float("inf"))
         original(self, delivery, wire, answer)
 
     original = SimulatedClient._answered
@@ -332,8 +334,8 @@ def never_holds(patch: Patch) -> None:
 def forgets_holds_on_revoke(patch: Patch) -> None:
     """Revoking a partition ends the holds of its locations."""
 
-    def forget(self: Any, assignments: Collection[int], now: float) -> None:
-        original(self, assignments, now)
+    def forget(self: Any, assignment_ids: Collection[int], now: float) -> None:
+        original(self, assignment_ids, now)
         for location in self._by_name.values():
             location.backoff.reset()
 
@@ -445,7 +447,7 @@ def keeps_rows_of_lost_partitions(patch: Patch) -> None:
 def clears_in_doubt_on_revoke(patch: Patch) -> None:
     """The last commit before a handover says that no request is in doubt."""
 
-    def give_up(self: Any, assignment_ids: Sequence[int], **more: Any) -> None:
+    def hand_over(self: Any, assignment_ids: Sequence[int], **more: Any) -> None:
         with Patch.context() as within:
             within.setattr(
                 commits_module,
@@ -454,8 +456,8 @@ def clears_in_doubt_on_revoke(patch: Patch) -> None:
             )
             original(self, assignment_ids, **more)
 
-    original = Rebalance.give_up
-    patch.setattr(Rebalance, "give_up", give_up)
+    original = Rebalance.hand_over
+    patch.setattr(Rebalance, "hand_over", hand_over)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

@@ -20,7 +20,7 @@ class Wire:
     """A request as sent: what the OMS sees of it, and what only the checker sees."""
 
     owner: str
-    number: int
+    request_id: int
     location: str
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
@@ -35,7 +35,7 @@ class Wire:
 
     def __str__(self) -> str:
         items = " ".join(f"{item.get('sku') or item.get('partNumber')}={item['quantity']}" for item in self.items)
-        return f"{self.owner}#{self.number} {self.location}: {items}"
+        return f"{self.owner}#{self.request_id} {self.location}: {items}"
 
 
 Reply = Callable[[Answer], None]
@@ -70,7 +70,7 @@ class Oms:
         self._checker = checker
         self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
         self._jobs: deque[Wire] = deque()
-        self._jobs_made = 0
+        self._jobs_accepted = 0
         self._working = False
         self.token = 1
         """The lowest valid token."""
@@ -99,7 +99,7 @@ class Oms:
         if outcome.queued_after is None:
             return
         at = self._world.now + outcome.queued_after
-        # A request queued later than this is outside the guarantees (docs/protocol.md, "What stays open").
+        # A request queued later than this is outside the guarantees (docs/protocol.md, "Known limits").
         if at < wire.checked_at + self._hold_seconds:
             self._world.at(at, lambda: self._arrive(wire, None if outcome.answer else reply))
 
@@ -111,7 +111,7 @@ class Oms:
             left = wire.checked_at + self._hold_seconds - self._world.now
             late = max(0.0, left) * random.choice((random.random(), 0.999))
             return _CallOutcome(random.choice((gateway, None)), late)
-        wish = random.choice((None, 0.5, 3.0))
+        retry_after = random.choice((None, 0.5, 3.0))
         return random.choice(
             (
                 _CallOutcome(),
@@ -120,9 +120,9 @@ class Oms:
                 _CallOutcome(Answer(AnswerKind.UNKNOWN, detail="connection lost"), self._latency()),
                 _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200), self._latency()),
                 _CallOutcome(Answer(AnswerKind.UNREADABLE, status=200)),
-                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.UNAVAILABLE, status=503, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
-                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=wish)),
+                _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
             )
         )
@@ -150,13 +150,13 @@ class Oms:
         _check_size(wire)
         self._checker.queued(wire)
         self._jobs.append(wire)
-        self._jobs_made += 1
+        self._jobs_accepted += 1
         if not self._working:
             self._work_later()
-        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200)
+        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_accepted), status=200)
 
     def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
-        self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.number, answer.kind.value)
+        self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.request_id, answer.kind.value)
         reply(answer)
 
     def _is_bad(self, item: Mapping[str, Any]) -> bool:

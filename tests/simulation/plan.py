@@ -148,7 +148,7 @@ class SimulationPlan:
     max_pending_changes: int
     max_uncommitted_offsets: int
     messages_max: int
-    batches_in_hand_max: int
+    batches_pending_max: int
     fixed_partition: bool
     """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
@@ -191,7 +191,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         max_pending_changes=random.choice((12, 25)) if random.random() < 0.25 else ROOMY,
         max_uncommitted_offsets=random.choice((10, 20)) if random.random() < 0.25 else ROOMY,
         messages_max=random.choice((3, 6, 12)),
-        batches_in_hand_max=random.choice((2, 3)),
+        batches_pending_max=random.choice((2, 3)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
         entries=_draw_entries(random, theme, partitions, fixed=fixed),

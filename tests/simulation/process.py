@@ -62,7 +62,7 @@ class Process(Strand):
         self.source = SimulatedSource(self, environment.broker)
         self.client = SimulatedClient(self, environment.oms)
         self.dead_letters = SimulatedDeadLetters(self)
-        self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_in_hand_max)
+        self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_pending_max)
         self.observer = ProcessObserver(self)
         self._loop: Loop | None = None
 
@@ -153,8 +153,8 @@ class ProcessObserver:
                 self.bisecting.add(fact.request.request_id)
             case Snapshot():
                 plan = self._process.plan
-                in_hand_max = plan.messages_max * (plan.batches_in_hand_max + 1)
-                self._process.checker.snapshot(self._process.name, fact, in_hand_max=in_hand_max)
+                undecoded_max = plan.messages_max * (plan.batches_pending_max + 1)
+                self._process.checker.snapshot(self._process.name, fact, undecoded_max=undecoded_max)
             case _:
                 pass
 

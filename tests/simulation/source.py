@@ -16,7 +16,7 @@ COMMIT_SECONDS_MAX: Final = 3.0
 """Time-out of a commit."""
 POLL_SECONDS_MIN: Final = 0.02
 """A poll always takes some time; otherwise a loop that waits for nothing would stop simulated time."""
-ASK_AGAIN_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 0.5
 """Interval between attempts to read the committed offsets while the broker cannot be reached."""
 
 
@@ -108,7 +108,7 @@ class SimulatedSource:
                 self._process.note("is assigned %s", [_described(assignment) for assignment in assigned])
                 self._callbacks().on_assigned(assigned)
             case Event.REVOKE:
-                self._process.note("has to give up %s", sorted(call.partitions))
+                self._process.note("must give up %s", sorted(call.partitions))
                 self._callbacks().on_revoked(assignment_ids)
                 self._forget(assignment_ids)
             case Event.LOST:
@@ -122,7 +122,7 @@ class SimulatedSource:
             return []
         self._process.sleep(self._process.latency())
         while not self._reachable():
-            self._process.sleep(ASK_AGAIN_SECONDS)
+            self._process.sleep(RETRY_SECONDS)
         found = [self._describe_one(partition) for partition in partitions]
         self._process.sleep(self._process.latency())
         for assignment in found:

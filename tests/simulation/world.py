@@ -111,7 +111,7 @@ class World:
         self.failure: BaseException | None = None
         self._random = new_random(seed, "world")
         self._events: list[tuple[float, float, int, Strand | None, Action | None]] = []
-        self._events_made = 0
+        self._events_pushed = 0
         self._strands: list[Strand] = []
         self._over = False
         self._closing = False
@@ -131,8 +131,8 @@ class World:
         self._push(time, strand, None)
 
     def _push(self, time: float, strand: Strand | None, action: Action | None) -> None:
-        self._events_made += 1
-        heapq.heappush(self._events, (time, self._random.random(), self._events_made, strand, action))
+        self._events_pushed += 1
+        heapq.heappush(self._events, (time, self._random.random(), self._events_pushed, strand, action))
 
     def adopt(self, strand: Strand) -> None:
         """Register a strand, to be unwound at the end."""

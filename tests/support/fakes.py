@@ -87,11 +87,11 @@ class FakeSource:
         self.committed.update(offsets)
         return Committed()
 
-    def pause(self, numbers: Sequence[int]) -> None:
-        self.paused.update(numbers)
+    def pause(self, assignment_ids: Sequence[int]) -> None:
+        self.paused.update(assignment_ids)
 
-    def resume(self, numbers: Sequence[int]) -> None:
-        self.paused.difference_update(numbers)
+    def resume(self, assignment_ids: Sequence[int]) -> None:
+        self.paused.difference_update(assignment_ids)
 
     def close(self) -> None:
         self.diary.append(("close", None))
@@ -125,7 +125,7 @@ class FakeDecoder:
     def busy(self) -> bool:
         return bool(self.ready)
 
-    def waiting_for(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         return None
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ class FakeDeadLetters:
     confirming: bool = True
     failing: str = ""
     waiting: list[ChangeId] = field(default_factory=list)
-    looked_for: int = 0
+    fetching_count: int = 0
 
     def publish(self, rejects: Sequence[Reject], assignments: Mapping[int, Assignment]) -> None:
         self.diary.append(("dead letters", [reject.change_id.offset for reject in rejects]))
@@ -200,7 +200,7 @@ class FakeDeadLetters:
         self.waiting += [change_id for failed in changes for change_id in failed.change_ids]
 
     def fetching(self) -> int:
-        return self.looked_for
+        return self.fetching_count
 
     def confirmed(self) -> Sequence[ChangeId]:
         if self.failing:
@@ -254,12 +254,12 @@ def _ids(assignments: Sequence[Assignment]) -> list[int]:
 
 
 def assignment(
-    number: int, *, committed: int | None = 0, low: int = 0, high: int = 1_000_000, metadata: str | None = None
+    assignment_id: int, *, committed: int | None = 0, low: int = 0, high: int = 1_000_000, metadata: str | None = None
 ) -> Assignment:
     """An assignment whose previous owner left no request in doubt, unless ``metadata`` says otherwise."""
     orderly = "" if committed is None else f"v1;{committed};0;"
     return Assignment(
-        number, "changes", number - 1, committed, orderly if metadata is None else metadata, low, high, ""
+        assignment_id, "changes", assignment_id - 1, committed, orderly if metadata is None else metadata, low, high, ""
     )
 
 

@@ -1,7 +1,7 @@
-"""The columns of a frame of changes, the rules of the OMS for an item, and what makes two changes the same item.
+"""The columns of a frame of changes, the id of a change, and the reasons for which a change can never be sent.
 
-Columns carry the OMS's own JSON names, so that encoding renames nothing; columns of ours start with an underscore.
-The facts are from the OMS's documentation of Inventory Refresh.
+Item columns have the OMS's JSON names, so that encoding renames nothing; the names of our own columns start with an
+underscore.
 """
 
 from collections.abc import Mapping
@@ -31,29 +31,30 @@ GRANULAR_COLUMNS: Final[Mapping[str, pl.DataType]] = {
     name: _POLARS_TYPES[kind] for name, kind in columns.GRANULAR_COLUMN_TYPES.items()
 }
 ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_COLUMNS}
-"""The columns of an item; every value but ``quantity`` may be null, which means absent."""
+"""The columns of an item. Any value except ``quantity`` may be null, which means absent."""
 
 ASSIGNMENT: Final = "_assignment"
-"""Id of the assignment by which this process read the row's partition (see ``ports.Assignment``)."""
+"""Id of the assignment through which the row was read (``ports.Assignment``)."""
 OFFSET: Final = "_offset"
+"""Kafka's offset of the record."""
 LINE: Final = "_line"
-"""Position of the change in its event; 0 in an event that is one change."""
+"""Index of the change in its event; 0 in an event with a single change."""
 CHANGE_ID: Final = (ASSIGNMENT, OFFSET, LINE)
-"""The columns that identify a change; ``ChangeId`` is the same as a value."""
+"""The columns that identify a change. As a value, they are a ``ChangeId``."""
 TIMESTAMP: Final = "_timestamp"
 """Kafka's timestamp of the record, milliseconds since 1970; null if the record has none."""
 OCCURRED_AT: Final = "_occurredAt"
-"""When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else
-0."""
+"""When the change occurred upstream, milliseconds since 1970: the event's ``occurredAt``, otherwise Kafka's timestamp,
+otherwise 0."""
 ARRIVED: Final = "_arrived"
-"""When the engine received the row, monotonic seconds; set by the engine."""
+"""When the engine received the row, in monotonic seconds. Set by the engine."""
 SUPERSEDED: Final = "_superseded"
-"""Positions of the older changes of the row's assignment that were coalesced into the row while it waited, ascending;
-null if there are none. The lowest of them holds the committable offset back."""
+"""Positions (see ``LINES_MAX``) of the older changes of the row's assignment that were coalesced into it while they
+waited, ascending; null without any. The lowest of them stays open and so holds back the committable offset."""
 SUPERSEDED_TYPE: Final = pl.List(pl.Int64())
 LINES_MAX: Final = 2**14
-"""An event has fewer lines than this. A change's *position* in its partition is one number, offset * ``LINES_MAX`` +
-line; it fits 64 bits up to offset 2**49, which takes 17 years at a million records per second."""
+"""An event has fewer lines than this. A change's *position* in its partition is therefore one integer, offset *
+``LINES_MAX`` + line. It fits into 64 bits up to offset 2**49: 17 years at a million records per second."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     LOCATION: pl.String(),
@@ -64,36 +65,36 @@ CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     TIMESTAMP: pl.Int64(),
     OCCURRED_AT: pl.Int64(),
 }
-"""A frame of changes, one row a change, as a decoder gives it."""
+"""A decoded frame of changes: one row per change."""
 
 
 class ChangeId(NamedTuple):
-    """What identifies a change in this process: the columns ``CHANGE_ID`` of its row.
+    """Identifies a change within this process: the columns ``CHANGE_ID`` of its row.
 
-    ``assignment`` is the id of the assignment by which its partition was read, ``offset`` its record's offset, and
-    ``line`` its position in an event that has several changes (0 in an event that is one change).
+    ``assignment_id`` is the id of the assignment through which it was read, ``offset`` the offset of its record, and
+    ``line`` its index in an event with several changes (0 in an event with a single change).
     """
 
-    assignment: int
+    assignment_id: int
     offset: int
     line: int = 0
 
 
 class RejectReason(StrEnum):
-    """Why a change can never be sent: the one list of reason codes, in dead letters, metrics and documentation."""
+    """Why a change can never be sent. Dead letters, metrics and documentation use these codes."""
 
     NOT_FRAMED = "not_framed"
-    """The bytes do not begin as the configured framing says."""
+    """The bytes do not start with the header of the configured framing."""
     UNKNOWN_SCHEMA = "unknown_schema"
-    """The schema registry answered that it has no schema of this id."""
+    """The schema registry answered that it has no schema with this id."""
     UNUSABLE_SCHEMA = "unusable_schema"
-    """The writer's schema lacks a field that is needed, or has it with a type that cannot become the item's."""
+    """The writer's schema lacks a required field, or a field has a type that cannot be converted."""
     CORRUPT = "corrupt"
-    """Truncated, or bytes that are no value of the writer's schema."""
+    """Truncated, or not a value of the writer's schema."""
     TRAILING_BYTES = "trailing_bytes"
-    """A whole value, and then more bytes."""
+    """A complete value is followed by more bytes."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
-    """An Avro int beyond 32 bits, or a number that JSON readers cannot hold exactly (beyond 2**53 - 1)."""
+    """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
     NO_LOCATION = "no_location"
     NO_IDENTIFIER = "no_identifier"
     NO_QUANTITY = "no_quantity"
@@ -101,12 +102,12 @@ class RejectReason(StrEnum):
     BIN_ID_TOO_SMALL = "bin_id_too_small"
     LOCATOR_TOO_LONG = "locator_too_long"
     TEXT_TOO_LONG = "text_too_long"
-    """``lotCode``, ``condition`` or ``serialNumber`` over the OMS's limit."""
+    """``lotCode``, ``condition`` or ``serialNumber`` is longer than the OMS allows."""
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
     NULL_ATTRIBUTE = "null_attribute"
     NOT_A_NUMBER = "not_a_number"
-    """NaN or an infinity in ``retailPrice`` or ``ltd``: JSON has no such numbers."""
+    """``retailPrice`` or ``ltd`` is NaN or infinite, which JSON cannot express."""
     REFUSED_BY_OMS = "refused_by_oms"
-    """The OMS answered 400 to a request of this change alone, or narrowing its request down took too many requests."""
+    """The OMS refused a request with this change alone, or bisecting its request took too many requests."""
     JOB_FAILED = "job_failed"
-    """A jobID came, but the job ended as FAILED: nothing of it was applied."""
+    """The OMS accepted its request, but the job ended as FAILED: nothing of it was applied."""

@@ -1,15 +1,15 @@
-"""Whether so many of the latest changes are rejected that something upstream must be wrong."""
+"""Detects that too large a share of the latest changes is rejected, so that something upstream must be wrong."""
 
 from collections import deque
 
 CHANGES_MAX = 10_000
-"""The latest changes that count, at least as many as came in one frame."""
+"""The ratio is that of the latest changes, at least this many (once there are) and always whole frames."""
 CHANGES_MIN = 1_000
-"""Fewer tell nothing: the first change of a topic may well be a bad one."""
+"""Fewer changes prove nothing: the first change of a topic may happen to be a bad one."""
 
 
 class RejectRatio:
-    """Counts per frame, as far back as the latest ``changes_max`` changes, and not before there are ``changes_min``."""
+    """The share of rejected changes among the latest ``changes_max``; ignored below ``changes_min`` changes."""
 
     def __init__(self, ratio_max: float, *, changes_max: int = CHANGES_MAX, changes_min: int = CHANGES_MIN) -> None:
         self._ratio_max = ratio_max
@@ -20,7 +20,7 @@ class RejectRatio:
         self.rejected = 0
 
     def add(self, changes: int, rejected: int) -> bool:
-        """Count a frame's ``changes``, rejected ones included; True: more than the set share is rejected."""
+        """Count a frame's changes, ``rejected`` of which are. Returns whether the share is above ``ratio_max``."""
         self._frames.append((changes, rejected))
         self.changes += changes
         self.rejected += rejected

@@ -1,7 +1,7 @@
-"""The OMS's rules for an item, on columns: which changes can never be sent, and why.
+"""The OMS's rules for an item, as column expressions: which changes can never be sent, and why.
 
-The rules are those of the parameter tables of Inventory Refresh. The good path is one pass over the frame; only when a
-row breaks a rule is it asked which.
+The rules are those in the parameter tables of the OMS's documentation of Inventory Refresh. A frame without a broken
+rule costs one pass; only otherwise is the first broken rule of each row determined.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,16 @@ import polars as pl
 from consumer.core.changes.items import IDENTIFIERS, ITEM_KEY, LOCATION, RejectReason
 
 REASON: Final = "_reason"
-"""The column of a rejected row that has its reason code."""
+"""The column with the reason code of a rejected row."""
 
 EXACT_INTEGER_MAX: Final = 2**53 - 1
-"""Largest integer that every JSON reader holds exactly."""
+"""The largest integer that every JSON reader represents exactly."""
 
 LOCATOR_CHARACTERS_MAX: Final = 50
 TEXT_CHARACTERS_MAX: Final[Mapping[str, int]] = {"lotCode": 50, "condition": 50, "serialNumber": 30}
-"""Of the granular texts; for ``date`` and ``externalID`` the OMS's documentation names no limit."""
+"""By granular column. The OMS's documentation names no limit for ``date`` and ``externalID``."""
 ATTRIBUTES_MAX: Final = 63
-"""Attributes of one item in a request: of one change, and of those that are sent as one."""
+"""Of one item in a request, so of one change and also of the changes coalesced into that item."""
 BIN_ID_MIN: Final = 1
 
 _INTEGERS: Final = ("quantity", "binID", "floor", "safetyStock", "currencyID")
@@ -32,14 +32,17 @@ _NUMBERS: Final = ("retailPrice", "ltd")
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """``broken`` is true where a row breaks the rule, false or null where not; with ``column`` all null none does."""
+    """``broken`` is true for a row that breaks the rule, otherwise false or null.
+
+    If ``column`` is set, a row with null in that column cannot break the rule.
+    """
 
     reason: RejectReason
     broken: pl.Expr
     column: str | None = None
 
-    def possible(self, frame: pl.DataFrame) -> bool:
-        """False when it is plain from little work that no row of the frame breaks the rule."""
+    def may_be_broken(self, frame: pl.DataFrame) -> bool:
+        """False if a cheap look at the nulls shows that no row of the frame breaks the rule."""
         if self.column is None:
             return True
         column = frame[self.column]
@@ -50,7 +53,7 @@ class _Rule:
 
 
 def _rules() -> tuple[_Rule, ...]:
-    """Every rule, in the order in which a row's first broken one is its reason."""
+    """All rules. A row that breaks several is rejected for the first of them."""
     reason, col = RejectReason, pl.col
     attributes = col("attributes").list
     return (
@@ -82,13 +85,14 @@ _RULES: Final = _rules()
 
 
 def check(frame: pl.DataFrame, item_key: Sequence[str] = ITEM_KEY) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Part a frame into the rows that the OMS's rules allow and the rows that they do not.
+    """Split a frame into the valid rows and the rejected rows.
 
-    ``frame`` has at least ``locationName`` and ``core.items.ITEM_COLUMNS``; an absent text is null, never empty. Both
-    parts keep all columns and the order of rows; the rejected part has one more column, ``REASON``, with the first
-    broken rule. A row needs an identifier of ``item_key``: rows without one would all count as one item.
+    ``frame`` must have the columns ``LOCATION`` and ``ITEM_COLUMNS``; an absent text must be null, not empty. Both
+    parts keep all columns and the order of rows. The rejected part has one more column, ``REASON``, with the code of
+    the first broken rule. A row must have an identifier that is in ``item_key``; otherwise all rows without one would
+    count as the same item.
     """
-    rules = [rule for rule in (*_RULES, *_key_rule(item_key)) if rule.possible(frame)]
+    rules = [rule for rule in (*_RULES, *_key_rule(item_key)) if rule.may_be_broken(frame)]
     broken = pl.any_horizontal(rule.broken for rule in rules)
     if not frame.select(broken.any()).item():
         return frame, frame.clear().with_columns(pl.lit(None, pl.String).alias(REASON))
@@ -98,24 +102,24 @@ def check(frame: pl.DataFrame, item_key: Sequence[str] = ITEM_KEY) -> tuple[pl.D
 
 
 def _key_rule(item_key: Sequence[str]) -> tuple[_Rule, ...]:
-    """The rule for an item key that has not all identifiers: those that it has must not all be absent."""
-    telling = [name for name in IDENTIFIERS if name in item_key]
-    if len(telling) == len(IDENTIFIERS):
+    """If the item key lacks some identifiers: one of those in it must be present."""
+    identifiers = [name for name in IDENTIFIERS if name in item_key]
+    if len(identifiers) == len(IDENTIFIERS):
         return ()
-    return (_Rule(RejectReason.NO_IDENTIFIER, pl.all_horizontal(pl.col(name).is_null() for name in telling)),)
+    return (_Rule(RejectReason.NO_IDENTIFIER, pl.all_horizontal(pl.col(name).is_null() for name in identifiers)),)
 
 
 def describe(reason: RejectReason, row: Mapping[str, Any]) -> str:
-    """What is wrong with a rejected row, in a few words, for people; ``row`` is its columns by name."""
+    """Say in a few words why a row was rejected. ``row`` has its columns by name."""
     return _DETAILS[reason](row)
 
 
-def _not_numbers(row: Mapping[str, Any]) -> str:
-    strange = [name for name in _NUMBERS if row[name] is not None and not isfinite(row[name])]
-    return ", ".join(f"{name} is {row[name]}" for name in strange)
+def _describe_not_numbers(row: Mapping[str, Any]) -> str:
+    names = [name for name in _NUMBERS if row[name] is not None and not isfinite(row[name])]
+    return ", ".join(f"{name} is {row[name]}" for name in names)
 
 
-def _too_long(row: Mapping[str, Any]) -> str:
+def _describe_too_long(row: Mapping[str, Any]) -> str:
     lengths = {name: len(row[name] or "") for name in TEXT_CHARACTERS_MAX}
     return ", ".join(
         f"{name} has {characters} characters, over {TEXT_CHARACTERS_MAX[name]}"
@@ -124,9 +128,9 @@ def _too_long(row: Mapping[str, Any]) -> str:
     )
 
 
-def _beyond_exact(row: Mapping[str, Any]) -> str:
-    beyond = [name for name in _INTEGERS if row[name] is not None and abs(row[name]) > EXACT_INTEGER_MAX]
-    return ", ".join(f"{name} is {row[name]}, beyond 2**53 - 1" for name in beyond)
+def _describe_out_of_range(row: Mapping[str, Any]) -> str:
+    names = [name for name in _INTEGERS if row[name] is not None and abs(row[name]) > EXACT_INTEGER_MAX]
+    return ", ".join(f"{name} is {row[name]}, beyond 2**53 - 1" for name in names)
 
 
 _DETAILS: Final[Mapping[RejectReason, Callable[[Mapping[str, Any]], str]]] = {
@@ -140,9 +144,9 @@ _DETAILS: Final[Mapping[RejectReason, Callable[[Mapping[str, Any]], str]]] = {
     RejectReason.LOCATOR_TOO_LONG: lambda row: (
         f"inventoryLocatorName has {len(row['inventoryLocatorName'])} characters, over {LOCATOR_CHARACTERS_MAX}"
     ),
-    RejectReason.TEXT_TOO_LONG: _too_long,
+    RejectReason.TEXT_TOO_LONG: _describe_too_long,
     RejectReason.TOO_MANY_ATTRIBUTES: lambda row: f"{len(row['attributes'])} attributes, over {ATTRIBUTES_MAX}",
-    RejectReason.NULL_ATTRIBUTE: lambda _: "attributes has a null in it",
-    RejectReason.NOT_A_NUMBER: _not_numbers,
-    RejectReason.INTEGER_OUT_OF_RANGE: _beyond_exact,
+    RejectReason.NULL_ATTRIBUTE: lambda _: "attributes contains a null",
+    RejectReason.NOT_A_NUMBER: _describe_not_numbers,
+    RejectReason.INTEGER_OUT_OF_RANGE: _describe_out_of_range,
 }

@@ -1,12 +1,13 @@
-"""Finding the items for which the OMS refused a request, with few further requests (rule 18).
+"""Bisection: finding the items because of which the OMS refused a request, with few further requests (rule 18).
 
-Suspects are kept as item keys, never as a body: each half is planned again from all pending changes of its items. Only
-a refusal bisects, and only a change that was refused alone is dead-lettered: an item with several changes is tried one
-change at a time, or one bad old field would take a good count with it. The newest change goes first, and once accepted
-its values are laid over the older ones: no request has an older count than one before it, even where the previous owner
-has sent them all already (docs/decisions/0011-newest-count-first.md).
+The request is split in halves, which are sent one after the other. Suspects are kept as item keys, not as a body: each
+part is built from all pending changes of its items at the time. Only a refusal bisects, and only a change that was
+refused alone is dead-lettered. An item with several changes is therefore sent one change at a time; otherwise one bad
+field in an old change would dead-letter a good count. The newest change is sent first, and once it is accepted, its
+values overlay the older ones. So no request has an older count than one before it, even if the previous owner had
+already sent all of them (docs/decisions/0011-newest-count-first.md).
 
-The number of further requests is limited; what is still suspect then is dead-lettered unseen.
+The number of requests is limited. At the limit, the remaining suspects are dead-lettered without being tried.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,17 @@ from consumer.core.changes.coalesce import newest_last, rows_with_keys, split_ov
 from consumer.core.changes.items import CHANGE_ID
 
 REQUESTS_MIN: Final = 32
-"""Further requests that a bisection has at least: enough to find a bad item among 12,000."""
+"""The requests that even a bisection after futile ones may take: enough to find one bad item among 12,000."""
 
 Key = tuple[str | int | None, ...]
+"""The values of the item key's columns, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of an item's or several items' pending changes leaves in one request, and what stays.
+    """Which pending changes of the suspects the next request contains, and which stay in the window.
 
-    ``overlay`` has newer values for the request's body (see ``blocks.Rows``). ``leaving`` may be empty.
+    ``leaving`` may be empty. ``overlay`` has newer values for the request's body (see ``blocks.Rows``).
     """
 
     leaving: pl.DataFrame
@@ -37,22 +39,22 @@ class Selection:
 
 
 class Suspects:
-    """Items that are sent together to find out whether the OMS refuses one of them.
+    """Items that are sent in one request to find out whether the OMS refuses one of them.
 
-    ``keys`` has the columns of the item key, one row per item, the oldest item first. ``one_change_at_a_time``: there
-    is a single item, whose changes are sent one by one, newest first.
+    ``keys`` has the columns of the item key and one row per item, the oldest item first. With ``one_change_at_a_time``
+    it is a single item, whose changes are sent one by one, newest first.
     """
 
     def __init__(self, keys: pl.DataFrame, *, one_change_at_a_time: bool = False) -> None:
         self.keys = keys
         self.one_change_at_a_time = one_change_at_a_time
         self._untried: pl.DataFrame | None = None
-        """One change at a time: ``CHANGE_ID`` of the changes still to be sent; None before the first."""
+        """With ``one_change_at_a_time``: ``CHANGE_ID`` of the changes still to be sent; None at first."""
         self._accepted: pl.DataFrame | None = None
-        """One change at a time: the changes that were accepted, without attributes."""
+        """With ``one_change_at_a_time``: the accepted changes, without attributes."""
 
     def select(self, pending: pl.DataFrame, item_key: Sequence[str]) -> Selection:
-        """Choose from all ``pending`` changes of the items what the next request carries."""
+        """Choose what the next request contains. ``pending`` are all pending changes of the items."""
         if not self.one_change_at_a_time:
             leaving, staying = split_overfull(pending, item_key)
             return Selection(leaving, staying, without_attributes(staying))
@@ -62,7 +64,7 @@ class Suspects:
         return Selection(leaving, staying, self._accepted)
 
     def settle(self, change: pl.DataFrame, *, accepted: bool) -> None:
-        """The request with these rows was accepted, or its single change was refused."""
+        """The request with this change (or with all of the items) was accepted, or its single change was refused."""
         if self._untried is not None:
             self._untried = self._untried.join(change, on=CHANGE_ID, how="anti")
         if accepted:
@@ -71,15 +73,16 @@ class Suspects:
 
     @property
     def is_done(self) -> bool:
-        """True if nothing is left to try."""
+        """Whether nothing is left to try after ``settle``."""
         return not self.one_change_at_a_time or (self._untried is not None and self._untried.is_empty())
 
     def _refresh_untried(self, pending: pl.DataFrame) -> pl.DataFrame:
         """Remember and return the pending changes that are still to be tried.
 
-        The first call takes all of them; later changes are no suspects. But if one of them is gone, either a newer
-        change supersedes it (windows were coalesced in place) or its partition was revoked. Then all pending changes
-        are tried again, or older ones would follow what the OMS may already have of it.
+        At the first call these are all of them; changes that arrive later are not suspects. If one of them has
+        disappeared, a newer change supersedes it (windows were coalesced in place) or its partition was revoked. In
+        that case all pending changes are tried again; otherwise an older change could follow one that the OMS already
+        has.
         """
         if self._untried is not None:
             untried = pending.join(self._untried, on=CHANGE_ID, how="semi")
@@ -91,11 +94,11 @@ class Suspects:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRequest:
-    """A request that the OMS refused with 400.
+    """A request that the OMS refused for its content.
 
-    ``suspects`` is what it was to find out about, None for an ordinary request. ``alone``: its rows are a single
-    change, and everything else in its body has been tried before. ``named``: item keys that the OMS's words seem to
-    name, a hint where to look first.
+    ``suspects`` are those that it was sent for, None for an ordinary request. ``alone``: ``rows`` is a single change,
+    and everything else in the request's body was accepted before. ``named`` are item keys that the OMS's message seems
+    to name; they are tried first.
     """
 
     rows: pl.DataFrame
@@ -108,7 +111,7 @@ class RefusedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """Suspects that are left at the limit of requests: their changes that had arrived by ``arrived_until``."""
+    """The suspects left at the limit of requests. Only changes that arrived by ``arrived_until`` are suspect."""
 
     keys: pl.DataFrame
     arrived_until: float
@@ -116,7 +119,7 @@ class Unresolved:
 
 
 class Bisection:
-    """What is left to find out about a refused request of one location: a stack of suspects."""
+    """The bisection of a refused request of one location: a stack of suspects that are still to be sent."""
 
     def __init__(
         self, refused: RefusedRequest, item_key: Sequence[str], *, chunk_items: int, requests_max: int
@@ -127,7 +130,7 @@ class Bisection:
         self._refused_sent_at = refused.sent_at
         self._detail = refused.detail
         self.any_accepted = False
-        """Some suspects were accepted: the OMS does accept requests of this location."""
+        """Some suspects were accepted, so the OMS does not refuse everything of this location."""
         self._stack: list[Suspects] = []
 
     @property
@@ -136,18 +139,18 @@ class Bisection:
 
     @property
     def next_suspects(self) -> Suspects:
-        """What the location sends next. The bisection must not be over."""
+        """The suspects to send next. The bisection must not be over."""
         return self._stack[-1]
 
     def accepted(self, suspects: Suspects | None, rows: pl.DataFrame) -> None:
-        """A request with these rows was accepted: that of ``suspects``, or an ordinary one."""
+        """A request with these rows was accepted. Does nothing unless it was sent for suspects of this bisection."""
         if suspects in self._stack:
             self._requests_left -= 1
             self.any_accepted = True
             self._settle(suspects, rows, accepted=True)
 
     def refused(self, request: RefusedRequest) -> bool:
-        """A request was refused. True: it was a single change, which is to be dead-lettered."""
+        """A request was refused. Returns True if it was a single change, which must be dead-lettered."""
         self._detail = request.detail
         if request.suspects in self._stack:
             self._requests_left -= 1
@@ -159,21 +162,21 @@ class Bisection:
         return False
 
     def unresolved(self) -> Unresolved | None:
-        """What is left when the limit of requests is reached: the bisection is to be ended. None before that."""
+        """The remaining suspects at the limit of requests, and then the caller must end the bisection; None before."""
         if self._requests_left > 0:
             return None
         keys = pl.concat([suspects.keys for suspects in self._stack])
         return Unresolved(keys, self._refused_sent_at, self._detail)
 
-    def keep(self, rows: pl.DataFrame) -> None:
-        """Drop the suspects that have no pending change among ``rows`` (all of the location) any more."""
+    def drop_without_changes(self, rows: pl.DataFrame) -> None:
+        """Drop the suspects without a pending change. ``rows`` are all pending changes of the location."""
         pending = rows.select(self._item_key).unique()
         for suspects in self._stack:
             suspects.keys = suspects.keys.filter(rows_with_keys(suspects.keys, pending))
         self._stack = [suspects for suspects in self._stack if suspects.keys.height]
 
     def drop(self, suspects: Suspects) -> None:
-        """These suspects have no pending changes any more."""
+        """Drop these suspects: none of their changes is pending any more."""
         self._stack.remove(suspects)
 
     def _settle(self, suspects: Suspects, rows: pl.DataFrame, *, accepted: bool) -> None:
@@ -182,7 +185,7 @@ class Bisection:
             self._stack.remove(suspects)
 
     def _split(self, rows: pl.DataFrame, named: Sequence[Key]) -> list[Suspects]:
-        """The halves of a refused request with several changes, the one to send first in front."""
+        """Two parts of the refused items, the one to send first in front. A single item is not split further."""
         keys = rows.select(self._item_key).unique(maintain_order=True)
         if keys.height == 1:
             return [Suspects(keys, one_change_at_a_time=True)]
@@ -194,6 +197,6 @@ class Bisection:
         return [Suspects(keys.head(middle)), Suspects(keys.slice(middle))]
 
     def _middle(self, items: int) -> int:
-        """Half of the items; whole chunks if there are several, so that good items cost the OMS no more than before."""
+        """Where to split: in the middle; at a chunk boundary if there are several chunks, so that no chunk is added."""
         chunks = -(-items // self._chunk_items)
         return items // 2 if chunks == 1 else -(-chunks // 2) * self._chunk_items

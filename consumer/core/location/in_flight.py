@@ -1,4 +1,4 @@
-"""The requests in flight: at most one per location, whatever happens to its window or its partitions meanwhile."""
+"""Requests in flight: at most one per location, whatever happens to its window or partitions meanwhile."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from consumer.core.location.request import Request
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request whose answer is outstanding. ``assignments`` are those of its rows."""
+    """A request without an answer yet. ``assignment_ids`` are those of its changes."""
 
     request: Request
     sent_at: float
-    assignments: frozenset[int]
+    assignment_ids: frozenset[int]
     suspects: Suspects | None = None
-    """What the request is to find out about a refused one, if anything."""
+    """The suspects of a bisection that it was sent for; None for an ordinary request."""
 
 
 class InFlightRequests:
-    """By request id."""
+    """All requests in flight, by request id."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, InFlight] = {}
@@ -35,28 +35,28 @@ class InFlightRequests:
         return self._by_id[request_id]
 
     def start(self, request: Request, now: float, suspects: Suspects | None) -> InFlight:
-        """The request leaves."""
-        assignments = frozenset(request.taken.column(ASSIGNMENT).unique().to_list())
-        in_flight = self._by_id[request.request_id] = InFlight(request, now, assignments, suspects)
+        """The request is being sent. ``suspects`` are those that it is sent for, if any."""
+        assignment_ids = frozenset(request.taken.column(ASSIGNMENT).unique().to_list())
+        in_flight = self._by_id[request.request_id] = InFlight(request, now, assignment_ids, suspects)
         return in_flight
 
     def finish(self, request_id: int) -> InFlight:
-        """The request is answered, or was given back unsent."""
+        """The request was answered, or given back without being sent."""
         return self._by_id.pop(request_id)
 
     @property
     def rows(self) -> int:
-        """Changes in all of them."""
+        """Number of rows in all requests."""
         return sum(in_flight.request.taken.height for in_flight in self)
 
-    def assignments(self) -> set[int]:
-        """The assignments with rows in flight."""
-        return {assignment for in_flight in self for assignment in in_flight.assignments}
+    def assignment_ids(self) -> set[int]:
+        """The assignments with changes in flight."""
+        return {assignment_id for in_flight in self for assignment_id in in_flight.assignment_ids}
 
-    def with_rows_of(self, assignments: Collection[int]) -> int:
-        """How many requests have rows of these assignments."""
-        return sum(not in_flight.assignments.isdisjoint(assignments) for in_flight in self)
+    def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
+        """Number of requests with changes of these assignments."""
+        return sum(not in_flight.assignment_ids.isdisjoint(assignment_ids) for in_flight in self)
 
     def first_arrived(self) -> float | None:
-        """When the oldest of their changes was read; None without any."""
+        """When the oldest change in flight was read; None without one."""
         return min((in_flight.request.taken.first_arrived() for in_flight in self), default=None)

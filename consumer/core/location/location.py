@@ -1,15 +1,15 @@
-"""One location and its life.
+"""One location and its states.
 
 A location owns its window, its request in flight, its back-off or hold, and the bisection of a refused request. Its
-state follows from what it owns and from the time; ``TRANSITIONS`` lists every change of state that may happen, and
-``Location.check`` raises ``InvariantError`` for any other. The diagram in docs/protocol.md is made from this table.
+state follows from these and from the time. ``TRANSITIONS`` lists the states to which each event may lead, and
+``Location.check`` raises ``InvariantError`` for any other. The diagram in docs/protocol.md is generated from it.
 
-- IDLE: nothing to do. An idle location may be dropped.
-- PENDING: changes wait in the window until the planner lets them leave.
-- BISECTING: as PENDING, but suspects of a refused request leave before anything else.
-- IN_FLIGHT: a request is out. Nothing else of the location leaves until it is answered, even across a revoke.
-- BACKING_OFF: the last request surely was not queued; the location waits before the next one.
-- HELD: the last request may have been queued; the location waits until it must have been processed.
+- IDLE: nothing is pending. An idle location may be dropped.
+- PENDING: changes wait in the window until the planner wants to send them.
+- BISECTING: like PENDING, but suspects of a refused request are sent before anything else.
+- IN_FLIGHT: a request has no answer yet. Until then nothing else of the location is sent, even after a revoke.
+- BACKING_OFF: the last request failed and was certainly not queued; the location waits before it sends again.
+- HELD: the last request may have been queued; the location waits until the OMS can no longer queue it.
 
 Times are monotonic seconds.
 """
@@ -54,7 +54,7 @@ class LocationEvent(StrEnum):
 _State = LocationState
 _Event = LocationEvent
 _SENDABLE: Final = frozenset({_State.IDLE, _State.PENDING, _State.BISECTING})
-"""Which of these it is depends on what is left in the window, and whether that is suspect."""
+"""Which of these it is depends on what is left in the window and in the bisection."""
 
 TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[LocationState]]] = {
     (_State.IDLE, _Event.CHANGES_ADDED): frozenset({_State.PENDING}),
@@ -82,7 +82,7 @@ TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[Locati
 
 @dataclass(eq=False, slots=True)
 class Location:
-    """``window`` may be empty; ``in_flight`` and ``bisection`` are None if there is none."""
+    """A location and everything that it owns. ``window`` may be empty."""
 
     name: str
     window: Window
@@ -90,7 +90,7 @@ class Location:
     backoff: LocationBackoff = field(default_factory=LocationBackoff)
     bisection: Bisection | None = None
     futile_bisections: int = 0
-    """Bisections in a row in which nothing was accepted: each gets half as many requests as the one before."""
+    """Bisections in a row in which no request was accepted: the next one may take half as many requests."""
 
     def state(self, now: float) -> LocationState:
         if self.in_flight:
@@ -102,15 +102,15 @@ class Location:
         return _State.PENDING if self.window.rows else _State.IDLE
 
     def may_send(self, now: float) -> bool:
-        """Whether a request of the location may start now."""
+        """Whether the location may send a request now."""
         return self.in_flight is None and not self.backoff.is_waiting(now)
 
     def may_be_dropped(self, now: float) -> bool:
-        """Idle, and nothing is remembered that the next refusal depends on."""
+        """Whether the location is idle and has no ``futile_bisections`` to remember."""
         return self.state(now) is _State.IDLE and not self.futile_bisections
 
     def check(self, before: LocationState, event: LocationEvent, now: float) -> None:
-        """Raise InvariantError unless the table allows what the event made of the state."""
+        """Raise InvariantError if the table does not allow that this event led from ``before`` to the present state."""
         after = self.state(now)
         if after not in TRANSITIONS.get((before, event), frozenset()):
             raise InvariantError(f"location {self.name!r} went from {before} to {after} when: {event}")

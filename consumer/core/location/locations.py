@@ -1,8 +1,8 @@
-"""All locations that have anything to do, and the requests they start.
+"""All locations that have something to do, and their requests.
 
-``start_due`` asks the planner about every location that may be ready, and starts what it plans. The answer to a request
-comes back through exactly one of ``accept``, ``refuse``, ``back_off``, ``hold`` and ``give_back``. Idle locations are
-dropped. Times are monotonic seconds.
+``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
+with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
+unless they must remember futile bisections. Times are monotonic seconds.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,16 +22,15 @@ from consumer.core.location.window import Window, Windows
 from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
-"""Windows are coalesced in place again once they have grown by this factor: it takes about a second per few million
-rows."""
+"""Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
 
 KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
-"""Returns the rows without those of assignments that are gone (``Partitions.drop_stale``)."""
+"""Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
 
 
 @dataclass(slots=True)
 class Pending:
-    """A location's changes that were read and are not accepted yet, and when the oldest was read (monotonic)."""
+    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
 
     changes: int = 0
     first_arrived: float = float("inf")
@@ -42,7 +41,7 @@ class Pending:
 
 
 class Locations:
-    """By name. Only locations that are not idle exist."""
+    """All locations that have something to do, by name."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class Locations:
         )
         self._in_flight = InFlightRequests()
         self._waiting: dict[str, Location] = {}
-        """Locations that back off or are held, to find them without walking over all."""
+        """Locations that back off or are held, so that they are found without visiting all."""
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
         self._coalesce_from = 0
@@ -73,25 +72,25 @@ class Locations:
     # Changes in
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Put rows, each with its arrival, into their windows."""
+        """Add rows with arrival times to the windows of their locations."""
         for window in self._windows.add(rows):
             self._schedule.schedule(window)
 
-    def forget(self, assignments: Collection[int], now: float) -> None:
-        """Drop the pending rows of these assignments, which are gone; requests in flight stay."""
+    def forget(self, assignment_ids: Collection[int], now: float) -> None:
+        """Drop the rows and suspects of these assignments, which have ended. Requests stay in flight."""
         before = {name: location.state(now) for name, location in self._by_name.items()}
-        self._windows.forget(assignments)
+        self._windows.forget(assignment_ids)
         for location in list(self._bisecting.values()):
-            self._keep_suspects(location)
+            self._drop_suspects_without_changes(location)
         for name, location in list(self._by_name.items()):
             if before[name] is not location.state(now):
                 location.check(before[name], LocationEvent.PARTITIONS_GONE, now)
             self._drop_if_idle(location, now)
 
     def coalesce(self) -> pl.DataFrame | None:
-        """Make room: of an item's changes that wait and say the same fields, the newest is enough (rule 10).
+        """Make room: drop rows in windows that newer ones make redundant (rule 10). Returns the released change ids.
 
-        Does nothing until the windows have clearly grown since the last time. Returns the released change ids.
+        Does nothing and returns None until the windows have grown enough since the last time.
         """
         if self._windows.rows < self._coalesce_from:
             return None
@@ -102,18 +101,18 @@ class Locations:
         return released
 
     def allow_coalescing(self) -> None:
-        """There is room again: the next shortage coalesces at once."""
+        """There is room again: the next ``coalesce`` need not wait for the windows to grow."""
         self._coalesce_from = 0
 
     def set_flush_items(self, items: ItemLimits) -> None:
-        """Change the number of items from which a window is full."""
+        """Change the number of items that makes a window full."""
         self._items = items
         self._schedule.set_flush_items(items.flush_items, (location.window for location in self._by_name.values()))
 
     # Requests out
 
     def advance(self, now: float) -> bool:
-        """Let time pass: windows come of age, waits end. Returns whether any location may have something to send."""
+        """Update due windows and ended waits. Returns whether any window is ready."""
         self._schedule.promote_due(now)
         for location in [found for found in self._waiting.values() if not found.backoff.is_waiting(now)]:
             del self._waiting[location.name]
@@ -121,9 +120,9 @@ class Locations:
         return bool(self._schedule.ready)
 
     def start_due(self, requests_max: int, now: float) -> list[Request]:
-        """Start what the planner lets leave now, oldest first: at most one request per location."""
+        """Start the requests that the planner wants to send now, oldest first and at most one per location."""
         requests: list[Request] = []
-        sendable = sorted(self._sendable(now), key=lambda found: (found.window.first_arrived, found.name))
+        sendable = sorted(self._sendable(now), key=lambda location: (location.window.first_arrived, location.name))
         for location in sendable:
             if len(requests) == requests_max:
                 break
@@ -133,12 +132,12 @@ class Locations:
         return requests
 
     def give_back(self, request_id: int, now: float) -> None:
-        """The request was not sent, or failed for a reason that is not its location's: its rows wait again."""
+        """The request was not sent, or failed for a reason that does not concern its location: its rows wait again."""
         in_flight = self._in_flight.get(request_id)
         self._finish(in_flight, LocationEvent.RETURNED, now)
 
     def next_deadline(self) -> float | None:
-        """The earliest time at which a location may have something to send by time alone; None: no such time."""
+        """Earliest time at which ``start_due`` may find something; None if it first needs an answer or new changes."""
         ready = (self._by_name[window.location] for window in self._schedule.ready)
         times = [location.backoff.retry_at for location in ready if not location.in_flight]
         next_age = self._schedule.next_deadline()
@@ -147,15 +146,18 @@ class Locations:
     # Answers in
 
     def in_flight(self, request_id: int) -> InFlight:
-        """A request whose answer is outstanding."""
+        """The request with this id, which must be in flight."""
         return self._in_flight.get(request_id)
 
     def failures(self, request_id: int) -> int:
-        """How often in a row the request's location has failed before."""
+        """Number of failures in a row of the request's location, before this request."""
         return self._by_name[self._in_flight.get(request_id).request.location].backoff.failures
 
     def accept(self, request_id: int, now: float) -> list[Refusal]:
-        """A jobID covers the request. Returns what its bisection has to give up, if it is at its limit."""
+        """The OMS accepted the request.
+
+        Returns changes to be dead-lettered: the remaining suspects, if the bisection has reached its limit.
+        """
         in_flight = self._in_flight.get(request_id)
         request, location = in_flight.request, self._by_name[in_flight.request.location]
         location.backoff.reset()
@@ -165,37 +167,37 @@ class Locations:
         return self._finish(in_flight, LocationEvent.ACCEPTED, now)
 
     def refuse(self, request_id: int, detail: str, named: Sequence[Key], now: float) -> list[Refusal]:
-        """The OMS refused the request for its content. Returns the changes that are to be dead-lettered for it.
+        """The OMS refused the request for its content. Returns the changes that must be dead-lettered.
 
-        ``named`` are item keys that its words seem to name.
+        ``named`` are item keys that its message ``detail`` seems to name.
         """
         in_flight = self._in_flight.get(request_id)
         location = self._by_name[in_flight.request.location]
         location.backoff.reset()
         refusals = []
         rows = self._keep_current(in_flight.request.rows)
-        if rows.height and self._is_bad_change(location, in_flight, rows, detail, named):
+        if rows.height and self._bisect(location, in_flight, rows, detail, named):
             refusals.append(Refusal(location.name, rows, detail))
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
 
     def back_off(self, request_id: int, until: float, now: float) -> None:
-        """The request surely was not queued: its location waits, and is planned again."""
+        """The request was certainly not queued: its location waits until this time."""
         in_flight = self._in_flight.get(request_id)
         self._by_name[in_flight.request.location].backoff.back_off(until)
         self._finish(in_flight, LocationEvent.NOT_QUEUED, now)
 
     def hold(self, request_id: int, until: float, now: float) -> None:
-        """The request may have been queued: its location is held, and is planned again after that (rule 15)."""
+        """The request may have been queued: its location is held until this time (rule 15)."""
         in_flight = self._in_flight.get(request_id)
-        self._by_name[in_flight.request.location].backoff.back_off(until, in_doubt=in_flight.assignments)
+        self._by_name[in_flight.request.location].backoff.back_off(until, in_doubt=in_flight.assignment_ids)
         self._finish(in_flight, LocationEvent.OUTCOME_UNKNOWN, now)
 
     # Questions
 
     @property
     def rows(self) -> int:
-        """Pending rows, in windows and in flight."""
+        """Number of rows in windows and in flight."""
         return self._windows.rows + self._in_flight.rows
 
     @property
@@ -210,27 +212,27 @@ class Locations:
     def bisecting_locations(self) -> int:
         return len(self._bisecting)
 
-    def with_rows_of(self, assignments: Collection[int]) -> int:
-        """How many requests in flight have rows of these assignments."""
-        return self._in_flight.with_rows_of(assignments)
+    def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
+        """Number of requests in flight with changes of these assignments."""
+        return self._in_flight.requests_with_rows_of(assignment_ids)
 
     def in_doubt(self, now: float) -> set[int]:
-        """The assignments with rows that may be queued at the OMS: in flight, or of a location that is held."""
+        """The assignments with changes in a request that the OMS may still queue: one in flight, or behind a hold."""
         held = (found.backoff.in_doubt for found in self._waiting.values() if found.backoff.is_waiting(now))
-        return self._in_flight.assignments().union(*held)
+        return self._in_flight.assignment_ids().union(*held)
 
     def held_locations(self, now: float) -> int:
-        """Locations held after an unknown outcome."""
+        """Number of locations held after an unknown outcome."""
         return sum(location.backoff.is_hold(now) for location in self._waiting.values())
 
     def first_arrived(self) -> float | None:
-        """When the oldest pending change was read; None without any."""
+        """When the oldest pending change was read; None without one."""
         windows = min((location.window.first_arrived for location in self._by_name.values()), default=float("inf"))
         oldest = min(windows, self._in_flight.first_arrived() or float("inf"))
         return None if oldest == float("inf") else oldest
 
     def pending(self) -> dict[str, Pending]:
-        """What is pending per location. It walks over all of them: not for every turn of the loop."""
+        """Pending changes by location. Visits all locations, which is too slow for every turn of the loop."""
         windows = (location.window for location in self._by_name.values())
         pending = {window.location: Pending(window.rows, window.first_arrived) for window in windows if window.rows}
         for in_flight in self._in_flight:
@@ -257,7 +259,7 @@ class Locations:
         return (location for location in ready if location.window.rows and location.may_send(now))
 
     def _start(self, location: Location, now: float) -> Request | None:
-        """What the location lets leave now, in flight from here on; None: nothing."""
+        """Start the next request of the location; None if the planner wants to send nothing."""
         window = location.window
         self._schedule.unmark_ready(window)
         while location.bisection:
@@ -271,10 +273,10 @@ class Locations:
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)
             return None
-        return self._depart(location, taken.rows, taken.plan.items, taken.plan.reason, now)
+        return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, now)
 
     def _start_suspects(self, location: Location, bisection: Bisection, now: float) -> Request | None:
-        """Send the next suspects; None: they have no pending changes any more, and are dropped."""
+        """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""
         suspects = bisection.next_suspects
         rows = self._windows.take_items(location.window, suspects.keys) if location.window.rows else None
         if rows is not None and rows.height:
@@ -282,12 +284,12 @@ class Locations:
             self._windows.put_back(location.window, selection.staying)
             if selection.leaving.height:
                 leaving = Rows(selection.leaving, overlay=selection.overlay)
-                return self._depart(location, leaving, suspects.keys.height, SendReason.BISECTION, now, suspects)
+                return self._start_request(location, leaving, suspects.keys.height, SendReason.BISECTION, now, suspects)
         bisection.drop(suspects)
         self._end_bisection_if_over(location)
         return None
 
-    def _depart(
+    def _start_request(
         self,
         location: Location,
         rows: Rows,
@@ -298,17 +300,21 @@ class Locations:
     ) -> Request:
         self._schedule.schedule(location.window)
         self._requests_started += 1
-        size = chunks(items, self._items.chunk_items)
-        request = Request(self._requests_started, location.name, rows, items, size, reason)
+        request = Request(
+            self._requests_started, location.name, rows, items, chunks(items, self._items.chunk_items), reason
+        )
         if location.in_flight:
-            raise InvariantError(f"a second request for {location.name!r} would leave while one is in flight")
+            raise InvariantError(f"location {location.name!r} already has a request in flight")
         location.in_flight = self._in_flight.start(request, now, suspects)
         return request
 
     def _finish(
         self, in_flight: InFlight, event: LocationEvent, now: float, rows: pl.DataFrame | None = None
     ) -> list[Refusal]:
-        """Settle the request: its rows (``rows`` if given) wait again, unless it was accepted."""
+        """End the request. Unless it was accepted, its current rows (or ``rows``) return to the window.
+
+        Returns changes to be dead-lettered, if the location's bisection has reached its limit.
+        """
         location = self._by_name[in_flight.request.location]
         before = location.state(now)
         self._in_flight.finish(in_flight.request.request_id)
@@ -326,7 +332,7 @@ class Locations:
         self._drop_if_idle(location, now)
         return refusals
 
-    def _is_bad_change(
+    def _bisect(
         self,
         location: Location,
         in_flight: InFlight,
@@ -334,10 +340,10 @@ class Locations:
         detail: str,
         named: Sequence[Key],
     ) -> bool:
-        """Bisect a refused request. True: it was a single change, which is bad."""
+        """Bisect a refused request. Returns True if it was a single change, which is bad."""
         suspects, taken = in_flight.suspects, in_flight.request.taken
-        one_by_one = suspects is not None and suspects.one_change_at_a_time
-        alone = taken.height == 1 and (one_by_one or taken.overlay is None)
+        one_change = suspects is not None and suspects.one_change_at_a_time
+        alone = taken.height == 1 and (one_change or taken.overlay is None)
         refused = RefusedRequest(rows, suspects, alone, in_flight.sent_at, detail, named)
         if location.bisection is None:
             if alone:
@@ -353,7 +359,7 @@ class Locations:
         return location.bisection.refused(refused)
 
     def _continue_bisection(self, location: Location) -> list[Refusal]:
-        """Look at the location again for its next suspects, or give up the rest of them at the limit."""
+        """Mark the location ready for its next suspects, or end its bisection if that is over or at its limit."""
         bisection = location.bisection
         if bisection is None or bisection.is_over or not location.window.rows:
             self._end_bisection(location)
@@ -365,19 +371,20 @@ class Locations:
         if not bisection.any_accepted:
             location.futile_bisections += 1
         self._end_bisection(location)
-        return self._give_up(location, unresolved)
+        return self._refuse_unresolved(location, unresolved)
 
-    def _give_up(self, location: Location, unresolved: Unresolved) -> list[Refusal]:
+    def _refuse_unresolved(self, location: Location, unresolved: Unresolved) -> list[Refusal]:
+        """Take the changes of the remaining suspects, to be dead-lettered without being tried."""
         rows = self._windows.take_items(location.window, unresolved.keys, arrived_until=unresolved.arrived_until)
         return [Refusal(location.name, rows, unresolved.detail)] if rows.height else []
 
-    def _keep_suspects(self, location: Location) -> None:
-        """Drop suspects without a pending change, in the window or in flight."""
+    def _drop_suspects_without_changes(self, location: Location) -> None:
+        """Drop the suspects without a change in the window or in flight."""
         if location.bisection:
             frames = [self._windows.rows_of(location.window)]
             if location.in_flight:
                 frames.append(self._keep_current(location.in_flight.request.rows))
-            location.bisection.keep(pl.concat(frames, how="diagonal"))
+            location.bisection.drop_without_changes(pl.concat(frames, how="diagonal"))
             self._end_bisection_if_over(location)
 
     def _end_bisection_if_over(self, location: Location) -> None:

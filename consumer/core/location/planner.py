@@ -1,7 +1,7 @@
-"""How many items of a location leave now. Integers only.
+"""The planner: how many items of a location are sent now. Integers only.
 
-The OMS processes a request in chunks and charges for every chunk begun, so the planner sends whole chunks where it
-can, and a partial one only when the age of a change leaves no choice.
+The OMS processes a request in chunks, and a partial chunk costs as much as a full one. The planner therefore sends
+whole chunks if it can, and a partial one only if a change is due because of its age.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from enum import StrEnum
 
 
 class SendReason(StrEnum):
-    """Why a request leaves; a label in metrics."""
+    """Why a request is sent; a label in metrics."""
 
     FULL = "full"
-    """The window held ``flush_items`` items."""
+    """The window had ``flush_items`` items."""
     AGE = "age"
     """The window's oldest change was ``max_age`` old."""
     BISECTION = "bisection"
@@ -21,7 +21,7 @@ class SendReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ItemLimits:
-    """All in items: the OMS's chunk, the most that a request may have, and how many make a window full."""
+    """Numbers of items: in a chunk of the OMS, in a request at most, and in a full window."""
 
     chunk_items: int = 3_000
     max_items: int = 12_000
@@ -35,7 +35,7 @@ class ItemLimits:
 
 @dataclass(frozen=True, slots=True)
 class FlushPlan:
-    """``items`` leave now, oldest first; 0 and no reason: the window waits."""
+    """``items`` are sent now, oldest first; 0 and no reason mean that the window waits."""
 
     items: int
     reason: SendReason | None
@@ -45,10 +45,10 @@ WAIT = FlushPlan(0, None)
 
 
 def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
-    """Decide how many of a window's ``items`` distinct items leave now; the oldest ``due`` of them may not wait longer.
+    """Decide how many of a window's ``items`` distinct items are sent now.
 
-    ``due`` is 0 while the oldest is not yet due; once it is, items due within the next second count too. The caller
-    asks again after each request, with what is left.
+    The oldest ``due`` of them must not wait longer; 0 if the oldest is not due yet. After each request the caller must
+    ask again about what is left.
     """
     whole = min(items, limits.max_items) // limits.chunk_items * limits.chunk_items
     if items >= limits.flush_items:
@@ -59,5 +59,5 @@ def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
 
 
 def chunks(items: int, chunk_items: int) -> int:
-    """Chunks that the OMS processes for a request of this many items; a partial chunk costs as much as a full one."""
+    """Number of chunks in a request with this many items, including a partial one."""
     return -(-items // chunk_items)

@@ -1,4 +1,4 @@
-"""What leaves a location: requests, and changes that the OMS refuses for good."""
+"""What leaves a location: requests to the OMS, and refused changes for the dead-letter topic."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from consumer.core.location.planner import SendReason
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be sent: ``taken`` has all pending changes of ``items`` items of one location, oldest item first."""
+    """A request to the OMS: ``taken`` has the changes of ``items`` items of one location, oldest item first."""
 
     request_id: int
     location: str
     taken: Rows
     items: int
     chunks: int
-    """Chunks that the OMS processes for it."""
+    """Number of chunks in which the OMS processes it."""
     reason: SendReason
 
     @property
@@ -28,13 +28,13 @@ class Request:
 
     @property
     def changes(self) -> int:
-        """How many changes a jobID covers: the rows and those that they supersede."""
+        """Number of changes that a jobID covers: the rows and the changes that they supersede."""
         return change_ids(self.rows).height
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Changes of a location that the OMS refuses for good, with its words: to be dead-lettered."""
+    """Changes of a location that must be dead-lettered because the OMS refuses them. ``detail`` is its message."""
 
     location: str
     rows: pl.DataFrame

@@ -1,7 +1,6 @@
-"""When each window must be looked at: once it may be full, and when its oldest change comes of age (rule 21).
+"""When the planner must look at each window: once it may be full, and when its oldest change is due (rule 21).
 
-Nothing is decided here: the planner decides, the schedule makes sure that it is asked in time. Times are monotonic
-seconds.
+The schedule only makes sure that the planner is asked in time; it decides nothing. Times are monotonic seconds.
 """
 
 import heapq
@@ -12,17 +11,18 @@ from consumer.core.location.window import Window
 
 
 class FlushSchedule:
-    """Windows by their next deadline, and the ready ones: those to look at as soon as their location may send."""
+    """Windows by the age of their oldest change, and *ready* windows: the planner must look at these when it can."""
 
     def __init__(self, *, flush_items: int, max_age_seconds: float, due_within_seconds: float) -> None:
         self._flush_items = flush_items
         self._max_age_seconds = max_age_seconds
         self._due_within_seconds = due_within_seconds
         self._deadlines: list[tuple[float, int, Window]] = []
-        """A heap of first arrivals; entries that disagree with ``_queued`` are stale."""
+        """A heap of (first arrival, tie-breaker, window). Entries that disagree with ``_queued`` are stale."""
         self._order = count()
-        """Breaks ties between windows of the same first arrival."""
+        """Tie-breakers for windows with the same first arrival."""
         self._queued: dict[Window, float] = {}
+        """The first arrival with which a window is in the heap."""
         self._ready: dict[Window, None] = {}
 
     @property
@@ -30,7 +30,7 @@ class FlushSchedule:
         return self._ready.keys()
 
     def schedule(self, window: Window) -> None:
-        """Look at the window when it is full, and when its oldest change is due. To be called after every change."""
+        """Make sure that the window is looked at when it is full or due. Must be called after every change to it."""
         if window.items_max >= self._flush_items:
             self._ready[window] = None
         if window.rows and window.first_arrived < self._queued.get(window, float("inf")):
@@ -42,22 +42,22 @@ class FlushSchedule:
         self._ready[window] = None
 
     def unmark_ready(self, window: Window) -> None:
-        """The window is being looked at; it is ready again only when something changes."""
+        """The planner is looking at the window now. It is ready again once something changes."""
         self._ready.pop(window, None)
 
     def drop(self, window: Window) -> None:
-        """The location is gone, and its window with it."""
+        """Forget a window that no longer exists."""
         self._ready.pop(window, None)
         self._queued.pop(window, None)
 
     def set_flush_items(self, flush_items: int, windows: Iterable[Window]) -> None:
-        """Change the number of items from which a window is full; ``windows`` are all of them."""
+        """Change the number of items that makes a window full. ``windows`` are all windows."""
         if flush_items < self._flush_items:
             self._ready.update((window, None) for window in windows if window.items_max >= flush_items)
         self._flush_items = flush_items
 
     def promote_due(self, now: float) -> None:
-        """Make the windows ready whose oldest change is due."""
+        """Make all windows ready whose oldest change is due."""
         while self._deadlines and self._deadlines[0][0] + self._max_age_seconds <= now:
             arrived, _, window = heapq.heappop(self._deadlines)
             if self._queued.get(window) != arrived:
@@ -69,14 +69,14 @@ class FlushSchedule:
                 self.schedule(window)
 
     def due_arrived(self, window: Window, now: float) -> float:
-        """Rows that arrived until this time are due; minus infinity while the oldest is not due."""
+        """Changes of the window that arrived up to this time are due; minus infinity if none is."""
         if not self._is_due(window, now):
             return float("-inf")
-        soon = now - self._max_age_seconds + self._due_within_seconds
-        return max(soon, window.first_arrived)
+        arrived = now - self._max_age_seconds + self._due_within_seconds
+        return max(arrived, window.first_arrived)
 
     def next_deadline(self) -> float | None:
-        """When the next window may come of age; None without any."""
+        """Earliest time at which ``promote_due`` may find a window; None if there is none."""
         return self._deadlines[0][0] + self._max_age_seconds if self._deadlines else None
 
     def _is_due(self, window: Window, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The pending changes of one location, and the blocks that the windows of all locations share."""
+"""The windows: the pending changes of each location, as spans of blocks that all locations share."""
 
 from bisect import bisect_left, insort_left, insort_right
 from collections.abc import Callable, Collection, Sequence
@@ -20,17 +20,17 @@ _NEVER: Final = float("inf")
 
 @dataclass(eq=False, slots=True)
 class Window:
-    """One location's pending changes. ``items_max`` bounds its distinct items from above; counting makes it exact."""
+    """The pending changes of one location. ``items_max`` is an upper bound of its distinct items."""
 
     location: str
     spans: list[Span] = field(default_factory=list)
-    """By first arrival, so that joined they are rarely out of order."""
+    """Sorted by first arrival, so that their rows are rarely out of order once joined."""
     rows: int = 0
     items_max: int = 0
     first_arrived: float = _NEVER
 
     def add(self, span: Span, *, in_front: bool = False) -> None:
-        """Insert the span by its first arrival; ``in_front``: before others of the same arrival."""
+        """Insert a span by its first arrival; with ``in_front`` before spans of the same arrival."""
         insert = insort_left if in_front else insort_right
         insert(self.spans, span, key=_first_arrived)
         self.rows += len(span)
@@ -49,16 +49,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Rows that leave a window together: all pending changes of ``plan.items`` items, superseded ones too."""
+    """Rows taken out of a window together: the changes of ``plan.items`` items."""
 
     rows: Rows
     plan: FlushPlan
 
 
 class Windows:
-    """The pending rows of all locations. Each location owns its window; the blocks behind them are shared.
+    """The pending rows of all locations. Each location owns its window; the blocks are shared.
 
-    ``window_of`` returns the window of a location, and creates it for a location's first change.
+    ``window_of`` must return the window of a location, and create it for the first change of a location.
     """
 
     def __init__(self, item_key: Sequence[str], window_of: Callable[[str], Window]) -> None:
@@ -73,14 +73,14 @@ class Windows:
         return len(self._blocks)
 
     def add(self, rows: pl.DataFrame) -> list[Window]:
-        """Add rows, each with its arrival, oldest first in each location. Returns the windows that grew."""
+        """Add rows with arrival times, each location's oldest first. Returns the windows that grew."""
         grown = [self._grow(span) for span in self._blocks.add(rows)]
         self.rows += rows.height
         self._compact()
         return grown
 
     def put_back(self, window: Window, rows: pl.DataFrame) -> None:
-        """Return rows to their location's window by their arrival, before others of the same arrival."""
+        """Put rows that were taken back in their place by arrival, before others of the same arrival."""
         if rows.is_empty():
             return
         window.add(self._blocks.add_one(window.location, rows), in_front=True)
@@ -88,10 +88,11 @@ class Windows:
         self._compact()
 
     def take(self, window: Window, *, due_arrived: float, limits: ItemLimits) -> Taken | None:
-        """Take the rows that the planner lets leave now, or None. Rows that arrived until ``due_arrived`` are due.
+        """Take the rows that the planner wants to send now; None if there are none.
 
-        Items leave in the order of their first pending change. Where an item's attributes would exceed the OMS's limit,
-        its oldest changes leave, with the newest count, and the rest stays (rule 19).
+        Rows that arrived up to ``due_arrived`` are due. Items are taken in the order of their first pending change. If
+        the attributes of an item would exceed the OMS's limit, its oldest changes are taken, with the newest count as
+        overlay, and the rest stays (rule 19).
         """
         if self._has_one_change_per_item(window):
             return self._take_spans(window, due_arrived, limits)
@@ -111,7 +112,7 @@ class Windows:
         return Taken(Rows(leaving, overlay=without_attributes(overfull)), plan)
 
     def take_items(self, window: Window, keys: pl.DataFrame, *, arrived_until: float = _NEVER) -> pl.DataFrame:
-        """Take all pending changes of these items (a row of item key columns each) that had arrived by then."""
+        """Take all pending changes of these items (one row of key columns each) that arrived up to this time."""
         rows = rows_of(window.spans)
         mask = rows_with_keys(rows, keys) & (rows[ARRIVED] <= arrived_until)
         taken = rows.filter(mask)
@@ -121,13 +122,13 @@ class Windows:
         return taken
 
     def rows_of(self, window: Window) -> pl.DataFrame:
-        """The window's rows, in the order of their arrival."""
+        """The window's rows in order of arrival."""
         return rows_of(window.spans) if window.spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
 
     def coalesce(self) -> tuple[list[Window], pl.DataFrame]:
         """Drop the rows that newer ones make redundant, in all windows.
 
-        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``).
+        Returns the windows that have rows, and the released change ids (columns ``CHANGE_ID``).
         """
         spans = [span for block in self._blocks for span in block.spans]
         if not spans:
@@ -137,9 +138,9 @@ class Windows:
             self._clear(self._window_of(location))
         return self.add(staying), released
 
-    def forget(self, assignments: Collection[int]) -> list[Window]:
-        """Drop the rows of these assignments, also where blocks mix partitions. Returns the windows that lost rows."""
-        gone = list(assignments)
+    def forget(self, assignment_ids: Collection[int]) -> list[Window]:
+        """Drop the rows of these assignments. Returns the windows whose rows were dropped or moved."""
+        gone = list(assignment_ids)
         shrunk: dict[Window, None] = {}
         for block in list(self._blocks):
             if block.frame[ASSIGNMENT].is_in(gone).any():
@@ -147,7 +148,7 @@ class Windows:
         return list(shrunk)
 
     def _has_one_change_per_item(self, window: Window) -> bool:
-        """The common case, found by the item key alone; False if that, or the order, cannot be seen so cheaply."""
+        """Cheap check for the common case: spans in order and one change per item. False also if it cannot tell."""
         spans = window.spans
         key = spans[0].block.key
         in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
@@ -157,7 +158,7 @@ class Windows:
         return keys.n_unique() == len(keys)
 
     def _take_spans(self, window: Window, due_arrived: float, limits: ItemLimits) -> Taken | None:
-        """``take`` where each row is an item and the spans are in order: whole spans leave, and a part of one."""
+        """``take`` if each row is an item and the spans are in order: takes whole spans, and a part of the last one."""
         window.items_max = window.rows
         due = sum(span.arrived_until(due_arrived) for span in window.spans)
         plan = plan_items(window.rows, due, limits)
@@ -171,7 +172,7 @@ class Windows:
         return Taken(rows, plan)
 
     def _first_spans(self, window: Window, rows: int) -> list[Span]:
-        """The window's oldest spans with this many rows together; the last one is cut if necessary."""
+        """The window's oldest spans with this many rows in total; the last one is split if necessary."""
         stops = list(accumulate(map(len, window.spans)))
         last = bisect_left(stops, rows)
         if stops[last] > rows:
@@ -180,12 +181,12 @@ class Windows:
         return window.spans[: last + 1]
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
-        """Which rows are the first of their item; None: all are, as in the common case of one change per item."""
+        """Which rows are the first of their item; None if all are, the common case of one change per item."""
         key = rows.select(item_key_expr(rows, self._item_key)).to_series()
         return None if key.n_unique() == rows.height else key.is_first_distinct()
 
     def _split(self, rows: pl.DataFrame, first: pl.Series | None, items: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Split rows into all those of the first ``items`` items, and the rest."""
+        """Split rows into those of the first ``items`` items and the rest."""
         if first is None:
             return rows.head(items), rows.slice(items)
         if items == first.sum():
@@ -214,9 +215,9 @@ class Windows:
             self._rebuild(wasteful, drop=())
 
     def _rebuild(self, blocks: Sequence[Block], drop: Sequence[int]) -> list[Window]:
-        """Move the live rows of these blocks to a new one, without those of the assignments to drop.
+        """Move the live rows of these blocks to a new one, except for those of the assignments to drop.
 
-        Returns the windows whose rows were moved.
+        Returns the windows with rows in these blocks.
         """
         spans = [span for block in blocks for span in block.spans]
         frame = rows_of(spans)

@@ -1,6 +1,7 @@
-"""From an answer of the OMS to the decision about the request's changes. Pure: jitter is an argument.
+"""What an answer of the OMS means, and what the engine does with the request's changes because of it.
 
-The rules are those of the table "Answers that are not a jobID" (docs/oms-answers.md).
+The rules are those in the table "Answers that are not a jobID" of docs/oms-answers.md. No I/O and no randomness here:
+jitter is an argument.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from consumer.errors import InvariantError
 
 
 class AnswerKind(StrEnum):
-    """What an answer of the OMS means; the one list, also in metrics (label ``outcome``)."""
+    """The classes of answers. Their values are the label ``outcome`` in metrics."""
 
     ACCEPTED = "accepted"
     """A jobID came back: the OMS has queued the request."""
     REFUSED = "refused"
     """400: the request, or one of its items, is wrong."""
     UNAUTHORISED = "unauthorised"
-    """401, and again with a new token: the credentials are wrong, or revoked."""
+    """401, also with a new token: the credentials are wrong or revoked."""
     FORBIDDEN = "forbidden"
     """403 that is not about a quota: the key lacks the permission."""
     WRONG_ADDRESS = "wrong_address"
@@ -31,18 +32,19 @@ class AnswerKind(StrEnum):
     UNREADABLE = "unreadable"
     """2xx without a readable jobID: not known to be accepted."""
     UNKNOWN = "unknown"
-    """Everything that proves nothing (time-out, lost connection, a gateway's 5xx): it may have been queued."""
+    """Anything that proves nothing (time-out, lost connection, a gateway's 5xx): it may have been queued."""
     NOT_SENT = "not_sent"
     """The fence stopped the request before it left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, classified once by the adapter that met it.
+    """The answer to a request, or what came instead of one, as classified by the client.
 
-    ``job_id`` is set exactly when the kind is ACCEPTED; ``retry_after_seconds`` is the OMS's own wish, if it had one;
-    ``status`` the HTTP code (None: no HTTP answer); ``detail`` the OMS's words, shortened, without secrets.
-    ``repeated``, only for FORBIDDEN: another token was forbidden before, and nothing has been accepted since.
+    ``job_id`` is set if and only if the kind is ACCEPTED. ``status`` is the HTTP code, None without an HTTP answer.
+    ``retry_after_seconds`` is the answer's Retry-After, None without one. ``detail`` is the OMS's message, shortened
+    and without secrets. ``repeated``, only for FORBIDDEN: an earlier token was forbidden, too, and no request has been
+    accepted since.
     """
 
     kind: AnswerKind
@@ -52,40 +54,40 @@ class Answer:
     detail: str = ""
     repeated: bool = False
     named: tuple[tuple[str | int | None, ...], ...] = ()
-    """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's words seem to name."""
+    """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's message seems to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits:
-    """What bounds waiting, in seconds."""
+    """Bounds on waiting, in seconds."""
 
     backoff_seconds_min: float = 1.0
     backoff_seconds_max: float = 60.0
     unknown_hold_seconds: float = 120.0
-    """The OMS's own time limit: a request of unknown outcome may still be queued until then."""
+    """How long a request of unknown outcome may still be queued: the OMS's own time limit for requests."""
     retry_after_seconds_max: float = 3_600.0
-    """A longer Retry-After is cut to this: an odd header must not silence a location for days."""
+    """A longer Retry-After is cut to this: a broken header must not stop sending for days."""
 
     def __post_init__(self) -> None:
-        numbers = (self.backoff_seconds_min, self.unknown_hold_seconds, self.retry_after_seconds_max)
-        if not self.backoff_seconds_min <= self.backoff_seconds_max or min(numbers) < 0:
+        limits = (self.backoff_seconds_min, self.unknown_hold_seconds, self.retry_after_seconds_max)
+        if not self.backoff_seconds_min <= self.backoff_seconds_max or min(limits) < 0:
             msg = f"need 0 <= backoff min <= max, and no limit below 0: {self}"
             raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request's changes are covered by this job."""
+    """The OMS has queued the request as this job: its changes are accepted."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Surely not queued: plan the location again after ``after_seconds``; None: at once, nothing has failed.
+    """The request was certainly not queued: its location may send again after ``after_seconds``.
 
-    ``whole_oms``: until then nothing at all may be sent to the OMS. ``over_quota``: there were too many calls, so send
-    fewer per second from now on.
+    None means at once, because nothing has failed. ``whole_oms``: until then nothing may be sent to the OMS at all, by
+    any location. ``over_quota``: the OMS throttles us, so the rate limiter must slow down.
     """
 
     after_seconds: float | None
@@ -95,9 +97,9 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It may have been queued: the location may not send for ``seconds`` and is planned again after that.
+    """The request may have been queued: its location must not send for ``seconds``.
 
-    Nothing at all may be sent to the OMS for ``breaker_seconds``: whatever went wrong may not be over.
+    No location may send for ``breaker_seconds``: what went wrong may affect all of them.
     """
 
     seconds: float
@@ -106,9 +108,9 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The request, or one of its items, is wrong: sent again unchanged, it would be refused again.
+    """The request or one of its items is wrong: sent again unchanged, it would be refused again.
 
-    ``named`` are the item keys that the OMS's words seem to name: a hint where to look first.
+    ``named`` are the item keys that the OMS's message seems to name. They are only a hint: bisection tries them first.
     """
 
     detail: str
@@ -117,7 +119,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Nothing can be sent until an operator changes something; ``detail`` says what, in one line."""
+    """Nothing can be sent before an operator changes something. ``detail`` says what, in one line."""
 
     kind: AnswerKind
     detail: str
@@ -126,7 +128,7 @@ class Stop:
 Decision = Accepted | Retry | Hold | Refused | Stop
 
 _DOUBLINGS_MAX: Final = 32
-"""More doublings change nothing under any sensible maximum, and 2.0**1024 would overflow."""
+"""More doublings exceed any sensible maximum, and 2.0**1024 would overflow."""
 
 _WHAT_TO_CHANGE: Final = {
     AnswerKind.UNAUTHORISED: "the OMS does not accept the credentials: correct oms.api_key and oms.api_secret",
@@ -140,17 +142,17 @@ _WHAT_TO_CHANGE: Final = {
 }
 
 
-def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - a return a row
-    """Decide what happens to the changes of a request with this answer.
+def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - one return per row of the table
+    """Decide what happens to the changes of a request that got this answer.
 
-    ``attempt`` counts the failures in a row before this answer (0: the first); ``jitter`` is random in 0 to 1 and
-    spreads the retries of several members. A Retry-After of the OMS is a lower bound of any wait.
+    ``attempt`` is the number of failures in a row before this answer. ``jitter`` is random in 0 to 1; it spreads the
+    retries of the group's members. No wait is shorter than the answer's Retry-After.
     """
     kind = answer.kind
     match kind:
         case AnswerKind.ACCEPTED:
             if answer.job_id is None:
-                raise InvariantError("an accepted request has a jobID")
+                raise InvariantError("an accepted request without a jobID")
             return Accepted(answer.job_id)
         case AnswerKind.NOT_SENT:
             return Retry(after_seconds=None, whole_oms=False)
@@ -158,13 +160,13 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             over_quota = kind is AnswerKind.OVER_QUOTA
             return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=True, over_quota=over_quota)
         case AnswerKind.UNKNOWN | AnswerKind.UNREADABLE:
-            # A 2xx without a jobID is no acceptance, and no proof of refusal either: it may well have been queued.
+            # A 2xx without a jobID proves neither acceptance nor refusal: the request may have been queued.
             wait = _wait_seconds(answer, attempt, jitter, limits)
             return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
             return Refused(_quoted(answer), answer.named)
         case AnswerKind.FORBIDDEN if not answer.repeated:
-            # The token may be stale: the client has dropped it, and the next request goes out with a new one.
+            # The token may be stale. The client has dropped it, so the next request gets a new one.
             return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
         case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
             return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
@@ -173,12 +175,12 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
 
 
 def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
-    """Seconds to wait after failure number ``attempt`` (from 0): between the minimum and a doubling ceiling.
+    """Seconds to wait after the failure with this index (from 0): between the minimum and a ceiling that doubles.
 
-    Even the first wait is spread (from one to two minimums), since an outage hits all members at once.
+    Even the first wait is spread, over one to two minimums, because an outage hits all members at once.
     """
     if attempt < 0 or not 0 <= jitter <= 1:
-        msg = f"attempt counts from 0 and jitter lies in 0 to 1, not {attempt} and {jitter}"
+        msg = f"attempt must be at least 0 and jitter between 0 and 1, not {attempt} and {jitter}"
         raise ValueError(msg)
     low = limits.backoff_seconds_min
     ceiling = min(limits.backoff_seconds_max, low * 2.0 ** min(attempt + 1, _DOUBLINGS_MAX))
@@ -186,13 +188,13 @@ def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
 
 
 def _wait_seconds(answer: Answer, attempt: int, jitter: float, limits: RetryLimits) -> float:
-    wished = answer.retry_after_seconds
-    if wished is None or not isfinite(wished):
-        wished = 0.0
-    return max(backoff_seconds(attempt, jitter, limits), min(wished, limits.retry_after_seconds_max))
+    retry_after = answer.retry_after_seconds
+    if retry_after is None or not isfinite(retry_after):
+        retry_after = 0.0
+    return max(backoff_seconds(attempt, jitter, limits), min(retry_after, limits.retry_after_seconds_max))
 
 
 def _quoted(answer: Answer) -> str:
-    """The OMS's words with their HTTP code."""
+    """The OMS's message with its HTTP code."""
     code = f"HTTP {answer.status}" if answer.status is not None else "no HTTP answer"
     return f"{code}: {answer.detail}" if answer.detail else code

@@ -1,12 +1,13 @@
-"""What becomes of accepted requests: which job to ask the OMS about and when, with few calls. Pure.
+"""Which accepted jobs to ask the OMS about, and when: with few queries, each job's end is known soon after it.
 
-The OMS works jobs off one at a time, in order. So while the oldest unfinished job (the *head*) has not ended, the ones
-behind it mostly have not either: only the head is asked about, after waits that double, and when it ends the next one
-at once. Whatever the OMS is seen to have passed by (a later job is at work, or has ended) is asked about as well. A
-head that is waited for longer than a minute may be stuck alone: then now and then one of the later jobs is asked about,
-which tells if the OMS has passed it by.
+The OMS processes jobs one at a time, in the order in which it accepted them. While the oldest unfinished job (the
+*head*) has not ended, the jobs behind it mostly have not either. So only the head is queried, at intervals that double,
+and when it ends the next job is queried at once. Jobs that the OMS has overtaken (a later job is being processed or has
+ended) are queried as well. A head that has not ended after a minute of queries may be stuck: from then on a job behind
+it is queried now and then, which shows whether the OMS has overtaken the head.
 
-Times are monotonic seconds, as the caller's ``now``; those in reports are the OMS's, seconds since 1970.
+No I/O and no randomness here: ``now`` is the caller's monotonic time in seconds, and jitter is an argument. Times in
+reports are the OMS's, in seconds since 1970.
 """
 
 import heapq
@@ -18,29 +19,30 @@ from typing import Final
 from consumer.core.oms.offset_codec import PackedChanges
 
 QUERIES_IN_FLIGHT_MAX: Final = 2
-"""Calls under way: one for the head, one for a job that the OMS has passed by. More would ask no sooner, only more."""
+"""One for the head and one for a job that the OMS has overtaken. More would not detect any end sooner."""
 QUERY_SECONDS_MIN: Final = 2.0
-"""Before the first call for a job, and after it; a job of one chunk takes the OMS about so long."""
+"""Before the first query of a job, and after it: about what the OMS needs for a job of one chunk."""
 QUERY_SECONDS_MAX: Final = 60.0
-"""The waits between calls for one job double up to this."""
+"""The interval between queries of a job doubles up to this."""
 QUERY_SECONDS_SPREAD: Final = 0.25
-"""Jitter shortens a wait by up to this share."""
+"""Jitter shortens an interval by up to this share."""
 STALLED_QUERIES: Final = 6
-"""A head that was asked about so often in vain (for a minute or more) may be stuck: others are tried besides."""
+"""A head that has not ended after this many queries (a minute or more) may be stuck: jobs behind it are queried too."""
 UNKNOWN_ANSWERS_MAX: Final = 2
-"""So often in a row the OMS must know nothing of a job: what reads its queue may lag behind what writes it."""
+"""The OMS must deny knowing a job this many times in a row: what reads its queue may lag behind what writes to it."""
 REFUSED_SECONDS_MAX: Final = 900.0
-"""While the OMS refuses the calls as such (no permission, wrong address) all asking slows down to this."""
+"""While the OMS refuses the queries themselves (no permission, wrong address), the interval doubles up to this."""
 RETRY_AFTER_SECONDS_MAX: Final = 3_600.0
-"""A longer wish of the OMS is cut to this."""
+"""A longer Retry-After is cut to this."""
 
 _REFUSALS: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
-"""HTTP codes that will most likely be the same next time: redirects, no permission, no such address."""
+"""HTTP codes that are most likely the same at the next query: redirects, no permission, no such address."""
 _DOUBLINGS_MAX: Final = 32
+"""More doublings exceed any maximum, and 2.0**1024 would overflow."""
 
 
 class JobStatus(StrEnum):
-    """As the OMS names them."""
+    """The OMS's names."""
 
     PENDING = "PENDING"
     WORKING = "WORKING"
@@ -50,12 +52,13 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What one call for a job brought.
+    """The result of one query.
 
-    ``status`` None: no usable answer, for the reason in ``detail``; the job is asked about again later. ``unknown``:
-    the OMS says that it knows no such job. ``added``, ``started`` and ``finished`` are seconds since 1970, None where
-    the OMS does not say. ``messages`` are the OMS's words, bounded in number and length. ``over_quota``: there were too
-    many calls; ``retry_after_seconds`` is the OMS's own wish, if it had one. ``http_status`` 0: there was no answer.
+    ``status`` is None if there was no usable answer; ``detail`` says why, and the job is queried again later.
+    ``unknown``: the OMS answered that it knows no such job. ``added``, ``started`` and ``finished`` are seconds since
+    1970, None if the OMS does not say. ``messages`` are the OMS's, limited in number and length. ``over_quota``: the
+    query was throttled. ``retry_after_seconds`` is the answer's Retry-After, None without one. ``http_status`` is None
+    if there was no HTTP answer.
     """
 
     job_id: str
@@ -68,12 +71,12 @@ class JobReport:
     detail: str = ""
     over_quota: bool = False
     retry_after_seconds: float | None = None
-    http_status: int = 0
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An accepted request. ``changes`` has its changes by assignment (``offset_codec.pack_changes``)."""
+    """The job of an accepted request. ``changes`` are the request's, by assignment (``offset_codec.pack_changes``)."""
 
     job_id: str
     location: str
@@ -88,119 +91,127 @@ class JobOutcome(StrEnum):
     SUCCESS = "success"
     """The OMS has applied it."""
     FAILED = "failed"
-    """The OMS says that nothing of it was applied."""
+    """The OMS reports that it applied none of it."""
     NEVER_FINISHED = "never_finished"
-    """It had not ended when ``age_seconds_max`` was over."""
+    """It had not ended after ``JobLimits.age_seconds_max``."""
     UNKNOWN_JOB = "unknown_job"
-    """The OMS gave a jobID, and now knows of no such job."""
+    """The OMS returned this jobID, and now does not know it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """A job is over.
+    """How a job ended.
 
-    ``queued_seconds`` from added to started and ``worked_seconds`` from started to finished are by the OMS's clock, and
-    None where it does not say.
+    ``queued_seconds`` is the time from added to started and ``processing_seconds`` from started to finished, both by
+    the OMS's clock; None if the OMS does not say, or if its times contradict each other.
     """
 
     job: Job
     outcome: JobOutcome
     queued_seconds: float | None = None
-    worked_seconds: float | None = None
+    processing_seconds: float | None = None
     messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What bounds the follow-up."""
+    """Bounds on what is followed."""
 
     age_seconds_max: float = 86_400.0
+    """A job that has not ended after this is given up."""
     jobs_max: int = 10_000
-    """An OMS that is so far behind has other troubles; the oldest is dropped."""
+    """Above this the oldest job is evicted: an OMS that far behind has other problems."""
     packed_bytes_max: int = 64 * 1024 * 1024
-    """Of all offsets kept: 10,000 jobs of 12,000 changes could take three times as much."""
+    """Of the packed offsets of all jobs; 10,000 jobs of 12,000 changes could take three times as much."""
 
 
 @dataclass(eq=False, slots=True)
-class _Followed:
+class _FollowedJob:
     job: Job
-    number: int
-    """In the order in which the OMS accepted them."""
-    since: float
+    sequence: int
+    """Ascending in the order in which the OMS accepted the jobs."""
+    accepted_at: float
     queries: int = 0
-    """Calls in vain since the job became the head, or was passed by."""
+    """Queries that did not find it ended, since it became the head or was overtaken; these set the interval."""
     query_at: float | None = None
-    """When it is to be asked about; None: not until others have ended, or a call is under way."""
+    """When it is queried next; None while a query is in flight, or until it becomes the head or is overtaken."""
     unknown_answers: int = 0
+    """In a row."""
 
 
 class JobSchedule:
-    """The accepted jobs whose end is not known yet."""
+    """The accepted jobs that have not ended yet, and when to query each."""
 
     def __init__(self, limits: JobLimits) -> None:
         self._limits = limits
-        self._followed: dict[str, _Followed] = {}
-        self._waiting: dict[str, _Followed] = {}
-        """Those of them that the OMS is not seen to have passed by. The first is the head."""
+        self._followed: dict[str, _FollowedJob] = {}
+        """All of them by jobID, oldest first."""
+        self._queue: dict[str, _FollowedJob] = {}
+        """Those of them that the OMS has not been seen to overtake, oldest first. The first one is the head."""
         self._queries: list[tuple[float, int, str]] = []
-        """A heap of when to ask, number and jobID. Entries that do not agree with ``query_at`` any more are stale."""
+        """A heap of (time of the query, sequence, jobID). Entries that disagree with ``query_at`` are stale."""
         self._in_flight: set[str] = set()
         self._evicted: list[Job] = []
-        self._numbers = 0
+        self._last_sequence = 0
         self._packed_bytes = 0
         self._failures = 0
+        """Queries in a row without a usable answer."""
         self._resume_at = -inf
         self.unfinished_items = 0
         self.unavailable_reason: str | None = None
-        """Why the OMS tells nothing of jobs at present, in its words; "" while it does."""
+        """Why the OMS does not report on jobs at present, in its words; None while it does."""
 
     @property
     def unfinished(self) -> int:
-        """How many jobs are followed."""
+        """Number of followed jobs."""
         return len(self._followed)
 
-    def oldest_seconds(self, now: float) -> float:
-        """For how long the oldest unfinished job has been followed; 0 without any."""
-        return now - next(iter(self._followed.values())).since if self._followed else 0.0
+    def oldest_seconds(self, now: float) -> float | None:
+        """How long ago the oldest unfinished job was accepted; None without one."""
+        oldest = next(iter(self._followed.values()), None)
+        return now - oldest.accepted_at if oldest else None
 
     def unfinished_jobs(self) -> list[Job]:
-        """The jobs whose end is not known, oldest first."""
+        """The jobs that have not ended as far as is known, oldest first."""
         return [followed.job for followed in self._followed.values()]
 
     def take_evicted(self) -> list[Job]:
-        """The jobs that had to make room since the last call: nobody will tell of their end."""
+        """The jobs evicted since the last call. Their ends will not be reported."""
         evicted, self._evicted = self._evicted, []
         return evicted
 
     def follow(self, job: Job, now: float) -> None:
-        """Follow a job that was just accepted. Should its jobID be followed already, that one is dropped."""
+        """Follow a job that was just accepted.
+
+        May evict older jobs: at the limits, or one with the same jobID. The caller must report ``take_evicted``.
+        """
         if job.job_id in self._followed:
             self._evict(job.job_id, now)
-        self._numbers += 1
-        followed = _Followed(job, self._numbers, now)
-        self._followed[job.job_id] = self._waiting[job.job_id] = followed
+        self._last_sequence += 1
+        followed = _FollowedJob(job, self._last_sequence, now)
+        self._followed[job.job_id] = self._queue[job.job_id] = followed
         self.unfinished_items += job.items
         self._packed_bytes += _packed_bytes(job)
         while len(self._followed) > self._limits.jobs_max or (
             self._packed_bytes > self._limits.packed_bytes_max and len(self._followed) > 1
         ):
             self._evict(next(iter(self._followed)), now)
-        self._watch_head(now)
+        self._query_head(now)
 
     def due(self, now: float, calls_max: int) -> list[str]:
-        """The jobs to ask about now, at most ``calls_max``. Each is under way until ``on_report``."""
-        asked: list[str] = []
-        room = min(calls_max, self._room()) if now >= self._resume_at else 0
-        while len(asked) < room and (followed := self._next()) and followed.query_at is not None:
+        """The jobs to query now, at most ``calls_max``. For each one the caller must call ``on_report`` once."""
+        job_ids: list[str] = []
+        queries_max = min(calls_max, self._free_slots()) if now >= self._resume_at else 0
+        while len(job_ids) < queries_max and (followed := self._next()) and followed.query_at is not None:
             if followed.query_at > now:
                 break
             followed.query_at = None
             self._in_flight.add(followed.job.job_id)
-            asked.append(followed.job.job_id)
-        return asked
+            job_ids.append(followed.job.job_id)
+        return job_ids
 
     def on_report(self, report: JobReport, now: float, jitter: float) -> JobResult | None:
-        """Take what a call brought; returns the job's end if that is it. ``jitter`` is random in 0 to 1."""
+        """Take the result of a query. Returns how the job ended, None if it has not. ``jitter`` is random in 0 to 1."""
         self._in_flight.discard(report.job_id)
         if report.status is None and not report.unknown:
             self._back_off(report, now, jitter)
@@ -211,125 +222,133 @@ class JobSchedule:
             return None
         followed.unknown_answers = followed.unknown_answers + 1 if report.unknown else 0
         if followed.unknown_answers >= UNKNOWN_ANSWERS_MAX:
-            return self._end(followed, JobOutcome.UNKNOWN_JOB, report, now)
+            return self._end(followed, JobOutcome.UNKNOWN_JOB, now, report)
         match report.status:
             case JobStatus.SUCCESS | JobStatus.FAILED as status:
-                self._passed_by(followed.number, now)
-                return self._end(followed, JobOutcome(status.lower()), report, now)
+                self._overtake(followed.sequence, now)
+                return self._end(followed, JobOutcome(status.lower()), now, report)
             case JobStatus.WORKING:
-                self._passed_by(followed.number, now)
+                self._overtake(followed.sequence, now)
         self._query_again(followed, now, jitter)
         return None
 
     def expired(self, now: float) -> list[JobResult]:
-        """The jobs that have not ended in ``age_seconds_max``: they are followed no longer."""
+        """Give up the jobs that have not ended after ``age_seconds_max``, unless a query of them is in flight."""
         old = []
         for followed in self._followed.values():
-            if now - followed.since < self._limits.age_seconds_max:
+            if now - followed.accepted_at < self._limits.age_seconds_max:
                 break
             if followed.job.job_id not in self._in_flight:
                 old.append(followed)
-        nothing = JobReport("")
-        return [self._end(followed, JobOutcome.NEVER_FINISHED, nothing, now) for followed in old]
+        return [self._end(followed, JobOutcome.NEVER_FINISHED, now) for followed in old]
 
     def next_deadline(self) -> float | None:
-        """When ``due`` or ``expired`` may have something next, as far as time alone decides."""
+        """Earliest time at which ``due`` or ``expired`` can return jobs; None without jobs or before a report."""
         times = []
-        following = self._next()
-        if following and following.query_at is not None and self._room() > 0:
-            times.append(max(following.query_at, self._resume_at))
+        followed = self._next()
+        if followed and followed.query_at is not None and self._free_slots() > 0:
+            times.append(max(followed.query_at, self._resume_at))
         oldest = next(iter(self._followed.values()), None)
         if oldest and oldest.job.job_id not in self._in_flight:
-            times.append(oldest.since + self._limits.age_seconds_max)
+            times.append(oldest.accepted_at + self._limits.age_seconds_max)
         return min(times, default=None)
 
     # Inside
 
-    def _room(self) -> int:
-        """How many more calls may be under way; after a failure a single one finds out whether the OMS is well."""
+    def _free_slots(self) -> int:
+        """How many more queries may be sent; after a failure a single one probes the OMS."""
         return (1 if self._failures else QUERIES_IN_FLIGHT_MAX) - len(self._in_flight)
 
-    def _next(self) -> _Followed | None:
-        """The job to be asked about next."""
+    def _next(self) -> _FollowedJob | None:
+        """The job with the earliest query; None if none is scheduled."""
         while self._queries:
-            query_at, number, job_id = self._queries[0]
+            query_at, sequence, job_id = self._queries[0]
             followed = self._followed.get(job_id)
-            if followed and (followed.number, followed.query_at) == (number, query_at):
+            if followed and (followed.sequence, followed.query_at) == (sequence, query_at):
                 return followed
             heapq.heappop(self._queries)
         return None
 
-    def _plan(self, followed: _Followed, query_at: float) -> None:
+    def _schedule(self, followed: _FollowedJob, query_at: float) -> None:
         followed.query_at = query_at
-        heapq.heappush(self._queries, (query_at, followed.number, followed.job.job_id))
+        heapq.heappush(self._queries, (query_at, followed.sequence, followed.job.job_id))
 
-    def _is_idle(self, followed: _Followed) -> bool:
+    def _is_idle(self, followed: _FollowedJob) -> bool:
+        """Whether no query of the job is scheduled or in flight."""
         return followed.query_at is None and followed.job.job_id not in self._in_flight
 
-    def _watch_head(self, now: float) -> None:
-        """See to it that the head is asked about: at once, but not before the OMS had a moment for it."""
-        head = next(iter(self._waiting.values()), None)
+    def _query_head(self, now: float) -> None:
+        """Schedule a query of the head: now, but not within ``QUERY_SECONDS_MIN`` of its acceptance."""
+        head = next(iter(self._queue.values()), None)
         if head and self._is_idle(head):
             head.queries = 0
-            self._plan(head, max(now, head.since + QUERY_SECONDS_MIN))
+            self._schedule(head, max(now, head.accepted_at + QUERY_SECONDS_MIN))
 
-    def _passed_by(self, number: int, now: float) -> None:
-        """The OMS has come as far as this job: those before it must have ended, or are stuck."""
-        while self._waiting and (head := next(iter(self._waiting.values()))).number < number:
-            del self._waiting[head.job.job_id]
+    def _overtake(self, sequence: int, now: float) -> None:
+        """The OMS has reached the job with this sequence: those before it have ended, or are stuck."""
+        while self._queue and (head := next(iter(self._queue.values()))).sequence < sequence:
+            del self._queue[head.job.job_id]
             if self._is_idle(head):
                 head.queries = 0
-                self._plan(head, now)
+                self._schedule(head, now)
 
-    def _query_again(self, followed: _Followed, now: float, jitter: float) -> None:
-        head = next(iter(self._waiting), None)
+    def _query_again(self, followed: _FollowedJob, now: float, jitter: float) -> None:
+        head = next(iter(self._queue), None)
         followed.queries += 1
-        if followed.job.job_id == head or followed.job.job_id not in self._waiting:
-            self._plan(followed, now + _wait_seconds(followed.queries, QUERY_SECONDS_MAX, jitter))
+        if followed.job.job_id == head or followed.job.job_id not in self._queue:
+            self._schedule(followed, now + _interval_seconds(followed.queries, QUERY_SECONDS_MAX, jitter))
         if followed.job.job_id == head and followed.queries >= STALLED_QUERIES:
-            self._try_another(now)
+            self._query_another(now)
 
-    def _try_another(self, now: float) -> None:
-        """Ask about a job behind a head that may be stuck: the first one that was asked about least."""
-        behind = [followed for followed in self._waiting.values() if self._is_idle(followed)]
+    def _query_another(self, now: float) -> None:
+        """Schedule a query of a job behind a head that may be stuck: of those queried least, the oldest."""
+        behind = [followed for followed in self._queue.values() if self._is_idle(followed)]
         if behind:
-            self._plan(min(behind, key=lambda followed: (followed.queries, followed.number)), now)
+            self._schedule(min(behind, key=lambda followed: (followed.queries, followed.sequence)), now)
 
     def _back_off(self, report: JobReport, now: float, jitter: float) -> None:
-        """No usable answer: ask about nothing for a while, longer each time, and as long as the OMS wishes."""
+        """No usable answer: pause all queries, longer each time, and at least for the OMS's Retry-After."""
         self._failures += 1
         self.unavailable_reason = report.detail
-        refused = report.http_status in _REFUSALS and not report.over_quota
-        longest = REFUSED_SECONDS_MAX if refused else QUERY_SECONDS_MAX
-        wished = report.retry_after_seconds or 0.0
-        wished = min(wished, RETRY_AFTER_SECONDS_MAX) if isfinite(wished) else 0.0
-        seconds = max(_wait_seconds(self._failures, longest, jitter), wished)
+        is_refused = report.http_status in _REFUSALS and not report.over_quota
+        seconds_max = REFUSED_SECONDS_MAX if is_refused else QUERY_SECONDS_MAX
+        retry_after = report.retry_after_seconds or 0.0
+        retry_after = min(retry_after, RETRY_AFTER_SECONDS_MAX) if isfinite(retry_after) else 0.0
+        seconds = max(_interval_seconds(self._failures, seconds_max, jitter), retry_after)
         self._resume_at = max(self._resume_at, now + seconds)
 
-    def _end(self, followed: _Followed, outcome: JobOutcome, report: JobReport, now: float) -> JobResult:
+    def _end(
+        self, followed: _FollowedJob, outcome: JobOutcome, now: float, report: JobReport | None = None
+    ) -> JobResult:
         self._remove(followed, now)
-        queued = _seconds_between(report.added, report.started)
-        worked = _seconds_between(report.started, report.finished)
-        return JobResult(followed.job, outcome, queued, worked, report.messages)
+        if report is None:
+            return JobResult(followed.job, outcome)
+        return JobResult(
+            followed.job,
+            outcome,
+            queued_seconds=_seconds_between(report.added, report.started),
+            processing_seconds=_seconds_between(report.started, report.finished),
+            messages=report.messages,
+        )
 
     def _evict(self, job_id: str, now: float) -> None:
         followed = self._followed[job_id]
         self._evicted.append(followed.job)
         self._remove(followed, now)
 
-    def _remove(self, followed: _Followed, now: float) -> None:
+    def _remove(self, followed: _FollowedJob, now: float) -> None:
         del self._followed[followed.job.job_id]
-        self._waiting.pop(followed.job.job_id, None)
+        self._queue.pop(followed.job.job_id, None)
         self.unfinished_items -= followed.job.items
         self._packed_bytes -= _packed_bytes(followed.job)
-        self._watch_head(now)
+        self._query_head(now)
 
 
 def adaptive_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int) -> int:
-    """From how many items on a window should count as full, given how many of our jobs the OMS has not worked off.
+    """The number of items that should fill a window, given how many of our jobs the OMS has not finished.
 
-    An idle OMS gets single chunks, which are applied soonest; the more it is behind, the larger requests pay off: a
-    chunk more per unfinished job, up to the most whole chunks of a request.
+    An idle OMS gets requests of one chunk, which are applied soonest. The longer its queue, the more larger requests
+    pay off: one chunk more per unfinished job, up to the whole chunks that fit into a request.
     """
     return min(1 + unfinished_jobs, max(max_items // chunk_items, 1)) * chunk_items
 
@@ -338,14 +357,16 @@ def _packed_bytes(job: Job) -> int:
     return sum(len(changes.offsets) for changes in job.changes)
 
 
-def _wait_seconds(asks: int, longest: float, jitter: float) -> float:
-    """Seconds after the ``asks``-th call in vain (from 1)."""
+def _interval_seconds(queries: int, seconds_max: float, jitter: float) -> float:
+    """Seconds to wait after this many queries (at least 1) without a result."""
     if not 0 <= jitter <= 1:
-        msg = f"jitter lies in 0 to 1, not {jitter}"
+        msg = f"jitter must be between 0 and 1, not {jitter}"
         raise ValueError(msg)
-    doubled = QUERY_SECONDS_MIN * 2.0 ** min(asks - 1, _DOUBLINGS_MAX)
-    return min(doubled, longest) * (1 - QUERY_SECONDS_SPREAD * jitter)
+    doubled = QUERY_SECONDS_MIN * 2.0 ** min(queries - 1, _DOUBLINGS_MAX)
+    return min(doubled, seconds_max) * (1 - QUERY_SECONDS_SPREAD * jitter)
 
 
 def _seconds_between(earlier: float | None, later: float | None) -> float | None:
-    return None if earlier is None or later is None or later < earlier else later - earlier
+    if earlier is None or later is None or later < earlier:
+        return None
+    return later - earlier

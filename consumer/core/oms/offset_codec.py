@@ -1,6 +1,6 @@
-"""Exact offsets in few bytes: what is kept of a request's changes until its job has ended.
+"""A request's offsets in few bytes: delta-encoded and compressed, to be kept until its job has ended.
 
-A range would not do: between a request's offsets lie those of other requests.
+A range would not do, because the offsets of other requests lie in between.
 """
 
 import zlib
@@ -14,54 +14,56 @@ from consumer.core.changes.coalesce import change_ids
 from consumer.core.changes.items import ASSIGNMENT, OFFSET
 
 _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
-"""Codes of ``array``, and the first distance that each cannot hold."""
+"""Type codes of ``array``, each with the lowest delta that is too large for it."""
 
 
 class PackedChanges(NamedTuple):
-    """The changes of a request from one assignment; ``offsets`` as ``pack_offsets`` made them."""
+    """The changes of a request that are from one assignment. ``offsets`` is the result of ``pack_offsets``."""
 
-    assignment: int
+    assignment_id: int
     topic: str
     partition: int
     offsets: bytes
 
 
 def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) -> tuple[PackedChanges, ...]:
-    """The changes of a request, superseded ones included, as a ``Job`` keeps them.
+    """Pack the changes of a request, including superseded ones, by assignment.
 
-    ``partitions`` maps an assignment's id to topic and partition; rows of other assignments are left out.
+    ``partitions`` maps assignment ids to topic and partition; rows of other assignments are left out.
     """
     rows = change_ids(rows)
     owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
-    numbers = [number for number in owners.unique().sort().to_list() if number in partitions]
-    if len(numbers) == 1 and owners.n_unique() == 1:
-        return (PackedChanges(numbers[0], *partitions[numbers[0]], pack_offsets(offsets)),)
+    assignment_ids = [owner for owner in owners.unique().sort().to_list() if owner in partitions]
+    if len(assignment_ids) == 1 and owners.n_unique() == 1:
+        (assignment_id,) = assignment_ids
+        return (PackedChanges(assignment_id, *partitions[assignment_id], pack_offsets(offsets)),)
     return tuple(
-        PackedChanges(number, *partitions[number], pack_offsets(offsets.filter(owners == number))) for number in numbers
+        PackedChanges(assignment_id, *partitions[assignment_id], pack_offsets(offsets.filter(owners == assignment_id)))
+        for assignment_id in assignment_ids
     )
 
 
 def pack_offsets(offsets: pl.Series) -> bytes:
-    """Offsets, in any order, in few bytes: sorted, as distances, compressed.
+    """Pack offsets, which may be in any order: sort, delta-encode, compress.
 
-    12,000 offsets take about 0.1 kB where they follow each other, 12 kB where each is one of 100 in their partition and
-    21 kB where it is one of 3,000; packing takes them 0.5 to 1.2 ms.
+    12,000 offsets take about 0.1 kB if they are consecutive, 12 kB if they are every 100th of their partition on
+    average, and 21 kB if every 3,000th. Packing them takes 0.5 to 1.2 ms.
     """
     if not len(offsets):
         return b""
     ordered = offsets.sort()
-    distances = ordered.diff().fill_null(0)
-    widest = int(distances.max())  # type: ignore[arg-type]  # of integers, not of whatever else a series may hold
+    deltas = ordered.diff().fill_null(0)
+    widest = int(deltas.max())  # type: ignore[arg-type]  # the series holds integers
     code = next(code for code, limit in _WIDTHS if widest < limit)
-    packed = zlib.compress(array(code, distances.to_list()).tobytes(), level=1)
+    packed = zlib.compress(array(code, deltas.to_list()).tobytes(), level=1)
     return code.encode() + int(ordered[0]).to_bytes(8, "little") + packed
 
 
 def unpack_offsets(packed: bytes) -> tuple[int, ...]:
-    """The offsets that were packed, ascending."""
+    """The packed offsets, ascending."""
     if not packed:
         return ()
-    distances = array(packed[:1].decode())
-    distances.frombytes(zlib.decompress(packed[9:]))
+    deltas = array(packed[:1].decode())
+    deltas.frombytes(zlib.decompress(packed[9:]))
     first = int.from_bytes(packed[1:9], "little")
-    return tuple((pl.Series(distances.tolist(), dtype=pl.Int64).cum_sum() + first).to_list())
+    return tuple((pl.Series(deltas.tolist(), dtype=pl.Int64).cum_sum() + first).to_list())

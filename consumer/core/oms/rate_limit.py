@@ -1,7 +1,7 @@
-"""How many calls per second the OMS may be sent: a token bucket that learns from throttled answers.
+"""The rate limiter for all calls of the OMS: a token bucket that learns its rate from throttled answers.
 
-A throttled answer halves the rate, which then recovers slowly: a gateway counts the calls of all members of the group
-and of other users of the key, so the right rate can only be found by trying. Times are monotonic seconds.
+A throttled answer halves the rate, which then recovers slowly. The right rate can only be found by trying, because a
+gateway counts the calls of all members of the group and of other users of the API key. Times are monotonic seconds.
 """
 
 from collections import deque
@@ -9,25 +9,25 @@ from math import exp, log
 from typing import Final
 
 BURST_SECONDS: Final = 1.0
-"""The bucket holds the calls of this time, at least one."""
+"""The bucket's capacity: the calls of this many seconds, at least one call."""
 THROTTLED_SHARE: Final = 0.5
-"""A throttled answer leaves this share of the rate."""
+"""A throttled answer multiplies the rate by this."""
 RECOVERY_PER_MINUTE: Final = 2.0
-"""The rate grows by this factor per minute: from half of it back to the whole."""
+"""The learned rate grows by this factor per minute, so it is back after one minute."""
 RATE_MIN: Final = 1.0
-"""Calls per second, however often the OMS throttles: low enough, as Retry-After and the breaker's back-off apply too.
-With less, small requests and the queries for their jobs lag behind for minutes."""
+"""Calls per second; the learned rate never drops below this. It is low enough, because Retry-After and the breaker's
+back-off apply as well. With a lower one, small requests and the queries of their jobs would lag behind for minutes."""
 FORGET_FACTOR: Final = 4.0
-"""Without a configured limit, a learned one is dropped once it has recovered to this multiple of its lowest."""
+"""Without a configured limit, the learned one is forgotten once it has grown by this factor."""
 _GROWTH: Final = log(RECOVERY_PER_MINUTE) / 60.0
 _GROWTH_SECONDS_MAX: Final = 3_600.0
-"""Growth ends here: the number would overflow one day."""
+"""Growth is not computed past this, because the number would overflow eventually."""
 _OBSERVED_SECONDS: Final = 1.0
-"""Gateways count by the second: where no limit is known, the calls of this time are the rate that was too much."""
+"""Without a known limit, the rate that was too high is the number of calls from this long before the throttled one."""
 
 
 class RateLimiter:
-    """The bucket. ``max_per_second`` None: no limit until a throttled answer teaches one."""
+    """``max_per_second`` None means no limit until a throttled answer teaches one."""
 
     def __init__(self, max_per_second: float | None) -> None:
         self._max = max_per_second
@@ -38,7 +38,7 @@ class RateLimiter:
         self._recent: deque[tuple[float, int]] = deque()
 
     def limit(self, now: float) -> float | None:
-        """Calls per second that may leave now; None: no limit but that of requests in flight."""
+        """Calls per second allowed at present; None without a limit."""
         if self._learned is None:
             return self._max
         learned = self._learned * exp(_GROWTH * min(now - self._learned_at, _GROWTH_SECONDS_MAX))
@@ -47,7 +47,7 @@ class RateLimiter:
         return learned if learned < FORGET_FACTOR * self._learned else None
 
     def available(self, now: float) -> float:
-        """How many calls may leave now, to be rounded down by the caller; infinite without a limit."""
+        """How many calls may be sent now, as a fraction that the caller rounds down; infinite without a limit."""
         limit = self.limit(now)
         if limit is None:
             return float("inf")
@@ -55,13 +55,13 @@ class RateLimiter:
         return self._calls
 
     def next_at(self, now: float) -> float:
-        """When the next call may leave."""
+        """Earliest time at which a call may be sent."""
         limit = self.limit(now)
         missing = 1.0 - self.available(now)
         return now if limit is None or missing <= 0 else now + missing / limit
 
     def spend(self, calls: int, now: float) -> None:
-        """These calls leave now."""
+        """Record that this many calls are sent now."""
         if calls:
             self._recent.append((now, calls))
         self._forget(before=now - _OBSERVED_SECONDS)
@@ -70,7 +70,7 @@ class RateLimiter:
             self._calls -= calls
 
     def on_throttled(self, *, sent_at: float, now: float) -> None:
-        """A call was throttled: slow down, once for all calls that were in flight together."""
+        """A call was throttled: slow down. Calls that were in flight together slow it down once."""
         if self._learned is not None and sent_at < self._learned_at:
             return
         limit = self.limit(now)

@@ -1,7 +1,8 @@
 """The metadata of a commit, for the partition's next owner: ``v1;<read up to>;<in doubt>;<topic id>``.
 
-*Read up to*: how far the partition had been read when the commit was made. *In doubt*: 1 while a request with rows of
-the partition may still be queued by the OMS. The text is part of the protocol between members of different versions.
+*Read up to*: how far the partition had been read at the time of the commit. *In doubt*: 1 while the OMS may still queue
+a request with changes of the partition. Members of different versions read each other's metadata, so the format must
+stay compatible.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ _VERSION = "v1"
 
 @dataclass(frozen=True, slots=True)
 class CommitMetadata:
-    """``read_up_to`` is one past the last change read; ``topic_id`` is None where the broker does not report it."""
+    """``read_up_to`` is the offset after the last one read. ``topic_id`` is None if the broker does not report it."""
 
     read_up_to: int
     in_doubt: bool

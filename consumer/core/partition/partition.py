@@ -1,15 +1,15 @@
-"""One partition and its life, from its assignment to this process until it is revoked or lost.
+"""One assigned partition, from its assignment to this process until it is revoked or lost.
 
-``TRANSITIONS`` is its state machine; the diagram in docs/protocol.md is made from this table. ``InvariantError`` is
-raised for an event that the table does not allow.
+``TRANSITIONS`` is its state machine; the diagram in docs/protocol.md is generated from it. An event that the table does
+not allow raises ``InvariantError``.
 
-- RECOVERING: everything that the previous owner had read is read again; nothing leaves.
-- IN_DOUBT: that is read, but a request of the previous owner may still be queued at the OMS; nothing leaves.
-- ACTIVE: its changes leave as the planner decides.
-- REVOKING: answers to its requests are waited for; no change of it is accepted any more.
-- GONE: another member owns it. Whatever belongs to this assignment is ignored.
+- RECOVERING: what the previous owner had read is being read again; nothing is sent.
+- IN_DOUBT: all of that is read, but the OMS may still queue a request of the previous owner; nothing is sent.
+- ACTIVE: changes are sent as the planner decides.
+- REVOKING: requests in flight may still be answered; no further changes may be added.
+- GONE: another member owns it. Whatever still belongs to this assignment is ignored.
 
-Times are monotonic seconds; offsets are Kafka's.
+Times are monotonic seconds.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from consumer.core.partition.recovery import Recovery
 from consumer.errors import InvariantError
 
 RESUME_SHARE: Final = 0.75
-"""A paused partition resumes below this share of the limit that paused it: a pause throws away what was prefetched."""
+"""A paused partition resumes below this share of the limit, because each pause discards prefetched messages."""
 
 
 class PartitionState(StrEnum):
@@ -67,9 +67,9 @@ TRANSITIONS: Final[Mapping[tuple[PartitionState, PartitionEvent], PartitionState
 class Partition:
     """One assignment of a partition.
 
-    ``start`` is the group's committed offset (None: not known, so nothing is committed before the first rows),
-    ``read_up_to`` how far the previous owner had read (None: the group has no commit), ``in_doubt_until`` the time
-    until which one of its requests may still be queued (in the past: none is).
+    ``start`` is the group's committed offset; None if it is not known, and then nothing is committed before the first
+    batch. ``read_up_to`` is how far previous owners have read; None if the group has no commit. Until
+    ``in_doubt_until`` the OMS may still queue a request of the previous owner.
     """
 
     def __init__(self, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
@@ -77,7 +77,7 @@ class Partition:
         self.offsets = OffsetTracker()
         self.recovery = Recovery()
         self.is_over_limit = False
-        """Paused since it was read too far past its committable offset (``exceeds``)."""
+        """It must be paused, because it has too many uncommitted offsets (``exceeds``)."""
         self._recovers_up_to = read_up_to or 0
         self._in_doubt_until = in_doubt_until
         self._read_up_to = read_up_to or 0
@@ -88,57 +88,57 @@ class Partition:
 
     @property
     def read_up_to(self) -> int:
-        """How far the partition has ever been read, by this owner or the previous one. It never decreases (rule 4)."""
+        """How far the partition has been read by this owner or any previous one. It never decreases (rule 4)."""
         return self._read_up_to
 
     @property
     def holds_back(self) -> bool:
-        """Whether its rows may not leave yet."""
+        """Whether its changes must not be sent yet."""
         return self.state in (PartitionState.RECOVERING, PartitionState.IN_DOUBT)
 
     def is_in_doubt(self, now: float) -> bool:
-        """Whether a request of the previous owner may still be queued, whoever owns the partition next."""
+        """Whether the OMS may still queue a request of the previous owner."""
         return now < self._in_doubt_until
 
     def track(self, offsets: pl.Series, next_offset: int) -> None:
-        """These offsets are uncovered now; the partition was read up to ``next_offset``."""
+        """Open these offsets. The partition was read up to ``next_offset``."""
         if self.state is PartitionState.REVOKING:
-            raise InvariantError("changes of a partition were given to the engine while it is being revoked")
+            raise InvariantError("changes of a partition were added while it is being revoked")
         self.offsets.track(offsets, next_offset)
         self._read_up_to = max(self._read_up_to, self.offsets.next_offset or 0)
 
     def read(self, next_offset: int, *, at_end: bool) -> None:
-        """The partition was read up to ``next_offset``, or to its present end."""
+        """The partition was read up to ``next_offset``; ``at_end``: that is the end of its log."""
         if self.state is PartitionState.RECOVERING and (at_end or next_offset >= self._recovers_up_to):
             self._apply(PartitionEvent.CAUGHT_UP)
 
     def end_doubt(self, now: float) -> bool:
-        """Become active if that is only a matter of time, and the time has come. Returns whether it did."""
+        """Become active once the previous owner's doubt is over. Returns whether that happened now."""
         if self.state is not PartitionState.IN_DOUBT or self.is_in_doubt(now):
             return False
         self._apply(PartitionEvent.DOUBT_OVER)
         return True
 
     def next_deadline(self) -> float | None:
-        """When the partition becomes active by time alone; None: it first has to read on, or it is active."""
+        """When ``end_doubt`` succeeds; None if the partition must read on first, or in a later state."""
         return self._in_doubt_until if self.state is PartitionState.IN_DOUBT else None
 
     def begin_revoke(self) -> None:
-        """Answers to its requests are awaited from now on, and nothing else."""
+        """The partition is being revoked: no further changes may be tracked."""
         self._apply(PartitionEvent.REVOKE)
 
     def end(self) -> None:
-        """It was handed over after a revoke, or is lost."""
+        """The partition was handed over after a revoke, or is lost."""
         is_revoked = self.state is PartitionState.REVOKING
         self._apply(PartitionEvent.HANDED_OVER if is_revoked else PartitionEvent.LOST)
 
     def exceeds(self, uncommitted_offsets_max: int) -> bool:
-        """Whether the partition is read too far past its committable offset, or not clearly nearer again."""
+        """Whether it has too many uncommitted offsets; once it had, whether it is still above ``RESUME_SHARE``."""
         uncommitted = (self.offsets.next_offset or 0) - (self.offsets.committable_offset or 0)
         return uncommitted > uncommitted_offsets_max * (RESUME_SHARE if self.is_over_limit else 1)
 
     def _apply(self, event: PartitionEvent) -> None:
         after = TRANSITIONS.get((self.state, event))
         if after is None:
-            raise InvariantError(f"a partition that is {self.state} cannot be: {event}")
+            raise InvariantError(f"the event {event.value!r} is not allowed for a partition that is {self.state}")
         self.state = after

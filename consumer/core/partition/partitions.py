@@ -1,6 +1,7 @@
-"""The partitions assigned to this process, by assignment id: their offsets, recoveries and dead letters in doubt.
+"""The partitions assigned to this process: their offsets, recovery, and dead letters that are not confirmed yet.
 
-An assignment is a partition assigned to this process once. Whatever belongs to one that is gone is ignored (rule 17).
+An assignment is a partition assigned to this process once. What belongs to an assignment that has ended is ignored
+(rule 17).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,30 +16,31 @@ from consumer.core.partition.partition import Partition, PartitionState
 
 @dataclass(frozen=True, slots=True)
 class CommitPoint:
-    """What may be committed for an assignment: the committable offset, and the metadata that goes with it.
+    """What may be committed for an assignment: its committable offset, with the content of the metadata.
 
-    ``in_doubt``: a request with rows of the partition may be queued at the OMS, now or soon.
+    ``in_doubt``: the OMS may still queue a request with changes of the partition.
     """
 
-    assignment: int
+    assignment_id: int
     offset: int
     read_up_to: int
     in_doubt: bool
 
 
 class Partitions:
-    """By assignment id."""
+    """All assigned partitions, by assignment id."""
 
     def __init__(self, item_key: Sequence[str], uncommitted_offsets_max: int) -> None:
         self._item_key = tuple(item_key)
         self._uncommitted_offsets_max = uncommitted_offsets_max
         self._by_id: dict[int, Partition] = {}
         self._released: list[pl.DataFrame] = []
-        """``CHANGE_ID`` of covered changes, to be released together: once per commit, not per request."""
+        """``CHANGE_ID`` of changes whose offsets are no longer open; released together, once per commit."""
         self._unconfirmed: set[ChangeId] = set()
+        """Changes whose dead letters the broker has not confirmed yet."""
 
-    def __contains__(self, assignment: int) -> bool:
-        return assignment in self._by_id
+    def __contains__(self, assignment_id: int) -> bool:
+        return assignment_id in self._by_id
 
     @property
     def ids(self) -> Collection[int]:
@@ -46,28 +48,28 @@ class Partitions:
 
     # Life
 
-    def assign(self, assignment: int, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
-        """Take a partition; see ``Partition`` for the arguments."""
-        self._by_id[assignment] = Partition(start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until)
+    def assign(self, assignment_id: int, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
+        """A partition was assigned. The arguments are those of ``Partition``."""
+        self._by_id[assignment_id] = Partition(start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until)
 
-    def begin_revoke(self, assignments: Collection[int]) -> None:
-        """Answers to requests of these are awaited from now on, and nothing else."""
-        for assignment in assignments:
-            if assignment in self._by_id:
-                self._by_id[assignment].begin_revoke()
+    def begin_revoke(self, assignment_ids: Collection[int]) -> None:
+        """These assignments are being revoked: no further changes of them may be tracked."""
+        for assignment_id in assignment_ids:
+            if assignment_id in self._by_id:
+                self._by_id[assignment_id].begin_revoke()
 
-    def forget(self, assignments: Collection[int]) -> list[int]:
-        """Drop these, revoked or lost. Returns those that were assigned."""
-        gone = [assignment for assignment in assignments if assignment in self._by_id]
-        for assignment in gone:
-            self._by_id.pop(assignment).end()
+    def forget(self, assignment_ids: Collection[int]) -> list[int]:
+        """Drop these assignments, which are revoked or lost. Returns the ids of those that existed."""
+        gone = [assignment_id for assignment_id in assignment_ids if assignment_id in self._by_id]
+        for assignment_id in gone:
+            self._by_id.pop(assignment_id).end()
         if gone:
-            self._unconfirmed = {change_id for change_id in self._unconfirmed if change_id.assignment in self._by_id}
+            self._unconfirmed = {change_id for change_id in self._unconfirmed if change_id.assignment_id in self._by_id}
         return gone
 
     def drop_stale(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows without those of assignments that are gone (rule 17)."""
-        gone = [assignment for assignment in rows[ASSIGNMENT].unique().to_list() if assignment not in self._by_id]
+        """The rows without those of assignments that have ended (rule 17)."""
+        gone = [owner for owner in rows[ASSIGNMENT].unique().to_list() if owner not in self._by_id]
         return rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
 
     # Reading
@@ -75,39 +77,40 @@ class Partitions:
     def track(
         self, rows: pl.DataFrame, rejected: Collection[ChangeId], next_offsets: Mapping[int, int], ends: Collection[int]
     ) -> None:
-        """These changes are uncovered now. ``next_offsets`` says how far each assignment was read by them.
+        """Open the offsets of these changes.
 
-        ``ends`` are the assignments that were read to their partition's present end.
+        ``next_offsets`` maps assignment ids to the offset after the last one read; ``ends`` are the assignments that
+        were read to the end of their log.
         """
         owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
-        for assignment, next_offset in next_offsets.items():
-            partition = self._by_id.get(assignment)
+        for assignment_id, next_offset in next_offsets.items():
+            partition = self._by_id.get(assignment_id)
             if partition is None:
                 continue
-            tracked = offsets.filter(owners == assignment)
-            bad = [change_id.offset for change_id in rejected if change_id.assignment == assignment]
+            tracked = offsets.filter(owners == assignment_id)
+            bad = [change_id.offset for change_id in rejected if change_id.assignment_id == assignment_id]
             partition.track(pl.concat([tracked, pl.Series(bad, dtype=pl.Int64)]) if bad else tracked, next_offset)
-            partition.read(next_offset, at_end=assignment in ends)
+            partition.read(next_offset, at_end=assignment_id in ends)
         self._unconfirmed.update(rejected)
 
     def hold_back(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Keep the rows of recovering partitions; returns the others, which may leave."""
+        """Keep the rows of recovering partitions until they are active. Returns the other rows, which may be sent."""
         recovering = self.recovering
         if not recovering:
             return rows
         owners = rows[ASSIGNMENT]
-        for assignment in recovering:
-            self._by_id[assignment].recovery.add(rows.filter(owners == assignment))
+        for assignment_id in recovering:
+            self._by_id[assignment_id].recovery.add(rows.filter(owners == assignment_id))
         return rows.filter(~owners.is_in(recovering))
 
     def end_recoveries(self, now: float) -> list[pl.DataFrame]:
-        """Activate the partitions that have nothing left to read again or to wait for. Returns their rows."""
+        """Activate the partitions whose recovery is complete. Returns the rows that were kept back, a frame each."""
         activated = [partition for partition in self._by_id.values() if partition.end_doubt(now)]
         rows = [partition.recovery.take_all() for partition in activated]
         return [frame for frame in rows if frame is not None]
 
     def coalesce_recoveries(self) -> None:
-        """Make room: drop held-back rows that newer ones make redundant, where that may be worth the work."""
+        """Make room: drop rows in recovery that newer ones make redundant (see ``Recovery.coalesce``)."""
         for partition in self._by_id.values():
             released = partition.recovery.coalesce(self._item_key)
             if released is not None:
@@ -115,31 +118,35 @@ class Partitions:
 
     @property
     def recovering(self) -> list[int]:
-        """Assignments of which nothing may leave yet."""
-        return [assignment for assignment, partition in self._by_id.items() if partition.holds_back]
+        """Assignments whose changes must not be sent yet."""
+        return [assignment_id for assignment_id, partition in self._by_id.items() if partition.holds_back]
 
     @property
-    def reading_again(self) -> list[int]:
-        """Recovering assignments that are not read up to where the previous owner was."""
-        return [key for key, partition in self._by_id.items() if partition.state is PartitionState.RECOVERING]
+    def catching_up(self) -> list[int]:
+        """Assignments that are not read yet as far as their previous owner had read."""
+        return [
+            assignment_id
+            for assignment_id, partition in self._by_id.items()
+            if partition.state is PartitionState.RECOVERING
+        ]
 
     @property
     def recovery_rows(self) -> int:
-        """Rows that are held back."""
+        """Number of rows in recovery."""
         return sum(partition.recovery.rows for partition in self._by_id.values())
 
     def next_deadline(self) -> float | None:
-        """When the next partition becomes active by time alone; None: no such time."""
+        """When the next partition becomes active without reading further; None if no partition waits only for that."""
         times = [partition.next_deadline() for partition in self._by_id.values()]
         return min((time for time in times if time is not None), default=None)
 
     def first_arrived(self) -> float | None:
-        """When the oldest of the held-back rows was read; None without any."""
+        """When the oldest row in recovery was read; None without one."""
         times = [partition.recovery.first_arrived() for partition in self._by_id.values()]
         return min((time for time in times if time is not None), default=None)
 
     def pending(self) -> list[tuple[str, int, float]]:
-        """Per location with held-back rows: how many, and when the oldest was read."""
+        """For each location with rows in recovery: its name, their number, and when the oldest was read."""
         frames = [partition.recovery.locations() for partition in self._by_id.values() if partition.recovery.rows]
         if not frames:
             return []
@@ -149,75 +156,76 @@ class Partitions:
 
     @property
     def unconfirmed(self) -> int:
-        """Dead letters that the broker has not confirmed yet."""
+        """Number of dead letters that the broker has not confirmed yet."""
         return len(self._unconfirmed)
 
     def mark_accepted(self, rows: pl.DataFrame) -> None:
-        """A jobID covers these rows."""
+        """The OMS accepted these rows: their offsets are no longer open."""
         self._released.append(holding_change_ids(rows))
 
     def release(self, released: pl.DataFrame) -> None:
-        """Newer changes supersede these (columns ``CHANGE_ID``)."""
+        """Newer changes supersede these (columns ``CHANGE_ID``): their offsets are no longer open."""
         self._released.append(released)
 
     def mark_rejected(self, rows: pl.DataFrame) -> None:
-        """These rows, and the changes that they supersede, become dead letters: uncovered until each is confirmed."""
-        self._release_covered()  # what they supersede must be released before it is tracked again
+        """These rows and the changes that they supersede are to be dead-lettered. Each is open until confirmed."""
+        self._release()  # superseded changes must be released before they can be opened again
         rejected = change_ids(rows)
-        again = rejected.join(holding_change_ids(rows), on=CHANGE_ID, how="anti")
-        for (assignment,), part in again.partition_by(ASSIGNMENT, as_dict=True).items():
-            self._by_id[assignment].offsets.track_again(part[OFFSET])
+        reopened = rejected.join(holding_change_ids(rows), on=CHANGE_ID, how="anti")
+        for (assignment_id,), part in reopened.partition_by(ASSIGNMENT, as_dict=True).items():
+            self._by_id[assignment_id].offsets.reopen(part[OFFSET])
         self._unconfirmed.update(ChangeId(*row) for row in rejected.iter_rows())
 
     def dead_lettered(self, confirmed: Iterable[ChangeId]) -> None:
-        """The broker has confirmed these dead letters; unknown ones are ignored."""
+        """The broker has confirmed these dead letters. Changes of assignments that have ended are ignored."""
         for change_id in confirmed:
             if change_id in self._unconfirmed:
                 self._unconfirmed.discard(change_id)
                 offset = pl.Series([change_id.offset], dtype=pl.Int64)
-                self._by_id[change_id.assignment].offsets.release(offset)
+                self._by_id[change_id.assignment_id].offsets.release(offset)
 
     # Committing
 
     def commit_points(self, in_doubt: Collection[int], now: float) -> list[CommitPoint]:
-        """What may be committed now, for every assignment whose start is known (rules 5 and 6).
+        """What may be committed now, for each assignment whose start is known (rules 5 and 6).
 
-        ``in_doubt`` are the assignments with rows that may be queued at the OMS.
+        ``in_doubt`` are the assignments with changes in a request that the OMS may still queue.
         """
-        self._release_covered()  # lazily: once per commit, not per request
+        self._release()
         points = []
-        for assignment, partition in self._by_id.items():
+        for assignment_id, partition in self._by_id.items():
             offset = partition.offsets.committable_offset
             if offset is not None:
                 read_up_to = max(partition.read_up_to, offset)
-                doubt = assignment in in_doubt or partition.is_in_doubt(now)
-                points.append(CommitPoint(assignment, offset, read_up_to, doubt))
+                is_in_doubt = assignment_id in in_doubt or partition.is_in_doubt(now)
+                points.append(CommitPoint(assignment_id, offset, read_up_to, is_in_doubt))
         return points
 
-    def next_offset(self, assignment: int) -> int | None:
-        """How far the engine was given the partition; None while its start is not known."""
-        return self._by_id[assignment].offsets.next_offset
+    def next_offset(self, assignment_id: int) -> int | None:
+        """The offset after the last one given to the engine; None while the start is not known."""
+        return self._by_id[assignment_id].offsets.next_offset
 
     def update_limits(self) -> None:
-        """Note which partitions are read too far past their committable offset."""
+        """Update which partitions have too many uncommitted offsets."""
         limit = self._uncommitted_offsets_max
         if any(partition.exceeds(limit) for partition in self._by_id.values()):
-            self._release_covered()
+            self._release()
         for partition in self._by_id.values():
             partition.is_over_limit = partition.exceeds(limit)
 
     def over_limit(self) -> set[int]:
-        """Those, as of the last ``update_limits``."""
-        return {assignment for assignment, partition in self._by_id.items() if partition.is_over_limit}
+        """Assignments with too many uncommitted offsets, as of the last ``update_limits``."""
+        return {assignment_id for assignment_id, partition in self._by_id.items() if partition.is_over_limit}
 
-    def state(self, assignment: int) -> PartitionState:
-        return self._by_id[assignment].state
+    def state(self, assignment_id: int) -> PartitionState:
+        return self._by_id[assignment_id].state
 
-    def _release_covered(self) -> None:
+    def _release(self) -> None:
+        """Release the offsets that are no longer open: once per commit, which is cheaper than once per request."""
         if not self._released:
             return
         released, self._released = pl.concat(self._released), []
         owners, offsets = released[ASSIGNMENT], released[OFFSET]
-        for assignment in owners.unique().to_list():
-            if assignment in self._by_id:
-                self._by_id[assignment].offsets.release(offsets.filter(owners == assignment))
+        for assignment_id in owners.unique().to_list():
+            if assignment_id in self._by_id:
+                self._by_id[assignment_id].offsets.release(offsets.filter(owners == assignment_id))

@@ -1,8 +1,8 @@
-"""The rows of a partition between its assignment and the moment from which they may leave (rules 7 and 10).
+"""The changes of a newly assigned partition, until they may be sent (rules 7 and 10).
 
-A new owner that sent them as it reads them, from the committable offset on, would send an old count of an item whose
-newer one the previous owner has sent already. So they wait until everything that it had read is read again, and are
-coalesced meanwhile. Times are monotonic seconds.
+A new owner reads from the committed offset on. If it sent those changes at once, it would send old counts of items
+whose newer counts the previous owner has already sent. So they wait until everything that the previous owner had read
+is read again, and may be coalesced meanwhile. Times are monotonic seconds.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from consumer.core.changes.coalesce import superseded
 from consumer.core.changes.items import ARRIVED, LOCATION
 
 COALESCE_GROWTH: Final = 2.0
-"""Rows are coalesced again once they have grown by this factor: the work stays proportional."""
+"""Rows are coalesced again once they have grown by this factor, so that the total work stays proportional to them."""
 COALESCE_ROWS_MIN: Final = 10_000
-"""Fewer rows are not worth the work."""
+"""Coalescing fewer rows does not pay off."""
 
 
 class Recovery:
-    """Rows that may not leave yet, oldest first."""
+    """Rows that must not be sent yet, oldest first."""
 
     def __init__(self) -> None:
         self._frames: list[pl.DataFrame] = []
@@ -28,7 +28,7 @@ class Recovery:
         self._coalesce_from = COALESCE_ROWS_MIN
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Add rows, each with its arrival."""
+        """Add rows that have an arrival time (``ARRIVED``)."""
         if rows.height:
             self._frames.append(rows)
             self.rows += rows.height
@@ -36,7 +36,7 @@ class Recovery:
     def coalesce(self, item_key: Sequence[str]) -> pl.DataFrame | None:
         """Drop the rows that newer ones make redundant. Returns the released change ids (columns ``CHANGE_ID``).
 
-        Does nothing, and returns None, until enough rows have come since the last time.
+        Does nothing and returns None until enough rows were added since the last time.
         """
         if self.rows < self._coalesce_from:
             return None
@@ -47,11 +47,11 @@ class Recovery:
         return released
 
     def first_arrived(self) -> float | None:
-        """When the oldest of the rows was read; None without any."""
+        """When the oldest row was read; None without rows."""
         return min((float(frame.item(0, ARRIVED)) for frame in self._frames), default=None)
 
     def locations(self) -> pl.DataFrame:
-        """The location and the arrival of each row."""
+        """Location and arrival time of each row. There must be rows."""
         return pl.concat([frame.select(LOCATION, ARRIVED) for frame in self._frames])
 
     def take_all(self) -> pl.DataFrame | None:

@@ -169,7 +169,7 @@ class SourceLog:
 
         It may have accepted them with other settings. What it has yet to read, it will reject as we do.
         """
-        ids = [(reject.change_id.assignment, reject.change_id.offset) for reject in decoded.rejects]
+        ids = [(reject.change_id.assignment_id, reject.change_id.offset) for reject in decoded.rejects]
         done = [(index, offset) for index, offset in ids if offset < self._committed_offsets[self.partitions[index]]]
         rejected = pl.DataFrame(done, schema=self._known.schema, orient="row").join(
             self._known, on=RECORD_ID, how="anti"

@@ -300,8 +300,8 @@ class Metrics:
         self._jobs_ended.labels(outcome=result.outcome).inc()
         if result.queued_seconds is not None:
             self._job_queued.observe(result.queued_seconds)
-        if result.worked_seconds is not None:
-            self._job_processing.observe(result.worked_seconds)
+        if result.processing_seconds is not None:
+            self._job_processing.observe(result.processing_seconds)
 
     def _observe_ages(self, rows: pl.DataFrame) -> None:
         """Observe the oldest change only: one observation per change would be thousands per request."""

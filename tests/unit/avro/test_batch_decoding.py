@@ -66,7 +66,7 @@ def test_a_bad_message_is_rejected_and_the_others_are_kept(
 
     (reject,) = decoded.rejects
     offset = 100 + neighbours
-    assert (reject.reason, reject.change_id.offset, reject.change_id.assignment, reject.value) == (
+    assert (reject.reason, reject.change_id.offset, reject.change_id.assignment_id, reject.value) == (
         reason,
         offset,
         1,
@@ -161,7 +161,7 @@ def test_joined_batches_keep_their_order_and_their_origins(decode_path: DecodePa
     decoded = file_decoder(str(schema_path()), decode_path=decode_path).decode(batches)
 
     assert decoded.frame.select("sku", ASSIGNMENT, OFFSET).rows() == [("a", 1, 10), ("b", 2, 5), ("c", 1, 13)]
-    assert [(reject.change_id.assignment, reject.change_id.offset, reject.key) for reject in decoded.rejects] == [
+    assert [(reject.change_id.assignment_id, reject.change_id.offset, reject.key) for reject in decoded.rejects] == [
         (1, 11, b"key-11"),
         (1, 12, b"key-12"),
     ]

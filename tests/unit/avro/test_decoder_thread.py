@@ -92,7 +92,7 @@ def test_queued_batches_are_joined_up_to_a_limit() -> None:
     third = [b""] * (JOINED_MESSAGES_MAX // 3)
     with closing(DecoderThread(gate)) as decoder:
         decoder.put(raw_batch([b""]))
-        until(lambda: decoder.waiting_for() == "the gate")
+        until(lambda: decoder.blocked_reason() == "the gate")
         for number in range(7):
             decoder.put(raw_batch(third, first_offset=1_000 + number * len(third)))
 
@@ -107,7 +107,7 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
     registry.down()
     with closing(build_decoder(AvroSettings(registry_url=registry.url))) as decoder:
         decoder.put(raw_batch([message(sku="a"), None]))
-        until(lambda: "schema registry" in (decoder.waiting_for() or ""))
+        until(lambda: "schema registry" in (decoder.blocked_reason() or ""))
         decoder.put(raw_batch([message(sku="b"), b"bad"], first_offset=102))
         assert decoder.take() == []
         assert decoder.busy()
@@ -117,7 +117,7 @@ def test_while_the_registry_is_down_decoding_waits_and_nothing_is_lost(registry:
 
         assert [sku for decoded in done for sku in decoded.frame["sku"]] == ["a", "b"]
         assert [reject.change_id.offset for decoded in done for reject in decoded.rejects] == [103]
-        assert decoder.waiting_for() is None
+        assert decoder.blocked_reason() is None
 
 
 def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(registry: TinyRegistry) -> None:
@@ -141,7 +141,7 @@ def test_closing_does_not_wait_for_a_registry_that_is_down(registry: TinyRegistr
     registry.down()
     decoder = build_decoder(AvroSettings(registry_url=registry.url))
     decoder.put(raw_batch([message()]))
-    until(lambda: decoder.waiting_for() is not None)
+    until(lambda: decoder.blocked_reason() is not None)
     assert isinstance(decoder, DecoderThread)
 
     decoder.close()

@@ -45,42 +45,42 @@ class Stage:
         self.engine.apply(request.request_id, Accepted(job_id), now)
         self.job_follower.accepted(request, job_id, self.assignments, now)
 
-    def tell(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
+    def report(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
         self.client.ready.append(JobReport(job_id, status, **more))
         self.job_follower.turn(now)
 
-    def ask(self, now: float) -> list[str]:
+    def queried(self, now: float) -> list[str]:
         self.job_follower.turn(now)
-        asked, self.client.asked = self.client.asked, []
-        return asked
+        job_ids, self.client.asked = self.client.asked, []
+        return job_ids
 
-    def said(self, kind: str) -> list[Any]:
+    def recorded(self, kind: str) -> list[Any]:
         return [entry for name, entry in self.diary if name == kind]
 
 
 def test_a_job_is_polled_until_its_end_which_is_reported_once() -> None:
     stage = Stage()
     stage.accept("7")
-    assert stage.ask(1.0) == []
-    assert stage.ask(2.0) == ["7"]
-    stage.tell(2.1, "7", JobStatus.WORKING)
-    assert stage.ask(10.0) == ["7"]
-    stage.tell(10.1, "7", JobStatus.SUCCESS, added=100.0, started=103.0, finished=108.0)
+    assert stage.queried(1.0) == []
+    assert stage.queried(2.0) == ["7"]
+    stage.report(2.1, "7", JobStatus.WORKING)
+    assert stage.queried(10.0) == ["7"]
+    stage.report(10.1, "7", JobStatus.SUCCESS, added=100.0, started=103.0, finished=108.0)
 
-    (ended,) = stage.said("job ended")
-    assert (ended.outcome, ended.queued_seconds, ended.worked_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
-    assert stage.ask(1_000.0) == []
-    assert stage.said("fetch") == []
+    (ended,) = stage.recorded("job ended")
+    assert (ended.outcome, ended.queued_seconds, ended.processing_seconds) == (JobOutcome.SUCCESS, 3.0, 5.0)
+    assert stage.queried(1_000.0) == []
+    assert stage.recorded("fetch") == []
 
 
 def test_the_changes_of_a_failed_job_are_dead_lettered_with_job_id_and_messages() -> None:
     stage = Stage()
     stage.accept("6")
     stage.accept("7")
-    stage.ask(2.0)
-    stage.tell(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
+    stage.queried(2.0)
+    stage.report(2.1, "7", JobStatus.FAILED, messages=("no such location", "nothing applied"))
 
-    ((failed,),) = stage.said("fetch")
+    ((failed,),) = stage.recorded("fetch")
     assert (failed.topic, failed.partition, [change_id.offset for change_id in failed.change_ids]) == (
         "changes",
         0,
@@ -97,10 +97,10 @@ def test_a_revoke_does_not_change_what_a_failed_job_dead_letters() -> None:
     stage = Stage()
     stage.accept("7")
     stage.engine.forget([1], 0.0)
-    stage.ask(2.0)
-    stage.tell(2.1, "7", JobStatus.FAILED)
+    stage.queried(2.0)
+    stage.report(2.1, "7", JobStatus.FAILED)
 
-    ((failed,),) = stage.said("fetch")
+    ((failed,),) = stage.recorded("fetch")
     assert [change_id.offset for change_id in failed.change_ids] == [0, 1, 2]
     assert "without a message" in failed.detail
 
@@ -114,7 +114,7 @@ def test_a_job_that_never_ends_is_reported_and_no_longer_followed(after: float, 
     stage.accept("7")
     stage.job_follower.turn(after)
 
-    assert [ended.outcome for ended in stage.said("job ended")] == [outcome]
+    assert [ended.outcome for ended in stage.recorded("job ended")] == [outcome]
     assert stage.job_follower.jobs.unfinished == 0
 
 
@@ -125,14 +125,14 @@ def test_jobs_are_not_polled_while_the_breaker_is_open() -> None:
     (request,) = stage.engine.due(0.0)
     stage.engine.apply(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
 
-    assert stage.ask(30.0) == []
+    assert stage.queried(30.0) == []
 
 
 def test_job_polls_share_the_rate_limit_and_a_throttled_poll_lowers_it() -> None:
     stage = Stage(max_requests_per_second=4.0)
     stage.accept("7")
-    assert stage.ask(10.0) == ["7"]
-    stage.tell(10.5, "7", None, over_quota=True, http_status=403, detail="over")
+    assert stage.queried(10.0) == ["7"]
+    stage.report(10.5, "7", None, over_quota=True, http_status=403, detail="over")
 
     assert (stage.engine.breaker.rate_limiter.limit(10.5) or 9.0) < 4.0
 
@@ -146,7 +146,7 @@ def test_flush_items_follow_the_number_of_unfinished_jobs() -> None:
         stage.job_follower.turn(1.0)
         sizes.append(stage.engine.flush_items)
     for number in range(5):
-        stage.tell(100.0, str(number), JobStatus.SUCCESS)
+        stage.report(100.0, str(number), JobStatus.SUCCESS)
 
     assert sizes == [6, 9, 12, 12, 12]
     assert stage.engine.flush_items == 3
@@ -166,9 +166,9 @@ def test_unfinished_jobs_are_reported_when_the_process_ends() -> None:
     stage = Stage()
     stage.accept("6")
     stage.accept("7")
-    stage.ask(2.0)
-    stage.tell(2.1, "6", JobStatus.SUCCESS)
+    stage.queried(2.0)
+    stage.report(2.1, "6", JobStatus.SUCCESS)
     stage.job_follower.leave()
 
-    ((left,),) = stage.said("jobs abandoned")
-    assert (left.job_id, left.location, left.items) == ("7", "Rome", 3)
+    ((abandoned,),) = stage.recorded("jobs abandoned")
+    assert (abandoned.job_id, abandoned.location, abandoned.items) == ("7", "Rome", 3)

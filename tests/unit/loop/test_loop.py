@@ -61,7 +61,7 @@ class Stage:
         self.loop.turn()
         self.diary.clear()
 
-    def give(self, offset: int, count: int = 3, location: str = "Rome") -> None:
+    def add_changes(self, offset: int, count: int = 3, location: str = "Rome") -> None:
         rows = [change(location, f"sku-{at}", offset=at) for at in range(offset, offset + count)]
         self.decoder.ready.append(decoded(frame(rows), {1: offset + count}))
 
@@ -70,22 +70,22 @@ class Stage:
             self.clock.now += seconds
             self.loop.turn()
 
-    def said(self, *kinds: str) -> list[Any]:
+    def recorded(self, *kinds: str) -> list[Any]:
         return [entry for entry in self.diary if entry[0] in kinds]
 
 
 def test_requests_are_sent_only_after_the_commit_that_covers_them() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
 
-    assert stage.said("commit", "submit") == [("commit", {1: 0}), ("submit", "Rome")]
+    assert stage.recorded("commit", "submit") == [("commit", {1: 0}), ("submit", "Rome")]
 
 
 def test_the_offsets_of_an_accepted_request_are_committed_within_a_second() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(6)
 
     assert stage.source.committed == {1: 3}
@@ -94,18 +94,18 @@ def test_the_offsets_of_an_accepted_request_are_committed_within_a_second() -> N
 def test_an_unchanged_committable_offset_is_not_committed_again() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(10)
     stage.diary.clear()
     stage.turns(20)
 
-    assert stage.said("commit") == []
+    assert stage.recorded("commit") == []
 
 
 def test_a_round_whose_commit_is_refused_is_sent_later() -> None:
     stage = Stage()
     stage.source.refusal = CommitRefused(fenced=False, detail="rebalance in progress")
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(3)
     assert stage.client.submitted == []
 
@@ -118,7 +118,7 @@ def test_a_round_whose_commit_is_refused_is_sent_later() -> None:
 def test_a_fenced_member_sends_nothing_before_its_partitions_are_assigned_or_lost(event: str) -> None:
     stage = Stage()
     stage.source.refusal = CommitRefused(fenced=True, detail="unknown member")
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     stage.source.refusal = None
     stage.turns(10)
@@ -133,14 +133,14 @@ def test_a_fenced_member_sends_nothing_before_its_partitions_are_assigned_or_los
 
 def test_a_revoke_waits_for_the_answer_in_flight_then_commits_then_forgets() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], ACCEPTED)
     stage.diary.clear()
     stage.source.queue.append(lambda listener: listener.on_revoked([1]))
     stage.turns()
 
-    assert stage.said("answered", "commit", "revoked") == [
+    assert stage.recorded("answered", "commit", "revoked") == [
         ("answered", "Accepted"),
         ("commit", {1: 3}),
         ("revoked", [1]),
@@ -150,7 +150,7 @@ def test_a_revoke_waits_for_the_answer_in_flight_then_commits_then_forgets() -> 
 
 def test_a_revoke_ends_at_its_deadline_and_leaves_unanswered_requests_to_the_next_owner() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     before = stage.clock.now
     stage.source.queue.append(lambda listener: listener.on_revoked([1]))
@@ -158,12 +158,12 @@ def test_a_revoke_ends_at_its_deadline_and_leaves_unanswered_requests_to_the_nex
 
     assert 30.0 <= stage.clock.now - before < 32.0
     assert stage.source.committed == {1: 0}
-    assert stage.said("revoked") == [("revoked", [1])]
+    assert stage.recorded("revoked") == [("revoked", [1])]
 
 
 def test_a_revoke_sends_nothing_new() -> None:
     stage = Stage()
-    stage.give(0, count=2)
+    stage.add_changes(0, count=2)
     stage.turns()
     stage.source.queue.append(lambda listener: listener.on_revoked([1]))
     stage.turns(30, seconds=1.0)
@@ -173,19 +173,19 @@ def test_a_revoke_sends_nothing_new() -> None:
 
 def test_lost_partitions_are_forgotten_without_a_commit() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     stage.diary.clear()
     stage.source.queue.append(lambda listener: listener.on_lost([1]))
     stage.turns(10)
 
-    assert stage.said("commit", "commit refused") == []
-    assert stage.said("lost") == [("lost", [1])]
+    assert stage.recorded("commit", "commit refused") == []
+    assert stage.recorded("lost") == [("lost", [1])]
 
 
 def test_stopping_settles_requests_commits_and_leaves_the_group() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], ACCEPTED)
     stage.loop.stop()
@@ -197,7 +197,7 @@ def test_stopping_settles_requests_commits_and_leaves_the_group() -> None:
 
 def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     stage.diary.clear()
 
@@ -208,7 +208,7 @@ def test_a_bug_stops_the_loop_and_commits_nothing_more() -> None:
     with pytest.raises(ZeroDivisionError):
         stage.loop.run()
 
-    assert stage.said("commit", "close") == [("close", None)]
+    assert stage.recorded("commit", "close") == [("close", None)]
 
 
 def test_recovery_does_not_wait_for_offsets_past_the_end_of_the_log() -> None:
@@ -232,15 +232,18 @@ def test_a_committed_offset_below_the_log_start_is_reported_and_recovery_still_r
     )
     stage.turns()
 
-    assert stage.said("out of range") == [("out of range", 2)]
+    assert stage.recorded("out of range") == [("out of range", 2)]
     assert list(stage.engine.partitions.recovering) == [2]
 
 
 def test_unreadable_metadata_counts_as_a_request_in_doubt() -> None:
     stage = Stage()
     foreign = ("", "foreign", "v2;1;0;", "v1;x;0;")
-    given = [assignment(number, committed=0, metadata=metadata) for number, metadata in enumerate(foreign, start=2)]
-    stage.source.queue.append(lambda listener: listener.on_assigned(given))
+    assignments = [
+        assignment(assignment_id, committed=0, metadata=metadata)
+        for assignment_id, metadata in enumerate(foreign, start=2)
+    ]
+    stage.source.queue.append(lambda listener: listener.on_assigned(assignments))
     stage.turns()
     assert list(stage.engine.partitions.recovering) == [2, 3, 4, 5]
 
@@ -253,7 +256,7 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_re
     stage = Stage()
     refused = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
     stage.dead_letters.confirming = False
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(2)
     while stage.client.submitted:
         submission = stage.client.submitted.pop()
@@ -261,7 +264,7 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_re
         stage.client.answer(submission, refused if bad else ACCEPTED)
         stage.turns(2)
 
-    ((_, (failed,)),) = stage.said("fetch")
+    ((_, (failed,)),) = stage.recorded("fetch")
     assert failed.change_ids == (ChangeId(1, 1),)
     assert failed.detail == "HTTP 400: no such sku"
     assert json.loads(failed.items[ChangeId(1, 1)]) == {"locationName": "Rome", "sku": "sku-1", "quantity": 1}
@@ -277,32 +280,32 @@ def test_an_oms_that_refuses_nearly_everything_stops_the_service() -> None:
 
     def feed() -> None:
         for offset in itertools.count(0, 3):
-            stage.give(offset, location=f"store {offset % 2_000}")
+            stage.add_changes(offset, location=f"store {offset % 2_000}")
             stage.turns(1, seconds=0.05)
 
     with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
         feed()
 
-    assert stage.said("fetch")
+    assert stage.recorded("fetch")
 
 
 def test_reading_pauses_while_too_many_originals_are_being_fetched() -> None:
     stage = Stage()
-    stage.dead_letters.looked_for = 100_001
+    stage.dead_letters.fetching_count = 100_001
     stage.turns()
     assert stage.source.paused == {1}
 
-    stage.dead_letters.looked_for = 0
+    stage.dead_letters.fetching_count = 0
     stage.turns()
     assert stage.source.paused == set()
 
 
 def test_refused_credentials_stop_the_service_at_once_without_losing_other_answers() -> None:
     stage = Stage()
-    stage.give(0, location="Rome")
+    stage.add_changes(0, location="Rome")
     stage.turns()
-    stage.give(3, location="Oslo")
-    stage.give(6, location="Bonn")
+    stage.add_changes(3, location="Oslo")
+    stage.add_changes(6, location="Bonn")
     stage.turns()
     refused = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
     for submission, answer in zip(stage.client.submitted, (refused, refused, ACCEPTED), strict=True):
@@ -312,7 +315,7 @@ def test_refused_credentials_stop_the_service_at_once_without_losing_other_answe
     with pytest.raises(OmsRefusedError, match=r"correct oms\.api_key"):
         stage.loop.run()
 
-    assert [said for _, said in stage.said("answered")] == ["Stop", "Stop", "Accepted"]
+    assert [decision for _, decision in stage.recorded("answered")] == ["Stop", "Stop", "Accepted"]
     assert stage.clock.now - before < 1.0
 
 
@@ -322,7 +325,7 @@ def test_refused_credentials_stop_the_service_at_once_without_losing_other_answe
 def test_refused_credentials_or_a_wrong_address_before_the_first_job_id_stop_the_service(kind: AnswerKind) -> None:
     stage = Stage()
     stage.client.reply = Answer(kind, status=401, detail="no")
-    stage.give(0)
+    stage.add_changes(0)
 
     with pytest.raises(OmsRefusedError):
         stage.loop.run()
@@ -331,7 +334,7 @@ def test_refused_credentials_or_a_wrong_address_before_the_first_job_id_stop_the
 def test_a_refusal_that_arrives_in_a_revoke_stops_the_service_with_its_reason() -> None:
     """The stop gives up partitions that are being revoked already."""
     stage = Stage()
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns()
     refused = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
     stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], refused)
@@ -339,16 +342,16 @@ def test_a_refusal_that_arrives_in_a_revoke_stops_the_service_with_its_reason() 
 
     with pytest.raises(OmsRefusedError):
         stage.loop.run()
-    assert stage.said("revoked") == [("revoked", [1])]
+    assert stage.recorded("revoked") == [("revoked", [1])]
 
 
 def test_credentials_revoked_later_pause_the_partitions_without_leaving_the_group() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(3)
     stage.client.reply = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
-    stage.give(3)
+    stage.add_changes(3)
     stage.turns(3)
 
     assert stage.source.paused == {1}
@@ -390,14 +393,14 @@ def test_an_unreachable_dead_letter_topic_stops_the_service_without_a_commit() -
 def test_too_many_rejects_stop_the_service_before_they_are_dead_lettered() -> None:
     stage = Stage()
     stage.client.reply = ACCEPTED
-    stage.give(0)
+    stage.add_changes(0)
     stage.turns(10)
     rejects = [reject(offset) for offset in range(3, 2_003)]
     stage.decoder.ready.append(decoded(frame([]), {1: 2_003}, rejects))
 
     with pytest.raises(DeadLettersError, match=r"dead_letters\.max_ratio"):
         stage.loop.run()
-    assert stage.said("dead letters") == []
+    assert stage.recorded("dead letters") == []
     assert stage.source.committed == {1: 3}
 
 
@@ -405,7 +408,7 @@ def test_while_the_decoder_is_full_all_partitions_pause_and_polling_goes_on() ->
     stage = Stage()
     stage.decoder.has_room = False
     stage.turns(20)
-    polls = len(stage.said("poll"))
+    polls = len(stage.recorded("poll"))
 
     assert stage.source.paused == {1}
     assert 2 <= polls <= 5
@@ -428,7 +431,7 @@ def test_a_committed_offset_outside_the_log_is_reported_and_not_committed_again(
     ("prepare", "longest"),
     [
         pytest.param(lambda stage: None, 0.1, id="idle"),
-        pytest.param(lambda stage: stage.give(0), 0.005, id="a request in flight"),
+        pytest.param(lambda stage: stage.add_changes(0), 0.005, id="a request in flight"),
     ],
 )
 def test_a_poll_is_short_while_requests_are_in_flight(prepare: Callable[[Stage], None], longest: float) -> None:
@@ -438,7 +441,7 @@ def test_a_poll_is_short_while_requests_are_in_flight(prepare: Callable[[Stage],
     stage.diary.clear()
     stage.turns()
 
-    assert stage.said("poll") == [("poll", longest)]
+    assert stage.recorded("poll") == [("poll", longest)]
 
 
 def test_batches_are_handed_to_the_decoder() -> None:
@@ -459,13 +462,13 @@ def test_the_snapshot_has_the_last_known_log_end_of_every_partition() -> None:
 
 def test_pending_changes_by_location_are_reported_at_the_configured_interval() -> None:
     stage = Stage(options=LoopOptions(locations_interval_seconds=5.0))
-    stage.give(0, count=2)
+    stage.add_changes(0, count=2)
     stage.turns(50)
-    assert stage.said("pending") == [("pending", {"Rome": 2})] * 2
+    assert stage.recorded("pending") == [("pending", {"Rome": 2})] * 2
 
 
 def test_pending_changes_by_location_are_not_computed_unless_configured() -> None:
     stage = Stage()
-    stage.give(0, count=2)
+    stage.add_changes(0, count=2)
     stage.turns(50)
-    assert stage.said("pending") == []
+    assert stage.recorded("pending") == []

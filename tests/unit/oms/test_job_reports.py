@@ -257,7 +257,7 @@ def test_connection_errors_become_reports(bench: Bench, error: Exception) -> Non
 
     (report,) = bench.asked("77")
 
-    assert (report.status, report.unknown, report.http_status) == (None, False, 0)
+    assert (report.status, report.unknown, report.http_status) == (None, False, None)
     assert type(error).__name__ in report.detail
 
 

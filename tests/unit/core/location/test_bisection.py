@@ -26,7 +26,7 @@ LATER = AGE + 1.0
 class Oms:
     """Refuses every request with a ``bad`` change, and keeps all requests."""
 
-    made: Engine
+    engine: Engine
     bad: Callable[[dict[str, Any]], bool]
     named: tuple[tuple[str], ...] = ()
     sent: list[Request] = field(default_factory=list)
@@ -38,18 +38,18 @@ class Oms:
         newest = request.taken.body.sort(OFFSET).unique("sku", keep="last", maintain_order=True)
         refused = any(self.bad(row) for row in newest.iter_rows(named=True))
         decision = Refused(f"refused {len(self.sent)}", self.named) if refused else Accepted("1")
-        settled = self.made.apply(request.request_id, decision, now)
+        settled = self.engine.apply(request.request_id, decision, now)
         self.accepted_items += 0 if refused else request.items
         self.refusals += settled.refusals
         return refused
 
     def settle_all(self, now: float = LATER) -> None:
-        while requests := self.made.due(now):
+        while requests := self.engine.due(now):
             for request in requests:
                 self.answer(request, now)
 
     @property
-    def dead(self) -> list[int]:
+    def dead_lettered_offsets(self) -> list[int]:
         return [offset for refusal in self.refusals for offset in refusal.rows[OFFSET]]
 
     @property
@@ -59,14 +59,14 @@ class Oms:
 
 def stage(count: int, bad: Callable[[dict[str, Any]], bool], **limits: Any) -> Oms:
     """One location with ``count`` items of one change each, all due."""
-    made = Engine(EngineLimits(**limits), item_key=["sku"])
-    made.assigned(1, start=0, read_up_to=None)
+    engine = Engine(EngineLimits(**limits), item_key=["sku"])
+    engine.assigned(1, start=0, read_up_to=None)
     rows = pl.DataFrame({"sku": [f"sku-{at}" for at in range(count)], OFFSET: range(count)})
     template = frame([change("Rome", "", offset=0)])
     items = template.drop("sku", OFFSET).join(rows, how="cross")
     filled = items.select(pl.col(name).cast(dtype) for name, dtype in template.schema.items())
-    made.add(filled, [], {1: count}, 0.0)
-    return Oms(made, bad)
+    engine.add(filled, [], {1: count}, 0.0)
+    return Oms(engine, bad)
 
 
 def is_one_of(*numbers: int) -> Callable[[dict[str, Any]], bool]:
@@ -78,14 +78,14 @@ def test_one_bad_item_of_12000_is_found_with_at_most_2_log2_n_further_requests(b
     oms = stage(12_000, is_one_of(bad))
     oms.settle_all()
 
-    assert oms.dead == [bad]
+    assert oms.dead_lettered_offsets == [bad]
     assert len(oms.sent) - 1 <= 2 * ceil(log2(12_000))
     confirm(oms)
-    assert [point.offset for point in oms.made.commit_points(LATER)] == [12_000]
+    assert [point.offset for point in oms.engine.commit_points(LATER)] == [12_000]
 
 
 def confirm(oms: Oms) -> None:
-    oms.made.dead_lettered(ChangeId(1, offset) for offset in oms.dead)
+    oms.engine.dead_lettered(ChangeId(1, offset) for offset in oms.dead_lettered_offsets)
 
 
 def test_the_first_halves_end_at_chunk_boundaries() -> None:
@@ -101,9 +101,9 @@ def test_several_bad_items_are_found_and_every_other_item_is_accepted() -> None:
     oms = stage(9_000, is_one_of(*bad))
     oms.settle_all()
 
-    assert sorted(oms.dead) == list(bad)
+    assert sorted(oms.dead_lettered_offsets) == list(bad)
     assert oms.accepted_items == 9_000 - len(bad)
-    assert oms.made.pending_changes == 0
+    assert oms.engine.pending_changes == 0
 
 
 def test_a_dead_letter_has_the_oms_message_of_its_own_refusal() -> None:
@@ -120,7 +120,7 @@ def test_an_item_that_the_oms_names_is_tried_first_and_found_with_two_further_re
     oms.settle_all()
 
     assert oms.sizes == [12_000, 1, 11_999]
-    assert oms.dead == [7_777]
+    assert oms.dead_lettered_offsets == [7_777]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_wrongly_named_item_is_only_a_hint(named: str) -> None:
     oms.named = ((named,),)
     oms.settle_all()
 
-    assert oms.dead == [7]
+    assert oms.dead_lettered_offsets == [7]
     assert len(oms.sent) - 1 <= 2 * ceil(log2(3_000)) + 2
 
 
@@ -140,27 +140,27 @@ def test_a_refused_request_with_a_single_change_is_dead_lettered_at_once() -> No
     oms = stage(1, is_one_of(0))
     oms.settle_all()
 
-    assert oms.dead == [0]
+    assert oms.dead_lettered_offsets == [0]
     assert len(oms.sent) == 1
 
 
 def one_item(*changes: dict[str, Any]) -> Oms:
     """One item with these changes; an OMS that refuses every floor below 0."""
-    made = Engine(EngineLimits())
-    made.assigned(1, start=0, read_up_to=None)
-    made.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
-    oms = Oms(made, lambda row: False)
+    engine = Engine(EngineLimits())
+    engine.assigned(1, start=0, read_up_to=None)
+    engine.add(frame(list(changes)), [], {1: len(changes)}, 0.0)
+    oms = Oms(engine, lambda row: False)
     refuse_floors_below_0(oms, LATER)
     return oms
 
 
 def refuse_floors_below_0(oms: Oms, now: float) -> None:
     """Send everything due; the OMS refuses every request that has a change with a floor below 0."""
-    while requests := oms.made.due(now):
+    while requests := oms.engine.due(now):
         (request,) = requests
         oms.sent.append(request)
         refused = bool((request.taken.body["floor"] < 0).any())
-        settled = oms.made.apply(request.request_id, Refused("floor") if refused else Accepted("1"), now)
+        settled = oms.engine.apply(request.request_id, Refused("floor") if refused else Accepted("1"), now)
         oms.refusals += settled.refusals
 
 
@@ -172,7 +172,7 @@ def test_a_bad_field_of_an_old_change_does_not_dead_letter_a_newer_count() -> No
     )
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1, 2], [2], [1], [0]]
-    assert oms.dead == [1]
+    assert oms.dead_lettered_offsets == [1]
 
 
 def test_changes_sent_one_at_a_time_never_go_back_to_an_older_count() -> None:
@@ -193,52 +193,52 @@ def test_if_only_the_newest_change_is_refused_the_count_before_it_is_sent() -> N
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0]]
     assert coalesce(oms.sent[-1].taken.body, ITEM_KEY)["quantity"].to_list() == [5]
-    assert oms.dead == [1]
+    assert oms.dead_lettered_offsets == [1]
 
 
 def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
-    made = Engine(EngineLimits())
-    made.assigned(1, start=0, read_up_to=None)
-    made.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
-    oms = Oms(made, lambda row: row["floor"] == -1)
-    oms.answer(made.due(LATER)[0], LATER)
-    oms.answer(made.due(LATER)[0], LATER)
-    made.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
+    engine = Engine(EngineLimits())
+    engine.assigned(1, start=0, read_up_to=None)
+    engine.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
+    oms = Oms(engine, lambda row: row["floor"] == -1)
+    oms.answer(engine.due(LATER)[0], LATER)
+    oms.answer(engine.due(LATER)[0], LATER)
+    engine.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
     oms.settle_all()
     oms.settle_all(LATER + AGE)
 
     assert [request.rows[OFFSET].to_list() for request in oms.sent] == [[0, 1], [1], [0], [2]]
-    assert oms.dead == [1]
+    assert oms.dead_lettered_offsets == [1]
 
 
 def test_a_suspect_superseded_between_two_attempts_once_let_an_older_count_follow_it() -> None:
     """Its outcome is unknown, so the OMS may have it; meanwhile a newer change with the same fields supersedes it."""
-    made = Engine(EngineLimits(max_pending_changes=5))
-    made.assigned(1, start=0, read_up_to=None)
+    engine = Engine(EngineLimits(max_pending_changes=5))
+    engine.assigned(1, start=0, read_up_to=None)
     suspects = [
         change("Rome", "a", 5, offset=0, retailPrice=1.0),
         change("Rome", "a", 6, offset=1, floor=-1),
         change("Rome", "a", 7, offset=2),
     ]
-    made.add(frame(suspects), [], {1: 3}, 0.0)
-    oms = Oms(made, lambda row: False)
-    (together,) = made.due(LATER)
-    made.apply(together.request_id, Refused("floor"), LATER)
-    (alone,) = made.due(LATER)
-    made.apply(alone.request_id, Hold(120.0, breaker_seconds=1.0), LATER)
+    engine.add(frame(suspects), [], {1: 3}, 0.0)
+    oms = Oms(engine, lambda row: False)
+    (together,) = engine.due(LATER)
+    engine.apply(together.request_id, Refused("floor"), LATER)
+    (alone,) = engine.due(LATER)
+    engine.apply(alone.request_id, Hold(120.0, breaker_seconds=1.0), LATER)
     newer = [
         change("Rome", "a", 8, offset=3, ltd=2.0),
         change("Rome", "a", 9, offset=4),
         change("Rome", "a", 9, offset=5),
     ]
-    made.add(frame(newer), [], {1: 6}, LATER)
+    engine.add(frame(newer), [], {1: 6}, LATER)
     refuse_floors_below_0(oms, LATER + 121.0)
 
     assert alone.rows[OFFSET].to_list() == [2]
     bodies = [coalesce(request.taken.body, ITEM_KEY).row(0, named=True) for request in oms.sent]
     assert [body["quantity"] for body in bodies] == [9, 9, 9, 9]
-    assert oms.dead == [1]
-    assert made.pending_changes == 0
+    assert oms.dead_lettered_offsets == [1]
+    assert engine.pending_changes == 0
 
 
 def test_past_the_limit_of_bisection_requests_the_rest_is_dead_lettered() -> None:
@@ -246,21 +246,21 @@ def test_past_the_limit_of_bisection_requests_the_rest_is_dead_lettered() -> Non
     oms.settle_all()
 
     assert len(oms.sent) - 1 == 40
-    assert oms.made.pending_changes == 0
+    assert oms.engine.pending_changes == 0
     confirm(oms)
-    assert [point.offset for point in oms.made.commit_points(LATER)] == [12_000]
+    assert [point.offset for point in oms.engine.commit_points(LATER)] == [12_000]
 
 
 def test_a_change_newer_than_the_refused_request_is_not_dead_lettered_with_it() -> None:
     oms = stage(12_000, lambda row: row["quantity"] != 99, bisection_requests_max=32)
-    (first,) = oms.made.due(LATER)
-    oms.made.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
+    (first,) = oms.engine.due(LATER)
+    oms.engine.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
     oms.answer(first, LATER + 2)
     oms.settle_all(LATER + 2)
     oms.settle_all(LATER + AGE + 2)
 
-    assert len(oms.dead) > 11_000
-    assert 12_000 not in oms.dead
+    assert len(oms.dead_lettered_offsets) > 11_000
+    assert 12_000 not in oms.dead_lettered_offsets
     assert oms.sent[-1].rows[OFFSET].to_list() == [12_000]
 
 
@@ -272,114 +272,114 @@ def test_a_location_that_is_refused_entirely_gets_fewer_bisection_requests_every
         oms.settle_all(LATER * turn)
         costs.append(len(oms.sent) - before - 1)
         fresh = [change("Rome", f"sku-{at}", offset=12_000 * turn + at) for at in range(1_000)]
-        oms.made.add(frame(fresh), [], {1: 12_000 * (turn + 1)}, LATER * turn)
+        oms.engine.add(frame(fresh), [], {1: 12_000 * (turn + 1)}, LATER * turn)
 
     assert costs == [200, 100, 50, REQUESTS_MIN, REQUESTS_MIN]
 
 
 def test_only_a_refusal_bisects_and_any_other_failure_retries_the_same_suspects() -> None:
     oms = stage(8, is_one_of(5))
-    (first,) = oms.made.due(LATER)
+    (first,) = oms.engine.due(LATER)
     oms.answer(first, LATER)
-    (part,) = oms.made.due(LATER)
-    oms.made.apply(part.request_id, Hold(seconds=60.0, breaker_seconds=1.0), LATER)
+    (part,) = oms.engine.due(LATER)
+    oms.engine.apply(part.request_id, Hold(seconds=60.0, breaker_seconds=1.0), LATER)
 
-    assert oms.made.due(LATER + 59) == []
-    (again,) = oms.made.due(LATER + 60)
+    assert oms.engine.due(LATER + 59) == []
+    (again,) = oms.engine.due(LATER + 60)
     assert again.rows["sku"].to_list() == part.rows["sku"].to_list()
-    oms.made.apply(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
+    oms.engine.apply(again.request_id, Retry(after_seconds=5.0, whole_oms=False), LATER + 60)
     oms.settle_all(LATER + 70)
-    assert oms.dead == [5]
+    assert oms.dead_lettered_offsets == [5]
 
 
 def test_newer_changes_of_a_suspect_are_sent_with_it_and_may_fix_it() -> None:
     oms = stage(8, lambda row: row["sku"] == "sku-5" and row["quantity"] != 99)
-    (first,) = oms.made.due(LATER)
+    (first,) = oms.engine.due(LATER)
     oms.answer(first, LATER)
-    oms.made.add(frame([change("Rome", "sku-5", 99, offset=8)]), [], {1: 9}, LATER)
+    oms.engine.add(frame([change("Rome", "sku-5", 99, offset=8)]), [], {1: 9}, LATER)
     oms.settle_all()
 
-    assert oms.dead == []
-    assert oms.made.pending_changes == 0
+    assert oms.dead_lettered_offsets == []
+    assert oms.engine.pending_changes == 0
 
 
 def test_a_bisection_has_one_request_in_flight_and_other_locations_go_on() -> None:
     oms = stage(8, is_one_of(5))
-    (first,) = oms.made.due(LATER)
+    (first,) = oms.engine.due(LATER)
     oms.answer(first, LATER)
-    oms.made.add(frame([change("Oslo", "a", offset=8)]), [], {1: 9}, 0.0)
+    oms.engine.add(frame([change("Oslo", "a", offset=8)]), [], {1: 9}, 0.0)
 
-    requests = oms.made.due(LATER)
+    requests = oms.engine.due(LATER)
     assert sorted((request.location, request.items) for request in requests) == [("Oslo", 1), ("Rome", 4)]
-    assert oms.made.due(LATER) == []
+    assert oms.engine.due(LATER) == []
 
 
 def test_the_other_items_of_a_location_wait_for_its_bisection() -> None:
     oms = stage(8, is_one_of(5))
-    (first,) = oms.made.due(LATER)
+    (first,) = oms.engine.due(LATER)
     oms.answer(first, LATER)
-    oms.made.add(frame([change("Rome", "other", offset=8)]), [], {1: 9}, 0.0)
+    oms.engine.add(frame([change("Rome", "other", offset=8)]), [], {1: 9}, 0.0)
     oms.settle_all()
 
     assert oms.sent[-1].rows["sku"].to_list() == ["other"]
-    assert oms.dead == [5]
+    assert oms.dead_lettered_offsets == [5]
 
 
 def test_only_the_suspects_of_a_revoked_partition_are_dropped() -> None:
-    made = Engine(EngineLimits())
-    for number in (1, 2):
-        made.assigned(number, start=0, read_up_to=None)
-        changes = [change("Rome", f"sku-{number}{at}", offset=at, assignment=number) for at in range(4)]
-        made.add(frame(changes), [], {number: 4}, 0.0)
-    oms = Oms(made, lambda row: row["sku"] in {"sku-11", "sku-22"})
-    (first,) = made.due(LATER)
+    engine = Engine(EngineLimits())
+    for assignment_id in (1, 2):
+        engine.assigned(assignment_id, start=0, read_up_to=None)
+        changes = [change("Rome", f"sku-{assignment_id}{at}", offset=at, assignment=assignment_id) for at in range(4)]
+        engine.add(frame(changes), [], {assignment_id: 4}, 0.0)
+    oms = Oms(engine, lambda row: row["sku"] in {"sku-11", "sku-22"})
+    (first,) = engine.due(LATER)
     oms.answer(first, LATER)
-    made.forget([1], 0.0)
+    engine.forget([1], 0.0)
     oms.settle_all()
 
     assert [(row[0], row[1]) for refusal in oms.refusals for row in refusal.rows.select(ASSIGNMENT, OFFSET).rows()] == [
         (2, 2)
     ]
-    assert made.locations.bisecting_locations == 0
+    assert engine.locations.bisecting_locations == 0
 
 
 def test_suspects_in_flight_survive_the_revoke_of_another_partition() -> None:
-    made = Engine(EngineLimits())
-    for number in (1, 2):
-        made.assigned(number, start=0, read_up_to=None)
-    made.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(2)]), [], {1: 2}, 0.0)
-    oms = Oms(made, is_one_of(0))
-    (first,) = made.due(LATER)
+    engine = Engine(EngineLimits())
+    for assignment_id in (1, 2):
+        engine.assigned(assignment_id, start=0, read_up_to=None)
+    engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(2)]), [], {1: 2}, 0.0)
+    oms = Oms(engine, is_one_of(0))
+    (first,) = engine.due(LATER)
     oms.answer(first, LATER)
-    (part,) = made.due(LATER)
-    made.forget([2], 0.0)
-    assert made.locations.bisecting_locations == 1
+    (part,) = engine.due(LATER)
+    engine.forget([2], 0.0)
+    assert engine.locations.bisecting_locations == 1
     oms.answer(part, LATER)
     oms.settle_all()
 
-    assert oms.dead == [0]
-    assert made.locations.bisecting_locations == 0
+    assert oms.dead_lettered_offsets == [0]
+    assert engine.locations.bisecting_locations == 0
 
 
 def test_a_reassigned_partition_has_no_suspects() -> None:
     oms = stage(4, is_one_of(0))
-    (first,) = oms.made.due(LATER)
+    (first,) = oms.engine.due(LATER)
     oms.answer(first, LATER)
-    oms.made.forget([1], 0.0)
-    assert oms.made.locations.bisecting_locations == 0
+    oms.engine.forget([1], 0.0)
+    assert oms.engine.locations.bisecting_locations == 0
 
-    oms.made.assigned(2, start=0, read_up_to=0)
+    oms.engine.assigned(2, start=0, read_up_to=0)
     again = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(4)]
-    oms.made.add(frame(again), [], {2: 4}, 0.0)
-    assert [request.reason for request in oms.made.due(LATER)] == [SendReason.AGE]
+    oms.engine.add(frame(again), [], {2: 4}, 0.0)
+    assert [request.reason for request in oms.engine.due(LATER)] == [SendReason.AGE]
 
 
 def test_a_refusal_closes_the_circuit_breaker() -> None:
     oms = stage(2, is_one_of(0))
-    (first,) = oms.made.due(LATER)
-    oms.made.apply(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
-    assert oms.made.breaker.failures == 1
-    (probe,) = oms.made.due(LATER + 5)
+    (first,) = oms.engine.due(LATER)
+    oms.engine.apply(first.request_id, Retry(after_seconds=5.0, whole_oms=True), LATER)
+    assert oms.engine.breaker.failures == 1
+    (probe,) = oms.engine.due(LATER + 5)
     oms.answer(probe, LATER + 5)
 
-    assert oms.made.breaker.failures == 0
+    assert oms.engine.breaker.failures == 0

@@ -114,7 +114,7 @@ def test_a_hold_lasts_at_least_as_long_as_back_off_and_retry_after() -> None:
 
 @pytest.mark.parametrize(("attempt", "jitter"), [(-1, 0.0), (0, -0.1), (0, 1.1), (0, float("nan"))])
 def test_an_attempt_or_jitter_out_of_range_is_refused(attempt: int, jitter: float) -> None:
-    with pytest.raises(ValueError, match="attempt counts from 0"):
+    with pytest.raises(ValueError, match="attempt must be at least 0"):
         decided(Answer(AnswerKind.UNAVAILABLE), attempt, jitter)
 
 

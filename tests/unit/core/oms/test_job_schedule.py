@@ -45,7 +45,7 @@ def report(jobs: JobSchedule, job_id: str, status: JobStatus | None, now: float,
     return jobs.on_report(JobReport(job_id, status, **more), now, 0.0)  # type: ignore[arg-type]
 
 
-def polled_at(jobs: JobSchedule, job_id: str, now: float) -> float:
+def time_of_next_query(jobs: JobSchedule, job_id: str, now: float) -> float:
     """Advance from deadline to deadline until this job is polled; return that time."""
     for _ in range(100):
         deadline = jobs.next_deadline()
@@ -140,11 +140,11 @@ def test_jobs_that_the_oms_has_overtaken_are_polled_two_at_a_time() -> None:
     now = stall(jobs, "1")
     assert jobs.due(now, CALLS) == ["2"]  # polled because the first job may be stuck
     report(jobs, "2", JobStatus.PENDING, now)
-    now = again(jobs, "1", now)
+    now = time_of_next_query(jobs, "1", now)
     report(jobs, "1", JobStatus.PENDING, now)
     assert jobs.due(now, CALLS) == ["3"]
     report(jobs, "3", JobStatus.PENDING, now)
-    now = again(jobs, "1", now)
+    now = time_of_next_query(jobs, "1", now)
     report(jobs, "1", JobStatus.PENDING, now)
     assert jobs.due(now, CALLS) == ["4"]
 
@@ -159,13 +159,9 @@ def stall(jobs: JobSchedule, job_id: str, status: JobStatus | None = JobStatus.W
     """Poll the first job until it counts as stalled; return that time."""
     now = 0.0
     for _ in range(STALLED_QUERIES):
-        now = polled_at(jobs, job_id, now)
+        now = time_of_next_query(jobs, job_id, now)
         report(jobs, job_id, status, now)
     return now
-
-
-def again(jobs: JobSchedule, job_id: str, now: float) -> float:
-    return polled_at(jobs, job_id, now)
 
 
 def test_a_stalled_job_does_not_block_polling_the_others() -> None:
@@ -178,7 +174,7 @@ def test_a_stalled_job_does_not_block_polling_the_others() -> None:
     assert jobs.due(now, CALLS) == ["3"]
     assert report(jobs, "3", JobStatus.SUCCESS, now) is not None
     assert [left.job_id for left in jobs.unfinished_jobs()] == ["1"]
-    assert again(jobs, "1", now) <= now + QUERY_SECONDS_MAX
+    assert time_of_next_query(jobs, "1", now) <= now + QUERY_SECONDS_MAX
 
 
 def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -> None:
@@ -187,11 +183,11 @@ def test_a_job_polled_too_early_is_still_polled_promptly_when_its_turn_comes() -
     for _ in range(5):
         assert jobs.due(now, CALLS) == ["2"]
         report(jobs, "2", JobStatus.PENDING, now)
-        now = again(jobs, "1", now)
+        now = time_of_next_query(jobs, "1", now)
         report(jobs, "1", JobStatus.WORKING, now)
     assert jobs.due(now, CALLS) == ["2"]
     report(jobs, "2", JobStatus.PENDING, now)
-    now = again(jobs, "1", now)
+    now = time_of_next_query(jobs, "1", now)
     report(jobs, "1", JobStatus.SUCCESS, now)
 
     assert jobs.due(now, CALLS) == ["2"]
@@ -203,7 +199,7 @@ def test_a_job_whose_polls_always_fail_does_not_block_polling_the_others() -> No
     jobs = following("1", "2")
     now = stall(jobs, "1", None)
 
-    now = polled_at(jobs, "2", now)
+    now = time_of_next_query(jobs, "2", now)
 
     assert report(jobs, "2", JobStatus.SUCCESS, now) is not None
 
@@ -258,7 +254,7 @@ def test_a_job_unknown_to_the_oms_is_polled_once_more() -> None:
     jobs.due(2.0, CALLS)
     assert report(jobs, "1", None, 2.0, unknown=True) is None
 
-    now = polled_at(jobs, "1", 2.0)
+    now = time_of_next_query(jobs, "1", 2.0)
 
     assert report(jobs, "1", None, now, unknown=True) == JobResult(job("1"), JobOutcome.UNKNOWN_JOB)
 
@@ -266,7 +262,7 @@ def test_a_job_unknown_to_the_oms_is_polled_once_more() -> None:
 def test_a_job_is_given_up_only_if_it_is_unknown_twice_in_a_row() -> None:
     jobs, now = following("1"), 0.0
     for unknown in (True, False, True, False):
-        now = polled_at(jobs, "1", now)
+        now = time_of_next_query(jobs, "1", now)
         assert report(jobs, "1", None if unknown else JobStatus.PENDING, now, unknown=unknown) is None
 
 
@@ -382,8 +378,8 @@ def test_after_a_failure_a_single_poll_probes_the_oms() -> None:
 def test_retry_after_is_honoured_even_if_another_poll_succeeds() -> None:
     jobs = following("1", "2", "3")
     now = stall(jobs, "1")
-    again(jobs, "2", now)
-    now = again(jobs, "1", now)
+    time_of_next_query(jobs, "2", now)
+    now = time_of_next_query(jobs, "1", now)
     report(jobs, "2", None, now, over_quota=True, http_status=429, retry_after_seconds=500.0)
     report(jobs, "1", JobStatus.SUCCESS, now)
 
@@ -417,10 +413,10 @@ def test_if_get_job_itself_is_refused_polling_slows_down_to_once_in_15_minutes(s
 def test_a_throttled_poll_does_not_count_as_a_refusal_of_get_job() -> None:
     jobs, now = following("1"), 0.0
     for _ in range(12):
-        now = polled_at(jobs, "1", now)
+        now = time_of_next_query(jobs, "1", now)
         report(jobs, "1", None, now, http_status=403, over_quota=True)
 
-    assert polled_at(jobs, "1", now) - now <= QUERY_SECONDS_MAX
+    assert time_of_next_query(jobs, "1", now) - now <= QUERY_SECONDS_MAX
 
 
 # Status and request size
@@ -432,11 +428,11 @@ def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
 
     assert (jobs.unfinished, jobs.unfinished_items, jobs.oldest_seconds(25.0)) == (2, 6, 15.0)
     assert [left.job_id for left in jobs.unfinished_jobs()] == ["1", "2"]
-    assert JobSchedule(JobLimits()).oldest_seconds(25.0) == 0.0
+    assert JobSchedule(JobLimits()).oldest_seconds(25.0) is None
 
 
 @pytest.mark.parametrize(
-    ("unfinished", "chunk", "most", "aim"),
+    ("unfinished", "chunk", "most", "expected"),
     [
         pytest.param(0, 3_000, 12_000, 3_000, id="idle"),
         pytest.param(1, 3_000, 12_000, 6_000, id="one"),
@@ -446,8 +442,10 @@ def test_unfinished_jobs_are_counted_and_listed_oldest_first() -> None:
         pytest.param(5, 3_000, 3_000, 3_000, id="one chunk a request"),
     ],
 )
-def test_requests_grow_with_the_number_of_unfinished_jobs(unfinished: int, chunk: int, most: int, aim: int) -> None:
-    assert adaptive_flush_items(unfinished, chunk, most) == aim
+def test_requests_grow_with_the_number_of_unfinished_jobs(
+    unfinished: int, chunk: int, most: int, expected: int
+) -> None:
+    assert adaptive_flush_items(unfinished, chunk, most) == expected
 
 
 # With a model of the OMS

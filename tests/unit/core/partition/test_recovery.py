@@ -19,204 +19,206 @@ AGE = 300.0
 HOLD = 120.0
 
 
-def taken_over(*, start: int | None = 0, mark: int | None, open_: bool = False, **limits: Any) -> Engine:
+def take_over(*, start: int | None = 0, read_up_to: int | None, in_doubt: bool = False, **limits: Any) -> Engine:
     retry = RetryLimits(unknown_hold_seconds=HOLD)
-    made = Engine(EngineLimits(max_age_seconds=AGE, retry=retry, **limits), item_key=["sku"])
-    made.assigned(1, start=start, read_up_to=mark, in_doubt=open_, now=0.0)
-    return made
+    engine = Engine(EngineLimits(max_age_seconds=AGE, retry=retry, **limits), item_key=["sku"])
+    engine.assigned(1, start=start, read_up_to=read_up_to, in_doubt=in_doubt, now=0.0)
+    return engine
 
 
-def give(made: Engine, *offsets: int, now: float = 0.0, assignment: int = 1, ends: bool = False, **fields: Any) -> None:
+def add(
+    engine: Engine, *offsets: int, now: float = 0.0, assignment: int = 1, ends: bool = False, **fields: Any
+) -> None:
     rows = [
         change("Rome", fields.get("sku", f"sku-{offset}"), offset, offset=offset, assignment=assignment)
         for offset in offsets
     ]
-    made.add(frame(rows), [], {assignment: offsets[-1] + 1}, now, [assignment] if ends else ())
+    engine.add(frame(rows), [], {assignment: offsets[-1] + 1}, now, [assignment] if ends else ())
 
 
-def sent(made: Engine, now: float) -> list[list[int]]:
-    return [request.rows[OFFSET].to_list() for request in made.due(now)]
+def send(engine: Engine, now: float) -> list[list[int]]:
+    return [request.rows[OFFSET].to_list() for request in engine.due(now)]
 
 
 def test_nothing_is_sent_before_the_row_below_read_up_to_was_read() -> None:
-    made = taken_over(mark=3)
-    give(made, 0, 1)
-    assert sent(made, AGE) == []
-    assert list(made.partitions.recovering) == [1]
+    engine = take_over(read_up_to=3)
+    add(engine, 0, 1)
+    assert send(engine, AGE) == []
+    assert list(engine.partitions.recovering) == [1]
 
-    give(made, 2)
-    assert sent(made, AGE) == [[0, 1, 2]]
-    assert list(made.partitions.recovering) == []
+    add(engine, 2)
+    assert send(engine, AGE) == [[0, 1, 2]]
+    assert list(engine.partitions.recovering) == []
 
 
 def test_a_row_after_a_gap_at_read_up_to_completes_recovery() -> None:
-    made = taken_over(mark=3)
-    give(made, 0, 5)
+    engine = take_over(read_up_to=3)
+    add(engine, 0, 5)
 
-    assert sent(made, AGE) == [[0, 5]]
+    assert send(engine, AGE) == [[0, 5]]
 
 
 def test_the_end_of_the_partition_completes_recovery() -> None:
-    made = taken_over(mark=3)
-    give(made, 0, 1, ends=True)
+    engine = take_over(read_up_to=3)
+    add(engine, 0, 1, ends=True)
 
-    assert sent(made, AGE) == [[0, 1]]
+    assert send(engine, AGE) == [[0, 1]]
 
 
 def test_an_item_read_again_is_sent_with_its_newest_count_only() -> None:
-    made = taken_over(mark=2)
-    give(made, 0, sku="a")
-    give(made, 1, sku="a", now=1.0)
+    engine = take_over(read_up_to=2)
+    add(engine, 0, sku="a")
+    add(engine, 1, sku="a", now=1.0)
 
-    (request,) = made.due(AGE + 1)
+    (request,) = engine.due(AGE + 1)
     assert request.items == 1
     assert request.rows["quantity"].max() == 1
 
 
 def test_rows_of_other_partitions_in_the_same_window_are_sent_during_recovery() -> None:
-    made = taken_over(mark=3)
-    made.assigned(2, start=0, read_up_to=0, in_doubt=False, now=0.0)
-    give(made, 0)
-    give(made, 7, assignment=2)
+    engine = take_over(read_up_to=3)
+    engine.assigned(2, start=0, read_up_to=0, in_doubt=False, now=0.0)
+    add(engine, 0)
+    add(engine, 7, assignment=2)
 
-    (request,) = made.due(AGE)
+    (request,) = engine.due(AGE)
     assert request.rows[OFFSET].to_list() == [7]
 
 
 def test_recovery_waits_out_the_hold_if_a_request_is_in_doubt() -> None:
-    made = taken_over(mark=1, open_=True)
-    give(made, 0, now=-AGE)
+    engine = take_over(read_up_to=1, in_doubt=True)
+    add(engine, 0, now=-AGE)
 
-    assert sent(made, HOLD - 0.1) == []
-    assert made.next_deadline(1.0) == HOLD
-    assert sent(made, HOLD) == [[0]]
+    assert send(engine, HOLD - 0.1) == []
+    assert engine.next_deadline(1.0) == HOLD
+    assert send(engine, HOLD) == [[0]]
 
 
 def test_an_inherited_doubt_is_committed_until_the_hold_has_passed() -> None:
-    made = taken_over(mark=0, open_=True)
+    engine = take_over(read_up_to=0, in_doubt=True)
 
-    assert [point.in_doubt for point in made.commit_points(HOLD - 0.1)] == [True]
-    assert [point.in_doubt for point in made.commit_points(HOLD)] == [False]
+    assert [point.in_doubt for point in engine.commit_points(HOLD - 0.1)] == [True]
+    assert [point.in_doubt for point in engine.commit_points(HOLD)] == [False]
 
 
 def test_read_up_to_of_the_previous_owner_is_committed_until_more_was_read() -> None:
-    made = taken_over(mark=500)
-    give(made, 0, 1)
+    engine = take_over(read_up_to=500)
+    add(engine, 0, 1)
 
-    assert [(point.offset, point.read_up_to) for point in made.commit_points(0.0)] == [(0, 500)]
+    assert [(point.offset, point.read_up_to) for point in engine.commit_points(0.0)] == [(0, 500)]
 
 
-@pytest.mark.parametrize(("start", "mark"), [(None, None), (7, 7), (7, 3)])
-def test_a_partition_with_nothing_to_read_again_skips_recovery(start: int | None, mark: int | None) -> None:
-    assert taken_over(start=start, mark=mark).partitions.recovering == []
+@pytest.mark.parametrize(("start", "read_up_to"), [(None, None), (7, 7), (7, 3)])
+def test_a_partition_with_nothing_to_read_again_skips_recovery(start: int | None, read_up_to: int | None) -> None:
+    assert take_over(start=start, read_up_to=read_up_to).partitions.recovering == []
 
 
 def test_a_partition_revoked_during_recovery_leaves_nothing_behind() -> None:
-    made = taken_over(mark=9)
-    give(made, 0, 1)
-    made.forget([1], 0.0)
+    engine = take_over(read_up_to=9)
+    add(engine, 0, 1)
+    engine.forget([1], 0.0)
 
-    assert (made.pending_changes, list(made.partitions.recovering)) == (0, [])
+    assert (engine.pending_changes, list(engine.partitions.recovering)) == (0, [])
 
 
 def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> None:
-    made = taken_over(mark=9)
-    give(made, 0, 1, now=5.0)
-    give(made, 8, now=50.0)
+    engine = take_over(read_up_to=9)
+    add(engine, 0, 1, now=5.0)
+    add(engine, 8, now=50.0)
 
-    assert made.pending_changes == 3
-    assert made.oldest_arrival() == 5.0
-    assert sent(made, AGE + 4.9) == []
-    assert sent(made, AGE + 5.0) == [[0, 1, 8]]
+    assert engine.pending_changes == 3
+    assert engine.oldest_arrival() == 5.0
+    assert send(engine, AGE + 4.9) == []
+    assert send(engine, AGE + 5.0) == [[0, 1, 8]]
 
 
 # Limits
 
 
 def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
-    made = Engine(EngineLimits(max_pending_changes=2))
-    for number in (1, 2, 3):
-        made.assigned(number, start=0, read_up_to=0 if number == 1 else 9, in_doubt=False, now=0.0)
-    give(made, 0, 1, 2)
-    assert made.update_backpressure() == {1, 3}
+    engine = Engine(EngineLimits(max_pending_changes=2))
+    for assignment_id in (1, 2, 3):
+        engine.assigned(assignment_id, start=0, read_up_to=0 if assignment_id == 1 else 9, in_doubt=False, now=0.0)
+    add(engine, 0, 1, 2)
+    assert engine.update_backpressure() == {1, 3}
 
-    give(made, 8, assignment=2)
-    assert made.update_backpressure() == {1, 2}
+    add(engine, 8, assignment=2)
+    assert engine.update_backpressure() == {1, 2}
 
 
 def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
-    made = taken_over(mark=100, max_uncommitted_offsets=10)
-    give(made, 0, 50)
-    assert made.update_backpressure() == frozenset()
+    engine = take_over(read_up_to=100, max_uncommitted_offsets=10)
+    add(engine, 0, 50)
+    assert engine.update_backpressure() == frozenset()
 
-    give(made, 99)
-    assert made.update_backpressure() == {1}
+    add(engine, 99)
+    assert engine.update_backpressure() == {1}
 
 
 def recovering_over_budget(**last: Any) -> Engine:
     """A recovering partition with 24,000 changes of two items, far over the budget of pending changes."""
-    made = taken_over(mark=24_000, max_pending_changes=100)
+    engine = take_over(read_up_to=24_000, max_pending_changes=100)
     for first in range(0, 24_000, 6_000):
         rows = [change("Rome", f"sku-{at % 2}", at, offset=at) for at in range(first, first + 6_000)]
         if first == 18_000:
             rows[-1] |= last
-        made.add(frame(rows), [], {1: first + 6_000}, float(first))
-    return made
+        engine.add(frame(rows), [], {1: first + 6_000}, float(first))
+    return engine
 
 
 def test_changes_read_during_recovery_are_coalesced_in_place() -> None:
-    made = recovering_over_budget()
+    engine = recovering_over_budget()
 
-    assert made.pending_changes <= 12_000
-    (request,) = made.due(24_000.0)
+    assert engine.pending_changes <= 12_000
+    (request,) = engine.due(24_000.0)
     assert request.items == 2
     assert request.rows.sort(OFFSET)["quantity"].to_list()[-2:] == [23_998, 23_999]
 
 
 def test_superseded_offsets_are_dead_lettered_too_if_the_job_fails() -> None:
-    made = recovering_over_budget()
-    (request,) = made.due(24_000.0)
+    engine = recovering_over_budget()
+    (request,) = engine.due(24_000.0)
     (packed,) = pack_changes(request.rows, {1: ("changes", 0)})
 
     assert unpack_offsets(packed.offsets) == tuple(range(24_000))
 
 
 def test_superseded_offsets_hold_back_the_committable_offset() -> None:
-    made = recovering_over_budget()
-    assert [point.offset for point in made.commit_points(0.0)] == [0]
+    engine = recovering_over_budget()
+    assert [point.offset for point in engine.commit_points(0.0)] == [0]
 
-    (request,) = made.due(24_000.0)
-    made.apply(request.request_id, Accepted("1"), 24_000.0)
-    assert [point.offset for point in made.commit_points(24_000.0)] == [24_000]
+    (request,) = engine.due(24_000.0)
+    engine.apply(request.request_id, Accepted("1"), 24_000.0)
+    assert [point.offset for point in engine.commit_points(24_000.0)] == [24_000]
 
 
 def test_a_refused_change_is_dead_lettered_together_with_its_superseded_offsets() -> None:
-    made = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
-    made.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
-    give(made, 0, 1, 2, sku="a")
-    (request,) = made.due(AGE)
+    engine = Engine(EngineLimits(max_pending_changes=1), item_key=["sku"])
+    engine.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
+    add(engine, 0, 1, 2, sku="a")
+    (request,) = engine.due(AGE)
     assert request.rows[OFFSET].to_list() == [2]
-    (refusal,) = made.apply(request.request_id, Refused("no"), AGE).refusals
+    (refusal,) = engine.apply(request.request_id, Refused("no"), AGE).refusals
 
     assert refusal.rows[OFFSET].to_list() == [2]
     (changes,) = refused_changes(refusal, {1: assignment(1)})
     assert changes.change_ids == (ChangeId(1, 0), ChangeId(1, 1), ChangeId(1, 2))
     assert list(changes.items) == [ChangeId(1, 2)]
     for confirmed, committable_offset in ((0, 1), (2, 1), (1, 3)):
-        made.dead_lettered([ChangeId(1, confirmed)])
-        assert [point.offset for point in made.commit_points(AGE)] == [committable_offset]
+        engine.dead_lettered([ChangeId(1, confirmed)])
+        assert [point.offset for point in engine.commit_points(AGE)] == [committable_offset]
 
 
 def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() -> None:
-    made = Engine(EngineLimits(max_pending_changes=100), item_key=["sku"])
-    made.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
+    engine = Engine(EngineLimits(max_pending_changes=100), item_key=["sku"])
+    engine.assigned(1, start=0, read_up_to=0, in_doubt=False, now=0.0)
     rows = [change("Rome", f"sku-{at % 10}", at, offset=at) for at in range(101)]
-    made.add(frame(rows), [], {1: 101}, 0.0)
+    engine.add(frame(rows), [], {1: 101}, 0.0)
 
-    assert made.pending_changes == 10
-    assert made.update_backpressure() == frozenset()
-    assert [point.offset for point in made.commit_points(0.0)] == [0]
-    (request,) = made.due(AGE)
+    assert engine.pending_changes == 10
+    assert engine.update_backpressure() == frozenset()
+    assert [point.offset for point in engine.commit_points(0.0)] == [0]
+    (request,) = engine.due(AGE)
     assert sorted(request.rows["quantity"]) == list(range(91, 101))
 
 
@@ -229,12 +231,12 @@ def superseded_offsets(rows: pl.DataFrame) -> list[list[int] | None]:
 
 def rows_left(*rows: dict[str, Any]) -> list[tuple[int, list[int] | None]]:
     pending = frame([row | {ARRIVED: 1.0 + at} for at, row in enumerate(rows)])
-    stay, free = superseded(pending, [LOCATION, "sku"])
-    freed = set(free[OFFSET])
-    held = set(holding_change_ids(stay)[OFFSET])
-    assert freed.isdisjoint(held)
-    assert freed | held == {row[OFFSET] for row in rows}
-    return sorted(zip(stay[OFFSET], superseded_offsets(stay), strict=True))
+    staying, released = superseded(pending, [LOCATION, "sku"])
+    released_offsets = set(released[OFFSET])
+    open_offsets = set(holding_change_ids(staying)[OFFSET])
+    assert released_offsets.isdisjoint(open_offsets)
+    assert released_offsets | open_offsets == {row[OFFSET] for row in rows}
+    return sorted(zip(staying[OFFSET], superseded_offsets(staying), strict=True))
 
 
 def test_a_row_with_a_field_that_no_newer_row_has_is_not_superseded() -> None:
@@ -269,7 +271,11 @@ def test_a_coalesced_row_can_be_superseded_again_with_all_of_its_offsets() -> No
         frame([change("Rome", "a", at, offset=at, arrived=float(at)) for at in (3, 4)]), [LOCATION, "sku"]
     )
     newer = frame([change("Rome", "a", 9, offset=9, arrived=9.0)])
-    stay, free = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
+    staying, released = superseded(pl.concat([once, newer], how="diagonal"), [LOCATION, "sku"])
 
-    assert (stay[OFFSET].to_list(), superseded_offsets(stay), stay[ARRIVED].to_list()) == ([9], [[3, 4]], [3.0])
-    assert free[OFFSET].to_list() == [9]
+    assert (staying[OFFSET].to_list(), superseded_offsets(staying), staying[ARRIVED].to_list()) == (
+        [9],
+        [[3, 4]],
+        [3.0],
+    )
+    assert released[OFFSET].to_list() == [9]
