@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service:        docker build --tag inventory-refresh .     see README.md, "A container", for how to run it
+# The service:        docker build --tag inventory-refresh .     see README.md, "Container", for how to run it
 # The OMS sandbox:    docker build --target sandbox .            for trying things out; compose.yaml uses it
 ARG PYTHON=3.13.9-slim-trixie
 

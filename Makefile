@@ -31,7 +31,7 @@ demo: $(DEMO_NEEDS) ## Run everything on this machine: embedded broker, OMS sand
 	$(BIN)/inventory-refresh demo
 
 .PHONY: test
-test: $(DEV) ## Run all tests; a real Kafka and schema registry are started if Maven can download them
+test: $(DEV) ## Run all tests, or TESTS=path; starts a real Kafka and schema registry if Maven can download them
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
 
 .PHONY: tools
@@ -70,7 +70,7 @@ simulate: $(DEV) ## Run SEEDS=n seeds (500) of the real loop and engine in a sim
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: mutants
-mutants: $(DEV) ## Break rules of docs/protocol.md on purpose, one at a time, and count the seeds until that is detected
+mutants: $(DEV) ## Break rules of docs/protocol.md one at a time, and count the seeds until the simulation detects it
 	$(BIN)/python -m tests.simulation --mutants --seeds 200
 
 .PHONY: chart
@@ -84,7 +84,7 @@ fuzz: $(DEV) ## Feed hostile messages and schemas to the decoder for SECONDS=n (
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 .PHONY: docs
-docs: $(DEV) ## Regenerate docs/configuration.md, metrics.md, sandbox.md and the chart's tables from the code
+docs: $(DEV) ## Regenerate from the code: configuration, metrics, sandbox, the diagrams of protocol.md, the chart's tables
 	$(BIN)/python docs/generate.py
 	$(BIN)/python helm/generate.py
 

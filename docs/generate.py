@@ -1,4 +1,4 @@
-"""Generate docs/configuration.md, docs/metrics.md and docs/sandbox.md from the code.
+"""Generate docs/configuration.md, metrics.md, sandbox.md and the state diagrams of protocol.md from the code.
 
 ``python docs/generate.py`` writes them; ``--check`` only reports stale ones (exit code 1).
 """

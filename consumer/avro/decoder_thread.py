@@ -31,7 +31,7 @@ BACKOFF_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 15.0
 """How long ``close`` waits for the thread, which may be waiting for an answer of the registry."""
 
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger("inventory_refresh.avro")
 
 
 def build_decoder(

@@ -162,3 +162,18 @@ def test_every_rule_of_the_protocol_is_named_in_the_code_and_lists_existing_test
     assert named == rules - {2}, "rule 2 is for the producers to keep"
     assert set(map(int, re.findall(r"^\| (\d+) \| `test_", table, re.MULTILINE))) == rules - {2}
     assert set(re.findall(r"`([a-z0-9_]+)`", table)) - exist == set()
+
+
+def test_the_code_that_keeps_a_rule_is_where_the_protocol_says() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| \d+ \| .* \| ([^|]+) \|$", page.split("## States")[0], re.MULTILINE)
+    places = [place for cell in cells for place in re.findall(r"`([^`]+)`", cell)]
+    assert len(places) > 20
+    missing, module = [], ""
+    for place in places:
+        path, _, name = place.partition(".")
+        module = path or module  # `.name` alone is in the module named before it
+        file = ROOT / "consumer" / f"{module}.py"
+        if not file.is_file() or not re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")):
+            missing.append(place)
+    assert not missing

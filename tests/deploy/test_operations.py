@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ OPTIONS = {
 
 
 def example_values() -> Mapping[str, Any]:
-    block = re.search(r"```yaml\n(image:.*?)```", PAGE, re.DOTALL)
+    """The example on the chart's page, to which the section "Install" refers."""
+    block = re.search(r"```yaml\n( *image:.*?)```", (CHART / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    values: Mapping[str, Any] = yaml.safe_load(block[1])
+    values: Mapping[str, Any] = yaml.safe_load(textwrap.dedent(block[1]))
     return values
 
 
@@ -67,7 +69,7 @@ def test_the_values_it_names_are_in_the_chart(values: Any) -> None:
     assert not {".".join(name) for name in named if not has(values, name)}
 
 
-def test_the_values_of_its_example_are_in_the_chart(values: Any) -> None:
+def test_the_values_of_the_example_are_in_the_chart(values: Any) -> None:
     for path in paths(example_values()):
         if path[0] == "config":
             assert path[2] in OPTIONS[path[1]], path
