@@ -11,7 +11,7 @@ from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFF
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Pending
-from consumer.core.location.planner import ItemLimits
+from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
 from tests.support.frames import change, frame
@@ -436,3 +436,84 @@ def test_a_request_counts_the_changes_that_were_coalesced_in_place() -> None:
 
     (request,) = engine.due(300.0)
     assert (request.taken.height, request.items, request.changes) == (2, 2, 5)
+
+
+# Memory pressure
+
+
+def over_budget(**sizes: int) -> Engine:
+    """An engine over a budget of 100 rows, with windows of these sizes, none of them full or due."""
+    engine = Engine(EngineLimits(max_pending_bytes=100), size_of=len)
+    engine.assigned(1, start=0, read_up_to=None)
+    offset = 0
+    for location, items in sizes.items():
+        rows = [change(location, f"sku-{at}", offset=offset + at) for at in range(items)]
+        offset += items
+        engine.add(frame(rows), [], {1: offset}, 0.0)
+    assert engine.update_backpressure() == {1}
+    return engine
+
+
+def test_over_the_budget_the_fullest_windows_are_sent_instead_of_waiting_for_their_age() -> None:
+    engine = over_budget(small=5, large=80, middle=40)
+    requests = engine.due(1.0)
+
+    assert [(request.location, request.items, request.reason) for request in requests] == [
+        ("large", 80, SendReason.PRESSURE)
+    ]
+
+
+def test_no_more_is_sent_under_pressure_than_lets_reading_resume() -> None:
+    engine = over_budget(first=30, second=30, third=30, fourth=30)
+    requests = engine.due(1.0)
+    assert len(requests) == 2, "60 of 120 are in flight: 75 may stay"
+
+    for request in requests:
+        engine.apply(request.request_id, Accepted("1"), 2.0)
+    assert engine.update_backpressure() == frozenset()
+
+
+def test_rows_in_flight_count_as_memory_until_they_are_accepted() -> None:
+    engine = over_budget(first=90, second=40)
+    (request,) = engine.due(1.0)
+    assert engine.pending_bytes == 130
+    assert engine.update_backpressure() == {1}
+    assert engine.due(1.1) == []
+
+    engine.apply(request.request_id, Accepted("1"), 2.0)
+    assert engine.pending_bytes == 40
+
+
+def test_below_the_budget_nothing_is_sent_before_it_is_full_or_due() -> None:
+    engine = Engine(EngineLimits(max_pending_bytes=100), size_of=len)
+    engine.assigned(1, start=0, read_up_to=None)
+    engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(99)]), [], {1: 99}, 0.0)
+    engine.update_backpressure()
+
+    assert engine.due(1.0) == []
+
+
+# Rounds
+
+
+def test_a_fast_oms_gets_more_requests_per_round_than_it_has_slots() -> None:
+    engine = Engine(EngineLimits(max_age_seconds=1.0, max_in_flight=2))
+    engine.assigned(1, start=0, read_up_to=None)
+    rows = [change(f"store {at:02}", "a", offset=at) for at in range(40)]
+    engine.add(frame(rows), [], {1: 40}, 0.0)
+    sizes = []
+    for turn in range(4):
+        requests = engine.due(2.0 + turn)
+        sizes.append(len(requests))
+        for request in requests:
+            engine.apply(request.request_id, Accepted("1"), 2.0 + turn)
+
+    assert sizes == [2, 4, 6, 8]
+
+
+def test_a_slow_oms_gets_no_more_requests_than_it_has_slots() -> None:
+    engine = Engine(EngineLimits(max_age_seconds=1.0, max_in_flight=2))
+    engine.assigned(1, start=0, read_up_to=None)
+    engine.add(frame([change(f"store {at:02}", "a", offset=at) for at in range(40)]), [], {1: 40}, 0.0)
+
+    assert [len(engine.due(2.0 + turn)) for turn in range(4)] == [2, 0, 0, 0]

@@ -1,6 +1,6 @@
 import pytest
 
-from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_items
+from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 
 FULL, AGE = SendReason.FULL, SendReason.AGE
 
@@ -52,3 +52,17 @@ def test_a_partial_chunk_counts_as_a_whole_one() -> None:
 def test_limits_that_contradict_each_other_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="chunk"):
         ItemLimits(**limits)
+
+
+@pytest.mark.parametrize(
+    ("items", "due", "plan"),
+    [
+        pytest.param(100, 0, FlushPlan(100, SendReason.PRESSURE), id="less than a chunk: all of it"),
+        pytest.param(7_000, 0, FlushPlan(6_000, SendReason.PRESSURE), id="whole chunks"),
+        pytest.param(12_500, 0, FlushPlan(12_000, SendReason.FULL), id="a full window is still full"),
+        pytest.param(100, 100, FlushPlan(100, SendReason.AGE), id="a due change is still due"),
+        pytest.param(0, 0, FlushPlan(0, None), id="nothing"),
+    ],
+)
+def test_under_pressure_a_window_need_not_be_full_or_due(items: int, due: int, plan: FlushPlan) -> None:
+    assert plan_under_pressure(items, due, ItemLimits()) == plan

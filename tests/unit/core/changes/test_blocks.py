@@ -1,0 +1,86 @@
+"""Pending rows in blocks: few runs per location however many polls they came in, and memory that is counted."""
+
+import polars as pl
+
+from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, rows_of
+from consumer.core.changes.items import ARRIVED, OFFSET
+from tests.support.frames import change, frame
+
+
+def poll(number: int, locations: int = 10, rows: int = 1) -> pl.DataFrame:
+    """``rows`` changes per location, all of one arrival."""
+    first = number * locations * rows
+    changes = [
+        change(f"store {at % locations}", f"sku-{first + at}", offset=first + at, arrived=float(number))
+        for at in range(locations * rows)
+    ]
+    return frame(changes).sort("locationName", maintain_order=True)
+
+
+def filled(polls: int, **shape: int) -> Blocks:
+    blocks = Blocks(["sku"], size_of=len)
+    for number in range(polls):
+        blocks.add(poll(number, **shape))
+        blocks.merge()
+    return blocks
+
+
+def test_rows_scattered_over_many_polls_are_brought_together() -> None:
+    blocks = filled(MERGE_FACTOR**2)
+
+    assert len(blocks) < 2 * MERGE_FACTOR
+    spans = blocks.spans("store 3")
+    assert len(spans) <= len(blocks)
+    assert rows_of(spans)[OFFSET].to_list() == [10 * number + 3 for number in range(MERGE_FACTOR**2)]
+
+
+def test_blocks_whose_runs_are_long_are_not_copied() -> None:
+    blocks = filled(MERGE_FACTOR, locations=20, rows=RUN_ROWS_MIN)
+
+    assert len(blocks) == MERGE_FACTOR
+    assert all(block.merges == 0 for block in blocks)
+
+
+def test_rows_that_are_put_back_keep_their_place_by_arrival_through_merges() -> None:
+    blocks = filled(3)
+    spans = blocks.spans("store 3")
+    rows = rows_of(spans)
+    blocks.release("store 3", spans)
+    blocks.put_back("store 3", rows)
+    for number in range(3, 2 * MERGE_FACTOR):
+        blocks.add(poll(number))
+        blocks.merge()
+
+    spans = blocks.spans("store 3")
+    joined = pl.concat([span.rows() for span in spans], how="diagonal")
+    assert joined[ARRIVED].is_sorted()
+    assert joined[OFFSET].to_list() == [10 * number + 3 for number in range(2 * MERGE_FACTOR)]
+
+
+def test_the_memory_of_pending_rows_is_counted_and_released() -> None:
+    blocks = filled(5)
+    assert blocks.size_bytes == 50
+
+    blocks.release("store 3", blocks.spans("store 3"))
+    assert blocks.size_bytes == 45
+    for location in [f"store {at}" for at in range(10) if at != 3]:
+        blocks.release(location, blocks.spans(location))
+    assert (blocks.size_bytes, len(blocks)) == (0, 0)
+
+
+def test_a_block_with_few_live_rows_is_rewritten() -> None:
+    blocks = filled(1, locations=10)
+    for location in [f"store {at}" for at in range(6)]:
+        blocks.release(location, blocks.spans(location))
+    assert blocks.merge()
+
+    (block,) = blocks
+    assert block.frame.height == block.live == 4
+
+
+def test_a_part_of_a_run_can_be_released_from_its_beginning() -> None:
+    blocks = filled(1, locations=2, rows=5)
+    (span,) = blocks.spans("store 1")
+    blocks.release("store 1", [type(span)(span.block, span.start, span.start + 2, 0.0, 0.0)])
+
+    assert rows_of(blocks.spans("store 1"))[OFFSET].to_list() == [5, 7, 9]
