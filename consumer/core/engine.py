@@ -168,7 +168,7 @@ class Engine:
         request, sent_at = in_flight.request, in_flight.sent_at
         match decision:
             case Accepted():
-                self.partitions.mark_accepted(request.rows)
+                self.partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
                 self._refused_ratio.add(request.taken.height, 0)

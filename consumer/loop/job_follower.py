@@ -45,7 +45,7 @@ class JobFollower:
     def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
         """Follow the job of a request that was just accepted."""
         partitions = {key: (assignment.topic, assignment.partition) for key, assignment in assignments.items()}
-        changes = pack_changes(request.rows, partitions)
+        changes = pack_changes(request.taken.present, partitions)
         self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
 
     def turn(self, now: float) -> None:

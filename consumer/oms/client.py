@@ -1,7 +1,7 @@
 """Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
@@ -14,7 +14,7 @@ from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.certificates import load_certificates
-from consumer.oms.http import call, open_http
+from consumer.oms.http import Endpoint, open_http, open_transport
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
 from consumer.oms.token import Credentials, Token, Tokens
@@ -25,6 +25,7 @@ from consumer.workers import Workers
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long ``close`` waits for requests in flight. Their answers are not used any more."""
 
+_CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
 _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
 
@@ -35,11 +36,10 @@ class FenceClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where refresh requests go: the URL, the API's name for the location, and the headers that each call carries."""
+    """Where refresh requests go, and the API's name for the location."""
 
-    url: str
+    endpoint: Endpoint
     location_field: str
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpRefreshClient:
@@ -148,15 +148,9 @@ class HttpRefreshClient:
 
         try:
             check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
-            reply = call(
-                self._http,
+            reply = self._target.endpoint.call(
                 "POST",
-                self._target.url,
-                headers={
-                    **self._target.headers,
-                    "Authorization": f"Bearer {token.value}",
-                    "Content-Type": "application/json",
-                },
+                headers=[token.header, _CONTENT_TYPE],
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,
@@ -204,12 +198,8 @@ def build_client(
     headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
     # One connection for each worker thread, and one for check_credentials on the caller's thread.
     threads = settings.max_in_flight + (THREADS if settings.track_jobs else 0)
-    http = open_http(
-        timeout_seconds=settings.timeout,
-        connections_max=threads + 1,
-        transport=transport,
-        certificates=load_certificates(settings),
-    )
+    connections = transport or open_transport(connections_max=threads + 1, certificates=load_certificates(settings))
+    http = open_http(timeout_seconds=settings.timeout, connections_max=threads + 1, transport=connections)
     tokens = Tokens(
         http,
         settings.token_url,
@@ -222,10 +212,8 @@ def build_client(
     jobs = None
     if settings.track_jobs:
         jobs = HttpJobClient(
-            http,
+            Endpoint(http, connections, base_url + api.job_path, headers),
             tokens,
-            base_url + api.job_path,
-            headers,
             timeout_seconds=settings.timeout,
             monotonic=monotonic,
             wall=wall,
@@ -233,7 +221,7 @@ def build_client(
     return HttpRefreshClient(
         http,
         tokens,
-        Target(base_url + api.refresh_path, api.location_field, headers),
+        Target(Endpoint(http, connections, base_url + api.refresh_path, headers), api.location_field),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,
