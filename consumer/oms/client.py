@@ -1,5 +1,11 @@
-"""Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer."""
+"""Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer.
 
+There may be more submissions than worker threads. Those that had to queue are for an OMS that works: once a request has
+failed, they are handed back unsent (NOT_SENT) until the loop has taken the failure in and decided. A failing OMS
+therefore never gets more requests than there are threads, and the circuit breaker's probe is alone.
+"""
+
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -30,8 +36,23 @@ _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
 
 
+_HANDED_BACK: Final = (
+    Answer(AnswerKind.NOT_SENT, detail="another request failed while this one was queued for a free thread"),
+    0,
+)
+
+
 class FenceClosedError(Exception):
     """The commit that covers a request is too old: the request may not be sent any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """``failures_known``: the failed requests that the loop had heard of; None if a thread was free at submission."""
+
+    submission: Submission
+    submitted_at: float
+    failures_known: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +90,12 @@ class HttpRefreshClient:
         self._fence_seconds = fence_seconds
         self._monotonic = monotonic
         self._wall = wall
+        self._threads = max_in_flight
+        self._failing = threading.Lock()
+        self._failures = 0
+        """Requests that failed, counted by the workers before their answers are delivered."""
+        self._failures_taken = 0
+        """As many of them as ``answers`` has returned."""
         self._workers = Workers("oms", self._work, count=max_in_flight, monotonic=monotonic)
 
     @property
@@ -95,15 +122,21 @@ class HttpRefreshClient:
     # ports.RefreshClient
 
     def submit(self, submission: Submission) -> None:
-        """Hand over a request. Its rows must not change any more. Raises InvariantError after ``close``."""
-        self._workers.submit((submission, self._monotonic()))
+        """Hand over a request. Its rows must not change any more. Raises InvariantError after ``close``.
+
+        Without a free thread it queues. It is then answered NOT_SENT if a request fails before a thread takes it.
+        """
+        must_queue = self._workers.pending >= self._threads
+        self._workers.submit(_Task(submission, self._monotonic(), self._failures_taken if must_queue else None))
 
     def answers(self) -> list[Answered]:
         """The answers that have come, without waiting.
 
         Raises the unexpected exception of a worker, which is a bug, once all answers before it are taken.
         """
-        return self._workers.take()
+        answers = self._workers.take()
+        self._failures_taken += sum(_is_failure(answered.answer) for answered in answers)
+        return answers
 
     def wait(self, timeout_seconds: float) -> None:
         """Wait until ``answers`` has something to return or to raise, at most this long."""
@@ -118,11 +151,18 @@ class HttpRefreshClient:
 
     # On a worker's thread
 
-    def _work(self, workers: Workers[tuple[Submission, float], Answered]) -> None:
+    def _work(self, workers: Workers[_Task, Answered]) -> None:
         while (task := workers.receive()) is not None:
-            submission, submitted_at = task
-            answer, bytes_sent = self._refresh(submission)
-            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - submitted_at, bytes_sent))
+            submission = task.submission
+            answer, bytes_sent = _HANDED_BACK if self._is_called_off(task) else self._refresh(submission)
+            if _is_failure(answer):
+                with self._failing:
+                    self._failures += 1
+            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - task.submitted_at, bytes_sent))
+
+    def _is_called_off(self, task: _Task) -> bool:
+        """Whether a request has failed that the loop did not know of when it let this one queue."""
+        return task.failures_known is not None and self._failures > task.failures_known
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
@@ -173,6 +213,11 @@ class HttpRefreshClient:
         if answer.kind is AnswerKind.FORBIDDEN:
             return replace(answer, repeated=self._tokens.record_forbidden(token))
         return answer
+
+
+def _is_failure(answer: Answer) -> bool:
+    """Whether it says that the OMS does not work, or not for us. A refusal is about the request's own items."""
+    return answer.kind not in (AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.NOT_SENT)
 
 
 def build_client(

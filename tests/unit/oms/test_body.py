@@ -99,7 +99,7 @@ hostile_texts = st.none() | st.sampled_from(
     [',"floor":null', '{"partNumber":null,', '},{"sku":null', "x,", "{", '"', "\\", '\\",\\"floor\\":null', "null"]
 )
 hostile_items = st.fixed_dictionaries(
-    {name: hostile_texts for name in ("partNumber", "upc", "sku", "lotCode")}
+    dict.fromkeys(("partNumber", "upc", "sku", "lotCode"), hostile_texts)
     | {"floor": st.none() | st.just(3), "attributes": st.none() | st.lists(hostile_texts.filter(bool), max_size=3)}
 )
 
