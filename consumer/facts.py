@@ -65,7 +65,8 @@ class RequestSent:
 class RequestAnswered:
     """A request has its one answer, and ``decision`` says what follows from it. Emitted by the loop.
 
-    The answer's kind is NOT_SENT if the client held the request back because its commit was too old.
+    The answer's kind is NOT_SENT if the client held the request back: its commit was too old, or another request failed
+    while it was queued.
     """
 
     request: Request

@@ -51,8 +51,14 @@ class Workers(Generic[Task, Result]):
     ) -> None:
         self._work = work
         self._monotonic = monotonic
-        self._changed = threading.Condition()
-        """Guards all that follows but the threads and ``_pending``, which only the loop's thread touches."""
+        lock = threading.Lock()
+        """Guards all that follows but the threads and ``_pending``, which only the loop's thread touches.
+
+        Each kind of waiting has a condition of its own: one for all would wake every idle thread at every task.
+        """
+        self._has_tasks = threading.Condition(lock)
+        self._has_results = threading.Condition(lock)
+        self._is_over = threading.Condition(lock)
         self._tasks: deque[Task] = deque()
         self._results: list[tuple[Result, int]] = []
         self._failure: BaseException | None = None
@@ -72,11 +78,11 @@ class Workers(Generic[Task, Result]):
 
     def submit(self, task: Task) -> None:
         """Queue a task. Raises InvariantError after ``close``."""
-        with self._changed:
+        with self._has_tasks:
             if self._closing:
                 raise InvariantError("a task was submitted to closed workers")
             self._tasks.append(task)
-            self._changed.notify_all()
+            self._has_tasks.notify()
         self._pending += 1
         if not self._started:
             self._started = True
@@ -88,7 +94,7 @@ class Workers(Generic[Task, Result]):
 
         Raises the exception of a failed worker if there are no results: at every call from then on.
         """
-        with self._changed:
+        with self._has_results:
             taken, self._results = self._results, []
             if not taken and self._failure:
                 raise self._failure
@@ -97,18 +103,19 @@ class Workers(Generic[Task, Result]):
 
     def wait(self, timeout_seconds: float) -> None:
         """Wait until ``take`` has something to return or to raise, at most this long."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._results or self._failure, timeout_seconds)
+        with self._has_results:
+            self._has_results.wait_for(lambda: self._results or self._failure, timeout_seconds)
 
     def close(self, timeout_seconds: float) -> None:
         """Drop the tasks that no worker has received, and wait at most this long for all threads to end.
 
         May be called more than once. Results delivered meanwhile can still be taken.
         """
-        with self._changed:
+        with self._has_tasks:
             self._closing = True
             self._tasks.clear()
-            self._changed.notify_all()
+            self._has_tasks.notify_all()
+            self._is_over.notify_all()
         if self._started:
             deadline = self._monotonic() + timeout_seconds
             for thread in self._threads:
@@ -131,30 +138,31 @@ class Workers(Generic[Task, Result]):
 
         ``choose`` gets the queued tasks (at least one), oldest first, and must remove and return one or more of them.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._tasks or self._closing or self._failure)
+        with self._has_tasks:
+            self._has_tasks.wait_for(lambda: self._tasks or self._closing or self._failure)
             if self._closing or self._failure:
                 return []
             return choose(self._tasks)
 
     def deliver(self, result: Result, *, tasks: int = 1) -> None:
         """Hand over a result. It completes this many received tasks."""
-        with self._changed:
+        with self._has_results:
             self._results.append((result, tasks))
-            self._changed.notify_all()
+            self._has_results.notify_all()
 
     def sleep(self, seconds: float) -> bool:
         """Wait this long, say before a retry. True, and at once, when closing."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._closing, seconds)
+        with self._is_over:
+            return self._is_over.wait_for(lambda: self._closing, seconds)
 
     def _run(self) -> None:
         try:
             self._work(self)
         except BaseException as error:  # noqa: BLE001 - raised again by take(); a panic of polars is no Exception
-            with self._changed:
+            with self._has_results:
                 if self._failure is None:
                     self._failure = error
                 else:
                     self._failure.add_note(f"Another worker failed, too: {error!r}")
-                self._changed.notify_all()
+                self._has_results.notify_all()
+                self._has_tasks.notify_all()

@@ -196,7 +196,7 @@ class Engine:
         match decision:
             case Accepted():
                 self._answers_since_round += 1
-                self.partitions.mark_accepted(request.rows)
+                self.partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
                 self._refused_ratio.add(request.taken.height, 0)

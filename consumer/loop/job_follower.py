@@ -44,7 +44,7 @@ class JobFollower:
         partitions = {
             assignment_id: (assignment.topic, assignment.partition) for assignment_id, assignment in assignments.items()
         }
-        changes = pack_changes(request.rows, partitions)
+        changes = pack_changes(request.taken.present, partitions)
         self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
 
     def turn(self, now: float) -> None:

@@ -1,7 +1,7 @@
 """The status board: an observer that keeps the latest state for probes, the status page and its JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -161,8 +161,8 @@ class StatusBoard:
         )
 
     def _count(self, **increases: int) -> None:
-        totals = asdict(self._totals)
-        self._totals = Totals(**{name: count + increases.get(name, 0) for name, count in totals.items()})
+        totals = self._totals
+        self._totals = replace(totals, **{name: getattr(totals, name) + by for name, by in increases.items()})
 
     def _add_problem(self, what: str, detail: str) -> None:
         problem = Problem(self._clock.wall(), what, detail[:DETAIL_CHARACTERS_MAX])

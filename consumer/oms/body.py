@@ -1,10 +1,12 @@
 """The JSON body of a refresh request, written column by column.
 
 A missing value must be left out of the JSON, never be ``null``. The items are therefore split by which of their
-optional columns have a value (usually one to four patterns), and each part is written with just those columns.
+optional columns have a value (usually one to four patterns), and each part is written with just those columns. Few
+items are written at once, and their nulls cut out of the text: the result is the same.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -15,46 +17,72 @@ from consumer.errors import InvariantError
 _ATTRIBUTES: Final = "attributes"
 _PATTERN: Final = "_pattern"
 
+SMALL_ITEMS: Final = 500
+"""Up to this many items are written with their nulls, which are then cut out: every call of polars costs as much as a
+hundred items, and splitting takes many."""
+
 
 def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION) -> bytes:
-    """The request body for these items (at least one row, columns ``ITEM_COLUMNS``, items distinct), as UTF-8.
+    """The request body for these items (at least one row, items distinct), as UTF-8.
 
-    ``location_field`` is the API's name for the location. Items of the same pattern are written together: the items of
-    a request are distinct, so their order does not matter to the OMS. An empty list of attributes is left out.
+    Of ``ITEM_COLUMNS``, those without any value may be missing. ``location_field`` is the API's name for the location.
+    Items of the same pattern are written together: the items of a request are distinct, so their order does not matter
+    to the OMS. An empty list of attributes is left out.
     """
     if items.is_empty():
         raise InvariantError(f"a refresh request for {location!r} needs at least one item")
     head = json.dumps({location_field: location}, ensure_ascii=False).removesuffix("}")
-    # write_json returns one array for each part: "[{...},{...}]".
-    parts = ",".join(_without_nulls(part).write_json()[1:-1] for part in _by_pattern(_without_empty_lists(items)))
-    return f'{head},"items":[{parts}]}}'.encode()
+    items, mixed = _present(items)
+    if not mixed:
+        written = items.write_json()[1:-1]
+    elif items.height <= SMALL_ITEMS:
+        written = _without_nulls(_by_pattern_small(items, mixed).write_json()[1:-1], items.columns[0], mixed)
+    else:
+        # write_json returns one array for each part: "[{...},{...}]".
+        written = ",".join(part.write_json()[1:-1] for part in _by_pattern(items, mixed))
+    return f'{head},"items":[{written}]}}'.encode()
 
 
 def in_body_order(items: pl.DataFrame) -> pl.DataFrame:
     """The same items in the order in which ``encode`` writes them, without columns that have no value at all."""
-    return pl.concat(_by_pattern(_without_empty_lists(items)))
+    items, mixed = _present(items)
+    return pl.concat(_by_pattern(items, mixed), how="diagonal") if mixed else items
 
 
-def _without_empty_lists(items: pl.DataFrame) -> pl.DataFrame:
-    if items[_ATTRIBUTES].null_count() == items.height:
-        return items
-    attributes = pl.col(_ATTRIBUTES)
-    return items.with_columns(pl.when(attributes.list.len() > 0).then(attributes))
-
-
-def _by_pattern(items: pl.DataFrame) -> list[pl.DataFrame]:
-    """Split the items so that within each part a column has a value in every row or in none.
-
-    Columns without any value are left out.
-    """
-    nulls = {name: items[name].null_count() for name in ITEM_COLUMNS}
-    mixed = [name for name, count in nulls.items() if 0 < count < items.height]
+def _present(items: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The items' columns with a value, in the order of ``ITEM_COLUMNS``, and those that are null in some rows."""
+    if _ATTRIBUTES in items.columns and items[_ATTRIBUTES].null_count() < items.height:
+        attributes = pl.col(_ATTRIBUTES)
+        items = items.with_columns(pl.when(attributes.list.len() > 0).then(attributes))
+    nulls = {name: items[name].null_count() for name in ITEM_COLUMNS if name in items.columns}
     present = [name for name, count in nulls.items() if count < items.height]
-    if not mixed:
-        return [items.select(present)]
-    bits = [pl.col(name).is_null().cast(pl.UInt32) * 2**bit for bit, name in enumerate(mixed)]
-    return items.select(*present, pl.sum_horizontal(bits).alias(_PATTERN)).partition_by(_PATTERN, include_key=False)
+    return items[present], [name for name in present if nulls[name]]
 
 
-def _without_nulls(part: pl.DataFrame) -> pl.DataFrame:
-    return part.select(name for name in part.columns if part[name].null_count() == 0)
+def _by_pattern(items: pl.DataFrame, mixed: Sequence[str]) -> list[pl.DataFrame]:
+    """Split the items by which of the ``mixed`` columns have a value; each part has just those."""
+    bits = (pl.col(name).is_null().cast(pl.UInt32) * 2**bit for bit, name in enumerate(mixed))
+    pattern = items.select(pl.sum_horizontal(bits).alias(_PATTERN))
+    parts = items.hstack(pattern).partition_by(_PATTERN, include_key=False)
+    return [part[[name for name in part.columns if not part[name].null_count()]] for part in parts]
+
+
+def _by_pattern_small(items: pl.DataFrame, mixed: Sequence[str]) -> pl.DataFrame:
+    """The items in the same order as the parts of ``_by_pattern`` one after the other."""
+    first_with: dict[tuple[bool, ...], int] = {}
+    patterns = zip(*([value is None for value in items[name].to_list()] for name in mixed), strict=True)
+    places = [first_with.setdefault(pattern, place) for place, pattern in enumerate(patterns)]
+    order = sorted(range(len(places)), key=places.__getitem__)
+    return items[order]
+
+
+def _without_nulls(written: str, first: str, mixed: Sequence[str]) -> str:
+    """The items as JSON without the null values of the ``mixed`` columns; ``first`` is the first column of all.
+
+    Some other column has a value in every row. No text can look like what is cut out: within a text, a quotation mark
+    comes after a backslash.
+    """
+    for name in mixed:
+        if name != first:
+            written = written.replace(f',"{name}":null', "")
+    return written.replace(f'{{"{first}":null,', "{")

@@ -1,7 +1,13 @@
-"""Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer."""
+"""Refresh requests: coalesced, encoded and sent on worker threads. Each submission gets exactly one answer.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+There may be more submissions than worker threads. Those that had to queue are for an OMS that works: once a request has
+failed, they are handed back unsent (NOT_SENT) until the loop has taken the failure in and decided. A failing OMS
+therefore never gets more requests than there are threads, and the circuit breaker's probe is alone.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
@@ -14,7 +20,7 @@ from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.certificates import load_certificates
-from consumer.oms.http import call, open_http
+from consumer.oms.http import Endpoint, open_http, open_transport
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
 from consumer.oms.token import Credentials, Token, Tokens
@@ -25,8 +31,15 @@ from consumer.workers import Workers
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long ``close`` waits for requests in flight. Their answers are not used any more."""
 
+_CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
 _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
+
+
+_HANDED_BACK: Final = (
+    Answer(AnswerKind.NOT_SENT, detail="another request failed while this one was queued for a free thread"),
+    0,
+)
 
 
 class FenceClosedError(Exception):
@@ -34,12 +47,20 @@ class FenceClosedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where refresh requests go: the URL, the API's name for the location, and the headers that each call carries."""
+class _Task:
+    """``failures_known``: the failed requests that the loop had heard of; None if a thread was free at submission."""
 
-    url: str
+    submission: Submission
+    submitted_at: float
+    failures_known: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where refresh requests go, and the API's name for the location."""
+
+    endpoint: Endpoint
     location_field: str
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpRefreshClient:
@@ -69,6 +90,12 @@ class HttpRefreshClient:
         self._fence_seconds = fence_seconds
         self._monotonic = monotonic
         self._wall = wall
+        self._threads = max_in_flight
+        self._failing = threading.Lock()
+        self._failures = 0
+        """Requests that failed, counted by the workers before their answers are delivered."""
+        self._failures_taken = 0
+        """As many of them as ``answers`` has returned."""
         self._workers = Workers("oms", self._work, count=max_in_flight, monotonic=monotonic)
 
     @property
@@ -95,15 +122,21 @@ class HttpRefreshClient:
     # ports.RefreshClient
 
     def submit(self, submission: Submission) -> None:
-        """Hand over a request. Its rows must not change any more. Raises InvariantError after ``close``."""
-        self._workers.submit((submission, self._monotonic()))
+        """Hand over a request. Its rows must not change any more. Raises InvariantError after ``close``.
+
+        Without a free thread it queues. It is then answered NOT_SENT if a request fails before a thread takes it.
+        """
+        must_queue = self._workers.pending >= self._threads
+        self._workers.submit(_Task(submission, self._monotonic(), self._failures_taken if must_queue else None))
 
     def answers(self) -> list[Answered]:
         """The answers that have come, without waiting.
 
         Raises the unexpected exception of a worker, which is a bug, once all answers before it are taken.
         """
-        return self._workers.take()
+        answers = self._workers.take()
+        self._failures_taken += sum(_is_failure(answered.answer) for answered in answers)
+        return answers
 
     def wait(self, timeout_seconds: float) -> None:
         """Wait until ``answers`` has something to return or to raise, at most this long."""
@@ -118,11 +151,18 @@ class HttpRefreshClient:
 
     # On a worker's thread
 
-    def _work(self, workers: Workers[tuple[Submission, float], Answered]) -> None:
+    def _work(self, workers: Workers[_Task, Answered]) -> None:
         while (task := workers.receive()) is not None:
-            submission, submitted_at = task
-            answer, bytes_sent = self._refresh(submission)
-            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - submitted_at, bytes_sent))
+            submission = task.submission
+            answer, bytes_sent = _HANDED_BACK if self._is_called_off(task) else self._refresh(submission)
+            if _is_failure(answer):
+                with self._failing:
+                    self._failures += 1
+            workers.deliver(Answered(submission.request_id, answer, self._monotonic() - task.submitted_at, bytes_sent))
+
+    def _is_called_off(self, task: _Task) -> bool:
+        """Whether a request has failed that the loop did not know of when it let this one queue."""
+        return task.failures_known is not None and self._failures > task.failures_known
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
@@ -148,15 +188,9 @@ class HttpRefreshClient:
 
         try:
             check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
-            reply = call(
-                self._http,
+            reply = self._target.endpoint.call(
                 "POST",
-                self._target.url,
-                headers={
-                    **self._target.headers,
-                    "Authorization": f"Bearer {token.value}",
-                    "Content-Type": "application/json",
-                },
+                headers=[token.header, _CONTENT_TYPE],
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,
@@ -179,6 +213,11 @@ class HttpRefreshClient:
         if answer.kind is AnswerKind.FORBIDDEN:
             return replace(answer, repeated=self._tokens.record_forbidden(token))
         return answer
+
+
+def _is_failure(answer: Answer) -> bool:
+    """Whether it says that the OMS does not work, or not for us. A refusal is about the request's own items."""
+    return answer.kind not in (AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.NOT_SENT)
 
 
 def build_client(
@@ -204,12 +243,8 @@ def build_client(
     headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
     # One connection for each worker thread, and one for check_credentials on the caller's thread.
     threads = settings.max_in_flight + (THREADS if settings.track_jobs else 0)
-    http = open_http(
-        timeout_seconds=settings.timeout,
-        connections_max=threads + 1,
-        transport=transport,
-        certificates=load_certificates(settings),
-    )
+    connections = transport or open_transport(connections_max=threads + 1, certificates=load_certificates(settings))
+    http = open_http(timeout_seconds=settings.timeout, connections_max=threads + 1, transport=connections)
     tokens = Tokens(
         http,
         settings.token_url,
@@ -222,10 +257,8 @@ def build_client(
     jobs = None
     if settings.track_jobs:
         jobs = HttpJobClient(
-            http,
+            Endpoint(http, connections, base_url + api.job_path, headers),
             tokens,
-            base_url + api.job_path,
-            headers,
             timeout_seconds=settings.timeout,
             monotonic=monotonic,
             wall=wall,
@@ -233,7 +266,7 @@ def build_client(
     return HttpRefreshClient(
         http,
         tokens,
-        Target(base_url + api.refresh_path, api.location_field, headers),
+        Target(Endpoint(http, connections, base_url + api.refresh_path, headers), api.location_field),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,

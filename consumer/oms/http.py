@@ -3,7 +3,7 @@
 import re
 import ssl
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
@@ -29,6 +29,7 @@ _WAIT_SECONDS_MIN: Final = 0.001
 
 _HIDDEN: Final = b"***"
 
+_STARTED: Final = ".started"
 _FIRST_BYTE: Final = "http11.send_request_headers.started"
 """httpx traces this event once the connection is established, before any byte of the request is written."""
 
@@ -43,16 +44,16 @@ class Reply:
 
     def without(self, *secrets: str) -> Self:
         """The reply with these secrets masked, in case the server echoed them: replies are quoted in logs."""
-        body = self.body
-        headers = self.headers.copy()
+        body, headers = self.body, self.headers
         for secret in filter(None, secrets):
             body = body.replace(secret.encode(), _HIDDEN)
             if b"\\" in body:
                 body = _json_spellings(secret).sub(_HIDDEN, body)
-            for name, value in self.headers.items():
+            for name, value in headers.items():
                 if secret in value:
-                    headers[name] = headers[name].replace(secret, _HIDDEN.decode())
-        return replace(self, headers=headers, body=body)
+                    headers = headers.copy()
+                    headers[name] = value.replace(secret, _HIDDEN.decode())
+        return self if body is self.body and headers is self.headers else replace(self, headers=headers, body=body)
 
 
 def _json_spellings(secret: str) -> re.Pattern[bytes]:
@@ -70,6 +71,26 @@ def default_certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=True, cert=None, trust_env=True)
 
 
+def open_transport(*, connections_max: int, certificates: ssl.SSLContext | None = None) -> httpx.BaseTransport:
+    """Open a pool of connections. Proxies of the environment are ignored.
+
+    ``certificates`` holds the trusted authorities and the client certificate (default: ``default_certificates``).
+    """
+    return httpx.HTTPTransport(
+        verify=certificates or default_certificates(),
+        http1=True,
+        http2=False,
+        limits=httpx.Limits(
+            max_connections=connections_max,
+            max_keepalive_connections=connections_max,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+        ),
+        trust_env=False,
+        proxy=None,
+        retries=0,
+    )
+
+
 def open_http(
     *,
     timeout_seconds: float,
@@ -79,14 +100,8 @@ def open_http(
 ) -> httpx.Client:
     """Open the HTTP client that all threads of the service share. ``transport`` replaces real connections.
 
-    ``timeout_seconds`` bounds each single wait for the server. ``certificates`` holds the trusted authorities and the
-    client certificate (default: ``default_certificates``). Proxies of the environment are ignored.
+    ``timeout_seconds`` bounds each single wait for the server; for ``certificates`` see ``open_transport``.
     """
-    limits = httpx.Limits(
-        max_connections=connections_max,
-        max_keepalive_connections=connections_max,
-        keepalive_expiry=KEEP_ALIVE_SECONDS,
-    )
     return httpx.Client(
         auth=None,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -104,17 +119,52 @@ def open_http(
         follow_redirects=False,
         max_redirects=0,
         trust_env=False,
-        transport=transport
-        or httpx.HTTPTransport(
-            verify=certificates or default_certificates(),
-            http1=True,
-            http2=False,
-            limits=limits,
-            trust_env=False,
-            proxy=None,
-            retries=0,
-        ),
+        transport=transport or open_transport(connections_max=connections_max, certificates=certificates),
     )
+
+
+class Endpoint:
+    """An address that is called often: what all calls of it have in common is worked out once.
+
+    Calls go straight to the transport. An httpx.Client would look for redirects, cookies, authentication and hooks, of
+    which there are none here, and so double the price of a call.
+    """
+
+    def __init__(
+        self, http: httpx.Client, transport: httpx.BaseTransport, url: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """``headers`` are sent with each call, as are those of ``http``, whose transport is ``transport``."""
+        self._transport = transport
+        prepared = http.build_request("GET", url, headers=headers)
+        self._url = prepared.url
+        self._headers = prepared.headers.raw
+
+    def call(
+        self,
+        method: Literal["GET", "POST"],
+        path: str = "",
+        *,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes | None,
+        seconds_max: float,
+        monotonic: Callable[[], float],
+        before_first_byte: Callable[[], None] | None = None,
+        reply_bytes_max: int = REPLY_BYTES_MAX,
+    ) -> Reply:
+        """As ``call``; ``path`` is put after the address."""
+        waits = _Waits(seconds_max, monotonic, before_first_byte)
+        request = httpx.Request(
+            method,
+            httpx.URL(f"{self._url}{path}") if path else self._url,
+            headers=[*self._headers, *headers],
+            content=body,
+            extensions=waits.extensions,
+        )
+        response = self._transport.handle_request(request)
+        try:
+            return _reply(response, waits, reply_bytes_max)
+        finally:
+            response.close()
 
 
 def call(
@@ -126,7 +176,7 @@ def call(
     body: bytes | None,
     seconds_max: float,
     monotonic: Callable[[], float],
-    before_first_byte: Callable[[], None] = lambda: None,
+    before_first_byte: Callable[[], None] | None = None,
     reply_bytes_max: int = REPLY_BYTES_MAX,
 ) -> Reply:
     """Send the request once and read the reply.
@@ -137,21 +187,42 @@ def call(
 
     Raises httpx.HTTPError if no response headers arrived. After them, a lost connection only cuts off the body.
     """
-    deadline = monotonic() + seconds_max
-    waits = dict.fromkeys(("read", "write", "pool"), seconds_max) | {"connect": min(CONNECT_SECONDS_MAX, seconds_max)}
+    waits = _Waits(seconds_max, monotonic, before_first_byte)
+    with http.stream(method, url, headers=headers, content=body, extensions=waits.extensions) as response:
+        return _reply(response, waits, reply_bytes_max)
 
-    def trace(event: str, _: Mapping[str, Any]) -> None:
-        if event == _FIRST_BYTE:
-            before_first_byte()
-        # httpx looks these up again for each step of the exchange.
-        waits["read"] = waits["write"] = max(deadline - monotonic(), _WAIT_SECONDS_MIN)
 
-    extensions = {"trace": trace, "timeout": waits}
-    with http.stream(method, url, headers=headers, content=body, extensions=extensions) as response:
-        content = _read(response, deadline, monotonic, reply_bytes_max)
-        if response.headers.get("Content-Encoding", "").strip().lower() in _COMPRESSED:
-            content = _decompress(content, reply_bytes_max)
-        return Reply(response.status_code, response.headers, content)
+class _Waits:
+    """What bounds the waits of one call, kept current while it goes on."""
+
+    def __init__(
+        self, seconds_max: float, monotonic: Callable[[], float], before_first_byte: Callable[[], None] | None
+    ) -> None:
+        self.deadline = monotonic() + seconds_max
+        self.monotonic = monotonic
+        self._before_first_byte = before_first_byte
+        self._seconds = {
+            "connect": min(CONNECT_SECONDS_MAX, seconds_max),
+            "read": seconds_max,
+            "write": seconds_max,
+            "pool": seconds_max,
+        }
+        # httpx looks the seconds up again for each step of the exchange.
+        self.extensions = {"trace": self._trace, "timeout": self._seconds}
+
+    def _trace(self, event: str, _: Mapping[str, Any]) -> None:
+        if event == _FIRST_BYTE and self._before_first_byte:
+            self._before_first_byte()
+        if event.endswith(_STARTED):
+            left = max(self.deadline - self.monotonic(), _WAIT_SECONDS_MIN)
+            self._seconds["read"] = self._seconds["write"] = left
+
+
+def _reply(response: httpx.Response, waits: _Waits, bytes_max: int) -> Reply:
+    content = _read(response, waits.deadline, waits.monotonic, bytes_max)
+    if response.headers.get("Content-Encoding", "").strip().lower() in _COMPRESSED:
+        content = _decompress(content, bytes_max)
+    return Reply(response.status_code, response.headers, content)
 
 
 def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], float], bytes_max: int) -> bytes:

@@ -9,7 +9,7 @@ import httpx
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.oms.answers import classify_error
-from consumer.oms.http import call
+from consumer.oms.http import Endpoint
 from consumer.oms.reply_parsing import (
     is_over_quota,
     read_code,
@@ -47,20 +47,16 @@ class HttpJobClient:
 
     def __init__(
         self,
-        http: httpx.Client,
+        endpoint: Endpoint,
         tokens: Tokens,
-        url: str,
-        headers: Mapping[str, str],
         *,
         timeout_seconds: float,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        """``url`` is the address of a job without its jobID; each call carries ``headers``."""
-        self._http = http
+        """``endpoint`` is the address of a job without its jobID."""
+        self._endpoint = endpoint
         self._tokens = tokens
-        self._url = url
-        self._headers = headers
         self._timeout_seconds = min(timeout_seconds, CALL_SECONDS_MAX)
         self._monotonic = monotonic
         self._wall = wall
@@ -102,11 +98,10 @@ class HttpJobClient:
                     retry_after_seconds=token.retry_after_seconds,
                 )
             try:
-                reply = call(
-                    self._http,
+                reply = self._endpoint.call(
                     "GET",
-                    self._url + job_id,
-                    headers={**self._headers, "Authorization": f"Bearer {token.value}"},
+                    job_id,
+                    headers=[token.header],
                     body=None,
                     seconds_max=self._timeout_seconds,
                     monotonic=self._monotonic,

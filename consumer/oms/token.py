@@ -36,6 +36,11 @@ class Token:
     value: str = field(repr=False)
     use_until: float
 
+    @property
+    def header(self) -> tuple[bytes, bytes]:
+        """The header by which a call shows the token."""
+        return b"Authorization", b"Bearer " + self.value.encode()
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:

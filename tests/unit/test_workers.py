@@ -134,6 +134,25 @@ def test_a_task_is_pending_until_its_result_is_taken(make_workers: MakeWorkers) 
     assert workers.pending == 0
 
 
+def test_a_sleeping_worker_does_not_keep_a_task_from_an_idle_one(make_workers: MakeWorkers) -> None:
+    asleep = threading.Event()
+
+    def sleeps_at_zero(workers: Numbers) -> None:
+        while (task := workers.receive()) is not None:
+            if task == 0:
+                asleep.set()
+                workers.sleep(WAIT_SECONDS_MAX)
+                return
+            workers.deliver(task)
+
+    workers = make_workers(sleeps_at_zero, count=2)
+    workers.submit(0)
+    assert asleep.wait(WAIT_SECONDS_MAX)
+    for task in range(1, 50):
+        workers.submit(task)
+        assert take_all(workers, 1) == [task]
+
+
 def test_several_tasks_can_be_received_and_completed_together(make_workers: MakeWorkers) -> None:
     all_queued = threading.Event()
 

@@ -37,8 +37,20 @@ _POSITION: Final = pl.col(OFFSET) * LINES_MAX + pl.col(LINE)
 
 def item_key_expr(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Expr:
     """The item key as one column. Columns that are all null distinguish nothing and would only cost time."""
-    present = [name for name in item_key if rows[name].null_count() < rows.height]
-    return pl.col(present[0]) if len(present) == 1 else pl.struct(present or item_key[:1])
+    present = _key_columns(rows, item_key)
+    if not present:
+        return pl.int_range(pl.len()) < 0  # all rows are of one item
+    return pl.col(present[0]) if len(present) == 1 else pl.struct(present)
+
+
+def _key_columns(rows: pl.DataFrame, item_key: Sequence[str]) -> list[str]:
+    """The columns of the item key that have a value."""
+    return [name for name in item_key if name in rows.columns and rows[name].null_count() < rows.height]
+
+
+def _are_distinct(rows: pl.DataFrame, item_key: Sequence[str]) -> bool:
+    """Whether one column of the item key alone shows that no item has several rows, as mostly: that is cheap to see."""
+    return any(rows[name].n_unique() == rows.height for name in _key_columns(rows, item_key))
 
 
 def rows_with_keys(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
@@ -54,17 +66,21 @@ def rows_with_keys(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
 
 
 def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """One row per item of ``rows``, with ``ITEM_COLUMNS``, in the order of the items' first rows.
+    """One row per item of ``rows``, in the order of the items' first rows.
 
-    ``rows`` has the columns of a frame of changes, all of one location. Two changes are about the same item if they
-    agree in the ``item_key`` columns, nulls included.
+    ``rows`` has the columns of a frame of changes, all of one location; columns of ``ITEM_COLUMNS`` without any value
+    may be missing, and are then missing from the result. Two changes are about the same item if they agree in the
+    ``item_key`` columns, nulls included.
     """
+    names = [name for name in ITEM_COLUMNS if name in rows.columns]
+    if _are_distinct(rows, item_key):
+        return rows[names]
     several = _have_several(rows, item_key)
     if not several.any():
-        return rows.select(*ITEM_COLUMNS)
+        return rows[names]
     numbered = rows.with_row_index(_ROW)
-    single = numbered.filter(~several).select(_ROW, *ITEM_COLUMNS)
-    merged = _merged(numbered.filter(several), item_key)
+    single = numbered.filter(~several).select(_ROW, *names)
+    merged = _merged(numbered.filter(several), item_key, names)
     return pl.concat([single, merged]).sort(_ROW).drop(_ROW)
 
 
@@ -154,17 +170,22 @@ def superseded(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl
 
 def change_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """``CHANGE_ID`` of every change in the rows, superseded ones included."""
-    own = rows.select(*CHANGE_ID)
+    own = rows[CHANGE_ID]
     if not _has_superseded(rows):
         return own
     older = rows.filter(pl.col(SUPERSEDED).is_not_null()).select(ASSIGNMENT, SUPERSEDED).explode(SUPERSEDED)
     return pl.concat([own, older.select(ASSIGNMENT, *_change_id(SUPERSEDED))])
 
 
+def count_changes(rows: pl.DataFrame) -> int:
+    """How many ``change_ids`` there are."""
+    return rows.height + (int(rows[SUPERSEDED].list.len().sum()) if _has_superseded(rows) else 0)
+
+
 def holding_change_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """``CHANGE_ID`` of the change that holds the committable offset back for each row: its own or its lowest."""
     if not _has_superseded(rows):
-        return rows.select(*CHANGE_ID)
+        return rows[CHANGE_ID]
     return rows.select(ASSIGNMENT, _holding(rows).alias(_HOLDING)).select(ASSIGNMENT, *_change_id(_HOLDING))
 
 
@@ -197,11 +218,11 @@ def _have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
     return rows.select(item_key_expr(rows, item_key)).to_series().is_duplicated()
 
 
-def _merged(numbered: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
+def _merged(numbered: pl.DataFrame, item_key: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
     """One row per item, numbered as the item's first row."""
     key = item_key_expr(numbered, item_key).alias("_key")
     ordered = newest_last(numbered, item_key)
-    merged = ordered.group_by(key).agg(pl.col(_ROW).min(), *(_newest(ordered, name) for name in ITEM_COLUMNS))
+    merged = ordered.group_by(key).agg(pl.col(_ROW).min(), *(_newest(ordered, name) for name in names))
     return merged.drop("_key")
 
 

@@ -34,7 +34,7 @@ class AnswerKind(StrEnum):
     UNKNOWN = "unknown"
     """Anything that proves nothing (time-out, lost connection, a gateway's 5xx): it may have been queued."""
     NOT_SENT = "not_sent"
-    """The fence stopped the request before it left."""
+    """The fence stopped the request before it left, or another one failed while it was queued."""
 
 
 @dataclass(frozen=True, slots=True)

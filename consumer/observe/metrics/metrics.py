@@ -2,7 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -49,7 +49,19 @@ AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_6
 """Finer around the default of window.max_age, 300 s."""
 
 REBALANCES: Final = ("assigned", "revoked", "lost")
-SINCE: Final = ("occurred", "published", "read")
+Metric = TypeVar("Metric", Counter, Histogram)
+
+
+class _ByLabel(dict[str, Metric]):
+    """The parts of a metric with one label, by the label's value: looked up once, since ``labels`` is slow."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, value: str) -> Metric:
+        part = self[value] = self._metric.labels(value)
+        return part
 
 
 class Metrics:
@@ -94,7 +106,7 @@ class Metrics:
         self._messages_read = self._counter("messages_read", "Messages read from Kafka, before decoding.")
         self._changes_decoded = self._counter("changes_decoded", "Changes that were decoded and follow the item rules.")
         self._tombstones = self._counter("tombstones", "Messages without a value, which are skipped.")
-        self._changes_dead_lettered = self._counter(
+        self._changes_dead_lettered = self._counters(
             "changes_dead_lettered",
             "Changes that go to the dead-letter topic, by reason; dead_letters_confirmed_total counts those that have "
             "arrived.",
@@ -111,7 +123,7 @@ class Metrics:
         )
 
     def _define_requests(self) -> None:
-        self._requests_sent = self._counter(
+        self._requests_sent = self._counters(
             "requests_sent",
             "Refresh requests handed to the OMS client, by what triggered them: a full window, the age of a change, "
             "or bisection.",
@@ -125,10 +137,10 @@ class Metrics:
         self._request_bytes = self._counter("request_bytes", "Bytes of request bodies sent to the OMS.")
         self._request_items = self._histogram("request_items", "Items per request.", REQUEST_ITEMS)
         self._request_chunks = self._histogram("request_chunks", "Chunks per request.", REQUEST_CHUNKS)
-        self._requests_answered = self._counter(
+        self._requests_answered = self._counters(
             "requests_answered", "Requests by outcome, as classified in docs/oms-answers.md.", outcome=tuple(AnswerKind)
         )
-        self._responses = self._counter(
+        self._responses = self._counters(
             "oms_responses", "HTTP responses to refresh requests, by status code; time-outs have none.", code=()
         )
         self._request_seconds = self._histogram(
@@ -137,16 +149,16 @@ class Metrics:
             REQUEST_SECONDS,
         )
         self._items_accepted = self._counter("items_accepted", "Items in requests that were accepted with a jobID.")
-        self._oldest_age = self._histogram(
+        self._oldest_age = self._histograms(
             "oldest_change_age_seconds",
             "Age of the oldest change in a request when it was accepted: since the change occurred, was published to "
             "Kafka, or was read by this process.",
             AGE_SECONDS,
-            since=SINCE,
+            "since",
         )
 
     def _define_jobs(self) -> None:
-        self._jobs_ended = self._counter(
+        self._jobs_ended = self._counters(
             "jobs_ended",
             "Jobs of accepted requests by outcome: applied, failed, not finished within oms.job_age_max, or unknown "
             "to the OMS.",
@@ -164,12 +176,12 @@ class Metrics:
 
     def _define_group(self) -> None:
         self._commits = self._counter("commits", "Offset commits that the broker has confirmed.")
-        self._commits_refused = self._counter(
+        self._commits_refused = self._counters(
             "commits_refused",
             "Offset commits that failed; fenced=yes if the group no longer accepts this member.",
             fenced=("yes", "no"),
         )
-        self._rebalances = self._counter(
+        self._rebalances = self._counters(
             "rebalances", "Times that partitions were assigned, revoked or lost.", kind=REBALANCES
         )
         self._requests_unanswered = self._counter(
@@ -190,19 +202,28 @@ class Metrics:
         self._describe("build_info", "gauge", names, help_text)
         Gauge(f"{PREFIX}_build_info", help_text, names, registry=self.registry).labels(**build).set(1)
 
-    def _counter(self, name: str, help_text: str, **labels: Sequence[str]) -> Counter:
-        """A counter with at most one label. The label values given here are exported from the start, as 0."""
-        counter = Counter(f"{PREFIX}_{name}", help_text, tuple(labels), registry=self.registry)
-        self._describe(f"{name}_total", "counter", tuple(labels), help_text)
-        for label, values in labels.items():
-            for value in values:
-                counter.labels(**{label: value})
-        return counter
+    def _counter(self, name: str, help_text: str) -> Counter:
+        self._describe(f"{name}_total", "counter", (), help_text)
+        return Counter(f"{PREFIX}_{name}", help_text, registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, buckets: Sequence[float], **labels: Sequence[str]) -> Histogram:
-        """A histogram. Label values are not exported from the start: an empty histogram has many series."""
-        self._describe(name, "histogram", tuple(labels), help_text)
-        return Histogram(f"{PREFIX}_{name}", help_text, tuple(labels), buckets=buckets, registry=self.registry)
+    def _counters(self, name: str, help_text: str, **labels: Sequence[str]) -> "_ByLabel[Counter]":
+        """A counter with one label. The values given here are exported from the start, as 0."""
+        (label,) = labels
+        counter = Counter(f"{PREFIX}_{name}", help_text, (label,), registry=self.registry)
+        self._describe(f"{name}_total", "counter", (label,), help_text)
+        by_label = _ByLabel(counter)
+        for value in labels[label]:
+            by_label[value].inc(0)
+        return by_label
+
+    def _histogram(self, name: str, help_text: str, buckets: Sequence[float]) -> Histogram:
+        self._describe(name, "histogram", (), help_text)
+        return Histogram(f"{PREFIX}_{name}", help_text, buckets=buckets, registry=self.registry)
+
+    def _histograms(self, name: str, help_text: str, buckets: Sequence[float], label: str) -> "_ByLabel[Histogram]":
+        """A histogram with one label. No value is exported from the start: an empty histogram has many series."""
+        self._describe(name, "histogram", (label,), help_text)
+        return _ByLabel(Histogram(f"{PREFIX}_{name}", help_text, (label,), buckets=buckets, registry=self.registry))
 
     def _gauge(self, name: str, help_text: str) -> Gauge:
         self._describe(name, "gauge", (), help_text)
@@ -221,7 +242,7 @@ class Metrics:
                 self._decoded(fact.decoded)
             case ChangesDeadLettered():
                 for changes in fact.changes:
-                    self._changes_dead_lettered.labels(reason=changes.reason).inc(len(changes.change_ids))
+                    self._changes_dead_lettered[changes.reason].inc(len(changes.change_ids))
             case DeadLettersConfirmed():
                 self._dead_letters.inc(fact.count)
             case RequestSent():
@@ -235,18 +256,18 @@ class Metrics:
             case JobsAbandoned():
                 pass  # the process ends before a scrape could see it
             case PartitionsAssigned():
-                self._rebalances.labels(kind="assigned").inc()
+                self._rebalances["assigned"].inc()
             case PartitionsRevoked():
-                self._rebalances.labels(kind="revoked").inc()
+                self._rebalances["revoked"].inc()
                 self._requests_unanswered.inc(fact.unanswered_requests)
             case PartitionsLost():
-                self._rebalances.labels(kind="lost").inc()
+                self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
             case OffsetsCommitted():
                 self._commits.inc()
             case CommitRefused():
-                self._commits_refused.labels(fenced="yes" if fact.fenced else "no").inc()
+                self._commits_refused["yes" if fact.fenced else "no"].inc()
             case Heartbeat():
                 self._heartbeat.set(self._clock.wall())
             case Snapshot():
@@ -264,11 +285,11 @@ class Metrics:
         self._changes_decoded.inc(decoded.frame.height)
         self._tombstones.inc(decoded.tombstones)
         for reason, count in Tally(reject.reason for reject in decoded.rejects).items():
-            self._changes_dead_lettered.labels(reason=reason).inc(count)
+            self._changes_dead_lettered[reason].inc(count)
 
     def _sent(self, fact: RequestSent) -> None:
         request, chunks = fact.request, fact.request.chunks
-        self._requests_sent.labels(reason=request.reason).inc()
+        self._requests_sent[request.reason].inc()
         self._items_sent.inc(request.items)
         self._chunks_sent.inc(chunks)
         self._chunk_items_wasted.inc(chunks * self._chunk_items - request.items)
@@ -277,9 +298,9 @@ class Metrics:
 
     def _answered(self, fact: RequestAnswered) -> None:
         request, answered = fact.request, fact.answered
-        self._requests_answered.labels(outcome=answered.answer.kind).inc()
+        self._requests_answered[answered.answer.kind].inc()
         if answered.answer.status:
-            self._responses.labels(code=str(answered.answer.status)).inc()
+            self._responses[str(answered.answer.status)].inc()
         self._request_bytes.inc(answered.bytes_sent)
         self._request_seconds.observe(answered.seconds)
         if self._locations:
@@ -292,12 +313,12 @@ class Metrics:
         self._changes_accepted.inc(changes)
         self._changes_coalesced.inc(max(changes - request.items, 0))
         self._items_accepted.inc(request.items)
-        self._observe_ages(request.rows)
+        self._observe_ages(request.taken.present)
         if self._locations:
             self._locations.accepted(request.location, request.items, self._clock.wall())
 
     def _job_ended(self, result: JobResult) -> None:
-        self._jobs_ended.labels(outcome=result.outcome).inc()
+        self._jobs_ended[result.outcome].inc()
         if result.queued_seconds is not None:
             self._job_queued.observe(result.queued_seconds)
         if result.processing_seconds is not None:
@@ -306,22 +327,26 @@ class Metrics:
     def _observe_ages(self, rows: pl.DataFrame) -> None:
         """Observe the oldest change only: one observation per change would be thousands per request."""
         wall_ms = self._clock.wall() * 1000
-        # 0: the event has no occurredAt and its message no timestamp.
-        occurred, published = (rows[name].filter(rows[name] > 0).min() for name in (OCCURRED_AT, TIMESTAMP))
         arrived = rows[ARRIVED].min() if ARRIVED in rows.columns else None
         for since, age in (
-            ("occurred", _age(wall_ms, occurred, per_second=1000)),
-            ("published", _age(wall_ms, published, per_second=1000)),
+            ("occurred", _age(wall_ms, _earliest(rows[OCCURRED_AT]), per_second=1000)),
+            ("published", _age(wall_ms, _earliest(rows[TIMESTAMP]), per_second=1000)),
             ("read", _age(self._clock.monotonic(), arrived)),
         ):
             if age is not None:
-                self._oldest_age.labels(since=since).observe(age)
+                self._oldest_age[since].observe(age)
 
     # State that is read at each scrape
 
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Call this for the number of access tokens at each scrape, from the scrape's thread."""
         self._snapshot.tokens_fetched = fetched
+
+
+def _earliest(times: pl.Series) -> object:
+    """The earliest time; 0 is none: the event has no occurredAt and its message no timestamp."""
+    earliest = times.min()
+    return times.filter(times > 0).min() if earliest == 0 else earliest
 
 
 def _age(now: float, then: object, *, per_second: float = 1.0) -> float | None:

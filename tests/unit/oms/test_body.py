@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from consumer.core.changes.items import ITEM_COLUMNS
 from consumer.errors import InvariantError
-from consumer.oms.body import encode
+from consumer.oms.body import encode, in_body_order
 
 exact = st.integers(-(2**53) + 1, 2**53 - 1)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -89,3 +89,38 @@ def test_items_of_all_patterns_are_in_one_body() -> None:
 def test_a_request_without_items_is_a_bug() -> None:
     with pytest.raises(InvariantError, match="at least one item"):
         encode("Rome", rows_of())
+
+
+def with_first(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return rows_of(*({"quantity": 1} | row for row in rows))
+
+
+hostile_texts = st.none() | st.sampled_from(
+    [',"floor":null', '{"partNumber":null,', '},{"sku":null', "x,", "{", '"', "\\", '\\",\\"floor\\":null', "null"]
+)
+hostile_items = st.fixed_dictionaries(
+    dict.fromkeys(("partNumber", "upc", "sku", "lotCode"), hostile_texts)
+    | {"floor": st.none() | st.just(3), "attributes": st.none() | st.lists(hostile_texts.filter(bool), max_size=3)}
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(hostile_items, min_size=1, max_size=12))
+def test_few_items_become_the_same_bytes_as_many(rows: list[dict[str, Any]]) -> None:
+    """Nulls are cut out of the text of few items; no text may look like one."""
+    frame = with_first(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        few = encode("Rome", frame)
+        patch.setattr("consumer.oms.body.SMALL_ITEMS", 0)
+        many = encode("Rome", frame)
+
+    assert few == many
+    positions = [item.get("sku") for item in json.loads(few)["items"]]
+    order = in_body_order(frame)
+    assert positions == (order["sku"].to_list() if "sku" in order.columns else [None] * len(rows))
+
+
+def test_columns_without_any_value_may_be_missing() -> None:
+    full = rows_of({"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 2, "floor": 3})
+
+    assert encode("Rome", full["sku", "quantity", "floor"]) == encode("Rome", full)

@@ -262,6 +262,112 @@ def test_nothing_is_sent_after_close(make_bench: MakeBench) -> None:
         bench.submit()
 
 
+class Held:
+    """A reply that waits until it is released."""
+
+    def __init__(self, then: httpx.Response) -> None:
+        self._then = then
+        self.entered, self._leave = threading.Event(), threading.Event()
+
+    def __call__(self, _: httpx.Request) -> httpx.Response:
+        self.entered.set()
+        self._leave.wait(ANSWER_SECONDS_MAX)
+        return self._then
+
+    def release(self) -> None:
+        assert self.entered.wait(ANSWER_SECONDS_MAX)
+        self._leave.set()
+
+
+def answers_of(bench: Bench, count: int) -> list[Answered]:
+    answers: list[Answered] = []
+    while len(answers) < count:
+        bench.client.wait(ANSWER_SECONDS_MAX)
+        answers += bench.client.answers()
+    return answers
+
+
+def test_what_is_queued_when_a_request_fails_is_handed_back_in_order_and_never_sent(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=1)
+    failing = Held(reply(503, {"code": 5001}))
+    bench.oms.refreshes = [failing]
+    numbers = [bench.submit(location=location) for location in ("Rome", "Oslo", "Bern")]
+    failing.release()
+    failed, *queued = answers_of(bench, 3)
+
+    assert [answered.request_id for answered in (failed, *queued)] == numbers
+    assert failed.answer.kind is not AnswerKind.NOT_SENT
+    assert [(answered.answer.kind, answered.bytes_sent) for answered in queued] == [(AnswerKind.NOT_SENT, 0)] * 2
+    assert "another request failed" in queued[0].answer.detail
+    assert len(bench.oms.bearers) == 1
+
+
+def test_what_queues_while_the_loop_has_not_heard_of_a_failure_is_handed_back_too(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=1)
+    bench.oms.refreshes = [reply(503)]
+    bench.submit()
+    bench.client.wait(ANSWER_SECONDS_MAX)
+    bench.submit(location="Oslo")
+    kinds = [answered.answer.kind for answered in answers_of(bench, 2)]
+
+    assert kinds == [AnswerKind.UNKNOWN, AnswerKind.NOT_SENT]
+
+
+def test_queueing_goes_on_once_the_loop_has_heard_of_a_failure(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=1)
+    bench.oms.refreshes = [reply(503)]
+    bench.send()
+    first = Held(reply(200, {"jobID": 1}))
+    bench.oms.refreshes = [first]
+    bench.submit()
+    bench.submit(location="Oslo")
+    first.release()
+
+    assert [answered.answer.kind for answered in answers_of(bench, 2)] == [AnswerKind.ACCEPTED] * 2
+
+
+def test_a_failure_does_not_stop_requests_for_which_a_thread_was_free(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=4)
+    bench.client.check_credentials()
+    for _ in range(20):
+        bench.oms.refreshes = [reply(503)] * 4
+        bench.oms.requests.clear()
+        for location in ("Rome", "Oslo", "Bern", "Riga"):
+            bench.submit(location=location)
+        kinds = [answered.answer.kind for answered in answers_of(bench, 4)]
+
+        assert kinds == [AnswerKind.UNKNOWN] * 4
+        assert len(bench.oms.bearers) == 4
+
+
+@pytest.mark.parametrize("good", [reply(200, {"jobID": 1}), reply(400, {"message": "no"})])
+def test_what_is_queued_is_sent_after_an_answer_that_shows_that_the_oms_works(
+    make_bench: MakeBench, good: httpx.Response
+) -> None:
+    bench = make_bench(max_in_flight=1)
+    first = Held(good)
+    bench.oms.refreshes = [first]
+    for location in ("Rome", "Oslo", "Bern"):
+        bench.submit(location=location)
+    first.release()
+    kinds = [answered.answer.kind for answered in answers_of(bench, 3)]
+
+    assert kinds[1:] == [AnswerKind.ACCEPTED] * 2
+
+
+def test_a_request_whose_commit_is_too_old_is_no_failure_for_those_queued(make_bench: MakeBench) -> None:
+    bench = make_bench(max_in_flight=1)
+    first = Held(reply(200, {"jobID": 1}))
+    bench.oms.refreshes = [first]
+    bench.submit()
+    bench.submit(location="Oslo", age_seconds=60.0)
+    bench.submit(location="Bern")
+    first.release()
+    kinds = [answered.answer.kind for answered in answers_of(bench, 3)]
+
+    assert kinds == [AnswerKind.ACCEPTED, AnswerKind.NOT_SENT, AnswerKind.ACCEPTED]
+
+
 def test_credentials_are_checked_at_the_start(bench: Bench) -> None:
     assert bench.client.check_credentials() is None
     assert bench.client.tokens_fetched == 1

@@ -200,7 +200,7 @@ def test_a_change_that_arrives_during_a_bisection_is_sent_after_it() -> None:
     engine = Engine(EngineLimits(), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     engine.add(frame([change("Rome", "a", 5, offset=0), change("Rome", "a", 6, offset=1, floor=-1)]), [], {1: 2}, 0.0)
-    oms = Oms(engine, lambda row: row["floor"] == -1)
+    oms = Oms(engine, lambda row: row.get("floor") == -1)
     oms.answer(engine.due(LATER)[0], LATER)
     oms.answer(engine.due(LATER)[0], LATER)
     engine.add(frame([change("Rome", "a", 7, offset=2)]), [], {1: 3}, LATER)
