@@ -102,8 +102,8 @@ class Block:
 
     ``frame`` lacks the columns without information (no value in any row): most changes have few optional columns, and
     every column costs memory, and time whenever rows are sliced or joined.
-    ``key`` is the item key's only column with values in this block, None if there are several: with one, the planner
-    needs no joined rows.
+    ``key`` is the item key's first column with values in this block, None if there is none: where its values differ
+    throughout a window, so do the items, and the planner needs no joined rows.
     """
 
     frame: pl.DataFrame
@@ -258,8 +258,8 @@ class Blocks:
         return block, lengths.to_list(), starts
 
     def _key(self, frame: pl.DataFrame) -> str | None:
-        present = [name for name in self._item_key if name in frame.columns]
-        return present[0] if len(present) == 1 else None
+        columns = frame.columns
+        return next((name for name in self._item_key if name in columns), None)
 
     def _insert(self, frame: pl.DataFrame, runs: dict[str, tuple[int, int]]) -> Block:
         block = Block(frame, self._key(frame), runs, frame.height, self._size_of(frame) / frame.height)

@@ -250,7 +250,7 @@ def _grouped(windows: Iterable[Window]) -> Iterator[list[Window]]:
 
 
 def _has_one_change_per_item(spans: Sequence[Span]) -> bool:
-    """The common case, found by the item key alone; False if that, or the order, cannot be seen so cheaply."""
+    """The common case, found by one column of the item key; False if that, or the order, cannot be seen so cheaply."""
     key = spans[0].block.key
     in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
     if key is None or not in_order or any(span.block.key != key for span in spans):
