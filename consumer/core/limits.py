@@ -20,6 +20,10 @@ class EngineLimits:
     bisection_requests_max: int = 200
     """Further requests that may be spent on finding the bad items of a refused one."""
     max_pending_changes: int = 1_000_000
+    max_pending_bytes: int = 96 * 1024 * 1024
+    """Of rows in windows, recovering and in flight, with their offsets: above it reading pauses."""
+    coalescing_bytes_max: int = 24 * 1024 * 1024
+    """Of copies while rows are merged or coalesced in place."""
     max_uncommitted_offsets: int = 5_000_000
     rejected_ratio_max: float = 0.5
     refused_changes_max: int = 100_000
