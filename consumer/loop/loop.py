@@ -70,8 +70,12 @@ class Loop:
         options: LoopOptions,
         job_follower: JobFollower | None = None,
         log_end: LogEnd = lambda _assignment_id: None,
+        memory_pressure: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``job_follower`` follows the jobs of accepted requests; without it no one does."""
+        """``job_follower`` follows the jobs of accepted requests; without it no one does.
+
+        ``memory_pressure`` says whether the process is close to its container's memory limit.
+        """
         self._engine = engine
         self._clock = clock
         self._source = source
@@ -82,6 +86,7 @@ class Loop:
         self._options = options
         self._job_follower = job_follower
         self._log_end = log_end
+        self._memory_pressure = memory_pressure
         self._life = Life.RUNNING
         self._stop_requested = False
         """Apart from ``_life``, since another thread or a signal handler may set it at any time."""
@@ -271,6 +276,7 @@ class Loop:
                 paused=self._paused,
                 decoding_blocked=self._decoder.waiting_for(),
                 log_end=self._log_end,
+                memory_pressure=self._memory_pressure(),
                 now=now,
             )
         )

@@ -19,6 +19,7 @@ def take_snapshot(
     paused: Collection[int],
     decoding_blocked: str | None,
     log_end: LogEnd,
+    memory_pressure: bool,
     now: float,
 ) -> Snapshot:
     """``paused`` are the assignments that are not polled; ``decoding_blocked`` is what decoding waits for."""
@@ -45,6 +46,7 @@ def take_snapshot(
         job_status_unavailable=jobs.unavailable_reason if jobs else None,
         sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
         decoding_blocked=decoding_blocked,
+        memory_pressure=memory_pressure,
     )
 
 

@@ -29,6 +29,7 @@ small, .quiet { color: #5b6b7b } a { color: #1d5fa8 }
 
 _CARDS: Final = (
     ("pending_changes", "pending changes"),
+    ("pending_bytes", "bytes of pending changes"),
     ("pending_locations", "locations with pending changes"),
     ("oldest_pending_seconds", "age of the oldest pending change, s"),
     ("requests_in_flight", "requests in flight"),
@@ -90,6 +91,8 @@ def _verdict(status: Mapping[str, Any]) -> str:
         return _line("waiting", f"Decoding is blocked: {snapshot['decoding_blocked']}")
     if snapshot["breaker"] != BreakerState.CLOSED:
         return _line("waiting", _BREAKER[snapshot["breaker"]])
+    if snapshot["memory_pressure"]:
+        return _line("waiting", "Memory is short: changes are sent in smaller requests, and reading pauses meanwhile")
     if snapshot["job_status_unavailable"]:
         reason = snapshot["job_status_unavailable"]
         return _line("waiting", f"Requests are accepted, but the OMS does not report the status of jobs: {reason}")

@@ -87,8 +87,7 @@ PARTS: Final[Sequence[Part]] = (
     Part(
         "consumer_queue_bytes",
         Fraction(1, 16),
-        "messages that the Kafka consumer has fetched ahead (`queued.max.messages.kbytes`, `queued.min.messages`, "
-        "`fetch.max.bytes`)",
+        "messages that the Kafka consumer has fetched ahead (`queued.max.messages.kbytes`, `queued.min.messages`)",
         "Smaller queues are faster: a large one makes the kernel clear fresh pages",
         bytes_max=32 * MIB,
     ),
@@ -128,8 +127,8 @@ def budget_bytes(budget: Budget, limit_bytes: int | None) -> int:
     if limit_bytes is not None and budget > limit_bytes - FIXED_BYTES:
         left = max(limit_bytes - FIXED_BYTES, 0)
         raise SettingsError(
-            f"memory.budget: {mib(budget)} is more than the container's limit of {mib(limit_bytes)} leaves: "
-            f"{mib(left)} after {mib(FIXED_BYTES)} for the process itself, of which half is advisable; set less or "
+            f"memory.budget: {size(budget)} is more than the container's limit of {size(limit_bytes)} leaves: "
+            f"{size(left)} after {size(FIXED_BYTES)} for the process itself, of which half is advisable; set less or "
             "auto, or raise the limit"
         )
     return budget
@@ -147,6 +146,13 @@ def memory_shares(budget: int) -> MemoryShares:
     return MemoryShares(budget_bytes=budget, **parts)
 
 
-def mib(count: int) -> str:
-    """A number of bytes for people: ``448MiB``."""
+def size(count: int) -> str:
+    """A number of bytes in the largest unit that leaves no fraction, or in whole MiB: ``448MiB``, ``1GiB``."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if count >= unit and count % unit == 0:
+            return f"{count // unit}{name}"
     return f"{count / MIB:.0f}MiB"
+
+
+DEFAULT_SHARES: Final = memory_shares(budget_bytes("auto", None))
+"""Without a limit and without a setting."""

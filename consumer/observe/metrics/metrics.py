@@ -37,7 +37,7 @@ from consumer.facts import (
 from consumer.observe.metrics.definitions import PREFIX, MetricDescription
 from consumer.observe.metrics.kafka import KafkaCollector
 from consumer.observe.metrics.locations import LocationCollector
-from consumer.observe.metrics.snapshot import SnapshotCollector
+from consumer.observe.metrics.snapshot import MemoryUse, SnapshotCollector
 from consumer.ports import Clock, CommitRefused, Decoded
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
@@ -322,6 +322,10 @@ class Metrics:
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Call this for the number of access tokens at each scrape, from the scrape's thread."""
         self._snapshot.tokens_fetched = fetched
+
+    def show_memory(self, budget_bytes: int, limit_bytes: int, used_bytes: Callable[[], int | None]) -> None:
+        """Show these; ``used_bytes`` is called at each scrape, from the scrape's thread."""
+        self._snapshot.memory = MemoryUse(budget_bytes, limit_bytes, used_bytes)
 
 
 def _age(now: float, then: object, *, per_second: float = 1.0) -> float | None:
