@@ -136,7 +136,7 @@ class HttpRefreshClient:
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
         items = coalesce(submission.taken.body, self._item_key)
-        items_bytes = items.estimated_size()
+        items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
             body = encode(submission.location, items, location_field=self._target.location_field)
             claim.shrink(items_bytes + len(body))
@@ -212,7 +212,8 @@ def build_client(
 
     A request is sent only while its covering commit is at most ``fence_seconds`` old. ``credentials`` returns API key
     and secret at each renewal of the token (default: those of the settings); ``transport`` replaces real connections.
-    ``bodies_bytes`` is what bodies in flight may take. With ``track_jobs``, ``jobs`` of the client is a ``ports.JobClient``, closed with it.
+    ``bodies_bytes`` is what bodies in flight may take. With ``track_jobs``, ``jobs`` of the client is a
+    ``ports.JobClient``, closed with it.
 
     Raises SettingsError if a certificate file cannot be used.
     """

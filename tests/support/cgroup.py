@@ -1,8 +1,8 @@
 """A memory cgroup of our own, to run a process in with a limit that the kernel enforces."""
 
-import contextlib
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,20 +18,31 @@ PARENTS = {
 @contextmanager
 def limited(limit_bytes: int) -> Iterator[Sequence[str]]:
     """Make a cgroup; yields the beginning of a command line that runs the rest in it. Skips where none can be made."""
-    name = f"inventory-refresh-{uuid4().hex[:8]}"
+    folder = _made(f"inventory-refresh-{uuid4().hex[:8]}", limit_bytes)
+    try:
+        yield ["/bin/sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """A cgroup can be removed a moment after its last process has ended."""
+    for _ in range(50):
+        with suppress(OSError):
+            return folder.rmdir()
+        time.sleep(0.02)
+    raise AssertionError(f"{folder} is still in use")
+
+
+def _made(name: str, limit_bytes: int) -> Path:
     for parent, limit_file in PARENTS.items():
         folder = parent / name
-        try:
+        with suppress(OSError):
             folder.mkdir()
-        except OSError:
-            continue
-        try:
-            (folder / limit_file).write_text(str(limit_bytes))
-            yield ["/bin/sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
-            return
-        except PermissionError:
-            continue  # the memory controller is not enabled for it
-        finally:
-            with contextlib.suppress(OSError):
+            try:
+                (folder / limit_file).write_text(str(limit_bytes))
+            except OSError:  # the memory controller is not enabled here
                 folder.rmdir()
-    pytest.skip("no memory cgroup can be made here: run as root where /sys/fs/cgroup is writable (docker --privileged)")
+            else:
+                return folder
+    pytest.skip("no memory cgroup can be made here: run as root where /sys/fs/cgroup is writable")

@@ -30,7 +30,7 @@ def test_a_budget_of_ones_own_may_take_what_the_fixed_part_leaves() -> None:
 
 
 def test_a_budget_that_the_container_cannot_hold_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"memory\.budget: 897MiB is more than .* limit of 1024MiB leaves: 896MiB"):
+    with pytest.raises(SettingsError, match=r"memory\.budget: 897MiB is more than .* limit of 1GiB leaves: 896MiB"):
         budget_bytes(897 * MIB, GIB)
 
 

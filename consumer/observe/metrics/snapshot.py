@@ -188,8 +188,7 @@ _MEMORY_GAUGES: Final[Sequence[tuple[str, str, Callable[[MemoryUse], float | Non
     ),
     (
         "memory_used_bytes",
-        "What the container uses of its limit, without page cache that can be dropped; without a limit, what this "
-        "process uses.",
+        "What the container uses, without page cache that can be dropped; without a limit, what this process uses.",
         lambda memory: memory.used_bytes(),
     ),
 )
