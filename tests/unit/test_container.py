@@ -11,8 +11,6 @@ UNLIMITED_V1 = 9_223_372_036_854_771_712
 MOUNT_V1 = "36 32 0:31 {root} /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory"
 MOUNT_V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 OTHER_MOUNTS = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 32 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
-    "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 32 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
-)
 
 
 @dataclass
