@@ -22,11 +22,13 @@ import structlog
 
 from consumer.avro.decoder_thread import build_decoder
 from consumer.avro.wire import FRAMINGS
+from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
+from consumer.dead_letters.originals import changes_max
 from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.kafka.source import KafkaSource
 from consumer.loop.job_follower import JobFollower
@@ -39,6 +41,7 @@ from consumer.observe.status_http import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
+from consumer.settings.memory import MemoryShares, assumed_limit_bytes, budget_bytes, memory_shares
 
 LOCATIONS_SECONDS: Final = 5.0
 """How often pending changes are counted by location, if ``metrics.locations_max`` is set; it visits every location."""
@@ -69,7 +72,10 @@ class Service:
     """The service in this process. ``run`` may be called once; ``stop`` any time, from any thread or signal handler."""
 
     def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
-        """``credentials`` reloads API key and secret; None: those of the settings are used throughout."""
+        """``credentials`` reloads API key and secret; None: those of the settings are used throughout.
+
+        Raises SettingsError if the container cannot hold ``memory.budget``.
+        """
         self._settings = settings
         self._credentials = credentials
         self._clock = SystemClock()
@@ -80,7 +86,15 @@ class Service:
             settings=redacted(settings),
             stalled_after_seconds=STALLED_SECONDS,
         )
-        self._limits = _engine_limits(settings)
+        container = ContainerMemory()
+        budget = budget_bytes(settings.memory.budget, container.limit_bytes)
+        self._shares = memory_shares(budget)
+        self._memory = MemoryWatch(
+            container.used_bytes,
+            assumed_limit_bytes(budget, container.limit_bytes),
+            monotonic=self._clock.monotonic,
+        )
+        self._limits = _engine_limits(settings, self._shares)
         self.metrics = Metrics(
             self._clock,
             limits=self._limits,
@@ -88,6 +102,7 @@ class Service:
             build=build,
             locations_max=settings.metrics.locations_max,
         )
+        self.metrics.show_memory(budget, self._memory.limit_bytes, lambda: self._memory.used_bytes)
         self._loop: Loop | None = None
         self._stopping = False
         self.url: str | None = None
@@ -109,6 +124,12 @@ class Service:
 
     def run(self) -> None:
         """Check as above, then work until stopped. Raises StopError if the service cannot start or continue."""
+        _log.info(
+            "memory_budget",
+            budget_bytes=self._shares.budget_bytes,
+            pending_bytes_max=self._shares.pending_bytes,
+            limit_bytes=self._memory.limit_bytes,
+        )
         with ExitStack() as stack:
             server = StatusServer(self._settings.http, self.board, self.metrics.registry)
             stack.callback(server.stop)
@@ -123,10 +144,20 @@ class Service:
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, DeadLetterWriter, HttpRefreshClient]:
         """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
         settings = self._settings
-        source = stack.enter_context(closing(KafkaSource(settings.kafka, self.metrics.observe)))
+        source = stack.enter_context(
+            closing(KafkaSource(settings.kafka, self.metrics.observe, queue_bytes=self._shares.consumer_queue_bytes))
+        )
         schema_id_of = FRAMINGS[settings.avro.framing].schema_id_of
         dead_letters = stack.enter_context(
-            closing(DeadLetterWriter(settings.kafka, settings.dead_letters, schema_id_of=schema_id_of))
+            closing(
+                DeadLetterWriter(
+                    settings.kafka,
+                    settings.dead_letters,
+                    schema_id_of=schema_id_of,
+                    queue_bytes=self._shares.dead_letter_queue_bytes,
+                    originals_bytes=self._shares.originals_bytes,
+                )
+            )
         )
         times = source.check_broker()
         client = stack.enter_context(
@@ -138,6 +169,7 @@ class Service:
                     wall=self._clock.wall,
                     fence_seconds=(times.session_timeout_seconds - times.heartbeat_interval_seconds) / 2,
                     credentials=self._credentials,
+                    bodies_bytes=self._shares.bodies_bytes,
                 )
             )
         )
@@ -150,7 +182,9 @@ class Service:
     def _wired(self, stack: ExitStack) -> Loop:
         settings = self._settings
         item_columns = APIS[settings.oms.api].item_columns
-        decoder = stack.enter_context(closing(build_decoder(settings.avro, settings.window.item_key, item_columns)))
+        decoder = stack.enter_context(
+            closing(build_decoder(settings.avro, settings.window.item_key, item_columns, self._shares.decoder_bytes))
+        )
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
         engine = Engine(self._limits, settings.window.item_key)
@@ -160,7 +194,9 @@ class Service:
         if client.jobs:
             job_follower = JobFollower(
                 client=client.jobs,
-                limits=JobLimits(age_seconds_max=settings.oms.job_age_max),
+                limits=JobLimits(
+                    age_seconds_max=settings.oms.job_age_max, packed_bytes_max=self._shares.job_offsets_bytes
+                ),
                 engine=engine,
                 dead_letters=dead_letters,
                 observer=observer,
@@ -178,8 +214,10 @@ class Service:
             jitter=jitter,
             job_follower=job_follower,
             log_end=source.log_end_offset,
+            memory_pressure=self._memory.is_short,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
+                fetching_changes_max=changes_max(self._shares.originals_bytes),
                 revoke_seconds_max=settings.kafka.revoke_timeout,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
@@ -203,7 +241,7 @@ def run_service(settings: Settings, credentials: Credentials, *, only_check: boo
     _log.info("stopped")
 
 
-def _engine_limits(settings: Settings) -> EngineLimits:
+def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
     flush_items = settings.window.flush_items
     return EngineLimits(
         items=ItemLimits(
@@ -220,7 +258,8 @@ def _engine_limits(settings: Settings) -> EngineLimits:
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
         bisection_requests_max=settings.oms.bisection_requests_max,
-        max_pending_bytes=settings.window.max_pending_changes * 100,
+        max_pending_bytes=shares.pending_bytes,
+        coalescing_bytes_max=shares.coalescing_bytes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         rejected_ratio_max=settings.dead_letters.max_ratio,
     )

@@ -184,6 +184,8 @@ class Snapshot:
     at: float
     partitions: tuple[PartitionView, ...] = ()
     pending_changes: int = 0
+    pending_bytes: int = 0
+    """What the pending changes take in memory."""
     pending_locations: int = 0
     oldest_pending_seconds: float | None = None
     requests_in_flight: int = 0
@@ -202,6 +204,8 @@ class Snapshot:
     job_status_unavailable: str | None = None
     sending_stopped: str | None = None
     decoding_blocked: str | None = None
+    memory_pressure: bool = False
+    """The process uses more than 85 % of its container's memory limit."""
 
 
 @dataclass(frozen=True, slots=True)

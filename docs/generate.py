@@ -22,8 +22,18 @@ from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
 from consumer.sandbox.oms.faults.rules import FAULTS, CallRule, Rule
 from consumer.sandbox.oms.faults.scripted import FaultRequest, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
-from consumer.settings.models import ItemsOrAuto
-from consumer.settings.values import OMS_ITEMS_MAX, parse_seconds
+from consumer.settings.memory import (
+    BUDGET_BYTES_MAX,
+    BUDGET_BYTES_MIN,
+    GIB,
+    MIB,
+    PARTS,
+    budget_bytes,
+    memory_shares,
+    size,
+)
+from consumer.settings.models import ItemsOrAuto, MemorySettings
+from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_seconds
 
 DOCS: Final = Path(__file__).parent
 _STATES_BEGIN: Final = "<!-- states:begin -->"
@@ -58,6 +68,7 @@ Rules for all of them:
   the process with exit code 2 and one line: the setting, its value, what is allowed, and where it came from.
 - An empty value counts as not given.
 - A **duration** is a number of seconds, or text with a unit: `500ms`, `90s`, `5m`, `1h`.
+- A **size** is text with a unit: `512KiB`, `400MiB`, `1.5GiB`.
 - A **list** is a YAML list, JSON, or text separated by commas: `INVENTORY_REFRESH_KAFKA__TOPICS=stock,returns`.
 - A **map** is a YAML map, JSON text, or single entries by name:
   `INVENTORY_REFRESH_KAFKA__PROPERTIES__SECURITY_PROTOCOL=SSL`, or the secret file `kafka__properties__sasl.password`.
@@ -190,7 +201,30 @@ def configuration() -> str:
         model = field.annotation
         if isinstance(model, type) and issubclass(model, Section):
             parts.append(f"## {section}\n\n{(model.__doc__ or '').strip()}\n\n{_option_table(section, model)}")
+            if model is MemorySettings:
+                parts.append(_budget_table())
     return "\n".join(parts)
+
+
+def _budget_table() -> str:
+    """The parts of the memory budget, with what each is by default in a container of two sizes."""
+    limits = (GIB, MIB * 512)
+    shares = [memory_shares(budget_bytes("auto", limit)) for limit in limits]
+    rows = [
+        (
+            f"{part.bounds[0].upper()}{part.bounds[1:]}",
+            f"1/{1 / part.share}",
+            size(part.bytes_max) if part.bytes_max else "none",
+            *(size(getattr(share, part.field)) for share in shares),
+            part.reason,
+        )
+        for part in PARTS
+    ]
+    rows.append(("**All**", "1", "", *(f"**{size(share.budget_bytes)}**" for share in shares), ""))
+    heads = (f"Limit {size(limit)}" for limit in limits)
+    return "The budget is divided. What a part of a large budget cannot use goes to pending changes.\n\n" + _table(
+        ("What it bounds", "Share", "At most", *heads, "Why"), rows
+    )
 
 
 def metrics() -> str:
@@ -222,6 +256,8 @@ def _kind(field: FieldInfo) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(bare))
     if _is_duration(field):
         return _bounded("duration", field, " s")
+    if any(getattr(part, "func", None) is parse_bytes_or_auto for part in field.metadata):
+        return f"size, at least {size(BUDGET_BYTES_MIN)}, at most {size(BUDGET_BYTES_MAX)}, or `auto`"
     if field.annotation == get_args(ItemsOrAuto)[0]:
         return f"whole number, at least 1, at most {OMS_ITEMS_MAX:,}, or `auto`"
     return _bounded(_KINDS[get_origin(bare) or bare], field, "")

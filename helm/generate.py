@@ -21,8 +21,7 @@ from pydantic.fields import FieldInfo
 
 from consumer.kafka.options import OWNED
 from consumer.settings import Section, Settings
-from consumer.settings.models import ItemsOrAuto
-from consumer.settings.values import OMS_ITEMS_MAX, parse_seconds
+from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_items_or_auto, parse_seconds
 
 CHART: Final = Path(__file__).parent / "inventory-refresh"
 
@@ -33,8 +32,15 @@ ValuePath = tuple[str, ...]
 """The names that lead from the top of values.yaml to a value."""
 
 DURATION_PATTERN: Final = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
+SIZE_PATTERN: Final = r"^\s*(auto|\d+(\.\d+)?\s*[KMG]iB)?\s*$"
 _BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """Attribute of a bound in pydantic's metadata to its keyword in JSON Schema."""
+_PARSED: Final[Mapping[Any, dict[str, Any]]] = {
+    parse_seconds: {"type": ["number", "string"], "pattern": DURATION_PATTERN},
+    parse_bytes_or_auto: {"type": "string", "pattern": SIZE_PATTERN},
+    parse_items_or_auto: {"type": ["integer", "string"], "minimum": 1, "maximum": OMS_ITEMS_MAX, "pattern": "^auto$"},
+}
+"""Settings that a function parses, to what it takes."""
 _TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
@@ -139,12 +145,11 @@ def _option(section: str, name: str, info: FieldInfo) -> dict[str, Any]:
 
 def _kind(info: FieldInfo) -> dict[str, Any]:
     bare = _bare(info.annotation)
-    if any(getattr(part, "func", None) is parse_seconds for part in info.metadata):
-        return {"type": ["number", "string"], "pattern": DURATION_PATTERN} | _bounds(info)
+    for part in info.metadata:
+        if kind := _PARSED.get(getattr(part, "func", None)):
+            return kind | _bounds(info)
     if get_origin(bare) is Literal:
         return {"type": "string", "enum": list(get_args(bare))}
-    if info.annotation == get_args(ItemsOrAuto)[0]:
-        return {"type": ["integer", "string"], "minimum": 1, "maximum": OMS_ITEMS_MAX, "pattern": "^auto$"}
     if get_origin(bare) is dict:
         _, kind = get_args(bare)
         return {

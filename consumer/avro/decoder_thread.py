@@ -15,14 +15,20 @@ from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMN
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings
+from consumer.settings.memory import DEFAULT_SHARES
 from consumer.workers import Workers
 
 JOINED_MESSAGES_MAX: Final = 30_000
 """Messages that are joined into one frame. Larger frames gain nothing and are ready later. A single larger batch still
 becomes one frame."""
 
-BATCHES_PENDING_MAX: Final = 12
-"""Batches put and not taken yet. At 5,000 messages a poll they make two frames, so the thread need not idle."""
+BATCH_BYTES: Final = 4_096
+MESSAGE_BYTES: Final = 512
+VALUE_COPIES: Final = 3
+"""What is counted for a batch, for each of its messages on top of the value, and for each byte of a value: the client's
+message, the joined block and the frame. Measured: 360 bytes a message before it is decoded."""
+SAMPLE_MESSAGES: Final = 64
+"""The values of a batch are measured by a sample: each look at one makes a copy."""
 
 BACKOFF_SECONDS_MIN: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 10.0
@@ -35,17 +41,21 @@ _log = structlog.get_logger("inventory_refresh.avro")
 
 
 def build_decoder(
-    settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
+    settings: AvroSettings,
+    item_key: Sequence[str] = ITEM_KEY,
+    item_columns: Iterable[str] = PLAIN_COLUMNS,
+    memory_bytes: int = DEFAULT_SHARES.decoder_bytes,
 ) -> Decoder:
     """Build the decoder that the settings describe.
 
     ``item_key`` (``window.item_key``) are the columns that identify an item; every change needs an identifier among
-    them. ``item_columns`` are the columns that the OMS's API accepts; any others stay null.
+    them. ``item_columns`` are the columns that the OMS's API accepts; any others stay null. ``memory_bytes`` is what
+    batches may take until their frames are taken.
 
     Raises SettingsError if framing, schema file or registry options cannot work. The registry is not contacted before
     the first message. If the self-test of columnar decoding fails, logs a warning and decodes with fastavro.
     """
-    return DecoderThread(build_batch_decoder(settings, item_key, item_columns))
+    return DecoderThread(build_batch_decoder(settings, item_key, item_columns), memory_bytes)
 
 
 def build_batch_decoder(
@@ -85,16 +95,23 @@ def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) ->
 class DecoderThread:
     """``ports.Decoder``: a ``BatchDecoder`` on a thread of its own. All public methods are for the loop's thread."""
 
-    def __init__(self, decoder: BatchDecoder) -> None:
+    def __init__(self, decoder: BatchDecoder, memory_bytes: int = DEFAULT_SHARES.decoder_bytes) -> None:
+        """There is room while less than ``memory_bytes`` are put and not taken, so one more batch may go beyond."""
         self._decoder = decoder
+        self._memory_bytes = memory_bytes
+        self._sizes: deque[int] = deque()
+        """Bytes of each batch that is put and not taken, oldest first."""
+        self._pending_bytes = 0
         self._workers = Workers("decoder", self._work)
         self._blocked_reason: str | None = None
         """Written by the decoder's thread only."""
 
     def room(self) -> bool:
-        return self._workers.pending < BATCHES_PENDING_MAX
+        return self._pending_bytes < self._memory_bytes
 
     def put(self, batch: RawBatch) -> None:
+        self._sizes.append(_size_of(batch))
+        self._pending_bytes += self._sizes[-1]
         self._workers.submit(batch)
 
     def take(self) -> list[Decoded]:
@@ -102,7 +119,10 @@ class DecoderThread:
 
         Raises what ended the thread, once all frames before it are taken: a StopError, or the exception of a bug.
         """
-        return self._workers.take()
+        decoded = self._workers.take()
+        while len(self._sizes) > self._workers.pending:
+            self._pending_bytes -= self._sizes.popleft()
+        return decoded
 
     def busy(self) -> bool:
         return self._workers.pending > 0
@@ -147,6 +167,14 @@ class DecoderThread:
             else:
                 self._blocked_reason = None
                 return decoded
+
+
+def _size_of(batch: RawBatch) -> int:
+    """About how many bytes the batch takes until its frame is taken."""
+    messages = len(batch)
+    sample = range(0, messages, max(messages // SAMPLE_MESSAGES, 1))
+    values = sum(len(batch.values[position] or b"") for position in sample) * messages // max(len(sample), 1)
+    return BATCH_BYTES + messages * MESSAGE_BYTES + VALUE_COPIES * values
 
 
 def _next_to_join(queued: deque[RawBatch]) -> list[RawBatch]:

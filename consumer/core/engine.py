@@ -61,9 +61,12 @@ class Engine:
             bisection_requests_max=limits.bisection_requests_max,
             keep_current=self.partitions.drop_stale,
             size_of=size_of,
+            coalescing_bytes_max=limits.coalescing_bytes_max,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._is_over_budget = False
+        self._is_memory_short = False
+        """The process is close to its container's limit, whatever the rows are estimated to take."""
         self._answers_since_round = 0
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
@@ -153,7 +156,8 @@ class Engine:
         self._answers_since_round = 0
         requests = self.locations.start_due(permits, now)
         if self._is_over_budget and len(requests) < permits:
-            keep_bytes = RESUME_SHARE * self.limits.max_pending_bytes + self.locations.in_flight_bytes
+            stay_bytes = 0.0 if self._is_memory_short else RESUME_SHARE * self.limits.max_pending_bytes
+            keep_bytes = stay_bytes + self.locations.in_flight_bytes
             requests += self.locations.start_fullest(permits - len(requests), self.pending_bytes - keep_bytes, now)
         self.breaker.rate_limiter.spend(len(requests), now)
         return requests
@@ -228,16 +232,20 @@ class Engine:
 
     # Backpressure
 
-    def update_backpressure(self) -> frozenset[int]:
+    def update_backpressure(self, *, memory_pressure: bool = False) -> frozenset[int]:
         """Apply the limits of what may be pending. Returns the assignments that must be paused now.
 
-        Over ``max_pending_bytes`` all partitions are paused, below it those with too many uncommitted offsets.
+        ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget. Over
+        ``max_pending_bytes`` all partitions are paused, below it those with too many uncommitted offsets.
         Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
         pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
         all requests, everything is paused as soon as anything is pending.
         """
         limit = self.limits.max_pending_bytes
-        self._is_over_budget = self.pending_bytes > (RESUME_SHARE * limit if self._is_over_budget else limit)
+        is_short = self.pending_bytes > (RESUME_SHARE * limit if self._is_over_budget else limit)
+        # With nothing pending, a pause could free nothing.
+        self._is_memory_short = memory_pressure and self.pending_changes > 0
+        self._is_over_budget = is_short or self._is_memory_short
         if not self._is_over_budget:
             self.locations.allow_coalescing()
         self.partitions.update_limits()

@@ -19,8 +19,10 @@ class EngineLimits:
     max_requests_per_second: float | None = None
     bisection_requests_max: int = 200
     """Requests that one bisection may take."""
-    max_pending_bytes: int = 256 * 1024 * 1024
-    """Memory of pending rows, in windows, recovering and in flight, and of the offsets that are open."""
+    max_pending_bytes: int = 96 * 1024 * 1024
+    """Memory of rows in windows, recovering and in flight: above it reading pauses."""
+    coalescing_bytes_max: int = 24 * 1024 * 1024
+    """Memory of copies while rows are merged or coalesced in place."""
     max_uncommitted_offsets: int = 5_000_000
     rejected_ratio_max: float = 0.5
     refused_changes_max: int = 100_000

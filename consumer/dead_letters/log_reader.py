@@ -9,12 +9,15 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from consumer.dead_letters.record import position_of
 from consumer.errors import BrokerError
 from consumer.kafka.errors import PARTITION_EOF, ErrorClass, classify, error_of, text_of
-from consumer.kafka.options import connection_options, new_client
+from consumer.kafka.options import connection_options, new_client, queue_options
 from consumer.kafka.preflight import ErrorLog, Preflight
 from consumer.settings import KafkaSettings
+from consumer.settings.memory import MIB
 
 MESSAGES_MAX: Final = 10_000
 """Messages in memory at once, apart from those that the client has queued."""
+QUEUE_BYTES: Final = 16 * MIB
+"""Of a command's reader. That of the service has a share of the memory budget."""
 CONSUME_SECONDS: Final = 0.1
 """The client waits this long for more messages, although it has some: every read costs at least this."""
 SILENT_SECONDS_MAX: Final = 30.0
@@ -43,16 +46,19 @@ class LogReader:
         client_id: str,
         *,
         isolation_level: str = "read_committed",
+        queue_bytes: int = QUEUE_BYTES,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Connects to nothing yet. ``read`` ends early once ``cancelled`` is true.
+
+        ``queue_bytes`` is what messages may take that were fetched and not read yet.
 
         Raises SettingsError if an option is wrong.
         """
         self._errors = ErrorLog()
         self._settings = settings
         self._cancelled = cancelled
-        options = _options(settings, client_id, isolation_level)
+        options = _options(settings, client_id, isolation_level) | queue_options(queue_bytes)
         self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._errors.add)
 
     def close(self) -> None:
@@ -172,7 +178,7 @@ def _options(settings: KafkaSettings, client_id: str, isolation_level: str) -> d
         "fetch.wait.max.ms": 10,
         # By default the client stops fetching for a second whenever its queue is full.
         "fetch.queue.backoff.ms": 10,
-        "queued.max.messages.kbytes": 16_384,
+        "max.partition.fetch.bytes": 262_144,
         "socket.timeout.ms": 30_000,
         "socket.keepalive.enable": True,
     }

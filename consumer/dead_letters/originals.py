@@ -18,12 +18,13 @@ from consumer.dead_letters.log_reader import LogReader, LogReadError, Partition
 from consumer.dead_letters.record import Record, record_of
 from consumer.ports import FailedChanges
 from consumer.settings import KafkaSettings
+from consumer.settings.memory import DEFAULT_SHARES
 from consumer.workers import Workers
 
 GAP_OFFSETS_MAX: Final = 1_000
 """Offsets at most this far apart are read in one go: reading what lies between costs less than another seek."""
-FETCHED_BYTES_MAX: Final = 32 * 1024 * 1024
-"""The worker pauses while fetched records of this size have not been taken."""
+CHANGE_BYTES: Final = 512
+"""Of a change whose original is still to be fetched: its id, its place and its item as JSON."""
 RECORD_OVERHEAD_BYTES: Final = 4 * 1024
 """Counted for every record on top of its value: key, headers and Python objects."""
 PAUSE_SECONDS: Final = 0.02
@@ -69,8 +70,13 @@ _Wanted = dict[int, list[_Task]]
 class OriginalFetcher:
     """Fetches original records on a worker thread. All methods are for one other thread."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, memory_bytes: int = DEFAULT_SHARES.originals_bytes) -> None:
+        """A quarter of ``memory_bytes`` is for the consumer's queue and a quarter for records not taken yet.
+
+        The other half is for the changes that wait (``changes_max``).
+        """
         self._settings = settings
+        self._queue_bytes = self._fetched_bytes_max = memory_bytes // 4
         self._workers: Workers[_Task, Fetched] = Workers("original-fetcher", self._work)
         self._unavailable = False
         self._delivered_bytes = 0
@@ -113,6 +119,7 @@ class OriginalFetcher:
                 self._settings,
                 "inventory-refresh-originals",
                 isolation_level=str(self._settings.properties.get("isolation.level", "read_committed")),
+                queue_bytes=self._queue_bytes,
                 cancelled=lambda: workers.closing,
             )
         ) as reader:
@@ -176,11 +183,17 @@ class OriginalFetcher:
             self._deliver(Fetched(task.changes, task.change_id, None) for task in wanted.pop(offset))
 
     def _deliver(self, fetched: Iterable[Fetched]) -> None:
-        while self._delivered_bytes - self._taken_bytes > FETCHED_BYTES_MAX and not self._workers.sleep(PAUSE_SECONDS):
+        limit = self._fetched_bytes_max
+        while self._delivered_bytes - self._taken_bytes > limit and not self._workers.sleep(PAUSE_SECONDS):
             pass
         for result in fetched:
             self._delivered_bytes += _size_of(result)
             self._workers.deliver(result)
+
+
+def changes_max(memory_bytes: int) -> int:
+    """How many changes may wait for their originals before no more should be read."""
+    return memory_bytes // 2 // CHANGE_BYTES
 
 
 def _of_first_partition(tasks: deque[_Task]) -> list[_Task]:

@@ -18,9 +18,12 @@ from consumer.kafka.options import new_client, producer_options
 from consumer.kafka.preflight import ErrorLog, Preflight
 from consumer.ports import Assignment, FailedChanges, Reject
 from consumer.settings import DeadLetterSettings, KafkaSettings
+from consumer.settings.memory import DEFAULT_SHARES
 
 QUEUE_SECONDS_MAX: Final = 60.0
 """If the producer's queue stays full for this long, the topic counts as unwritable."""
+LETTER_OVERHEAD_BYTES: Final = 2_048
+"""Of a dead letter in the queue, on top of its key and value: headers and objects."""
 CLOSE_SECONDS_MAX: Final = 10.0
 """How long closing waits. What is not confirmed by then is not committed, and is read again."""
 POLL_SECONDS: Final = 0.1
@@ -32,6 +35,11 @@ _log = structlog.get_logger("inventory_refresh.dead_letters")
 class _Outgoing:
     change_id: ChangeId
     dead_letter: DeadLetter
+
+    @property
+    def size_bytes(self) -> int:
+        """Key and value, which the client copies, and the rest of a dead letter."""
+        return LETTER_OVERHEAD_BYTES + 2 * (len(self.dead_letter.key or b"") + len(self.dead_letter.value or b""))
 
     def without_value(self) -> "_Outgoing":
         size = len(self.dead_letter.value or b"")
@@ -47,10 +55,13 @@ class DeadLetterWriter:
         dead_letters: DeadLetterSettings,
         *,
         schema_id_of: Callable[[bytes], int | None],
+        queue_bytes: int = DEFAULT_SHARES.dead_letter_queue_bytes,
+        originals_bytes: int = DEFAULT_SHARES.originals_bytes,
     ) -> None:
         """Connects to nothing yet.
 
         ``schema_id_of`` gives the schema id in the bytes of an original, None if they have none. Rejects bring theirs.
+        ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching takes.
         Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
         """
         if dead_letters.topic in kafka.topics:
@@ -63,7 +74,9 @@ class DeadLetterWriter:
         self._schema_id_of = schema_id_of
         self._errors = ErrorLog()
         self._producer: Producer = new_client(Producer, producer_options(kafka), kafka, error_cb=self._errors.add)
-        self._originals = OriginalFetcher(kafka)
+        self._originals = OriginalFetcher(kafka, originals_bytes)
+        self._queue_bytes_max = queue_bytes
+        self._queued_bytes = 0
         self._confirmed: list[ChangeId] = []
         self._too_large: list[_Outgoing] = []
         self._failure: KafkaError | None = None
@@ -158,8 +171,10 @@ class DeadLetterWriter:
         )
 
     def _send(self, outgoing: _Outgoing) -> None:
+        """Produce a dead letter once the queue has room; one that is larger than the queue goes alone."""
         deadline = time.monotonic() + QUEUE_SECONDS_MAX
-        while not self._produce(outgoing):
+        room = max(self._queue_bytes_max - outgoing.size_bytes, 0)
+        while self._queued_bytes > room or not self._produce(outgoing):
             if time.monotonic() > deadline:
                 raise self._undeliverable("the producer's queue stays full")
             self._producer.poll(POLL_SECONDS)
@@ -183,10 +198,12 @@ class DeadLetterWriter:
             return False
         except KafkaException as exception:
             raise self._undeliverable(text_of(error_of(exception))) from exception
+        self._queued_bytes += outgoing.size_bytes
         return True
 
     def _on_delivery(self, outgoing: _Outgoing, error: KafkaError | None) -> None:
         """The client calls this while it is polled, so nothing may be produced here."""
+        self._queued_bytes -= outgoing.size_bytes
         if error is None:
             self._confirmed.append(outgoing.change_id)
         elif error.code() in MESSAGE_TOO_LARGE and outgoing.dead_letter.value is not None:

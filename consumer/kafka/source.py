@@ -54,6 +54,7 @@ from consumer.ports import (
     RebalanceListener,
 )
 from consumer.settings import KafkaSettings
+from consumer.settings.memory import DEFAULT_SHARES
 
 Id = TypeVar("Id", bound=int | None)
 
@@ -75,17 +76,22 @@ class KafkaSource:
     """
 
     def __init__(
-        self, settings: KafkaSettings, on_statistics: Callable[[KafkaStatistics], None] = lambda _statistics: None
+        self,
+        settings: KafkaSettings,
+        on_statistics: Callable[[KafkaStatistics], None] = lambda _statistics: None,
+        *,
+        queue_bytes: int = DEFAULT_SHARES.consumer_queue_bytes,
     ) -> None:
         """Does not connect yet. Raises SettingsError for a wrong option, or one that must not be set.
 
-        ``on_statistics`` is called within a poll, every ``statistics.interval.ms``.
+        ``on_statistics`` is called within a poll, every ``statistics.interval.ms``. ``queue_bytes`` is what messages
+        may take that were fetched and not polled yet.
         """
         for topic in settings.topics:
             if topic.startswith("^"):
                 raise SettingsError(f'kafka.topics: "{topic}" is a pattern; list the topics by name')
         group_times(settings)
-        options = consumer_options(settings)
+        options = consumer_options(settings, queue_bytes)
         self._settings = settings
         self._errors = ErrorLog()
         self._incremental = is_incremental(options)

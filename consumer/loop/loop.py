@@ -70,8 +70,12 @@ class Loop:
         options: LoopOptions,
         job_follower: JobFollower | None = None,
         log_end: LogEnd = lambda _assignment_id: None,
+        memory_pressure: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Without ``job_follower``, jobs of accepted requests are not followed."""
+        """Without ``job_follower``, jobs of accepted requests are not followed.
+
+        ``memory_pressure`` says whether the process is close to its container's memory limit.
+        """
         self._engine = engine
         self._clock = clock
         self._source = source
@@ -82,6 +86,7 @@ class Loop:
         self._options = options
         self._job_follower = job_follower
         self._log_end = log_end
+        self._memory_pressure = memory_pressure
         self._life = Life.RUNNING
         self._stop_requested = False
         """Separate from ``_life``, because another thread or a signal handler may set it at any time."""
@@ -212,7 +217,7 @@ class Loop:
 
     def _apply_backpressure(self) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
-        wanted = self._engine.update_backpressure()
+        wanted = self._engine.update_backpressure(memory_pressure=self._memory_pressure())
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
@@ -271,6 +276,7 @@ class Loop:
                 paused=self._paused,
                 decoding_blocked=self._decoder.blocked_reason(),
                 log_end=self._log_end,
+                memory_pressure=self._memory_pressure(),
                 now=now,
             )
         )

@@ -19,6 +19,7 @@ def take_snapshot(
     paused: Collection[int],
     decoding_blocked: str | None,
     log_end: LogEnd,
+    memory_pressure: bool,
     now: float,
 ) -> Snapshot:
     """``paused`` are the ids of paused assignments, ``decoding_blocked`` is the reason if decoding is blocked."""
@@ -29,6 +30,7 @@ def take_snapshot(
         at=now,
         partitions=_partitions(engine, commits, paused, log_end, now),
         pending_changes=engine.pending_changes,
+        pending_bytes=int(engine.pending_bytes),
         pending_locations=locations.pending_locations,
         oldest_pending_seconds=None if oldest is None else now - oldest,
         requests_in_flight=locations.requests_in_flight,
@@ -45,6 +47,7 @@ def take_snapshot(
         job_status_unavailable=jobs.unavailable_reason if jobs else None,
         sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
         decoding_blocked=decoding_blocked,
+        memory_pressure=memory_pressure,
     )
 
 

@@ -136,6 +136,13 @@ class EventLog:
                 )
             else:
                 _log.info("job_status_restored")
+        if now.memory_pressure != before.memory_pressure:
+            if now.memory_pressure:
+                _log.warning(
+                    "memory_short", next_step="none if it is rare; else lower memory.budget or raise the limit"
+                )
+            else:
+                _log.info("memory_sufficient")
         # The decoder itself logs what it waits for.
         if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")

@@ -29,6 +29,7 @@ small, .quiet { color: #5b6b7b } a { color: #1d5fa8 }
 
 _CARDS: Final = (
     ("pending_changes", "pending changes"),
+    ("pending_bytes", "bytes of pending changes"),
     ("pending_locations", "locations with pending changes"),
     ("oldest_pending_seconds", "age of the oldest pending change, s"),
     ("requests_in_flight", "requests in flight"),
@@ -86,14 +87,22 @@ def _verdict(status: Mapping[str, Any]) -> str:
         return _line("bad", f"Stalled: {status['stalled']}")
     if status["not_ready"]:
         return _line("bad", f"Not ready: {status['not_ready']}")
+    reason = _waiting(snapshot)
+    return _line("waiting", reason) if reason else _line("good", "All is well")
+
+
+def _waiting(snapshot: Mapping[str, Any]) -> str | None:
+    """What keeps the service waiting, or working below its best, until it passes; None if nothing does."""
     if snapshot["decoding_blocked"]:
-        return _line("waiting", f"Decoding is blocked: {snapshot['decoding_blocked']}")
+        return f"Decoding is blocked: {snapshot['decoding_blocked']}"
     if snapshot["breaker"] != BreakerState.CLOSED:
-        return _line("waiting", _BREAKER[snapshot["breaker"]])
+        return _BREAKER[snapshot["breaker"]]
+    if snapshot["memory_pressure"]:
+        return "Memory is short: reading pauses until enough has been sent"
     if snapshot["job_status_unavailable"]:
         reason = snapshot["job_status_unavailable"]
-        return _line("waiting", f"Requests are accepted, but the OMS does not report the status of jobs: {reason}")
-    return _line("good", "All is well")
+        return f"Requests are accepted, but the OMS does not report the status of jobs: {reason}"
+    return None
 
 
 def _line(kind: str, text: str) -> str:

@@ -19,6 +19,7 @@ from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, IT
 from consumer.settings.values import (
     OMS_ITEMS_MAX,
     is_loopback,
+    parse_bytes_or_auto,
     parse_items_or_auto,
     parse_list,
     parse_map,
@@ -28,6 +29,7 @@ from consumer.settings.values import (
     parse_url_list,
 )
 
+BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
 ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
 Scalar = str | int | float | bool
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
@@ -160,13 +162,6 @@ class WindowSettings(Section):
         "oms.chunk_items. `auto` follows the OMS's queue: one chunk while it is idle, and one chunk more for each of "
         "our unfinished jobs; it needs oms.track_jobs.",
     )
-    max_pending_changes: int = Field(
-        default=1_000_000,
-        ge=1,
-        le=100_000_000,
-        description="Changes held in memory, roughly 0.2 kB each. Reading pauses above this number and resumes below "
-        "75 % of it.",
-    )
     item_key: TextList = Field(
         default_factory=lambda: list(ITEM_KEY),
         description="Columns that together identify an item within its location. "
@@ -278,6 +273,17 @@ class OmsSettings(Section):
         return url
 
 
+class MemorySettings(Section):
+    """Memory: how much all that grows may take."""
+
+    budget: BytesOrAuto = Field(
+        default="auto",
+        description="Bounds pending changes and everything else that grows with the load, in bytes; the table below "
+        "has its parts. `auto`: half of what the container's memory limit leaves after 128MiB for the process itself; "
+        "without a limit, 512MiB are taken as the limit.",
+    )
+
+
 class DeadLetterSettings(Section):
     """Dead letters: where changes go that can never be sent."""
 
@@ -337,6 +343,7 @@ class Settings(Section):
     avro: AvroSettings = Field(default_factory=AvroSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)
     oms: OmsSettings
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     dead_letters: DeadLetterSettings = Field(default_factory=DeadLetterSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
@@ -367,22 +374,12 @@ def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
             problems.append(
                 "window.flush_items: auto needs oms.track_jobs: true, to know the length of the OMS's queue"
             )
-        if window.max_pending_changes < oms.max_items:
-            problems.append(
-                f"window.max_pending_changes: {window.max_pending_changes} must be at least oms.max_items "
-                f"({oms.max_items}) for window.flush_items: auto"
-            )
         return problems
     if window.flush_items > oms.max_items:
         problems.append(f"window.flush_items: {window.flush_items} must be at most oms.max_items ({oms.max_items})")
     if window.flush_items % oms.chunk_items:
         problems.append(
             f"window.flush_items: {window.flush_items} must be a multiple of oms.chunk_items ({oms.chunk_items})"
-        )
-    if window.max_pending_changes < window.flush_items:
-        problems.append(
-            f"window.max_pending_changes: {window.max_pending_changes} must be at least window.flush_items "
-            f"({window.flush_items})"
         )
     return problems
 

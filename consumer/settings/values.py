@@ -1,4 +1,4 @@
-"""Parsing of single values, from text or YAML: durations, lists, maps, URLs.
+"""Parsing of single values, from text or YAML: durations, sizes in bytes, lists, maps, URLs.
 
 Each function raises ValueError with what is allowed; the caller adds the name of the setting.
 """
@@ -10,11 +10,19 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from consumer.settings.memory import BUDGET_BYTES_MAX, BUDGET_BYTES_MIN, GIB, KIB, MIB, size
+
 _UNIT_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", re.ASCII)
+_UNIT_BYTES: Final = {"kib": KIB, "mib": MIB, "gib": GIB}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(kib|mib|gib)", re.ASCII)
 OMS_ITEMS_MAX: Final = 12_000
 """The OMS accepts no more items in a request."""
 
+_NOT_A_SIZE: Final = (
+    f"must be text such as 400MiB or 1.5GiB (units KiB, MiB, GiB), from {size(BUDGET_BYTES_MIN)} to "
+    f"{size(BUDGET_BYTES_MAX)}, or auto"
+)
 _NOT_A_DURATION: Final = "must be a number of seconds, or text such as 500ms, 90s, 5m, 1h"
 
 
@@ -28,6 +36,18 @@ def parse_seconds(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(_NOT_A_DURATION)
     return float(value)
+
+
+def parse_bytes_or_auto(value: object) -> object:
+    """Bytes from text with a unit, or ``auto``. The bounds of memory.budget hold for both."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text == "auto":
+        return text
+    match = _SIZE.fullmatch(text)
+    count = math.floor(float(match[1]) * _UNIT_BYTES[match[2]]) if match else 0
+    if not BUDGET_BYTES_MIN <= count <= BUDGET_BYTES_MAX:
+        raise ValueError(_NOT_A_SIZE)
+    return count
 
 
 def parse_items_or_auto(value: object) -> object:

@@ -56,13 +56,15 @@ def _memory() -> AnyPanel:
     return graph(
         "Memory",
         Description(
-            "Resident memory of each member, and how much of it the Kafka client has fetched ahead. Pending "
-            "changes take about 0.2 kB each, in addition to about 100 MB.",
-            "Close to the limit of the container: lower window.max_pending_changes, or raise the limit. "
-            "Steadily growing while pending changes do not: a leak; save the numbers and report it.",
+            "What each member uses of its container's memory, and how much of it the Kafka client has fetched "
+            "ahead. Above 85 % of the dashed line, the limit, it makes room instead of reading.",
+            "Close to the limit: set memory.budget to auto or lower it, or raise the limit. "
+            "Steadily growing while the memory of pending changes does not: a leak; save the numbers and report it.",
+            alerts=("InventoryRefreshMemoryShort",),
         ),
-        Query(f"max by (pod) ({of('process_resident_memory_bytes')})", "{{pod}}"),
+        Query(f"max by (pod) ({of('inventory_refresh_memory_used_bytes')})", "{{pod}}"),
         Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_bytes')})", "{{pod}}: fetched"),
+        limit(f"max({of('inventory_refresh_memory_limit_bytes')})", "limit"),
         unit=units.BytesIEC,
     )
 

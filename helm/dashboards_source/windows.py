@@ -104,18 +104,18 @@ def _reasons() -> AnyPanel:
 
 def _pending() -> AnyPanel:
     return graph(
-        "Pending changes",
+        "Memory of pending changes",
         Description(
-            "Changes that each member has read and that have no jobID yet. At the dashed line "
-            "(window.max_pending_changes) it stops reading until there is room.",
+            "Memory of the changes that each member has read and that have no jobID yet. At the dashed line (half "
+            "of memory.budget) it stops reading until there is room.",
             "At the line: changes in memory must be sent first. See Breaker, Answers by outcome and the "
             "requests in flight. No change is lost, the rest waits in Kafka. Watch the retention of the "
             "topic.",
             alerts=("InventoryRefreshBackpressure",),
         ),
-        Query(f"sum by (pod) ({of('inventory_refresh_pending_changes')})", "{{pod}}"),
-        limit(f"max({of('inventory_refresh_max_pending_changes')})", "max_pending_changes"),
-        unit=units.Short,
+        Query(f"sum by (pod) ({of('inventory_refresh_pending_bytes')})", "{{pod}}"),
+        limit(f"max({of('inventory_refresh_max_pending_bytes')})", "max_pending_bytes"),
+        unit=units.BytesIEC,
     )
 
 

@@ -39,6 +39,7 @@ BY_SCHEMA: list[tuple[str, Mapping[str, Any], str]] = [
         {"config": {"window": {"flush_items": "never"}}},
         "at '/config/window/flush_items': 'never' does not",
     ),
+    ("budget without a unit", {"config": {"memory": {"budget": "400"}}}, "at '/config/memory/budget': '400' does not"),
     ("topics as text", {"config": {"kafka": {"topics": "a,b"}}}, "at '/config/kafka/topics': got string, want array"),
     (
         "property that the service controls",

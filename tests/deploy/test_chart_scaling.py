@@ -3,12 +3,17 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from consumer.settings import Settings
+from consumer.settings.memory import GIB, budget_bytes, memory_shares
 from tests.support.chart import VALUES_FILES, container, of_kind, one, rendered, template, workload
+from tests.support.release import CHART
 
 pytestmark = pytest.mark.usefixtures("helm")
 
+CHANGE_BYTES = 100
+"""Of a short event that is pending."""
 INSTANCE_ID = "INVENTORY_REFRESH_KAFKA__PROPERTIES__GROUP_INSTANCE_ID"
 
 AUTOSCALED = {"everything", "keda", "hpa"}
@@ -57,10 +62,10 @@ def test_keda_never_starts_more_replicas_than_partitions(values: str) -> None:
 
 def test_lag_of_waiting_windows_counts_as_lag_but_not_as_backlog() -> None:
     (metadata, _) = (trigger["metadata"] for trigger in triggers("keda"))
-    window = Settings.model_fields["window"].annotation
-    assert window is not None
-    held = window.model_fields["max_pending_changes"].default
-    assert int(metadata["lagThreshold"]) == held / 2
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert defaults["resources"]["limits"]["memory"] == "1Gi"
+    held = memory_shares(budget_bytes("auto", GIB)).pending_bytes / CHANGE_BYTES
+    assert 0.4 * held < int(metadata["lagThreshold"]) < 0.5 * held
     assert metadata["excludePersistentLag"] == "false"
     assert metadata["offsetResetPolicy"] == "earliest"
 

@@ -157,10 +157,9 @@ def test_the_longest_revoke_timeout_also_fits() -> None:
 
 
 def test_large_numbers_stay_integers(tmp_path: Path) -> None:
-    changes = {"kafka": {"max_uncommitted_offsets": 1_000_000_000}, "window": {"max_pending_changes": 100_000_000}}
+    changes = {"kafka": {"max_uncommitted_offsets": 1_000_000_000}}
     read = loaded(template("minimal", {"config": changes}), tmp_path)
     assert read.kafka.max_uncommitted_offsets == 1_000_000_000
-    assert read.window.max_pending_changes == 100_000_000
 
 
 def test_false_and_zero_are_not_empty_values() -> None:

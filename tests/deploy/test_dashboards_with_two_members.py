@@ -153,9 +153,9 @@ CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {
         {"{}": 0.25},
     ),
     "a limit that is the same for all members is not summed": (
-        "Pending changes",
+        "Memory of pending changes",
         "B",
-        {'max_pending_changes{pod="a"}': "1000x10", 'max_pending_changes{pod="b"}': "1000x10"},
+        {'max_pending_bytes{pod="a"}': "1000x10", 'max_pending_bytes{pod="b"}': "1000x10"},
         {"{}": 1000},
     ),
     "limits of calls per second are summed": (

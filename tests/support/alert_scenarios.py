@@ -37,7 +37,7 @@ HEALTHY: Final[Mapping[str, float]] = {
     "committed_offset_out_of_range_total": 0,
     "window_max_age_seconds": MAX_AGE_SECONDS,
     "unknown_hold_seconds": HOLD_SECONDS,
-    "max_pending_changes": 1_000_000,
+    "max_pending_bytes": 200_000_000,
     "max_uncommitted_offsets": 5_000_000,
 }
 

@@ -169,12 +169,15 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
         pytest.param({"OMS__MAX_ITEMS": "2000"}, "oms.chunk_items: 3000 must be at most", id="chunk above request"),
         pytest.param({"WINDOW__FLUSH_ITEMS": "all"}, "must be a number from 1 to 12000, or auto", id="not a size"),
         pytest.param({"WINDOW__FLUSH_ITEMS": "0"}, "must be a number from 1 to 12000, or auto", id="zero"),
-        pytest.param(
-            {"WINDOW__FLUSH_ITEMS": "auto", "WINDOW__MAX_PENDING_CHANGES": "9"},
-            "9 must be at least oms.max_items (12000) for window.flush_items: auto",
-            id="auto never full",
+        *(
+            pytest.param(
+                {"MEMORY__BUDGET": text},
+                f"memory.budget: '{text}' must be text such as 400MiB or 1.5GiB (units KiB, MiB, GiB), from 4MiB to "
+                "1024GiB, or auto",
+                id=f"budget {text}",
+            )
+            for text in ("400", "400MB", "0.4Gi", "-1GiB", "1e3MiB", "4095KiB", "1025GiB", "all")
         ),
-        pytest.param({"WINDOW__MAX_PENDING_CHANGES": "9"}, "9 must be at least window.flush_items", id="never full"),
         pytest.param({"OMS__BACKOFF_MIN": "2m"}, "oms.backoff_min: 120 s must be at most", id="back-off upside down"),
         pytest.param(
             {"DEAD_LETTERS__TOPIC": "stock"}, "must not be one of kafka.topics", id="dead letters into a source topic"
@@ -188,6 +191,21 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
 )
 def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(options: dict[str, str], words: str) -> None:
     assert words in refusal(lambda: settings(**options))
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("400MiB", 400 * 2**20),
+        ("1.5GiB", 3 * 2**29),
+        (" 8192 kib ", 2**23),
+        ("1GIB", 2**30),
+        ("auto", "auto"),
+        ("", "auto"),
+    ],
+)
+def test_a_memory_budget_is_text_with_a_unit_or_auto(text: str, budget: int | str) -> None:
+    assert settings(MEMORY__BUDGET=text).memory.budget == budget
 
 
 def test_several_wrong_values_are_reported_at_once() -> None:

@@ -54,13 +54,16 @@ class Locations:
         bisection_requests_max: int,
         keep_current: KeepCurrent,
         size_of: SizeOf = frame_bytes,
+        coalescing_bytes_max: int = 24 * 1024 * 1024,
     ) -> None:
         self._item_key = tuple(item_key)
         self._items = items
         self._bisection_requests_max = bisection_requests_max
         self._keep_current = keep_current
         self._by_name: dict[str, Location] = {}
-        self._windows = Windows(self._item_key, lambda name: self._get_or_create(name).window, size_of)
+        self._windows = Windows(
+            self._item_key, lambda name: self._get_or_create(name).window, size_of, coalescing_bytes_max
+        )
         self._schedule = FlushSchedule(
             flush_items=items.flush_items, max_age_seconds=max_age_seconds, due_within_seconds=due_within_seconds
         )

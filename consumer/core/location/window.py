@@ -13,8 +13,8 @@ from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
-COALESCE_ROWS: Final = 131_072
-"""Rows that are coalesced together: it takes about as much memory again as they do."""
+COALESCING_COPIES: Final = 4
+"""Sizes of the rows that coalescing them takes: joined, marked, and the rows that stay."""
 _NEVER: Final = float("inf")
 
 
@@ -58,8 +58,13 @@ class Windows:
     """
 
     def __init__(
-        self, item_key: Sequence[str], window_of: Callable[[str], Window], size_of: SizeOf = frame_bytes
+        self,
+        item_key: Sequence[str],
+        window_of: Callable[[str], Window],
+        size_of: SizeOf = frame_bytes,
+        coalescing_bytes_max: int = 24 * 1024 * 1024,
     ) -> None:
+        self._coalescing_bytes_max = coalescing_bytes_max
         self._item_key = tuple(item_key)
         self._blocks = Blocks(self._item_key, size_of)
         self._window_of = window_of
@@ -149,12 +154,13 @@ class Windows:
     def coalesce(self) -> tuple[list[Window], list[pl.DataFrame]]:
         """Drop the rows that newer ones make redundant, in all windows, some locations at a time.
 
-        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``). Never needs much more memory
-        than the rows of ``COALESCE_ROWS`` rows or of one location, whichever is more.
+        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``). Copies take at most
+        ``coalescing_bytes_max``, or what a single location needs.
         """
         locations = sorted({location for block in self._blocks for location in block.runs})
         windows = [self._window_of(location) for location in locations]
-        released = [self._coalesce_some(group) for group in _grouped(windows)]
+        rows_max = int(self._coalescing_bytes_max / (COALESCING_COPIES * max(self.row_bytes, 1.0)))
+        released = [self._coalesce_some(group) for group in _grouped(windows, rows_max)]
         return windows, released
 
     def _coalesce_some(self, windows: Sequence[Window]) -> pl.DataFrame:
@@ -235,14 +241,14 @@ class Windows:
         window.clear()
 
 
-def _grouped(windows: Iterable[Window]) -> Iterator[list[Window]]:
-    """The windows in groups of about ``COALESCE_ROWS`` rows."""
+def _grouped(windows: Iterable[Window], rows_max: int) -> Iterator[list[Window]]:
+    """The windows in groups of about this many rows."""
     group: list[Window] = []
     rows = 0
     for window in windows:
         group.append(window)
         rows += window.rows
-        if rows >= COALESCE_ROWS:
+        if rows >= rows_max:
             yield group
             group, rows = [], 0
     if group:

@@ -37,7 +37,7 @@ from consumer.facts import (
 from consumer.observe.metrics.definitions import PREFIX, MetricDescription
 from consumer.observe.metrics.kafka import KafkaCollector
 from consumer.observe.metrics.locations import LocationCollector
-from consumer.observe.metrics.snapshot import SnapshotCollector
+from consumer.observe.metrics.snapshot import MemoryUse, SnapshotCollector
 from consumer.ports import Clock, CommitRefused, Decoded
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
@@ -49,7 +49,7 @@ AGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 240, 300, 330, 360, 600, 1_800, 3_6
 """Finer around the default of window.max_age, 300 s."""
 
 REBALANCES: Final = ("assigned", "revoked", "lost")
-Metric = TypeVar("Metric", Counter, Histogram)
+Metric = TypeVar("Metric", bound=Counter | Histogram)
 
 
 class _ByLabel(dict[str, Metric]):
@@ -60,7 +60,8 @@ class _ByLabel(dict[str, Metric]):
         self._metric = metric
 
     def __missing__(self, value: str) -> Metric:
-        part = self[value] = self._metric.labels(value)
+        part: Metric = self._metric.labels(value)  # type: ignore[assignment]  # of the metric's own class
+        self[value] = part
         return part
 
 
@@ -341,6 +342,10 @@ class Metrics:
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Call this for the number of access tokens at each scrape, from the scrape's thread."""
         self._snapshot.tokens_fetched = fetched
+
+    def show_memory(self, budget_bytes: int, limit_bytes: int, used_bytes: Callable[[], int | None]) -> None:
+        """Show these; ``used_bytes`` is called at each scrape, from the scrape's thread."""
+        self._snapshot.memory = MemoryUse(budget_bytes, limit_bytes, used_bytes)
 
 
 def _earliest(times: pl.Series) -> object:

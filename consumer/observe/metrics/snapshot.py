@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -19,6 +20,15 @@ _BREAKER: Final = GaugeDefinition(
     "at a time).",
     ("state",),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """The budget, the limit against which use is judged, and the use; None: unknown."""
+
+    budget_bytes: int | None = None
+    limit_bytes: int | None = None
+    used_bytes: Callable[[], int | None] = lambda: None
 
 
 def _uncommitted(partition: PartitionView) -> float | None:
@@ -39,6 +49,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         "pending_changes",
         "Changes that were read and are not accepted yet, held in memory.",
         lambda snapshot: snapshot.pending_changes,
+    ),
+    (
+        "pending_bytes",
+        "Memory that pending changes take, with their offsets.",
+        lambda snapshot: snapshot.pending_bytes,
     ),
     ("pending_locations", "Locations with pending changes.", lambda snapshot: snapshot.pending_locations),
     (
@@ -95,6 +110,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         "1 while decoding waits for something external, such as the schema registry.",
         lambda snapshot: bool(snapshot.decoding_blocked),
     ),
+    (
+        "memory_pressure",
+        "1 while more than 85 % of the container's memory limit is in use: the process makes room instead of reading.",
+        lambda snapshot: snapshot.memory_pressure,
+    ),
 )
 """Gauges of the whole process: name, help text, value."""
 
@@ -137,8 +157,8 @@ _SETTING_GAUGES: Final[Sequence[tuple[str, str, Callable[[EngineLimits], float]]
         lambda limits: limits.max_age_seconds,
     ),
     (
-        "max_pending_changes",
-        "The setting window.max_pending_changes: above it reading pauses.",
+        "max_pending_bytes",
+        "The part of memory.budget for pending changes: above it reading pauses.",
         lambda limits: limits.max_pending_bytes,
     ),
     (
@@ -155,14 +175,35 @@ _SETTING_GAUGES: Final[Sequence[tuple[str, str, Callable[[EngineLimits], float]]
 """Gauges of settings, so that alerts and dashboards can show a value next to its limit: name, help text, value."""
 
 
-class SnapshotCollector(Collector):
-    """Makes the gauges of the latest snapshot and of the settings at each scrape.
+_MEMORY_GAUGES: Final[Sequence[tuple[str, str, Callable[[MemoryUse], float | None]]]] = (
+    (
+        "memory_budget_bytes",
+        "The memory budget, as set or derived from the container's limit: what all that grows may take together.",
+        lambda memory: memory.budget_bytes,
+    ),
+    (
+        "memory_limit_bytes",
+        "The container's memory limit; without one, the limit that suits the budget.",
+        lambda memory: memory.limit_bytes,
+    ),
+    (
+        "memory_used_bytes",
+        "What the container uses, without page cache that can be dropped; without a limit, what this process uses.",
+        lambda memory: memory.used_bytes(),
+    ),
+)
+"""Gauges of memory: name, help text, value (None: cannot be read, so there is no sample)."""
 
-    ``latest`` and ``tokens_fetched`` are replaced whole by the loop's thread, and read by the scrape's.
+
+class SnapshotCollector(Collector):
+    """Makes the gauges of the latest snapshot, of memory and of the settings at each scrape.
+
+    ``latest``, ``memory`` and ``tokens_fetched`` are replaced whole by the loop's thread, and read by the scrape's.
     """
 
     def __init__(self, limits: EngineLimits) -> None:
         self.latest = Snapshot(at=0.0)
+        self.memory = MemoryUse()
         self.tokens_fetched: Callable[[], int] = lambda: 0
         self._limits = limits
 
@@ -179,6 +220,12 @@ class SnapshotCollector(Collector):
             yield _single(GaugeDefinition(name, help_text), value_of(snapshot))
         for name, help_text, value_set in _SETTING_GAUGES:
             yield _single(GaugeDefinition(name, help_text), value_set(self._limits))
+        for name, help_text, value_now in _MEMORY_GAUGES:
+            family = GaugeDefinition(name, help_text).family()
+            value = value_now(self.memory)
+            if value is not None:
+                family.add_metric((), float(value))
+            yield family
         for name, help_text, value_in in _PARTITION_GAUGES:
             family = _of_partitions(name, help_text).family()
             for partition in snapshot.partitions:
@@ -189,7 +236,7 @@ class SnapshotCollector(Collector):
 
     @staticmethod
     def descriptions() -> list[MetricDescription]:
-        tables = (_PROCESS_GAUGES, _SETTING_GAUGES)
+        tables = (_PROCESS_GAUGES, _SETTING_GAUGES, _MEMORY_GAUGES)
         process = [GaugeDefinition(name, text).description() for table in tables for name, text, _ in table]
         partitions = [_of_partitions(name, text).description() for name, text, _ in _PARTITION_GAUGES]
         return [_TOKENS.description(), _BREAKER.description(), *process, *partitions]

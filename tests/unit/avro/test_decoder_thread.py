@@ -7,7 +7,14 @@ import pytest
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
-from consumer.avro.decoder_thread import BATCHES_PENDING_MAX, JOINED_MESSAGES_MAX, DecoderThread, build_decoder
+from consumer.avro.decoder_thread import (
+    BATCH_BYTES,
+    JOINED_MESSAGES_MAX,
+    MESSAGE_BYTES,
+    VALUE_COPIES,
+    DecoderThread,
+    build_decoder,
+)
 from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.items import OFFSET, RejectReason
 from consumer.errors import SettingsError
@@ -72,19 +79,29 @@ def test_frames_come_in_the_order_of_the_batches(file_decoder: Decoder) -> None:
     assert file_decoder.take() == []
 
 
-def test_there_is_room_for_a_few_batches_and_for_more_once_they_are_taken() -> None:
+@pytest.mark.parametrize("value_bytes", [0, 100, 100_000])
+def test_there_is_room_for_so_many_bytes_and_for_more_once_they_are_taken(value_bytes: int) -> None:
     gate = Gate()
-    with closing(DecoderThread(gate)) as decoder:
-        for number in range(BATCHES_PENDING_MAX):
+    values = [b"x" * value_bytes] * 100
+    batch_bytes = BATCH_BYTES + len(values) * (MESSAGE_BYTES + VALUE_COPIES * value_bytes)
+    with closing(DecoderThread(gate, memory_bytes=12 * batch_bytes)) as decoder:
+        for number in range(12):
             assert decoder.room()
-            decoder.put(raw_batch([b""], first_offset=number))
+            decoder.put(raw_batch(values, first_offset=number * len(values)))
         assert not decoder.room()
         assert decoder.busy()
 
         gate.open = True
-        taken(decoder, BATCHES_PENDING_MAX)
+        taken(decoder, 12 * len(values))
 
         assert decoder.room()
+
+
+def test_one_batch_fits_however_little_memory_there_is() -> None:
+    with closing(DecoderThread(Gate(), memory_bytes=1)) as decoder:
+        assert decoder.room()
+        decoder.put(raw_batch([b"x"] * 100))
+        assert not decoder.room()
 
 
 def test_queued_batches_are_joined_up_to_a_limit() -> None:

@@ -22,6 +22,7 @@ from consumer.kafka.options import (
 )
 from consumer.kafka.source import KafkaSource
 from consumer.settings import DeadLetterSettings, KafkaSettings, Scalar
+from consumer.settings.memory import MIB
 
 
 def settings(properties: dict[str, Scalar] | None = None, revoke_timeout: float = 30.0) -> KafkaSettings:
@@ -51,6 +52,15 @@ def test_the_fixed_options_have_these_values() -> None:
 def test_the_users_properties_override_our_defaults() -> None:
     options = consumer_options(settings({"fetch.queue.backoff.ms": 50, "check.crcs": True}))
     assert (options["fetch.queue.backoff.ms"], options["check.crcs"]) == (50, True)
+
+
+@pytest.mark.parametrize(
+    ("queue_bytes", "messages", "kbytes"), [(28 * MIB, 28_672, 14 * 1024), (64 * MIB, 50_000, 32 * 1024), (1, 1, 1)]
+)
+def test_what_is_fetched_ahead_follows_the_memory_budget(queue_bytes: int, messages: int, kbytes: int) -> None:
+    options = consumer_options(settings(), queue_bytes)
+    assert (options["queued.min.messages"], options["queued.max.messages.kbytes"]) == (messages, kbytes)
+    assert consumer_options(settings({"queued.min.messages": 7}), queue_bytes)["queued.min.messages"] == 7
 
 
 def test_the_dead_letters_producer_takes_the_users_connection_properties_only() -> None:

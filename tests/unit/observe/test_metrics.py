@@ -187,9 +187,22 @@ def test_the_settings_that_limit_a_gauge_are_exported_too() -> None:
     )
     metrics = Metrics(FakeClock(), limits=limits, ready=lambda: True, build={"version": "1.2.3"})
     assert value(metrics, "window_max_age_seconds") == 60
-    assert value(metrics, "max_pending_changes") == 7
+    assert value(metrics, "max_pending_bytes") == 7
     assert value(metrics, "max_uncommitted_offsets") == 8
     assert value(metrics, "unknown_hold_seconds") == 9
+
+
+def test_memory_is_shown_with_its_budget_and_limit_and_read_at_each_scrape(metrics: Metrics) -> None:
+    used: list[int | None] = [700, None]
+    metrics.show_memory(300, 1000, lambda: used[0])
+    names = ("memory_budget_bytes", "memory_limit_bytes", "memory_used_bytes")
+    assert [value(metrics, name) for name in names] == [300, 1000, 700]
+    used.pop(0)
+    assert [value(metrics, name) for name in names] == [300, 1000, None]
+
+
+def test_memory_has_no_value_before_it_is_known(metrics: Metrics) -> None:
+    assert value(metrics, "memory_used_bytes") is None
 
 
 def test_broker_gauges_have_no_value_before_the_first_statistics(metrics: Metrics) -> None:

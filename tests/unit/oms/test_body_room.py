@@ -1,0 +1,52 @@
+"""Memory for bodies, shared by the worker threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from consumer.oms.body_room import BodyRoom
+
+SECONDS_MAX = 10.0
+
+
+def test_claims_that_fit_do_not_wait() -> None:
+    room = BodyRoom(10)
+    with room.claim(5), room.claim(5):
+        pass
+
+
+@pytest.mark.parametrize("is_shrunk", [True, False], ids=["it shrinks", "it ends"])
+def test_a_claim_waits_until_another_gives_back_what_it_needs(is_shrunk: bool) -> None:  # noqa: FBT001
+    room, entered = BodyRoom(10), threading.Event()
+
+    def enter() -> None:
+        with room.claim(6):
+            entered.set()
+
+    with ThreadPoolExecutor() as pool:
+        with room.claim(8) as claim:
+            done = pool.submit(enter)
+            assert not entered.wait(0.05)
+            claim.shrink(5)
+            assert not entered.wait(0.05)
+            if is_shrunk:
+                claim.shrink(4)
+                assert entered.wait(SECONDS_MAX)
+        done.result(SECONDS_MAX)
+
+
+def test_a_body_larger_than_the_room_is_made_alone() -> None:
+    room = BodyRoom(10)
+    with room.claim(100):
+        pass
+    with room.claim(10):
+        pass
+
+
+def test_room_is_given_back_after_an_error() -> None:
+    room = BodyRoom(10)
+    with pytest.raises(ValueError, match="bug"), room.claim(10):
+        raise ValueError("bug")
+    with room.claim(10):
+        pass
