@@ -160,7 +160,9 @@ class Service:
         if client.jobs:
             job_follower = JobFollower(
                 client=client.jobs,
-                limits=JobLimits(age_seconds_max=settings.oms.job_age_max),
+                limits=JobLimits(
+                    age_seconds_max=settings.oms.job_age_max, unfinished_max=settings.oms.unfinished_jobs_max
+                ),
                 engine=engine,
                 dead_letters=dead_letters,
                 observer=observer,

@@ -65,6 +65,7 @@ class Engine:
         self._ever_accepted = False
         self.sending_stopped: str | None = None
         """Why nothing is sent, such as refused credentials; None while requests may leave."""
+        self._is_job_queue_full = False
 
     # Partitions
 
@@ -125,7 +126,7 @@ class Engine:
     def due(self, now: float) -> list[Request]:
         """Start a round: what the planner lets leave now, oldest first. Its requests are in flight from here on."""
         self._end_recoveries(now)
-        if not self.locations.advance(now):
+        if not self.locations.advance(now) or self.waits_for_jobs:
             return []
         permits = self.breaker.permits(self.locations.requests_in_flight, now)
         requests = self.locations.start_due(permits, now) if permits else []
@@ -142,9 +143,18 @@ class Engine:
         permit_at = self.breaker.next_permit_at(self.locations.requests_in_flight, now)
         send_at = self.locations.next_deadline()
         times = [self.partitions.next_deadline()]
-        if send_at is not None and permit_at is not None:
+        if send_at is not None and permit_at is not None and not self.waits_for_jobs:
             times.append(max(send_at, permit_at))
         return min((time for time in times if time is not None), default=None)
+
+    def set_job_queue_full(self, *, full: bool) -> None:
+        """Whether the OMS has so many unfinished jobs that nothing may leave before some have ended (rule 22)."""
+        self._is_job_queue_full = full
+
+    @property
+    def waits_for_jobs(self) -> bool:
+        """Nothing leaves because of that. A probe leaves all the same: until it succeeds no job is asked about."""
+        return self._is_job_queue_full and not self.breaker.failures
 
     def set_flush_items(self, flush_items: int) -> None:
         """Change the number of items from which a window is full."""

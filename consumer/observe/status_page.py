@@ -79,7 +79,7 @@ def render_page(status: Mapping[str, Any]) -> str:
 """
 
 
-def _verdict(status: Mapping[str, Any]) -> str:
+def _verdict(status: Mapping[str, Any]) -> str:  # noqa: PLR0911 - a return for each verdict
     """The most urgent thing first, in one line."""
     snapshot = status["snapshot"]
     if status["stalled"]:
@@ -90,6 +90,9 @@ def _verdict(status: Mapping[str, Any]) -> str:
         return _line("waiting", f"Decoding is blocked: {snapshot['decoding_blocked']}")
     if snapshot["breaker"] != BreakerState.CLOSED:
         return _line("waiting", _BREAKER[snapshot["breaker"]])
+    if snapshot["job_queue_full"]:
+        reason = snapshot["job_queue_full"]
+        return _line("waiting", f"Waiting for the OMS to finish jobs: {reason}; changes wait and no data is lost")
     if snapshot["job_status_unavailable"]:
         reason = snapshot["job_status_unavailable"]
         return _line("waiting", f"Requests are accepted, but the OMS does not report the status of jobs: {reason}")

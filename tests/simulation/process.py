@@ -7,15 +7,19 @@ from typing import Final
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
-from consumer.core.oms.answers import RetryLimits
+from consumer.core.oms.answers import Accepted, RetryLimits
+from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.job_schedule import JobLimits
 from consumer.errors import StopError
-from consumer.facts import Fact, RequestSent, Snapshot
+from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
+from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.client import SimulatedClient
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.decoder import SimulatedDecoder
+from tests.simulation.jobs import SimulatedJobs
 from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
@@ -27,7 +31,7 @@ from tests.simulation.plan import (
     draw_pause_seconds,
 )
 from tests.simulation.source import SimulatedSource
-from tests.simulation.world import Strand, World, new_random
+from tests.simulation.world import Strand, Violation, World, new_random
 
 QUICK_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 2.0
@@ -64,12 +68,16 @@ class Process(Strand):
         self.dead_letters = SimulatedDeadLetters(self)
         self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_in_hand_max)
         self.observer = ProcessObserver(self)
+        self._jobs = SimulatedJobs(self, environment.oms)
+        self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
 
     def run(self) -> None:
         """The process's main thread."""
+        engine = Engine(engine_limits(self.plan))
+        self.job_follower = self._follower(engine)
         self._loop = Loop(
-            engine=Engine(engine_limits(self.plan)),
+            engine=engine,
             clock=self,
             source=self.source,
             decoder=self.decoder,
@@ -78,12 +86,26 @@ class Process(Strand):
             observer=self.observer,
             jitter=self.random.random,
             options=loop_options(self.plan),
+            job_follower=self.job_follower,
         )
+        self.observer.breaker = engine.breaker
         try:
             self._loop.run()
         except StopError as error:
             self.note("stops: %s", error)
         self.note("has ended")
+
+    def _follower(self, engine: Engine) -> JobFollower | None:
+        if self.plan.unfinished_jobs_max is None:
+            return None
+        return JobFollower(
+            client=self._jobs,
+            limits=JobLimits(unfinished_max=self.plan.unfinished_jobs_max),
+            engine=engine,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            jitter=self.random.random,
+        )
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -146,8 +168,19 @@ class ProcessObserver:
         self._process = process
         self.bisecting: set[int] = set()
         """Ids of bisection requests."""
+        self.breaker: CircuitBreaker | None = None
+        self._unfinished_jobs = 0
 
     def observe(self, fact: Fact) -> None:
+        match fact:
+            case RequestSent():
+                self._check_job_queue(fact)
+            case RequestAnswered() if isinstance(fact.decision, Accepted):
+                self._unfinished_jobs += 1
+            case JobEnded():
+                self._unfinished_jobs -= 1
+            case _:
+                pass
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
                 self.bisecting.add(fact.request.request_id)
@@ -157,6 +190,18 @@ class ProcessObserver:
                 self._process.checker.snapshot(self._process.name, fact, in_hand_max=in_hand_max)
             case _:
                 pass
+
+    def _check_job_queue(self, sent: RequestSent) -> None:
+        """With too many unfinished jobs only a probe leaves, or whatever is due while the OMS tells nothing of jobs."""
+        limit, follower = self._process.plan.unfinished_jobs_max, self._process.job_follower
+        if limit is None or follower is None or self._unfinished_jobs < limit:
+            return
+        is_probe = self.breaker is not None and self.breaker.failures > 0
+        if not is_probe and follower.jobs.unavailable_reason is None:
+            raise Violation(
+                f"rule 22: {self._process.name}#{sent.request.request_id} is sent with {self._unfinished_jobs} "
+                "unfinished jobs"
+            )
 
 
 def engine_limits(plan: SimulationPlan) -> EngineLimits:
