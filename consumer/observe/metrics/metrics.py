@@ -56,10 +56,11 @@ class _ByLabel(dict[str, Metric]):
 
     def __init__(self, metric: Metric) -> None:
         super().__init__()
-        self._metric = metric
+        self._metric: Metric = metric
 
     def __missing__(self, value: str) -> Metric:
-        part = self[value] = self._metric.labels(value)
+        part: Metric = self._metric.labels(value)
+        self[value] = part
         return part
 
 
