@@ -195,7 +195,9 @@ class Service:
             job_follower = JobFollower(
                 client=client.jobs,
                 limits=JobLimits(
-                    age_seconds_max=settings.oms.job_age_max, packed_bytes_max=self._shares.job_offsets_bytes
+                    age_seconds_max=settings.oms.job_age_max,
+                    unfinished_max=settings.oms.unfinished_jobs_max,
+                    kept_bytes_max=self._shares.job_offsets_bytes,
                 ),
                 engine=engine,
                 dead_letters=dead_letters,

@@ -84,7 +84,7 @@ def job(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job.")] = False,
 ) -> None:
-    """Ask the OMS for the status of jobs, such as those logged in jobs_abandoned or jobs_evicted.
+    """Ask the OMS for the status of jobs, such as those logged in jobs_abandoned.
 
     Example: inventory-refresh job --config config.yaml 1234567 1234570
     """

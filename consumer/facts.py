@@ -85,13 +85,6 @@ class JobEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class JobsEvicted:
-    """These jobs are no longer followed because there were too many. Emitted by the job follower."""
-
-    jobs: Sequence[Job]
-
-
-@dataclass(frozen=True, slots=True)
 class JobsAbandoned:
     """The process is stopping before these jobs have ended. Emitted by the job follower, once; never empty."""
 
@@ -177,8 +170,9 @@ class PartitionView:
 class Snapshot:
     """The state of the whole loop at one moment. Emitted by the loop a few times a second and after each rebalance.
 
-    ``sending_stopped``, ``decoding_blocked`` and ``job_status_unavailable`` are reasons in plain words; None
-    means that all is well. ``oldest_pending_seconds`` and ``oldest_job_seconds`` are None if nothing is pending.
+    ``sending_stopped``, ``decoding_blocked``, ``job_status_unavailable`` and ``job_queue_full`` are reasons in plain
+    words; None means that all is well. ``oldest_pending_seconds`` and ``oldest_job_seconds`` are None if nothing is
+    pending.
     """
 
     at: float
@@ -202,6 +196,8 @@ class Snapshot:
     unfinished_job_items: int = 0
     oldest_job_seconds: float | None = None
     job_status_unavailable: str | None = None
+    job_queue_full: str | None = None
+    """Why nothing is sent until the OMS has finished more jobs."""
     sending_stopped: str | None = None
     decoding_blocked: str | None = None
     memory_pressure: bool = False
@@ -242,7 +238,6 @@ Fact: TypeAlias = (
     | RequestSent
     | RequestAnswered
     | JobEnded
-    | JobsEvicted
     | JobsAbandoned
     | PartitionsAssigned
     | PartitionsRevoked

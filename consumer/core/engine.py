@@ -77,6 +77,7 @@ class Engine:
         self._ever_accepted = False
         self.sending_stopped: str | None = None
         """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
+        self._is_job_queue_full = False
 
     # Partitions
 
@@ -147,7 +148,7 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
-        if not self.locations.advance(now) and not self._is_over_budget:
+        if not (self.locations.advance(now) or self._is_over_budget) or self.waits_for_jobs:
             return []
         queued_max = min(self._answers_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
         permits = self.breaker.permits(self.locations.requests_in_flight, now, queued_max=queued_max)
@@ -172,9 +173,18 @@ class Engine:
         permit_at = self.breaker.next_permit_at(self.locations.requests_in_flight, now)
         send_at = self.locations.next_deadline()
         times = [self.partitions.next_deadline()]
-        if send_at is not None and permit_at is not None:
+        if send_at is not None and permit_at is not None and not self.waits_for_jobs:
             times.append(max(send_at, permit_at))
         return min((time for time in times if time is not None), default=None)
+
+    def set_job_queue_full(self, *, full: bool) -> None:
+        """Whether the OMS has so many unfinished jobs that nothing may leave before some have ended (rule 22)."""
+        self._is_job_queue_full = full
+
+    @property
+    def waits_for_jobs(self) -> bool:
+        """Nothing leaves because of that. A probe leaves all the same: until it succeeds no job is asked about."""
+        return self._is_job_queue_full and not self.breaker.failures
 
     def set_flush_items(self, flush_items: int) -> None:
         """Change the number of items that makes a window full."""

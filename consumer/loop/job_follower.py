@@ -13,12 +13,15 @@ from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
-from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, JobsEvicted, Observer
+from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
 class JobFollower:
-    """Queries jobs on the loop's behalf. With ``adaptive_items``, it also adapts ``flush_items`` to unfinished jobs."""
+    """Queries jobs on the loop's behalf. While too many are unfinished, it keeps the engine from sending.
+
+    With ``adaptive_items``, it also adapts ``flush_items`` to the number of unfinished jobs.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class JobFollower:
         self._observer = observer
         self._jitter = jitter
         self._adaptive_items = adaptive_items
+        self.queue_full: str | None = None
+        """Why nothing is sent until more jobs have ended; None while there is room."""
 
     def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
         """Follow the job of a request that was just accepted."""
@@ -46,6 +51,7 @@ class JobFollower:
         }
         changes = pack_changes(request.taken.present, partitions)
         self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
+        self._limit_queue()
 
     def turn(self, now: float) -> None:
         """Take the reports that have arrived, and query the jobs that are due."""
@@ -57,13 +63,11 @@ class JobFollower:
                 self._end(result)
         for result in self.jobs.expired(now):
             self._end(result)
-        evicted = self.jobs.take_evicted()
-        if evicted:
-            self._observer.observe(JobsEvicted(evicted))
         job_ids = self.jobs.due(now, self._engine.breaker.background_permits(now))
         self._engine.breaker.rate_limiter.spend(len(job_ids), now)
         for job_id in job_ids:
             self._client.ask(job_id)
+        self._limit_queue()
         items = self._adaptive_items
         if items:
             self._engine.set_flush_items(adaptive_flush_items(self.jobs.unfinished, items.chunk_items, items.max_items))
@@ -73,6 +77,10 @@ class JobFollower:
         unfinished = self.jobs.unfinished_jobs()
         if unfinished:
             self._observer.observe(JobsAbandoned(unfinished))
+
+    def _limit_queue(self) -> None:
+        self.queue_full = self.jobs.full_reason()
+        self._engine.set_job_queue_full(full=self.queue_full is not None)
 
     def _end(self, result: JobResult) -> None:
         self._observer.observe(JobEnded(result))

@@ -45,6 +45,7 @@ def take_snapshot(
         unfinished_job_items=jobs.unfinished_items if jobs else 0,
         oldest_job_seconds=jobs.oldest_seconds(now) if jobs else None,
         job_status_unavailable=jobs.unavailable_reason if jobs else None,
+        job_queue_full=job_follower.queue_full if job_follower else None,
         sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
         decoding_blocked=decoding_blocked,
         memory_pressure=memory_pressure,

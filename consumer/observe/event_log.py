@@ -17,7 +17,6 @@ from consumer.facts import (
     Heartbeat,
     JobEnded,
     JobsAbandoned,
-    JobsEvicted,
     KafkaStatistics,
     MessagesRead,
     OffsetsCommitted,
@@ -61,12 +60,6 @@ class EventLog:
                 _log_answer(fact)
             case JobEnded():
                 _log_job_end(fact.result)
-            case JobsEvicted():
-                _log.warning(
-                    "jobs_evicted",
-                    jobs=_names(fact.jobs),
-                    next_step="the OMS is far behind; ask for the outcome with inventory-refresh job JOBID",
-                )
             case JobsAbandoned():
                 _log.warning(
                     "jobs_abandoned",
@@ -136,6 +129,11 @@ class EventLog:
                 )
             else:
                 _log.info("job_status_restored")
+        EventLog._log_waiting(before, now)
+
+    @staticmethod
+    def _log_waiting(before: Snapshot, now: Snapshot) -> None:
+        """What keeps changes waiting, when it begins and when it ends."""
         if now.memory_pressure != before.memory_pressure:
             if now.memory_pressure:
                 _log.warning(
@@ -143,6 +141,15 @@ class EventLog:
                 )
             else:
                 _log.info("memory_sufficient")
+        if bool(now.job_queue_full) != bool(before.job_queue_full):
+            if now.job_queue_full:
+                _log.warning(
+                    "job_queue_full",
+                    detail=now.job_queue_full,
+                    next_step="none: changes wait and are coalesced until the OMS has finished some jobs",
+                )
+            else:
+                _log.info("job_queue_has_room")
         # The decoder itself logs what it waits for.
         if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")

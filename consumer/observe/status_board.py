@@ -16,7 +16,6 @@ from consumer.facts import (
     Heartbeat,
     JobEnded,
     JobsAbandoned,
-    JobsEvicted,
     KafkaStatistics,
     MessagesRead,
     OffsetsCommitted,
@@ -114,7 +113,6 @@ class StatusBoard:
                 self._add_problem("commit refused", fact.detail)
             case (
                 RequestSent()
-                | JobsEvicted()
                 | JobsAbandoned()
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()

@@ -99,6 +99,9 @@ def _waiting(snapshot: Mapping[str, Any]) -> str | None:
         return _BREAKER[snapshot["breaker"]]
     if snapshot["memory_pressure"]:
         return "Memory is short: reading pauses until enough has been sent"
+    if snapshot["job_queue_full"]:
+        reason = snapshot["job_queue_full"]
+        return f"Waiting for the OMS to finish jobs: {reason}; changes wait and no data is lost"
     if snapshot["job_status_unavailable"]:
         reason = snapshot["job_status_unavailable"]
         return f"Requests are accepted, but the OMS does not report the status of jobs: {reason}"

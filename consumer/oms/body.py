@@ -51,10 +51,11 @@ def in_body_order(items: pl.DataFrame) -> pl.DataFrame:
 
 def _present(items: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """The items' columns with a value, in the order of ``ITEM_COLUMNS``, and those that are null in some rows."""
-    if _ATTRIBUTES in items.columns and items[_ATTRIBUTES].null_count() < items.height:
+    columns = set(items.columns)
+    if _ATTRIBUTES in columns and items[_ATTRIBUTES].null_count() < items.height:
         attributes = pl.col(_ATTRIBUTES)
         items = items.with_columns(pl.when(attributes.list.len() > 0).then(attributes))
-    nulls = {name: items[name].null_count() for name in ITEM_COLUMNS if name in items.columns}
+    nulls = {name: items[name].null_count() for name in ITEM_COLUMNS if name in columns}
     present = [name for name, count in nulls.items() if count < items.height]
     return items[present], [name for name in present if nulls[name]]
 

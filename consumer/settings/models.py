@@ -250,6 +250,13 @@ class OmsSettings(Section):
         default=True,
         description="Poll the OMS for the status of each job, with few calls, until it has ended.",
     )
+    unfinished_jobs_max: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Unfinished jobs of this process, at most; it needs track_jobs. With so many nothing is sent, and "
+        "waiting changes are coalesced, until the OMS has finished a tenth of them.",
+    )
     job_age_max: Seconds = Field(
         default=86_400.0,
         ge=60,

@@ -105,8 +105,7 @@ def _ended() -> AnyPanel:
         "Ended jobs",
         Description(
             "Accepted jobs per second that ended, by outcome: success is applied. For never_finished and "
-            "unknown_job the OMS does not say what became of them; evicted ones are not followed any more "
-            "because there were too many (the log names them).",
+            "unknown_job the OMS does not say what became of them.",
             "failed: their changes are dead letters with the jobID; ask the operators of the OMS why. "
             "unknown_job: the OMS lost jobs that it had accepted.",
             alerts=(
@@ -115,7 +114,6 @@ def _ended() -> AnyPanel:
             ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_jobs_ended_total')}) > 0", "{{outcome}}"),
-        Query(f"sum({rate('inventory_refresh_jobs_evicted_total')}) > 0", "evicted", GREY),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
         colors={"success": GREEN, "failed": RED, "never_finished": PURPLE, "unknown_job": ORANGE},
@@ -127,7 +125,8 @@ def _unfinished() -> AnyPanel:
         "Unfinished jobs",
         Description(
             "Accepted jobs that have not ended yet: our share of the OMS's queue. Also the number of members "
-            "that cannot get the status of jobs (refused, over quota, unreachable).",
+            "that cannot get the status of jobs (refused, over quota, unreachable), and of those that send "
+            "nothing because too many of their jobs are unfinished (oms.unfinished_jobs_max).",
             "Growing: the OMS processes less than it is sent, so counts are stale although they were "
             "accepted. Fewer, larger requests help (window.max_age, window.flush_items: auto); otherwise the "
             "OMS needs more capacity.",
@@ -135,6 +134,7 @@ def _unfinished() -> AnyPanel:
         ),
         Query(f"sum({of('inventory_refresh_unfinished_jobs')})", "jobs", BLUE),
         Query(f"sum({of('inventory_refresh_job_status_unavailable')})", "members without job status", RED),
+        Query(f"sum({of('inventory_refresh_job_queue_full')})", "members waiting for jobs to end", ORANGE),
         unit=units.Short,
         decimals=0,
     )

@@ -467,6 +467,31 @@ def clears_in_doubt_on_revoke(patch: Patch) -> None:
     patch.setattr(Rebalance, "hand_over", hand_over)
 
 
+# The OMS's queue
+
+
+@_mutant("22")
+def sends_into_a_full_job_queue(patch: Patch) -> None:
+    """Requests leave however many jobs are unfinished."""
+    patch.setattr(Engine, "waits_for_jobs", False)
+
+
+@_mutant("22")
+def sends_no_probe_with_a_full_job_queue(patch: Patch) -> None:
+    """With a full queue not even a probe leaves, while no job is asked about until a probe was accepted."""
+    patch.setattr(Engine, "waits_for_jobs", property(lambda self: self._is_job_queue_full))
+
+
+@_mutant("22")
+def a_full_job_queue_stays_full(patch: Patch) -> None:
+    """Once the queue was full, nothing leaves any more."""
+
+    def set_full(self: Engine, *, full: bool) -> None:
+        self._is_job_queue_full = self._is_job_queue_full or full
+
+    patch.setattr(Engine, "set_job_queue_full", set_full)
+
+
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:
     def decided(answer: Answer, **more: Any) -> Decision:
         return instead(decide(answer, **more))

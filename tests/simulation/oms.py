@@ -7,9 +7,14 @@ from typing import Any, Final
 
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_schedule import JobReport, JobStatus
 from tests.simulation.checkers import Checker
 from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Rates, SimulationPlan
 from tests.simulation.world import Violation, World, new_random
+
+WORK_SECONDS: Final = 0.5
+SLOW_WORK_SECONDS: Final = 6.0
+"""The longest that the OMS works on a job; slow, it falls behind what it accepts."""
 
 ItemKey = tuple[str, str | None, str | None, int | None]
 """Location, part number, SKU, bin."""
@@ -70,7 +75,9 @@ class Oms:
         self._checker = checker
         self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
         self._jobs: deque[Wire] = deque()
-        self._jobs_accepted = 0
+        self._jobs_made = 0
+        self._jobs_done = 0
+        self._is_slow = plan.unfinished_jobs_max is not None
         self._working = False
         self.token = 1
         """The lowest valid token."""
@@ -150,10 +157,10 @@ class Oms:
         _check_size(wire)
         self._checker.queued(wire)
         self._jobs.append(wire)
-        self._jobs_accepted += 1
+        self._jobs_made += 1
         if not self._working:
             self._work_later()
-        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_accepted), status=200)
+        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200)
 
     def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
         self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.request_id, answer.kind.value)
@@ -178,12 +185,23 @@ class Oms:
 
     # Jobs
 
+    def report(self, job_id: str) -> JobReport:
+        """The answer to get-job; the OMS finishes jobs in order."""
+        if self._world.now < self.down_until or self._random.random() < self.rates.oms:
+            return JobReport(job_id, detail="HTTP 503", http_status=503)
+        if int(job_id) <= self._jobs_done:
+            return JobReport(job_id, JobStatus.SUCCESS, http_status=200)
+        is_next = int(job_id) == self._jobs_done + 1
+        return JobReport(job_id, JobStatus.WORKING if is_next else JobStatus.PENDING, http_status=200)
+
     def _work_later(self) -> None:
         self._working = True
-        self._world.after(self._random.uniform(0.01, 0.5), self._work)
+        longest = SLOW_WORK_SECONDS if self._is_slow and not self._world.healed else WORK_SECONDS
+        self._world.after(self._random.uniform(0.01, longest), self._work)
 
     def _work(self) -> None:
         wire = self._jobs.popleft()
+        self._jobs_done += 1
         for item in wire.items:
             self._apply(wire.location, item)
         self._working = False

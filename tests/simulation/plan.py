@@ -149,6 +149,8 @@ class SimulationPlan:
     max_uncommitted_offsets: int
     messages_max: int
     batches_pending_max: int
+    unfinished_jobs_max: int | None
+    """``oms.unfinished_jobs_max``; the OMS is slow then, so that its queue grows. None: jobs are not followed."""
     fixed_partition: bool
     """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
@@ -192,6 +194,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         max_uncommitted_offsets=random.choice((10, 20)) if random.random() < 0.25 else ROOMY,
         messages_max=random.choice((3, 6, 12)),
         batches_pending_max=random.choice((2, 3)),
+        unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
         entries=_draw_entries(random, theme, partitions, fixed=fixed),

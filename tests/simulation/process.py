@@ -7,9 +7,12 @@ from typing import Final
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
-from consumer.core.oms.answers import RetryLimits
+from consumer.core.oms.answers import Accepted, RetryLimits
+from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.job_schedule import JobLimits
 from consumer.errors import StopError
-from consumer.facts import Fact, RequestSent, Snapshot
+from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
+from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import CommitRefused
 from tests.simulation.broker import Broker
@@ -17,6 +20,7 @@ from tests.simulation.checkers import Checker
 from tests.simulation.client import SimulatedClient
 from tests.simulation.dead_letters import SimulatedDeadLetters
 from tests.simulation.decoder import SimulatedDecoder
+from tests.simulation.jobs import SimulatedJobs
 from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
@@ -67,6 +71,8 @@ class Process(Strand):
         self.dead_letters = SimulatedDeadLetters(self)
         self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_pending_max)
         self.observer = ProcessObserver(self)
+        self._jobs = SimulatedJobs(self, environment.oms)
+        self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
         self._turns_idle = 0
         """Turns in a row that ended over the budget with nothing in flight, although some location might send."""
@@ -74,6 +80,7 @@ class Process(Strand):
     def run(self) -> None:
         """The process's main thread."""
         engine = Engine(engine_limits(self.plan), size_of=len)
+        self.job_follower = self._follower(engine)
         self._loop = Loop(
             engine=engine,
             clock=self,
@@ -84,7 +91,9 @@ class Process(Strand):
             observer=self.observer,
             jitter=self.random.random,
             options=loop_options(self.plan),
+            job_follower=self.job_follower,
         )
+        self.observer.breaker = engine.breaker
         try:
             self._loop.run(after_turn=lambda now, _idle: self._check_progress(engine, now))
         except StopError as error:
@@ -95,7 +104,12 @@ class Process(Strand):
         """Nothing more can be read over the budget, so some request must be in flight if any may be sent."""
         assert self._loop is not None
         is_fenced = self._loop._commits.is_fenced
-        can_send = not is_fenced and engine.sending_stopped is None and engine.breaker.permits(0, now) > 0
+        can_send = (
+            not is_fenced
+            and not engine.waits_for_jobs
+            and engine.sending_stopped is None
+            and engine.breaker.permits(0, now) > 0
+        )
         is_idle = can_send and engine.is_over_budget and not engine.locations.requests_in_flight
         if is_idle and engine.locations.may_send(now) and not self.observer.was_refused:
             self._turns_idle += 1
@@ -104,6 +118,18 @@ class Process(Strand):
         self.observer.was_refused = False
         if self._turns_idle > IDLE_TURNS_MAX:
             raise Violation(f"pressure: {self.name} sends nothing, although nothing more can be read")
+
+    def _follower(self, engine: Engine) -> JobFollower | None:
+        if self.plan.unfinished_jobs_max is None:
+            return None
+        return JobFollower(
+            client=self._jobs,
+            limits=JobLimits(unfinished_max=self.plan.unfinished_jobs_max),
+            engine=engine,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            jitter=self.random.random,
+        )
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -168,8 +194,19 @@ class ProcessObserver:
         """Ids of bisection requests."""
         self.was_refused = False
         """A commit was refused since the last turn: its round was given back."""
+        self.breaker: CircuitBreaker | None = None
+        self._unfinished_jobs = 0
 
     def observe(self, fact: Fact) -> None:
+        match fact:
+            case RequestSent():
+                self._check_job_queue(fact)
+            case RequestAnswered() if isinstance(fact.decision, Accepted):
+                self._unfinished_jobs += 1
+            case JobEnded():
+                self._unfinished_jobs -= 1
+            case _:
+                pass
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
                 self.bisecting.add(fact.request.request_id)
@@ -181,6 +218,18 @@ class ProcessObserver:
                 self._process.checker.snapshot(self._process.name, fact, undecoded_max=undecoded_max)
             case _:
                 pass
+
+    def _check_job_queue(self, sent: RequestSent) -> None:
+        """With too many unfinished jobs only a probe leaves, or whatever is due while the OMS tells nothing of jobs."""
+        limit, follower = self._process.plan.unfinished_jobs_max, self._process.job_follower
+        if limit is None or follower is None or self._unfinished_jobs < limit:
+            return
+        is_probe = self.breaker is not None and self.breaker.failures > 0
+        if not is_probe and follower.jobs.unavailable_reason is None:
+            raise Violation(
+                f"rule 22: {self._process.name}#{sent.request.request_id} is sent with {self._unfinished_jobs} "
+                "unfinished jobs"
+            )
 
 
 def engine_limits(plan: SimulationPlan) -> EngineLimits:

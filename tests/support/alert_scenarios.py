@@ -22,6 +22,7 @@ HEALTHY: Final[Mapping[str, float]] = {
     "sending_stopped": 0,
     "decoding_blocked": 0,
     "kafka_brokers_up": 3,
+    "job_queue_full": 0,
     "job_status_unavailable": 0,
     "oldest_unfinished_job_seconds": 0,
     'oms_breaker_state{state="closed"}': 1,

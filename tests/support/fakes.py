@@ -16,7 +16,6 @@ from consumer.facts import (
     Fact,
     JobEnded,
     JobsAbandoned,
-    JobsEvicted,
     PartitionsAssigned,
     PartitionsLost,
     PartitionsRevoked,
@@ -231,8 +230,6 @@ class FakeObserver:
                 self.diary.append(("dead-lettered", [changes.location for changes in fact.changes]))
             case JobEnded():
                 self.diary.append(("job ended", fact.result))
-            case JobsEvicted():
-                self.diary.append(("jobs evicted", list(fact.jobs)))
             case JobsAbandoned():
                 self.diary.append(("jobs abandoned", list(fact.jobs)))
             case PartitionsAssigned():

@@ -302,10 +302,11 @@ def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _concat(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The parts as one frame with the columns that any of them has, and the line."""
-    if not parts or any(part.columns != parts[0].columns for part in parts):
-        frame = pl.concat(parts, how="diagonal", rechunk=True)
-    elif len(parts) == 1:
+    columns = parts[0].columns if parts else []
+    if len(parts) == 1:
         frame = parts[0]
+    elif not parts or any(part.columns != columns for part in parts):
+        frame = pl.concat(parts, how="diagonal", rechunk=True)
     else:  # as pl.concat, at half the price for the few parts of a small request
         frame = parts[0].vstack(parts[1])
         for part in parts[2:]:

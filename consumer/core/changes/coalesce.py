@@ -45,7 +45,8 @@ def item_key_expr(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Expr:
 
 def _key_columns(rows: pl.DataFrame, item_key: Sequence[str]) -> list[str]:
     """The columns of the item key that have a value."""
-    return [name for name in item_key if name in rows.columns and rows[name].null_count() < rows.height]
+    columns = set(rows.columns)
+    return [name for name in item_key if name in columns and rows[name].null_count() < rows.height]
 
 
 def _are_distinct(rows: pl.DataFrame, item_key: Sequence[str]) -> bool:
@@ -72,7 +73,8 @@ def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
     may be missing, and are then missing from the result. Two changes are about the same item if they agree in the
     ``item_key`` columns, nulls included.
     """
-    names = [name for name in ITEM_COLUMNS if name in rows.columns]
+    columns = set(rows.columns)
+    names = [name for name in ITEM_COLUMNS if name in columns]
     if _are_distinct(rows, item_key):
         return rows[names]
     several = _have_several(rows, item_key)

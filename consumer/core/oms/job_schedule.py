@@ -11,7 +11,7 @@ reports are the OMS's, in seconds since 1970.
 """
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf, isfinite
 from typing import Final
@@ -34,6 +34,11 @@ REFUSED_SECONDS_MAX: Final = 900.0
 """While the OMS refuses the queries themselves (no permission, wrong address), the interval doubles up to this."""
 RETRY_AFTER_SECONDS_MAX: Final = 3_600.0
 """A longer Retry-After is cut to this."""
+
+JOB_BYTES: Final = 512
+"""Memory of a followed job, without its offsets."""
+ROOM_SHARE: Final = 0.9
+"""A full queue has room again below this share of its limit: not for one request at every job that ends."""
 
 _REFUSALS: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
 """HTTP codes that are most likely the same at the next query: redirects, no permission, no such address."""
@@ -119,10 +124,10 @@ class JobLimits:
 
     age_seconds_max: float = 86_400.0
     """A job that has not ended after this is given up."""
-    jobs_max: int = 10_000
-    """Above this the oldest job is evicted: an OMS that far behind has other problems."""
-    packed_bytes_max: int = 64 * 1024 * 1024
-    """Of the packed offsets of all jobs; 10,000 jobs of 12,000 changes could take three times as much."""
+    unfinished_max: int = 1_000
+    """With this many jobs the queue is full: an OMS that far behind gains nothing from more, smaller jobs."""
+    kept_bytes_max: int = 64 * 1024 * 1024
+    """Of all jobs and their offsets; 1,000 jobs of 12,000 scattered changes take a third of it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -151,9 +156,9 @@ class JobSchedule:
         self._queries: list[tuple[float, int, str]] = []
         """A heap of (time of the query, sequence, jobID). Entries that disagree with ``query_at`` are stale."""
         self._in_flight: set[str] = set()
-        self._evicted: list[Job] = []
         self._last_sequence = 0
-        self._packed_bytes = 0
+        self._kept_bytes = 0
+        self._is_full = False
         self._failures = 0
         """Queries in a row without a usable answer."""
         self._resume_at = -inf
@@ -175,27 +180,36 @@ class JobSchedule:
         """The jobs that have not ended as far as is known, oldest first."""
         return [followed.job for followed in self._followed.values()]
 
-    def take_evicted(self) -> list[Job]:
-        """The jobs evicted since the last call. Their ends will not be reported."""
-        evicted, self._evicted = self._evicted, []
-        return evicted
+    def full_reason(self) -> str | None:
+        """Why nothing should be sent before more jobs have ended; None while there is room.
+
+        While the OMS does not report the status of jobs, their number says nothing of its queue: only memory counts.
+        """
+        share = ROOM_SHARE if self._is_full else 1.0
+        jobs_max, bytes_max = self._limits.unfinished_max, self._limits.kept_bytes_max
+        too_many = self.unavailable_reason is None and self.unfinished >= max(share * jobs_max, 1)
+        too_large = self._kept_bytes >= share * bytes_max
+        self._is_full = too_many or too_large
+        if too_many:
+            return f"{jobs_max:,} jobs of this process are unfinished (oms.unfinished_jobs_max)"
+        return f"the offsets of unfinished jobs take {bytes_max // 2**20} MiB" if too_large else None
 
     def follow(self, job: Job, now: float) -> None:
-        """Follow a job that was just accepted.
+        """Follow a job that was just accepted. No job is dropped to make room: ``full_reason`` says when to stop.
 
-        May evict older jobs: at the limits, or one with the same jobID. The caller must report ``take_evicted``.
+        If its jobID is followed already, that job represents both requests from now on.
         """
-        if job.job_id in self._followed:
-            self._evict(job.job_id, now)
+        self.unfinished_items += job.items
+        known = self._followed.get(job.job_id)
+        if known:
+            self._kept_bytes += _kept_bytes(job) - JOB_BYTES
+            items, chunks = known.job.items + job.items, known.job.chunks + job.chunks
+            known.job = replace(job, items=items, chunks=chunks, changes=known.job.changes + job.changes)
+            return
         self._last_sequence += 1
         followed = _FollowedJob(job, self._last_sequence, now)
         self._followed[job.job_id] = self._queue[job.job_id] = followed
-        self.unfinished_items += job.items
-        self._packed_bytes += _packed_bytes(job)
-        while len(self._followed) > self._limits.jobs_max or (
-            self._packed_bytes > self._limits.packed_bytes_max and len(self._followed) > 1
-        ):
-            self._evict(next(iter(self._followed)), now)
+        self._kept_bytes += _kept_bytes(job)
         self._query_head(now)
 
     def due(self, now: float, calls_max: int) -> list[str]:
@@ -331,16 +345,11 @@ class JobSchedule:
             messages=report.messages,
         )
 
-    def _evict(self, job_id: str, now: float) -> None:
-        followed = self._followed[job_id]
-        self._evicted.append(followed.job)
-        self._remove(followed, now)
-
     def _remove(self, followed: _FollowedJob, now: float) -> None:
         del self._followed[followed.job.job_id]
         self._queue.pop(followed.job.job_id, None)
         self.unfinished_items -= followed.job.items
-        self._packed_bytes -= _packed_bytes(followed.job)
+        self._kept_bytes -= _kept_bytes(followed.job)
         self._query_head(now)
 
 
@@ -353,8 +362,8 @@ def adaptive_flush_items(unfinished_jobs: int, chunk_items: int, max_items: int)
     return min(1 + unfinished_jobs, max(max_items // chunk_items, 1)) * chunk_items
 
 
-def _packed_bytes(job: Job) -> int:
-    return sum(len(changes.offsets) for changes in job.changes)
+def _kept_bytes(job: Job) -> int:
+    return JOB_BYTES + sum(len(changes.offsets) for changes in job.changes)
 
 
 def _interval_seconds(queries: int, seconds_max: float, jitter: float) -> float:

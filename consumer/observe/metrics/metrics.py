@@ -22,7 +22,6 @@ from consumer.facts import (
     Heartbeat,
     JobEnded,
     JobsAbandoned,
-    JobsEvicted,
     KafkaStatistics,
     MessagesRead,
     OffsetsCommitted,
@@ -57,7 +56,7 @@ class _ByLabel(dict[str, Metric]):
 
     def __init__(self, metric: Metric) -> None:
         super().__init__()
-        self._metric = metric
+        self._metric: Metric = metric
 
     def __missing__(self, value: str) -> Metric:
         part: Metric = self._metric.labels(value)  # type: ignore[assignment]  # of the metric's own class
@@ -165,9 +164,6 @@ class Metrics:
             "to the OMS.",
             outcome=tuple(JobOutcome),
         )
-        self._jobs_evicted = self._counter(
-            "jobs_evicted", "Jobs no longer followed because too many were unfinished; their outcome stays unknown."
-        )
         self._job_queued = self._histogram(
             "job_queued_seconds", "Time that a job waited in the OMS's queue, by the OMS's clock.", JOB_SECONDS
         )
@@ -252,8 +248,6 @@ class Metrics:
                 self._answered(fact)
             case JobEnded():
                 self._job_ended(fact.result)
-            case JobsEvicted():
-                self._jobs_evicted.inc(len(fact.jobs))
             case JobsAbandoned():
                 pass  # the process ends before a scrape could see it
             case PartitionsAssigned():

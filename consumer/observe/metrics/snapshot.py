@@ -99,6 +99,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         "1 while the OMS does not report the status of jobs: get-job is refused, over quota or unreachable.",
         lambda snapshot: bool(snapshot.job_status_unavailable),
     ),
+    (
+        "job_queue_full",
+        "1 while nothing is sent because too many jobs of this process are unfinished (oms.unfinished_jobs_max).",
+        lambda snapshot: bool(snapshot.job_queue_full),
+    ),
     ("flush_items", "Distinct items that make a window full.", lambda snapshot: snapshot.flush_items),
     (
         "sending_stopped",

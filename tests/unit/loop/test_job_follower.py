@@ -20,7 +20,7 @@ ITEMS = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
 class Stage:
     """An engine with requests of three items, and a follower of their jobs."""
 
-    def __init__(self, *, adaptive_items: ItemLimits | None = None, **limits: Any) -> None:
+    def __init__(self, *, adaptive_items: ItemLimits | None = None, unfinished_max: int = 1_000, **limits: Any) -> None:
         self.diary: Diary = []
         self.client = FakeJobs()
         self.engine = Engine(EngineLimits(items=ITEMS, **limits))
@@ -28,7 +28,7 @@ class Stage:
         self.assignments = {1: assignment(1)}
         self.job_follower = JobFollower(
             client=self.client,
-            limits=JobLimits(),
+            limits=JobLimits(unfinished_max=unfinished_max),
             engine=self.engine,
             dead_letters=FakeDeadLetters(self.diary),
             observer=FakeObserver(self.diary),
@@ -160,6 +160,43 @@ def test_a_window_that_is_full_after_flush_items_were_lowered_is_sent_at_once() 
     stage.engine.set_flush_items(6)
 
     assert [request.items for request in stage.engine.due(0.0)] == [6]
+
+
+def add_oslo(stage: Stage, count: int = 3) -> None:
+    rows = [change("Oslo", f"o-{at}", offset=at) for at in range(stage.read, stage.read + count)]
+    stage.read += count
+    stage.engine.add(frame(rows), [], {1: stage.read}, 0.0)
+
+
+def test_nothing_is_sent_while_too_many_jobs_are_unfinished_and_then_it_goes_on() -> None:
+    stage = Stage(unfinished_max=2)
+    stage.accept("6")
+    stage.accept("7")
+    add_oslo(stage)
+    assert stage.engine.due(1.0) == []
+    assert stage.engine.next_deadline(1.0) is None  # or the loop would look again at once, for ever
+    assert stage.job_follower.queue_full
+
+    stage.queried(2.0)
+    stage.report(2.1, "6", JobStatus.SUCCESS)
+    assert not stage.job_follower.queue_full
+    assert [request.location for request in stage.engine.due(2.1)] == ["Oslo"]
+
+
+def test_a_probe_leaves_although_the_queue_is_full_or_no_job_would_be_asked_about_again() -> None:
+    stage = Stage(unfinished_max=1)
+    add_oslo(stage)
+    (request,) = stage.engine.due(0.0)
+    stage.accept("7")
+    stage.engine.apply(request.request_id, Retry(after_seconds=60.0, whole_oms=True), 0.5)
+    assert stage.queried(61.0) == []
+
+    (probe,) = stage.engine.due(61.0)
+    stage.engine.apply(probe.request_id, Accepted("8"), 61.5)
+    stage.job_follower.accepted(probe, "8", stage.assignments, 61.5)
+    add_oslo(stage)
+    assert stage.engine.due(62.0) == []
+    assert stage.queried(62.0) == ["7"]
 
 
 def test_unfinished_jobs_are_reported_when_the_process_ends() -> None:

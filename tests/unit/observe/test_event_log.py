@@ -69,6 +69,18 @@ def test_stopped_and_resumed_sending_is_logged_once() -> None:
     ]
 
 
+def test_a_full_job_queue_is_logged_when_it_fills_and_when_it_has_room_again() -> None:
+    log = EventLog()
+    with capture_logs() as logs:
+        for reason in (None, "1,000 jobs are unfinished", "1,003 jobs are unfinished", None, None):
+            log.observe(Snapshot(at=0.0, job_queue_full=reason))
+
+    assert [(event["event"], event["log_level"]) for event in logs] == [
+        ("job_queue_full", "warning"),
+        ("job_queue_has_room", "info"),
+    ]
+
+
 def test_changes_lost_to_retention_are_an_error_with_their_number_and_the_next_step() -> None:
     with capture_logs() as logs:
         EventLog().observe(CommittedOffsetOutOfRange(assignment(1, committed=100, low=250, high=900)))

@@ -47,6 +47,19 @@ def test_events_below_the_level_are_not_logged_and_chatty_libraries_only_warn() 
 
 
 @pytest.mark.usefixtures("_logging_as_before")
+def test_a_log_that_cannot_be_written_does_not_stop_the_service() -> None:
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        configure_logging(LogSettings(format="json"), stream)
+        structlog.get_logger("ours").info("request_accepted")
+
+
+@pytest.mark.usefixtures("_logging_as_before")
 def test_an_exception_stays_on_its_line() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="json"), stream)

@@ -128,6 +128,11 @@ def test_an_outage_of_the_oms_or_the_registry_does_not_make_the_process_unready(
             "does not report the status of jobs: HTTP 403",
             id="job status unavailable",
         ),
+        pytest.param(
+            Snapshot(at=0.0, job_queue_full="1,000 jobs are unfinished", job_status_unavailable="HTTP 403"),
+            "Waiting for the OMS to finish jobs: 1,000 jobs are unfinished",
+            id="job queue full",
+        ),
         pytest.param(Snapshot(at=0.0), "All is well", id="well"),
     ],
 )

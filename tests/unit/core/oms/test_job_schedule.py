@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.oms.job_schedule import (
+    JOB_BYTES,
     QUERIES_IN_FLIGHT_MAX,
     QUERY_SECONDS_MAX,
     QUERY_SECONDS_MIN,
@@ -294,51 +295,79 @@ def test_the_next_deadline_includes_the_maximum_age_of_a_job() -> None:
     assert jobs.next_deadline() == 3.0
 
 
-def test_past_the_limit_of_jobs_the_oldest_is_evicted() -> None:
-    jobs = following("1", "2", "3", limits=JobLimits(jobs_max=2))
-
-    assert [dropped.job_id for dropped in jobs.take_evicted()] == ["1"]
-    assert jobs.take_evicted() == []
-    assert jobs.unfinished == 2
-    assert jobs.due(2.0, CALLS) == ["2"]
+def ended(jobs: JobSchedule, job_id: str, now: float) -> None:
+    jobs.due(now, CALLS)
+    assert report(jobs, job_id, JobStatus.SUCCESS, now)
 
 
-def test_past_the_limit_of_bytes_the_oldest_are_evicted_but_never_the_last() -> None:
-    jobs = JobSchedule(JobLimits(packed_bytes_max=100))
-    for job_id, size in (("1", 60), ("2", 60), ("3", 40), ("4", 500)):
-        jobs.follow(job(job_id, packed=bytes(size)), 0.0)
+def test_no_job_is_dropped_however_many_are_unfinished() -> None:
+    jobs = JobSchedule(JobLimits(unfinished_max=2, kept_bytes_max=1))
+    for number in range(50):
+        jobs.follow(job(str(number), packed=bytes(60)), 0.0)
 
-    assert [dropped.job_id for dropped in jobs.take_evicted()] == ["1", "2", "3"]
-    assert jobs.unfinished == 1
-
-
-def test_ended_jobs_do_not_count_against_the_limits() -> None:
-    jobs = JobSchedule(JobLimits(packed_bytes_max=100))
-    for number in range(5):
-        jobs.follow(job(str(number), packed=bytes(60)), 10.0 * number)
-        jobs.due(10.0 * number + 5.0, CALLS)
-        assert report(jobs, str(number), JobStatus.SUCCESS, 10.0 * number + 5.0)
-    jobs.follow(job("last", packed=bytes(60)), 60.0)
-
-    jobs.follow(job("more", packed=bytes(40)), 60.0)
-    assert jobs.take_evicted() == []
+    assert [left.job_id for left in jobs.unfinished_jobs()] == [str(number) for number in range(50)]
 
 
-def test_a_report_on_an_evicted_job_is_ignored() -> None:
-    jobs = following("1", limits=JobLimits(jobs_max=1))
+def test_the_queue_is_full_at_its_limit_and_has_room_again_when_a_tenth_has_ended() -> None:
+    jobs = JobSchedule(JobLimits(unfinished_max=20))
+    for number in range(19):
+        jobs.follow(job(str(number)), 0.0)
+    assert jobs.full_reason() is None
+
+    jobs.follow(job("19"), 0.0)
+    assert "20 jobs of this process are unfinished" in (jobs.full_reason() or "")
+    for number in range(2):
+        ended(jobs, str(number), 10.0 * (1 + number))
+        assert jobs.full_reason()
+    ended(jobs, "2", 30.0)
+    assert jobs.full_reason() is None
+
+
+def test_a_queue_of_one_job_has_room_again_when_that_has_ended() -> None:
+    jobs = JobSchedule(JobLimits(unfinished_max=1))
+    assert jobs.full_reason() is None
+    jobs.follow(job("1"), 0.0)
+    assert jobs.full_reason()
+    ended(jobs, "1", 2.0)
+
+    assert jobs.full_reason() is None
+
+
+def test_the_queue_is_full_too_when_its_jobs_take_too_much_memory() -> None:
+    jobs = JobSchedule(JobLimits(kept_bytes_max=4 * JOB_BYTES))
+    jobs.follow(job("1", packed=bytes(JOB_BYTES)), 0.0)
+    assert jobs.full_reason() is None
+    jobs.follow(job("2", packed=bytes(JOB_BYTES)), 0.0)
+
+    assert "offsets of unfinished jobs" in (jobs.full_reason() or "")
+    ended(jobs, "1", 2.0)
+    assert jobs.full_reason() is None
+
+
+def test_while_the_oms_tells_nothing_of_jobs_only_their_memory_counts() -> None:
+    """A key that may not call get-job must not stop the service after the first thousand requests."""
+    jobs = JobSchedule(JobLimits(unfinished_max=1, kept_bytes_max=2 * JOB_BYTES))
+    jobs.follow(job("1"), 0.0)
     jobs.due(2.0, CALLS)
+    report(jobs, "1", None, 2.0, http_status=403, detail="HTTP 403")
+    assert jobs.full_reason() is None
+
     jobs.follow(job("2"), 3.0)
-
-    assert report(jobs, "1", JobStatus.SUCCESS, 4.0) is None
-    assert jobs.due(5.0, CALLS) == ["2"]
+    assert jobs.full_reason()
 
 
-def test_a_reused_job_id_replaces_the_earlier_job() -> None:
+def test_a_reused_job_id_stands_for_the_changes_of_both_requests() -> None:
     jobs = following("1")
-    jobs.follow(Job("1", "Oslo", 7, 1), 1.0)
+    first, second = PackedChanges(1, "changes", 0, b"x"), PackedChanges(1, "changes", 1, b"yy")
+    jobs.follow(Job("2", "Rome", 3, 1, (first,)), 1.0)
+    jobs.follow(Job("2", "Oslo", 7, 2, (second,)), 2.0)
 
-    assert [dropped.location for dropped in jobs.take_evicted()] == ["Rome"]
-    assert (jobs.unfinished, jobs.unfinished_items) == (1, 7)
+    assert (jobs.unfinished, jobs.unfinished_items) == (2, 11)
+    merged = jobs.unfinished_jobs()[1]
+    assert (merged.items, merged.chunks, merged.changes) == (10, 3, (first, second))
+    ended(jobs, "1", 3.0)
+    ended(jobs, "2", 6.0)
+    assert (jobs.unfinished, jobs.unfinished_items, jobs._kept_bytes) == (0, 0, 0)
 
 
 # When the OMS does not answer

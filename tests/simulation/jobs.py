@@ -1,0 +1,30 @@
+"""``ports.JobClient`` without HTTP: asks the simulated OMS."""
+
+from typing import TYPE_CHECKING
+
+from consumer.core.oms.job_schedule import JobReport
+from tests.simulation.oms import Oms
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+
+class SimulatedJobs:
+    """The job workers of one process."""
+
+    def __init__(self, process: "Process", oms: Oms) -> None:
+        self._process = process
+        self._oms = oms
+        self._ready: list[JobReport] = []
+
+    def ask(self, job_id: str) -> None:
+        self._process.enter()
+        self._process.after(self._process.latency(), lambda: self._ready.append(self._oms.report(job_id)))
+
+    def reports(self) -> list[JobReport]:
+        self._process.enter()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def close(self) -> None:
+        return None
