@@ -10,7 +10,17 @@ TITLE = "Process: health, memory and CPU of each member"
 
 def panels() -> list[AnyPanel]:
     """By pod, so that one that differs from the others stands out."""
-    return [_ready(), _heartbeat(), _memory(), _cpu(), _files(), _bytes_sent(), _tokens(), _versions()]
+    return [
+        _ready(),
+        _heartbeat(),
+        _memory(),
+        _pending_bytes(),
+        _cpu(),
+        _files(),
+        _bytes_sent(),
+        _tokens(),
+        _versions(),
+    ]
 
 
 def _ready() -> AnyPanel:
@@ -65,6 +75,23 @@ def _memory() -> AnyPanel:
         Query(f"max by (pod) ({of('inventory_refresh_memory_used_bytes')})", "{{pod}}"),
         Query(f"sum by (pod) ({of('inventory_refresh_kafka_fetch_queue_bytes')})", "{{pod}}: fetched"),
         limit(f"max({of('inventory_refresh_memory_limit_bytes')})", "limit"),
+        unit=units.BytesIEC,
+    )
+
+
+def _pending_bytes() -> AnyPanel:
+    return graph(
+        "Memory of pending changes",
+        Description(
+            "Memory of the changes that each member has read and that have no jobID yet. At the dashed line, half of "
+            "memory.budget, it stops reading until there is room.",
+            "At the line: changes in memory must be sent first. See Breaker, Answers by outcome and the "
+            "requests in flight. No change is lost, the rest waits in Kafka. Watch the retention of the "
+            "topic.",
+            alerts=("InventoryRefreshBackpressure",),
+        ),
+        Query(f"sum by (pod) ({of('inventory_refresh_pending_bytes')})", "{{pod}}"),
+        limit(f"max({of('inventory_refresh_max_pending_bytes')})", "max_pending_bytes"),
         unit=units.BytesIEC,
     )
 
@@ -131,6 +158,6 @@ def _versions() -> AnyPanel:
         ),
         {"members": f"count by (version, python, librdkafka, polars) ({of('inventory_refresh_build_info')})"},
         labels={"version": "version", "python": "Python", "librdkafka": "librdkafka", "polars": "polars"},
-        width=16,
+        width=8,
         height=8,
     )

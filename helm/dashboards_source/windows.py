@@ -104,18 +104,13 @@ def _reasons() -> AnyPanel:
 
 def _pending() -> AnyPanel:
     return graph(
-        "Memory of pending changes",
+        "Pending changes",
         Description(
-            "Memory of the changes that each member has read and that have no jobID yet. At the dashed line (half "
-            "of memory.budget) it stops reading until there is room.",
-            "At the line: changes in memory must be sent first. See Breaker, Answers by outcome and the "
-            "requests in flight. No change is lost, the rest waits in Kafka. Watch the retention of the "
-            "topic.",
-            alerts=("InventoryRefreshBackpressure",),
+            "Changes that each member has read and that have no jobID yet.",
+            "Growing until reading pauses: see Memory of pending changes.",
         ),
-        Query(f"sum by (pod) ({of('inventory_refresh_pending_bytes')})", "{{pod}}"),
-        limit(f"max({of('inventory_refresh_max_pending_bytes')})", "max_pending_bytes"),
-        unit=units.BytesIEC,
+        Query(f"sum by (pod) ({of('inventory_refresh_pending_changes')})", "{{pod}}"),
+        unit=units.Short,
     )
 
 

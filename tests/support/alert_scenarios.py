@@ -16,6 +16,7 @@ SCRAPE_SECONDS: Final = 30
 
 MAX_AGE_SECONDS: Final = 300.0
 HOLD_SECONDS: Final = 120.0
+CHANGE_BYTES = 100
 
 HEALTHY: Final[Mapping[str, float]] = {
     "ready": 1,
@@ -40,6 +41,7 @@ HEALTHY: Final[Mapping[str, float]] = {
     "unknown_hold_seconds": HOLD_SECONDS,
     "max_pending_bytes": 200_000_000,
     "max_uncommitted_offsets": 5_000_000,
+    "memory_pressure": 0,
 }
 
 Exported = Mapping[str, float]
@@ -155,6 +157,7 @@ def _at_night(process: Process, time: int) -> Exported:
         "loop_heartbeat_timestamp_seconds": time + 1,
         "assigned_partitions": 1,
         "pending_changes": end - committable_offset,
+        "pending_bytes": CHANGE_BYTES * (end - committable_offset),
         "oldest_pending_seconds": min(time, MAX_AGE_SECONDS) if end > committable_offset else 0,
         'oms_breaker_state{state="closed"}': 1 - failed,
         "oms_consecutive_failures": failed,
@@ -226,6 +229,7 @@ def _under_load(process: Process, time: int) -> Exported:
         "loop_heartbeat_timestamp_seconds": time + 1 if joined else 0,
         "assigned_partitions": len(mine),
         "pending_changes": sum(_end(time) - _committable_offset(number, time) for number in mine),
+        "pending_bytes": CHANGE_BYTES * sum(_end(time) - _committable_offset(number, time) for number in mine),
         "oldest_pending_seconds": max((_waited(number, time) for number in mine), default=0),
         "messages_read_total": 40.0 * age,
         "changes_accepted_total": 40.0 * age,
