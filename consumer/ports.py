@@ -44,8 +44,9 @@ class RawBatch:
     """Messages as they were read, column by column; position i of each list belongs to message i.
 
     ``values`` None is a tombstone; ``timestamps`` are milliseconds since 1970, None where the message has none;
-    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch, after its
-    messages; ``origin(i)`` gives key and headers of message i and is asked only for rejects.
+    ``ends`` maps an assignment to the offset of the partition's end where that was reached in this batch (messages past
+    it may have come since); ``origin(i)`` gives key and headers of message i and is asked only for rejects.
+    ``polled_at`` is the monotonic time at which the poll returned that brought the first of them; the loop sets it.
     """
 
     values: Sequence[bytes | None]
@@ -54,6 +55,7 @@ class RawBatch:
     timestamps: Sequence[int | None]
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
+    polled_at: float = 0.0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -104,12 +106,14 @@ class Decoded:
     read first), and only changes that the OMS's item rules allow;
     ``tombstones`` were passed over. ``next_offsets`` maps each assignment in the batches to the offset after its last
     message, or to the partition's end where that was reached: rows, rejects and tombstones all lie below it.
+    ``polled_at`` is that of the first batch: from then on the changes' age counts.
     """
 
     frame: pl.DataFrame
     rejects: tuple[Reject, ...]
     tombstones: int
     next_offsets: Mapping[int, int]
+    polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
 
 

@@ -100,17 +100,20 @@ class Engine:
         next_offsets: Mapping[int, int],
         now: float,
         ends: Collection[int] = (),
+        arrived: float | None = None,
     ) -> bool:
         """Take a frame of changes, the rejected changes, and how far each assignment was read by them.
 
         Every assignment of a row or reject has its entry in ``next_offsets``; what belongs to one that is gone is
-        ignored. ``ends`` are those that were read to their partition's present end. Returns whether so many of the
-        latest changes are rejected that the service should stop.
+        ignored. ``ends`` are those that were read to their partition's present end. The changes' age counts from
+        ``arrived`` (None: from now). Returns whether so many of the latest changes are rejected that the service should
+        stop.
         """
         frame = self.partitions.drop_stale(frame)
         rejected = [change_id for change_id in rejects if change_id.assignment in self.partitions]
         self.partitions.track(frame, rejected, next_offsets, ends)
-        self.locations.add(self.partitions.hold_back(frame.with_columns(pl.lit(now).alias(ARRIVED))))
+        arrival = pl.lit(now if arrived is None else arrived).alias(ARRIVED)
+        self.locations.add(self.partitions.hold_back(frame.with_columns(arrival)))
         self._end_recoveries(now)
         if self.pending_changes > self.limits.max_pending_changes:
             self._coalesce_in_place()

@@ -46,7 +46,7 @@ OCCURRED_AT: Final = "_occurredAt"
 """When the change occurred upstream, milliseconds since 1970: ``occurredAt`` of the event, else Kafka's timestamp, else
 0."""
 ARRIVED: Final = "_arrived"
-"""When the engine received the row, monotonic seconds; set by the engine."""
+"""When the poll that brought the row returned, monotonic seconds; set by the engine."""
 SUPERSEDED: Final = "_superseded"
 """Positions of the older changes of the row's assignment that were coalesced into the row while it waited, ascending;
 null if there are none. The lowest of them holds the committable offset back."""

@@ -16,7 +16,7 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.coalesce import newest_last, rows_with_keys, split_overfull, without_attributes
-from consumer.core.changes.items import CHANGE_ID
+from consumer.core.changes.items import ARRIVED, CHANGE_ID
 
 REQUESTS_MIN: Final = 32
 """Further requests that a bisection has at least: enough to find a bad item among 12,000."""
@@ -101,14 +101,17 @@ class RefusedRequest:
     rows: pl.DataFrame
     suspects: Suspects | None
     alone: bool
-    sent_at: float
     detail: str
     named: Sequence[Key] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """Suspects that are left at the limit of requests: their changes that had arrived by ``arrived_until``."""
+    """Suspects that are left at the limit of requests: their changes that had arrived by ``arrived_until``.
+
+    That is the latest arrival in the refused request: what was read before it was sent, but came to the window after,
+    was not in it.
+    """
 
     keys: pl.DataFrame
     arrived_until: float
@@ -124,7 +127,8 @@ class Bisection:
         self._item_key = list(item_key)
         self._chunk_items = chunk_items
         self._requests_left = requests_max
-        self._refused_sent_at = refused.sent_at
+        latest: float = refused.rows[ARRIVED].max()  # type: ignore[assignment] - a request has rows, each with an arrival
+        self._arrived_until = latest
         self._detail = refused.detail
         self.any_accepted = False
         """Some suspects were accepted: the OMS does accept requests of this location."""
@@ -163,7 +167,7 @@ class Bisection:
         if self._requests_left > 0:
             return None
         keys = pl.concat([suspects.keys for suspects in self._stack])
-        return Unresolved(keys, self._refused_sent_at, self._detail)
+        return Unresolved(keys, self._arrived_until, self._detail)
 
     def keep(self, rows: pl.DataFrame) -> None:
         """Drop the suspects that have no pending change among ``rows`` (all of the location) any more."""
