@@ -46,9 +46,10 @@ class RawBatch:
     """Messages of one poll as columns: index i of each list belongs to message i.
 
     A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
-    for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it,
-    after the partition's messages in the batch. ``origin(i)`` returns key and headers of message i; it is called for
-    rejects only.
+    for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it
+    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects
+    only. ``polled_at`` is the monotonic time at which the poll returned that brought the first of them; the loop sets
+    it.
     """
 
     values: Sequence[bytes | None]
@@ -57,6 +58,7 @@ class RawBatch:
     timestamps: Sequence[int | None]
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
+    polled_at: float = 0.0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -107,13 +109,14 @@ class Decoded:
     sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
-    ``RawBatch``.
+    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on.
     """
 
     frame: pl.DataFrame
     rejects: tuple[Reject, ...]
     tombstones: int
     next_offsets: Mapping[int, int]
+    polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
 
 

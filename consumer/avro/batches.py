@@ -31,6 +31,8 @@ from consumer.core.changes.items import (
 from consumer.core.changes.rules import REASON, check, describe
 from consumer.ports import Decoded, RawBatch, Reject
 
+_FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
+
 _NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
 
 
@@ -57,10 +59,11 @@ class BatchDecoder:
         bad = in_order([*result.bad, *_rule_breaks(broken)])
         return Decoded(
             # The engine needs it sorted; sorting here keeps that work off the loop's thread.
-            frame=good.select(list(CHANGE_SCHEMA)).sort(LOCATION, maintain_order=True),
+            frame=good[list(CHANGE_SCHEMA)].sort(LOCATION, maintain_order=True),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
             next_offsets=_next_offsets(joined, batches),
+            polled_at=batches[0].polled_at,
             ends=_last_ends(batches),
         )
 
@@ -180,14 +183,17 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
         [
             pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
             pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
-            pl.zeros(len(joined.offsets), dtype=pl.Int32, eager=True).alias(LINE),
+            _FIRST_LINE.new_from_index(0, len(joined.offsets)),
             pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
         ]
     )
     if len(frame) < len(origin):
         origin = origin[frame[POSITION]]
     whole = frame.hstack(origin)
-    return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
+    occurred = whole[OCCURRED_AT_FIELD]
+    if occurred.null_count():
+        return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
+    return whole.hstack([occurred.alias(OCCURRED_AT)])  # the usual case, without a query
 
 
 def _rule_breaks(broken: pl.DataFrame) -> Iterator[BadMessage]:

@@ -119,18 +119,20 @@ class Engine:
         next_offsets: Mapping[int, int],
         now: float,
         ends: Collection[int] = (),
+        arrived: float | None = None,
     ) -> bool:
         """Add a frame of changes and the rejects that were decoded with it.
 
         ``next_offsets`` maps assignment ids to the offset after the last one read; every assignment of a row or reject
         must be in it. ``ends`` are the assignments that were read to the end of their log. Rows and rejects of
-        assignments that have ended are ignored. Returns whether so many of the latest changes are rejects that the
-        service should stop.
+        assignments that have ended are ignored. The changes' age counts from ``arrived`` (None: from now). Returns
+        whether so many of the latest changes are rejects that the service should stop.
         """
         frame = self.partitions.drop_stale(frame)
         rejected = [change_id for change_id in rejects if change_id.assignment_id in self.partitions]
         self.partitions.track(frame, rejected, next_offsets, ends)
-        self.locations.add(self.partitions.hold_back(frame.with_columns(pl.lit(now).alias(ARRIVED))))
+        arrival = pl.lit(now if arrived is None else arrived).alias(ARRIVED)
+        self.locations.add(self.partitions.hold_back(frame.with_columns(arrival)))
         self._end_recoveries(now)
         if self.pending_bytes > self.limits.max_pending_bytes:
             self._coalesce_in_place()

@@ -58,8 +58,8 @@ from consumer.settings.memory import DEFAULT_SHARES
 
 Id = TypeVar("Id", bound=int | None)
 
-BATCH_SECONDS_MAX: Final = 0.02
-"""How long a poll that has messages waits for more: it bounds the number of polls per second at low traffic."""
+BATCH_SECONDS_MAX: Final = 0.1
+"""How long a poll that has messages waits for more, within its timeout: each poll costs, however little it brings."""
 LOG_INTERVAL_SECONDS: Final = 30.0
 """How often the same error is logged."""
 

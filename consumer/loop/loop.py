@@ -13,12 +13,13 @@ from consumer.core.engine import Engine
 from consumer.errors import DeadLettersError, StopError
 from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
 from consumer.loop.answers import Answers
+from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
-from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RefreshClient, Source, Submission
+from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,17 @@ class LoopOptions:
     """Limits and intervals of the loop."""
 
     poll_messages_max: int = 5_000
-    poll_seconds_max: float = 0.1
-    """How long a poll waits for messages at most, while nothing else is outstanding."""
+    poll_seconds_max: float = 0.25
+    """A poll waits this long for messages if nothing else is outstanding."""
+    answer_seconds_max: float = 0.1
+    """And this long for answers: they end the wait, but what the client has read by then is polled only after it."""
     poll_seconds_busy: float = 0.005
-    """The same while answers, frames or confirmations are outstanding, because these cannot interrupt a poll."""
+    """And this long while frames or confirmations are, or answers while much is read: they cannot wake a poll."""
+    collect_messages: int = 1_000
+    """This many messages are decoded at once; a poll that brings fewer is a quiet one."""
+    collect_seconds_max: float = 0.3
+    collect_age_share: float = 0.05
+    """Fewer messages wait for others for this share of ``max_age``, at most ``collect_seconds_max``."""
     fetching_changes_max: int = 100_000
     """All partitions are paused while the original records of more failed changes are still to be fetched."""
     poll_interval_seconds_max: float = 1.0
@@ -112,9 +120,13 @@ class Loop:
         )
         self._paused: set[int] = set()
         self._is_decoder_full = False
-        """The decoder has had no room for so long that this turn polls with all partitions paused."""
-        self._is_idle = False
-        """The last poll returned nothing."""
+        """The decoder has had no room for so long that turns poll with everything paused."""
+        self._collector = BatchCollector(
+            messages_due=options.collect_messages,
+            seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
+        )
+        self._last_read = 0
+        """Messages of the last poll."""
         self._polled_at = clock.monotonic()
         self._commit_timer = Timer(options.commit_interval_seconds)
         self._round_timer = Timer(options.round_interval_seconds)
@@ -139,7 +151,7 @@ class Loop:
             self._source.subscribe(self.rebalance)
             while not self._stop_requested:
                 self.turn()
-                after_turn(self._clock.monotonic(), self._is_idle)
+                after_turn(self._clock.monotonic(), not self._last_read)
         except StopError:
             self._leave(with_dead_letters=False)
             raise
@@ -151,9 +163,10 @@ class Loop:
         self._leave(with_dead_letters=True)
 
     def turn(self) -> None:
-        """One turn: take everything that has arrived, and send everything that may be sent."""
-        self._poll()
+        """One turn: take in everything that is there, and send everything that may leave."""
+        batch = self._poll()
         now = self._clock.monotonic()
+        self._collect(batch, now)
         for decoded in self._decoder.take():
             self._add(decoded, now)
         self._settle(now)
@@ -176,33 +189,57 @@ class Loop:
 
     # Changes in
 
-    def _poll(self) -> None:
+    def _poll(self) -> RawBatch | None:
+        """What a poll brings; None without a poll, while the decoder is full."""
         has_room = self._decoder.room()
         now = self._clock.monotonic()
-        self._is_decoder_full = not has_room and now - self._polled_at >= self._options.poll_interval_seconds_max
-        if not has_room and not self._is_decoder_full:
+        is_late = now - self._polled_at >= self._options.poll_interval_seconds_max
+        self._is_decoder_full = not has_room and (self._is_decoder_full or is_late)
+        if not has_room and not is_late:
             self._client.wait(self._options.poll_seconds_busy)
-            return
+            return None
         self._apply_backpressure()
         timeout = self._poll_seconds(now) if has_room else 0.0
+        if self._engine.locations.requests_in_flight and self._is_quiet:
+            # An answer ends this wait, but no poll. What comes meanwhile waits in the client's queue.
+            self._client.wait(timeout)
+            timeout = 0.0
         batch = self._source.poll(messages_max=self._options.poll_messages_max, timeout_seconds=timeout)
         self._polled_at = now
-        self._is_idle = not len(batch)
-        if len(batch) or batch.ends:
-            self._observer.observe(MessagesRead(len(batch)))
-            self._decoder.put(batch)
+        self._last_read = len(batch)
+        return batch
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._last_read < self._options.collect_messages
 
     def _poll_seconds(self, now: float) -> float:
         engine = self._engine
-        if engine.locations.requests_in_flight or engine.partitions.unconfirmed or self._decoder.busy():
+        in_flight = engine.locations.requests_in_flight
+        if engine.partitions.unconfirmed or self._decoder.busy() or (in_flight and not self._is_quiet):
             return self._options.poll_seconds_busy
+        times = [now + (self._options.answer_seconds_max if in_flight else self._options.poll_seconds_max)]
         deadline = engine.next_deadline(now)
-        seconds_max = self._options.poll_seconds_max
-        return seconds_max if deadline is None else min(seconds_max, max(deadline - now, 0.0))
+        if deadline is not None and not self._commits.is_fenced:
+            times.append(max(deadline, self._round_timer.due_at))
+        if self._collector.due_at is not None:
+            times.append(self._collector.due_at)
+        return max(min(times) - now, self._options.poll_seconds_busy if in_flight else 0.0)
+
+    def _collect(self, batch: RawBatch | None, now: float) -> None:
+        """Collect what was read; what should wait no longer goes to the decoder."""
+        collector = self._collector
+        if batch is not None and (len(batch) or batch.ends):
+            self._observer.observe(MessagesRead(len(batch)))
+            collector.add(batch, now)
+        if self._engine.partitions.catching_up:
+            collector.hurry()
+        if collector.is_due(now) and self._decoder.room():
+            self._decoder.put(collector.take())
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
-        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends)
+        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends, decoded.polled_at)
         self._observer.observe(ChangesDecoded(decoded))
         if too_many:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})
@@ -265,6 +302,7 @@ class Loop:
 
     def _assignments_changed(self, gone: Sequence[int]) -> None:
         self._paused.difference_update(gone)
+        self._collector.hurry()
         self._snapshot_timer.expire()
 
     def _take_snapshot(self, now: float) -> None:

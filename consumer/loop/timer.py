@@ -6,14 +6,14 @@ class Timer:
 
     def __init__(self, interval_seconds: float) -> None:
         self._interval_seconds = interval_seconds
-        self._due_at = float("-inf")
+        self.due_at = float("-inf")
 
     def is_due(self, now: float) -> bool:
-        return now >= self._due_at
+        return now >= self.due_at
 
     def restart(self, now: float) -> None:
-        self._due_at = now + self._interval_seconds
+        self.due_at = now + self._interval_seconds
 
     def expire(self) -> None:
         """Make it due now."""
-        self._due_at = float("-inf")
+        self.due_at = float("-inf")

@@ -78,11 +78,12 @@ class SimulatedDecoder:
                 elif entry.kind is not EntryKind.TOMBSTONE:
                     rows.append(row_of(entry, assignment_id, offset))
                 next_offsets[assignment_id] = offset + 1
-            next_offsets |= batch.ends
+            for assignment_id, end in batch.ends.items():
+                next_offsets[assignment_id] = max(end, next_offsets.get(assignment_id, end))
             ends |= batch.ends
         rows.sort(key=lambda row: row[LOCATION])
         frame = pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
-        return Decoded(frame, tuple(rejects), 0, next_offsets, ends)
+        return Decoded(frame, tuple(rejects), 0, next_offsets, batches[0].polled_at, ends)
 
 
 _NOTHING = dict.fromkeys(CHANGE_SCHEMA)

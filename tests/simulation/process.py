@@ -252,7 +252,11 @@ def loop_options(plan: SimulationPlan) -> LoopOptions:
     return LoopOptions(
         poll_messages_max=plan.messages_max,
         poll_seconds_max=0.5,
+        answer_seconds_max=0.5,
         poll_seconds_busy=0.1,
+        collect_messages=2,
+        collect_seconds_max=1.0,
+        collect_age_share=0.2,
         commit_interval_seconds=1.0,
         round_interval_seconds=0.1,
         snapshot_interval_seconds=1.0,

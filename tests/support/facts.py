@@ -43,7 +43,9 @@ def reject(reason: RejectReason, offset: int = 7, detail: str = "why") -> Reject
 
 
 def decoded(*rejects: Reject, rows: Sequence[dict[str, Any]] = (), tombstones: int = 0) -> ChangesDecoded:
-    return ChangesDecoded(Decoded(frame=frame(rows), rejects=rejects, tombstones=tombstones, next_offsets={1: 10}))
+    return ChangesDecoded(
+        Decoded(frame=frame(rows), rejects=rejects, tombstones=tombstones, next_offsets={1: 10}, polled_at=0.0)
+    )
 
 
 def accepted(sent: Request, *, job_id: str = "77", seconds: float = 0.3) -> RequestAnswered:

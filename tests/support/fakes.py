@@ -105,17 +105,17 @@ def raw_batch(offsets: Sequence[int], assignments: Sequence[int]) -> RawBatch:
 
 @dataclass
 class FakeDecoder:
-    """Returns what a test puts into ``ready``; batches are only counted."""
+    """Returns what a test puts into ``ready``; batches are only kept."""
 
     ready: list[Decoded] = field(default_factory=list)
     has_room: bool = True
-    taken: int = 0
+    taken: list[RawBatch] = field(default_factory=list)
 
     def room(self) -> bool:
         return self.has_room
 
     def put(self, batch: RawBatch) -> None:
-        self.taken += 1
+        self.taken.append(batch)
 
     def take(self) -> list[Decoded]:
         ready, self.ready = self.ready, []
@@ -141,6 +141,7 @@ class FakeClient:
     submitted: list[Submission] = field(default_factory=list)
     ready: list[Answered] = field(default_factory=list)
     on_wait: Callable[[], None] | None = None
+    """Called in the next wait."""
 
     def submit(self, submission: Submission) -> None:
         self.diary.append(("submit", submission.location))
@@ -156,9 +157,12 @@ class FakeClient:
         return ready
 
     def wait(self, timeout_seconds: float) -> None:
-        self.clock.now += timeout_seconds
-        if self.on_wait:
-            self.on_wait()
+        self.diary.append(("wait", timeout_seconds))
+        on_wait, self.on_wait = self.on_wait, None
+        if on_wait:
+            on_wait()
+        if not self.ready:
+            self.clock.now += timeout_seconds
 
     def close(self) -> None:
         return None
@@ -260,8 +264,10 @@ def assignment(
     )
 
 
-def decoded(frame: pl.DataFrame, next_offsets: Mapping[int, int], rejects: Sequence[Reject] = ()) -> Decoded:
-    return Decoded(frame, tuple(rejects), 0, next_offsets)
+def decoded(
+    frame: pl.DataFrame, next_offsets: Mapping[int, int], rejects: Sequence[Reject] = (), polled_at: float = 1_000.0
+) -> Decoded:
+    return Decoded(frame, tuple(rejects), 0, next_offsets, polled_at)
 
 
 ACCEPTED = Answer(AnswerKind.ACCEPTED, job_id="1", status=200)

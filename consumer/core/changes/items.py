@@ -47,7 +47,7 @@ OCCURRED_AT: Final = "_occurredAt"
 """When the change occurred upstream, milliseconds since 1970: the event's ``occurredAt``, otherwise Kafka's timestamp,
 otherwise 0."""
 ARRIVED: Final = "_arrived"
-"""When the engine received the row, in monotonic seconds. Set by the engine."""
+"""When the poll that brought the row returned, monotonic seconds; set by the engine."""
 SUPERSEDED: Final = "_superseded"
 """Positions (see ``LINES_MAX``) of the older changes of the row's assignment that were coalesced into it while they
 waited, ascending; null without any. The lowest of them stays open and so holds back the committable offset."""

@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.coalesce import newest_last, rows_with_keys, split_overfull, without_attributes
-from consumer.core.changes.items import CHANGE_ID
+from consumer.core.changes.items import ARRIVED, CHANGE_ID
 
 REQUESTS_MIN: Final = 32
 """The requests that even a bisection after futile ones may take: enough to find one bad item among 12,000."""
@@ -104,14 +104,17 @@ class RefusedRequest:
     rows: pl.DataFrame
     suspects: Suspects | None
     alone: bool
-    sent_at: float
     detail: str
     named: Sequence[Key] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """The suspects left at the limit of requests. Only changes that arrived by ``arrived_until`` are suspect."""
+    """The suspects left at the limit of requests. Only changes that arrived by ``arrived_until`` are suspect.
+
+    That is the latest arrival in the refused request: changes that were read before it was sent, but reached the window
+    after that, were not in it.
+    """
 
     keys: pl.DataFrame
     arrived_until: float
@@ -127,7 +130,8 @@ class Bisection:
         self._item_key = list(item_key)
         self._chunk_items = chunk_items
         self._requests_left = requests_max
-        self._refused_sent_at = refused.sent_at
+        latest: float = refused.rows[ARRIVED].max()  # type: ignore[assignment]  # a request has rows, each with an arrival
+        self._arrived_until = latest
         self._detail = refused.detail
         self.any_accepted = False
         """Some suspects were accepted, so the OMS does not refuse everything of this location."""
@@ -166,7 +170,7 @@ class Bisection:
         if self._requests_left > 0:
             return None
         keys = pl.concat([suspects.keys for suspects in self._stack])
-        return Unresolved(keys, self._refused_sent_at, self._detail)
+        return Unresolved(keys, self._arrived_until, self._detail)
 
     def drop_without_changes(self, rows: pl.DataFrame) -> None:
         """Drop the suspects without a pending change. ``rows`` are all pending changes of the location."""

@@ -398,7 +398,7 @@ class Locations:
         suspects, taken = in_flight.suspects, in_flight.request.taken
         one_change = suspects is not None and suspects.one_change_at_a_time
         alone = taken.height == 1 and (one_change or taken.overlay is None)
-        refused = RefusedRequest(rows, suspects, alone, in_flight.sent_at, detail, named)
+        refused = RefusedRequest(rows, suspects, alone, detail, named)
         if location.bisection is None:
             if alone:
                 return True

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,10 @@ def test_of_a_long_batch_with_bad_messages_far_apart_only_those_are_rejected() -
 
     assert [reject.change_id.offset - 100 for reject in decoded.rejects] == [17, 1_500, 2_999]
     assert decoded.frame["sku"].to_list() == [f"s{n}" for n in range(3_000) if n not in {17, 1_500, 2_999}]
+
+
+def test_changes_decoded_together_have_the_time_of_the_first_poll() -> None:
+    first = replace(raw_batch([message()]), polled_at=10.0)
+    second = replace(raw_batch([message()], first_offset=101), polled_at=10.2)
+
+    assert file_decoder(str(schema_path())).decode([first, second]).polled_at == 10.0

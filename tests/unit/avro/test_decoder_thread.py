@@ -62,7 +62,7 @@ class Gate(BatchDecoder):
             raise SchemaUnavailableError("the gate")
         self.joined.append(len(batches))
         offsets = [offset for batch in batches for offset in batch.offsets]
-        return Decoded(pl.DataFrame({OFFSET: offsets}), (), 0, {})
+        return Decoded(pl.DataFrame({OFFSET: offsets}), (), 0, {}, 0.0)
 
     def close(self) -> None:
         pass

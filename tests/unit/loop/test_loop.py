@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ class Stage:
 
     def add_changes(self, offset: int, count: int = 3, location: str = "Rome") -> None:
         rows = [change(location, f"sku-{at}", offset=at) for at in range(offset, offset + count)]
-        self.decoder.ready.append(decoded(frame(rows), {1: offset + count}))
+        self.decoder.ready.append(decoded(frame(rows), {1: offset + count}, polled_at=self.clock.now))
 
     def turns(self, count: int = 1, seconds: float = 0.2) -> None:
         for _ in range(count):
@@ -427,29 +426,124 @@ def test_a_committed_offset_outside_the_log_is_reported_and_not_committed_again(
     assert 2 not in stage.source.committed
 
 
-@pytest.mark.parametrize(
-    ("prepare", "longest"),
-    [
-        pytest.param(lambda stage: None, 0.1, id="idle"),
-        pytest.param(lambda stage: stage.add_changes(0), 0.005, id="a request in flight"),
-    ],
-)
-def test_a_poll_is_short_while_requests_are_in_flight(prepare: Callable[[Stage], None], longest: float) -> None:
+def test_an_idle_poll_waits_for_a_quarter_of_a_second() -> None:
     stage = Stage()
-    prepare(stage)
+    stage.turns(2)
+
+    assert [seconds for _, seconds in stage.recorded("poll")] == [pytest.approx(0.25)] * 2
+
+
+def test_while_little_is_read_an_answer_ends_the_wait_and_no_poll_waits() -> None:
+    stage = Stage()
+    stage.add_changes(0)
+    stage.turns()
+    stage.diary.clear()
+    stage.client.on_wait = lambda: stage.client.answer(stage.client.submitted[0], ACCEPTED)
+    stage.turns()
+
+    assert stage.recorded("wait", "poll", "answered") == [
+        ("wait", pytest.approx(0.1)),
+        ("poll", 0.0),
+        ("answered", "Accepted"),
+    ]
+
+
+def test_while_much_is_read_a_poll_is_short_if_requests_are_in_flight() -> None:
+    stage = Stage()
+    stage.source.queue.append(raw_batch(range(1_000), [1] * 1_000))
+    stage.add_changes(0)
     stage.turns()
     stage.diary.clear()
     stage.turns()
 
-    assert stage.recorded("poll") == [("poll", longest)]
+    assert stage.recorded("wait", "poll") == [("poll", 0.005)]
 
 
-def test_batches_are_handed_to_the_decoder() -> None:
+def test_no_poll_is_cut_short_by_a_deadline_that_waits_for_the_next_round() -> None:
+    stage = Stage(options=LoopOptions(round_interval_seconds=5.0))
+    stage.client.reply = ACCEPTED
+    stage.add_changes(0)
+    stage.turns(2)
+    overdue = stage.clock.now - 60.0
+    stage.decoder.ready.append(decoded(frame([change("Oslo", "sku-1", offset=3)]), {1: 4}, polled_at=overdue))
+    stage.turns(seconds=0.0)
+    stage.diary.clear()
+    deadline = stage.engine.next_deadline(stage.clock.now)
+    assert deadline is not None
+    assert deadline <= stage.clock.now
+    stage.turns(seconds=0.0)
+
+    assert [seconds for _, seconds in stage.recorded("poll")] == [pytest.approx(0.25)]
+
+
+def test_little_is_collected_before_it_is_decoded_and_keeps_the_time_of_its_poll() -> None:
     stage = Stage()
     stage.source.queue.append(raw_batch([0, 1], [1, 1]))
     stage.turns()
+    polled_at = stage.clock.now
+    stage.source.queue.append(raw_batch([2], [1]))
+    stage.turns(seconds=0.0)
+    assert stage.decoder.taken == []
 
-    assert stage.decoder.taken == 1
+    stage.turns(seconds=0.0)
+    (taken,) = stage.decoder.taken
+    assert taken.offsets == [0, 1, 2]
+    assert taken.polled_at == polled_at
+    assert stage.clock.now - polled_at == pytest.approx(0.3)
+
+
+def test_much_is_decoded_at_once() -> None:
+    stage = Stage()
+    stage.source.queue.append(raw_batch(range(1_000), [1] * 1_000))
+    stage.turns()
+
+    assert [len(batch) for batch in stage.decoder.taken] == [1_000]
+
+
+def test_what_is_collected_waits_for_room_in_the_decoder() -> None:
+    stage = Stage()
+    stage.source.queue.append(raw_batch([0], [1]))
+    stage.turns()
+    stage.decoder.has_room = False
+    stage.turns(3)
+    assert stage.decoder.taken == []
+
+    stage.decoder.has_room = True
+    stage.turns()
+    assert [batch.offsets for batch in stage.decoder.taken] == [[0]]
+
+
+def test_what_a_recovering_partition_brings_is_decoded_at_once() -> None:
+    stage = Stage()
+    recovering = assignment(2, committed=5, metadata="v1;9;0;")
+    stage.source.queue.append(lambda listener: listener.on_assigned([recovering]))
+    stage.source.queue.append(raw_batch([5], [2]))
+    stage.turns()
+
+    assert [batch.offsets for batch in stage.decoder.taken] == [[5]]
+
+
+@pytest.mark.parametrize("event", ["on_revoked", "on_lost"])
+def test_a_rebalance_ends_the_collecting(event: str) -> None:
+    stage = Stage()
+    stage.source.queue.append(raw_batch([0], [1]))
+    stage.turns()
+    stage.source.queue.append(lambda listener: getattr(listener, event)([1]))
+    stage.turns(seconds=0.0)
+
+    assert [batch.offsets for batch in stage.decoder.taken] == [[0]]
+
+
+def test_a_change_is_due_max_age_after_its_poll_however_long_it_waited_for_others() -> None:
+    stage = Stage()
+    polled_at = stage.clock.now
+    stage.clock.now += 2.0
+    stage.decoder.ready.append(decoded(frame([change("Rome", "sku-1")]), {1: 1}, polled_at=polled_at))
+    stage.turns()
+    while not stage.client.submitted:
+        stage.turns(seconds=0.0)
+
+    assert stage.clock.now == pytest.approx(polled_at + 10.0)
 
 
 def test_the_snapshot_has_the_last_known_log_end_of_every_partition() -> None:
@@ -463,7 +557,7 @@ def test_the_snapshot_has_the_last_known_log_end_of_every_partition() -> None:
 def test_pending_changes_by_location_are_reported_at_the_configured_interval() -> None:
     stage = Stage(options=LoopOptions(locations_interval_seconds=5.0))
     stage.add_changes(0, count=2)
-    stage.turns(50)
+    stage.turns(30)
     assert stage.recorded("pending") == [("pending", {"Rome": 2})] * 2
 
 

@@ -51,7 +51,9 @@ class FullTopic(FakeSource):
         there = int((self.clock.now - 1_000.0) * CHANGES_A_SECOND)
         count = 0 if self.paused else min(messages_max, there - self.read)
         if count > 0:
-            self.decoder.ready.append(decoded(changes(self.read, count), {1: self.read + count}))
+            self.decoder.ready.append(
+                decoded(changes(self.read, count), {1: self.read + count}, polled_at=self.clock.now)
+            )
             self.read += count
         return raw_batch(range(count), [1] * count)
 

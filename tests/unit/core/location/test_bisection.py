@@ -251,10 +251,12 @@ def test_past_the_limit_of_bisection_requests_the_rest_is_dead_lettered() -> Non
     assert [point.offset for point in oms.engine.commit_points(LATER)] == [12_000]
 
 
-def test_a_change_newer_than_the_refused_request_is_not_dead_lettered_with_it() -> None:
+@pytest.mark.parametrize("polled_at", [LATER - 1, LATER + 1], ids=["polled before it was sent", "polled after"])
+def test_a_change_newer_than_the_refused_request_is_not_dead_lettered_with_it(polled_at: float) -> None:
     oms = stage(12_000, lambda row: row["quantity"] != 99, bisection_requests_max=32)
     (first,) = oms.engine.due(LATER)
-    oms.engine.add(frame([change("Rome", "sku-11999", 99, offset=12_000)]), [], {1: 12_001}, LATER + 1)
+    newer = frame([change("Rome", "sku-11999", 99, offset=12_000)])
+    oms.engine.add(newer, [], {1: 12_001}, LATER + 1, arrived=polled_at)
     oms.answer(first, LATER + 2)
     oms.settle_all(LATER + 2)
     oms.settle_all(LATER + AGE + 2)
