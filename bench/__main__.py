@@ -34,7 +34,7 @@ QUICK_THREADS: Final = 4
 """Cases in miniature at a time: most of their time they wait for the embedded broker, which forms a group in 3 s."""
 FILE_COLUMNS: Final = 160
 """Width of the table where it does not go to a terminal."""
-console = Console(stderr=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Broker:
 def main() -> int:
     arguments = _arguments()
     try:
-        cases = chosen(arguments.cases)
+        cases = list(CASES) if arguments.all else chosen(arguments.cases)
     except ValueError as error:
         console.print(str(error))
         return 2
@@ -88,6 +88,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all that are not by hand, of {names}")
     parser.add_argument("--rounds", type=int, default=3, help="runs of the service in each case (%(default)s)")
+    parser.add_argument("--all", action="store_true", help="also the cases that are by hand")
     parser.add_argument("--quick", action="store_true", help="all cases in miniature, on an embedded broker")
     parser.add_argument("--results", type=Path, help="the JSON file to write or to update")
     return parser.parse_args()
@@ -98,7 +99,7 @@ def _real() -> Iterator[Broker]:
     with ExitStack() as stack:
         servers = use_kafka(stack).bootstrap_servers
         version = "of KAFKA_BOOTSTRAP_SERVERS" if "KAFKA_BOOTSTRAP_SERVERS" in os.environ else KAFKA_VERSION
-        yield Broker(servers, version, AdminClient({"bootstrap.servers": servers}))
+        yield Broker(servers, version, AdminClient({"bootstrap.servers": servers, "log_level": 3}))
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class Case:
 
     @property
     def sends_items_once(self) -> bool:
-        """Whether an item that the sink gets twice is an error: not if it has several changes, or its reader changes."""
+        """Whether an item that comes twice is an error: not if it has several changes, or its reader may change."""
         return self.changes_per_item == 1 and self.members == 1
 
 

@@ -64,9 +64,7 @@ class Template:
         zigzag = 2 * quantity
         count = bytes((zigzag & 0x7F | 0x80, zigzag >> 7))
         sku = b"S" + part[1:]
-        return b"".join(
-            (self._head, location, self._middle, part, self._before_sku, sku, count, self._tail)
-        )
+        return b"".join((self._head, location, self._middle, part, self._before_sku, sku, count, self._tail))
 
 
 class Load:

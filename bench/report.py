@@ -1,6 +1,7 @@
 """The rows of the tables: on the terminal with rich, in docs/performance.md as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rich.table import Table
@@ -16,16 +17,20 @@ def number(value: float | None, pattern: str, unit: str = "") -> str:
 
 
 def _rate(case: CaseResult) -> str:
-    return number(case.median("changes_per_second"), ",.0f")
+    return number(_complete(case).median("changes_per_second"), ",.0f")
+
+
+def _complete(case: CaseResult) -> CaseResult:
+    """The case with its complete rounds only: the speed of others means nothing."""
+    return replace(case, rounds=[one for one in case.rounds if not one.problems])
 
 
 def _spread(case: CaseResult) -> str:
     """The share of the bare loop: the median, and the range of the rounds."""
-    shares = [one.share_of_bare for one in case.rounds if one.share_of_bare is not None]
-    if not shares:
-        return NOTHING
-    middle = number(case.median("share_of_bare"), ".2f")
-    return middle if len(shares) == 1 else f"{middle} ({min(shares):.2f} to {max(shares):.2f})"
+    complete = _complete(case)
+    shares = [one.share_of_bare for one in complete.rounds if one.share_of_bare is not None]
+    middle = number(complete.median("share_of_bare"), ".2f")
+    return middle if len(shares) < 2 else f"{middle} ({min(shares):.2f} to {max(shares):.2f})"
 
 
 def _memory(case: CaseResult) -> str:
@@ -55,7 +60,7 @@ COLUMNS: Final[Mapping[str, Callable[[CaseResult], str]]] = {
     "case": lambda case: case.name,
     "changes/s": _rate,
     "of bare loop": _spread,
-    "CPU s per million": lambda case: number(case.cpu_seconds_per_million, ".1f"),
+    "CPU s per million": lambda case: number(_complete(case).cpu_seconds_per_million, ".1f"),
     "peak MiB": _memory,
     "requests": lambda case: number(case.median("requests"), ",.0f"),
     "chunks / fewest": _chunks,
@@ -108,13 +113,13 @@ def markdown(results: Results) -> str:
     """The measured part of docs/performance.md."""
     machine, versions = results.machine, results.versions
     cases = list(results.cases.values())
-    parts = [
+    head = (
         f"Measured on {machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / 2**30:.0f} GiB, "
         f"Linux {machine['kernel']}, with broker and sink on the same machine: service {versions['service']}, "
         f"Python {versions['python']}, polars {versions['polars']}, librdkafka {versions['librdkafka']}, "
-        f"Kafka {versions['kafka']}.",
-        _markdown_table(COLUMNS, cases),
-    ]
+        f"Kafka {versions['kafka']}."
+    )
+    parts = [head, _markdown_table(COLUMNS, cases)]
     if slow := paced(results):
         parts += ["While changes arrive:", _markdown_table(PACED_COLUMNS, slow)]
     parts += ["The cases:", _markdown_table(_CASE_COLUMNS, cases)]
@@ -124,8 +129,9 @@ def markdown(results: Results) -> str:
 _CASE_COLUMNS: Final[Mapping[str, Callable[[CaseResult], str]]] = {
     "case": lambda case: f"`{case.name}`",
     "what": lambda case: case.plan["what"],
-    "measured": lambda case: f"{case.date}, {len(case.rounds)} round{'' if len(case.rounds) == 1 else 's'}, "
-    f"`{case.commit}`",
+    "measured": lambda case: (
+        f"{case.date}, {len(case.rounds)} round{'' if len(case.rounds) == 1 else 's'}, `{case.commit}`"
+    ),
 }
 
 

@@ -61,10 +61,10 @@ class Delivered:
         return [f"{count:,} {what}" for what, count in counts.items() if count]
 
 
-def read_items(bodies: Path) -> pl.DataFrame:
+def read_items(bodies: Path, block_bytes: int = BLOCK_BYTES) -> pl.DataFrame:
     """Every item of every body in order: ``request`` (from 0), ``location`` and ``item`` (numbers), ``quantity``."""
     frames, request = [], 0
-    for block in _blocks(bodies):
+    for block in _blocks(bodies, block_bytes):
         frame = pl.read_ndjson(io.BytesIO(block), schema=_BODY).with_row_index("request", offset=request)
         request += frame.height
         frames.append(
@@ -75,16 +75,14 @@ def read_items(bodies: Path) -> pl.DataFrame:
                 pl.col("items").struct.field("quantity").cast(pl.UInt16),
             )
         )
-    empty = pl.DataFrame(
-        schema={"request": pl.UInt32, "location": pl.UInt32, "item": pl.UInt32, "quantity": pl.UInt16}
-    )
+    empty = pl.DataFrame(schema={"request": pl.UInt32, "location": pl.UInt32, "item": pl.UInt32, "quantity": pl.UInt16})
     return pl.concat(frames) if frames else empty
 
 
-def _blocks(bodies: Path) -> Iterator[bytes]:
+def _blocks(bodies: Path, block_bytes: int) -> Iterator[bytes]:
     """Whole lines."""
     with bodies.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(block_bytes):
             yield block + file.readline()
 
 
@@ -122,6 +120,4 @@ def _is_refused(body: bytes) -> bool:
 
 def change_ages(items: pl.DataFrame, answered_at: Sequence[float], published_at: Sequence[float]) -> list[float]:
     """Seconds from an item's change to the jobID of the request that has it, in the order of the items."""
-    return [
-        answered_at[request] - published_at[item] for request, item in items.select("request", "item").iter_rows()
-    ]
+    return [answered_at[request] - published_at[item] for request, item in items.select("request", "item").iter_rows()]
