@@ -6,6 +6,7 @@ and versions are the same.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ class Broker:
 
 
 def main() -> int:
+    logging.getLogger("inventory_refresh").setLevel(logging.ERROR)  # what the publisher's Kafka client retries
     arguments = _arguments()
     try:
         cases = list(CASES) if arguments.all else chosen(arguments.cases)

@@ -234,6 +234,8 @@ def _round(watch: Watch, load: Load, dead_letters: int, cgroup: Cgroup | None) -
     items = read_items(sink.bodies)
     delivered = compare(case, items, load.quantities, refused_bodies(sink.bodies))
     problems += delivered.problems(case)
+    if stats["items"] != delivered.items:
+        problems.append(f"the sink counted {stats['items']:,} items, and its bodies have {delivered.items:,}")
     if dead_letters != case.bad_events:
         problems.append(f"{dead_letters:,} dead letters of {case.bad_events:,} bad events")
     answered_at = [at for _, at, _ in requests]

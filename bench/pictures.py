@@ -44,16 +44,21 @@ def rates(results: Results) -> str:
         ]
     for number, case in enumerate(cases):
         y = _TOP + number * _ROW
-        rate = case.median("changes_per_second") or 0.0
+        rate = case.completed.median("changes_per_second")
         parts.append(_text(_LEFT - 10, y + _BAR + 5, case.name, anchor="end"))
-        bars = ((case.bare_per_second or 0.0, _BARE), (rate, _SERVICE))
-        for row, (value, color) in enumerate(bars):
-            length = value / 1e6 * scale
-            parts += [
-                f'<rect x="{_LEFT}" y="{y + row * (_BAR + 2)}" width="{length:.1f}" height="{_BAR}" fill="{color}"/>',
-                _text(_LEFT + length + 6, y + row * (_BAR + 2) + 12, f"{value / 1e6:.2f}", size=11, color=_MUTED),
-            ]
+        parts += _bar(y, case.bare_per_second, scale, _BARE)
+        parts += _bar(y + _BAR + 2, rate, scale, _SERVICE)
     return _svg(height, parts, "Rate of the service and of a bare loop, by case")
+
+
+def _bar(y: float, rate: float | None, scale: float, color: str) -> list[str]:
+    """A bar with its rate in millions; a note in its place if the case has no complete round."""
+    length = (rate or 0.0) / 1e6 * scale
+    note = "not complete" if rate is None else f"{rate / 1e6:.2f}"
+    return [
+        f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}" fill="{color}"/>',
+        _text(_LEFT + length + 6, y + 12, note, size=11, color=_MUTED),
+    ]
 
 
 def memory(results: Results) -> str:

@@ -19,6 +19,7 @@ import yaml
 from bench.machine import ROOT
 from bench.results import Bare
 from bench.sink import BODIES
+from tests.support.service_process import end_with_parent
 
 STOP_SECONDS_MAX: Final = 60.0
 CALL_SECONDS_MAX: Final = 30.0
@@ -118,7 +119,14 @@ def running_sink(folder: Path, *options: str) -> Iterator[SinkProcess]:
 @contextmanager
 def _running(command: Sequence[str], output: Any) -> Iterator["subprocess.Popen[bytes]"]:
     errors = subprocess.STDOUT if output is not subprocess.PIPE else None
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=errors) as process:  # noqa: S603 - our own
+    with subprocess.Popen(  # noqa: S603 - our own commands
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - a single system call that takes no lock
+    ) as process:
         try:
             yield process
         finally:

@@ -1,7 +1,6 @@
 """The rows of the tables: on the terminal with rich, in docs/performance.md as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from rich.table import Table
@@ -17,19 +16,13 @@ def number(value: float | None, pattern: str, unit: str = "") -> str:
 
 
 def _rate(case: CaseResult) -> str:
-    return number(_complete(case).median("changes_per_second"), ",.0f")
-
-
-def _complete(case: CaseResult) -> CaseResult:
-    """The case with its complete rounds only: the speed of others means nothing."""
-    return replace(case, rounds=[one for one in case.rounds if not one.problems])
+    return number(case.completed.median("changes_per_second"), ",.0f")
 
 
 def _spread(case: CaseResult) -> str:
     """The share of the bare loop: the median, and the range of the rounds."""
-    complete = _complete(case)
-    shares = [one.share_of_bare for one in complete.rounds if one.share_of_bare is not None]
-    middle = number(complete.median("share_of_bare"), ".2f")
+    shares = [one.share_of_bare for one in case.completed.rounds if one.share_of_bare is not None]
+    middle = number(case.completed.median("share_of_bare"), ".2f")
     return middle if len(shares) < 2 else f"{middle} ({min(shares):.2f} to {max(shares):.2f})"
 
 
@@ -60,7 +53,7 @@ COLUMNS: Final[Mapping[str, Callable[[CaseResult], str]]] = {
     "case": lambda case: case.name,
     "changes/s": _rate,
     "of bare loop": _spread,
-    "CPU s per million": lambda case: number(_complete(case).cpu_seconds_per_million, ".1f"),
+    "CPU s per million": lambda case: number(case.completed.cpu_seconds_per_million, ".1f"),
     "peak MiB": _memory,
     "requests": lambda case: number(case.median("requests"), ",.0f"),
     "chunks / fewest": _chunks,

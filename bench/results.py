@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,9 +85,14 @@ class CaseResult:
     def is_complete(self) -> bool:
         return not self.problems
 
+    @property
+    def completed(self) -> "CaseResult":
+        """With its complete rounds only: the speed of others means nothing."""
+        return replace(self, rounds=[one for one in self.rounds if not one.problems])
+
     def median(self, name: str) -> float | None:
         """Of a figure over the complete rounds, or over all if none is complete; None if no round has the figure."""
-        rounds = [one for one in self.rounds if not one.problems] or self.rounds
+        rounds = self.completed.rounds or self.rounds
         values = [value for one in rounds if (value := getattr(one, name)) is not None]
         return statistics.median(values) if values else None
 

@@ -1,8 +1,8 @@
 """What stands for the OMS: a process that answers at once, counts items, and keeps every body for ``verify``.
 
-It does as little as it can, since it takes its CPU from the cores that are measured: items are counted by their
-``"quantity"`` keys, and bodies are appended to a file as they are. It also is the schema registry of the case
-``mixed``. ``python -m bench.sink FOLDER --seconds-per-chunk 0.3`` prints its port.
+It does as little as it can, since it takes its CPU from the cores that are measured: items are counted by their braces
+(the texts of the load have none; ``verify`` counts again), and bodies are appended to a file as they are. It also is
+the schema registry of the case ``mixed``. ``python -m bench.sink FOLDER --seconds-per-chunk 0.3`` prints its port.
 
 | call | answer |
 | --- | --- |
@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import re
+import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import IO, Final
 
 BODIES: Final = "bodies.ndjson"
 """In the folder: one body a line, in the order in which they came."""
+RECEIVE_BYTES: Final = 4 * 1024 * 1024
+"""Of a socket's buffer: a body arrives at once, not in pieces for each of which two busy processes must take turns."""
 TOKEN_SECONDS: Final = 3_600
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -60,7 +63,7 @@ class Sink:
     def take(self, body: bytes) -> tuple[int, int]:
         """Keep and count a refresh; returns its jobID and its chunks."""
         self.bodies.write(body + b"\n")
-        items = body.count(_ITEM)
+        items = body.count(b"{") - 1
         chunks = -(-items // self.chunk_items)
         self.requests.append([time.time(), 0.0, items])
         return len(self.requests), chunks
@@ -155,8 +158,10 @@ class Connection(asyncio.Protocol):
 
 async def serve(sink: Sink) -> None:
     """Print the port, then answer until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(sink), "127.0.0.1", 0, backlog=1_024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(sink), sock=listener)
+    print(listener.getsockname()[1], flush=True)
     await server.serve_forever()
 
 

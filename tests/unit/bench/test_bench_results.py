@@ -164,6 +164,8 @@ def test_the_picture_of_rates_has_two_bars_for_each_case_with_a_bare_loop() -> N
     assert "backlog" in shown
     assert "trickle" not in shown
     assert {"0.20", "0.10"} <= set(shown), "10,000 changes in 0.05 s, and the service's rate"
+    broken = texts(rates(results(result(replace(ROUND, problems=["killed"])))))
+    assert {"0.20", "not complete"} <= set(broken)
 
 
 def test_the_picture_of_memory_shows_the_limit_or_says_that_there_was_none() -> None:
