@@ -220,6 +220,8 @@ _MINI_LOCATIONS: Final = 10
 _MINI_AGE_SECONDS: Final = 1.0
 _MINI_SECONDS_PER_CHUNK: Final = 0.02
 _MINI_CHANGES_PER_SECOND_MIN: Final = 50
+_MINI_SECONDS_MAX: Final = 200.0
+"""Long enough for a busy machine: the time decides nothing in a miniature."""
 
 
 def chosen(names: Sequence[str]) -> list[Case]:
@@ -252,7 +254,7 @@ def miniature(case: Case) -> Case:
         max_age_seconds=case.max_age_seconds if _never_waits(case) else _MINI_AGE_SECONDS,
         settings={},
         seconds_per_chunk=min(case.seconds_per_chunk, _MINI_SECONDS_PER_CHUNK),
-        seconds_max=60.0,
+        seconds_max=_MINI_SECONDS_MAX,
     )
 
 
