@@ -21,7 +21,7 @@ DEMO_NEEDS := $(if $(wildcard $(DEV)),$(DEV),$(SANDBOX))
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(DEV) ## Install everything for development into .venv (the default)
@@ -59,9 +59,22 @@ format: $(DEV) ## Format all code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+CASES ?=
+ROUNDS ?= 3
+RESULTS ?= .build/bench.json
+
 .PHONY: bench
-bench: $(DEV) ## Compare the throughput of the service with that of a bare consumer, on a real Kafka
-	$(BIN)/python bench/throughput.py
+bench: $(DEV) ## Measure the service between bare loops on a real Kafka: CASES="distinct many" ROUNDS=n (3)
+	$(BIN)/python -m bench $(CASES) --rounds $(ROUNDS) --results $(RESULTS)
+
+.PHONY: bench-quick
+bench-quick: $(DEV) ## Run every case of the bench in miniature, and check that everything is delivered; no times
+	$(BIN)/python -m bench --quick --rounds 1
+
+.PHONY: performance
+performance: $(DEV) ## Measure all cases, also those by hand, for docs/performance.md: takes an hour with ROUNDS=3
+	$(BIN)/python -m bench --all --rounds $(ROUNDS) --results bench/results.json
+	$(BIN)/python docs/generate.py
 
 SEEDS ?= 500
 

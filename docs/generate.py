@@ -1,4 +1,4 @@
-"""Generate docs/configuration.md, metrics.md, sandbox.md and the state diagrams of protocol.md from the code.
+"""Generate the reference pages from the code, and the figures of docs/performance.md from bench/results.json.
 
 ``python docs/generate.py`` writes them; ``--check`` only reports stale ones (exit code 1).
 """
@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from bench import pictures, report
+from bench.results import Results, from_json
 from consumer.core.limits import EngineLimits
 from consumer.core.location import location as locations
 from consumer.core.partition import partition as partitions
@@ -38,6 +40,9 @@ from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_s
 DOCS: Final = Path(__file__).parent
 _STATES_BEGIN: Final = "<!-- states:begin -->"
 _STATES_END: Final = "<!-- states:end -->"
+_FIGURES_BEGIN: Final = "<!-- figures:begin -->"
+_FIGURES_END: Final = "<!-- figures:end -->"
+_RESULTS: Final = DOCS.parent / "bench" / "results.json"
 _BOUNDS: Final = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 """Attribute of a bound in pydantic's metadata to words for it."""
 _KINDS: Final[Mapping[Any, str]] = {
@@ -340,9 +345,23 @@ def _diagram(title: str, start: StrEnum, transitions: Iterable[tuple[StrEnum, St
     return "\n".join([f"\n{title}:\n", "```mermaid", "stateDiagram-v2", f"    [*] --> {start}", *lines, "```\n", ""])
 
 
+def performance() -> str:
+    """docs/performance.md with its tables, made from the committed results."""
+    before, rest = (DOCS / "performance.md").read_text(encoding="utf-8").split(_FIGURES_BEGIN)
+    after = rest.split(_FIGURES_END)[1]
+    return f"{before}{_FIGURES_BEGIN}\n\n{report.markdown(_results())}\n{_FIGURES_END}{after}"
+
+
+def _results() -> Results:
+    return from_json(_RESULTS.read_text(encoding="utf-8"))
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "configuration.md": configuration,
     "metrics.md": metrics,
+    "performance.md": performance,
+    "performance-memory.svg": lambda: pictures.memory(_results()),
+    "performance-rates.svg": lambda: pictures.rates(_results()),
     "protocol.md": protocol,
     "sandbox.md": sandbox,
 }

@@ -63,7 +63,18 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "metrics.md", "protocol.md", "sandbox.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "configuration.md",
+        "metrics.md",
+        "performance.md",
+        "performance-memory.svg",
+        "performance-rates.svg",
+        "protocol.md",
+        "sandbox.md",
+    ],
+)
 def test_the_generated_pages_are_current(page: str) -> None:
     made = generator().PAGES[page]()
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run make docs"

@@ -123,7 +123,7 @@ class ServiceProcess:
         return self.process.wait(seconds)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have Linux kill this process when its parent ends, so that a killed test run leaves no processes."""
     if sys.platform == "linux":
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -146,7 +146,7 @@ def running_service(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - a single system call that takes no lock
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - a single system call that takes no lock
         )
         try:
             yield ServiceProcess(process, log, f"http://127.0.0.1:{config['http']['port']}")

@@ -1,0 +1,45 @@
+"""The settings of the service in a case: what the case says, and otherwise the defaults."""
+
+from pathlib import Path
+from typing import Any
+
+from bench.cases import Case
+from consumer.avro.bundled import schema_path
+from consumer.sandbox.oms.app import TOKEN_PATH
+
+
+def service_settings(
+    case: Case, *, servers: str, topic: str, group: str, sink_url: str, port: int
+) -> dict[str, dict[str, Any]]:
+    """For ``port`` on the loopback interface. Dead letters go to ``dead_letter_topic(topic)``."""
+    registry = {"registry_url": sink_url} if case.shape == "mixed" else {"schema_file": str(schema_path())}
+    settings: dict[str, dict[str, Any]] = {
+        "kafka": {"bootstrap_servers": servers, "topics": [topic], "group_id": group},
+        "avro": registry,
+        "window": {"flush_items": case.flush_items, "max_age": case.max_age_seconds},
+        "oms": {
+            "base_url": sink_url,
+            "token_url": sink_url + TOKEN_PATH,
+            "api_key": "bench",
+            "api_secret": "bench",
+            "chunk_items": case.chunk_items,
+        },
+        "dead_letters": {"topic": dead_letter_topic(topic)},
+        "http": {"host": "127.0.0.1", "port": port},
+        "log": {"format": "json"},
+    }
+    for section, values in case.settings.items():
+        settings[section] = settings.get(section, {}) | dict(values)
+    return settings
+
+
+def dead_letter_topic(topic: str) -> str:
+    return f"{topic}.dead"
+
+
+def sink_options(case: Case, second_schema: Path) -> list[str]:
+    """The command-line options of the sink; ``second_schema`` is a file with the other version of the schema."""
+    options = ["--chunk-items", str(case.chunk_items), "--seconds-per-chunk", str(case.seconds_per_chunk)]
+    if case.shape == "mixed":
+        options += ["--schema", f"1={schema_path()}", "--schema", f"2={second_schema}"]
+    return options
