@@ -12,7 +12,7 @@ The number of requests is limited. At the limit, the remaining suspects are dead
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -130,8 +130,8 @@ class Bisection:
         self._item_key = list(item_key)
         self._chunk_items = chunk_items
         self._requests_left = requests_max
-        latest: float = refused.rows[ARRIVED].max()  # type: ignore[assignment]  # a request has rows, each with an arrival
-        self._arrived_until = latest
+        latest: Any = refused.rows[ARRIVED].max()
+        self._arrived_until = float(latest)
         self._detail = refused.detail
         self.any_accepted = False
         """Some suspects were accepted, so the OMS does not refuse everything of this location."""
