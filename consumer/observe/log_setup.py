@@ -6,6 +6,7 @@ Our log and the libraries' logs go to standard error; standard output is for the
 import json
 import logging
 import sys
+from contextlib import suppress
 from typing import Final, TextIO
 
 import structlog
@@ -73,10 +74,9 @@ class _LineLogger:
         handler = self._handler
         handler.acquire()
         try:
-            handler.stream.write(line + "\n")
-            handler.stream.flush()
-        except (OSError, ValueError):
-            pass
+            with suppress(OSError, ValueError):  # ValueError: the stream is closed
+                handler.stream.write(line + "\n")
+                handler.stream.flush()
         finally:
             handler.release()
 

@@ -187,7 +187,7 @@ class JobSchedule:
         """
         share = ROOM_SHARE if self._is_full else 1.0
         jobs_max, bytes_max = self._limits.unfinished_max, self._limits.kept_bytes_max
-        too_many = self.unavailable_reason is None and self.unfinished >= max(share * jobs_max, 1)
+        too_many = self.unavailable_reason is None and self.unfinished >= share * jobs_max
         too_large = self._kept_bytes >= share * bytes_max
         self._is_full = too_many or too_large
         if too_many:

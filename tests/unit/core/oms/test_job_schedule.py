@@ -334,14 +334,17 @@ def test_a_queue_of_one_job_has_room_again_when_that_has_ended() -> None:
 
 
 def test_the_queue_is_full_too_when_its_jobs_take_too_much_memory() -> None:
-    jobs = JobSchedule(JobLimits(kept_bytes_max=4 * JOB_BYTES))
-    jobs.follow(job("1", packed=bytes(JOB_BYTES)), 0.0)
-    assert jobs.full_reason() is None
-    jobs.follow(job("2", packed=bytes(JOB_BYTES)), 0.0)
+    jobs = JobSchedule(JobLimits(kept_bytes_max=40 * JOB_BYTES))
+    full = []
+    for number in range(20):
+        jobs.follow(job(str(number), packed=bytes(JOB_BYTES)), 0.0)
+        full.append(jobs.full_reason())
+    for number in range(3):
+        ended(jobs, str(number), 10.0 * (1 + number))
+        full.append(jobs.full_reason())
 
-    assert "offsets of unfinished jobs" in (jobs.full_reason() or "")
-    ended(jobs, "1", 2.0)
-    assert jobs.full_reason() is None
+    assert [bool(reason) for reason in full] == [False] * 19 + [True] * 3 + [False]
+    assert "offsets of unfinished jobs" in (full[19] or "")
 
 
 def test_while_the_oms_tells_nothing_of_jobs_only_their_memory_counts() -> None:
