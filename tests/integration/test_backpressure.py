@@ -7,14 +7,15 @@ from typing import Final, Self
 
 import pytest
 
-from consumer.avro.decoder_thread import BATCHES_PENDING_MAX
+from consumer.settings.memory import MIB, memory_shares
 from tests.support.fleet import Fleet, OpenFleet
 from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 CHANGES: Final = 60_000
-BUDGET: Final = 5_000
+SHARES: Final = memory_shares(4 * MIB)
+"""Of a budget that holds a third of the changes."""
 POLL_MESSAGES: Final = 200
 POLL_INTERVAL_SECONDS: Final = 15.0
 """``max.poll.interval.ms``: longer than a busy machine delays a process."""
@@ -24,7 +25,7 @@ GROWTH_BYTES_MAX: Final = 30 * 2**20
 
 @dataclass
 class Samples:
-    """Memory use and backlog of a process over time."""
+    """Memory use and backlog of a process over time, in bytes."""
 
     pending: list[int] = field(default_factory=list)
     bytes: list[int] = field(default_factory=list)
@@ -33,7 +34,7 @@ class Samples:
     def take(self, member: ServiceProcess) -> Self:
         """Take one more sample."""
         snapshot = member.snapshot()
-        self.pending.append(snapshot["pending_changes"])
+        self.pending.append(snapshot["pending_bytes"])
         self.bytes.append(resident_bytes(member.pid))
         self.paused |= {partition["partition"] for partition in snapshot["partitions"] if partition["paused"]}
         return self
@@ -49,7 +50,8 @@ def test_during_an_oms_outage_the_backlog_stays_in_kafka_and_all_of_it_is_sent_a
     member = members.start(
         "a",
         kafka={"properties": members.properties, "poll_messages_max": POLL_MESSAGES},
-        window={"max_pending_changes": BUDGET, "flush_items": 3_000},
+        window={"flush_items": 3_000},
+        memory={"budget": "4MiB"},
     )
     members.wait_until_shared("a")
     samples = Samples()
@@ -63,7 +65,7 @@ def test_during_an_oms_outage_the_backlog_stays_in_kafka_and_all_of_it_is_sent_a
     members.sandbox.state.clear_faults()
     members.wait_until(lambda: bool(samples.take(member)) and len(members.ledger.counts()) == CHANGES, "all is sent")
     members.finish()
-    assert BUDGET < max(samples.pending) <= BUDGET + BATCHES_PENDING_MAX * POLL_MESSAGES
+    assert SHARES.pending_bytes < max(samples.pending) <= SHARES.pending_bytes + SHARES.decoder_bytes
     assert max(samples.bytes) - bytes_at_first < GROWTH_BYTES_MAX
     assert members.ledger.repeated() == {}, "changes were sent twice"
     assert [len(member.events(f"partitions_{kind}")) for kind in ("assigned", "revoked", "lost")] == [1, 0, 0]

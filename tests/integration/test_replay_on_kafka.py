@@ -27,10 +27,13 @@ ROOMY: dict[str, dict[str, Any]] = {"window": {"max_age": 3}}
 """Enough time to read everything before a request is sent, even on a slow machine."""
 FULL_AT_ONCE: dict[str, dict[str, Any]] = {
     "kafka": {"poll_messages_max": 1},
-    "window": {"max_pending_changes": 1, "flush_items": 1},
+    "window": {"flush_items": 1},
     "oms": {"chunk_items": 1},
+    "memory": {"budget": "4MiB"},
 }
-"""Memory for one change only: reading pauses until it is sent."""
+"""Memory for half of the changes only (see ``WIDE``): reading pauses until some are sent."""
+WIDE = ["x" * 1_500] * 60
+"""Attributes of 90 kB."""
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def changes(kafka: str, topic: Callable[..., str], admin: AdminClient) -> Topic:
     admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
     producer = Producer({"bootstrap.servers": kafka, "log_level": 0})
     for sku, quantity in [("a", 1), *((f"other-{number}", 1) for number in range(OTHERS)), ("a", 2)]:
-        event = {"locationName": "Rome", "sku": sku, "quantity": quantity}
+        event = {"locationName": "Rome", "sku": sku, "quantity": quantity, "attributes": None if sku == "a" else WIDE}
         producer.produce(name, key=sku, value=ENCODER.encode(event))
     assert producer.flush(30.0) == 0
     return Topic(kafka, name, f"group-of-{name}")

@@ -34,6 +34,7 @@ class Stage:
     """A loop with one partition and windows that are full at three items."""
 
     def __init__(self, *, options: LoopOptions | None = None, **limits: Any) -> None:
+        self.memory_pressure = False
         self.diary: Diary = []
         self.clock = FakeClock()
         self.source = FakeSource(self.diary, self.clock)
@@ -54,6 +55,7 @@ class Stage:
             jitter=lambda: 0.5,
             options=options or LoopOptions(),
             log_end={1: 20}.get,
+            memory_pressure=lambda: self.memory_pressure,
         )
         self.source.subscribe(self.loop.rebalance)
         self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
@@ -566,3 +568,14 @@ def test_pending_changes_by_location_are_not_computed_unless_configured() -> Non
     stage.add_changes(0, count=2)
     stage.turns(50)
     assert stage.recorded("pending") == []
+
+
+def test_observers_see_when_memory_is_short() -> None:
+    stage = Stage()
+    stage.memory_pressure = True
+    stage.turns(2)
+    assert stage.observer.latest
+    assert stage.observer.latest.memory_pressure
+    stage.memory_pressure = False
+    stage.turns(2)
+    assert not stage.observer.latest.memory_pressure

@@ -81,6 +81,18 @@ def test_a_full_job_queue_is_logged_when_it_fills_and_when_it_has_room_again() -
     ]
 
 
+def test_memory_that_runs_short_is_logged_once() -> None:
+    log = EventLog()
+    with capture_logs() as logs:
+        for pressure in (False, True, True, False, False):
+            log.observe(Snapshot(at=0.0, memory_pressure=pressure))
+
+    assert [(event["event"], event["log_level"]) for event in logs] == [
+        ("memory_short", "warning"),
+        ("memory_sufficient", "info"),
+    ]
+
+
 def test_changes_lost_to_retention_are_an_error_with_their_number_and_the_next_step() -> None:
     with capture_logs() as logs:
         EventLog().observe(CommittedOffsetOutOfRange(assignment(1, committed=100, low=250, high=900)))

@@ -123,6 +123,7 @@ def test_an_outage_of_the_oms_or_the_registry_does_not_make_the_process_unready(
             Snapshot(at=0.0, breaker=BreakerState.OPEN), "requests are paused and will be retried", id="breaker open"
         ),
         pytest.param(Snapshot(at=0.0, breaker=BreakerState.HALF_OPEN), "one request at a time", id="half-open"),
+        pytest.param(Snapshot(at=0.0, memory_pressure=True), "Memory is short", id="memory short"),
         pytest.param(
             Snapshot(at=0.0, job_status_unavailable="HTTP 403"),
             "does not report the status of jobs: HTTP 403",
