@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.cases import Case
+from bench.cases import CASES, Case
 
 MEMORY_POINTS_MAX: Final = 120
 """Of a run's memory over time, kept for the picture."""
@@ -118,7 +118,9 @@ class Results:
         """The newer results, and the cases that only these have if machine and versions are the same."""
         if (self.machine, self.versions) != (newer.machine, newer.versions):
             return newer
-        return Results(newer.machine, newer.versions, {**self.cases, **newer.cases})
+        cases = {**self.cases, **newer.cases}
+        in_order = {case.name: cases[case.name] for case in CASES if case.name in cases}
+        return Results(newer.machine, newer.versions, in_order)
 
 
 def plan_of(case: Case) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_cases_that_are_not_measured_again_stay_if_machine_and_versions_are_the_
     old = results(result(ROUND), result(name="wide"))
     new = results(result(ROUND, ROUND))
     merged = old.merged(new)
-    assert set(merged.cases) == {"backlog", "wide"}
+    assert list(merged.cases) == ["wide", "backlog"], "in the order of the cases"
     assert len(merged.cases["backlog"].rounds) == 2
     elsewhere = replace(new, machine=MACHINE | {"cores": 4})
     assert old.merged(elsewhere) is elsewhere
