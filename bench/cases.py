@@ -13,7 +13,7 @@ CHUNK_ITEMS: Final = 3_000
 LONG_AGE_SECONDS: Final = 300.0
 """The service's default. A case with it has no request that waits for its age, or it takes so long that one sees it."""
 
-TIGHT_ROOM: Final[Mapping[str, Mapping[str, Any]]] = {"memory": {"budget": "16MiB"}}
+TIGHT_ROOM: Final[Mapping[str, Mapping[str, Any]]] = {"memory": {"budget": "10MiB"}}
 """Settings that leave room for a tenth of the changes that full windows of 100 locations x 5,000 items need."""
 
 Shape = Literal["usual", "wide", "mixed"]
