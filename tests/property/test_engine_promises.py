@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from consumer.core.changes.items import ASSIGNMENT, LOCATION, OFFSET, ChangeId
-from consumer.core.engine import Engine
+from consumer.core.engine import QUEUED_PER_SLOT, Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
@@ -114,7 +114,7 @@ class EnginePromises(RuleBasedStateMachine):
                 assert request.items <= LIMITS.items.max_items // 2 or request.items == 1
             assert request.rows[LOCATION].unique().to_list() == [request.location]
             self.in_flight[request.request_id] = request
-        assert len(self.in_flight) <= LIMITS.max_in_flight
+        assert len(self.in_flight) <= LIMITS.max_in_flight * (1 + QUEUED_PER_SLOT)
 
     @precondition(lambda self: self.in_flight)
     @rule(

@@ -105,7 +105,8 @@ def test_use_is_read_once_a_second_at_most() -> None:
     now, readings = 10.0, [900, 100, 950]
     watch = MemoryWatch(lambda: readings.pop(0), 1000, monotonic=lambda: now)
     seen = []
-    for now in (10.0, 10.0, 10.9, 11.0, 11.5, 12.0):
+    for second in (10.0, 10.0, 10.9, 11.0, 11.5, 12.0):
+        now = second
         is_short = watch.is_short()
         seen.append((is_short, watch.used_bytes))
     assert seen == [(True, 900)] * 3 + [(False, 100)] * 2 + [(True, 950)]

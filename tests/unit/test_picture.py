@@ -51,7 +51,7 @@ def test_every_panel_is_drawn_in_its_place_and_collapsed_rows_as_headings() -> N
     panels = drawn(dashboard, lambda _expr, _instant: [], GRID)
     assert [panel["title"] for panel in panels] == [panel["title"] for panel in dashboard["panels"]]
     closed = [panel for panel in panels if panel.get("closed")]
-    assert [panel["hidden"] for panel in closed] == [10, 8]
+    assert [panel["hidden"] for panel in closed] == [10, 9]
     assert closed[1]["place"]["y"] == closed[0]["place"]["y"] + 1
 
 
