@@ -111,7 +111,7 @@ def _embedded() -> Iterator[Broker]:
 
 
 def _measured(cases: Sequence[Case], broker: Broker, rounds: int, threads: int) -> list[CaseResult]:
-    """All cases, so many at a time; only one at a time can be compared with anything."""
+    """All cases, this many at a time. Figures can be compared only if cases ran one at a time."""
     date, version = datetime.now(UTC).date().isoformat(), commit()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor(threads) as pool:

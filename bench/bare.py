@@ -19,7 +19,7 @@ WAIT_SECONDS: Final = 0.02
 
 
 def read(servers: str, topic: str, events: int, seconds_max: float) -> dict[str, float]:
-    """Read so many events of the topic, outside any group. Raises TimeoutError."""
+    """Read this many events of the topic, outside any group. Raises TimeoutError."""
     consumer = Consumer(_options(servers))
     partitions = consumer.list_topics(topic, timeout=seconds_max).topics[topic].partitions
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])

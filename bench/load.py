@@ -23,7 +23,7 @@ SECOND_SCHEMA_ID: Final = 2
 STARTED_MS: Final = 1_767_225_600_000
 QUANTITY_MIN: Final = 64
 QUANTITIES: Final = 8_000
-"""From ``QUANTITY_MIN`` on, so many quantities are written by Avro in two bytes."""
+"""Number of quantities from ``QUANTITY_MIN`` on that Avro writes in two bytes."""
 WIDE_TAILS: Final = 997
 """Different values of the fields after the quantity."""
 WIDE_ATTRIBUTES: Final = 12

@@ -182,7 +182,7 @@ class Watch:
         self.started = time.time()
 
     def wait_for_commit(self, committed: Callable[[], int], events: int) -> None:
-        """Wait until so many offsets are committed; then, or when it takes too long, take the figures."""
+        """Wait until this many offsets are committed; then, or at the time limit, take the figures."""
         deadline = time.monotonic() + self.case.seconds_max
         while not self.problems:
             self._sample()

@@ -254,7 +254,7 @@ class OmsSettings(Section):
         default=1_000,
         ge=1,
         le=100_000,
-        description="Unfinished jobs of this process, at most; it needs track_jobs. With so many nothing is sent, and "
+        description="Unfinished jobs of this process, at most; needs track_jobs. At the limit nothing is sent, and "
         "waiting changes are coalesced, until the OMS has finished a tenth of them.",
     )
     job_age_max: Seconds = Field(
