@@ -1,7 +1,7 @@
 """Collecting what polls bring, so that little is not decoded message by message.
 
-A frame costs about two milliseconds to decode and to take in, however few its changes: as much as two thousand changes
-of a full one. So batches wait for others: until there are enough messages, or for a short time if few come. The age of
+A frame costs a millisecond or two to decode and to take in, however few its changes: as much as a thousand changes of
+a full one. So batches wait for others: until there are enough messages, or for a short time if few come. The age of
 a change counts from its poll (rule 21), so the wait costs no change its time.
 """
 
