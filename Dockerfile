@@ -62,7 +62,13 @@ FROM base AS service
 LABEL org.opencontainers.image.title="inventory-refresh" \
       org.opencontainers.image.description="Sends inventory changes from Kafka to an order management system in few, well-sized refresh requests." \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV INVENTORY_REFRESH_LOG__FORMAT=json
+# Freed memory goes back to the kernel at once: docs/decisions/0015-pending-rows.md. The first three are glibc's (Python),
+# the last one is for jemalloc (polars).
+ENV INVENTORY_REFRESH_LOG__FORMAT=json \
+    MALLOC_ARENA_MAX=1 \
+    MALLOC_MMAP_THRESHOLD_=131072 \
+    MALLOC_TRIM_THRESHOLD_=131072 \
+    _RJEM_MALLOC_CONF=dirty_decay_ms:0,muzzy_decay_ms:0
 COPY --from=build /venv /venv
 EXPOSE 8080
 # Startup takes a few seconds; /healthz reports a stalled loop after 180 s.
