@@ -25,6 +25,7 @@ STOP_SECONDS_MAX: Final = 60.0
 CALL_SECONDS_MAX: Final = 30.0
 BARE_SECONDS_MAX: Final = 240.0
 _REASON: Final = re.compile(r'^inventory_refresh_requests_sent_total\{reason="(\w+)"\} (\S+)$', re.MULTILINE)
+_ALLOCATOR: Final = re.compile(r"\b(MALLOC_\w+|_RJEM_MALLOC_CONF)=(\S+)")
 _ASSIGNED: Final = b'"event": "partitions_assigned"'
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -81,8 +82,17 @@ def running_service(config: Mapping[str, Any], folder: Path, wrap: Sequence[str]
     path, log = folder / f"{name}.yaml", folder / f"{name}.log"
     path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
     command = [*(wrap or ()), sys.executable, "-m", "consumer", "run", "--config", str(path)]
-    with log.open("wb") as output, _running(command, output) as process:
+    environment = os.environ | _image_environment()
+    with log.open("wb") as output, _running(command, output, environment) as process:
         yield Service(process, log, f"http://127.0.0.1:{config['http']['port']}")
+
+
+def _image_environment() -> dict[str, str]:
+    """The settings of the memory allocators in the Dockerfile, by name."""
+    found = dict(_ALLOCATOR.findall((ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    if not found:
+        raise RuntimeError("the Dockerfile no longer sets the memory allocators; change _ALLOCATOR")
+    return found
 
 
 @dataclass
@@ -117,11 +127,14 @@ def running_sink(folder: Path, *options: str) -> Iterator[SinkProcess]:
 
 
 @contextmanager
-def _running(command: Sequence[str], output: Any) -> Iterator["subprocess.Popen[bytes]"]:
+def _running(
+    command: Sequence[str], output: Any, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     errors = subprocess.STDOUT if output is not subprocess.PIPE else None
     with subprocess.Popen(  # noqa: S603 - our own commands
         command,
         cwd=ROOT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=errors,
