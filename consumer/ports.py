@@ -178,7 +178,7 @@ class Source(Protocol):
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
         """Return at most ``messages_max`` messages, in the order of each partition.
 
-        Waits at most the time-out for the first message; the batch is empty if none has arrived by then. Rebalances
+        Waits at most the timeout for the first message; the batch is empty if none has arrived by then. Rebalances
         happen here, through the listener. Raises BrokerError if the broker cannot be used.
         """
 

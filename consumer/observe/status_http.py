@@ -205,7 +205,7 @@ class _TooLargeError(Exception):
 class _RequestReader(RawIOBase):
     """Reads a request, with one limit on its bytes and one on its time.
 
-    A time-out per read is not enough: a client that sends a byte now and then would keep its connection for ever.
+    A timeout per read is not enough: a client that sends a byte now and then would keep its connection for ever.
     """
 
     def __init__(self, connection: socket.socket, seconds_max: float) -> None:

@@ -235,7 +235,7 @@ def test_the_service_starts_without_the_oms_and_sends_every_change_once_it_is_up
 FAULTS: dict[str, dict[str, Any]] = {
     "throttled by the gateway": {"quota": True, "retry_after": 1},
     "unavailable, reported by the OMS": {"status": 503, "body": {"code": 5001}},
-    "gateway time-out although the request was queued": {"status": 504, "queue": True},
+    "gateway timeout although the request was queued": {"status": 504, "queue": True},
     "bad gateway": {"status": 502},
     "answer lost after the request was queued": {"reset": "after_queue"},
     "connection reset before the request was queued": {"reset": "before_queue"},

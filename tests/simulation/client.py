@@ -99,7 +99,7 @@ class SimulatedClient:
                 self._answered(delivery, wire, answer)
 
         self._process.after(
-            self._process.plan.http_seconds, lambda: settle(Answer(AnswerKind.UNKNOWN, detail="time-out"))
+            self._process.plan.http_seconds, lambda: settle(Answer(AnswerKind.UNKNOWN, detail="timeout"))
         )
         self._oms.post(wire, lambda answer: self._process.after(0.01, lambda: settle(answer)))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 COMMIT_SECONDS_MAX: Final = 3.0
-"""Time-out of a commit."""
+"""Timeout of a commit."""
 POLL_SECONDS_MIN: Final = 0.02
 """A poll always takes some time; otherwise a loop that waits for nothing would stop simulated time."""
 RETRY_SECONDS: Final = 0.5

@@ -32,7 +32,7 @@ class AnswerKind(StrEnum):
     UNREADABLE = "unreadable"
     """2xx without a readable jobID: not known to be accepted."""
     UNKNOWN = "unknown"
-    """Anything that proves nothing (time-out, lost connection, a gateway's 5xx): it may have been queued."""
+    """Anything that proves nothing (timeout, lost connection, a gateway's 5xx): it may have been queued."""
     NOT_SENT = "not_sent"
     """The fence stopped the request before it left, or another one failed while it was queued."""
 

@@ -141,7 +141,7 @@ class Metrics:
             "requests_answered", "Requests by outcome, as classified in docs/oms-answers.md.", outcome=tuple(AnswerKind)
         )
         self._responses = self._counters(
-            "oms_responses", "HTTP responses to refresh requests, by status code; time-outs have none.", code=()
+            "oms_responses", "HTTP responses to refresh requests, by status code; timeouts have none.", code=()
         )
         self._request_seconds = self._histogram(
             "request_duration_seconds",

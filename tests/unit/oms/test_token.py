@@ -146,7 +146,7 @@ def test_dropping_a_token_that_another_thread_has_renewed_keeps_the_new_one(auth
         pytest.param(httpx.Response(500), AnswerKind.UNAVAILABLE, id="500"),
         pytest.param(httpx.Response(502), AnswerKind.UNAVAILABLE, id="502"),
         pytest.param(httpx.ConnectError("refused"), AnswerKind.UNAVAILABLE, id="refused"),
-        pytest.param(httpx.ReadTimeout("silent"), AnswerKind.UNAVAILABLE, id="time-out"),
+        pytest.param(httpx.ReadTimeout("silent"), AnswerKind.UNAVAILABLE, id="timeout"),
         pytest.param(httpx.Response(200, content=b"<html>"), AnswerKind.WRONG_ADDRESS, id="a page"),
         pytest.param(httpx.Response(200, json=[]), AnswerKind.WRONG_ADDRESS, id="a list"),
         pytest.param(httpx.Response(200, json={}), AnswerKind.WRONG_ADDRESS, id="no token"),
