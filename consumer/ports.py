@@ -9,7 +9,7 @@ An adapter classifies each error of the outside world once: as a value that the 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import polars as pl
 
@@ -19,6 +19,8 @@ from consumer.core.oms.answers import Answer
 from consumer.core.oms.job_schedule import JobReport
 
 Headers = Sequence[tuple[str, bytes | None]]
+SAMPLE_MESSAGES: Final = 64
+"""At most about twice as many values of a batch are looked at to estimate their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def value_bytes(self) -> int:
+        """About how many bytes the values have, by a sample: each look at a value makes a copy."""
+        sample = range(0, len(self), max(len(self) // SAMPLE_MESSAGES, 1))
+        return sum(len(self.values[position] or b"") for position in sample) * len(self) // max(len(sample), 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,6 @@ MESSAGE_BYTES: Final = 512
 VALUE_COPIES: Final = 3
 """What is counted for a batch, for each of its messages on top of the value, and for each byte of a value: the client's
 message, the joined block and the frame. Measured: 360 bytes a message before it is decoded."""
-SAMPLE_MESSAGES: Final = 64
-"""The values of a batch are measured by a sample: each look at one makes a copy."""
 
 BACKOFF_SECONDS_MIN: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 10.0
@@ -171,10 +169,7 @@ class DecoderThread:
 
 def _size_of(batch: RawBatch) -> int:
     """About how many bytes the batch takes until its frame is taken."""
-    messages = len(batch)
-    sample = range(0, messages, max(messages // SAMPLE_MESSAGES, 1))
-    values = sum(len(batch.values[position] or b"") for position in sample) * messages // max(len(sample), 1)
-    return BATCH_BYTES + messages * MESSAGE_BYTES + VALUE_COPIES * values
+    return BATCH_BYTES + len(batch) * MESSAGE_BYTES + VALUE_COPIES * batch.value_bytes()
 
 
 def _next_to_join(queued: deque[RawBatch]) -> list[RawBatch]:

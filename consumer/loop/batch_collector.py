@@ -17,15 +17,17 @@ from consumer.ports import Headers, RawBatch
 class BatchCollector:
     """Batches that wait to be decoded together. Times are monotonic seconds.
 
-    They are due at ``messages_due`` messages, ``seconds`` after the poll that brought the first, or once someone cannot
-    wait (``hurry``).
+    They are due at ``messages_due`` messages or ``bytes_due`` bytes of values, ``seconds`` after the poll that brought
+    the first, or once someone cannot wait (``hurry``).
     """
 
-    def __init__(self, *, messages_due: int, seconds: float) -> None:
+    def __init__(self, *, messages_due: int, bytes_due: int, seconds: float) -> None:
         self._messages_due = messages_due
+        self._bytes_due = bytes_due
         self._seconds = seconds
         self._batches: list[RawBatch] = []
         self._messages = 0
+        self._bytes = 0
         self._is_urgent = False
 
     @property
@@ -37,6 +39,7 @@ class BatchCollector:
         """Collect a batch, with or without messages, whose poll returned at ``polled_at``."""
         self._batches.append(replace(batch, polled_at=polled_at))
         self._messages += len(batch)
+        self._bytes += batch.value_bytes()
 
     def hurry(self) -> None:
         """Someone waits for what is collected: it is due now."""
@@ -47,7 +50,8 @@ class BatchCollector:
         due_at = self.due_at
         if due_at is None:
             return False
-        return self._is_urgent or self._messages >= self._messages_due or now >= due_at
+        is_enough = self._messages >= self._messages_due or self._bytes >= self._bytes_due
+        return self._is_urgent or is_enough or now >= due_at
 
     def take(self) -> RawBatch:
         """Remove and return what is collected, as one batch in the order in which it was read.
@@ -56,7 +60,8 @@ class BatchCollector:
         """
         if not self._batches:
             raise InvariantError("nothing is collected")
-        batches, self._batches, self._messages, self._is_urgent = self._batches, [], 0, False
+        batches, self._batches = self._batches, []
+        self._messages, self._bytes, self._is_urgent = 0, 0, False
         return batches[0] if len(batches) == 1 else _joined(batches)
 
 

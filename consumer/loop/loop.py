@@ -35,6 +35,8 @@ class LoopOptions:
     """And this long while frames or confirmations are, or answers while much is read: they cannot wake a poll."""
     collect_messages: int = 1_000
     """This many messages are decoded at once; a poll that brings fewer is a quiet one."""
+    collect_bytes: int = 256 * 1024
+    """Or messages whose values have this many bytes, so that what is collected needs no share of the memory budget."""
     collect_seconds_max: float = 0.3
     collect_age_share: float = 0.05
     """Fewer messages wait for others for this share of ``max_age``, at most ``collect_seconds_max``."""
@@ -123,6 +125,7 @@ class Loop:
         """The decoder has had no room for so long that turns poll with everything paused."""
         self._collector = BatchCollector(
             messages_due=options.collect_messages,
+            bytes_due=options.collect_bytes,
             seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
         )
         self._last_read = 0

@@ -59,7 +59,9 @@ def reset(admin: AdminClient, changes: Topic, offset: int) -> None:
     """Do what kafka-consumer-groups.sh --reset-offsets --to-offset does."""
     request = [ConsumerGroupTopicPartitions(changes.group, [TopicPartition(changes.name, 0, offset)])]
     done = admin.alter_consumer_group_offsets(request)[changes.group].result(REQUEST_SECONDS_MAX)
-    assert [(partition.offset, partition.error) for partition in done.topic_partitions] == [(offset, None)]
+    (partition,) = done.topic_partitions
+    assert partition.error is None
+    assert partition.offset == offset
 
 
 def times(log: str, event: str) -> list[float]:

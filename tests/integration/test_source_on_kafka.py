@@ -106,12 +106,12 @@ def test_the_statistics_count_what_is_fetched_for_all_partitions_together(kafka:
 
     def is_full() -> bool:
         time.sleep(0.01)  # so that the client fetches faster than we poll, on any machine
-        return any(report.fetch_queue_messages > 15_000 for report in reports)
+        return any(report.fetch_queue_messages > 10_000 for report in reports)
 
     # One message per poll: the others wait in the client's queue, which all partitions share.
     poll_until(is_full, member, messages_max=1)
     source.close()
-    full = next(report for report in reports if report.fetch_queue_messages > 15_000)
+    full = next(report for report in reports if report.fetch_queue_messages > 10_000)
     assert full.fetch_queue_messages <= 20_000
     # A hundred bytes per message; but the client counts messages before bytes, and some are taken in between.
     assert full.fetch_queue_bytes >= 99 * full.fetch_queue_messages

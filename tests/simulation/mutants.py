@@ -221,10 +221,10 @@ def resets_to_latest(patch: Patch) -> None:
 
 @_mutant("10")
 def budget_pauses_recovery(patch: Patch) -> None:
-    """Over ``window.max_pending_changes`` all partitions pause, recovering ones too."""
+    """Over the budget all partitions pause, recovering ones too."""
 
-    def update_backpressure(self: Any) -> frozenset[int]:
-        wanted: frozenset[int] = original(self)
+    def update_backpressure(self: Any, **arguments: Any) -> frozenset[int]:
+        wanted: frozenset[int] = original(self, **arguments)
         return frozenset(self.partitions.ids) if self._is_over_budget else wanted
 
     original = Engine.update_backpressure
@@ -235,8 +235,8 @@ def budget_pauses_recovery(patch: Patch) -> None:
 def offset_limit_pauses_recovery(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` also pauses partitions that have not reached ``read_up_to`` yet."""
 
-    def update_backpressure(self: Any) -> frozenset[int]:
-        wanted: frozenset[int] = original(self)
+    def update_backpressure(self: Any, **arguments: Any) -> frozenset[int]:
+        wanted: frozenset[int] = original(self, **arguments)
         over_limit: set[int] = self.partitions.over_limit()
         return wanted | over_limit
 

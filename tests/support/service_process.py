@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import yaml
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.sandbox.oms.app import TOKEN_PATH
@@ -27,6 +27,12 @@ WAIT_SECONDS_MAX = 150.0
 """Long enough for a busy machine: tests do not check how soon a condition becomes true."""
 REQUEST_SECONDS_MAX = 60.0
 """For one answer of a broker or of a status page."""
+COORDINATOR_ERRORS = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+"""A broker that has just started answers with these for a moment."""
 ROOT = Path(__file__).resolve().parents[2]
 
 _LIBC = ctypes.CDLL(None)
@@ -179,12 +185,18 @@ class Topic:
             consumer.close()
 
     def committed(self) -> dict[int, int]:
-        """By partition; negative where nothing is committed."""
-        with self._client() as consumer:
-            return {
-                partition.partition: partition.offset
-                for partition in consumer.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
-            }
+        """By partition; negative where nothing is committed. Waits for the group's coordinator."""
+        deadline = time.monotonic() + REQUEST_SECONDS_MAX
+        while True:
+            with self._client() as consumer:
+                try:
+                    offsets = consumer.committed(self.partitions(), timeout=REQUEST_SECONDS_MAX)
+                except KafkaException as error:
+                    if error.args[0].code() not in COORDINATOR_ERRORS or time.monotonic() > deadline:
+                        raise
+                else:
+                    return {partition.partition: partition.offset for partition in offsets}
+            time.sleep(0.1)
 
     def end(self) -> dict[int, int]:
         with self._client() as consumer:

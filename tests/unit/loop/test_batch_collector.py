@@ -20,8 +20,8 @@ def batch(*offsets: int, ends: dict[int, int] | None = None) -> RawBatch:
 
 
 def collector(*batches: RawBatch, polled_at: Sequence[float] = (10.0, 10.1, 10.2)) -> BatchCollector:
-    """Due at 5 messages, or 0.3 s after the first batch; the batches were polled at these times."""
-    made = BatchCollector(messages_due=5, seconds=0.3)
+    """Due at 5 messages or 20 bytes, or 0.3 s after the first batch; the batches were polled at these times."""
+    made = BatchCollector(messages_due=5, bytes_due=20, seconds=0.3)
     for added, at in zip(batches, polled_at, strict=False):
         made.add(added, at)
     return made
@@ -37,11 +37,13 @@ def collector(*batches: RawBatch, polled_at: Sequence[float] = (10.0, 10.1, 10.2
         pytest.param(lambda: collector(batch(0, 1, 2, 3)), 10.0, False, id="one message too few"),
         pytest.param(lambda: collector(batch(0, 1, 2, 3, 4)), 10.0, True, id="many messages in one batch"),
         pytest.param(lambda: collector(batch(0, 1, 2), batch(3, 4)), 10.1, True, id="many messages in several"),
+        pytest.param(lambda: collector(batch(10**9), batch(10**8)), 10.1, False, id="19 bytes"),
+        pytest.param(lambda: collector(batch(10**9), batch(10**9)), 10.1, True, id="20 bytes"),
         pytest.param(lambda: collector(batch(ends={1: 7})), 10.2, False, id="an end that no one waits for"),
         pytest.param(lambda: collector(batch(ends={1: 7})), 10.3, True, id="an end is handed over in time"),
     ],
 )
-def test_batches_are_due_by_number_of_messages_or_by_time(
+def test_batches_are_due_by_messages_bytes_or_time(
     *, made: Callable[[], BatchCollector], now: float, is_due: bool
 ) -> None:
     assert made().is_due(now) is is_due
