@@ -72,6 +72,11 @@ class JobFollower:
         if items:
             self._engine.set_flush_items(adaptive_flush_items(self.jobs.unfinished, items.chunk_items, items.max_items))
 
+    @property
+    def sending_awaits_reports(self) -> bool:
+        """Whether nothing is sent until more jobs have ended, and a query about one is not answered yet."""
+        return self.queue_full is not None and self.jobs.awaits_reports
+
     def leave(self) -> None:
         """The process is stopping: report the jobs that have not ended."""
         unfinished = self.jobs.unfinished_jobs()

@@ -219,7 +219,9 @@ class Loop:
     def _poll_seconds(self, now: float) -> float:
         engine = self._engine
         in_flight = engine.locations.requests_in_flight
-        if engine.partitions.unconfirmed or self._decoder.busy() or (in_flight and not self._is_quiet):
+        # Reports of jobs cannot end a poll. They set the pace while a full job queue stops sending.
+        awaits_jobs = self._job_follower and self._job_follower.sending_awaits_reports
+        if engine.partitions.unconfirmed or self._decoder.busy() or awaits_jobs or (in_flight and not self._is_quiet):
             return self._options.poll_seconds_busy
         times = [now + (self._options.answer_seconds_max if in_flight else self._options.poll_seconds_max)]
         deadline = engine.next_deadline(now)

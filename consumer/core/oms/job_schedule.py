@@ -212,6 +212,11 @@ class JobSchedule:
         self._kept_bytes += _kept_bytes(job)
         self._query_head(now)
 
+    @property
+    def awaits_reports(self) -> bool:
+        """Whether a query is not answered yet."""
+        return bool(self._in_flight)
+
     def due(self, now: float, calls_max: int) -> list[str]:
         """The jobs to query now, at most ``calls_max``. For each one the caller must call ``on_report`` once."""
         job_ids: list[str] = []

@@ -11,7 +11,9 @@ from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
 from consumer.errors import DeadLettersError, OmsRefusedError
+from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import CommitRefused, Reject
 from tests.support.fakes import (
@@ -21,6 +23,7 @@ from tests.support.fakes import (
     FakeClock,
     FakeDeadLetters,
     FakeDecoder,
+    FakeJobs,
     FakeObserver,
     FakeSource,
     assignment,
@@ -33,7 +36,7 @@ from tests.support.frames import change, frame
 class Stage:
     """A loop with one partition and windows that are full at three items."""
 
-    def __init__(self, *, options: LoopOptions | None = None, **limits: Any) -> None:
+    def __init__(self, *, options: LoopOptions | None = None, follow_jobs: bool = False, **limits: Any) -> None:
         self.memory_pressure = False
         self.diary: Diary = []
         self.clock = FakeClock()
@@ -44,6 +47,7 @@ class Stage:
         self.observer = FakeObserver(self.diary)
         items = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
         self.engine = Engine(EngineLimits(items=items, max_age_seconds=10.0, **limits))
+        self.jobs = FakeJobs()
         self.loop = Loop(
             engine=self.engine,
             clock=self.clock,
@@ -54,6 +58,16 @@ class Stage:
             observer=self.observer,
             jitter=lambda: 0.5,
             options=options or LoopOptions(),
+            job_follower=JobFollower(
+                client=self.jobs,
+                limits=JobLimits(unfinished_max=2),
+                engine=self.engine,
+                dead_letters=self.dead_letters,
+                observer=self.observer,
+                jitter=lambda: 0.5,
+            )
+            if follow_jobs
+            else None,
             log_end={1: 20}.get,
             memory_pressure=lambda: self.memory_pressure,
         )
@@ -579,3 +593,23 @@ def test_observers_see_when_memory_is_short() -> None:
     stage.memory_pressure = False
     stage.turns(2)
     assert not stage.observer.latest.memory_pressure
+
+
+def test_while_a_full_job_queue_stops_sending_reports_of_jobs_set_the_pace_and_not_long_polls() -> None:
+    stage = Stage(follow_jobs=True)
+    for offset in (0, 3):
+        stage.client.reply = Answer(AnswerKind.ACCEPTED, job_id=str(offset), status=200)
+        stage.add_changes(offset)
+        stage.turns(3)
+    stage.turns(20)
+    assert stage.jobs.asked[:1] == ["0"]
+    stage.diary.clear()
+    stage.turns(1)
+    options = LoopOptions()
+    assert stage.recorded("poll") == [("poll", options.poll_seconds_busy)]
+
+    stage.jobs.ready.append(JobReport("0", JobStatus.SUCCESS))
+    stage.turns(1)
+    stage.diary.clear()
+    stage.turns(1)
+    assert stage.recorded("poll") == [("poll", options.poll_seconds_max)]
