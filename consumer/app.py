@@ -24,7 +24,7 @@ from consumer.avro.decoder_thread import build_decoder
 from consumer.avro.wire import FRAMINGS
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
-from consumer.core.limits import EngineLimits
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
@@ -262,7 +262,9 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
         bisection_requests_max=settings.oms.bisection_requests_max,
         max_pending_bytes=shares.pending_bytes,
         coalescing_bytes_max=shares.coalescing_bytes,
+        in_hand_bytes_max=shares.decoder_bytes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
+        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * shares.pending_bytes),
         rejected_ratio_max=settings.dead_letters.max_ratio,
     )
 

@@ -11,17 +11,19 @@ from typing import Final, assert_never
 
 import polars as pl
 
+from consumer.core.backpressure import Backpressure
 from consumer.core.changes.blocks import SizeOf, frame_bytes
-from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
+from consumer.core.changes.items import ARRIVED, ITEM_COLUMNS, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
-from consumer.core.location.locations import Locations, Pending
+from consumer.core.location.locations import Locations
+from consumer.core.location.pending import Pending
 from consumer.core.location.request import Refusal, Request
 from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
-from consumer.core.partition.partition import RESUME_SHARE
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.uncommitted import UncommittedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,12 @@ class Engine:
         """``size_of`` is the memory that a frame of changes takes."""
         self.limits = limits
         self._items = limits.items
-        self.partitions = Partitions(item_key, limits.max_uncommitted_offsets, size_of)
+        self.partitions = Partitions(
+            item_key,
+            UncommittedLimits(limits.max_uncommitted_offsets, limits.max_uncommitted_bytes),
+            size_of,
+            limits.coalescing_bytes_max,
+        )
         self.locations = Locations(
             item_key,
             limits.items,
@@ -64,9 +71,7 @@ class Engine:
             coalescing_bytes_max=limits.coalescing_bytes_max,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
-        self._is_over_budget = False
-        self._is_memory_short = False
-        """The process is close to its container's limit, whatever the rows are estimated to take."""
+        self._backpressure = Backpressure(self.partitions, limits)
         self._answers_since_round = 0
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
@@ -128,7 +133,7 @@ class Engine:
         assignments that have ended are ignored. The changes' age counts from ``arrived`` (None: from now). Returns
         whether so many of the latest changes are rejects that the service should stop.
         """
-        frame = self.partitions.drop_stale(frame)
+        frame = self.partitions.drop_stale(_present(frame))
         rejected = [change_id for change_id in rejects if change_id.assignment_id in self.partitions]
         self.partitions.track(frame, rejected, next_offsets, ends)
         arrival = pl.lit(now if arrived is None else arrived).alias(ARRIVED)
@@ -136,6 +141,8 @@ class Engine:
         self._end_recoveries(now)
         if self.pending_bytes > self.limits.max_pending_bytes:
             self._coalesce_in_place()
+        if self.recovery_does_not_fit:
+            self.partitions.coalesce_recoveries(at_once=True)
         return self._rejected_ratio.add(frame.height + len(rejected), len(rejected))
 
     def dead_lettered(self, confirmed: Iterable[ChangeId]) -> None:
@@ -150,7 +157,9 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
-        if not (self.locations.advance(now) or self._is_over_budget) or self.waits_for_jobs:
+        keep_bytes, resume_offsets = self._backpressure.keep_bytes, self.partitions.resume_offsets()
+        is_ready = self.locations.advance(now) or keep_bytes is not None or resume_offsets
+        if not is_ready or self.waits_for_jobs:
             return []
         queued_max = min(self._answers_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
         permits = self.breaker.permits(self.locations.requests_in_flight, now, queued_max=queued_max)
@@ -158,10 +167,11 @@ class Engine:
             return []
         self._answers_since_round = 0
         requests = self.locations.start_due(permits, now)
-        if self._is_over_budget and len(requests) < permits:
-            stay_bytes = 0.0 if self._is_memory_short else RESUME_SHARE * self.limits.max_pending_bytes
-            keep_bytes = stay_bytes + self.locations.in_flight_bytes
-            requests += self.locations.start_fullest(permits - len(requests), self.pending_bytes - keep_bytes, now)
+        if resume_offsets and len(requests) < permits:
+            requests += self.locations.start_blocking(permits - len(requests), resume_offsets, now)
+        if keep_bytes is not None and len(requests) < permits:
+            free_bytes = self.pending_bytes - self.locations.in_flight_bytes - keep_bytes
+            requests += self.locations.start_fullest(permits - len(requests), free_bytes, now)
         self.breaker.rate_limiter.spend(len(requests), now)
         return requests
 
@@ -245,36 +255,34 @@ class Engine:
     # Backpressure
 
     def update_backpressure(self, *, memory_pressure: bool = False) -> frozenset[int]:
-        """Apply the limits of what may be pending. Returns the assignments that must be paused now.
+        """Apply the limits of what may be pending (``Backpressure``). Returns the assignments that must be paused now.
 
-        ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget. Over
-        ``max_pending_bytes`` all partitions are paused, below it those with too many uncommitted offsets.
-        Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
-        pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
-        all requests, everything is paused as soon as anything is pending.
+        ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget.
+        While the OMS refuses all requests, everything is paused as soon as anything is pending.
         """
-        limit = self.limits.max_pending_bytes
-        is_short = self.pending_bytes > (RESUME_SHARE * limit if self._is_over_budget else limit)
-        # With nothing pending, a pause could free nothing.
-        self._is_memory_short = memory_pressure and self.pending_changes > 0
-        self._is_over_budget = is_short or self._is_memory_short
-        if not self._is_over_budget:
+        paused = self._backpressure.update(self.locations.size_bytes, is_memory_short=memory_pressure)
+        if not self._backpressure.is_over_budget:
             self.locations.allow_coalescing()
-        self.partitions.update_limits()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
         if self.sending_stopped is not None and self.locations.rows:
             return frozenset(self.partitions.ids)
-        catching_up = self.partitions.catching_up
-        if self._is_over_budget:
-            return frozenset(self.partitions.ids) - frozenset(sorted(catching_up)[:1])
-        return frozenset(self.partitions.over_limit().difference(catching_up))
+        return paused
 
     # Questions
 
     @property
-    def is_over_budget(self) -> bool:
-        """Whether reading pauses until memory is free again, as of the last ``update_backpressure``."""
-        return self._is_over_budget
+    def must_free_memory(self) -> bool:
+        """Whether reading waits until changes have left, as of the last ``update_backpressure``."""
+        return self._backpressure.keep_bytes is not None or bool(self.partitions.resume_offsets())
+
+    @property
+    def recovery_does_not_fit(self) -> bool:
+        """Partitions that were taken over have more to read again than fits: the process must stop.
+
+        Nothing of it can be sent before all of a partition is read, and newer changes have been coalesced already.
+        """
+        recovering = self.partitions.recovery_bytes(self.partitions.catching_up)
+        return recovering > self.limits.max_recovery_bytes
 
     @property
     def pending_changes(self) -> int:
@@ -338,3 +346,9 @@ class Engine:
 
     def _record_failure(self, sent_at: float, now: float, backoff_seconds: float) -> None:
         self.breaker.record_failure(sent_at=sent_at, now=now, backoff_seconds=backoff_seconds)
+
+
+def _present(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame without the columns of items that have no value: they would take memory while rows are held back."""
+    empty = {name for name in frame.columns if name in ITEM_COLUMNS and frame[name].null_count() == frame.height}
+    return frame[[name for name in frame.columns if name not in empty]]

@@ -8,9 +8,10 @@ decisions after the poll use the later time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.errors import DeadLettersError, StopError
+from consumer.errors import DeadLettersError, SettingsError, StopError
 from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
 from consumer.loop.answers import Answers
 from consumer.loop.batch_collector import BatchCollector
@@ -20,6 +21,12 @@ from consumer.loop.rebalance import Rebalance
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
 from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
+
+RECOVERY_DOES_NOT_FIT: Final = (
+    "memory.budget: the partitions that were taken over have more changes to read again than half of it holds, even "
+    "coalesced; raise the container's memory limit, or memory.budget if it is set, at least until they have been sent; "
+    "nothing of them was sent or committed by this process"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +259,8 @@ class Loop:
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
                 "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
+        if self._engine.recovery_does_not_fit:
+            raise SettingsError(RECOVERY_DOES_NOT_FIT)
         assignments = self._commits.assignments
         current = [reject for reject in decoded.rejects if reject.change_id.assignment_id in assignments]
         if current:

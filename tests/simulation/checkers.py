@@ -19,10 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from consumer.core.limits import EngineLimits
 from consumer.core.partition.commit_metadata import parse_metadata
+from consumer.errors import StopError
 from consumer.facts import Snapshot
+from consumer.loop.loop import RECOVERY_DOES_NOT_FIT
 from consumer.ports import Answered, Submission
-from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
+from tests.simulation.plan import Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -125,15 +128,39 @@ class Checker:
     def answered(self, owner: str, answered: Answered) -> None:
         del self._in_flight[owner, answered.request_id]
 
-    def snapshot(self, owner: str, snapshot: Snapshot, *, undecoded_max: int) -> None:
-        """After recovery a partition is read past its committable offset by at most the limit and what was in hand."""
+    def snapshot(self, owner: str, snapshot: Snapshot, limits: EngineLimits) -> None:
+        """What is read fits the limits and what was in hand; recovery alone may read further than its successor."""
+        in_hand = self._plan.undecoded_max
+        if snapshot.pending_bytes > limits.max_recovery_bytes + in_hand:
+            raise Violation(
+                f"rule 10: {owner} has {snapshot.pending_bytes} pending changes with a budget of "
+                f"{limits.max_pending_bytes}"
+            )
         for view in snapshot.partitions:
-            limit = (view.committable_offset or 0) + self._plan.max_uncommitted_offsets
-            until = max(limit, self._recovers_to[owner, view.partition]) + undecoded_max
-            if (view.next_offset or 0) > until:
-                raise Violation(
-                    f"rule 10: {owner} has read partition {view.partition} up to {view.next_offset}, past {until}"
-                )
+            start, stop = view.committable_offset or 0, view.next_offset or 0
+            until = max(start + limits.max_uncommitted_offsets, self._recovers_to[owner, view.partition]) + in_hand
+            if stop > until:
+                raise Violation(f"rule 10: {owner} has read partition {view.partition} up to {stop}, past {until}")
+            rows = self._rows(view.partition, start, stop)
+            if rows > limits.max_uncommitted_bytes + in_hand:
+                self._check_recovered(owner, view.partition, stop, rows)
+
+    def _check_recovered(self, owner: str, partition: int, stop: int, rows: int) -> None:
+        """So many rows were read past the committable offset only because the previous owner had read them."""
+        if stop > self._recovers_to[owner, partition] + self._plan.undecoded_max:
+            raise Violation(f"rule 10: {owner} has read {rows} rows of partition {partition} that are not committed")
+
+    def _rows(self, partition: int, start: int, stop: int) -> int:
+        """Number of changes between two offsets."""
+        log = self.logs[partition]
+        kinds = [log.entry(offset).kind for offset in range(start, stop)] if stop > start else []
+        return sum(kind in {EntryKind.CHANGE, EntryKind.BAD} for kind in kinds)
+
+    def stopped(self, owner: str, error: StopError) -> None:
+        """A process stops. What members of equal memory have read can always be read again."""
+        had_less_memory = any(fault.kind is FaultKind.LESS_MEMORY for fault in self._plan.faults)
+        if str(error) == RECOVERY_DOES_NOT_FIT and not had_less_memory:
+            raise Violation(f"rule 10: {owner} has more to read again than fits")
 
     # Events of the OMS
 

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from consumer.core import engine as engine_module
+from consumer.core.backpressure import Backpressure
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import newest_last
 from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
@@ -28,6 +29,7 @@ from consumer.core.partition.commit_metadata import CommitMetadata, parse_metada
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.uncommitted import UncommittedBytes
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
@@ -221,14 +223,9 @@ def resets_to_latest(patch: Patch) -> None:
 
 @_mutant("10")
 def budget_pauses_recovery(patch: Patch) -> None:
-    """Over the budget all partitions pause, recovering ones too."""
+    """Once half of the budget is used, recovering partitions pause until changes have left."""
 
-    def update_backpressure(self: Any, **arguments: Any) -> frozenset[int]:
-        wanted: frozenset[int] = original(self, **arguments)
-        return frozenset(self.partitions.ids) if self._is_over_budget else wanted
-
-    original = Engine.update_backpressure
-    patch.setattr(Engine, "update_backpressure", update_backpressure)
+    patch.setattr(Backpressure, "_to_recover", lambda _self, _catching_up, _window_bytes: set())
 
 
 @_mutant("10")
@@ -249,6 +246,34 @@ def ignores_the_offset_limit(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` pauses no partition."""
 
     patch.setattr(Partitions, "over_limit", lambda _self: set())
+
+
+@_mutant("10")
+def ignores_the_uncommitted_bytes(patch: Patch) -> None:
+    """A partition is read further than another member can read it again."""
+
+    patch.setattr(UncommittedBytes, "add", lambda _self, _stop, _size_bytes: None)
+
+
+@_mutant("10")
+def recovers_all_partitions_at_once(patch: Patch) -> None:
+    """All recovering partitions are read, however much memory is used."""
+
+    patch.setattr(Backpressure, "_to_recover", lambda _self, catching_up, _window_bytes: set(catching_up))
+
+
+@_mutant("10")
+def recovers_beyond_the_budget(patch: Patch) -> None:
+    """A process with more to read again than fits goes on."""
+
+    patch.setattr(Engine, "recovery_does_not_fit", False)
+
+
+@_mutant("10")
+def waits_for_age_at_the_uncommitted_limit(patch: Patch) -> None:
+    """What holds the committable offset back waits for its age, although the partition is not read meanwhile."""
+
+    patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now: [])
 
 
 @_mutant("10")

@@ -28,6 +28,10 @@ HEALED_SECONDS_MAX: Final = 900.0
 """Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
+LITTLE_MEMORY: Final = 6
+"""Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
+LESS_MEMORY_SHARE: Final = 0.2
+"""Share of plans with that fault."""
 CHUNK_ITEMS: Final = 3
 MAX_ITEMS: Final = 12
 
@@ -74,6 +78,8 @@ class FaultKind(StrEnum):
     """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
     """Another tool commits a partition's offset again, with its own metadata."""
+    LESS_MEMORY = "less memory"
+    """The member is killed; its processes have little memory for some time. So they may take over more than fits."""
 
 
 TAKEOVERS: Final = frozenset(
@@ -84,6 +90,7 @@ TAKEOVERS: Final = frozenset(
         FaultKind.DISCONNECT,
         FaultKind.MOVE,
         FaultKind.FOREIGN_METADATA,
+        FaultKind.LESS_MEMORY,
     }
 )
 """Faults after which a partition has a new owner, or a new assignment to the same one."""
@@ -158,6 +165,11 @@ class SimulationPlan:
     faults: tuple[Fault, ...]
 
     @property
+    def undecoded_max(self) -> int:
+        """Messages that may be read and not decoded yet when a pause takes effect."""
+        return self.messages_max * (self.batches_pending_max + 1)
+
+    @property
     def has_short_memory(self) -> bool:
         """The budget of pending changes is small, so changes may be coalesced in place."""
         return self.max_pending_changes < ROOMY
@@ -200,6 +212,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         entries=_draw_entries(random, theme, partitions, fixed=fixed),
         faults=_draw_faults(random, theme, members, partitions),
     )
+    plan = replace(plan, faults=_with_less_memory(plan))
     match theme:
         case Theme.HANDOVERS:
             rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
@@ -313,6 +326,15 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
         at = at + random.uniform(0.0, 6.0) if random.random() < 0.4 else random.uniform(0.0, FAULTY_SECONDS)
         faults.append(_draw_fault(random, kind, min(at, FAULTY_SECONDS), members, partitions))
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
+    random = new_random(plan.seed, "memory")
+    if random.random() >= LESS_MEMORY_SHARE:
+        return plan.faults
+    at, seconds = random.uniform(10.0, 0.8 * FAULTY_SECONDS), random.uniform(5.0, 40.0)
+    fault = Fault(at, FaultKind.LESS_MEMORY, random.randrange(plan.members), seconds)
+    return tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at))
 
 
 def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partitions: int) -> Fault:

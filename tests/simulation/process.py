@@ -1,11 +1,11 @@
 """One process of the service: the real loop and engine with simulated ports. A restart creates a new one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.core.limits import EngineLimits
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
@@ -24,6 +24,7 @@ from tests.simulation.jobs import SimulatedJobs
 from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
+    LITTLE_MEMORY,
     MAX_ITEMS,
     REVOKE_SECONDS_MAX,
     Entry,
@@ -57,8 +58,9 @@ class Environment:
 class Process(Strand):
     """A process from start to end."""
 
-    def __init__(self, name: str, environment: Environment) -> None:
+    def __init__(self, name: str, environment: Environment, *, has_little_memory: bool = False) -> None:
         super().__init__(environment.world, name)
+        self.has_little_memory = has_little_memory
         self.plan = environment.plan
         self.checker = environment.checker
         self.random: Random = new_random(environment.plan.seed, name)
@@ -75,11 +77,16 @@ class Process(Strand):
         self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
         self._turns_idle = 0
-        """Turns in a row that ended over the budget with nothing in flight, although some location might send."""
+        """Turns in a row with nothing in flight, although reading waits for memory and a location might free some."""
 
     def run(self) -> None:
         """The process's main thread."""
-        engine = Engine(engine_limits(self.plan), size_of=len)
+        limits = engine_limits(self.plan)
+        if self.has_little_memory:
+            limits = replace(
+                limits, max_pending_bytes=LITTLE_MEMORY, max_uncommitted_bytes=LITTLE_MEMORY // 2, in_hand_bytes_max=0
+            )
+        engine = Engine(limits, size_of=len)
         self.job_follower = self._follower(engine)
         self._loop = Loop(
             engine=engine,
@@ -93,15 +100,16 @@ class Process(Strand):
             options=loop_options(self.plan),
             job_follower=self.job_follower,
         )
-        self.observer.breaker = engine.breaker
+        self.observer.breaker, self.observer.limits = engine.breaker, limits
         try:
             self._loop.run(after_turn=lambda now, _idle: self._check_progress(engine, now))
         except StopError as error:
             self.note("stops: %s", error)
+            self.checker.stopped(self.name, error)
         self.note("has ended")
 
     def _check_progress(self, engine: Engine, now: float) -> None:
-        """Nothing more can be read over the budget, so some request must be in flight if any may be sent."""
+        """If reading waits for memory, some request that frees it must be in flight, if any may be sent."""
         assert self._loop is not None
         is_fenced = self._loop._commits.is_fenced
         can_send = (
@@ -110,8 +118,8 @@ class Process(Strand):
             and engine.sending_stopped is None
             and engine.breaker.permits(0, now) > 0
         )
-        is_idle = can_send and engine.is_over_budget and not engine.locations.requests_in_flight
-        if is_idle and engine.locations.may_send(now) and not self.observer.was_refused:
+        is_idle = can_send and engine.must_free_memory and not engine.locations.requests_in_flight
+        if is_idle and _can_free_memory(engine, now) and not self.observer.was_refused:
             self._turns_idle += 1
         else:
             self._turns_idle = 0
@@ -195,6 +203,7 @@ class ProcessObserver:
         self.was_refused = False
         """A commit was refused since the last turn: its round was given back."""
         self.breaker: CircuitBreaker | None = None
+        self.limits = EngineLimits()
         self._unfinished_jobs = 0
 
     def observe(self, fact: Fact) -> None:
@@ -213,9 +222,7 @@ class ProcessObserver:
             case CommitRefused():
                 self.was_refused = True
             case Snapshot():
-                plan = self._process.plan
-                undecoded_max = plan.messages_max * (plan.batches_pending_max + 1)
-                self._process.checker.snapshot(self._process.name, fact, undecoded_max=undecoded_max)
+                self._process.checker.snapshot(self._process.name, fact, self.limits)
             case _:
                 pass
 
@@ -232,6 +239,14 @@ class ProcessObserver:
             )
 
 
+def _can_free_memory(engine: Engine, now: float) -> bool:
+    """Whether a location may send what must leave before reading goes on."""
+    if engine._backpressure.keep_bytes is not None:
+        return engine.locations.may_send(now)
+    blocking = engine.locations._windows.blocking_locations(engine.partitions.resume_offsets())
+    return any(engine.locations._by_name[found.location].may_send(now) for found in blocking)
+
+
 def engine_limits(plan: SimulationPlan) -> EngineLimits:
     return EngineLimits(
         items=ItemLimits(chunk_items=CHUNK_ITEMS, max_items=MAX_ITEMS, flush_items=plan.flush_items),
@@ -241,7 +256,9 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_requests_per_second=plan.max_requests_per_second,
         bisection_requests_max=100_000,
         max_pending_bytes=plan.max_pending_changes,
+        in_hand_bytes_max=2 * plan.undecoded_max,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
+        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,
     )

@@ -84,6 +84,7 @@ class Simulation:
         self._environment = Environment(self.world, plan, self._broker, self._oms, self._checker, entries)
         self._members: list[Process | None] = [None] * plan.members
         self._starts = [0] * plan.members
+        self._little_memory_until = [0.0] * plan.members
         for member in range(plan.members):
             self.world.after(self._random.uniform(0.0, 5.0), lambda member=member: self._start(member))  # type: ignore[misc]
         for fault in plan.faults:
@@ -96,7 +97,10 @@ class Simulation:
         if self._running(member):
             return
         self._starts[member] += 1
-        process = Process(f"{'ABCDEFGH'[member]}{self._starts[member]}", self._environment)
+        has_little_memory = not self.world.healed and self.world.now < self._little_memory_until[member]
+        process = Process(
+            f"{'ABCDEFGH'[member]}{self._starts[member]}", self._environment, has_little_memory=has_little_memory
+        )
         self._members[member] = process
         self.world.adopt(process)
 
@@ -133,6 +137,8 @@ class Simulation:
 
     def _inject_into_member(self, fault: Fault) -> None:
         member = fault.target % self._plan.members
+        if fault.kind is FaultKind.LESS_MEMORY:
+            self._little_memory_until[member] = self.world.now + fault.seconds
         process = self._running(member)
         if process is None:
             return
@@ -144,6 +150,9 @@ class Simulation:
             case FaultKind.KILL:
                 process.kill()
                 self.world.after(fault.seconds, lambda: self._start(member))
+            case FaultKind.LESS_MEMORY:
+                process.kill()
+                self.world.after(RESTART_SECONDS, lambda: self._start(member))
             case _:
                 process.terminate()
 
@@ -156,6 +165,8 @@ class Simulation:
             process = self._running(member)
             if process is None:
                 self._start(member)
+            elif process.has_little_memory:
+                process.terminate()
             else:
                 process.stopped_until = process.disconnected_until = 0.0
         self._check_done()

@@ -6,16 +6,17 @@ unless they must remember futile bisections. Times are monotonic seconds.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
+from consumer.core.location.pending import Pending
 from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
@@ -24,21 +25,8 @@ from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
 """Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
-
 KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
 """Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
-
-    changes: int = 0
-    first_arrived: float = float("inf")
-
-    def add(self, changes: int, first_arrived: float) -> None:
-        self.changes += changes
-        self.first_arrived = min(self.first_arrived, first_arrived)
 
 
 class Locations:
@@ -73,6 +61,7 @@ class Locations:
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
         self._coalesce_from = 0
+        self._blocking = BlockingLocations(self._windows.blocking_locations)
 
     # Changes in
 
@@ -160,6 +149,21 @@ class Locations:
             if request:
                 free_bytes -= self._in_flight.get(request.request_id).size_bytes
                 requests.append(request)
+        return requests
+
+    def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float) -> list[Request]:
+        """Start requests with the oldest changes, since partitions were read too far past their committable offset.
+
+        ``offsets`` maps assignment ids to the committable offset that lets reading resume.
+        """
+        requests: list[Request] = []
+        for found in self._blocking.take(offsets, now):
+            location = self._by_name.get(found.location)
+            if location and location.window.first_arrived <= found.last_arrived and location.may_send(now):
+                request = self._start(location, now, plan_under_pressure)
+                requests += [request] if request else []
+            if len(requests) == requests_max:
+                break
         return requests
 
     def give_back(self, request_id: int, now: float) -> None:
@@ -288,11 +292,6 @@ class Locations:
         return pending
 
     # Inside
-
-    def _freed(self, items: int) -> tuple[int, int]:
-        """What a request would free, in whole chunks and in items."""
-        items = min(items, self._items.max_items)
-        return items // self._items.chunk_items, items
 
     def _get_or_create(self, name: str) -> Location:
         location = self._by_name.get(name)

@@ -1,7 +1,7 @@
 """The windows: the pending changes of each location, as spans of blocks that all locations share."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Final
@@ -9,12 +9,18 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
-from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
+from consumer.core.changes.coalesce import (
+    COALESCING_COPIES,
+    item_key_expr,
+    rows_with_keys,
+    split_overfull,
+    superseded,
+    without_attributes,
+)
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
+from consumer.core.location.blocking import Blocking, blocking_locations
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
-COALESCING_COPIES: Final = 4
-"""Sizes of the rows that coalescing them takes: joined, marked, and the rows that stay."""
 _NEVER: Final = float("inf")
 
 
@@ -150,6 +156,10 @@ class Windows:
         """The window's rows, in the order of their arrival."""
         spans = self._blocks.spans(window.location)
         return rows_of(spans) if spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
+
+    def blocking_locations(self, offsets: Mapping[int, int]) -> list[Blocking]:
+        """See ``blocking.blocking_locations``."""
+        return blocking_locations(self._blocks, offsets)
 
     def coalesce(self) -> tuple[list[Window], list[pl.DataFrame]]:
         """Drop the rows that newer ones make redundant, in all windows, some locations at a time.

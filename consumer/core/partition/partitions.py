@@ -4,8 +4,9 @@ An assignment is a partition assigned to this process once. What belongs to an a
 (rule 17).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import change_ids, holding_change_ids
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId
 from consumer.core.partition.partition import Partition, PartitionState
+from consumer.core.partition.uncommitted import UncommittedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,18 @@ class CommitPoint:
 class Partitions:
     """All assigned partitions, by assignment id."""
 
-    def __init__(self, item_key: Sequence[str], uncommitted_offsets_max: int, size_of: SizeOf = frame_bytes) -> None:
+    def __init__(
+        self,
+        item_key: Sequence[str],
+        limits: UncommittedLimits,
+        size_of: SizeOf = frame_bytes,
+        coalescing_bytes_max: int = 24 * 1024 * 1024,
+    ) -> None:
+        """``limits`` are those of each partition."""
         self._size_of = size_of
         self._item_key = tuple(item_key)
-        self._uncommitted_offsets_max = uncommitted_offsets_max
+        self._limits = limits
+        self._coalescing_bytes_max = coalescing_bytes_max
         self._by_id: dict[int, Partition] = {}
         self._released: list[pl.DataFrame] = []
         """``CHANGE_ID`` of changes whose offsets are no longer open; released together, once per commit."""
@@ -53,7 +63,11 @@ class Partitions:
     def assign(self, assignment_id: int, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
         """A partition was assigned. The arguments are those of ``Partition``."""
         self._by_id[assignment_id] = Partition(
-            start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until, size_of=self._size_of
+            start=start,
+            read_up_to=read_up_to,
+            in_doubt_until=in_doubt_until,
+            limits=self._limits,
+            size_of=self._size_of,
         )
 
     def begin_revoke(self, assignment_ids: Collection[int]) -> None:
@@ -87,13 +101,15 @@ class Partitions:
         were read to the end of their log.
         """
         owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
+        row_bytes = self._size_of(rows) / rows.height if rows.height else 0.0
         for assignment_id, next_offset in next_offsets.items():
             partition = self._by_id.get(assignment_id)
             if partition is None:
                 continue
             tracked = offsets.filter(owners == assignment_id)
             bad = [change_id.offset for change_id in rejected if change_id.assignment_id == assignment_id]
-            partition.track(pl.concat([tracked, pl.Series(bad, dtype=pl.Int64)]) if bad else tracked, next_offset)
+            opened = pl.concat([tracked, pl.Series(bad, dtype=pl.Int64)]) if bad else tracked
+            partition.track(opened, next_offset, row_bytes * len(tracked))
             partition.read(next_offset, at_end=assignment_id in ends)
         self._unconfirmed.update(rejected)
 
@@ -107,17 +123,17 @@ class Partitions:
             self._by_id[assignment_id].recovery.add(rows.filter(owners == assignment_id))
         return rows.filter(~owners.is_in(recovering))
 
-    def end_recoveries(self, now: float) -> list[pl.DataFrame]:
-        """Activate the partitions whose recovery is complete. Returns the rows that were kept back, a frame each."""
+    def end_recoveries(self, now: float) -> Iterator[pl.DataFrame]:
+        """Activate the partitions whose recovery is complete. Returns the rows that were kept back, in parts."""
         activated = [partition for partition in self._by_id.values() if partition.end_doubt(now)]
-        rows = [partition.recovery.take_all() for partition in activated]
-        return [frame for frame in rows if frame is not None]
+        return chain.from_iterable(partition.recovery.take_all() for partition in activated)
 
-    def coalesce_recoveries(self) -> None:
+    def coalesce_recoveries(self, *, at_once: bool = False) -> None:
         """Make room: drop rows in recovery that newer ones make redundant (see ``Recovery.coalesce``)."""
         for partition in self._by_id.values():
-            released = partition.recovery.coalesce(self._item_key)
-            if released is not None:
+            for released in partition.recovery.coalesce(
+                self._item_key, copies_bytes_max=self._coalescing_bytes_max, at_once=at_once
+            ):
                 self.release(released)
 
     @property
@@ -143,6 +159,10 @@ class Partitions:
     def size_bytes(self) -> int:
         """Memory of the held-back rows."""
         return sum(partition.recovery.size_bytes for partition in self._by_id.values())
+
+    def recovery_bytes(self, assignment_ids: Iterable[int]) -> int:
+        """Memory of the held-back rows of these assignments."""
+        return sum(self._by_id[assignment_id].recovery.size_bytes for assignment_id in assignment_ids)
 
     def next_deadline(self) -> float | None:
         """When the next partition becomes active without reading further; None if no partition waits only for that."""
@@ -215,16 +235,23 @@ class Partitions:
         return self._by_id[assignment_id].offsets.next_offset
 
     def update_limits(self) -> None:
-        """Update which partitions have too many uncommitted offsets."""
-        limit = self._uncommitted_offsets_max
-        if any(partition.exceeds(limit) for partition in self._by_id.values()):
+        """Update which partitions were read too far past their committable offset."""
+        if any(partition.exceeds_limit for partition in self._by_id.values()):
             self._release()
         for partition in self._by_id.values():
-            partition.is_over_limit = partition.exceeds(limit)
+            partition.is_over_limit = partition.exceeds_limit
 
     def over_limit(self) -> set[int]:
-        """Assignments with too many uncommitted offsets, as of the last ``update_limits``."""
+        """Assignments that were read too far past their committable offset, as of the last ``update_limits``."""
         return {assignment_id for assignment_id, partition in self._by_id.items() if partition.is_over_limit}
+
+    def resume_offsets(self) -> dict[int, int]:
+        """For each of ``over_limit`` whose changes may be sent: the committable offset that lets reading resume."""
+        return {
+            assignment_id: partition.resumes_at
+            for assignment_id, partition in self._by_id.items()
+            if partition.is_over_limit and partition.state is PartitionState.ACTIVE
+        }
 
     def state(self, assignment_id: int) -> PartitionState:
         return self._by_id[assignment_id].state

@@ -5,14 +5,15 @@ whose newer counts the previous owner has already sent. So they wait until every
 is read again, and may be coalesced meanwhile. Times are monotonic seconds.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.blocks import SizeOf, frame_bytes
-from consumer.core.changes.coalesce import superseded
-from consumer.core.changes.items import ARRIVED, LOCATION
+from consumer.core.changes.coalesce import COALESCING_COPIES, superseded
+from consumer.core.changes.items import ARRIVED, LINE, LOCATION
 
 COALESCE_GROWTH: Final = 2.0
 """Rows are coalesced again once they have grown by this factor, so that the total work stays proportional to them."""
@@ -21,7 +22,7 @@ COALESCE_ROWS_MIN: Final = 10_000
 
 
 class Recovery:
-    """Rows that must not be sent yet, oldest first."""
+    """Rows that must not be sent yet, each location's oldest first."""
 
     def __init__(self, size_of: SizeOf = frame_bytes) -> None:
         self._size_of = size_of
@@ -38,19 +39,28 @@ class Recovery:
             self.rows += rows.height
             self.size_bytes += self._size_of(rows)
 
-    def coalesce(self, item_key: Sequence[str]) -> pl.DataFrame | None:
+    def coalesce(self, item_key: Sequence[str], *, copies_bytes_max: int, at_once: bool = False) -> list[pl.DataFrame]:
         """Drop the rows that newer ones make redundant. Returns the released change ids (columns ``CHANGE_ID``).
 
-        Does nothing and returns None until enough rows were added since the last time.
+        Does nothing until enough rows were added since the last time, unless it is to happen ``at_once``. Some
+        locations are coalesced at a time, so that the copies take at most about ``copies_bytes_max``.
         """
-        if self.rows < self._coalesce_from:
-            return None
-        kept, released = superseded(pl.concat(self._frames, how="diagonal"), (LOCATION, *item_key))
-        self._frames = [kept]
-        self.rows = kept.height
-        self.size_bytes = self._size_of(kept)
-        self._coalesce_from = max(COALESCE_ROWS_MIN, int(COALESCE_GROWTH * kept.height))
-        return released
+        if not self._frames or (self.rows < self._coalesce_from and not at_once):
+            return []
+        parts = max(math.ceil(COALESCING_COPIES * self.size_bytes / copies_bytes_max), 1)
+        kept, all_released = [], []
+        for part in range(parts):
+            rows = self._take_part(part, parts)
+            if rows.height:
+                # A missing line is the first.
+                staying, released = superseded(rows.with_columns(pl.col(LINE).fill_null(0)), (LOCATION, *item_key))
+                kept.append(staying)
+                all_released.append(released)
+        self._frames = kept
+        self.rows = sum(frame.height for frame in kept)
+        self.size_bytes = sum(map(self._size_of, kept))
+        self._coalesce_from = max(COALESCE_ROWS_MIN, int(COALESCE_GROWTH * self.rows))
+        return all_released
 
     def first_arrived(self) -> float | None:
         """When the oldest row was read; None without rows."""
@@ -60,10 +70,21 @@ class Recovery:
         """Location and arrival time of each row. There must be rows."""
         return pl.concat([frame.select(LOCATION, ARRIVED) for frame in self._frames])
 
-    def take_all(self) -> pl.DataFrame | None:
-        """Remove and return all rows, oldest first; None if there are none."""
-        if not self._frames:
-            return None
-        rows, self._frames, self.rows = pl.concat(self._frames, how="diagonal"), [], 0
-        self.size_bytes = 0
-        return rows
+    def take_all(self) -> Iterator[pl.DataFrame]:
+        """Remove all rows and yield them in parts, each location's oldest first. A part is freed with its frame."""
+        frames, self._frames, self.rows, self.size_bytes = self._frames, [], 0, 0
+        frames.reverse()
+        while frames:
+            yield frames.pop()
+
+    def _take_part(self, part: int, parts: int) -> pl.DataFrame:
+        """Remove and return the rows of about one in ``parts - part`` of the locations that are left."""
+        if part == parts - 1:
+            rows, self._frames = pl.concat(self._frames, how="diagonal"), []
+            return rows
+        is_taken = pl.col(LOCATION).hash() % parts == part
+        taken = []
+        for at, frame in enumerate(self._frames):
+            taken.append(frame.filter(is_taken))
+            self._frames[at] = frame.filter(~is_taken)
+        return pl.concat(taken, how="diagonal")

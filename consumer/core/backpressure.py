@@ -1,0 +1,78 @@
+"""Which partitions are read, so that what is pending fits into the memory for it (rule 10).
+
+Above ``max_pending_bytes`` nothing is read until changes have left. A partition that has recovered is read only so far
+past its committable offset that a new owner can read it again.
+
+**Recovery.** Rows of a partition that is not read up to its predecessor's position cannot leave, so waiting for them
+would be a deadlock. Once half of the memory is used, such partitions are read one after another, and nothing else is
+read. The next one begins when all that is pending, without its own rows, takes at most half again: the one before has
+been sent by then. A partition's predecessor has read at most the other half, so it fits. It begins, too, if nothing
+that is pending can ever leave before.
+"""
+
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
+from consumer.core.partition.partition import RESUME_SHARE
+from consumer.core.partition.partitions import Partitions
+
+
+class Backpressure:
+    """Decides what is read, and what must leave before it is full or due so that reading can go on."""
+
+    def __init__(self, partitions: Partitions, limits: EngineLimits) -> None:
+        self._partitions = partitions
+        self._limits = limits
+        self.is_over_budget = False
+        """Nothing that has recovered is read, until memory is free again."""
+        self.keep_bytes: float | None = None
+        """Reading waits until pending changes take at most this much; None: it waits for nothing to leave."""
+        self._is_one_by_one = False
+        """Recovering partitions are read one after another, and no others. It lasts until all have recovered."""
+        self._recovered_now: int | None = None
+        """The assignment that is read then; None while the next must wait."""
+
+    def update(self, window_bytes: float, *, is_memory_short: bool) -> frozenset[int]:
+        """Decide again. Returns the assignments that must be paused.
+
+        ``window_bytes`` is the memory of changes in windows and in flight. ``is_memory_short``: the process is close to
+        its container's limit, whatever its rows are estimated to take.
+        """
+        partitions = self._partitions
+        limit = self._limits.max_pending_bytes
+        pending_bytes = window_bytes + partitions.size_bytes
+        is_above = pending_bytes > (RESUME_SHARE * limit if self.is_over_budget else limit)
+        # With nothing pending, a pause could free nothing.
+        is_memory_short = is_memory_short and pending_bytes > 0
+        self.is_over_budget = is_above or is_memory_short
+        self.keep_bytes = None
+        if self.is_over_budget:
+            self.keep_bytes = 0.0 if is_memory_short else RESUME_SHARE * limit
+        partitions.update_limits()
+        catching_up = partitions.catching_up
+        self._is_one_by_one = bool(catching_up) and (
+            self._is_one_by_one or self.is_over_budget or pending_bytes > UNCOMMITTED_SHARE * limit
+        )
+        everything = frozenset(partitions.ids)
+        if self._is_one_by_one:
+            return everything - self._to_recover(catching_up, window_bytes)
+        if self.is_over_budget:
+            return everything
+        return frozenset(partitions.over_limit().difference(catching_up))
+
+    def _to_recover(self, catching_up: list[int], window_bytes: float) -> set[int]:
+        """The recovering partition that is read now, if any."""
+        partitions = self._partitions
+        leaving_bytes = window_bytes + partitions.recovery_bytes(set(partitions.recovering).difference(catching_up))
+        pending_bytes = window_bytes + partitions.size_bytes
+        if self._recovered_now not in catching_up:
+            # The one that is furthest: it needs the least room, and then leaves most.
+            candidate = max(catching_up, key=lambda found: (partitions.recovery_bytes([found]), -found))
+            keep_bytes = UNCOMMITTED_SHARE * self._limits.max_pending_bytes + partitions.recovery_bytes([candidate])
+            must_wait = leaving_bytes > 0 and pending_bytes > keep_bytes
+            self._recovered_now = None if must_wait else candidate
+            if must_wait:
+                self.keep_bytes = min(keep_bytes, keep_bytes if self.keep_bytes is None else self.keep_bytes)
+        if self._recovered_now is None:
+            return set()
+        # More than this fits only if no row waits that can leave.
+        is_too_much = leaving_bytes > 0 and pending_bytes > self._limits.max_recovery_bytes
+        return set() if is_too_much else {self._recovered_now}
