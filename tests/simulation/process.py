@@ -102,11 +102,18 @@ class Process(Strand):
         )
         self.observer.breaker, self.observer.limits = engine.breaker, limits
         try:
-            self._loop.run(after_turn=lambda now, _idle: self._check_progress(engine, now))
+            self._loop.run(after_turn=lambda now, _idle: self._check_turn(engine, now))
         except StopError as error:
             self.note("stops: %s", error)
             self.checker.stopped(self.name, error)
         self.note("has ended")
+
+    def _check_turn(self, engine: Engine, now: float) -> None:
+        self._check_progress(engine, now)
+        recovering = self.source.unpaused.intersection(engine.partitions.catching_up)
+        half = UNCOMMITTED_SHARE * engine.limits.max_pending_bytes
+        if len(recovering) > 1 and engine.pending_bytes > half:
+            raise Violation(f"rule 10: {self.name} recovers {len(recovering)} partitions at once")
 
     def _check_progress(self, engine: Engine, now: float) -> None:
         """If reading waits for memory, some request that frees it must be in flight, if any may be sent."""
