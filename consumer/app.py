@@ -263,6 +263,7 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
         max_pending_bytes=shares.pending_bytes,
         coalescing_bytes_max=shares.coalescing_bytes,
         in_hand_bytes_max=shares.decoder_bytes,
+        turn_bytes_min=shares.consumer_queue_bytes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
         max_uncommitted_bytes=int(UNCOMMITTED_SHARE * shares.pending_bytes),
         rejected_ratio_max=settings.dead_letters.max_ratio,

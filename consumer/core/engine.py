@@ -18,6 +18,7 @@ from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Locations
 from consumer.core.location.pending import Pending
+from consumer.core.location.planner import plan_under_pressure, plan_whole_chunks
 from consumer.core.location.request import Refusal, Request
 from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
@@ -157,7 +158,7 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
-        keep_bytes, resume_offsets = self._backpressure.keep_bytes, self.partitions.resume_offsets()
+        keep_bytes, resume_offsets = self._backpressure.keep_bytes, self._backpressure.resume_offsets
         is_ready = self.locations.advance(now) or keep_bytes is not None or resume_offsets
         if not is_ready or self.waits_for_jobs:
             return []
@@ -168,7 +169,8 @@ class Engine:
         self._answers_since_round = 0
         requests = self.locations.start_due(permits, now)
         if resume_offsets and len(requests) < permits:
-            requests += self.locations.start_blocking(permits - len(requests), resume_offsets, now)
+            plan = plan_under_pressure if self._backpressure.waits_for_offsets else plan_whole_chunks
+            requests += self.locations.start_blocking(permits - len(requests), resume_offsets, now, plan)
         if keep_bytes is not None and len(requests) < permits:
             free_bytes = self.pending_bytes - self.locations.in_flight_bytes - keep_bytes
             requests += self.locations.start_fullest(permits - len(requests), free_bytes, now)
@@ -254,13 +256,13 @@ class Engine:
 
     # Backpressure
 
-    def update_backpressure(self, *, memory_pressure: bool = False) -> frozenset[int]:
+    def update_backpressure(self, now: float, *, memory_pressure: bool = False) -> frozenset[int]:
         """Apply the limits of what may be pending (``Backpressure``). Returns the assignments that must be paused now.
 
         ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget.
         While the OMS refuses all requests, everything is paused as soon as anything is pending.
         """
-        paused = self._backpressure.update(self.locations.size_bytes, is_memory_short=memory_pressure)
+        paused = self._backpressure.update(self.locations.size_bytes, now, is_memory_short=memory_pressure)
         if not self._backpressure.is_over_budget:
             self.locations.allow_coalescing()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
@@ -273,7 +275,7 @@ class Engine:
     @property
     def must_free_memory(self) -> bool:
         """Whether reading waits until changes have left, as of the last ``update_backpressure``."""
-        return self._backpressure.keep_bytes is not None or bool(self.partitions.resume_offsets())
+        return self._backpressure.keep_bytes is not None or self._backpressure.waits_for_offsets
 
     @property
     def recovery_does_not_fit(self) -> bool:

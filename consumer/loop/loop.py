@@ -184,7 +184,7 @@ class Loop:
         if self._job_follower:
             self._job_follower.turn(now)
         self._commit_if_moved(now)
-        self._apply_backpressure()
+        self._apply_backpressure(now)
         if self._snapshot_timer.is_due(now):
             self._snapshot_timer.restart(now)
             self._take_snapshot(now)
@@ -208,7 +208,7 @@ class Loop:
         if not has_room and not is_late:
             self._client.wait(self._options.poll_seconds_busy)
             return None
-        self._apply_backpressure()
+        self._apply_backpressure(now)
         timeout = self._poll_seconds(now) if has_room else 0.0
         if self._engine.locations.requests_in_flight and self._is_quiet:
             # An answer ends this wait, but no poll. What comes meanwhile waits in the client's queue.
@@ -266,9 +266,9 @@ class Loop:
         if current:
             self._dead_letters.publish(current, assignments)
 
-    def _apply_backpressure(self) -> None:
+    def _apply_backpressure(self, now: float) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
-        wanted = self._engine.update_backpressure(memory_pressure=self._memory_pressure())
+        wanted = self._engine.update_backpressure(now, memory_pressure=self._memory_pressure())
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted

@@ -250,7 +250,7 @@ def _can_free_memory(engine: Engine, now: float) -> bool:
     """Whether a location may send what must leave before reading goes on."""
     if engine._backpressure.keep_bytes is not None:
         return engine.locations.may_send(now)
-    blocking = engine.locations._windows.blocking_locations(engine.partitions.resume_offsets())
+    blocking = engine.locations._windows.blocking_locations(engine._backpressure.resume_offsets)
     return any(engine.locations._by_name[found.location].may_send(now) for found in blocking)
 
 

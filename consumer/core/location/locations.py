@@ -151,7 +151,7 @@ class Locations:
                 requests.append(request)
         return requests
 
-    def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float) -> list[Request]:
+    def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float, plan: Planner) -> list[Request]:
         """Start requests with the oldest changes, since partitions were read too far past their committable offset.
 
         ``offsets`` maps assignment ids to the committable offset that lets reading resume.
@@ -160,7 +160,7 @@ class Locations:
         for found in self._blocking.take(offsets, now):
             location = self._by_name.get(found.location)
             if location and location.window.first_arrived <= found.last_arrived and location.may_send(now):
-                request = self._start(location, now, plan_under_pressure)
+                request = self._start(location, now, plan)
                 requests += [request] if request else []
             if len(requests) == requests_max:
                 break

@@ -92,6 +92,10 @@ class Partition:
         self.is_over_limit = False
         """It must not be read, because it was read too far past its committable offset (``update_limit``)."""
         self._limits = limits
+        self.read_bytes = 0.0
+        """Rows that were read since the assignment."""
+        self._end_bytes = 0.0
+        """``read_bytes`` when the end of the log was reached last."""
         self._recovers_up_to = read_up_to or 0
         self._in_doubt_until = in_doubt_until
         self._read_up_to = read_up_to or 0
@@ -121,11 +125,19 @@ class Partition:
         self.offsets.track(offsets, next_offset)
         self._read_up_to = max(self._read_up_to, self.offsets.next_offset or 0)
         self.uncommitted.add(next_offset, size_bytes)
+        self.read_bytes += size_bytes
 
     def read(self, next_offset: int, *, at_end: bool) -> None:
         """The partition was read up to ``next_offset``; ``at_end``: that is the end of its log."""
+        if at_end:
+            self._end_bytes = self.read_bytes
         if self.state is PartitionState.RECOVERING and (at_end or next_offset >= self._recovers_up_to):
             self._apply(PartitionEvent.CAUGHT_UP)
+
+    @property
+    def bytes_since_end(self) -> float:
+        """Rows that were read since the end of the log was reached. The more, the surer there is a backlog."""
+        return self.read_bytes - self._end_bytes
 
     def end_doubt(self, now: float) -> bool:
         """Become active once the previous owner's doubt is over. Returns whether that happened now."""

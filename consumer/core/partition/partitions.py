@@ -253,6 +253,14 @@ class Partitions:
             if partition.is_over_limit and partition.state is PartitionState.ACTIVE
         }
 
+    def behind(self, bytes_min: float) -> list[int]:
+        """Assignments of which more than this was read without reaching the end: they have a backlog."""
+        return [found for found, partition in self._by_id.items() if partition.bytes_since_end > bytes_min]
+
+    def read_bytes(self, assignment_id: int) -> float:
+        """Memory of the rows that were read of this assignment so far."""
+        return self._by_id[assignment_id].read_bytes
+
     def state(self, assignment_id: int) -> PartitionState:
         return self._by_id[assignment_id].state
 

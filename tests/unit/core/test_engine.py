@@ -278,9 +278,9 @@ def test_after_refused_credentials_reading_goes_on_until_there_is_something_to_p
     engine.forget([1], 0.0)
 
     assert engine.sending_stopped == "credentials refused"
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
     add(engine, frame([change("Rome", "b", offset=0, assignment=2)]), AGE, assignment_id=2)
-    assert engine.update_backpressure() == {2}
+    assert engine.update_backpressure(0.0) == {2}
 
 
 def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_go_on() -> None:
@@ -290,12 +290,12 @@ def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_
     engine.apply(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
 
     assert engine.sending_stopped == "credentials refused"
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     assert engine.due(AGE + 59) == []
     probe = engine.due(AGE + 60)
     accept(engine, probe, AGE + 61)
     assert not engine.sending_stopped
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_a_round_given_back_is_planned_again_unchanged() -> None:
@@ -313,12 +313,12 @@ def test_reading_pauses_above_the_budget_and_resumes_well_below_it() -> None:
     engine = build_engine(max_pending_bytes=10_000, max_age_seconds=1.0, max_in_flight=1)
     for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
         add(engine, burst(4_000, location=location, first=4_000 * at), now=float(at))
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
 
     accept(engine, engine.due(10.0), 10.0)
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     accept(engine, engine.due(10.0), 10.0)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
@@ -327,9 +327,9 @@ def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
     add(engine, burst(101), now=0.0)
     add(engine, burst(50, assignment=2), now=0.0, assignment_id=2)
 
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     accept(engine, engine.due(AGE), AGE)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_a_reject_holds_back_the_committable_offset_until_its_dead_letter_is_confirmed() -> None:
@@ -450,7 +450,7 @@ def over_budget(**sizes: int) -> Engine:
         rows = [change(location, f"sku-{at}", offset=offset + at) for at in range(items)]
         offset += items
         engine.add(frame(rows), [], {1: offset}, 0.0)
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     return engine
 
 
@@ -470,14 +470,14 @@ def test_no_more_is_sent_under_pressure_than_lets_reading_resume() -> None:
 
     for request in requests:
         engine.apply(request.request_id, Accepted("1"), 2.0)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_rows_in_flight_count_as_memory_until_they_are_accepted() -> None:
     engine = over_budget(first=90, second=40)
     (request,) = engine.due(1.0)
     assert engine.pending_bytes == 130
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     assert engine.due(1.1) == []
 
     engine.apply(request.request_id, Accepted("1"), 2.0)
@@ -488,7 +488,7 @@ def test_below_the_budget_nothing_is_sent_before_it_is_full_or_due() -> None:
     engine = Engine(EngineLimits(max_pending_bytes=100), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(99)]), [], {1: 99}, 0.0)
-    engine.update_backpressure()
+    engine.update_backpressure(0.0)
 
     assert engine.due(1.0) == []
 
