@@ -10,20 +10,20 @@ import heapq
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import polars as pl
 
-from consumer.core import backpressure
 from consumer.core.changes.items import ASSIGNMENT, LINE, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 from consumer.core.engine import Engine
-from consumer.core.limits import EngineLimits
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Accepted
 
-DEBUG = False
-MIB: Final = 2**20
+PENDING_BYTES: Final = 224 * 2**20
+"""The memory for pending changes in a container of 1 GiB."""
+ROUND_SECONDS: Final = 0.03
 _LOCATION: Final = "location"
 _ITEM: Final = "item"
 
@@ -37,12 +37,11 @@ class Backlog:
     items_per_location: int = 9_000
     partitions: int = 12
     changes_per_second: int = 40_000
-    pending_bytes: int = 224 * MIB // 10
+    pending_bytes: int = PENDING_BYTES // 10
+    chunk_items: int = 3_000
     max_age_seconds: float = 60.0
     poll_changes: int = 1_000
     answer_seconds: float = 0.1
-    fetched_bytes: int = 28 * MIB // 10
-    """What the client has fetched ahead, and what is lost when its partitions are paused."""
     skew: float = 0.0
     """0: all locations are as large. Above: a location's size falls with its rank to this power."""
     turns: bool = True
@@ -60,13 +59,10 @@ class Result:
     chunks: int = 0
     fewest_chunks: int = 0
     requests: int = 0
-    items: int = 0
     seconds: float = 0.0
     pending_bytes_max: float = 0.0
     pauses: int = 0
     """How often a partition with unread changes was paused."""
-    idle_seconds: float = 0.0
-    """Time in which nothing was read and nothing was in flight."""
     longest_unread_seconds: float = 0.0
     """The longest time in which a partition with unread changes was not read."""
 
@@ -116,107 +112,124 @@ def partitions_of(backlog: Backlog) -> list[Partition]:
     ]
 
 
-def run(backlog: Backlog) -> Result:
-    """Read the backlog and send all of it."""
-    backpressure.TURNS_SHARE = 0.5 if backlog.turns else math.inf
-    limits = EngineLimits(
-        items=ItemLimits(),
+class Run:
+    """One process that reads a backlog and sends all of it, in simulated time."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self._limits = limits_of(backlog)
+        self._engine = Engine(self._limits)
+        self._partitions = {partition.assignment_id: partition for partition in partitions_of(backlog)}
+        self._order = list(self._partitions)
+        self._paused: frozenset[int] = frozenset()
+        self._now = 0.0
+        self._round_at = 0.0
+        self._answers: list[tuple[float, int]] = []
+        """A heap of (time, request)."""
+        chunk_items = self._limits.items.chunk_items
+        self.result = Result(fewest_chunks=sum(math.ceil(size / chunk_items) for size in backlog.sizes))
+        for assignment_id in self._partitions:
+            self._engine.assigned(assignment_id, start=0, read_up_to=None)
+
+    def run(self) -> Result:
+        while self._engine.pending_changes or any(partition.left for partition in self._partitions.values()):
+            self._now += self._backlog.poll_changes / self._backlog.changes_per_second
+            if not self._read() and not self._answers:
+                self._wait()
+            while self._answers and self._answers[0][0] <= self._now:
+                self._engine.apply(heapq.heappop(self._answers)[1], Accepted("1"), self._now)
+            if self._now >= self._round_at:
+                self._send()
+            self._pause()
+        self.result.seconds = self._now
+        return self.result
+
+    def _read(self) -> bool:
+        """Read from one partition after another, as the client returns what it has fetched of each."""
+        unread = [found for found in self._order if found not in self._paused and self._partitions[found].left]
+        if not unread:
+            return False
+        partition = self._partitions[unread[0]]
+        self._order.remove(partition.assignment_id)
+        self._order.append(partition.assignment_id)
+        frame = partition.read(self._backlog.poll_changes, self._now)
+        ends = [] if partition.left else [partition.assignment_id]
+        self._engine.add(frame, [], {partition.assignment_id: partition.position}, self._now, ends)
+        return True
+
+    def _wait(self) -> None:
+        """Nothing is there to be read and nothing in flight: go on when something is due."""
+        deadline = self._engine.next_deadline(self._now)
+        if deadline is not None and not self._engine.must_free_memory:
+            self._now = max(self._now, deadline)
+
+    def _send(self) -> None:
+        self._round_at = self._now + ROUND_SECONDS
+        for number, request in enumerate(self._engine.due(self._now)):
+            queued = 1 + number // self._limits.max_in_flight
+            heapq.heappush(self._answers, (self._now + queued * self._backlog.answer_seconds, request.request_id))
+            self.result.chunks += request.chunks
+            self.result.requests += 1
+        self._engine.commit_points(self._now)
+
+    def _pause(self) -> None:
+        result, paused = self.result, self._engine.update_backpressure(self._now)
+        result.pauses += sum(self._partitions[found].left > 0 for found in paused - self._paused)
+        self._paused = paused
+        result.pending_bytes_max = max(result.pending_bytes_max, self._engine.pending_bytes)
+        waited = [self._now - partition.read_at for partition in self._partitions.values() if partition.left]
+        result.longest_unread_seconds = max([result.longest_unread_seconds, *waited])
+
+
+def limits_of(backlog: Backlog) -> EngineLimits:
+    chunk_items = backlog.chunk_items
+    return EngineLimits(
+        items=ItemLimits(chunk_items=chunk_items, max_items=4 * chunk_items, flush_items=4 * chunk_items),
         max_age_seconds=backlog.max_age_seconds,
         max_pending_bytes=backlog.pending_bytes,
-        turn_bytes_min=backlog.fetched_bytes,
-        max_uncommitted_bytes=backlog.pending_bytes // 2,
+        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * backlog.pending_bytes),
         coalescing_bytes_max=backlog.pending_bytes // 4,
+        turns_share=EngineLimits().turns_share if backlog.turns else math.inf,
+        turn_bytes_min=backlog.pending_bytes // 8,
     )
-    engine = Engine(limits, ["partNumber", "upc", "sku", "binID"])
-    partitions = {partition.assignment_id: partition for partition in partitions_of(backlog)}
-    for assignment_id in partitions:
-        engine.assigned(assignment_id, start=0, read_up_to=None)
-    result = Result(fewest_chunks=sum(math.ceil(size / limits.items.chunk_items) for size in backlog.sizes))
-    answers: list[tuple[float, int]] = []
-    now, paused, round_at = 0.0, frozenset[int](), 0.0
-    step = backlog.poll_changes / backlog.changes_per_second
-    order = list(partitions)
-    while engine.pending_changes or any(partition.left for partition in partitions.values()):
-        now += step
-        readable = [found for found in order if found not in paused and partitions[found].left]
-        if readable:
-            chosen = partitions[readable[0]]
-            order.remove(chosen.assignment_id)
-            order.append(chosen.assignment_id)
-            frame = chosen.read(backlog.poll_changes, now)
-            ends = [] if chosen.left else [chosen.assignment_id]
-            engine.add(frame, [], {chosen.assignment_id: chosen.position}, now, ends)
-        elif not answers:
-            deadline = engine.next_deadline(now)
-            result.idle_seconds += step
-            if deadline is not None and deadline > now and not engine.must_free_memory:
-                now = deadline
-        while answers and answers[0][0] <= now:
-            engine.apply(heapq.heappop(answers)[1], Accepted("1"), now)
-        if now >= round_at:
-            requests = engine.due(now)
-            round_at = now + 0.03
-            for number, request in enumerate(requests):
-                at = now + backlog.answer_seconds * (1 + number // limits.max_in_flight)
-                heapq.heappush(answers, (at, request.request_id))
-                result.chunks += request.chunks
-                result.requests += 1
-                result.items += request.items
-            engine.commit_points(now)
-        if int(now * 4) != int((now - step) * 4) and DEBUG:
-            print(
-                round(now, 1),
-                engine.pending_changes,
-                round(engine.pending_bytes / MIB, 1),
-                round(engine.locations._windows.row_bytes, 1),
-                engine._backpressure.is_over_budget,
-                len(answers),
-                file=sys.stderr,
-            )
-        before, paused = paused, engine.update_backpressure(now)
-        result.pauses += sum(partitions[found].left > 0 for found in paused - before)
-        result.pending_bytes_max = max(result.pending_bytes_max, engine.pending_bytes)
-        unread = [now - partition.read_at for partition in partitions.values() if partition.left]
-        result.longest_unread_seconds = (
-            max(unread, default=0.0)
-            if max(unread, default=0.0) > result.longest_unread_seconds
-            else result.longest_unread_seconds
-        )
-    result.seconds = now
-    return result
-
-
-def show(name: str, result: Result) -> None:
-    sys.stdout.write(
-        f"{name:42} {result.chunks:6} / {result.fewest_chunks:5} = {result.ratio:5.3f}  {result.requests:5} requests, "
-        f"{result.seconds:6.1f} s, {result.pending_bytes_max / MIB:5.1f} MiB, {result.pauses:5} pauses, "
-        f"idle {result.idle_seconds:5.1f} s, unread for {result.longest_unread_seconds:5.1f} s\n"
-    )
-    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.fill", description=__doc__)
-    parser.add_argument("--scale", type=float, default=0.1, help="share of the size of nightly")
-    parser.add_argument("--no-turns", action="store_true")
+    parser.add_argument("--scale", type=float, default=0.1, help="share of the size of nightly (0.1)")
     options = parser.parse_args(arguments)
-    full = Backlog()
-    factor = options.scale / 0.1
-    base = replace(
-        full,
-        locations=round(full.locations * factor),
-        changes_per_second=round(full.changes_per_second * factor),
-        pending_bytes=round(full.pending_bytes * factor),
-        fetched_bytes=round(full.fetched_bytes * factor),
-    )
-    for turns in (False, True):
-        if turns and options.no_turns:
-            break
-        for keyed_by in ("location", "item"):
-            for skew in (0.0, 1.0):
-                backlog = replace(base, keyed_by=keyed_by, skew=skew, turns=turns)
-                show(f"by {keyed_by}, {'skewed' if skew else 'even'}, {'turns' if turns else 'no turns'}", run(backlog))
+    sys.stdout.write(f"{HEADER}\n")
+    for share in (1.0, 0.6, 0.4, 0.2):
+        for skew in (0.0, 1.0):
+            for keyed_by in ("location", "item"):
+                for turns in (False, True):
+                    backlog = Backlog(
+                        keyed_by=keyed_by,
+                        skew=skew,
+                        turns=turns,
+                        locations=round(1_000 * options.scale),
+                        changes_per_second=round(400_000 * options.scale),
+                        pending_bytes=round(share * options.scale * PENDING_BYTES),
+                    )
+                    sys.stdout.write(line(share, backlog, Run(backlog).run()))
+                    sys.stdout.flush()
     return 0
+
+
+HEADER: Final = (
+    f"{'memory':>6} {'locations':9} {'keyed by':8} {'turns':5} {'chunks':>6} {'/ fewest':>8} {'requests':>8} {'s':>5} "
+    f"{'pauses':>6} {'unread s':>8}"
+)
+
+
+def line(share: float, backlog: Backlog, result: Result) -> str:
+    """A line of the table."""
+    return (
+        f"{share:6} {'skewed' if backlog.skew else 'even':9} {backlog.keyed_by:8} {'yes' if backlog.turns else 'no':5} "
+        f"{result.chunks:6} {result.ratio:8.3f} {result.requests:8} {result.seconds:5.1f} {result.pauses:6} "
+        f"{result.longest_unread_seconds:8.1f}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -22,9 +22,6 @@ from consumer.core.partition.partition import RESUME_SHARE
 from consumer.core.partition.partitions import Partitions
 from consumer.core.partition.turns import Turns
 
-TURNS_SHARE: Final = 0.5
-"""Of the memory for pending rows: above it partitions with a backlog take turns. The rest is for the windows of the one
-that is read, so that they fill before anything must leave."""
 BACKLOG_SHARE: Final = 1 / 128
 """Of the memory for pending rows: a partition has a backlog if more was read without reaching its end."""
 
@@ -87,7 +84,7 @@ class Backpressure:
     def _wait_for_their_turn(self, waiting: list[int], pending_bytes: float, now: float) -> set[int]:
         """Those of the partitions with a backlog that are not read now, because another one has its turn."""
         partitions, limit = self._partitions, self._limits.max_pending_bytes
-        share = RESUME_SHARE * TURNS_SHARE if self._takes_turns else TURNS_SHARE
+        share = self._limits.turns_share * (RESUME_SHARE if self._takes_turns else 1.0)
         self._takes_turns = len(waiting) > 1 and pending_bytes > share * limit
         if not self._takes_turns:
             return set()

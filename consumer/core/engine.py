@@ -273,6 +273,11 @@ class Engine:
     # Questions
 
     @property
+    def is_over_budget(self) -> bool:
+        """Whether nothing is read until changes have left, as of the last ``update_backpressure``."""
+        return self._backpressure.is_over_budget
+
+    @property
     def must_free_memory(self) -> bool:
         """Whether reading waits until changes have left, as of the last ``update_backpressure``."""
         return self._backpressure.keep_bytes is not None or self._backpressure.waits_for_offsets

@@ -30,9 +30,12 @@ class EngineLimits:
     """Memory of copies while rows are merged or coalesced in place."""
     in_hand_bytes_max: int = 24 * 1024 * 1024
     """Memory of rows that are still to come when reading pauses, because the decoder has them."""
+    turns_share: float = 0.5
+    """Of the memory for pending rows: above it partitions with a backlog are read in turns. The rest is for the windows
+    of the one that is read, so that they fill before anything must leave."""
     turn_bytes_min: int = 12 * 1024 * 1024
     """Memory of rows that one partition is read before the next has its turn: as much as the client fetches ahead."""
-    max_uncommitted_offsets: int = 2_000_000
+    max_uncommitted_offsets: int = 1_000_000
     max_uncommitted_bytes: int = 48 * 1024 * 1024
     """How far a partition is read past its committable offset, in memory of its rows. Must be at most
     ``UNCOMMITTED_SHARE`` of ``max_pending_bytes`` for a new owner to be sure to have room."""

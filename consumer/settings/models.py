@@ -70,11 +70,12 @@ class KafkaSettings(Section):
         description="Consumer group. Its committed offsets record which changes the OMS has accepted.",
     )
     max_uncommitted_offsets: int = Field(
-        default=5_000_000,
+        default=1_000_000,
         ge=1,
         le=1_000_000_000,
         description="How many offsets a partition may be read past its committable offset before it is paused. "
-        "Bounds how much another member must read again when it takes over the partition.",
+        "Bounds how much another member must read again when it takes over the partition. Half of the memory for "
+        "pending changes (`memory.budget`) bounds the same in bytes, and is usually reached first.",
     )
     revoke_timeout: Seconds = Field(
         default=30.0,

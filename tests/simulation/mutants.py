@@ -29,6 +29,7 @@ from consumer.core.partition.commit_metadata import CommitMetadata, parse_metada
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.turns import Turns
 from consumer.core.partition.uncommitted import UncommittedBytes
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
@@ -274,6 +275,13 @@ def waits_for_age_at_the_uncommitted_limit(patch: Patch) -> None:
     """What holds the committable offset back waits for its age, although the partition is not read meanwhile."""
 
     patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now: [])
+
+
+@_mutant("23")
+def gives_no_partition_its_turn_again(patch: Patch) -> None:
+    """While memory is short the same partition is read as long as it has a backlog."""
+
+    patch.setattr(Turns, "choose", lambda _self, waiting, _read_bytes, _now: min(waiting))
 
 
 @_mutant("10")

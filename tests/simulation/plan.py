@@ -32,6 +32,9 @@ LITTLE_MEMORY: Final = 6
 """Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
 LESS_MEMORY_SHARE: Final = 0.2
 """Share of plans with that fault."""
+BACKLOG_SHARE: Final = 0.2
+"""Share of plans with a backlog that does not fit into memory."""
+BACKLOG_CHANGES: Final = 400
 CHUNK_ITEMS: Final = 3
 MAX_ITEMS: Final = 12
 
@@ -78,6 +81,8 @@ class FaultKind(StrEnum):
     """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
     """Another tool commits a partition's offset again, with its own metadata."""
+    BACKLOG = "backlog"
+    """All members are killed and restarted after ``seconds``: a backlog waits in several partitions."""
     LESS_MEMORY = "less memory"
     """The member is killed; its processes have little memory for some time. So they may take over more than fits."""
 
@@ -90,6 +95,7 @@ TAKEOVERS: Final = frozenset(
         FaultKind.DISCONNECT,
         FaultKind.MOVE,
         FaultKind.FOREIGN_METADATA,
+        FaultKind.BACKLOG,
         FaultKind.LESS_MEMORY,
     }
 )
@@ -212,7 +218,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         entries=_draw_entries(random, theme, partitions, fixed=fixed),
         faults=_draw_faults(random, theme, members, partitions),
     )
-    plan = replace(plan, faults=_with_less_memory(plan))
+    plan = _with_backlog(replace(plan, faults=_with_less_memory(plan)))
     match theme:
         case Theme.HANDOVERS:
             rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
@@ -335,6 +341,34 @@ def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
     at, seconds = random.uniform(10.0, 0.8 * FAULTY_SECONDS), random.uniform(5.0, 40.0)
     fault = Fault(at, FaultKind.LESS_MEMORY, random.randrange(plan.members), seconds)
     return tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at))
+
+
+def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
+    random = new_random(plan.seed, "backlog")
+    if random.random() >= BACKLOG_SHARE:
+        return plan
+    fault = Fault(random.uniform(0.0, 20.0), FaultKind.BACKLOG, 0, random.uniform(10.0, 50.0))
+    some = random.sample(range(plan.partitions), k=2)
+    changes = [entry for entry in plan.entries if entry.kind is EntryKind.CHANGE and entry.partition in some]
+    if not changes:
+        return plan
+    published = [
+        replace(random.choice(changes), at=fault.at + fault.seconds * number / BACKLOG_CHANGES)
+        for number in range(BACKLOG_CHANGES)
+    ]
+    in_order = sorted((*plan.entries, *published), key=lambda entry: entry.at)
+    return replace(
+        plan,
+        members=random.choice((1, 2)),
+        max_age_seconds=0.6,
+        max_in_flight=4,
+        max_requests_per_second=None,
+        max_pending_changes=min(plan.max_pending_changes, random.choice((40, 80))),
+        messages_max=2,
+        rates=replace(plan.rates, oms=0.0),
+        entries=tuple(replace(entry, number=number) for number, entry in enumerate(in_order, start=1)),
+        faults=tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at)),
+    )
 
 
 def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partitions: int) -> Fault:

@@ -39,6 +39,11 @@ QUICK_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 2.0
 STALL_SECONDS: Final = 1.0
 WALL_SECONDS: Final = 1_700_000_000.0
+TURN_CHANGES_MIN: Final = 3
+TURN_SECONDS_MAX: Final = 0.5
+"""A longer turn of the loop counts as this long: a process that stands still gives no partition its turn."""
+TURNS_LATE_SECONDS: Final = 1.6
+"""How much later than ``max_age`` a partition may get its turn, since the loop's turns are long."""
 IDLE_TURNS_MAX: Final = 8
 """A round follows within two turns; others may wait for a poll, an answer or a stall."""
 
@@ -76,6 +81,9 @@ class Process(Strand):
         self._jobs = SimulatedJobs(self, environment.oms)
         self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
+        self._waited: dict[int, float] = {}
+        """By assignment: how long it was not read while others were, although it has a backlog."""
+        self._checked_at = 0.0
         self._turns_idle = 0
         """Turns in a row with nothing in flight, although reading waits for memory and a location might free some."""
 
@@ -111,9 +119,21 @@ class Process(Strand):
     def _check_turn(self, engine: Engine, now: float) -> None:
         self._check_progress(engine, now)
         recovering = self.source.unpaused.intersection(engine.partitions.catching_up)
+        self._check_waiting(engine, now)
         half = UNCOMMITTED_SHARE * engine.limits.max_pending_bytes
         if len(recovering) > 1 and engine.pending_bytes > half:
             raise Violation(f"rule 10: {self.name} recovers {len(recovering)} partitions at once")
+
+    def _check_waiting(self, engine: Engine, now: float) -> None:
+        """While memory is short each partition with a backlog has its turn within ``max_age``."""
+        seconds, self._checked_at = min(now - self._checked_at, TURN_SECONDS_MAX), now
+        reads_nothing = engine.is_over_budget or engine.partitions.catching_up or not self.decoder.room()
+        waiting = set(engine.partitions.behind(0.0)) - engine.partitions.over_limit() - self.source.unpaused
+        if reads_nothing or engine.sending_stopped:
+            seconds = 0.0
+        self._waited = {found: self._waited.get(found, 0.0) + seconds for found in waiting}
+        if max(self._waited.values(), default=0.0) > self.plan.max_age_seconds + TURNS_LATE_SECONDS:
+            raise Violation(f"rule 23: a partition of {self.name} with a backlog gets no turn")
 
     def _check_progress(self, engine: Engine, now: float) -> None:
         """If reading waits for memory, some request that frees it must be in flight, if any may be sent."""
@@ -263,6 +283,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_requests_per_second=plan.max_requests_per_second,
         bisection_requests_max=100_000,
         max_pending_bytes=plan.max_pending_changes,
+        turn_bytes_min=TURN_CHANGES_MIN,
         in_hand_bytes_max=2 * plan.undecoded_max,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
         max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),

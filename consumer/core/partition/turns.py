@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 class Turns:
     """Gives each of the waiting partitions its turn within ``max_age_seconds``, the longest waiting first.
 
-    A turn lasts half of the time that this leaves for each; up to all of it if less than ``turn_bytes_min`` were read by
+    A turn lasts half of the time that this leaves for each, or all of it if less than ``turn_bytes_min`` were read by
     then, because what the client has fetched ahead is lost when the next turn begins. It ends early if the partition is
     no longer among those that wait. Time in which nothing is read (``stand_still``) does not count.
     """
@@ -32,7 +32,10 @@ class Turns:
         self._updated_at = now
 
     def choose(self, waiting: Sequence[int], read_bytes: Callable[[int], float], now: float) -> int:
-        """Which of the ``waiting`` (at least one) is read now. ``read_bytes`` is what was read of an assignment so far."""
+        """Which of the ``waiting``, of which there must be one, is read now.
+
+        ``read_bytes`` returns what was read of an assignment so far.
+        """
         self._updated_at = now
         current = self._current
         if current is None or current not in waiting or self._is_over(len(waiting), read_bytes(current), now):

@@ -12,7 +12,7 @@ from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
-from consumer.errors import DeadLettersError, OmsRefusedError
+from consumer.errors import DeadLettersError, OmsRefusedError, SettingsError
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import CommitRefused, Reject
@@ -417,6 +417,19 @@ def test_too_many_rejects_stop_the_service_before_they_are_dead_lettered() -> No
         stage.loop.run()
     assert stage.recorded("dead letters") == []
     assert stage.source.committed == {1: 3}
+
+
+def test_more_to_read_again_than_fits_stops_the_service_and_names_the_setting() -> None:
+    stage = Stage(max_pending_bytes=1_000, in_hand_bytes_max=0)
+    again = assignment(2, metadata="v1;500;0;")
+    stage.source.queue.append(lambda listener: listener.on_assigned([again]))
+    stage.turns(2)
+    rows = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(100)]
+    stage.decoder.ready.append(decoded(frame(rows), {2: 100}))
+
+    with pytest.raises(SettingsError, match=r"^memory\.budget: .* read again"):
+        stage.loop.run()
+    assert stage.source.committed.get(2, 0) == 0
 
 
 def test_while_the_decoder_is_full_all_partitions_pause_and_polling_goes_on() -> None:

@@ -1,6 +1,14 @@
 import pytest
 
-from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
+from consumer.core.location.planner import (
+    FlushPlan,
+    ItemLimits,
+    SendReason,
+    chunks,
+    plan_items,
+    plan_under_pressure,
+    plan_whole_chunks,
+)
 
 FULL, AGE = SendReason.FULL, SendReason.AGE
 
@@ -66,3 +74,15 @@ def test_limits_that_contradict_each_other_are_refused(limits: dict[str, int]) -
 )
 def test_under_pressure_a_window_need_not_be_full_or_due(items: int, due: int, plan: FlushPlan) -> None:
     assert plan_under_pressure(items, due, ItemLimits()) == plan
+
+
+@pytest.mark.parametrize(
+    ("items", "due", "plan"),
+    [
+        pytest.param(2_999, 0, FlushPlan(0, None), id="less than a chunk waits"),
+        pytest.param(7_000, 0, FlushPlan(6_000, SendReason.PRESSURE), id="whole chunks"),
+        pytest.param(100, 100, FlushPlan(100, SendReason.AGE), id="a due change is still due"),
+    ],
+)
+def test_while_others_are_read_only_whole_chunks_leave_early(items: int, due: int, plan: FlushPlan) -> None:
+    assert plan_whole_chunks(items, due, ItemLimits()) == plan
