@@ -445,6 +445,17 @@ def sends_two_requests_per_location_at_once(patch: Patch) -> None:
 
 
 @_mutant("20")
+def hands_over_without_a_commit(patch: Patch) -> None:
+    """A hand-over whose commit is refused is not repeated, so the next owner sends again what was accepted."""
+
+    def commit(self: Any, assigned: Any, now: float, deadline: float, *, with_dead_letters: bool) -> None:
+        del deadline, with_dead_letters
+        self._commits.commit(self._commits.moved(now, assigned))
+
+    patch.setattr(Rebalance, "_commit_at_last", commit)
+
+
+@_mutant("20")
 def keeps_rows_of_lost_partitions(patch: Patch) -> None:
     """Pending changes of a lost partition are still sent."""
     patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: [])
