@@ -114,10 +114,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
             latest[assignment_id, *item] = offset
 
-    def release(self: Any, offsets: pl.Series) -> None:
-        known = offsets.filter(offsets >= self._base)
-        if len(known):
-            original_release(self, known.filter(self._counts[known - self._base] > 0))
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original_release(self, [offset for offset in offsets if offset in still_open])
 
     original_track, original_release = Partitions.track, OffsetTracker.release
     patch.setattr(Partitions, "track", track)
