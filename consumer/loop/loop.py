@@ -257,7 +257,7 @@ class Loop:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})
             raise DeadLettersError(
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
-                "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
+                "sends and at events.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
         if self._engine.recovery_does_not_fit:
             raise SettingsError(RECOVERY_DOES_NOT_FIT)
