@@ -44,7 +44,7 @@ class Backpressure:
         """Recovering partitions are read one after another, and no others. It lasts until all have recovered."""
         self._takes_turns = False
         self._turns = Turns(limits.max_age_seconds, limits.turn_bytes_min)
-        self._recovered_now: int | None = None
+        self._recovering_now: int | None = None
         """The assignment that is read then; None while the next must wait."""
 
     def update(self, window_bytes: float, now: float, *, is_memory_short: bool) -> frozenset[int]:
@@ -95,16 +95,16 @@ class Backpressure:
         partitions = self._partitions
         leaving_bytes = window_bytes + partitions.recovery_bytes(set(partitions.recovering).difference(catching_up))
         pending_bytes = window_bytes + partitions.size_bytes
-        if self._recovered_now not in catching_up:
+        if self._recovering_now not in catching_up:
             # The one that is furthest: it needs the least room, and then leaves most.
             candidate = max(catching_up, key=lambda found: (partitions.recovery_bytes([found]), -found))
             keep_bytes = UNCOMMITTED_SHARE * self._limits.max_pending_bytes + partitions.recovery_bytes([candidate])
             must_wait = leaving_bytes > 0 and pending_bytes > keep_bytes
-            self._recovered_now = None if must_wait else candidate
+            self._recovering_now = None if must_wait else candidate
             if must_wait:
                 self.keep_bytes = min(keep_bytes, keep_bytes if self.keep_bytes is None else self.keep_bytes)
-        if self._recovered_now is None:
+        if self._recovering_now is None:
             return set()
         # More than this fits only if no row waits that can leave.
         is_too_much = leaving_bytes > 0 and pending_bytes > self._limits.max_recovery_bytes
-        return set() if is_too_much else {self._recovered_now}
+        return set() if is_too_much else {self._recovering_now}

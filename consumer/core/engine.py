@@ -264,7 +264,9 @@ class Engine:
         ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget.
         While the OMS refuses all requests, everything is paused as soon as anything is pending.
         """
-        paused = self._backpressure.update(self.locations.size_bytes, now, is_memory_short=memory_pressure)
+        # Without rows their size may be a rounding error, and waiting for that to leave would be a deadlock.
+        window_bytes = self.locations.size_bytes if self.locations.rows else 0.0
+        paused = self._backpressure.update(window_bytes, now, is_memory_short=memory_pressure)
         if not self._backpressure.is_over_budget:
             self.locations.allow_coalescing()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
