@@ -152,14 +152,13 @@ class Locations:
         return requests
 
     def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float, plan: Planner) -> list[Request]:
-        """Start requests with the oldest changes, since partitions were read too far past their committable offset.
-
-        ``offsets`` maps assignment ids to the committable offset that lets reading resume.
-        """
+        """Start requests with the oldest changes; ``offsets`` are the committable offsets at which reading resumes."""
         requests: list[Request] = []
         for found in self._blocking.take(offsets, now):
             location = self._by_name.get(found.location)
-            if location and location.window.first_arrived <= found.last_arrived and location.may_send(now):
+            if not location or not plan(location.window.items_max, 0, self._items).items:
+                continue  # counting its items would be in vain
+            if location.window.first_arrived <= found.last_arrived and location.may_send(now):
                 request = self._start(location, now, plan)
                 requests += [request] if request else []
             if len(requests) == requests_max:
