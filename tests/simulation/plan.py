@@ -177,8 +177,9 @@ class SimulationPlan:
 
     @property
     def has_short_memory(self) -> bool:
-        """The budget of pending changes is small, so changes may be coalesced in place."""
-        return self.max_pending_changes < ROOMY
+        """The budget of pending changes is small, at least for some processes: changes may be coalesced in place."""
+        has_less_memory = any(fault.kind is FaultKind.LESS_MEMORY for fault in self.faults)
+        return has_less_memory or self.max_pending_changes < ROOMY
 
     @property
     def without_takeovers(self) -> "SimulationPlan":
