@@ -273,7 +273,7 @@ def recovers_beyond_the_budget(patch: Patch) -> None:
 def waits_for_age_at_the_uncommitted_limit(patch: Patch) -> None:
     """What holds the committable offset back waits for its age, although the partition is not read meanwhile."""
 
-    patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now: [])
+    patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now, _plan: [])
 
 
 @_mutant("23")
