@@ -21,7 +21,7 @@ import polars as pl
 import structlog
 
 from consumer.avro.decoder_thread import build_decoder
-from consumer.avro.wire import FRAMINGS
+from consumer.avro.wire import framing_of
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
@@ -147,7 +147,7 @@ class Service:
         source = stack.enter_context(
             closing(KafkaSource(settings.kafka, self.metrics.observe, queue_bytes=self._shares.consumer_queue_bytes))
         )
-        schema_id_of = FRAMINGS[settings.avro.framing].schema_id_of
+        schema_id_of = framing_of(settings.avro.framing).schema_id_of
         dead_letters = stack.enter_context(
             closing(
                 DeadLetterWriter(

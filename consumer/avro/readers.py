@@ -30,10 +30,14 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No message with this prefix can be read, for this reason."""
+    """No message of this schema can be read, for this reason.
+
+    ``may_appear``: the schema is unknown, but may be registered any moment, so the messages must wait.
+    """
 
     reason: RejectReason
     detail: str
+    may_appear: bool = False
 
 
 def refused_schema(detail: str) -> Refused:

@@ -13,7 +13,7 @@ import fastavro
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import DecodePath, ReaderFactory
-from consumer.avro.sources import FileSource
+from consumer.avro.schema_files import FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
 from consumer.ports import RawBatch
 

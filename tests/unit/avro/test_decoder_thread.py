@@ -141,7 +141,7 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
     registry.add(SCHEMA_ID, schema_text())
     registry.add(8, '{"type": "record", "name": "E", "fields": [{"name": "locationName", "type": "bytes"}]}')
     values = [message(sku="a"), message(schema_id=99), message(sku="b"), message(schema_id=8), message(sku="c")]
-    with closing(build_decoder(AvroSettings(registry_url=registry.url))) as decoder:
+    with closing(build_decoder(AvroSettings(registry_url=registry.url, unknown_schema_wait=0.0))) as decoder:
         decoder.put(raw_batch(values))
 
         (done,) = taken(decoder, 5)

@@ -10,7 +10,7 @@ from consumer.avro.columnar import ColumnarReader
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
 from consumer.avro.rows import RowReader
 from consumer.avro.sources import RegistrySource, SchemaUnavailableError
-from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.avro.wire import SchemaRef, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.support.avro import TinyRegistry, value_of
@@ -240,9 +240,9 @@ ANSWERS: list[Any] = [
 def test_a_registry_that_answers_nonsense_once_crashed_the_decoder(registry: TinyRegistry, answer: str) -> None:
     """Now the schema is refused, or decoding waits for the registry to work."""
     registry.answer_always = (200, answer.encode())
-    source = RegistrySource(registry.url, {}, CONFLUENT, ReaderFactory({}, len(SEVEN), "columnar"))
+    source = RegistrySource(registry.url, {}, ReaderFactory({}, len(SEVEN), "columnar"))
     try:
-        found = source.reader(SEVEN)
+        found = source.reader(SchemaRef("id", 7))
     except SchemaUnavailableError:
         return
     finally:

@@ -5,19 +5,19 @@ import pytest
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.schema_files import FileSource
 from consumer.avro.sources import (
     UNKNOWN_SECONDS,
-    FileSource,
     RegistrySource,
     SchemaUnavailableError,
 )
-from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
+from consumer.avro.wire import BARE, CONFLUENT, SchemaRef, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
 from tests.support.avro import TinyRegistry
 
 FACTORY = ReaderFactory({}, CONFLUENT.length, "columnar")
-SEVEN = confluent_prefix(7)
+SEVEN = SchemaRef("id", 7)
 
 
 class HandClock:
@@ -31,13 +31,11 @@ class HandClock:
 def source_of(
     registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
 ) -> RegistrySource:
-    return RegistrySource(
-        registry.url, {"timeout": 60.0} | (options or {}), CONFLUENT, FACTORY, monotonic=clock or HandClock()
-    )
+    return RegistrySource(registry.url, {"timeout": 60.0} | (options or {}), FACTORY, monotonic=clock or HandClock())
 
 
-def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:
-    reader = source.reader(prefix)
+def refused(source: RegistrySource, ref: SchemaRef = SEVEN) -> Refused:
+    reader = source.reader(ref)
     assert isinstance(reader, Refused)
     return reader
 
@@ -75,11 +73,11 @@ def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
         registry.add(schema_id, '"string"')
 
     for schema_id in range(20):
-        source.reader(confluent_prefix(schema_id))
-    source.reader(confluent_prefix(7))
+        source.reader(SchemaRef("id", schema_id))
+    source.reader(SchemaRef("id", 7))
 
-    assert list(source._readers) == [confluent_prefix(schema_id) for schema_id in (8, 9, 7)]
-    assert list(source._unknown) == [confluent_prefix(schema_id) for schema_id in (17, 18, 19)]
+    assert list(source._readers) == [SchemaRef("id", schema_id) for schema_id in (8, 9, 7)]
+    assert list(source._unknown) == [SchemaRef("id", schema_id) for schema_id in (17, 18, 19)]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +112,11 @@ def test_an_id_beyond_a_signed_int_once_blocked_decoding_forever(registry: TinyR
     registry.answer_always = (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}')
     source = source_of(registry)
 
-    assert refused(source, confluent_prefix(2**31)).reason is RejectReason.UNKNOWN_SCHEMA
-    assert refused(source, confluent_prefix(2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert refused(source, SchemaRef("id", 2**31)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert refused(source, SchemaRef("id", 2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
     assert registry.requested_paths == []
     with pytest.raises(SchemaUnavailableError):
-        source.reader(confluent_prefix(2**31 - 1))
+        source.reader(SchemaRef("id", 2**31 - 1))
 
 
 def test_a_registry_that_is_down_rejects_no_message(registry: TinyRegistry) -> None:
@@ -154,7 +152,7 @@ def test_rejected_credentials_stop_the_process_and_name_the_setting(registry: Ti
 )
 def test_options_that_the_client_rejects_stop_the_start_and_show_no_secret(url: str, options: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
-        RegistrySource(url, options, CONFLUENT, FACTORY)
+        RegistrySource(url, options, FACTORY)
 
     assert "s3cret" not in str(caught.value)
 
@@ -188,7 +186,7 @@ def test_references_of_a_schema_are_fetched_recursively(registry: TinyRegistry) 
     reader = source_of(registry).reader(SEVEN)
 
     assert not isinstance(reader, Refused)
-    value = SEVEN + b"\x02x\x02s\x02" + b"\x00" * 8 + b"\x00"
+    value = confluent_prefix(7) + b"\x02x\x02s\x02" + b"\x00" * 8 + b"\x00"
     assert reader.read([value]).frame["sku"].to_list() == ["s"]
 
 
