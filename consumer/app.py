@@ -221,6 +221,8 @@ class Service:
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),
                 revoke_seconds_max=settings.kafka.revoke_timeout,
+                schema_wait_seconds=settings.avro.unknown_schema_wait,
+                parked_bytes_max=self._shares.parked_bytes,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
         )

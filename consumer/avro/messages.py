@@ -19,7 +19,7 @@ _NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGET
 
 
 @dataclass(frozen=True, slots=True)
-class MessagesRead:
+class Reading:
     """Messages that were read or are bad, those whose schema is unknown and may appear, and how many have no value."""
 
     result: ReadResult
@@ -48,7 +48,7 @@ class MessageReader:
         headers: Sequence[SchemaHeader | None] | None,
         headers_at: Callable[[int], Headers | None],
         impatient: Collection[int] = (),
-    ) -> MessagesRead:
+    ) -> Reading:
         """Read messages; None is a tombstone.
 
         ``headers`` has the header that names the schema of each message, if any has one. ``headers_at`` returns all
@@ -66,7 +66,7 @@ class MessageReader:
             lambda index: headers_at(positions[index]),
             {index for index, position in enumerate(positions) if position in waits_not} if waits_not else (),
         )
-        return MessagesRead(
+        return Reading(
             _at_positions(found.result, positions), _moved(found.awaiting, positions), len(values) - len(positions)
         )
 
@@ -76,14 +76,14 @@ class MessageReader:
         headers: Sequence[SchemaHeader | None] | None,
         headers_at: Callable[[int], Headers | None],
         impatient: Collection[int],
-    ) -> MessagesRead:
+    ) -> Reading:
         if not values:
-            return MessagesRead(_NOTHING)
+            return Reading(_NOTHING)
         if headers is None and not self._mixed:
             # The usual case is the fast one: no message is looked at individually.
             result = self._read_together(values)
             if result is not None:
-                return MessagesRead(result)
+                return Reading(result)
         return self._read_groups(values, headers, headers_at, impatient)
 
     def _read_together(self, values: Sequence[bytes]) -> ReadResult | None:
@@ -101,7 +101,7 @@ class MessageReader:
         headers: Sequence[SchemaHeader | None] | None,
         headers_at: Callable[[int], Headers | None],
         impatient: Collection[int],
-    ) -> MessagesRead:
+    ) -> Reading:
         """Read messages of several keys: those of one reader together, so many schema ids cost no more than one."""
         groups = self._groups(values, headers)
         self._mixed = len(groups) > 1
@@ -129,7 +129,7 @@ class MessageReader:
                 result = _at_positions(reader.read([row for _, row in rows]), [position for position, _ in rows])
                 frames.append(result.frame)
                 bad += [self._described(message, values, headers_at) for message in result.bad]
-        return MessagesRead(ReadResult(pl.concat(frames).sort(POSITION), bad), awaiting)
+        return Reading(ReadResult(pl.concat(frames).sort(POSITION), bad), awaiting)
 
     def _groups(
         self, values: Sequence[bytes], headers: Sequence[SchemaHeader | None] | None
