@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import cast
 
 import polars as pl
 
-from consumer.avro.fields import POSITION, TARGETS, BadMessage
+from consumer.avro.fields import POSITION, BadMessage
 from consumer.avro.readers import Reader, Refused
 from consumer.avro.recognise import describe_unframed, recognise
-from consumer.avro.rows import ReadResult
+from consumer.avro.rows import NOTHING, ReadResult, moved
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import BadValueError, Framing, SchemaHeader, SchemaKey
 from consumer.core.changes.items import RejectReason
 from consumer.ports import Headers
-
-_NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +64,7 @@ class MessageReader:
             lambda index: headers_at(positions[index]),
             {index for index, position in enumerate(positions) if position in waits_not} if waits_not else (),
         )
-        return Reading(
-            _at_positions(found.result, positions), _moved(found.awaiting, positions), len(values) - len(positions)
-        )
+        return Reading(found.result.at(positions), moved(found.awaiting, positions), len(values) - len(positions))
 
     def _read(
         self,
@@ -78,7 +74,7 @@ class MessageReader:
         impatient: Collection[int],
     ) -> Reading:
         if not values:
-            return Reading(_NOTHING)
+            return Reading(NOTHING)
         if headers is None and not self._mixed:
             # The usual case is the fast one: no message is looked at individually.
             result = self._read_together(values)
@@ -122,11 +118,11 @@ class MessageReader:
             else:
                 rows = readable.setdefault(id(reader), (reader, []))[1]
                 rows += self._unwrapped(key, positions, values, bad)
-        frames = [_NOTHING.frame]
+        frames = [NOTHING.frame]
         for reader, rows in readable.values():
             if rows:
                 rows.sort()
-                result = _at_positions(reader.read([row for _, row in rows]), [position for position, _ in rows])
+                result = reader.read([row for _, row in rows]).at([position for position, _ in rows])
                 frames.append(result.frame)
                 bad += [self._described(message, values, headers_at) for message in result.bad]
         return Reading(ReadResult(pl.concat(frames).sort(POSITION), bad), awaiting)
@@ -173,13 +169,3 @@ class MessageReader:
     ) -> BadMessage:
         detail = describe_unframed(self._framing, values[position], headers_at(position))
         return BadMessage(position, RejectReason.NOT_FRAMED, detail)
-
-
-def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
-    """The result of reading some messages, with their positions among all messages."""
-    column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
-    return ReadResult(result.frame.with_columns(column), _moved(result.bad, positions))
-
-
-def _moved(bad: Sequence[BadMessage], positions: Sequence[int]) -> list[BadMessage]:
-    return [BadMessage(positions[message.position], message.reason, message.detail) for message in bad]

@@ -200,12 +200,6 @@ def test_a_union_without_branches_has_no_values() -> None:
     assert bad.reason is RejectReason.CORRUPT
 
 
-def test_a_recursive_schema_is_refused_by_name() -> None:
-    node = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
-
-    assert refusal(with_fields(x=node)) == "the type Node contains itself"
-
-
 def test_the_reason_of_a_refused_schema_is_one_printable_line_whatever_its_names() -> None:
     name = "a\n\x1b[31m" * 100_000
     detail = refusal(with_fields(x={"type": "enum", "name": name, "symbols": []}))
