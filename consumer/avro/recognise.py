@@ -83,9 +83,9 @@ def _container(value: bytes) -> str | None:
 
 def _zero_byte(value: bytes, expected: Framing | None) -> str | None:
     name = expected.name if expected else ""
-    if name == "confluent" and value.startswith(bytes(5)) and 0 < (number := _id(value, 9)) < _LONG_ID_MAX:
+    if name != "apicurio" and value.startswith(bytes(5)) and 0 < (number := _id(value, 9)) < _LONG_ID_MAX:
         return f"this looks like Apicurio's framing with an id of 8 bytes, {number}; set avro.framing to apicurio"
-    if name not in {"confluent", "bare", ""} and value[:1] == b"\x00" and 0 < (number := _id(value, 5)) < _SHORT_ID_MAX:
+    if name != "confluent" and value[:1] == b"\x00" and 0 < (number := _id(value, 5)) < _SHORT_ID_MAX:
         return f"this looks like Confluent framing, schema id {number}; set avro.framing to confluent"
     return None
 

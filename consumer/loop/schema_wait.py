@@ -234,10 +234,9 @@ def _at(batch: RawBatch, positions: Sequence[int], owners: Collection[int]) -> R
 def _without(decoded: Decoded, taken: Sequence[RawBatch], owners: Collection[int]) -> Decoded:
     """What was decoded, without everything of these assignments."""
     tombstones = sum(
-        value is None and owner in owners
+        value is None and owner in owners and (owner not in decoded.awaits or offset < decoded.awaits[owner].offset)
         for batch in taken
-        for value, owner in zip(batch.values, batch.assignments, strict=True)
-        if owner not in decoded.awaits
+        for value, owner, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True)
     )
     return replace(
         decoded,
