@@ -94,7 +94,7 @@ def _text(path: Path) -> str:
 def _usable(path: Path, factory: ReaderFactory) -> Reader:
     reader = factory.reader(_text(path))
     if isinstance(reader, Refused):
-        raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; correct it or avro.fields")
+        raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; fix it or events.fields")
     return reader
 
 

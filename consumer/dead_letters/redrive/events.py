@@ -60,7 +60,7 @@ class EventReader:
         self._item_key = settings.window.item_key
         columns = APIS[settings.oms.api].item_columns
         granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
-        factory = ReaderFactory(granular | avro.fields, self._framing.length, "fastavro")
+        factory = ReaderFactory(granular | settings.events.fields, self._framing.length, "fastavro")
         self._messages = MessageReader(self._framing, schema_source(avro, self._framing, factory))
 
     def close(self) -> None:
