@@ -93,6 +93,9 @@ class RegistrySource:
         if ref in self._readers:
             self._readers.move_to_end(ref)
             return self._readers[ref]
+        if isinstance(ref.value, int) and ref.value > (SCHEMA_ID_MAX if ref.kind == "id" else GLOBAL_ID_MAX):
+            # A registry may answer as if the path did not exist, and decoding would wait forever.
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a {ref}: the number is too large")
         unknown = self._unknown.get(ref)
         now = self._monotonic()
         if unknown is not None and now < unknown.ask_at:
@@ -122,9 +125,6 @@ class RegistrySource:
         self._api.close()
 
     def _fetch(self, ref: SchemaRef) -> Reader | Refused:
-        if isinstance(ref.value, int) and ref.value > (SCHEMA_ID_MAX if ref.kind == "id" else GLOBAL_ID_MAX):
-            # A registry may answer as if the path did not exist, and decoding would wait forever.
-            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a {ref}, beyond {SCHEMA_ID_MAX}")
         found = self._api.schema(ref)
         if found is None:
             return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no {ref}")

@@ -7,6 +7,8 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.schema_files import FileSource
 from consumer.avro.sources import (
+    ASK_AGAIN_SECONDS,
+    ASK_SECONDS_MAX,
     UNKNOWN_SECONDS,
     RegistrySource,
     SchemaUnavailableError,
@@ -29,9 +31,18 @@ class HandClock:
 
 
 def source_of(
-    registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
+    registry: TinyRegistry,
+    clock: HandClock | None = None,
+    options: dict[str, str] | None = None,
+    wait_seconds: float = 0.0,
 ) -> RegistrySource:
-    return RegistrySource(registry.url, {"timeout": 60.0} | (options or {}), FACTORY, monotonic=clock or HandClock())
+    return RegistrySource(
+        registry.url,
+        {"timeout": 60.0} | (options or {}),
+        FACTORY,
+        wait_seconds=wait_seconds,
+        monotonic=clock or HandClock(),
+    )
 
 
 def refused(source: RegistrySource, ref: SchemaRef = SEVEN) -> Refused:
@@ -62,6 +73,52 @@ def test_an_unknown_id_is_remembered_for_a_while_and_then_requested_again(regist
     assert len(registry.requested_paths) == 1
     clock.now = UNKNOWN_SECONDS
     assert not isinstance(source.reader(SEVEN), Refused)
+
+
+def test_an_unknown_schema_may_appear_for_a_while_and_is_asked_for_again_and_again(registry: TinyRegistry) -> None:
+    clock = HandClock()
+    source = source_of(registry, clock, wait_seconds=60.0)
+
+    assert refused(source).may_appear
+    clock.now = ASK_AGAIN_SECONDS - 0.1
+    assert refused(source).may_appear
+    assert len(registry.requested_paths) == 1
+    clock.now = 59.9
+    source.begin()
+    assert refused(source).may_appear
+    assert len(registry.requested_paths) == 2
+    clock.now = 61.0
+    source.begin()
+    assert not refused(source).may_appear
+    assert len(registry.requested_paths) == 3
+
+    registry.add(7, schema_text())
+    clock.now = 61.0 + UNKNOWN_SECONDS
+    assert not isinstance(source.reader(SEVEN), Refused)
+
+
+def test_junk_with_thousands_of_ids_does_not_hold_up_a_batch_unless_it_cannot_wait(registry: TinyRegistry) -> None:
+    clock = HandClock()
+    source = source_of(registry, clock, wait_seconds=60.0)
+    source.begin()
+    assert refused(source, SchemaRef("id", 1)).may_appear
+    clock.now = ASK_SECONDS_MAX
+
+    for schema_id in range(2, 100):
+        assert refused(source, SchemaRef("id", schema_id)).may_appear
+    assert len(registry.requested_paths) == 1
+    assert isinstance(source.reader(SchemaRef("id", 2), must_ask=True), Refused)
+    assert len(registry.requested_paths) == 2
+
+    source.begin()
+    registry.add(3, schema_text())
+    assert not isinstance(source.reader(SchemaRef("id", 3)), Refused)
+
+
+def test_an_id_that_no_registry_can_have_is_not_waited_for(registry: TinyRegistry) -> None:
+    source = source_of(registry, wait_seconds=60.0)
+
+    assert not refused(source, SchemaRef("id", 2**31)).may_appear
 
 
 def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
