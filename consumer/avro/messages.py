@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Final, cast
 
 import polars as pl
 
@@ -23,6 +23,10 @@ class Reading:
     result: ReadResult
     awaiting: Sequence[BadMessage] = ()
     tombstones: int = 0
+
+
+UNWRAPPED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Values that were decompressed are read once they have this many bytes together: a thousandth was sent for them."""
 
 
 class MessageReader:
@@ -104,6 +108,7 @@ class MessageReader:
         cannot_wait = frozenset(impatient)
         bad: list[BadMessage] = []
         awaiting: list[BadMessage] = []
+        results: list[ReadResult] = []
         readable: dict[int, tuple[Reader, list[tuple[int, bytes]]]] = {}
         for key, positions in groups.items():
             ref = None if key is None else self._framing.ref_of(key)
@@ -117,15 +122,18 @@ class MessageReader:
                     (awaiting if waits else bad).append(BadMessage(position, reader.reason, reader.detail))
             else:
                 rows = readable.setdefault(id(reader), (reader, []))[1]
-                rows += self._unwrapped(key, positions, values, bad)
-        frames = [NOTHING.frame]
-        for reader, rows in readable.values():
-            if rows:
-                rows.sort()
-                result = reader.read([row for _, row in rows]).at([position for position, _ in rows])
-                frames.append(result.frame)
-                bad += [self._described(message, values, headers_at) for message in result.bad]
-        return Reading(ReadResult(pl.concat(frames).sort(POSITION), bad), awaiting)
+                size = 0
+                for position, row in self._unwrapped(key, positions, values, bad):
+                    rows.append((position, row))
+                    size += len(row)
+                    if size > UNWRAPPED_BYTES_MAX:
+                        results.append(_read_rows(reader, rows))
+                        rows.clear()
+                        size = 0
+        results += [_read_rows(reader, rows) for reader, rows in readable.values() if rows]
+        bad += [self._described(message, values, headers_at) for result in results for message in result.bad]
+        frame = pl.concat([NOTHING.frame, *(result.frame for result in results)]).sort(POSITION)
+        return Reading(ReadResult(frame, bad), awaiting)
 
     def _groups(
         self, values: Sequence[bytes], headers: Sequence[SchemaHeader | None] | None
@@ -169,3 +177,8 @@ class MessageReader:
     ) -> BadMessage:
         detail = describe_unframed(self._framing, values[position], headers_at(position))
         return BadMessage(position, RejectReason.NOT_FRAMED, detail)
+
+
+def _read_rows(reader: Reader, rows: list[tuple[int, bytes]]) -> ReadResult:
+    rows.sort()
+    return reader.read([row for _, row in rows]).at([position for position, _ in rows])

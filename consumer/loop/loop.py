@@ -136,9 +136,7 @@ class Loop:
             bytes_due=options.collect_bytes,
             seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
         )
-        self._schema_wait = SchemaWait(
-            decoder, observer, wait_seconds=options.schema_wait_seconds, bytes_max=options.parked_bytes_max
-        )
+        self._schema_wait = SchemaWait(decoder, observer, options.schema_wait_seconds, options.parked_bytes_max)
         self._last_read = 0
         """Messages of the last poll."""
         self._polled_at = clock.monotonic()

@@ -73,7 +73,7 @@ class SchemaWait:
     partitions must be paused.
     """
 
-    def __init__(self, decoder: Decoder, observer: Observer, *, wait_seconds: float, bytes_max: int) -> None:
+    def __init__(self, decoder: Decoder, observer: Observer, wait_seconds: float, bytes_max: int) -> None:
         self._decoder = decoder
         self._observer = observer
         self._wait_seconds = wait_seconds

@@ -210,6 +210,17 @@ def test_one_schema_file_is_that_of_all_schema_version_ids() -> None:
     assert skus(decode(settings, [glue(bare("a")), glue(bare("b"), uuid.UUID(int=1))])) == ["a", "b"]
 
 
+def test_decompressed_values_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.avro.messages.UNWRAPPED_BYTES_MAX", 100)
+    values = [glue(zlib.compress(bare(f"s{number}")), compression=5) for number in range(20)]
+    values[3] = glue(bare(), compression=5)
+
+    decoded = decode({"framing": "aws-glue", "schema_file": str(schema_path())}, values)
+
+    assert skus(decoded) == [f"s{number}" for number in range(20) if number != 3]
+    assert rejected(decoded) == [(3, "corrupt")]
+
+
 # Several schema files
 
 

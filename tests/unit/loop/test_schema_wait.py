@@ -112,7 +112,7 @@ class Bench:
 
     def __init__(self, *, bytes_max: int = 1_000_000, wait_seconds: float = WAIT_SECONDS) -> None:
         self.decoder = SlowDecoder()
-        self.wait = SchemaWait(self.decoder, self, wait_seconds=wait_seconds, bytes_max=bytes_max)
+        self.wait = SchemaWait(self.decoder, self, wait_seconds, bytes_max)
         self.assigned: dict[int, Assignment] = {owner: assignment(owner) for owner in (1, 2, 3)}
         self.now = 1_000.0
         self.facts: list[Any] = []
