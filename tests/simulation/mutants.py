@@ -441,6 +441,17 @@ def sends_two_requests_per_location_at_once(patch: Patch) -> None:
 
 
 @_mutant("20")
+def hands_over_without_a_commit(patch: Patch) -> None:
+    """A hand-over whose commit is refused is not repeated, so the next owner sends again what was accepted."""
+
+    def commit(self: Any, assigned: Any, now: float, deadline: float, *, with_dead_letters: bool) -> None:
+        del deadline, with_dead_letters
+        self._commits.commit(self._commits.moved(now, assigned))
+
+    patch.setattr(Rebalance, "_commit_at_last", commit)
+
+
+@_mutant("20")
 def keeps_rows_of_lost_partitions(patch: Patch) -> None:
     """Pending changes of a lost partition are still sent."""
     patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: [])
@@ -509,8 +520,8 @@ def later_messages_overtake(patch: Patch) -> None:
                 self._retried(owner, now, assigned)
         return decoded
 
-    def track(self: OffsetTracker, offsets: pl.Series, next_offset: int) -> None:
-        original_track(self, offsets.filter(offsets >= (self._next or 0)), next_offset)
+    def track(self: OffsetTracker, offsets: Any, next_offset: int) -> None:
+        original_track(self, [offset for offset in offsets if offset >= (self._next or 0)], next_offset)
 
     original_track = OffsetTracker.track
     patch.setattr(SchemaWait, "put", lambda self, batch, now: self._send(batch, now))
@@ -532,10 +543,9 @@ def waits_for_junk_forever(patch: Patch) -> None:
 
 
 def _releases_only_open_offsets(patch: Patch) -> None:
-    def release(self: Any, offsets: pl.Series) -> None:
-        known = offsets.filter(offsets >= self._base)
-        if len(known):
-            original(self, known.filter(self._counts[known - self._base] > 0))
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original(self, [offset for offset in offsets if offset in still_open])
 
     original = OffsetTracker.release
     patch.setattr(OffsetTracker, "release", release)
