@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
