@@ -1,4 +1,4 @@
-"""Which partitions are read, so that what is pending fits into the memory for it (rules 10 and 23).
+"""Which partitions are read, so that what is pending fits into the memory for it (rules 10 and 24).
 
 Above ``max_pending_bytes`` nothing is read until changes have left. A partition that has recovered is read only so far
 past its committable offset that a new owner can read it again. Of what holds the offset back whole chunks leave then,

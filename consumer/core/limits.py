@@ -29,7 +29,7 @@ class EngineLimits:
     coalescing_bytes_max: int = 24 * 1024 * 1024
     """Memory of copies while rows are merged or coalesced in place."""
     in_hand_bytes_max: int = 24 * 1024 * 1024
-    """Memory of rows that are still to come when reading pauses, because the decoder has them."""
+    """Memory of rows that are still to come when reading pauses, because the decoder has them or they are parked."""
     turns_share: float = 0.5
     """Of the memory for pending rows: above it partitions with a backlog are read in turns. The rest is for the windows
     of the one that is read, so that they fill before anything must leave."""

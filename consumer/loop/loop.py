@@ -18,6 +18,7 @@ from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.rebalance import Rebalance
+from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
 from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
@@ -27,6 +28,7 @@ RECOVERY_DOES_NOT_FIT: Final = (
     "coalesced; raise the container's memory limit, or memory.budget if it is set, at least until they have been sent; "
     "nothing of them was sent or committed by this process"
 )
+DEFAULT_PARKED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class LoopOptions:
     locations_interval_seconds: float | None = None
     """How often ``PendingByLocation`` is emitted; None for never."""
     revoke_seconds_max: float = 30.0
+    schema_wait_seconds: float = 60.0
+    """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
+    parked_bytes_max: int = DEFAULT_PARKED_BYTES
+    """Waiting partitions are paused once this much is parked."""
 
 
 class Life(Enum):
@@ -135,6 +141,7 @@ class Loop:
             bytes_due=options.collect_bytes,
             seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
         )
+        self._schema_wait = SchemaWait(decoder, observer, options.schema_wait_seconds, options.parked_bytes_max)
         self._last_read = 0
         """Messages of the last poll."""
         self._polled_at = clock.monotonic()
@@ -177,7 +184,7 @@ class Loop:
         batch = self._poll()
         now = self._clock.monotonic()
         self._collect(batch, now)
-        for decoded in self._decoder.take():
+        for decoded in self._schema_wait.take(now, self._commits.assignments):
             self._add(decoded, now)
         self._settle(now)
         self._send_round(now)
@@ -234,8 +241,7 @@ class Loop:
         deadline = engine.next_deadline(now)
         if deadline is not None and not self._commits.is_fenced:
             times.append(max(deadline, self._round_timer.due_at))
-        if self._collector.due_at is not None:
-            times.append(self._collector.due_at)
+        times += [time for time in (self._collector.due_at, self._schema_wait.retry_at) if time is not None]
         return max(min(times) - now, self._options.poll_seconds_busy if in_flight else 0.0)
 
     def _collect(self, batch: RawBatch | None, now: float) -> None:
@@ -247,7 +253,8 @@ class Loop:
         if self._engine.partitions.catching_up:
             collector.hurry()
         if collector.is_due(now) and self._decoder.room():
-            self._decoder.put(collector.take())
+            self._schema_wait.put(collector.take(), now)
+        self._schema_wait.retry(now)
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
@@ -269,6 +276,7 @@ class Loop:
     def _apply_backpressure(self, now: float) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
         wanted = self._engine.update_backpressure(now, memory_pressure=self._memory_pressure())
+        wanted |= self._schema_wait.to_pause()
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
@@ -316,6 +324,7 @@ class Loop:
 
     def _assignments_changed(self, gone: Sequence[int]) -> None:
         self._paused.difference_update(gone)
+        self._schema_wait.forget(gone)
         self._collector.hurry()
         self._snapshot_timer.expire()
 
@@ -327,6 +336,7 @@ class Loop:
                 self._job_follower,
                 paused=self._paused,
                 decoding_blocked=self._decoder.blocked_reason(),
+                parked_messages=self._schema_wait.parked_messages,
                 log_end=self._log_end,
                 memory_pressure=self._memory_pressure(),
                 now=now,

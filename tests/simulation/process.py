@@ -14,6 +14,7 @@ from consumer.errors import StopError
 from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.loop.schema_wait import MESSAGE_BYTES
 from consumer.ports import CommitRefused
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
@@ -26,7 +27,9 @@ from tests.simulation.plan import (
     CHUNK_ITEMS,
     LITTLE_MEMORY,
     MAX_ITEMS,
+    PARKED_MESSAGES_MAX,
     REVOKE_SECONDS_MAX,
+    SCHEMA_WAIT_SECONDS,
     Entry,
     Rates,
     SimulationPlan,
@@ -128,12 +131,14 @@ class Process(Strand):
         """While memory is short each partition with a backlog has its turn within ``max_age``."""
         seconds, self._checked_at = min(now - self._checked_at, TURN_SECONDS_MAX), now
         reads_nothing = engine.is_over_budget or engine.partitions.catching_up or not self.decoder.room()
-        waiting = set(engine.partitions.behind(0.0)) - engine.partitions.over_limit() - self.source.unpaused
+        assert self._loop is not None
+        elsewhere = engine.partitions.over_limit() | self._loop._schema_wait.to_pause() | self.source.unpaused
+        waiting = set(engine.partitions.behind(0.0)) - elsewhere
         if reads_nothing or engine.sending_stopped:
             seconds = 0.0
         self._waited = {found: self._waited.get(found, 0.0) + seconds for found in waiting}
         if max(self._waited.values(), default=0.0) > self.plan.max_age_seconds + TURNS_LATE_SECONDS:
-            raise Violation(f"rule 23: a partition of {self.name} with a backlog gets no turn")
+            raise Violation(f"rule 24: a partition of {self.name} with a backlog gets no turn")
 
     def _check_progress(self, engine: Engine, now: float) -> None:
         """If reading waits for memory, some request that frees it must be in flight, if any may be sent."""
@@ -306,4 +311,6 @@ def loop_options(plan: SimulationPlan) -> LoopOptions:
         round_interval_seconds=0.1,
         snapshot_interval_seconds=1.0,
         revoke_seconds_max=REVOKE_SECONDS_MAX,
+        schema_wait_seconds=SCHEMA_WAIT_SECONDS,
+        parked_bytes_max=PARKED_MESSAGES_MAX * MESSAGE_BYTES,
     )

@@ -1,4 +1,4 @@
-"""Whose turn it is: which partition with a backlog is read while memory is short (rule 23, docs/decisions/0017).
+"""Whose turn it is: which partition with a backlog is read while memory is short (rule 24, docs/decisions/0017).
 
 If a location's changes are in one partition, reading that partition alone fills its window; reading all partitions at
 once fills the windows of all locations a little. Times are monotonic seconds.

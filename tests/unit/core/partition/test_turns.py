@@ -1,4 +1,4 @@
-"""Which partition with a backlog is read while memory is short (rule 23)."""
+"""Which partition with a backlog is read while memory is short (rule 24)."""
 
 from consumer.core.partition.turns import Turns
 
