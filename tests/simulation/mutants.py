@@ -110,9 +110,10 @@ def forgets_superseded_offsets(patch: Patch) -> None:
     def track(self: Any, rows: pl.DataFrame, *args: Any) -> None:
         original_track(self, rows, *args)
         latest = self.__dict__.setdefault("latest", {})
-        for assignment_id, offset, *item in (
-            rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *ITEM_KEY).iter_rows()
-        ):
+        key = [name for name in ITEM_KEY if name in rows.columns]
+        for assignment_id, offset, *values in rows.sort(OFFSET).select(ASSIGNMENT, OFFSET, LOCATION, *key).iter_rows():
+            named = dict(zip((LOCATION, *key), values, strict=True))
+            item = [named.get(name) for name in (LOCATION, *ITEM_KEY)]
             older = latest.get((assignment_id, *item))
             if older is not None and assignment_id in self._by_id:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
@@ -229,8 +230,8 @@ def budget_pauses_recovery(patch: Patch) -> None:
 def offset_limit_pauses_recovery(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` also pauses partitions that have not reached ``read_up_to`` yet."""
 
-    def update_backpressure(self: Any, **arguments: Any) -> frozenset[int]:
-        wanted: frozenset[int] = original(self, **arguments)
+    def update_backpressure(self: Any, now: float, **arguments: Any) -> frozenset[int]:
+        wanted: frozenset[int] = original(self, now, **arguments)
         over_limit: set[int] = self.partitions.over_limit()
         return wanted | over_limit
 

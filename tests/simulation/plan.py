@@ -368,7 +368,7 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
 
 def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
     random = new_random(plan.seed, "memory")
-    if random.random() >= LESS_MEMORY_SHARE:
+    if random.random() >= LESS_MEMORY_SHARE or plan.theme is Theme.TOKENS:
         return plan.faults
     at, seconds = random.uniform(10.0, 0.8 * FAULTY_SECONDS), random.uniform(5.0, 40.0)
     fault = Fault(at, FaultKind.LESS_MEMORY, random.randrange(plan.members), seconds)
@@ -377,7 +377,7 @@ def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
 
 def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
     random = new_random(plan.seed, "backlog")
-    if random.random() >= BACKLOG_SHARE:
+    if random.random() >= BACKLOG_SHARE or plan.theme is not Theme.MIXED:
         return plan
     fault = Fault(random.uniform(0.0, 20.0), FaultKind.BACKLOG, 0, random.uniform(10.0, 50.0))
     some = random.sample(range(plan.partitions), k=2)
