@@ -179,8 +179,11 @@ class SimulationPlan:
 
     @property
     def undecoded_max(self) -> int:
-        """Messages that may be read and not decoded yet, or parked, when a pause takes effect."""
-        return self.messages_max * (self.batches_pending_max + 2) + PARKED_MESSAGES_MAX
+        """Messages that may be read and not decoded yet, or parked, when a pause takes effect.
+
+        Of parked ones there may be a poll more than their limit.
+        """
+        return self.messages_max * (self.batches_pending_max + 3) + PARKED_MESSAGES_MAX
 
     @property
     def has_short_memory(self) -> bool:
