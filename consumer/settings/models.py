@@ -312,9 +312,9 @@ class DeadLetterSettings(Section):
 class HttpSettings(Section):
     """HTTP server: status page, metrics and probes."""
 
-    host: Text = Field(
-        default="0.0.0.0",  # noqa: S104 - probes and Prometheus connect from outside the pod
-        description="Address to listen on.",
+    host: Text | None = Field(
+        default=None,
+        description="Address to listen on. If unset, all addresses: IPv6 and IPv4, or IPv4 alone where IPv6 is off.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
 
