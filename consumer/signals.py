@@ -43,6 +43,7 @@ class StopSignals:
 
 def exit_now(code: int = 0) -> NoReturn:
     """End the process without cleaning up, from any thread, whatever the others are doing."""
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
