@@ -87,6 +87,11 @@ class KafkaSettings(Section):
         default=30.0, gt=0, le=3_600, description="How long to wait for unreachable brokers at startup."
     )
     poll_messages_max: int = Field(default=5_000, ge=1, le=100_000, description="Messages read by one poll, at most.")
+    token_provider: Text | None = Field(
+        default=None,
+        description="Where tokens for SASL OAUTHBEARER come from, if librdkafka cannot fetch them itself: `msk-iam` for "
+        "AWS MSK (needs the extra `msk`), or a plugin's name; see docs/kafka-security.md.",
+    )
     properties: ScalarMap = Field(
         default_factory=dict,
         description="Any librdkafka option by its own name (`security.protocol`, `sasl.password`, ...), except those "

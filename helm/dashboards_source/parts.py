@@ -24,7 +24,7 @@ LOCATION: Final = "inventory-refresh-location"
 """Fixed ids of the dashboards, used in the links between them."""
 
 RELEASE: Final = 'cluster="$cluster", namespace="$namespace", job="$release"'
-"""Matchers of one release. Where series have no label ``cluster``, its variable is empty, and so matches all of them."""
+"""Matchers of one release. Where series have no label ``cluster``, its variable is empty, which matches them."""
 SELECTED: Final = f'{RELEASE}, pod=~"$pod"'
 GREEN: Final = "green"
 YELLOW: Final = "yellow"

@@ -4,8 +4,8 @@
 {{- range $group := include "inventory-refresh.ownGroups" . | fromYamlArray -}}
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
-{{- $changes := get $.Values.prometheusRule.alerts $rule.alert | default dict -}}
-{{- if ne (get $changes "enabled") false -}}
+{{- $changes := get $.Values.prometheusRule.alerts (default "" $rule.alert) | default dict -}}
+{{- if ternary $changes.enabled true (hasKey $changes "enabled") -}}
 {{- $rules = append $rules (include "inventory-refresh.rule" (dict "root" $ "rule" $rule "changes" $changes) | fromYaml) -}}
 {{- end -}}
 {{- end -}}
