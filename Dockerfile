@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 # The service:        docker build --tag inventory-refresh .     see README.md, "Container", for how to run it
+# For AWS MSK:        docker build --build-arg REQUIREMENTS=msk .
 # The OMS sandbox:    docker build --target sandbox .            for trying things out; compose.yaml uses it
 ARG PYTHON=3.13.9-slim-trixie
 
@@ -21,12 +22,14 @@ RUN /venv/bin/python -m hatchling build --target wheel --directory /dist \
  && /venv/bin/pip uninstall --yes hatchling editables pip
 
 FROM python:${PYTHON} AS build
+# Which lock file of requirements/ is installed: runtime, or msk for AWS MSK with IAM.
+ARG REQUIREMENTS=runtime
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip-cache
 WORKDIR /build
 RUN python -m venv /venv
-COPY requirements/runtime.txt requirements/
+COPY requirements/runtime.txt requirements/msk.txt requirements/
 RUN --mount=type=cache,target=/pip-cache \
-    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/runtime.txt
+    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/${REQUIREMENTS}.txt
 COPY --from=sandbox-build /dist /dist
 RUN /venv/bin/pip install --no-deps /dist/*.whl \
  && /venv/bin/python -m compileall -q /venv/lib \
@@ -45,6 +48,7 @@ WORKDIR /
 # A number: Kubernetes can verify runAsNonRoot only with a numeric user.
 USER 10001:10001
 STOPSIGNAL SIGTERM
+# No init is needed: as process 1 the command handles SIGTERM before it imports anything, and it starts no processes.
 ENTRYPOINT ["inventory-refresh"]
 
 FROM base AS sandbox
