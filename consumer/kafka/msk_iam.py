@@ -1,7 +1,7 @@
-"""The token provider ``msk-iam``: signed tokens for AWS MSK, from the IAM identity of this process. Needs the extra ``msk``.
+"""The token provider ``msk-iam``: tokens for AWS MSK, signed with the IAM identity of this process. An extra: ``msk``.
 
-AWS's library finds the identity as all of its tools do: a web identity (IRSA), a container's (EKS Pod Identity, ECS), an
-instance's, a profile or AWS_* variables.
+AWS's library finds the identity as all of its tools do: a web identity (IRSA), the identity of a container (EKS Pod
+Identity, ECS) or of an instance, a profile, or AWS_* variables.
 """
 
 import os
@@ -27,7 +27,7 @@ def token(options: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def region_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    """The region of the brokers: as in their names, else as AWS's tools are told. Raises SettingsError. Pure."""
+    """The region of the brokers: as in their names, else that AWS's tools use. Raises SettingsError. Pure."""
     if match := _BROKER.search(str(options.get("bootstrap.servers", ""))):
         return match[1]
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")

@@ -128,8 +128,8 @@ class Preflight:
         if uses_tokens(self._settings):
             return (
                 f"Kafka at {self._settings.bootstrap_servers}: the login with a token failed: {text_of(error)}; check "
-                "kafka.token_provider or sasl.oauthbearer.* in kafka.properties, and that the brokers trust the tokens' "
-                "issuer, audience and signature"
+                "kafka.token_provider or sasl.oauthbearer.* in kafka.properties, and that the brokers trust the "
+                "issuer, audience and signature of the tokens"
             )
         return (
             f"Kafka at {self._settings.bootstrap_servers} refuses the credentials: {text_of(error)}; check "

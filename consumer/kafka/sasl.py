@@ -1,4 +1,4 @@
-"""What a login by SASL needs, checked before a client is made: librdkafka names one missing option at a time, or waits."""
+"""What a login by SASL needs, checked before a client exists: librdkafka names one missing option at a time."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -88,7 +88,9 @@ def _check_oidc(properties: Mapping[str, Any]) -> None:
 def without_mechanism(reason: str, properties: Mapping[str, Any]) -> str:
     """What to add to librdkafka's ``reason`` for refusing its own default mechanism."""
     if "GSSAPI" in reason and mechanism_of(properties) is None:
-        return '; "sasl.mechanism" is not set, and librdkafka then uses GSSAPI (Kerberos): set it, such as to SCRAM-SHA-512'
+        return (
+            '; "sasl.mechanism" is not set, and librdkafka then uses GSSAPI (Kerberos): set it, to SCRAM-SHA-512 or so'
+        )
     return ""
 
 

@@ -27,7 +27,7 @@ _log = structlog.get_logger("inventory_refresh.kafka")
 
 
 def load_provider(name: str) -> TokenProvider:
-    """The installed provider of this name. Raises SettingsError: it is unknown, or a package that it needs is missing."""
+    """The installed provider of this name. Raises SettingsError if it is unknown or cannot be imported."""
     known = {found.name: found for found in entry_points(group=GROUP)}
     if name not in known:
         names = ", ".join(sorted(known)) or "none"

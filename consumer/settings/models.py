@@ -89,8 +89,8 @@ class KafkaSettings(Section):
     poll_messages_max: int = Field(default=5_000, ge=1, le=100_000, description="Messages read by one poll, at most.")
     token_provider: Text | None = Field(
         default=None,
-        description="Where tokens for SASL OAUTHBEARER come from, if librdkafka cannot fetch them itself: `msk-iam` for "
-        "AWS MSK (needs the extra `msk`), or a plugin's name; see docs/kafka-security.md.",
+        description="Where tokens for SASL OAUTHBEARER come from, if librdkafka cannot fetch them: `msk-iam` for AWS "
+        "MSK (needs the extra `msk`), or a plugin's name; see docs/kafka-security.md.",
     )
     properties: ScalarMap = Field(
         default_factory=dict,

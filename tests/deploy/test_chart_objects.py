@@ -3,6 +3,7 @@
 import copy
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,34 @@ def test_a_packaged_chart_renders_the_same_objects(helm: Path, tmp_path: Path) -
     subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
     (package,) = tmp_path.glob("inventory-refresh-*.tgz")
     assert template("production", chart=package) == rendered("production")
+
+
+def test_the_packaged_chart_has_no_dead_links(helm: Path, tmp_path: Path) -> None:
+    command = [str(helm), "package", str(CHART), "--destination", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
+    (package,) = tmp_path.glob("inventory-refresh-*.tgz")
+    with tarfile.open(package) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        page = archive.extractfile("inventory-refresh/README.md")
+        assert page is not None
+        text = page.read().decode()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith(("#", "https://"))]
+    assert links
+    assert not [link for link in links if link not in names]
+
+
+def examples_of_the_page() -> list[dict[str, Any]]:
+    """The values under "Identities and secrets" of the chart's page."""
+    text = (CHART / "README.md").read_text(encoding="utf-8").partition("## Identities and secrets")[2]
+    return [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text.partition("## Notes")[0], re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize("example", examples_of_the_page(), ids=",".join)
+def test_every_example_of_the_page_can_be_installed(example: dict[str, Any]) -> None:
+    objects = template("minimal", example)
+    assert not [said for found in objects if (said := problem(found))]
 
 
 @pytest.mark.parametrize(
