@@ -126,8 +126,9 @@ def publish(
     """Publish the events in order; returns their number once the broker has acknowledged all of them.
 
     Only the connection options of ``properties`` (``kafka.properties``) are used; ``callbacks`` are the client's.
-    ``on_progress`` is called every 1,000 events, and at the end, with the number published. Raises BrokerError if an event
-    cannot be delivered.
+    ``on_progress`` is called every 1,000 events, and at the end, with the number published.
+
+    Raises BrokerError if an event cannot be delivered.
     """
     failures: list[KafkaError] = []
 
