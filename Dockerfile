@@ -43,13 +43,17 @@ ENV PATH=/venv/bin:$PATH \
     RUST_BACKTRACE=0
 RUN groupadd --system --gid 10001 service \
  && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service \
- && python -m pip uninstall --yes --root-user-action ignore pip
+ && python -m pip uninstall --yes --root-user-action ignore pip \
+ && apt-get update \
+ && apt-get install --yes --no-install-recommends tini \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /
 # A number: Kubernetes can verify runAsNonRoot only with a numeric user.
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# No init is needed: as process 1 the command handles SIGTERM before it imports anything, and it starts no processes.
-ENTRYPOINT ["inventory-refresh"]
+# Process 1 ignores SIGTERM until it handles it. The command does that first of all, but on a busy node the interpreter
+# alone takes longer to start than some pods live; tini is there at once.
+ENTRYPOINT ["tini", "--", "inventory-refresh"]
 
 FROM base AS sandbox
 LABEL org.opencontainers.image.title="inventory-refresh-sandbox" \

@@ -8,6 +8,7 @@ Two things make this more than a signal handler:
   the resolver for seconds.
 
 So the signals are blocked before anything else happens, which keeps those that arrive, and a thread waits for them.
+(The image also has an init for the moments before: the interpreter itself needs some to start.)
 This module is imported before all others: it must stay small and import nothing that takes time.
 """
 
