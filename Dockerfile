@@ -43,10 +43,10 @@ ENV PATH=/venv/bin:$PATH \
     RUST_BACKTRACE=0
 RUN groupadd --system --gid 10001 service \
  && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service \
- && python -m pip uninstall --yes --root-user-action ignore pip \
  && apt-get update \
  && apt-get install --yes --no-install-recommends tini \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* \
+ && python -m pip uninstall --yes --root-user-action ignore pip
 WORKDIR /
 # A number: Kubernetes can verify runAsNonRoot only with a numeric user.
 USER 10001:10001
