@@ -88,9 +88,7 @@ def _check_oidc(properties: Mapping[str, Any]) -> None:
 def without_mechanism(reason: str, properties: Mapping[str, Any]) -> str:
     """What to add to librdkafka's ``reason`` for refusing its own default mechanism."""
     if "GSSAPI" in reason and mechanism_of(properties) is None:
-        return (
-            '; "sasl.mechanism" is not set, and librdkafka then uses GSSAPI (Kerberos): set it, to SCRAM-SHA-512 or so'
-        )
+        return '; "sasl.mechanism" is not set, which means GSSAPI (Kerberos): set it, for example to SCRAM-SHA-512'
     return ""
 
 

@@ -99,7 +99,7 @@ def test_a_provider_sets_the_mechanism_of_every_client() -> None:
 
 def test_a_mechanism_that_is_left_out_is_named_when_the_default_one_is_missing() -> None:
     given = settings({"security.protocol": "SASL_SSL", "sasl.username": "a"})
-    with pytest.raises(SettingsError, match=r'"sasl\.mechanism" is not set, and librdkafka then uses GSSAPI'):
+    with pytest.raises(SettingsError, match=r'"sasl\.mechanism" is not set, which means GSSAPI'):
         new_client(Consumer, consumer_options(given), given)
 
 
