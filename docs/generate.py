@@ -65,7 +65,7 @@ A setting has a section and a name. It can be given in three places; the first o
 
 1. **Environment:** `INVENTORY_REFRESH_<SECTION>__<NAME>` (with two underscores in between).
 2. **Secret files:** files named `section__name` in the directory `INVENTORY_REFRESH_SECRETS_DIR`, as Kubernetes mounts
-   a Secret. A trailing newline is dropped; hidden files are ignored.
+   a Secret; or in several, separated by colons. A trailing newline is dropped; hidden files are ignored.
 3. **YAML file:** `--config FILE`, or `INVENTORY_REFRESH_CONFIG`; see [config.example.yaml](../config.example.yaml).
 
 Rules for all of them:

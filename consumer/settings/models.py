@@ -58,6 +58,11 @@ class KafkaSettings(Section):
         default=30.0, gt=0, le=3_600, description="How long to wait for unreachable brokers at startup."
     )
     poll_messages_max: int = Field(default=5_000, ge=1, le=100_000, description="Messages read by one poll, at most.")
+    token_provider: Text | None = Field(
+        default=None,
+        description="Where tokens for SASL OAUTHBEARER come from, if librdkafka cannot fetch them: `msk-iam` for AWS "
+        "MSK (needs the extra `msk`), or a plugin's name; see docs/kafka-security.md.",
+    )
     properties: ScalarMap = Field(
         default_factory=dict,
         description="Any librdkafka option by its own name (`security.protocol`, `sasl.password`, ...), except those "
@@ -284,9 +289,9 @@ class DeadLetterSettings(Section):
 class HttpSettings(Section):
     """HTTP server: status page, metrics and probes."""
 
-    host: Text = Field(
-        default="0.0.0.0",  # noqa: S104 - probes and Prometheus connect from outside the pod
-        description="Address to listen on.",
+    host: Text | None = Field(
+        default=None,
+        description="Address to listen on. If unset, all addresses: IPv6 and IPv4, or IPv4 alone where IPv6 is off.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
 

@@ -5,7 +5,7 @@ Every function raises SettingsError with one line.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,11 +65,24 @@ def from_file(path: Path) -> Found:
     return dict(_flat(_mapping(content, origin, "the file"), origin))
 
 
-def from_secret_files(directory: Path) -> Found:
+def from_secret_files(directories: Sequence[Path]) -> Found:
     """Read a setting per file, named ``section__name``, as Kubernetes mounts a Secret; a trailing newline is dropped.
 
     Hidden files and directories (such as Kubernetes' own ``..data``) are ignored, and empty files count as not given.
+    Raises SettingsError if two directories have a file for the same setting: it is unclear which one is current.
     """
+    found: Found = {}
+    for directory in directories:
+        more = _from_secrets_directory(directory)
+        for path in found.keys() & more.keys():
+            raise SettingsError(
+                f"{more[path].origin} is in several secrets directories ({', '.join(map(str, directories))}); keep one"
+            )
+        found |= more
+    return found
+
+
+def _from_secrets_directory(directory: Path) -> Found:
     found: Found = {}
     try:
         files = sorted(path for path in directory.iterdir() if not path.name.startswith(".") and not path.is_dir())

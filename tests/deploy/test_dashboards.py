@@ -22,7 +22,7 @@ TARGETS = targets()
 COLUMNS = 24
 ALERTS = FOLDER.parent / "alerts" / "inventory-refresh.rules.yaml"
 
-SELECTED = {"namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
+SELECTED = {"cluster": "=$cluster", "namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
 """Matchers of every selector, so that releases and namespaces never mix."""
 
 NOT_DRAWN = {
@@ -41,7 +41,7 @@ every_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
 
 def selections_of(expr: str) -> list[Selection]:
     """The selectors of a query. Grafana's own variables are replaced, because PromQL does not know them; ours stay."""
-    kept = {name: f"${name}" for name in ("namespace", "release", "pod", "location")}
+    kept = {name: f"${name}" for name in ("cluster", "namespace", "release", "pod", "location")}
     return selections(with_values(expr, range_seconds=3_600, **kept))
 
 
