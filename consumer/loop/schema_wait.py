@@ -44,6 +44,8 @@ class _Parked:
     """What the decoder has given back: its messages are older than those of ``polled_since``."""
     polled_since: list[RawBatch] = field(default_factory=list)
     size_bytes: int = 0
+    retried_bytes: int = 0
+    """What the decoder has to try again, and may give back."""
     retry_at: float = 0.0
     pause_seconds: float = RETRY_SECONDS_MIN
     is_retrying: bool = False
@@ -61,7 +63,7 @@ class _Parked:
             self.size_bytes += _size_of(batch)
 
     def take_all(self) -> list[RawBatch]:
-        batches = self.batches
+        batches, self.retried_bytes = self.batches, self.size_bytes
         self.decoded_before, self.polled_since, self.size_bytes = [], [], 0
         return batches
 
@@ -97,7 +99,7 @@ class SchemaWait:
 
     def to_pause(self) -> frozenset[int]:
         """The assignments of which nothing more may be read for now."""
-        is_full = sum(parked.size_bytes for parked in self._parked.values()) >= self._bytes_max
+        is_full = sum(parked.size_bytes + parked.retried_bytes for parked in self._parked.values()) >= self._bytes_max
         return frozenset(self._parked) if is_full else frozenset()
 
     def put(self, batch: RawBatch, now: float) -> None:
@@ -168,7 +170,7 @@ class SchemaWait:
             parked = self._parked[owner] = _Parked(since=now, free_at=self._sent_count)
             self._observer.observe(SchemaWaitBegan(assignment, awaited.detail))
         else:
-            parked.is_retrying = False
+            parked.is_retrying, parked.retried_bytes = False, 0
             parked.pause_seconds = min(2 * parked.pause_seconds, RETRY_SECONDS_MAX)
         for batch in taken:
             parked.add(_part(batch, owner, awaited.offset), is_polled=False)
@@ -178,7 +180,7 @@ class SchemaWait:
         """All that was parked before the retry is decoded or rejected."""
         parked = self._parked[owner]
         if parked.batches:
-            parked.is_retrying, parked.retry_at = False, now
+            parked.is_retrying, parked.retried_bytes, parked.retry_at = False, 0, now
             return
         del self._parked[owner]
         self._past_waits.setdefault(owner, []).append((parked.since, now))

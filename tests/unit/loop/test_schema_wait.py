@@ -311,6 +311,18 @@ def test_partitions_that_wait_are_paused_once_too_much_is_parked() -> None:
     assert bench.rows() == list(range(11))
 
 
+def test_they_stay_paused_while_all_of_it_is_tried_again() -> None:
+    bench = Bench(bytes_max=10 * MESSAGE_BYTES)
+    bench.put(batch(1, 0, "new"))
+    bench.turn()
+    bench.put(batch(1, 1, *["known"] * 10))
+    bench.wait.retry(bench.now + 10.0)
+    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (0, {1})
+
+    bench.turn()
+    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (11, {1})
+
+
 def test_what_is_parked_of_a_revoked_partition_is_dropped() -> None:
     bench = Bench()
     bench.put(batch(1, 0, "new"))
