@@ -10,6 +10,8 @@ from typing import Any, Final
 import httpx
 
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.oms.certificates import is_strictness
+from consumer.oms.http import TunnelError
 from consumer.oms.reply_parsing import (
     is_over_quota,
     read_code,
@@ -29,6 +31,8 @@ _KIND_OF_STATUS: Final[Mapping[int, AnswerKind]] = {
     403: AnswerKind.FORBIDDEN,
     404: AnswerKind.WRONG_ADDRESS,
     405: AnswerKind.WRONG_ADDRESS,
+    # A proxy that wants a login passes nothing on.
+    407: AnswerKind.UNAVAILABLE,
     410: AnswerKind.WRONG_ADDRESS,
     # The request itself is not acceptable: its length, size, type or content.
     411: AnswerKind.REFUSED,
@@ -44,6 +48,7 @@ _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
     httpx.ConnectTimeout: AnswerKind.UNAVAILABLE,
     httpx.PoolTimeout: AnswerKind.UNAVAILABLE,
     httpx.ProxyError: AnswerKind.UNAVAILABLE,
+    TunnelError: AnswerKind.UNAVAILABLE,
     httpx.UnsupportedProtocol: AnswerKind.WRONG_ADDRESS,
     # From the first byte on there is no proof.
     httpx.WriteError: AnswerKind.UNKNOWN,
@@ -82,7 +87,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, wall: floa
         _kind(status, headers, content),
         status=status,
         retry_after_seconds=read_retry_after(headers, wall),
-        detail=read_message(headers, content, body),
+        detail=_detail(status, headers, content, body),
     )
 
 
@@ -91,8 +96,26 @@ def classify_error(error: httpx.HTTPError) -> Answer:
 
     Raises KeyError for an error that is not in the table: whether it proves that nothing was sent must not be guessed.
     """
-    message = str(error) or "no details"
-    return Answer(_KIND_OF_ERROR[type(error)], detail=short_line(f"{type(error).__name__}: {message}"))
+    message = f"{type(error).__name__}: {error or 'no details'}"
+    advice = _advice(error)
+    return Answer(_KIND_OF_ERROR[type(error)], detail=short_line(f"{advice} ({message})" if advice else message))
+
+
+def _advice(error: httpx.HTTPError) -> str | None:
+    """What to look at, if the error's own message does not say it."""
+    if isinstance(error, httpx.ProxyError):
+        return "the proxy refuses: look at oms.proxy, or HTTPS_PROXY and NO_PROXY"
+    if is_strictness(error):
+        return "the certificates fail a strict check only: have them reissued, or set oms.tls_strict: false"
+    return None
+
+
+def _detail(status: int, headers: Mapping[str, str], content: Any, body: bytes) -> str:
+    message = read_message(headers, content, body)
+    location = headers.get("Location", "").strip()
+    if 300 <= status <= 399 and location:
+        return short_line(f"redirected to {location}; redirects are not followed. {message}")
+    return message
 
 
 def _kind(status: int, headers: Mapping[str, str], content: Any) -> AnswerKind:

@@ -8,6 +8,7 @@ therefore never gets more requests than there are threads, and the circuit break
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import httpx
@@ -20,13 +21,14 @@ from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.body_room import BodyRoom
-from consumer.oms.certificates import load_certificates
-from consumer.oms.http import Endpoint, open_http, open_transport
+from consumer.oms.clock_skew import ClockSkew
+from consumer.oms.http import Endpoint, open_http
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
-from consumer.oms.token import Credentials, Token, Tokens
+from consumer.oms.token import Credentials, Token, TokenOptions, Tokens
+from consumer.oms.transport import open_transports
 from consumer.ports import Answered, Submission
-from consumer.settings import OmsSettings
+from consumer.settings import OmsSettings, is_secret
 from consumer.settings.memory import DEFAULT_SHARES
 from consumer.workers import Workers
 
@@ -38,7 +40,12 @@ _ENCODING_FACTOR: Final = 4
 """Memory for a body while it is made, in sizes of its items' frame. Measured: 3.2 to 4.1; afterwards about 2."""
 _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
+_LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
+"""Answers that only a valid token gets."""
 
+
+HIDDEN_CHARACTERS_MIN: Final = 6
+"""Shorter values of ``oms.headers`` are not masked in answers: they are no secrets, and may be part of any word."""
 
 _HANDED_BACK: Final = (
     Answer(AnswerKind.NOT_SENT, detail="another request failed while this one was queued for a free thread"),
@@ -72,7 +79,7 @@ class HttpRefreshClient:
 
     def __init__(
         self,
-        http: httpx.Client,
+        opened: Sequence[httpx.Client],
         tokens: Tokens,
         target: Target,
         item_key: Sequence[str],
@@ -85,13 +92,13 @@ class HttpRefreshClient:
         jobs: HttpJobClient | None = None,
         bodies_bytes: int = DEFAULT_SHARES.bodies_bytes,
     ) -> None:
-        """``jobs`` shares the connections, so it is closed with this client.
+        """``opened`` are closed with this client, and so is ``jobs``, which shares the connections.
 
         ``bodies_bytes`` is what all bodies may take; a request for which there is no room waits on its thread.
         """
         self.jobs = jobs
         self._room = BodyRoom(bodies_bytes)
-        self._http = http
+        self._opened = opened
         self._tokens = tokens
         self._target = target
         self._item_key = tuple(item_key)
@@ -99,6 +106,7 @@ class HttpRefreshClient:
         self._fence_seconds = fence_seconds
         self._monotonic = monotonic
         self._wall = wall
+        self._clock_skew = ClockSkew()
         self._threads = max_in_flight
         self._failing = threading.Lock()
         self._failures = 0
@@ -111,6 +119,11 @@ class HttpRefreshClient:
     def tokens_fetched(self) -> int:
         """Number of tokens that this process has received: the first one and each renewal."""
         return self._tokens.fetched
+
+    @property
+    def clock_skew_seconds(self) -> float | None:
+        """How far the OMS's clock is ahead of ours; None before an answer with a date."""
+        return self._clock_skew.seconds
 
     def check_credentials(self) -> str | None:
         """Get the first token. Returns None on success, or one line that says why there is no token yet.
@@ -156,7 +169,8 @@ class HttpRefreshClient:
         if self.jobs:
             self.jobs.close()
         self._workers.close(CLOSE_SECONDS_MAX)
-        self._http.close()
+        for http in self._opened:
+            http.close()
 
     # On a worker's thread
 
@@ -194,8 +208,11 @@ class HttpRefreshClient:
                 return answer, sends * len(body)
             if answer.kind is not AnswerKind.UNAUTHORISED:
                 return self._recorded(answer, token), (sends + 1) * len(body)
-            self._tokens.drop(token)
-        return answer, _SENDS_MAX * len(body)
+            refused = self._tokens.refused(token, answer)
+            if refused:
+                return refused, (sends + 1) * len(body)
+        # Two tokens that had worked were refused: they are revoked as fast as they are issued. Nothing was queued.
+        return replace(answer, kind=AnswerKind.UNAVAILABLE), _SENDS_MAX * len(body)
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         def check_fence() -> None:
@@ -216,7 +233,8 @@ class HttpRefreshClient:
             return Answer(AnswerKind.NOT_SENT, detail="the commit that covers the request is too old")
         except httpx.HTTPError as error:
             return classify_error(error)
-        reply = reply.without(token.value)
+        reply = reply.without(token.value, *self._target.endpoint.secrets)
+        self._clock_skew.observe(reply.headers, self._wall())
         answer = classify(reply.status, reply.headers, reply.body, wall=self._wall())
         if answer.kind is AnswerKind.REFUSED and items.height > 1:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
@@ -224,6 +242,8 @@ class HttpRefreshClient:
 
     def _recorded(self, answer: Answer, token: Token) -> Answer:
         """The answer, after recording what it says about the token."""
+        if answer.kind in _LET_IN:
+            self._tokens.record_let_in(token)
         if answer.kind is AnswerKind.ACCEPTED:
             self._tokens.record_accepted()
         if answer.kind is AnswerKind.FORBIDDEN:
@@ -258,33 +278,44 @@ def build_client(
     """
     api = APIS[settings.api]
     base_url = settings.base_url.rstrip("/")
-    headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
+    headers = dict(settings.headers) | ({TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {})
     # One connection for each worker thread, and one for check_credentials on the caller's thread.
     threads = settings.max_in_flight + (THREADS if settings.track_jobs else 0)
-    connections = transport or open_transport(connections_max=threads + 1, certificates=load_certificates(settings))
+    if transport:
+        connections = token_connections = transport
+    else:
+        connections, token_connections = open_transports(settings, connections_max=threads + 1, monotonic=monotonic)
     http = open_http(timeout_seconds=settings.timeout, connections_max=threads + 1, transport=connections)
+    token_http = http
+    if token_connections is not connections:
+        token_http = open_http(timeout_seconds=settings.timeout, connections_max=1, transport=token_connections)
+    secrets = tuple(value for value in settings.headers.values() if len(value) >= HIDDEN_CHARACTERS_MIN)
+
+    def endpoint(path: str) -> Endpoint:
+        return Endpoint(http, connections, base_url + path, headers, secrets=secrets)
+
     tokens = Tokens(
-        http,
+        token_http,
         settings.token_url,
         credentials or (lambda: (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())),
         timeout_seconds=settings.timeout,
         monotonic=monotonic,
         wall=wall,
-        request=api.token_request,
+        request=partial(api.token_request, options=token_options(settings)),
     )
     jobs = None
     if settings.track_jobs:
         jobs = HttpJobClient(
-            Endpoint(http, connections, base_url + api.job_path, headers),
+            endpoint(api.job_path),
             tokens,
             timeout_seconds=settings.timeout,
             monotonic=monotonic,
             wall=wall,
         )
     return HttpRefreshClient(
-        http,
+        [http] if token_http is http else [http, token_http],
         tokens,
-        Target(Endpoint(http, connections, base_url + api.refresh_path, headers), api.location_field),
+        Target(endpoint(api.refresh_path), api.location_field),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,
@@ -293,4 +324,22 @@ def build_client(
         wall=wall,
         jobs=jobs,
         bodies_bytes=bodies_bytes,
+    )
+
+
+def token_options(settings: OmsSettings) -> TokenOptions:
+    """What the settings say about the token request.
+
+    The headers of ``oms.headers`` are those of a gateway: they go to the token endpoint only if it is behind the same
+    one, and not to an identity provider elsewhere.
+    """
+    named = {"scope": settings.token_scope, "audience": settings.token_audience}
+    is_same_host = httpx.URL(settings.token_url).netloc == httpx.URL(settings.base_url).netloc
+    headers = dict(settings.headers) if is_same_host else {}
+    secret_fields = [value for name, value in settings.token_fields.items() if is_secret("oms", "token_fields", name)]
+    return TokenOptions(
+        {**{name: value for name, value in named.items() if value}, **settings.token_fields},
+        credentials_in_body=settings.token_auth == "body",
+        headers=headers,
+        secrets=(*secret_fields, *(value for value in headers.values() if len(value) >= HIDDEN_CHARACTERS_MIN)),
     )

@@ -20,9 +20,11 @@ from consumer.settings.values import (
     OMS_ITEMS_MAX,
     is_loopback,
     parse_bytes_or_auto,
+    parse_headers,
     parse_items_or_auto,
     parse_list,
     parse_map,
+    parse_proxy_or_direct,
     parse_scalar_map,
     parse_seconds,
     parse_url,
@@ -36,6 +38,8 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 TextList = Annotated[list[str], BeforeValidator(parse_list)]
 ScalarMap = Annotated[dict[str, Scalar], BeforeValidator(parse_scalar_map)]
 TextMap = Annotated[dict[str, str], BeforeValidator(parse_map)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy_or_direct)]
+HeaderMap = Annotated[dict[str, str], BeforeValidator(parse_headers)]
 Url = Annotated[str, AfterValidator(parse_url)]
 UrlList = Annotated[str, AfterValidator(parse_url_list)]
 Text = Annotated[str, Field(min_length=1)]
@@ -205,7 +209,8 @@ class OmsSettings(Section):
     )
     ca_file: Text | None = Field(
         default=None,
-        description="CA certificates (PEM) to trust for base_url and token_url, instead of the default ones.",
+        description="CA certificates (PEM) to trust for base_url and token_url, instead of the default ones. This "
+        "file and those of the client certificate are read again when they change.",
     )
     client_cert_file: Text | None = Field(
         default=None,
@@ -213,8 +218,35 @@ class OmsSettings(Section):
     )
     client_key_file: Text | None = Field(
         default=None,
-        description="Private key of the client certificate (PEM, without a password), unless client_cert_file "
-        "contains it.",
+        description="Private key of the client certificate (PEM), unless client_cert_file contains it.",
+    )
+    client_key_password: SecretStr | None = Field(
+        default=None, min_length=1, description="Password of the private key, if it is encrypted."
+    )
+    tls_strict: bool = Field(
+        default=True,
+        description="`false`: take certificates that fail only Python's strict checks (from 3.13 on), such as those of "
+        "a private authority without key identifiers. They are verified as curl and openssl do.",
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="HTTP proxy for base_url and token_url, such as `http://user:password@host:3128`, or `direct` for "
+        "none. If unset, HTTPS_PROXY (or HTTP_PROXY), ALL_PROXY and NO_PROXY of the environment apply.",
+    )
+    headers: HeaderMap = Field(
+        default_factory=dict,
+        description="Further headers of each call, such as a gateway's subscription key. Their values are never "
+        "shown. The token request has them only if token_url is on the same host as base_url.",
+    )
+    token_auth: Literal["basic", "body"] = Field(
+        default="basic",
+        description="Where the token request has key and secret: `basic`, the Authorization header; `body`, the form. "
+        "Unified Commerce always takes them in the body.",
+    )
+    token_scope: Text | None = Field(default=None, description="`scope` of the token request.")
+    token_audience: Text | None = Field(default=None, description="`audience` of the token request.")
+    token_fields: TextMap = Field(
+        default_factory=dict, description="Further fields of the token request, such as `resource`."
     )
     timeout: Seconds = Field(
         default=30.0, gt=0, le=600, description="Timeout of a call; the outcome of a call that times out is unknown."
@@ -269,6 +301,14 @@ class OmsSettings(Section):
     backoff_max: Seconds = Field(
         default=60.0, gt=0, le=3_600, description="Longest back-off, unless the OMS's `Retry-After` asks for more."
     )
+
+    @field_validator("token_fields")
+    @classmethod
+    def _token_fields_are_further_ones(cls, fields: dict[str, str]) -> dict[str, str]:
+        fixed = sorted(fields.keys() & {"grant_type", "client_id", "client_secret", "scope", "audience"})
+        if fixed:
+            raise ValueError(f"must not contain {', '.join(fixed)}, which have settings of their own or are fixed")
+        return fields
 
     @field_validator("base_url")
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 from consumer.core.changes.blocks import Rows
 from consumer.core.oms.answers import AnswerKind
 from consumer.errors import InvariantError, OmsRefusedError
+from consumer.oms.token import NEW_SECONDS, PAUSES_SECONDS
 from consumer.ports import Answered, Submission
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 
@@ -64,23 +65,90 @@ def test_every_submission_is_answered_exactly_once_however_many_are_in_flight(be
 
 
 def test_a_stale_token_is_renewed_once_and_the_same_body_sent_again(bench: Bench) -> None:
+    bench.send()
     bench.oms.refreshes = [reply(401)]
 
     answered = bench.send()
 
     assert answered.answer.kind is AnswerKind.ACCEPTED
-    assert bench.oms.bearers == ["token-1", "token-2"]
-    first, second = bench.oms.sent_to("oms.example")
+    assert bench.oms.bearers == ["token-1", "token-1", "token-2"]
+    _, first, second = bench.oms.sent_to("oms.example")
     assert first.content == second.content
     assert answered.bytes_sent == 2 * len(first.content)
 
 
-def test_a_second_401_is_the_answer_and_the_next_request_uses_a_new_token(bench: Bench) -> None:
+def test_a_new_token_that_is_refused_rests_and_is_used_again_and_nothing_leaves_meanwhile(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(401, {"error": "invalid_token"}), reply(401), reply(200, {"jobID": 7})]
+
+    first = bench.send().answer
+    meanwhile = bench.send()
+    bench.clock.now += PAUSES_SECONDS[0]
+    second = bench.send().answer
+    bench.clock.now += PAUSES_SECONDS[1]
+    third = bench.send().answer
+
+    assert [answer.kind for answer in (first, second, third)] == [
+        AnswerKind.UNAVAILABLE,
+        AnswerKind.UNAVAILABLE,
+        AnswerKind.ACCEPTED,
+    ]
+    assert (first.status, first.retry_after_seconds, second.retry_after_seconds) == (401, *PAUSES_SECONDS[:2])
+    assert "invalid_token" in first.detail
+    assert (meanwhile.answer.kind, meanwhile.bytes_sent) == (AnswerKind.UNAVAILABLE, 0)
+    assert bench.oms.bearers == ["token-1"] * 3
+
+
+def test_after_its_last_pause_a_refused_token_means_wrong_credentials_and_the_next_request_gets_another(
+    bench: Bench,
+) -> None:
+    bench.oms.refreshes = [reply(401)] * (len(PAUSES_SECONDS) + 1)
+
+    kinds = []
+    for pause in (*PAUSES_SECONDS, 0.0):
+        kinds.append(bench.send().answer.kind)
+        bench.clock.now += pause
+
+    assert kinds == [AnswerKind.UNAVAILABLE] * len(PAUSES_SECONDS) + [AnswerKind.UNAUTHORISED]
+    assert bench.send().answer.kind is AnswerKind.ACCEPTED
+    assert bench.oms.bearers == ["token-1"] * len(kinds) + ["token-2"]
+
+
+def test_a_token_renewed_after_a_401_rests_without_a_third_call(bench: Bench) -> None:
+    bench.send()
     bench.oms.refreshes = [reply(401), reply(401)]
 
-    assert bench.send().answer.kind is AnswerKind.UNAUTHORISED
+    answered = bench.send()
+
+    assert answered.answer.kind is AnswerKind.UNAVAILABLE
+    assert bench.oms.bearers == ["token-1", "token-1", "token-2"]
+
+
+def test_requests_that_a_new_token_was_refused_together_let_it_rest_once(bench: Bench) -> None:
+    gate = threading.Barrier(3, timeout=ANSWER_SECONDS_MAX)
+
+    def together(_: httpx.Request) -> httpx.Response:
+        gate.wait()
+        return reply(401)
+
+    bench.client.check_credentials()
+    bench.oms.refreshes = [together] * 3
+    for location in ("Rome", "Oslo", "Bern"):
+        bench.submit(location=location)
+    answers: list[Answered] = []
+    while len(answers) < 3:
+        bench.client.wait(ANSWER_SECONDS_MAX)
+        answers += bench.client.answers()
+
+    assert [answered.answer.retry_after_seconds for answered in answers] == [PAUSES_SECONDS[0]] * 3
+
+
+def test_an_unused_token_that_is_no_longer_new_is_renewed_at_once(bench: Bench) -> None:
+    bench.client.check_credentials()
+    bench.clock.now += NEW_SECONDS + 1.0
+    bench.oms.refreshes = [reply(401)]
+
     assert bench.send().answer.kind is AnswerKind.ACCEPTED
-    assert bench.oms.bearers == ["token-1", "token-2", "token-3"]
+    assert bench.oms.bearers == ["token-1", "token-2"]
 
 
 def test_the_body_is_sent_again_only_after_401(bench: Bench) -> None:
@@ -148,12 +216,13 @@ def test_the_fence_is_looked_at_again_before_the_repeat_after_401(bench: Bench) 
         bench.clock.now += 6.0
         return reply(401)
 
+    bench.send()
     bench.oms.refreshes = [slow_refusal]
 
     answered = bench.send()
 
     assert answered.answer.kind is AnswerKind.NOT_SENT
-    assert bench.oms.bearers == ["token-1"]
+    assert bench.oms.bearers == ["token-1", "token-1"]
     assert answered.bytes_sent > 0
 
 

@@ -1,0 +1,113 @@
+"""The way out of the process, as the environment describes it: proxies, and the authorities that TLS trusts.
+
+Shared by the clients of the OMS and of the schema registry. The rules for proxies are those of curl and Go, which
+differ from httpx's: networks in NO_PROXY count, IPv6 addresses may have brackets, and loopback needs no proxy.
+"""
+
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from consumer.errors import SettingsError
+
+CERT_FILE_VARIABLE: Final = "SSL_CERT_FILE"
+CERT_DIR_VARIABLE: Final = "SSL_CERT_DIR"
+
+_PORTS: Final = {"http": 80, "https": 443}
+_NOT_A_PROXY: Final = "must be the URL of an HTTP proxy such as http://user:password@host:port (SOCKS is not supported)"
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's URL; ``host:port`` alone is an http:// one. Raises ValueError with what is allowed."""
+    url = text.strip() if "://" in text else f"http://{text.strip()}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:
+        usable = False
+    if not usable or any(character.isspace() for character in url):
+        raise ValueError(_NOT_A_PROXY)
+    return url
+
+
+def environment_proxy(url: str, environ: Mapping[str, str]) -> str | None:
+    """The proxy for calls of this URL by HTTPS_PROXY or HTTP_PROXY, ALL_PROXY and NO_PROXY; None for a direct way.
+
+    Variables in lower case come first. Raises SettingsError if the proxy's URL cannot be used.
+    """
+    parts = urlsplit(url)
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    found = next(((name, text) for name in names if (text := _variable(name, environ))), None)
+    if found is None or is_without_proxy(url, _variable("no_proxy", environ)):
+        return None
+    name, text = found
+    try:
+        return parse_proxy(text)
+    except ValueError as error:
+        raise SettingsError(f"environment variable {name.upper()}: {error}") from None
+
+
+def is_without_proxy(url: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY excludes this URL: by a name and what is below it, an address, a network, each with or without a
+    port, or ``*``. Loopback is always excluded.
+    """
+    parts = urlsplit(url)
+    address = _address(parts.hostname or "")
+    if parts.hostname == "localhost" or (address is not None and address.is_loopback):
+        return True
+    return any(_excludes(entry, parts, address) for entry in no_proxy.replace(",", " ").split())
+
+
+def check_authorities(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError if SSL_CERT_FILE names no file with certificates: Python's own error would not name it."""
+    path = environ.get(CERT_FILE_VARIABLE)
+    if not path:
+        return
+    variable = f"environment variable {CERT_FILE_VARIABLE}"
+    try:
+        with Path(path).open("rb") as file:
+            file.read(1)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise SettingsError(f"{variable}: {path} has no CA certificate in PEM format; correct or unset it") from None
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}; correct or unset it") from None
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _excludes(entry: str, parts: SplitResult, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
+    if entry == "*":
+        return True
+    name, port = _split_port(entry.lower())
+    if port and port != str(parts.port or _PORTS.get(parts.scheme)):
+        return False
+    if address is not None:
+        try:
+            return address in ipaddress.ip_network(name, strict=False)
+        except ValueError:
+            return False
+    host = (parts.hostname or "").rstrip(".")
+    suffix = name.removeprefix("*").strip(".")
+    return bool(suffix) and (host == suffix or host.endswith(f".{suffix}"))
+
+
+def _split_port(entry: str) -> tuple[str, str]:
+    """Name and port of an entry; an IPv6 address with a port is in brackets."""
+    if entry.startswith("["):
+        name, _, port = entry[1:].partition("]")
+        return name, port.removeprefix(":")
+    name, _, port = entry.rpartition(":")
+    return (name, port) if name and ":" not in name and port.isdigit() else (entry, "")
