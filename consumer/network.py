@@ -5,8 +5,10 @@ differ from httpx's: networks in NO_PROXY count, IPv6 addresses may have bracket
 """
 
 import ipaddress
+import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -59,6 +61,34 @@ def is_without_proxy(url: str, no_proxy: str) -> bool:
     if parts.hostname == "localhost" or (address is not None and address.is_loopback):
         return True
     return any(_excludes(entry, parts, address) for entry in no_proxy.replace(",", " ").split())
+
+
+@contextmanager
+def proxies_for_httpx(urls: Sequence[str]) -> Iterator[None]:
+    """For libraries that create httpx clients: for that long, the environment has proxy variables that httpx takes.
+
+    They say the same about these URLs, and nothing about others. httpx raises an error of its own for networks and
+    brackets in NO_PROXY, and for proxies that it does not support. Raises SettingsError for those.
+    """
+    proxies = {urlsplit(url).scheme: environment_proxy(url, os.environ) for url in urls}
+    no_proxy = _variable("no_proxy", os.environ)
+    direct = [urlsplit(url).hostname or "" for url in urls if is_without_proxy(url, no_proxy)]
+    replaced = {f"{scheme}_proxy": proxy for scheme, proxy in proxies.items() if proxy}
+    with _variables({**replaced, "no_proxy": ",".join(direct)}):
+        yield
+
+
+@contextmanager
+def _variables(proxies: Mapping[str, str]) -> Iterator[None]:
+    names = [name for base in (*_PORTS, "all", "no") for name in (f"{base}_proxy", f"{base}_proxy".upper())]
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(proxies)
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def check_authorities(environ: Mapping[str, str]) -> None:

@@ -87,7 +87,9 @@ def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) ->
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
         raise SettingsError("avro.registry_url: set either this or avro.schema_file")
-    return RegistrySource(settings.registry_url, settings.registry, framing, factory)
+    return RegistrySource(
+        settings.registry_url, settings.registry, framing, factory, is_tls_strict=settings.registry_tls_strict
+    )
 
 
 class DecoderThread:

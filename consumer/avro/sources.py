@@ -1,7 +1,9 @@
 """Sources of schemas: a schema registry or a file. Readers are made once per schema and cached, up to a limit."""
 
 import json
+import os
 import re
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
 from consumer.avro.wire import Framing, single_object_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import InvariantError, SettingsError
+from consumer.network import check_authorities, proxies_for_httpx
 from consumer.text import one_line
 
 READERS_MAX: Final = 1_000
@@ -35,6 +38,8 @@ REFERENCES_MAX: Final = 100
 REGISTRY_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 10.0, "max.retries": 0, "cache.capacity": READERS_MAX}
 """Options of the client, unless ``avro.registry`` sets them; ``timeout`` is in seconds. The client does not retry: the
 decoder's thread does, with a back-off that can be interrupted and is visible in the log and on the status page."""
+
+_TOKEN_URL: Final = "bearer.auth.issuer.endpoint.url"  # noqa: S105 - the name of an option
 
 
 class SchemaUnavailableError(Exception):
@@ -101,13 +106,24 @@ class RegistrySource:
         framing: Framing,
         factory: ReaderFactory,
         *,
+        is_tls_strict: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises SettingsError if the client rejects the options."""
+        """Raises SettingsError if the client rejects the options, or if a proxy or SSL_CERT_FILE cannot be used.
+
+        Without ``is_tls_strict``, certificates are taken that fail only Python's strict checks.
+        """
+        urls = [*url.split(","), *filter(None, [options.get(_TOKEN_URL)])]
+        if "ssl.ca.location" not in options:
+            check_authorities(os.environ)
         try:
-            self._client = SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **options})
-        except (ValueError, TypeError, OSError) as error:
+            with proxies_for_httpx(urls):
+                self._client = SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **options})
+        except (ValueError, TypeError, OSError, ImportError) as error:
             raise SettingsError(f"avro.registry_url or avro.registry: {_redacted(error, options)}") from error
+        if not is_tls_strict:
+            # The client has no option for it, but its TLS context.
+            self._client._rest_client.verify.verify_flags &= ~ssl.VERIFY_X509_STRICT  # noqa: SLF001
         self._options = options
         self._framing = framing
         self._factory = factory

@@ -17,9 +17,10 @@ from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Locations, Pending
 from consumer.core.location.request import Refusal, Request
-from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
+from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
+from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partition import RESUME_SHARE
 from consumer.core.partition.partitions import CommitPoint, Partitions
 
@@ -64,6 +65,8 @@ class Engine:
             coalescing_bytes_max=limits.coalescing_bytes_max,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
+        self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
+        self.locations.set_request_bytes_max(limits.request_bytes_max)
         self._is_over_budget = False
         self._is_memory_short = False
         """The process is close to its container's limit, whatever the rows are estimated to take."""
@@ -183,6 +186,10 @@ class Engine:
         """Whether the OMS has so many unfinished jobs that nothing may leave before some have ended (rule 22)."""
         self._is_job_queue_full = full
 
+    def bytes_max(self, request: Request) -> int | None:
+        """The largest body that this request may have (rule 23); None: any."""
+        return self.request_size.bytes_max_for(can_shrink=self.locations.can_shrink(request))
+
     @property
     def waits_for_jobs(self) -> bool:
         """Nothing leaves because of that. A probe leaves all the same: until it succeeds no job is asked about."""
@@ -215,6 +222,7 @@ class Engine:
                 self.partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
+                self.request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self.locations.accept(request_id, now))
             case Refused():
@@ -222,6 +230,8 @@ class Engine:
                 self._record_success(sent_at)
                 refusals = self.locations.refuse(request_id, decision.detail, decision.named, now)
                 return self._settled(request, decision, refusals)
+            case Shrink():
+                return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
             case Retry():
                 self._retry(request_id, decision, sent_at, now)
             case Hold():
@@ -314,6 +324,16 @@ class Engine:
         self.partitions.coalesce_recoveries()
         for released in self.locations.coalesce():
             self.partitions.release(released)
+
+    def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
+        if decision.by_gateway:
+            if not self.request_size.is_credible(decision.body_bytes):
+                self.locations.back_off(request_id, now + decision.after_seconds, now)
+                return []
+            self._record_success(sent_at)
+            self.request_size.on_too_large(decision.body_bytes)
+            self.locations.set_request_bytes_max(self.request_size.bytes_max)
+        return self.locations.shrink(request_id, decision.body_bytes, decision.detail, now)
 
     def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:
         if decision.after_seconds is None:

@@ -25,6 +25,10 @@ class EngineLimits:
     """Memory of copies while rows are merged or coalesced in place."""
     max_uncommitted_offsets: int = 5_000_000
     rejected_ratio_max: float = 0.5
+    request_bytes_max: int | None = None
+    """Largest body of a request; None while no limit is known."""
+    credible_bytes_min: int = 4_096
+    """A smaller body is too large for nobody: no server's limit is lower, whatever answers 413."""
     refused_changes_max: int = 100_000
     """If too large a share of this many latest changes was refused by the OMS, the service stops."""
     refused_changes_min: int = 30_000

@@ -34,9 +34,9 @@ _KIND_OF_STATUS: Final[Mapping[int, AnswerKind]] = {
     # A proxy that wants a login passes nothing on.
     407: AnswerKind.UNAVAILABLE,
     410: AnswerKind.WRONG_ADDRESS,
-    # The request itself is not acceptable: its length, size, type or content.
+    413: AnswerKind.TOO_LARGE,
+    # The request itself is not acceptable: its length, type or content.
     411: AnswerKind.REFUSED,
-    413: AnswerKind.REFUSED,
     415: AnswerKind.REFUSED,
     422: AnswerKind.REFUSED,
 }

@@ -42,7 +42,11 @@ _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
 _LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
 """Answers that only a valid token gets."""
-
+_SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.TOO_LARGE})
+"""Answers that say something about the size of a body."""
+_NO_FAILURES: Final = frozenset(
+    {AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.TOO_LARGE, AnswerKind.NOT_SENT}
+)
 
 HIDDEN_CHARACTERS_MIN: Final = 6
 """Shorter values of ``oms.headers`` are not masked in answers: they are no secrets, and may be part of any word."""
@@ -194,7 +198,10 @@ class HttpRefreshClient:
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
             body = encode(submission.location, items, location_field=self._target.location_field)
             claim.shrink(items_bytes + len(body))
-            return self._deliver(submission, items, body)
+            if submission.bytes_max is not None and len(body) > submission.bytes_max:
+                return _too_large(len(body), submission.bytes_max), 0
+            answer, bytes_sent = self._deliver(submission, items, body)
+            return replace(answer, body_bytes=len(body)) if answer.kind in _SIZED else answer, bytes_sent
 
     def _deliver(self, submission: Submission, items: pl.DataFrame, body: bytes) -> tuple[Answer, int]:
         """Send a body, with a new token if the first is refused."""
@@ -253,7 +260,12 @@ class HttpRefreshClient:
 
 def _is_failure(answer: Answer) -> bool:
     """Whether it says that the OMS does not work, or not for us. A refusal is about the request's own items."""
-    return answer.kind not in (AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.NOT_SENT)
+    return answer.kind not in _NO_FAILURES
+
+
+def _too_large(body_bytes: int, bytes_max: int) -> Answer:
+    detail = f"a body of {body_bytes} bytes, which is more than {bytes_max}"
+    return Answer(AnswerKind.TOO_LARGE, detail=detail, body_bytes=body_bytes)
 
 
 def build_client(

@@ -19,6 +19,7 @@ from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, IT
 from consumer.settings.values import (
     OMS_ITEMS_MAX,
     is_loopback,
+    parse_body_bytes,
     parse_bytes_or_auto,
     parse_headers,
     parse_items_or_auto,
@@ -32,6 +33,7 @@ from consumer.settings.values import (
 )
 
 BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
+BytesOrNone = Annotated[int | None, BeforeValidator(parse_body_bytes)]
 ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
 Scalar = str | int | float | bool
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
@@ -124,7 +126,10 @@ class AvroSettings(Section):
     registry: ScalarMap = Field(
         default_factory=dict,
         description="Any option of confluent-kafka's schema registry client by its own name "
-        "(`basic.auth.user.info`, `ssl.ca.location`, ...).",
+        "(`basic.auth.user.info`, `ssl.ca.location`, `proxy`, ...).",
+    )
+    registry_tls_strict: bool = Field(
+        default=True, description="As oms.tls_strict, for the certificates of the schema registry."
     )
     schema_file: Text | None = Field(
         default=None,
@@ -262,6 +267,11 @@ class OmsSettings(Section):
         default=3_000, ge=1, le=OMS_ITEMS_MAX, description="Items that the OMS processes at a time."
     )
     max_items: int = Field(default=OMS_ITEMS_MAX, ge=1, le=OMS_ITEMS_MAX, description="Items in a request, at most.")
+    max_request_bytes: BytesOrNone = Field(
+        default=None,
+        description="Bytes of a request's body, at most, if a gateway has such a limit: larger requests are sent with "
+        "fewer items. If unset, the limit is learned from answers with status 413.",
+    )
     max_in_flight: int = Field(default=8, ge=1, le=256, description="Requests in flight, at most; one per location.")
     max_requests_per_second: float | None = Field(
         default=None,

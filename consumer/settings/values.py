@@ -22,6 +22,10 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(kib|mib|gib)", re.ASCII)
 OMS_ITEMS_MAX: Final = 12_000
 """The OMS accepts no more items in a request."""
 
+BODY_BYTES_MIN: Final = 16 * KIB
+"""Less than this no gateway limits bodies to; a single change may take about 5 KiB."""
+BODY_BYTES_MAX: Final = GIB
+
 _NOT_A_SIZE: Final = (
     f"must be text such as 400MiB or 1.5GiB (units KiB, MiB, GiB), from {size(BUDGET_BYTES_MIN)} to "
     f"{size(BUDGET_BYTES_MAX)}, or auto"
@@ -58,6 +62,20 @@ def parse_bytes_or_auto(value: object) -> object:
     if not BUDGET_BYTES_MIN <= count <= BUDGET_BYTES_MAX:
         raise ValueError(_NOT_A_SIZE)
     return count
+
+
+def parse_body_bytes(value: object) -> object:
+    """Bytes from a whole number or from text with a unit; None stays None."""
+    if value is None:
+        return None
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match:
+        value = math.floor(float(match[1]) * _UNIT_BYTES[match[2]])
+    elif isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) <= 12:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not BODY_BYTES_MIN <= value <= BODY_BYTES_MAX:
+        raise ValueError(f"must be bytes, or text such as 1MiB, from {size(BODY_BYTES_MIN)} to {size(BODY_BYTES_MAX)}")
+    return value
 
 
 def parse_items_or_auto(value: object) -> object:

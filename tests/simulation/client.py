@@ -1,5 +1,7 @@
 """``ports.RefreshClient`` without HTTP: workers check the fence like the real ones, send, wait and time out."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 
 SENDS_MAX: Final = 2
 """As in ``oms/client.py``: a body is sent again only after a 401."""
+
+
+REST_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+"""The pauses of a new token that is refused, as in ``oms/token.py``."""
+
+
+def body_bytes(items: Sequence[Mapping[str, Any]]) -> int:
+    return len(json.dumps(items))
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +46,10 @@ class SimulatedClient:
         self._process = process
         self._oms = oms
         self._token = 0
+        self._is_proven = False
+        """A call with the token was let in."""
+        self._rests = 0
+        self._rests_until = 0.0
         self._ready: list[Answered] = []
 
     # ports.RefreshClient
@@ -68,16 +82,23 @@ class SimulatedClient:
         delivery.items = tuple(
             {name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)
         )
+        bytes_max = delivery.submission.bytes_max
+        if bytes_max is not None and body_bytes(delivery.items) > bytes_max:
+            self._answer(delivery, Answer(AnswerKind.TOO_LARGE, body_bytes=body_bytes(delivery.items)))
+            return
         self._send_with_token(delivery)
 
     def _send_with_token(self, delivery: Delivery) -> None:
-        if self._token:
+        if self._process.world.now < self._rests_until:
+            self._answer(delivery, self._resting())
+        elif self._token:
             self._send(delivery)
         else:
             self._process.after(self._process.latency(), lambda: self._renew_and_send(delivery))
 
     def _renew_and_send(self, delivery: Delivery) -> None:
-        self._token = self._oms.token
+        if not self._token or self._token != self._oms.token:
+            self._token, self._is_proven, self._rests, self._rests_until = self._oms.token, False, 0, 0.0
         self._send(delivery)
 
     def _send(self, delivery: Delivery) -> None:
@@ -104,14 +125,40 @@ class SimulatedClient:
         self._oms.post(wire, lambda answer: self._process.after(0.01, lambda: settle(answer)))
 
     def _answered(self, delivery: Delivery, wire: Wire, answer: Answer) -> None:
-        if answer.kind is AnswerKind.UNAUTHORISED:
+        if answer.kind is AnswerKind.UNAUTHORISED and answer.status == 401:
+            if self._token == wire.token and not self._is_proven:
+                self._refused_while_new(delivery, answer)
+                return
             if self._token == wire.token:
                 self._token = 0
             if delivery.sends < SENDS_MAX:
                 self._process.stop_by_chance()
                 self._send_with_token(delivery)
                 return
+            answer = Answer(AnswerKind.UNAVAILABLE, status=401)
+        elif self._token == wire.token and answer.kind in (AnswerKind.ACCEPTED, AnswerKind.REFUSED):
+            self._is_proven = True
         self._answer(delivery, answer)
+
+    def _refused_while_new(self, delivery: Delivery, answer: Answer) -> None:
+        now = self._process.world.now
+        if now < self._rests_until:
+            self._rest(delivery)
+        elif self._rests < len(REST_SECONDS):
+            self._rests_until = now + REST_SECONDS[self._rests]
+            self._rests += 1
+            self._rest(delivery)
+        else:
+            self._token = 0
+            self._answer(delivery, answer)
+
+    def _rest(self, delivery: Delivery) -> None:
+        """The new token rests: the request is given back, and no body is kept."""
+        self._answer(delivery, self._resting())
+
+    def _resting(self) -> Answer:
+        left = self._rests_until - self._process.world.now
+        return Answer(AnswerKind.UNAVAILABLE, status=401, retry_after_seconds=left)
 
     def _answer(self, delivery: Delivery, answer: Answer) -> None:
         self._process.note("#%d: %s", delivery.submission.request_id, answer.kind.value)
@@ -129,6 +176,7 @@ class SimulatedClient:
             items=delivery.items,
             checked_at=self._process.world.now,
             token=self._token,
+            body_bytes=body_bytes(delivery.items),
             rows=tuple((partitions[assignment_id], offset) for assignment_id, offset in rows),
             assigned_at={
                 partitions[assignment_id]: self._process.assigned_at[assignment_id]

@@ -1,7 +1,7 @@
 """All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
+with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
 unless they must remember futile bisections. Times are monotonic seconds.
 """
 
@@ -16,7 +16,14 @@ from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
-from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
+from consumer.core.location.planner import (
+    ItemLimits,
+    SendReason,
+    chunks,
+    plan_at_most,
+    plan_items,
+    plan_under_pressure,
+)
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.window import Planner, Window, Windows
@@ -72,6 +79,9 @@ class Locations:
         """Locations that back off or are held, so that they are found without visiting all."""
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
+        self._request_bytes_max: int | None = None
+        self._item_bytes = 0.0
+        """The smallest bytes per item of all bodies that were too large: for locations without a measure of their own."""
         self._coalesce_from = 0
 
     # Changes in
@@ -214,6 +224,29 @@ class Locations:
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
 
+    def shrink(self, request_id: int, body_bytes: int, detail: str, now: float) -> list[Refusal]:
+        """The request's body was too large and was not taken: its location sends fewer items at once.
+
+        What cannot be planned smaller is bisected. Returns the changes that must be dead-lettered: a single change whose
+        body is too large.
+        """
+        in_flight = self._in_flight.get(request_id)
+        if not self.can_shrink(in_flight.request):
+            return self.refuse(request_id, detail, (), now)
+        item_bytes = body_bytes / in_flight.request.items
+        self._by_name[in_flight.request.location].item_bytes = item_bytes
+        self._item_bytes = min(item_bytes, self._item_bytes or item_bytes)
+        return self._finish(in_flight, LocationEvent.RETURNED, now)
+
+    @staticmethod
+    def can_shrink(request: Request) -> bool:
+        """Whether the planner could send fewer of the request's items. Parts of a bisection are split by itself."""
+        return request.items > 1 and request.reason is not SendReason.BISECTION
+
+    def set_request_bytes_max(self, bytes_max: int | None) -> None:
+        """Change the size of the largest body; None: no limit is known."""
+        self._request_bytes_max = bytes_max
+
     def back_off(self, request_id: int, until: float, now: float) -> None:
         """The request was certainly not queued: its location waits until this time."""
         in_flight = self._in_flight.get(request_id)
@@ -318,12 +351,21 @@ class Locations:
         if not window.rows:
             return None
         due_arrived = self._schedule.due_arrived(window, now)
-        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
+        within_bytes = self._within_bytes(location, plan)
+        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=within_bytes)
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)
             return None
         size_bytes = int(taken.rows.height * row_bytes)
         return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, size_bytes, now)
+
+    def _within_bytes(self, location: Location, plan: Planner) -> Planner:
+        """The planner, kept to as many items as the largest body has room for by what has been measured."""
+        item_bytes = location.item_bytes or self._item_bytes
+        if self._request_bytes_max is None or not item_bytes:
+            return plan
+        items_max = max(1, int(self._request_bytes_max / item_bytes))
+        return lambda items, due, limits: plan_at_most(plan(items, due, limits), items_max, limits)
 
     def _start_suspects(self, location: Location, bisection: Bisection, row_bytes: float, now: float) -> Request | None:
         """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""

@@ -33,6 +33,8 @@ class AnswerKind(StrEnum):
     """2xx without a readable jobID: not known to be accepted."""
     UNKNOWN = "unknown"
     """Anything that proves nothing (timeout, lost connection, a gateway's 5xx): it may have been queued."""
+    TOO_LARGE = "too_large"
+    """The request's body is larger than the limit, and was not sent, or a gateway says 413."""
     NOT_SENT = "not_sent"
     """The fence stopped the request before it left, or another one failed while it was queued."""
 
@@ -53,6 +55,8 @@ class Answer:
     retry_after_seconds: float | None = None
     detail: str = ""
     repeated: bool = False
+    body_bytes: int = 0
+    """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
     """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's message seems to name."""
 
@@ -77,9 +81,10 @@ class RetryLimits:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The OMS has queued the request as this job: its changes are accepted."""
+    """The OMS has queued the request as this job: its changes are accepted. ``body_bytes`` is its body's size."""
 
     job_id: str
+    body_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrink:
+    """The body of ``body_bytes`` is too large: plan fewer items, which may leave at once.
+
+    ``by_gateway``: it was sent and answered 413, so the limit is lower than this. If a body of this size cannot be too
+    large, the location backs off for ``after_seconds`` instead.
+    """
+
+    body_bytes: int
+    by_gateway: bool
+    after_seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Nothing can be sent before an operator changes something. ``detail`` says what, in one line."""
 
@@ -125,7 +144,7 @@ class Stop:
     detail: str
 
 
-Decision = Accepted | Retry | Hold | Refused | Stop
+Decision = Accepted | Retry | Hold | Refused | Shrink | Stop
 
 _DOUBLINGS_MAX: Final = 32
 """More doublings exceed any sensible maximum, and 2.0**1024 would overflow."""
@@ -153,7 +172,7 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
         case AnswerKind.ACCEPTED:
             if answer.job_id is None:
                 raise InvariantError("an accepted request without a jobID")
-            return Accepted(answer.job_id)
+            return Accepted(answer.job_id, answer.body_bytes)
         case AnswerKind.NOT_SENT:
             return Retry(after_seconds=None, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
@@ -165,6 +184,9 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
             return Refused(_quoted(answer), answer.named)
+        case AnswerKind.TOO_LARGE:
+            wait = _wait_seconds(answer, attempt, jitter, limits)
+            return Shrink(answer.body_bytes, answer.status is not None, wait, _quoted(answer))
         case AnswerKind.FORBIDDEN if not answer.repeated:
             # The token may be stale. The client has dropped it, so the next request gets a new one.
             return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)

@@ -63,7 +63,9 @@ class EventReader:
         if avro.schema_file is not None:
             self._source = FileSource(avro.schema_file, self._framing, factory)
         elif avro.registry_url is not None:
-            self._source = RegistrySource(avro.registry_url, avro.registry, self._framing, factory)
+            self._source = RegistrySource(
+                avro.registry_url, avro.registry, self._framing, factory, is_tls_strict=avro.registry_tls_strict
+            )
         else:
             raise SettingsError("avro.registry_url: set it, or avro.schema_file")
 
