@@ -206,7 +206,10 @@ class Engine:
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self.locations.failures(request_id), self.breaker.failures)
-        return self.apply(request_id, decide(answer, attempt=attempt, jitter=jitter, limits=self.limits.retry), now)
+        decision = decide(
+            answer, attempt=attempt, jitter=jitter, limits=self.limits.retry, ever_accepted=self._ever_accepted
+        )
+        return self.apply(request_id, decision, now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
         """Apply a decision to a request in flight.

@@ -4,7 +4,7 @@ docs/oms-answers.md explains the table. Without proof that a request was not que
 docs/protocol.md): a request that a gateway reports as failed may still be queued, and overwrite newer counts later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import httpx
@@ -13,6 +13,8 @@ from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.certificates import is_strictness
 from consumer.oms.http import TunnelError
 from consumer.oms.reply_parsing import (
+    has_gateway_code,
+    has_oms_code,
     is_over_quota,
     read_code,
     read_job_id,
@@ -41,6 +43,9 @@ _KIND_OF_STATUS: Final[Mapping[int, AnswerKind]] = {
     422: AnswerKind.REFUSED,
 }
 """By status alone. A 403 is looked up here only after the quota check; a status that is missing here is unknown."""
+
+_KINDS_IN_OWN_WORDS: Final = frozenset({AnswerKind.REFUSED, AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS})
+"""Only the OMS itself, or its own gateway by its header, can say these."""
 
 _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
     # Before the first byte of the request was written: it cannot have been queued.
@@ -71,8 +76,17 @@ _KIND_OF_ERROR: Final[Mapping[type[httpx.HTTPError], AnswerKind]] = {
 }
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, *, wall: float) -> Answer:
+def classify(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    wall: float,
+    is_own: Callable[[Any], bool] = has_oms_code,
+) -> Answer:
     """Classify a response.
+
+    ``is_own`` says whether the body's JSON is in the OMS's own words; a refusal in other words is a gateway's page.
 
     ``headers`` must ignore case, as httpx.Headers do; ``body`` may be cut off at the caller's limit; ``wall`` is the
     time in seconds since 1970, against which a date in Retry-After is read. The kind is never NOT_SENT. UNAUTHORISED
@@ -84,7 +98,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, wall: floa
         if job_id:
             return Answer(AnswerKind.ACCEPTED, job_id=job_id, status=status)
     return Answer(
-        _kind(status, headers, content),
+        _kind(status, headers, content, is_own),
         status=status,
         retry_after_seconds=read_retry_after(headers, wall),
         detail=_detail(status, headers, content, body),
@@ -118,7 +132,7 @@ def _detail(status: int, headers: Mapping[str, str], content: Any, body: bytes) 
     return message
 
 
-def _kind(status: int, headers: Mapping[str, str], content: Any) -> AnswerKind:
+def _kind(status: int, headers: Mapping[str, str], content: Any, is_own: Callable[[Any], bool]) -> AnswerKind:
     """The kind of an answer without a jobID."""
     if 200 <= status <= 299:
         return AnswerKind.UNREADABLE
@@ -129,4 +143,6 @@ def _kind(status: int, headers: Mapping[str, str], content: Any) -> AnswerKind:
         return AnswerKind.OVER_QUOTA
     if status in (500, 503) and read_code(content) in _OUTAGE_CODES:
         return AnswerKind.UNAVAILABLE
-    return _KIND_OF_STATUS.get(status, AnswerKind.UNKNOWN)
+    kind = _KIND_OF_STATUS.get(status, AnswerKind.UNKNOWN)
+    is_page = kind in _KINDS_IN_OWN_WORDS and not is_own(content) and not has_gateway_code(headers)
+    return AnswerKind.GATEWAY_PAGE if is_page else kind

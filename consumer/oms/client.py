@@ -18,7 +18,7 @@ from consumer.core.changes.coalesce import coalesce
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.errors import OmsRefusedError
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.apis import APIS, TENANT_HEADER
+from consumer.oms.apis import APIS, TENANT_HEADER, Api
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.body_room import BodyRoom
 from consumer.oms.clock_skew import ClockSkew
@@ -45,8 +45,15 @@ _LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
 _SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.TOO_LARGE})
 """Answers that say something about the size of a body."""
 _NO_FAILURES: Final = frozenset(
-    {AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.TOO_LARGE, AnswerKind.NOT_SENT}
+    {
+        AnswerKind.ACCEPTED,
+        AnswerKind.REFUSED,
+        AnswerKind.GATEWAY_PAGE,
+        AnswerKind.TOO_LARGE,
+        AnswerKind.NOT_SENT,
+    }
 )
+"""Answers that are about the request itself: others may well be accepted."""
 
 HIDDEN_CHARACTERS_MIN: Final = 6
 """Shorter values of ``oms.headers`` are not masked in answers: they are no secrets, and may be part of any word."""
@@ -72,10 +79,10 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where refresh requests go, and the API's name for the location."""
+    """Where refresh requests go, and by which API."""
 
     endpoint: Endpoint
-    location_field: str
+    api: Api
 
 
 class HttpRefreshClient:
@@ -196,7 +203,7 @@ class HttpRefreshClient:
         items = coalesce(submission.taken.body, self._item_key)
         items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
-            body = encode(submission.location, items, location_field=self._target.location_field)
+            body = encode(submission.location, items, location_field=self._target.api.location_field)
             claim.shrink(items_bytes + len(body))
             if submission.bytes_max is not None and len(body) > submission.bytes_max:
                 return _too_large(len(body), submission.bytes_max), 0
@@ -242,7 +249,9 @@ class HttpRefreshClient:
             return classify_error(error)
         reply = reply.without(token.value, *self._target.endpoint.secrets)
         self._clock_skew.observe(reply.headers, self._wall())
-        answer = classify(reply.status, reply.headers, reply.body, wall=self._wall())
+        answer = classify(
+            reply.status, reply.headers, reply.body, wall=self._wall(), is_own=self._target.api.is_own
+        )
         if answer.kind is AnswerKind.REFUSED and items.height > 1:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
         return answer
@@ -253,13 +262,14 @@ class HttpRefreshClient:
             self._tokens.record_let_in(token)
         if answer.kind is AnswerKind.ACCEPTED:
             self._tokens.record_accepted()
-        if answer.kind is AnswerKind.FORBIDDEN:
-            return replace(answer, repeated=self._tokens.record_forbidden(token))
+        is_page = answer.kind is AnswerKind.GATEWAY_PAGE and answer.status == 403
+        if answer.kind is AnswerKind.FORBIDDEN or is_page:
+            return replace(answer, repeated=self._tokens.record_forbidden(token, is_page=is_page))
         return answer
 
 
 def _is_failure(answer: Answer) -> bool:
-    """Whether it says that the OMS does not work, or not for us. A refusal is about the request's own items."""
+    """Whether it says that the OMS does not work, or not for us."""
     return answer.kind not in _NO_FAILURES
 
 
@@ -327,7 +337,7 @@ def build_client(
     return HttpRefreshClient(
         [http] if token_http is http else [http, token_http],
         tokens,
-        Target(endpoint(api.refresh_path), api.location_field),
+        Target(endpoint(api.refresh_path), api),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,

@@ -17,6 +17,8 @@ RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 _MESSAGE_CHARACTERS_MAX: Final = 4 * DETAIL_CHARACTERS_MAX
 """Characters that are looked at to make one line of: bounds the work on a large body."""
 _JOB_ID_DIGITS_MAX: Final = 30
+_OMS_CODES: Final = range(5_000, 6_000)
+"""All of the OMS's own codes; others are HTTP statuses that a gateway repeats."""
 _QUOTA_ERRORS: Final = ("OVER_QPS", "OVER_RATE")
 _GATEWAY_ERROR: Final = "X-Mashery-Error-Code"
 _JOB_ID: Final = re.compile(r"\s*0*([1-9][0-9]{0,29})(?:\.0{1,9})?\s*", re.ASCII)
@@ -70,6 +72,22 @@ def read_code(content: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
         return int(value)
     return value if isinstance(value, int) else None
+
+
+def has_oms_code(content: Any) -> bool:
+    """Whether these are the OMS's own words by its older APIs: a JSON object with one of its numeric codes."""
+    return read_code(content) in _OMS_CODES
+
+
+def has_error_code(content: Any) -> bool:
+    """The same by Unified Commerce: ``errorCode``, a text that names the kind of error, or one of the older codes."""
+    name = content.get("errorCode") if isinstance(content, dict) else None
+    return bool(isinstance(name, str) and name.strip()) or has_oms_code(content)
+
+
+def has_gateway_code(headers: Mapping[str, str]) -> bool:
+    """Whether the OMS's own gateway says why, in its error header."""
+    return bool(headers.get(_GATEWAY_ERROR, "").strip())
 
 
 def read_message(headers: Mapping[str, str], content: Any, body: bytes) -> str:

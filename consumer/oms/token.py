@@ -31,6 +31,8 @@ LIFETIME_SECONDS_DEFAULT: Final = 300.0
 LIFETIME_SECONDS_MAX: Final = 86_400.0
 NEW_SECONDS: Final = 60.0
 """A token counts as new for this long, or until a call with it was let in."""
+PAGE_RENEWAL_SECONDS: Final = 600.0
+"""A gateway's 403 may mean a stale token, but rarely does: a token is renewed for it at most once in this time."""
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 """How long a new token rests after each 401. One more 401 after the last pause means wrong credentials."""
 
@@ -145,6 +147,8 @@ class Tokens:
         self._rests_until = 0.0
         self._failure: Answer | None = None
         self._attempts = 0
+        self._keep_until = float("-inf")
+        """Until then no page is a reason to drop the token."""
         self._first_forbidden: int | None = None
         """Sequence of the first token that got a 403 since a request was last accepted."""
         self.fetched = 0
@@ -217,13 +221,16 @@ class Tokens:
             if self._token and self._token.sequence == token.sequence:
                 self._token = None
 
-    def record_forbidden(self, token: Token) -> bool:
-        """Record a 403 and drop the token.
+    def record_forbidden(self, token: Token, *, is_page: bool = False) -> bool:
+        """Record a 403 and drop the token; after a gateway's page at most once in ``PAGE_RENEWAL_SECONDS``.
 
         True if an earlier token got a 403 as well, and no request was accepted in between.
         """
-        self.drop(token)
         with self._state:
+            now = self._monotonic()
+            if self._token and self._token.sequence == token.sequence and not (is_page and now < self._keep_until):
+                self._token = None
+                self._keep_until = now + PAGE_RENEWAL_SECONDS
             if self._first_forbidden is None:
                 self._first_forbidden = token.sequence
             return token.sequence > self._first_forbidden
@@ -281,7 +288,9 @@ class Tokens:
             return refusal
         if 200 <= reply.status <= 299:
             return self._read(reply, requested_at)
-        return _without_token(classify(masked.status, masked.headers, masked.body, wall=self._wall()))
+        return _without_token(
+            classify(masked.status, masked.headers, masked.body, wall=self._wall(), is_own=lambda _content: True)
+        )
 
     def _read(self, reply: Reply, requested_at: float) -> Token | Answer:
         """The token in the reply. Its lifetime counts from the request."""

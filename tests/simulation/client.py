@@ -21,6 +21,7 @@ SENDS_MAX: Final = 2
 
 REST_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 """The pauses of a new token that is refused, as in ``oms/token.py``."""
+NEW_SECONDS: Final = 0.5
 
 
 def body_bytes(items: Sequence[Mapping[str, Any]]) -> int:
@@ -33,6 +34,8 @@ class Delivery:
 
     submission: Submission
     submitted_at: float
+    commit_started_at: float
+    """The submission's own, for the checker."""
     items: tuple[dict[str, Any], ...] = ()
     sends: int = 0
 
@@ -48,6 +51,8 @@ class SimulatedClient:
         self._token = 0
         self._is_proven = False
         """A call with the token was let in."""
+        self._fetches = 0
+        self._fetched_at = 0.0
         self._rests = 0
         self._rests_until = 0.0
         self._ready: list[Answered] = []
@@ -58,7 +63,7 @@ class SimulatedClient:
         self._process.enter()
         self._process.checker.submitted(self._process.name, submission)
         self._process.stop_by_chance()
-        delivery = Delivery(submission, self._process.world.now)
+        delivery = Delivery(submission, self._process.world.now, submission.commit_started_at)
         self._process.after(self._process.latency(), lambda: self._prepare(delivery))
 
     def answers(self) -> list[Answered]:
@@ -97,8 +102,10 @@ class SimulatedClient:
             self._process.after(self._process.latency(), lambda: self._renew_and_send(delivery))
 
     def _renew_and_send(self, delivery: Delivery) -> None:
-        if not self._token or self._token != self._oms.token:
+        if self._token != self._oms.token:
             self._token, self._is_proven, self._rests, self._rests_until = self._oms.token, False, 0, 0.0
+            self._fetches += 1
+            self._fetched_at = self._process.world.now
         self._send(delivery)
 
     def _send(self, delivery: Delivery) -> None:
@@ -126,7 +133,8 @@ class SimulatedClient:
 
     def _answered(self, delivery: Delivery, wire: Wire, answer: Answer) -> None:
         if answer.kind is AnswerKind.UNAUTHORISED and answer.status == 401:
-            if self._token == wire.token and not self._is_proven:
+            is_new = self._rests or self._process.world.now - self._fetched_at <= NEW_SECONDS
+            if self._token == wire.token and not self._is_proven and is_new:
                 self._refused_while_new(delivery, answer)
                 return
             if self._token == wire.token:
@@ -175,7 +183,9 @@ class SimulatedClient:
             location=submission.location,
             items=delivery.items,
             checked_at=self._process.world.now,
+            commit_age_seconds=self._process.uptime() - delivery.commit_started_at,
             token=self._token,
+            fetch=self._fetches,
             body_bytes=body_bytes(delivery.items),
             rows=tuple((partitions[assignment_id], offset) for assignment_id, offset in rows),
             assigned_at={

@@ -30,7 +30,11 @@ class Wire:
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
     """When its worker last checked the fence."""
+    commit_age_seconds: float
+    """Age of the covering commit when the body was ready to leave."""
     token: int
+    fetch: int
+    """Which of its owner's token requests brought the token."""
     rows: tuple[tuple[int, int], ...]
     """Partition and offset of every change in it, superseded ones included."""
     assigned_at: Mapping[int, float]
@@ -73,7 +77,6 @@ class Oms:
         self._random = new_random(plan.seed, "oms")
         self._rates = plan.rates
         self._hold_seconds = plan.hold_seconds
-        self._request_bytes_max = plan.request_bytes_max
         self._gateway_bytes_max = plan.gateway_bytes_max
         self._token_ripens_seconds = plan.token_ripens_seconds
         self._checker = checker
@@ -108,8 +111,7 @@ class Oms:
 
     def post(self, wire: Wire, reply: Reply) -> None:
         """Send a request. ``reply`` is called when an answer arrives at the worker, if one does."""
-        if self._request_bytes_max is not None and wire.body_bytes > self._request_bytes_max:
-            raise Violation(f"rule 23: a body of {wire.body_bytes} bytes is sent: {wire}")
+        self._checker.sent(wire)
         is_faulty = self._random.random() < self.rates.oms
         outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
         if outcome.answer is not None:

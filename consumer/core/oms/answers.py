@@ -18,13 +18,15 @@ class AnswerKind(StrEnum):
     ACCEPTED = "accepted"
     """A jobID came back: the OMS has queued the request."""
     REFUSED = "refused"
-    """400: the request, or one of its items, is wrong."""
+    """400 in the OMS's own words: the request, or one of its items, is wrong."""
+    GATEWAY_PAGE = "gateway_page"
+    """400, 403, 404 and the like in other words than the OMS's: a gateway refused the request, whatever is in it."""
     UNAUTHORISED = "unauthorised"
     """401, also with a new token: the credentials are wrong or revoked."""
     FORBIDDEN = "forbidden"
-    """403 that is not about a quota: the key lacks the permission."""
+    """403 of the OMS that is not about a quota: the key lacks the permission."""
     WRONG_ADDRESS = "wrong_address"
-    """404 or 405: wrong base URL, or the wrong API package for this key."""
+    """404 or 405 of the OMS: wrong base URL, or the wrong API package for this key. Also any redirect."""
     OVER_QUOTA = "over_quota"
     """429, or a gateway's 403 for too many calls."""
     UNAVAILABLE = "unavailable"
@@ -45,8 +47,8 @@ class Answer:
 
     ``job_id`` is set if and only if the kind is ACCEPTED. ``status`` is the HTTP code, None without an HTTP answer.
     ``retry_after_seconds`` is the answer's Retry-After, None without one. ``detail`` is the OMS's message, shortened
-    and without secrets. ``repeated``, only for FORBIDDEN: an earlier token was forbidden, too, and no request has been
-    accepted since.
+    and without secrets. ``repeated``, only for FORBIDDEN and a gateway's 403: an earlier token was forbidden, too, and
+    no request has been accepted since.
     """
 
     kind: AnswerKind
@@ -161,9 +163,15 @@ _WHAT_TO_CHANGE: Final = {
 }
 
 
-def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - one return per row of the table
+_PAGES_ABOUT_ADDRESS: Final = (404, 405, 410)
+
+
+def decide(  # noqa: PLR0911 - one return per row of the table
+    answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits, ever_accepted: bool = False
+) -> Decision:
     """Decide what happens to the changes of a request that got this answer.
 
+    ``ever_accepted``: the OMS has accepted a request of this process, so credentials and address are right.
     ``attempt`` is the number of failures in a row before this answer. ``jitter`` is random in 0 to 1; it spreads the
     retries of the group's members. No wait is shorter than the answer's Retry-After.
     """
@@ -184,6 +192,8 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
             return Refused(_quoted(answer), answer.named)
+        case AnswerKind.GATEWAY_PAGE:
+            return _on_page(answer, attempt, jitter, limits, ever_accepted=ever_accepted)
         case AnswerKind.TOO_LARGE:
             wait = _wait_seconds(answer, attempt, jitter, limits)
             return Shrink(answer.body_bytes, answer.status is not None, wait, _quoted(answer))
@@ -194,6 +204,19 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
         case _:
             assert_never(kind)
+
+
+def _on_page(
+    answer: Answer, attempt: int, jitter: float, limits: RetryLimits, *, ever_accepted: bool
+) -> Retry | Stop:
+    """A gateway's page concerns one location, unless nothing was ever accepted and it may be about key or address."""
+    if not ever_accepted and answer.status in _PAGES_ABOUT_ADDRESS:
+        return Stop(AnswerKind.WRONG_ADDRESS, f"{_WHAT_TO_CHANGE[AnswerKind.WRONG_ADDRESS]} ({_quoted(answer)})")
+    if not ever_accepted and answer.status == 403:
+        if answer.repeated:
+            return Stop(AnswerKind.FORBIDDEN, f"{_WHAT_TO_CHANGE[AnswerKind.FORBIDDEN]} ({_quoted(answer)})")
+        return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
+    return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=False)
 
 
 def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
