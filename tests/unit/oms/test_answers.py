@@ -9,6 +9,7 @@ import pytest
 
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify, classify_error
+from consumer.oms.apis import APIS
 from consumer.oms.http import TunnelError
 from consumer.text import DETAIL_CHARACTERS_MAX
 
@@ -85,16 +86,23 @@ def test_success_without_a_readable_job_id_is_not_accepted(body: bytes) -> None:
             pytest.param(400, {}, {"code": code, "message": "no"}, AnswerKind.REFUSED, id=f"400 with {code}")
             for code in (5003, 5011, 5012, 5013, 5014, 5015, 5016, 5017)
         ),
-        pytest.param(400, {}, b"", AnswerKind.REFUSED, id="400 without a body"),
+        pytest.param(400, {}, b"", AnswerKind.GATEWAY_PAGE, id="400 without a body"),
+        pytest.param(400, {}, b"<html>Bad Request</html>", AnswerKind.GATEWAY_PAGE, id="400 with a page"),
+        pytest.param(400, {}, {"code": 400, "message": "no"}, AnswerKind.GATEWAY_PAGE, id="400 with a gateway's code"),
+        pytest.param(400, {}, {"message": "no"}, AnswerKind.GATEWAY_PAGE, id="400 without a code"),
+        pytest.param(400, {}, {"errorCode": "NO"}, AnswerKind.GATEWAY_PAGE, id="400 in words of another API"),
+        pytest.param(400, {}, [{"code": 5015}], AnswerKind.GATEWAY_PAGE, id="400 with a list"),
+        pytest.param(404, {}, b"<html>Not Found</html>", AnswerKind.GATEWAY_PAGE, id="404 with a page"),
         pytest.param(401, {}, b"", AnswerKind.UNAUTHORISED, id="401"),
         pytest.param(403, OVER_QPS, b"", AnswerKind.OVER_QUOTA, id="403 over queries a second"),
         pytest.param(403, OVER_RATE, b"<h1>", AnswerKind.OVER_QUOTA, id="403 over rate"),
         pytest.param(403, INACTIVE, b"", AnswerKind.FORBIDDEN, id="403 inactive"),
         pytest.param(403, {}, {"code": 5004}, AnswerKind.FORBIDDEN, id="403 with 5004"),
-        pytest.param(403, {}, b"", AnswerKind.FORBIDDEN, id="403 bare"),
+        pytest.param(403, {}, b"", AnswerKind.GATEWAY_PAGE, id="403 bare"),
         pytest.param(404, {}, {"code": 5002}, AnswerKind.WRONG_ADDRESS, id="404"),
         pytest.param(405, {}, {"code": 5005}, AnswerKind.WRONG_ADDRESS, id="405"),
-        pytest.param(410, {}, b"", AnswerKind.WRONG_ADDRESS, id="410"),
+        pytest.param(410, {}, b"", AnswerKind.GATEWAY_PAGE, id="410 without the OMS's words"),
+        pytest.param(410, {}, {"code": 5002}, AnswerKind.WRONG_ADDRESS, id="410"),
         pytest.param(301, {"Location": "/x"}, b"", AnswerKind.WRONG_ADDRESS, id="a redirect"),
         pytest.param(429, {}, b"", AnswerKind.OVER_QUOTA, id="429"),
         pytest.param(500, {}, {"code": 5006}, AnswerKind.UNAVAILABLE, id="500 with 5006"),
@@ -110,10 +118,12 @@ def test_success_without_a_readable_job_id_is_not_accepted(body: bytes) -> None:
         pytest.param(503, OVER_QPS, b"", AnswerKind.UNKNOWN, id="503 without a code"),
         pytest.param(504, {}, b"", AnswerKind.UNKNOWN, id="504"),
         pytest.param(520, {}, b"", AnswerKind.UNKNOWN, id="520"),
-        pytest.param(411, {}, b"", AnswerKind.REFUSED, id="411"),
-        pytest.param(413, {}, b"", AnswerKind.REFUSED, id="413"),
-        pytest.param(415, {}, b"", AnswerKind.REFUSED, id="415"),
-        pytest.param(422, {}, b"", AnswerKind.REFUSED, id="422"),
+        pytest.param(411, {}, b"", AnswerKind.GATEWAY_PAGE, id="411"),
+        pytest.param(413, {}, b"", AnswerKind.TOO_LARGE, id="413"),
+        pytest.param(413, {}, {"code": 5003}, AnswerKind.TOO_LARGE, id="413 of the OMS"),
+        pytest.param(415, {}, {"code": 5003}, AnswerKind.REFUSED, id="415"),
+        pytest.param(415, {}, b"", AnswerKind.GATEWAY_PAGE, id="415 with a page"),
+        pytest.param(422, {}, {"code": 5015}, AnswerKind.REFUSED, id="422"),
         pytest.param(409, {}, b"", AnswerKind.UNKNOWN, id="409 proves nothing"),
         pytest.param(499, {}, b"", AnswerKind.UNKNOWN, id="499 proves nothing"),
     ],
@@ -124,6 +134,24 @@ def test_each_row_of_the_table(status: int, headers: dict[str, str], body: Any, 
     assert answer.kind is kind
     assert answer.status == status
     assert answer.job_id is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        pytest.param({"errorCode": "VALIDATION_CONFLICT", "message": "no"}, AnswerKind.REFUSED, id="its error fields"),
+        pytest.param({"code": 5015, "message": "no"}, AnswerKind.REFUSED, id="the older codes"),
+        pytest.param({"errorCode": ""}, AnswerKind.GATEWAY_PAGE, id="an empty field"),
+        pytest.param({"errorCode": 7}, AnswerKind.GATEWAY_PAGE, id="no text"),
+        pytest.param({"message": "no"}, AnswerKind.GATEWAY_PAGE, id="only a message"),
+        pytest.param(b"<html>", AnswerKind.GATEWAY_PAGE, id="a page"),
+    ],
+)
+def test_unified_commerce_has_words_of_its_own(body: Any, kind: AnswerKind) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    is_own = APIS["unified-commerce"].is_own
+
+    assert classify(400, httpx.Headers(), raw, wall=WALL, is_own=is_own).kind is kind
 
 
 def test_only_success_accepts_whatever_the_body_says() -> None:

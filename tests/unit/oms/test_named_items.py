@@ -189,7 +189,7 @@ def test_a_refusal_comes_with_the_items_that_it_names(bench: Bench) -> None:
 
 def test_its_positions_are_those_of_the_body_that_was_sent(bench: Bench) -> None:
     rows = [change("Rome", "a", upc="11"), change("Rome", "b", offset=1), change("Rome", "c", upc="33", offset=2)]
-    bench.oms.refreshes = [httpx.Response(400, json={"message": "items[1]: bad"})]
+    bench.oms.refreshes = [httpx.Response(400, json={"code": 5015, "message": "items[1]: bad"})]
     bench.client.submit(Submission(1, "Rome", Rows(frame(rows)), bench.clock.now))
 
     answer = bench.answered().answer
