@@ -115,10 +115,12 @@ def named(password: str | None, paths: dict[str, Path | None]) -> dict[str, Any]
     return settings | ({"client_key_password": SecretStr(password)} if password else {})
 
 
-def unreachable(token_url: str, *, password: str | None = None, **files: Path | None) -> str | None:
+def unreachable(
+    token_url: str, *, password: str | None = None, is_strict: bool = True, **files: Path | None
+) -> str | None:
     """Why there is no token; None if there is one."""
     client = build_client(
-        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0} | named(password, files)),
+        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0, "tls_strict": is_strict} | named(password, files)),
         ITEM_KEY,
         monotonic=time.monotonic,
         wall=time.time,
@@ -212,3 +214,34 @@ def test_a_wrong_password_of_the_key_stops_the_start(files: Files) -> None:
 
     assert "oms.client_key_password" in words
     assert "wrong" not in words
+
+
+def test_an_authority_without_key_identifiers_is_taken_without_strict_checks(
+    files: Files, serve_tls: ServeTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ssl.create_default_context
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        """As from Python 3.13 on."""
+        context = create(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    url = serve_tls()
+
+    assert (unreachable(url, ca_file=files.ca) or "").startswith(
+        "no token from oms.token_url: the certificates fail a strict check only: have them reissued, or set "
+        "oms.tls_strict: false (ConnectError: "
+    )
+    assert unreachable(url, ca_file=files.ca, is_strict=False) is None
+    assert "CERTIFICATE_VERIFY_FAILED" in (unreachable(url, ca_file=files.other_ca, is_strict=False) or "")
+
+
+def test_a_missing_ssl_cert_file_stops_the_start_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+
+    assert refusal() == (
+        f"environment variable SSL_CERT_FILE: {tmp_path / 'gone.pem'} cannot be read: No such file or directory; "
+        "correct or unset it"
+    )

@@ -1,17 +1,22 @@
 import json
 import threading
 import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from importlib.metadata import version
 
 import httpx
 import pytest
+import structlog
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.oms.answers import AnswerKind
 from consumer.errors import InvariantError, OmsRefusedError
+from consumer.oms.client import token_options
 from consumer.oms.token import NEW_SECONDS, PAUSES_SECONDS
 from consumer.ports import Answered, Submission
-from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
+from tests.support.frames import change, frame
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, SETTINGS, Bench, MakeBench
 
 FORBIDDEN = 403, {"code": 5004, "message": "not for you"}
 
@@ -469,3 +474,89 @@ def test_an_oms_that_is_down_does_not_prevent_the_start(bench: Bench, token_repl
     bench.oms.token_replies = [token_reply]
 
     assert (bench.client.check_credentials() or "").startswith("no token from oms.token_url")
+
+
+GATEWAY_HEADERS = {"Ocp-Apim-Subscription-Key": "key-of-the-gateway", "X-Channel": "shop"}
+
+
+def test_further_headers_are_sent_with_each_call_but_not_to_a_token_endpoint_elsewhere(make_bench: MakeBench) -> None:
+    bench = make_bench(headers=GATEWAY_HEADERS)
+
+    bench.send()
+    bench.asked("42")
+
+    for request in bench.oms.sent_to("oms.example"):
+        assert request.headers["Ocp-Apim-Subscription-Key"] == "key-of-the-gateway"
+        assert request.headers["X-Channel"] == "shop"
+    (token_request,) = bench.oms.sent_to("auth.example")
+    assert "Ocp-Apim-Subscription-Key" not in token_request.headers
+
+
+def test_a_token_endpoint_behind_the_same_gateway_gets_the_headers_too() -> None:
+    same_host = {"token_url": "https://oms.example/token", "headers": GATEWAY_HEADERS, "token_fields": {"p_secret": "s"}}
+    options = token_options(SETTINGS.model_copy(update=same_host))
+
+    assert options.headers == GATEWAY_HEADERS
+    assert options.secrets == ("s", "key-of-the-gateway")
+    assert token_options(SETTINGS.model_copy(update={"token_scope": "inventory", "token_audience": "oms"})).fields == {
+        "scope": "inventory",
+        "audience": "oms",
+    }
+
+
+def test_values_of_headers_are_masked_in_answers(make_bench: MakeBench) -> None:
+    bench = make_bench(headers=GATEWAY_HEADERS)
+    bench.oms.refreshes = [reply(503, {"echo": "key-of-the-gateway"}), reply(503, {"echo": "key-of-the-gateway"})]
+
+    assert bench.send().answer.detail == '{"echo": "***"}'
+    assert "key-of" not in bench.asked("42")[0].detail
+
+
+def test_a_body_over_the_limit_is_given_back_unsent_with_its_size(bench: Bench) -> None:
+    rows = Rows(frame([change("Rome", "a"), change("Rome", "b", offset=1)]))
+    sent = bench.send("a", "b")
+    size = sent.answer.body_bytes
+
+    def limited(bytes_max: int) -> Answered:
+        bench.client.submit(Submission(2, "Rome", rows, bench.clock.now, bytes_max))
+        return bench.answered()
+
+    assert size == sent.bytes_sent == len(bench.oms.sent_to("oms.example")[0].content)
+    assert limited(size).answer.kind is AnswerKind.ACCEPTED
+    refused = limited(size - 1)
+    assert (refused.answer.kind, refused.answer.status, refused.bytes_sent) == (AnswerKind.TOO_LARGE, None, 0)
+    assert refused.answer.body_bytes == size
+    assert len(bench.oms.bearers) == 2
+
+
+def test_a_413_says_the_size_of_the_body(bench: Bench) -> None:
+    bench.oms.refreshes = [httpx.Response(413, content=b"<html>413 Request Entity Too Large</html>")]
+
+    answered = bench.send()
+
+    assert (answered.answer.kind, answered.answer.status) == (AnswerKind.TOO_LARGE, 413)
+    assert answered.answer.body_bytes == answered.bytes_sent > 0
+
+
+def test_a_gateways_page_is_known_by_its_words(bench: Bench, make_bench: MakeBench) -> None:
+    own_words = {"errorCode": "VALIDATION_CONFLICT", "message": "no"}
+    bench.oms.refreshes = [reply(400, own_words)]
+    unified = make_bench(api="unified-commerce", tenant=7)
+    unified.oms.refreshes = [reply(400, own_words)]
+
+    assert bench.send().answer.kind is AnswerKind.GATEWAY_PAGE
+    assert unified.send().answer.kind is AnswerKind.REFUSED
+
+
+def test_the_skew_of_the_oms_clock_is_that_of_its_answers(bench: Bench) -> None:
+    assert bench.client.clock_skew_seconds is None
+    date = format_datetime(datetime.fromtimestamp(bench.clock.wall() + 95.0, UTC), usegmt=True)
+    bench.oms.refreshes = [reply(200, {"jobID": 1}, Date=date), reply(200, {"jobID": 2}, Date="nonsense")]
+
+    with structlog.testing.capture_logs() as logs:
+        bench.send()
+        bench.clock.now += 60.0
+        bench.send()
+
+    assert bench.client.clock_skew_seconds == 95.0
+    assert [(line["event"], line["skew_seconds"]) for line in logs] == [("oms_clock_differs", 95)]
