@@ -53,8 +53,9 @@ def environment_proxy(url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def is_without_proxy(url: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY excludes this URL: by a name and what is below it, an address, a network, each with or without a
-    port, or ``*``. Loopback is always excluded.
+    """Whether NO_PROXY excludes this URL; loopback is always excluded.
+
+    Entries are names (with all that is below them), addresses, networks, each with or without a port, or ``*``.
     """
     parts = urlsplit(url)
     address = _address(parts.hostname or "")

@@ -242,8 +242,8 @@ class Submission:
     """A request for the client to send: changes of one location, to be coalesced and encoded on a worker thread.
 
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
-    too long ago when the request could leave, it must not be sent (the fence, rule 13). A body of more than ``bytes_max``
-    must not be sent, either (rule 23); None: there is no limit.
+    too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
+    than ``bytes_max`` (rule 23); None: there is no limit.
     """
 
     request_id: int

@@ -21,7 +21,8 @@ from consumer.core.partition import partition as partitions
 from consumer.observe.metrics import MetricDescription, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
-from consumer.sandbox.oms.faults.rules import FAULTS, CallRule, Rule
+from consumer.sandbox.oms.faults.base import Rule
+from consumer.sandbox.oms.faults.rules import FAULTS, CallRule
 from consumer.sandbox.oms.faults.scripted import FaultRequest, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
 from consumer.settings.memory import (

@@ -249,9 +249,7 @@ class HttpRefreshClient:
             return classify_error(error)
         reply = reply.without(token.value, *self._target.endpoint.secrets)
         self._clock_skew.observe(reply.headers, self._wall())
-        answer = classify(
-            reply.status, reply.headers, reply.body, wall=self._wall(), is_own=self._target.api.is_own
-        )
+        answer = classify(reply.status, reply.headers, reply.body, wall=self._wall(), is_own=self._target.api.is_own)
         if answer.kind is AnswerKind.REFUSED and items.height > 1:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
         return answer
@@ -361,7 +359,7 @@ def token_options(settings: OmsSettings) -> TokenOptions:
     secret_fields = [value for name, value in settings.token_fields.items() if is_secret("oms", "token_fields", name)]
     return TokenOptions(
         {**{name: value for name, value in named.items() if value}, **settings.token_fields},
-        credentials_in_body=settings.token_auth == "body",
+        credentials_in_body=settings.token_auth == "body",  # noqa: S105 - a setting's name
         headers=headers,
         secrets=(*secret_fields, *(value for value in headers.values() if len(value) >= HIDDEN_CHARACTERS_MIN)),
     )

@@ -1,7 +1,8 @@
 """OAuth 2.0 client credentials: a token is used until shortly before it expires; one thread at a time renews it.
 
-A new token may be refused for some seconds: it has not reached every server yet, or is valid from a time by a clock that
-runs ahead. It therefore rests after a 401 and is used again, with growing pauses, before the credentials count as wrong.
+A new token may be refused for some seconds: it has not reached every server yet, or is valid from a time by a clock
+that runs ahead. It therefore rests after a 401 and is used again, with growing pauses, before the credentials count as
+wrong.
 """
 
 import json
@@ -81,8 +82,8 @@ class TokenRequest:
 class TokenOptions:
     """What a token endpoint wants besides key and secret.
 
-    ``fields`` are further fields of the request. With ``credentials_in_body`` key and secret are fields as well, instead
-    of a header. ``secrets`` are values of ``fields`` that must not be shown.
+    ``fields`` are further fields of the request. With ``credentials_in_body`` key and secret are fields as well,
+    instead of a header. ``secrets`` are values of ``fields`` and ``headers`` that must not be shown.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +96,7 @@ DEFAULT_OPTIONS: Final = TokenOptions()
 
 
 def form_request(key: str, secret: str, options: TokenOptions = DEFAULT_OPTIONS) -> TokenRequest:
-    """The token request of OAuth 2.0: a form as body, and the credentials in the Authorization header or in the form."""
+    """The token request of OAuth 2.0: a form as body; the credentials in the Authorization header or in the form."""
     fields = {"grant_type": "client_credentials", **options.fields}
     headers = {"Content-Type": "application/x-www-form-urlencoded", **options.headers}
     basic = b64encode(f"{key}:{secret}".encode()).decode()

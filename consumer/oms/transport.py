@@ -79,7 +79,9 @@ class RenewingTransport(httpx.BaseTransport):
             if version != self._failed_version:
                 self._failed_version = version
                 _log.warning(
-                    "certificates_not_reloaded", detail=str(error), next_step="correct the file; the last ones stay in use"
+                    "certificates_not_reloaded",
+                    detail=str(error),
+                    next_step="correct the file; the last ones stay in use",
                 )
             return
         self._retired.append((self._pool, now + self._call_seconds_max))
@@ -99,7 +101,9 @@ def proxy_of(settings: OmsSettings, url: str, environ: Mapping[str, str]) -> str
         proxy = None if given == DIRECT else given
     if proxy and ":" in (urlsplit(url).hostname or "") and url.startswith("https://"):
         # httpx would ask the proxy for an address without its brackets.
-        raise SettingsError(f"{url} cannot be reached through a proxy: use a host name, or name the address in NO_PROXY")
+        raise SettingsError(
+            f"{url} cannot be reached through a proxy: use a host name, or name the address in NO_PROXY"
+        )
     return proxy
 
 

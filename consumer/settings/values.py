@@ -33,9 +33,24 @@ _NOT_A_SIZE: Final = (
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,8190}[\x21-\x7e])?")
 _FIXED_HEADERS: Final = frozenset(
-    "accept accept-encoding authorization connection content-encoding content-length content-type host "
-    "proxy-authorization te trailer transfer-encoding upgrade x-vol-tenant".split()
+    [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-vol-tenant",
+    ]
 )
+"""Headers that the service or its HTTP client sends itself."""
 
 _NOT_A_DURATION: Final = "must be a number of seconds, or text such as 500ms, 90s, 5m, 1h"
 

@@ -1,8 +1,8 @@
 """All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
-unless they must remember futile bisections. Times are monotonic seconds.
+with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are
+dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
 import heapq
@@ -81,7 +81,7 @@ class Locations:
         self._requests_started = 0
         self._request_bytes_max: int | None = None
         self._item_bytes = 0.0
-        """The smallest bytes per item of all bodies that were too large: for locations without a measure of their own."""
+        """The smallest bytes per item of all bodies that were too large; for locations that have not measured any."""
         self._coalesce_from = 0
 
     # Changes in
@@ -227,8 +227,8 @@ class Locations:
     def shrink(self, request_id: int, body_bytes: int, detail: str, now: float) -> list[Refusal]:
         """The request's body was too large and was not taken: its location sends fewer items at once.
 
-        What cannot be planned smaller is bisected. Returns the changes that must be dead-lettered: a single change whose
-        body is too large.
+        What cannot be planned smaller is bisected. Returns the changes that must be dead-lettered: a single change
+        whose body is too large.
         """
         in_flight = self._in_flight.get(request_id)
         if not self.can_shrink(in_flight.request):

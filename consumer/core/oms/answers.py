@@ -166,7 +166,7 @@ _WHAT_TO_CHANGE: Final = {
 _PAGES_ABOUT_ADDRESS: Final = (404, 405, 410)
 
 
-def decide(  # noqa: PLR0911 - one return per row of the table
+def decide(  # noqa: C901, PLR0911 - one return per row of the table
     answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits, ever_accepted: bool = False
 ) -> Decision:
     """Decide what happens to the changes of a request that got this answer.
@@ -206,9 +206,7 @@ def decide(  # noqa: PLR0911 - one return per row of the table
             assert_never(kind)
 
 
-def _on_page(
-    answer: Answer, attempt: int, jitter: float, limits: RetryLimits, *, ever_accepted: bool
-) -> Retry | Stop:
+def _on_page(answer: Answer, attempt: int, jitter: float, limits: RetryLimits, *, ever_accepted: bool) -> Retry | Stop:
     """A gateway's page concerns one location, unless nothing was ever accepted and it may be about key or address."""
     if not ever_accepted and answer.status in _PAGES_ABOUT_ADDRESS:
         return Stop(AnswerKind.WRONG_ADDRESS, f"{_WHAT_TO_CHANGE[AnswerKind.WRONG_ADDRESS]} ({_quoted(answer)})")

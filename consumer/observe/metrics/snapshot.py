@@ -207,7 +207,8 @@ _MEMORY_GAUGES: Final[Sequence[tuple[str, str, Callable[[MemoryUse], float | Non
 class SnapshotCollector(Collector):
     """Makes the gauges of the latest snapshot, of memory and of the settings at each scrape.
 
-    ``latest``, ``memory``, ``tokens_fetched`` and ``clock_skew`` are replaced whole by the loop's thread, and read by the scrape's.
+    ``latest``, ``memory``, ``tokens_fetched`` and ``clock_skew`` are replaced whole by the loop's thread, and read by
+    the scrape's.
     """
 
     def __init__(self, limits: EngineLimits) -> None:

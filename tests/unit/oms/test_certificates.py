@@ -120,7 +120,9 @@ def unreachable(
 ) -> str | None:
     """Why there is no token; None if there is one."""
     client = build_client(
-        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0, "tls_strict": is_strict} | named(password, files)),
+        SETTINGS.model_copy(
+            update={"token_url": token_url, "timeout": 60.0, "tls_strict": is_strict} | named(password, files)
+        ),
         ITEM_KEY,
         monotonic=time.monotonic,
         wall=time.time,

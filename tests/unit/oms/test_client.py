@@ -493,7 +493,11 @@ def test_further_headers_are_sent_with_each_call_but_not_to_a_token_endpoint_els
 
 
 def test_a_token_endpoint_behind_the_same_gateway_gets_the_headers_too() -> None:
-    same_host = {"token_url": "https://oms.example/token", "headers": GATEWAY_HEADERS, "token_fields": {"p_secret": "s"}}
+    same_host = {
+        "token_url": "https://oms.example/token",
+        "headers": GATEWAY_HEADERS,
+        "token_fields": {"p_secret": "s"},
+    }
     options = token_options(SETTINGS.model_copy(update=same_host))
 
     assert options.headers == GATEWAY_HEADERS

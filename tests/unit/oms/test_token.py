@@ -239,7 +239,9 @@ def together(calls: list[Any]) -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401])
 def test_an_oauth_error_is_reported_whatever_its_status(auth: Auth, status: int) -> None:
-    auth.reply = httpx.Response(status, json={"error": "invalid_scope", "error_description": "name a scope, the-secret"})
+    auth.reply = httpx.Response(
+        status, json={"error": "invalid_scope", "error_description": "name a scope, the-secret"}
+    )
 
     answer = auth.fail()
 

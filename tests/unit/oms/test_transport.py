@@ -255,7 +255,7 @@ class Pool(httpx.BaseTransport):
     def __init__(self) -> None:
         self.is_closed = False
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 - the library's name
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(200)
 
     def close(self) -> None:

@@ -1,6 +1,14 @@
 import pytest
 
-from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_at_most, plan_items, plan_under_pressure
+from consumer.core.location.planner import (
+    FlushPlan,
+    ItemLimits,
+    SendReason,
+    chunks,
+    plan_at_most,
+    plan_items,
+    plan_under_pressure,
+)
 
 FULL, AGE = SendReason.FULL, SendReason.AGE
 
