@@ -15,7 +15,8 @@ from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
-from consumer.core.location.locations import Locations, Pending
+from consumer.core.location.location import Pending
+from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
 from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
@@ -66,7 +67,7 @@ class Engine:
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
-        self.locations.set_request_bytes_max(limits.request_bytes_max)
+        self.locations.body_sizes.bytes_max = limits.request_bytes_max
         self._is_over_budget = False
         self._is_memory_short = False
         """The process is close to its container's limit, whatever the rows are estimated to take."""
@@ -188,7 +189,7 @@ class Engine:
 
     def bytes_max(self, request: Request) -> int | None:
         """The largest body that this request may have (rule 23); None: any."""
-        return self.request_size.bytes_max_for(can_shrink=self.locations.can_shrink(request))
+        return self.request_size.bytes_max_for(can_shrink=request.can_shrink)
 
     @property
     def waits_for_jobs(self) -> bool:
@@ -335,7 +336,7 @@ class Engine:
                 return []
             self._record_success(sent_at)
             self.request_size.on_too_large(decision.body_bytes)
-            self.locations.set_request_bytes_max(self.request_size.bytes_max)
+            self.locations.body_sizes.bytes_max = self.request_size.bytes_max
         return self.locations.shrink(request_id, decision.body_bytes, decision.detail, now)
 
     def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:

@@ -16,9 +16,9 @@ from pydantic import (
 )
 
 from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY, LOCATION, PLAIN_COLUMN_TYPES
+from consumer.settings.combinations import combination_problems
 from consumer.settings.values import (
     OMS_ITEMS_MAX,
-    is_loopback,
     parse_body_bytes,
     parse_bytes_or_auto,
     parse_headers,
@@ -408,76 +408,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
-        problems = [*_item_limits(self.window, self.oms), *_schema_source(self.avro), *_urls(self.oms)]
-        problems += [*_api_options(self.avro, self.oms), *_certificates(self.oms)]
-        if self.oms.backoff_min > self.oms.backoff_max:
-            problems.append(
-                f"oms.backoff_min: {self.oms.backoff_min:g} s must be at most oms.backoff_max "
-                f"({self.oms.backoff_max:g} s)"
-            )
-        if self.dead_letters.topic in self.kafka.topics:
-            problems.append(f'dead_letters.topic: "{self.dead_letters.topic}" must not be one of kafka.topics')
+        problems = combination_problems(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
-    problems = []
-    if oms.chunk_items > oms.max_items:
-        problems.append(f"oms.chunk_items: {oms.chunk_items} must be at most oms.max_items ({oms.max_items})")
-    if window.flush_items == "auto":
-        if not oms.track_jobs:
-            problems.append(
-                "window.flush_items: auto needs oms.track_jobs: true, to know the length of the OMS's queue"
-            )
-        return problems
-    if window.flush_items > oms.max_items:
-        problems.append(f"window.flush_items: {window.flush_items} must be at most oms.max_items ({oms.max_items})")
-    if window.flush_items % oms.chunk_items:
-        problems.append(
-            f"window.flush_items: {window.flush_items} must be a multiple of oms.chunk_items ({oms.chunk_items})"
-        )
-    return problems
-
-
-def _schema_source(avro: AvroSettings) -> list[str]:
-    if avro.schema_file and avro.registry_url:
-        return ["avro.schema_file: must not be set together with avro.registry_url; choose one"]
-    if avro.framing != "confluent" and not avro.schema_file:
-        return [f'avro.schema_file: must be set, because avro.framing "{avro.framing}" does not work with a registry']
-    if avro.framing == "confluent" and not avro.registry_url and not avro.schema_file:
-        return ["avro.registry_url: must be set, or avro.schema_file instead"]
-    return []
-
-
-def _urls(oms: OmsSettings) -> list[str]:
-    if oms.allow_http:
-        return []
-    return [
-        f"oms.{name}: must be https:// (or set oms.allow_http: true to send the key and counts in clear text)"
-        for name, url in (("base_url", oms.base_url), ("token_url", oms.token_url))
-        if url.startswith("http://") and not is_loopback(url)
-    ]
-
-
-def _api_options(avro: AvroSettings, oms: OmsSettings) -> list[str]:
-    """Settings that only one API of the OMS has."""
-    if oms.api == "unified-commerce":
-        return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
-    problems = []
-    if oms.tenant is not None:
-        problems.append(f"oms.tenant: must not be set for oms.api {oms.api}")
-    granular = [name for name in avro.fields if name in GRANULAR_COLUMN_TYPES]
-    if granular:
-        problems.append(f"avro.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
-    return problems
-
-
-def _certificates(oms: OmsSettings) -> list[str]:
-    if oms.client_key_file and not oms.client_cert_file:
-        return ["oms.client_cert_file: must be set, because oms.client_key_file is its key"]
-    return []
 
 
 def _without_repeats(names: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from consumer.core.engine import Engine
 from consumer.core.location import bisection as bisection_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
+from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
@@ -522,7 +523,7 @@ def dead_letters_a_body_that_is_too_large(patch: Patch) -> None:
 @_mutant("23")
 def plans_the_same_size_again(patch: Patch) -> None:
     """What a body measured is forgotten: the same request is planned again and again."""
-    patch.setattr(Locations, "_within_bytes", lambda _self, _location, plan: plan)
+    patch.setattr(BodySizes, "within", lambda _self, _location, plan: plan)
 
 
 @_mutant("24", Theme.TOKENS)

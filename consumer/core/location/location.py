@@ -80,6 +80,18 @@ TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[Locati
 }
 
 
+@dataclass(slots=True)
+class Pending:
+    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
+
+    changes: int = 0
+    first_arrived: float = float("inf")
+
+    def add(self, changes: int, first_arrived: float) -> None:
+        self.changes += changes
+        self.first_arrived = min(self.first_arrived, first_arrived)
+
+
 @dataclass(eq=False, slots=True)
 class Location:
     """A location and everything that it owns. ``window`` may be empty."""

@@ -7,23 +7,16 @@ dropped, unless they must remember futile bisections. Times are monotonic second
 
 import heapq
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.in_flight import InFlight, InFlightRequests
-from consumer.core.location.location import Location, LocationEvent
-from consumer.core.location.planner import (
-    ItemLimits,
-    SendReason,
-    chunks,
-    plan_at_most,
-    plan_items,
-    plan_under_pressure,
-)
+from consumer.core.location.location import Location, LocationEvent, Pending
+from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.window import Planner, Window, Windows
@@ -34,18 +27,6 @@ COALESCE_GROWTH: Final = 1.25
 
 KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
 """Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
-
-    changes: int = 0
-    first_arrived: float = float("inf")
-
-    def add(self, changes: int, first_arrived: float) -> None:
-        self.changes += changes
-        self.first_arrived = min(self.first_arrived, first_arrived)
 
 
 class Locations:
@@ -79,9 +60,7 @@ class Locations:
         """Locations that back off or are held, so that they are found without visiting all."""
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
-        self._request_bytes_max: int | None = None
-        self._item_bytes = 0.0
-        """The smallest bytes per item of all bodies that were too large; for locations that have not measured any."""
+        self.body_sizes = BodySizes()
         self._coalesce_from = 0
 
     # Changes in
@@ -153,15 +132,7 @@ class Locations:
         in flight.
         """
         free = [found for found in self._by_name.values() if found.window.rows and found.may_send(now)]
-        chunk_items = self._items.chunk_items
-        fullest = heapq.nlargest(
-            requests_max,
-            free,
-            key=lambda found: (
-                min(found.window.items_max, self._items.max_items) // chunk_items,
-                found.window.items_max,
-            ),
-        )
+        fullest = heapq.nlargest(requests_max, free, key=lambda found: self._freed(found.window.items_max))
         requests: list[Request] = []
         for location in fullest:
             if free_bytes <= 0:
@@ -231,21 +202,11 @@ class Locations:
         whose body is too large.
         """
         in_flight = self._in_flight.get(request_id)
-        if not self.can_shrink(in_flight.request):
+        request = in_flight.request
+        if not request.can_shrink:
             return self.refuse(request_id, detail, (), now)
-        item_bytes = body_bytes / in_flight.request.items
-        self._by_name[in_flight.request.location].item_bytes = item_bytes
-        self._item_bytes = min(item_bytes, self._item_bytes or item_bytes)
+        self.body_sizes.measure(self._by_name[request.location], request.items, body_bytes)
         return self._finish(in_flight, LocationEvent.RETURNED, now)
-
-    @staticmethod
-    def can_shrink(request: Request) -> bool:
-        """Whether the planner could send fewer of the request's items. Parts of a bisection are split by itself."""
-        return request.items > 1 and request.reason is not SendReason.BISECTION
-
-    def set_request_bytes_max(self, bytes_max: int | None) -> None:
-        """Change the size of the largest body; None: no limit is known."""
-        self._request_bytes_max = bytes_max
 
     def back_off(self, request_id: int, until: float, now: float) -> None:
         """The request was certainly not queued: its location waits until this time."""
@@ -351,21 +312,13 @@ class Locations:
         if not window.rows:
             return None
         due_arrived = self._schedule.due_arrived(window, now)
-        within_bytes = self._within_bytes(location, plan)
-        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=within_bytes)
+        plan = self.body_sizes.within(location, plan)
+        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)
             return None
         size_bytes = int(taken.rows.height * row_bytes)
         return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, size_bytes, now)
-
-    def _within_bytes(self, location: Location, plan: Planner) -> Planner:
-        """The planner, kept to as many items as the largest body has room for by what has been measured."""
-        item_bytes = location.item_bytes or self._item_bytes
-        if self._request_bytes_max is None or not item_bytes:
-            return plan
-        items_max = max(1, int(self._request_bytes_max / item_bytes))
-        return lambda items, due, limits: plan_at_most(plan(items, due, limits), items_max, limits)
 
     def _start_suspects(self, location: Location, bisection: Bisection, row_bytes: float, now: float) -> Request | None:
         """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""
