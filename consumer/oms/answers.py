@@ -110,7 +110,7 @@ def classify_error(error: httpx.HTTPError) -> Answer:
 
     Raises KeyError for an error that is not in the table: whether it proves that nothing was sent must not be guessed.
     """
-    message = f"{type(error).__name__}: {error or 'no details'}"
+    message = f"{type(error).__name__}: {str(error) or 'no details'}"
     advice = _advice(error)
     return Answer(_KIND_OF_ERROR[type(error)], detail=short_line(f"{advice} ({message})" if advice else message))
 

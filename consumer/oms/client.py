@@ -8,7 +8,6 @@ therefore never gets more requests than there are threads, and the circuit break
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import httpx
@@ -146,7 +145,8 @@ class HttpRefreshClient:
             return None
         match token.kind:
             case AnswerKind.UNAUTHORISED:
-                raise OmsRefusedError(f"correct oms.api_key and oms.api_secret: HTTP {token.status}, {token.detail}")
+                settings = token.setting or "oms.api_key and oms.api_secret"
+                raise OmsRefusedError(f"correct {settings}: HTTP {token.status}, {token.detail}")
             case AnswerKind.WRONG_ADDRESS:
                 raise OmsRefusedError(f"correct oms.token_url: HTTP {token.status}, {token.detail}")
             case _:
@@ -314,6 +314,7 @@ def build_client(
     def endpoint(path: str) -> Endpoint:
         return Endpoint(http, connections, base_url + path, headers, secrets=secrets)
 
+    options = token_options(settings)
     tokens = Tokens(
         token_http,
         settings.token_url,
@@ -321,7 +322,7 @@ def build_client(
         timeout_seconds=settings.timeout,
         monotonic=monotonic,
         wall=wall,
-        request=partial(api.token_request, options=token_options(settings)),
+        request=lambda key, secret: api.token_request(key, secret, options),
     )
     jobs = None
     if settings.track_jobs:

@@ -38,13 +38,13 @@ PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 """How long a new token rests after each 401. One more 401 after the last pause means wrong credentials."""
 
 _OAUTH_OUTAGES: Final = frozenset({"server_error", "temporarily_unavailable", "slow_down"})
-_OAUTH_ADVICE: Final[Mapping[str, str]] = {
-    "invalid_scope": "correct oms.token_scope",
-    "invalid_target": "correct oms.token_audience",
-    "invalid_request": "see oms.token_scope, oms.token_audience and oms.token_fields",
-    "unsupported_grant_type": "correct oms.token_url",
+_SETTING_OF_OAUTH_ERROR: Final[Mapping[str, str]] = {
+    "invalid_scope": "oms.token_scope",
+    "invalid_target": "oms.token_audience",
+    "invalid_request": "oms.token_scope, oms.token_audience or oms.token_fields",
+    "unsupported_grant_type": "oms.token_url",
 }
-"""What to look at, by the error of OAuth 2.0 (RFC 6749, 8707); for all others it is the API key and its secret."""
+"""What to correct, by the error of OAuth 2.0 (RFC 6749, 8707); for all others it is the API key or its secret."""
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,8192}")
 """Characters that are allowed in a header value."""
@@ -330,12 +330,12 @@ def _read_oauth_error(reply: Reply, wall: float) -> Answer | None:
     kind = AnswerKind.UNAVAILABLE if error in _OAUTH_OUTAGES else AnswerKind.UNAUTHORISED
     description = content.get("error_description")
     said = f"{error}: {description}" if isinstance(description, str) and description else error
-    advice = _OAUTH_ADVICE.get(error)
     return Answer(
         kind,
         status=reply.status,
         retry_after_seconds=read_retry_after(reply.headers, wall),
-        detail=short_line(f"no token from oms.token_url{f' ({advice})' if advice else ''}: {said}"),
+        setting=_SETTING_OF_OAUTH_ERROR.get(error) if kind is AnswerKind.UNAUTHORISED else None,
+        detail=short_line(f"no token from oms.token_url: {said}"),
     )
 
 

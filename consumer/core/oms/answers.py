@@ -57,6 +57,8 @@ class Answer:
     retry_after_seconds: float | None = None
     detail: str = ""
     repeated: bool = False
+    setting: str | None = None
+    """Only for UNAUTHORISED: the setting to correct, if the answer says which; otherwise it is the key or its secret."""
     body_bytes: int = 0
     """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
@@ -201,7 +203,10 @@ def decide(  # noqa: C901, PLR0911 - one return per row of the table
             # The token may be stale. The client has dropped it, so the next request gets a new one.
             return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
         case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
-            return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
+            what = (
+                f"the token request is refused: correct {answer.setting}" if answer.setting else _WHAT_TO_CHANGE[kind]
+            )
+            return Stop(kind, f"{what} ({_quoted(answer)})")
         case _:
             assert_never(kind)
 

@@ -543,7 +543,7 @@ def test_a_limit_below_a_chunk_is_filled_with_items() -> None:
 
     (first,) = engine.due(AGE)
     too_large(engine, first, 300_000, now=AGE)
-    sizes = []
+    sizes: list[int] = []
     while requests := engine.due(AGE + len(sizes)):
         sizes += [request.items for request in requests]
         accept(engine, requests, AGE + len(sizes))

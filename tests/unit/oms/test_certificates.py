@@ -206,9 +206,15 @@ def test_an_encrypted_key_stops_the_start_without_a_prompt(files: Files) -> None
 
 def test_an_encrypted_key_is_used_with_its_password(files: Files, serve_tls: ServeTls) -> None:
     url = serve_tls(clients_of=files.ca)
-    locked = {"client_cert_file": files.client_cert, "client_key_file": files.locked_key}
+    reason = unreachable(
+        url,
+        ca_file=files.ca,
+        client_cert_file=files.client_cert,
+        client_key_file=files.locked_key,
+        password="secret",
+    )
 
-    assert unreachable(url, ca_file=files.ca, **locked, password="secret") is None
+    assert reason is None
 
 
 def test_a_wrong_password_of_the_key_stops_the_start(files: Files) -> None:

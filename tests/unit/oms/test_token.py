@@ -246,7 +246,8 @@ def test_an_oauth_error_is_reported_whatever_its_status(auth: Auth, status: int)
     answer = auth.fail()
 
     assert (answer.kind, answer.status) == (AnswerKind.UNAUTHORISED, status)
-    assert answer.detail == "no token from oms.token_url (correct oms.token_scope): invalid_scope: name a scope, ***"
+    assert answer.detail == "no token from oms.token_url: invalid_scope: name a scope, ***"
+    assert answer.setting == "oms.token_scope"
 
 
 def test_an_oauth_outage_is_no_reason_to_stop(auth: Auth) -> None:

@@ -69,6 +69,11 @@ def test_every_kind_of_answer_has_its_decision(answer: Answer, decision: Decisio
     ("answer", "settings"),
     [
         pytest.param(Answer(AnswerKind.UNAUTHORISED, status=401), "oms.api_key and oms.api_secret", id="unauthorised"),
+        pytest.param(
+            Answer(AnswerKind.UNAUTHORISED, status=400, setting="oms.token_scope"),
+            "correct oms.token_scope",
+            id="a token request without its scope",
+        ),
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403, repeated=True), "oms.api", id="forbidden again"),
         pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=404), "oms.base_url", id="wrong address"),
     ],
