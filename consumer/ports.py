@@ -113,7 +113,7 @@ class Decoded:
     """One or more raw batches, decoded in order.
 
     ``frame`` has the columns ``core.changes.items.CHANGE_SCHEMA`` and holds only changes that pass the rules for items,
-    sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
+    grouped by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
     ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on.
@@ -145,12 +145,15 @@ class Committed:
 class CommitRefused:
     """The commit failed, so no request may be sent on the strength of it. Changes stay pending.
 
-    ``fenced``: the group no longer knows this member, which must send nothing until a poll reports partitions as lost
-    or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
+    ``fenced``: the group has a newer generation or no longer knows this member, which must send nothing until a poll
+    reports partitions as lost or assigned. Otherwise the commit may be repeated. ``is_member``: the group still knows
+    this member, so a commit that hands partitions over may be repeated in any case. ``detail`` is Kafka's error in one
+    line.
     """
 
     fenced: bool
     detail: str
+    is_member: bool = True
 
 
 class Clock(Protocol):

@@ -16,12 +16,12 @@ from consumer.avro.readers import Reader, Refused
 from consumer.avro.rows import ReadResult, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
+from consumer.core.changes.blocks import grouped, without_empty
 from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
     ITEM_KEY,
     LINE,
-    LOCATION,
     OCCURRED_AT,
     OFFSET,
     TIMESTAMP,
@@ -58,8 +58,8 @@ class BatchDecoder:
         good, broken = check(_with_origin(result.frame, joined), self._item_key)
         bad = in_order([*result.bad, *_rule_breaks(broken)])
         return Decoded(
-            # The engine needs it sorted; sorting here keeps that work off the loop's thread.
-            frame=good[list(CHANGE_SCHEMA)].sort(LOCATION, maintain_order=True),
+            # The engine needs it grouped by location; doing so here keeps that work off the loop's thread.
+            frame=_grouped(good[list(CHANGE_SCHEMA)]),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
             next_offsets=_next_offsets(joined, batches),
@@ -168,6 +168,15 @@ class _Joined:
             list(chain.from_iterable(batch.offsets for batch in batches)),
             list(chain.from_iterable(batch.timestamps for batch in batches)),
         )
+
+
+def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows brought together by location. Columns without any value stay as they are, in whatever order."""
+    if frame.is_empty():
+        return frame
+    moved, _, _ = grouped(without_empty(frame))
+    present = set(moved.columns)
+    return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
 
 
 def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:

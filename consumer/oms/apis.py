@@ -16,9 +16,9 @@ class Api:
     """One API. It belongs to a package of the OMS, and accepts only API keys of that package.
 
     Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. ``item_columns`` are the item columns that
-    the API accepts; ``token_request`` builds the token request from API key, secret and options; with ``has_tenants`` every call
-    but the token request carries the header ``TENANT_HEADER``. ``is_own`` says whether the JSON of an error is in the
-    OMS's own words, and not in a gateway's.
+    the API accepts; ``token_request`` builds the token request from API key, secret and options; with ``has_tenants``
+    every call but the token request carries the header ``TENANT_HEADER``. ``is_own`` says whether the JSON of an error
+    is in the OMS's own words, and not in a gateway's.
     """
 
     refresh_path: str

@@ -6,6 +6,7 @@ from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES
 from consumer.settings.values import is_loopback
 
 if TYPE_CHECKING:
+    from consumer.settings.events import EventsSettings
     from consumer.settings.models import AvroSettings, OmsSettings, Settings, WindowSettings
 
 
@@ -13,7 +14,7 @@ def combination_problems(settings: "Settings") -> list[str]:
     """What does not fit together: the setting, and what is allowed. Empty if all is well."""
     window, avro, oms = settings.window, settings.avro, settings.oms
     problems = [*_item_limits(window, oms), *_schema_source(avro), *_urls(oms)]
-    problems += [*_api_options(avro, oms), *_certificates(oms)]
+    problems += [*_api_options(settings.events, oms), *_certificates(oms)]
     if oms.backoff_min > oms.backoff_max:
         problems.append(
             f"oms.backoff_min: {oms.backoff_min:g} s must be at most oms.backoff_max ({oms.backoff_max:g} s)"
@@ -62,16 +63,16 @@ def _urls(oms: "OmsSettings") -> list[str]:
     ]
 
 
-def _api_options(avro: "AvroSettings", oms: "OmsSettings") -> list[str]:
+def _api_options(events: "EventsSettings", oms: "OmsSettings") -> list[str]:
     """Settings that only one API of the OMS has."""
     if oms.api == "unified-commerce":
         return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
     problems = []
     if oms.tenant is not None:
         problems.append(f"oms.tenant: must not be set for oms.api {oms.api}")
-    granular = [name for name in avro.fields if name in GRANULAR_COLUMN_TYPES]
+    granular = [name for name in events.fields if name in GRANULAR_COLUMN_TYPES]
     if granular:
-        problems.append(f"avro.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
+        problems.append(f"events.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
     return problems
 
 

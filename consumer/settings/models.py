@@ -1,69 +1,35 @@
-"""Every setting, by section: description, unit, default and bounds. docs/configuration.md is generated from this."""
+"""Every setting, by section: description, unit, default and bounds. docs/configuration.md is generated from this.
+
+The section ``events`` has a module of its own.
+"""
 
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY, LOCATION, PLAIN_COLUMN_TYPES
+from consumer.core.changes.columns import IDENTIFIERS, ITEM_KEY
 from consumer.settings.combinations import combination_problems
-from consumer.settings.values import (
-    OMS_ITEMS_MAX,
-    parse_body_bytes,
-    parse_bytes_or_auto,
-    parse_headers,
-    parse_items_or_auto,
-    parse_list,
-    parse_map,
-    parse_proxy_or_direct,
-    parse_scalar_map,
-    parse_seconds,
-    parse_url,
-    parse_url_list,
+from consumer.settings.events import EventsSettings
+from consumer.settings.section import (
+    BytesOrAuto,
+    BytesOrNone,
+    HeaderMap,
+    ItemsOrAuto,
+    ProxyUrl,
+    ScalarMap,
+    Seconds,
+    Section,
+    Text,
+    TextList,
+    TextMap,
+    Url,
+    UrlList,
+    without_repeats,
 )
-
-BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
-BytesOrNone = Annotated[int | None, BeforeValidator(parse_body_bytes)]
-ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
-Scalar = str | int | float | bool
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
-TextList = Annotated[list[str], BeforeValidator(parse_list)]
-ScalarMap = Annotated[dict[str, Scalar], BeforeValidator(parse_scalar_map)]
-TextMap = Annotated[dict[str, str], BeforeValidator(parse_map)]
-ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy_or_direct)]
-HeaderMap = Annotated[dict[str, str], BeforeValidator(parse_headers)]
-Url = Annotated[str, AfterValidator(parse_url)]
-UrlList = Annotated[str, AfterValidator(parse_url_list)]
-Text = Annotated[str, Field(min_length=1)]
-
-FIELD_TARGETS: Final = (LOCATION, *PLAIN_COLUMN_TYPES, *GRANULAR_COLUMN_TYPES, "occurredAt")
-"""The names that ``avro.fields`` can map to a path in the event."""
+from consumer.settings.values import OMS_ITEMS_MAX
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-
-
-class Section(BaseModel):
-    """A group of settings. Unknown names are errors; values are frozen once loaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _booleans_are_not_numbers(cls, value: object, info: ValidationInfo) -> object:
-        field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise ValueError("must not be true or false")
-        return value
 
 
 class KafkaSettings(Section):
@@ -105,7 +71,7 @@ class KafkaSettings(Section):
         for topic in topics:
             if not _TOPIC.fullmatch(topic):
                 raise ValueError('must be topic names: letters, digits, ".", "_", "-", at most 249 characters')
-        return _without_repeats(topics)
+        return without_repeats(topics)
 
 
 class AvroSettings(Section):
@@ -136,23 +102,6 @@ class AvroSettings(Section):
         description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing, the "
         "schema id in a message is then ignored.",
     )
-    fields: TextMap = Field(
-        default_factory=dict,
-        description="Maps a field of the OMS (or `locationName`, `occurredAt`) to the path of a field in the event, "
-        "with dots between levels. Of several paths separated by commas, the first that the schema has is used. "
-        "Fields that are not mapped are looked up under their own names (lotCode, condition, date, serialNumber and "
-        "externalID only with oms.api unified-commerce).",
-    )
-
-    @field_validator("fields")
-    @classmethod
-    def _fields_are_known(cls, fields: dict[str, str]) -> dict[str, str]:
-        for name, path in fields.items():
-            if name not in FIELD_TARGETS:
-                raise ValueError(f"cannot map {name!r}; known fields are {', '.join(FIELD_TARGETS)}")
-            if not all(part for choice in path.split(",") for part in choice.strip().split(".")):
-                raise ValueError(f"must map {name} to a path such as a.b, not {path!r}")
-        return fields
 
 
 class WindowSettings(Section):
@@ -182,7 +131,7 @@ class WindowSettings(Section):
     def _item_key_has_an_identifier(cls, columns: list[str]) -> list[str]:
         if not set(columns) <= set(ITEM_KEY) or not set(columns) & set(IDENTIFIERS):
             raise ValueError(f"must be some of {', '.join(ITEM_KEY)}, including one of {', '.join(IDENTIFIERS)}")
-        return _without_repeats(columns)
+        return without_repeats(columns)
 
 
 class OmsSettings(Section):
@@ -398,6 +347,7 @@ class Settings(Section):
 
     kafka: KafkaSettings
     avro: AvroSettings = Field(default_factory=AvroSettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)
     oms: OmsSettings
     memory: MemorySettings = Field(default_factory=MemorySettings)
@@ -412,9 +362,3 @@ class Settings(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _without_repeats(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("must not contain duplicates")
-    return names

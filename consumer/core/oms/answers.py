@@ -58,7 +58,7 @@ class Answer:
     detail: str = ""
     repeated: bool = False
     setting: str | None = None
-    """Only for UNAUTHORISED: the setting to correct, if the answer says which; otherwise it is the key or its secret."""
+    """Only for UNAUTHORISED: the setting to correct, if the answer says which; otherwise it is key or secret."""
     body_bytes: int = 0
     """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
