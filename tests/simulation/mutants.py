@@ -24,7 +24,7 @@ from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
-from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
@@ -501,6 +501,17 @@ def a_full_job_queue_stays_full(patch: Patch) -> None:
         self._is_job_queue_full = self._is_job_queue_full or full
 
     patch.setattr(Engine, "set_job_queue_full", set_full)
+
+
+@_mutant("18")
+def bisects_a_gateways_page(patch: Patch) -> None:
+    """A gateway's page counts as a refusal of the request's content."""
+
+    def decided(answer: Answer, **more: Any) -> Decision:
+        is_page = answer.kind is AnswerKind.GATEWAY_PAGE
+        return Refused("page") if is_page else decide(answer, **more)
+
+    patch.setattr(engine_module, "decide", decided)
 
 
 # Size of requests, new tokens

@@ -145,6 +145,7 @@ class Oms:
                 _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
                 _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
+                _CallOutcome(Answer(AnswerKind.GATEWAY_PAGE, status=random.choice((400, 403)), detail="<html>")),
             )
         )
 
