@@ -12,8 +12,8 @@ from consumer.core.changes.columns import IDENTIFIERS, ITEM_KEY
 from consumer.settings.combinations import combination_problems
 from consumer.settings.events import EventsSettings
 from consumer.settings.section import (
+    BodyBytes,
     BytesOrAuto,
-    BytesOrNone,
     HeaderMap,
     ItemsOrAuto,
     ProxyUrl,
@@ -216,7 +216,7 @@ class OmsSettings(Section):
         default=3_000, ge=1, le=OMS_ITEMS_MAX, description="Items that the OMS processes at a time."
     )
     max_items: int = Field(default=OMS_ITEMS_MAX, ge=1, le=OMS_ITEMS_MAX, description="Items in a request, at most.")
-    max_request_bytes: BytesOrNone = Field(
+    max_request_bytes: BodyBytes | None = Field(
         default=None,
         description="Bytes of a request's body, at most, if a gateway has such a limit: larger requests are sent with "
         "fewer items. If unset, the limit is learned from answers with status 413.",

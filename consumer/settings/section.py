@@ -28,7 +28,7 @@ from consumer.settings.values import (
 )
 
 BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
-BytesOrNone = Annotated[int | None, BeforeValidator(parse_body_bytes)]
+BodyBytes = Annotated[int, BeforeValidator(parse_body_bytes)]
 ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
 Scalar = str | int | float | bool
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]

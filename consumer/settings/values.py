@@ -80,9 +80,7 @@ def parse_bytes_or_auto(value: object) -> object:
 
 
 def parse_body_bytes(value: object) -> object:
-    """Bytes from a whole number or from text with a unit; None stays None."""
-    if value is None:
-        return None
+    """Bytes from a whole number or from text with a unit."""
     match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
     if match:
         value = math.floor(float(match[1]) * _UNIT_BYTES[match[2]])
