@@ -1,21 +1,21 @@
-"""Raw batches to one ``Decoded``: grouping by schema, decoding, checking the OMS's item rules, building rejects.
+"""Raw batches to one ``Decoded``: reading messages, checking the OMS's item rules, building rejects.
 
 Nothing here retries or starts threads: ``decoder_thread`` does.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import polars as pl
 
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, BadMessage
-from consumer.avro.readers import Reader, Refused
+from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, BadMessage
+from consumer.avro.messages import MessageReader
 from consumer.avro.rows import ReadResult, in_order
 from consumer.avro.sources import SchemaSource
-from consumer.avro.wire import Framing
+from consumer.avro.wire import Framing, SchemaHeader
 from consumer.core.changes.blocks import grouped, without_empty
 from consumer.core.changes.items import (
     ASSIGNMENT,
@@ -29,11 +29,9 @@ from consumer.core.changes.items import (
     RejectReason,
 )
 from consumer.core.changes.rules import REASON, check, describe
-from consumer.ports import Decoded, RawBatch, Reject
+from consumer.ports import AwaitedSchema, Decoded, Headers, RawBatch, Reject
 
 _FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
-
-_NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
 
 
 class BatchDecoder:
@@ -43,18 +41,29 @@ class BatchDecoder:
         """``item_key`` are the columns that identify an item: each change needs an identifier among them."""
         self._framing = framing
         self._item_key = tuple(item_key)
-        self._source = source
-        self._mixed = False
-        """Whether the last messages had several prefixes: then grouping first is cheaper than trying a single block."""
+        self._messages = MessageReader(framing, source)
 
     def decode(self, batches: Sequence[RawBatch]) -> Decoded:
         """Decode batches into one frame.
+
+        Of an assignment with a message whose schema may appear, nothing is decoded from that message on
+        (``Decoded.awaits``), unless the assignment is impatient: then the message is rejected.
 
         Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
         call again with the same batches. Raises SettingsError if it can never be fetched with these settings.
         """
         joined = _Joined.of(batches)
-        result, tombstones = self._read_present(joined.values)
+        read = self._messages.read(
+            joined.values,
+            schema_headers(self._framing, batches),
+            lambda position: _origin(batches, position)[1],
+            joined.positions_of({owner for batch in batches for owner in batch.impatient}),
+        )
+        awaits, undecoded = _undecoded(read.awaiting, joined)
+        result, tombstones = read.result, read.tombstones
+        if awaits:
+            result = _without(result, undecoded)
+            tombstones -= sum(joined.values[position] is None for position in undecoded)
         good, broken = check(_with_origin(result.frame, joined), self._item_key)
         bad = in_order([*result.bad, *_rule_breaks(broken)])
         return Decoded(
@@ -62,79 +71,21 @@ class BatchDecoder:
             frame=_grouped(good[list(CHANGE_SCHEMA)]),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
-            next_offsets=_next_offsets(joined, batches),
+            next_offsets=_next_offsets(joined, batches) | {owner: first.offset for owner, first in awaits.items()},
             polled_at=batches[0].polled_at,
-            ends=_last_ends(batches),
+            ends={owner: end for owner, end in _last_ends(batches).items() if owner not in awaits},
+            awaits=awaits,
+            batches=len(batches),
         )
 
     def close(self) -> None:
         """Close the schema source."""
-        self._source.close()
-
-    def _read_present(self, values: Sequence[bytes | None]) -> tuple[ReadResult, int]:
-        """Read the messages that have a value, and count those that have none."""
-        if all(values):  # several times faster than looking for None; an empty value takes the slower way, too
-            return self._read(cast("Sequence[bytes]", values)), 0
-        present = {position: value for position, value in enumerate(values) if value is not None}
-        return _at_positions(self._read(list(present.values())), list(present)), len(values) - len(present)
-
-    def _read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages with any prefixes."""
-        if not values:
-            return _NOTHING
-        prefix = self._framing.prefix_of(values[0])
-        if prefix is not None and not self._mixed:
-            # The usual case is the fast one: no message is looked at individually.
-            reader = self._source.reader(prefix)
-            result = None if isinstance(reader, Refused) else reader.read_together(values)
-            if result is not None:
-                return result
-        return self._read_groups(values)
-
-    def _read_groups(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages of several prefixes: those of one reader together, so many schema ids cost no more than one."""
-        groups = self._groups(values)
-        self._mixed = len(groups) > 1
-        bad: list[BadMessage] = []
-        readable: dict[int, tuple[Reader, bytes, list[int]]] = {}
-        for prefix, positions in groups.items():
-            if prefix is None:
-                bad += [
-                    BadMessage(position, RejectReason.NOT_FRAMED, self._framing.not_framed(values[position]))
-                    for position in positions
-                ]
-                continue
-            reader = self._source.reader(prefix)
-            if isinstance(reader, Refused):
-                bad += [BadMessage(position, reader.reason, reader.detail) for position in positions]
-            else:
-                readable.setdefault(id(reader), (reader, prefix, []))[2].extend(positions)
-        frames = [_NOTHING.frame]
-        for reader, prefix, positions in readable.values():
-            positions.sort()
-            # A reader takes messages of one prefix. Prefixes of the same reader are interchangeable.
-            same_prefix = [prefix + values[position][len(prefix) :] for position in positions]
-            result = _at_positions(reader.read(same_prefix), positions)
-            frames.append(result.frame)
-            bad += result.bad
-        return ReadResult(pl.concat(frames).sort(POSITION), bad)
-
-    def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
-        """The positions of messages by prefix; None: those without a valid one."""
-        prefixes = [self._framing.prefix_of(value) for value in values]
-        groups: dict[bytes | None, list[int]] = {prefix: [] for prefix in set(prefixes)}
-        for position, prefix in enumerate(prefixes):
-            groups[prefix].append(position)
-        return groups
+        self._messages.close()
 
     def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
-        ends = list(accumulate(len(batch) for batch in batches))
         for message in bad:
-            index = bisect_right(ends, message.position)
-            batch = batches[index]
-            position = message.position - (ends[index] - len(batch))
+            batch, position = _batch_of(batches, message.position)
             value = batch.values[position]
-            prefix = None if value is None else self._framing.prefix_of(value)
             key, headers = batch.origin(position)
             yield Reject(
                 change_id=ChangeId(batch.assignments[position], batch.offsets[position]),
@@ -144,8 +95,50 @@ class BatchDecoder:
                 key=key,
                 headers=headers,
                 timestamp=batch.timestamps[position],
-                schema_id=None if prefix is None else self._framing.schema_id(prefix),
+                schema_id=None if value is None else self._framing.schema_id_of(value, headers),
             )
+
+
+def _batch_of(batches: Sequence[RawBatch], position: int) -> tuple[RawBatch, int]:
+    """The batch with the message at this position of all messages, and its position there."""
+    ends = list(accumulate(len(batch) for batch in batches))
+    index = bisect_right(ends, position)
+    return batches[index], position - (ends[index] - len(batches[index]))
+
+
+def _origin(batches: Sequence[RawBatch], position: int) -> tuple[bytes | None, Headers]:
+    batch, index = _batch_of(batches, position)
+    return batch.origin(index)
+
+
+def schema_headers(framing: Framing, batches: Sequence[RawBatch]) -> list[SchemaHeader | None] | None:
+    """For each message the header that names its schema; None if no message has one, or none is looked for."""
+    if not framing.headers:
+        return None
+    columns = [batch.header_column() for batch in batches]
+    if not any(any(column) for column in columns):  # the usual case, without a look at any header
+        return None
+    found = [framing.header_of(headers) for column in columns for headers in column]
+    return found if any(found) else None
+
+
+def _undecoded(awaiting: Sequence[BadMessage], joined: "_Joined") -> tuple[dict[int, AwaitedSchema], list[int]]:
+    """By assignment, its first message that awaits its schema; and the positions of all messages from there on."""
+    awaits: dict[int, AwaitedSchema] = {}
+    for message in awaiting:
+        owner, offset = joined.assignments[message.position], joined.offsets[message.position]
+        if owner not in awaits or offset < awaits[owner].offset:
+            awaits[owner] = AwaitedSchema(offset, message.detail)
+    if not awaits:
+        return awaits, []
+    places = enumerate(zip(joined.assignments, joined.offsets, strict=True))
+    return awaits, [at for at, (owner, offset) in places if owner in awaits and offset >= awaits[owner].offset]
+
+
+def _without(result: ReadResult, positions: Collection[int]) -> ReadResult:
+    left_out = set(positions)
+    frame = result.frame.filter(~pl.col(POSITION).is_in(list(left_out)))
+    return ReadResult(frame, [message for message in result.bad if message.position not in left_out])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +149,12 @@ class _Joined:
     assignments: list[int]
     offsets: list[int]
     timestamps: list[int | None]
+
+    def positions_of(self, owners: Collection[int]) -> frozenset[int]:
+        """The positions of the messages of these assignments."""
+        if not owners:
+            return frozenset()
+        return frozenset(at for at, owner in enumerate(self.assignments) if owner in owners)
 
     @classmethod
     def of(cls, batches: Sequence[RawBatch]) -> "_Joined":
@@ -177,13 +176,6 @@ def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     moved, _, _ = grouped(without_empty(frame))
     present = set(moved.columns)
     return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
-
-
-def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
-    """The result of reading some messages, with their positions among all messages."""
-    column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
-    bad = [BadMessage(positions[message.position], message.reason, message.detail) for message in result.bad]
-    return ReadResult(result.frame.with_columns(column), bad)
 
 
 def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:

@@ -9,8 +9,9 @@ import structlog
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
 from consumer.avro.readers import DecodePath, ReaderFactory, self_test
-from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
-from consumer.avro.wire import FRAMINGS, Framing
+from consumer.avro.schema_files import FileSource
+from consumer.avro.sources import EmbeddedSource, RegistrySource, SchemaSource, SchemaUnavailableError
+from consumer.avro.wire import Framing, framing_of
 from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
@@ -65,12 +66,18 @@ def build_batch_decoder(
     events: EventsSettings = _BY_NAME,
     item_key: Sequence[str] = ITEM_KEY,
     item_columns: Iterable[str] = PLAIN_COLUMNS,
+    *,
+    is_patient: bool = True,
 ) -> BatchDecoder:
-    """The same without a thread: decodes when called. The caller handles SchemaUnavailableError."""
-    framing = FRAMINGS[settings.framing]
+    """The same without a thread: decodes when called. The caller handles SchemaUnavailableError.
+
+    Unless it ``is_patient``, messages of unknown schemas are rejected at once (otherwise see ``Decoded.awaits``).
+    """
+    framing = framing_of(settings.framing, global_ids=settings.registry_ids == "global")
     granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
     factory = ReaderFactory(granular | events.fields, framing.length, _decode_path(settings))
-    return BatchDecoder(framing, _source(settings, framing, factory), item_key)
+    wait_seconds = settings.unknown_schema_wait if is_patient else 0.0
+    return BatchDecoder(framing, schema_source(settings, framing, factory, wait_seconds=wait_seconds), item_key)
 
 
 def _decode_path(settings: AvroSettings) -> DecodePath:
@@ -87,15 +94,27 @@ def _decode_path(settings: AvroSettings) -> DecodePath:
     return "fastavro"
 
 
-def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) -> SchemaSource:
+def schema_source(
+    settings: AvroSettings, framing: Framing, factory: ReaderFactory, *, wait_seconds: float = 0.0
+) -> SchemaSource:
+    """Where schemas come from. For ``wait_seconds`` a registry may learn of a schema that it does not know.
+
+    Raises SettingsError if schema file or registry options cannot work.
+    """
+    if framing.name == "container":
+        return EmbeddedSource(factory)
     if settings.schema_file is not None:
         return FileSource(settings.schema_file, framing, factory)
-    if framing.name != "confluent":
+    if framing.name not in {"confluent", "apicurio"}:
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
         raise SettingsError("avro.registry_url: set either this or avro.schema_file")
     return RegistrySource(
-        settings.registry_url, settings.registry, framing, factory, is_tls_strict=settings.registry_tls_strict
+        settings.registry_url,
+        settings.registry,
+        factory,
+        wait_seconds=wait_seconds,
+        is_tls_strict=settings.registry_tls_strict,
     )
 
 

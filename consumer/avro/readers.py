@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import FieldPlan, plan_fields
+from consumer.avro.recursion import CuttingReader, without_recursion
 from consumer.avro.rows import ReadResult, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
@@ -30,10 +31,14 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No message with this prefix can be read, for this reason."""
+    """No message of this schema can be read, for this reason.
+
+    ``may_appear``: the schema is unknown, but may be registered any moment, so the messages must wait.
+    """
 
     reason: RejectReason
     detail: str
+    may_appear: bool = False
 
 
 def refused_schema(detail: str) -> Refused:
@@ -57,8 +62,14 @@ class ReaderFactory:
         """The reader of a schema, given as text, with the schemas that it refers to."""
         try:
             plan = plan_fields(parse(text, references), self.paths)
+            if plan.root.is_recursive:
+                plan, cutter = without_recursion(plan)
+                return CuttingReader(self._reader(plan), cutter, self.prefix_length)
         except UnusableSchemaError as error:
             return refused_schema(str(error))
+        return self._reader(plan)
+
+    def _reader(self, plan: FieldPlan) -> Reader:
         if self.decode_path == "columnar" and columnar_agrees(plan):
             return ColumnarReader(plan, self.prefix_length)
         return RowReader(plan, self.prefix_length)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import fastavro
 import polars as pl
 
-from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
+from consumer.avro.fields import POSITION, TARGETS, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
 from consumer.avro.wire_schema import wire_schema
 from consumer.core.changes.items import RejectReason
 from consumer.errors import InvariantError
@@ -22,6 +22,19 @@ class ReadResult:
 
     frame: pl.DataFrame
     bad: Sequence[BadMessage]
+
+    def at(self, positions: Sequence[int]) -> "ReadResult":
+        """The result of reading some messages, with their positions among all messages."""
+        column = pl.Series(POSITION, positions, dtype=pl.Int64)[self.frame[POSITION]]
+        return ReadResult(self.frame.with_columns(column), moved(self.bad, positions))
+
+
+NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
+
+
+def moved(bad: Sequence[BadMessage], positions: Sequence[int]) -> list[BadMessage]:
+    """The bad messages among some, with their positions among all messages."""
+    return [BadMessage(positions[message.position], message.reason, message.detail) for message in bad]
 
 
 def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:

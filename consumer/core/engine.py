@@ -189,7 +189,7 @@ class Engine:
         self._is_job_queue_full = full
 
     def bytes_max(self, request: Request) -> int | None:
-        """The largest body that this request may have (rule 23); None: any."""
+        """The largest body that this request may have (rule 24); None: any."""
         return self.request_size.bytes_max_for(can_shrink=request.can_shrink)
 
     @property

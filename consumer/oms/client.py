@@ -206,7 +206,7 @@ class HttpRefreshClient:
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
             body = encode(submission.location, items, location_field=self._target.api.location_field)
             claim.shrink(items_bytes + len(body))
-            if submission.bytes_max is not None and len(body) > submission.bytes_max:  # rule 23
+            if submission.bytes_max is not None and len(body) > submission.bytes_max:  # rule 24
                 return _too_large(len(body), submission.bytes_max), 0
             answer, bytes_sent = self._deliver(submission, items, body)
             return replace(answer, body_bytes=len(body)) if answer.kind in _SIZED else answer, bytes_sent

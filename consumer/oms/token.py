@@ -2,7 +2,7 @@
 
 A new token may be refused for some seconds: it has not reached every server yet, or is valid from a time by a clock
 that runs ahead. It therefore rests after a 401 and is used again, with growing pauses, before the credentials count as
-wrong (rule 24 of docs/protocol.md).
+wrong (rule 25 of docs/protocol.md).
 """
 
 import json

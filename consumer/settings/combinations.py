@@ -1,6 +1,7 @@
 """Settings that do not fit together, although each of them is right by itself."""
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES
 from consumer.settings.values import is_loopback
@@ -8,6 +9,9 @@ from consumer.settings.values import is_loopback
 if TYPE_CHECKING:
     from consumer.settings.events import EventsSettings
     from consumer.settings.models import AvroSettings, OmsSettings, Settings, WindowSettings
+
+APICURIO_URL: Final = re.compile(r"/apis/(?:ccompat|registry)/v\d+/?\s*$")
+"""The end of an Apicurio Registry's URL: of its Confluent API, or of its own."""
 
 
 def combination_problems(settings: "Settings") -> list[str]:
@@ -46,10 +50,23 @@ def _item_limits(window: "WindowSettings", oms: "OmsSettings") -> list[str]:
 def _schema_source(avro: "AvroSettings") -> list[str]:
     if avro.schema_file and avro.registry_url:
         return ["avro.schema_file: must not be set together with avro.registry_url; choose one"]
-    if avro.framing != "confluent" and not avro.schema_file:
+    if avro.framing == "container":
+        named = [name for name in ("schema_file", "registry_url") if getattr(avro, name)]
+        return [f"avro.{name}: must not be set, because a container file contains its schema" for name in named]
+    if avro.framing not in {"confluent", "apicurio"} and not avro.schema_file:
         return [f'avro.schema_file: must be set, because avro.framing "{avro.framing}" does not work with a registry']
-    if avro.framing == "confluent" and not avro.registry_url and not avro.schema_file:
+    if not avro.registry_url and not avro.schema_file:
         return ["avro.registry_url: must be set, or avro.schema_file instead"]
+    return _registry_ids(avro)
+
+
+def _registry_ids(avro: "AvroSettings") -> list[str]:
+    if not avro.registry_url:
+        return []
+    if avro.framing == "apicurio" and avro.registry_ids is None:
+        return ["avro.registry_ids: must be set for framing apicurio: global, unless producers use content ids"]
+    if avro.registry_ids == "global" and not all(map(APICURIO_URL.search, avro.registry_url.split(","))):
+        return ["avro.registry_url: must end in /apis/ccompat/v7 or /apis/registry/v3, because registry_ids is global"]
     return []
 
 

@@ -77,10 +77,14 @@ class KafkaSettings(Section):
 class AvroSettings(Section):
     """Decoding: how the bytes of a message become a change."""
 
-    framing: Literal["confluent", "single-object", "bare"] = Field(
+    framing: Literal["confluent", "apicurio", "aws-glue", "single-object", "bare", "container"] = Field(
         default="confluent",
-        description="What precedes the Avro value: `confluent` a zero byte and a schema id, `single-object` the "
-        "marker and fingerprint of Avro's single-object encoding, `bare` nothing.",
+        description="What precedes the Avro value: `confluent` a zero byte and a schema id of 4 bytes, `apicurio` a "
+        "zero byte and an id of 8 bytes, `aws-glue` the header of AWS Glue with a schema version id, `single-object` "
+        "the marker and fingerprint of Avro's single-object encoding, `bare` nothing. `container`: the value is an "
+        "Avro object container file with one row. With `confluent` and `apicurio`, a header that names the schema "
+        "(`__value_schema_id`, `apicurio.value.globalId`, `apicurio.value.contentId`) takes precedence, and the whole "
+        "value is then the Avro value.",
     )
     decoder: Literal["columnar", "fastavro"] = Field(
         default="columnar",
@@ -97,10 +101,24 @@ class AvroSettings(Section):
     registry_tls_strict: bool = Field(
         default=True, description="As oms.tls_strict, for the certificates of the schema registry."
     )
+    registry_ids: Literal["content", "global"] | None = Field(
+        default=None,
+        description="Which ids precede the values: `content` those of the registry's Confluent API, which are the "
+        "content ids of an Apicurio Registry, or `global` the global ids of an Apicurio Registry, which its 2.x "
+        "serializers write by default. Required for framing `apicurio` with a registry; otherwise `content` if unset.",
+    )
+    unknown_schema_wait: Seconds = Field(
+        default=60.0,
+        ge=0,
+        le=300,
+        description="How long a partition waits for a schema that the registry does not know yet, in any 10 minutes. "
+        "After that, messages with unknown ids are rejected at once.",
+    )
     schema_file: Text | None = Field(
         default=None,
-        description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing, the "
-        "schema id in a message is then ignored.",
+        description="Avro schema (JSON) of all messages, used instead of a registry; the schema id in a message is "
+        "then ignored. A folder (its files `*.avsc`), or several files separated by commas: with `single-object` the "
+        "schema is found by its fingerprint, otherwise by the file's name, which is the id in the message: `7.avsc`.",
     )
 
 

@@ -124,12 +124,12 @@ class Checker:
         """A body leaves a worker."""
         bytes_max = self._plan.request_bytes_max
         if bytes_max is not None and wire.body_bytes > bytes_max:
-            raise Violation(f"rule 23: a body of {wire.body_bytes} bytes is sent: {wire}")
+            raise Violation(f"rule 24: a body of {wire.body_bytes} bytes is sent: {wire}")
         if wire.commit_age_seconds > FENCE_SECONDS:
             raise Violation(f"rule 13: the commit is {wire.commit_age_seconds:.1f} s old when this is sent: {wire}")
         tokens = self._tokens_of[wire.owner, wire.request_id]
         if wire.fetch in tokens:
-            raise Violation(f"rule 24: a body is sent again with the same token: {wire}")
+            raise Violation(f"rule 25: a body is sent again with the same token: {wire}")
         tokens.append(wire.fetch)
         if len(tokens) > SENDS_MAX:
             raise Violation(f"rule 16: a body is sent {len(tokens)} times: {wire}")

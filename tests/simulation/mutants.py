@@ -33,7 +33,8 @@ from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
 from consumer.loop.rebalance import Rebalance
-from consumer.ports import Assignment, Commit, Submission
+from consumer.loop.schema_wait import SchemaWait
+from consumer.ports import Assignment, Commit, Decoded, Submission
 from tests.simulation.client import REST_SECONDS, Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
@@ -115,13 +116,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
             latest[assignment_id, *item] = offset
 
-    def release(self: Any, offsets: Any) -> None:
-        still_open = dict(self._open.lines())
-        original_release(self, [offset for offset in offsets if offset in still_open])
-
-    original_track, original_release = Partitions.track, OffsetTracker.release
+    original_track = Partitions.track
     patch.setattr(Partitions, "track", track)
-    patch.setattr(OffsetTracker, "release", release)
+    _releases_only_open_offsets(patch)
 
 
 @_mutant("3")
@@ -503,6 +500,58 @@ def a_full_job_queue_stays_full(patch: Patch) -> None:
     patch.setattr(Engine, "set_job_queue_full", set_full)
 
 
+# Unknown schemas
+
+
+@_mutant("23")
+def later_messages_overtake(patch: Patch) -> None:
+    """While a partition waits for a schema, what is read later of it is decoded and sent.
+
+    The offset tracker would notice it and stop the process, so it is made blind to what was overtaken.
+    """
+
+    def settled(self: Any, decoded: Decoded, now: float, assigned: Any) -> Decoded:
+        taken = [self._sent.popleft() for _ in range(decoded.batches)]
+        retrying = [owner for owner, parked in self._parked.items() if parked.is_retrying]
+        for owner, awaited in decoded.awaits.items():
+            if owner in assigned:
+                self._park(assigned[owner], awaited, taken, now)
+        for owner in retrying:
+            if owner not in decoded.awaits and any(owner in batch.assignments for batch in taken):
+                self._retried(owner, now, assigned)
+        return decoded
+
+    def track(self: OffsetTracker, offsets: Any, next_offset: int) -> None:
+        original_track(self, [offset for offset in offsets if offset >= (self._next or 0)], next_offset)
+
+    original_track = OffsetTracker.track
+    patch.setattr(SchemaWait, "put", lambda self, batch, now: self._send(batch, now))
+    patch.setattr(SchemaWait, "_settled", settled)
+    patch.setattr(OffsetTracker, "track", track)
+    _releases_only_open_offsets(patch)
+
+
+@_mutant("23")
+def rejects_unknown_schemas_at_once(patch: Patch) -> None:
+    """No partition waits for a schema that the registry does not know yet."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 0.0)
+
+
+@_mutant("23")
+def waits_for_junk_forever(patch: Patch) -> None:
+    """However long a partition has waited, it waits on."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 1.0)
+
+
+def _releases_only_open_offsets(patch: Patch) -> None:
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original(self, [offset for offset in offsets if offset in still_open])
+
+    original = OffsetTracker.release
+    patch.setattr(OffsetTracker, "release", release)
+
+
 @_mutant("18")
 def bisects_a_gateways_page(patch: Patch) -> None:
     """A gateway's page counts as a refusal of the request's content."""
@@ -517,7 +566,7 @@ def bisects_a_gateways_page(patch: Patch) -> None:
 # Size of requests, new tokens
 
 
-@_mutant("23")
+@_mutant("24")
 def sends_bodies_of_any_size(patch: Patch) -> None:
     """The worker sends what the planner has chosen, however large its body is."""
 
@@ -528,7 +577,7 @@ def sends_bodies_of_any_size(patch: Patch) -> None:
     patch.setattr(SimulatedClient, "submit", submit)
 
 
-@_mutant("23")
+@_mutant("24")
 def dead_letters_a_body_that_is_too_large(patch: Patch) -> None:
     """The changes of a request whose body is too large are dead-lettered instead of planned with fewer items."""
 
@@ -541,13 +590,13 @@ def dead_letters_a_body_that_is_too_large(patch: Patch) -> None:
     patch.setattr(Locations, "shrink", shrink)
 
 
-@_mutant("23")
+@_mutant("24")
 def plans_the_same_size_again(patch: Patch) -> None:
     """What a body measured is forgotten: the same request is planned again and again."""
     patch.setattr(BodySizes, "within", lambda _self, _location, plan: plan)
 
 
-@_mutant("24", Theme.TOKENS)
+@_mutant("25", Theme.TOKENS)
 def keeps_the_body_while_a_token_rests(patch: Patch) -> None:
     """A worker waits until the new token may be used, and then sends the body that it kept, without another look."""
 

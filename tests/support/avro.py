@@ -13,9 +13,9 @@ import fastavro
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import DecodePath, ReaderFactory
-from consumer.avro.sources import FileSource
+from consumer.avro.schema_files import FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
-from consumer.ports import RawBatch
+from consumer.ports import Headers, RawBatch
 
 SCHEMA_ID = 7
 
@@ -41,8 +41,9 @@ def raw_batch(
     assignment: int = 1,
     timestamps: Sequence[int | None] | None = None,
     ends: Mapping[int, int] | None = None,
+    headers: Sequence[Headers] | None = None,
 ) -> RawBatch:
-    """A batch of one partition; message i has the key ``key-<offset>`` and one header."""
+    """A batch of one partition; message i has the key ``key-<offset>`` and one header, or those of ``headers``."""
     offsets = list(range(first_offset, first_offset + len(values)))
     return RawBatch(
         values=list(values),
@@ -50,7 +51,10 @@ def raw_batch(
         offsets=offsets,
         timestamps=[1_000 + offset for offset in offsets] if timestamps is None else list(timestamps),
         ends=ends or {},
-        origin=lambda index: (f"key-{offsets[index]}".encode(), (("trace", b"t"),)),
+        origin=lambda index: (
+            f"key-{offsets[index]}".encode(),
+            (("trace", b"t"),) if headers is None else headers[index],
+        ),
     )
 
 
@@ -71,6 +75,9 @@ class TinyRegistry:
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}
         self.versions: dict[tuple[str, int], dict[str, Any]] = {}
+        self.guids: dict[str, dict[str, Any]] = {}
+        self.global_ids: dict[int, Any] = {}
+        """Apicurio's API has the schema itself, as JSON."""
         self.answer_always: tuple[int, bytes] | None = None
         self.requested_paths: list[str] = []
         self.port = 0
@@ -111,12 +118,24 @@ class TinyRegistry:
     def add(self, schema_id: int, schema: str, **more: Any) -> None:
         self.schemas[schema_id] = {"schema": schema, **more}
 
-    def _answer(self, path: str) -> tuple[int, bytes]:
+    def _answer_global_id(self, number: int) -> tuple[int, bytes]:
+        if number in self.global_ids:
+            return 200, json.dumps(self.global_ids[number]).encode()
+        error = {"error_code": 404, "message": f"No version with global ID '{number}' found."}
+        return 404, json.dumps(error).encode()
+
+    def _answer(self, path: str) -> tuple[int, bytes]:  # noqa: PLR0911 - one for each path
         match path.strip("/").split("/"):
-            case ["schemas", "ids", number] if int(number) in self.schemas:
+            case [*_, "schemas", "ids", number] if int(number) in self.schemas:
                 return 200, json.dumps(self.schemas[int(number)]).encode()
-            case ["schemas", "ids", _]:
+            case [*_, "schemas", "ids", _]:
                 return 404, json.dumps({"error_code": 40403, "message": "Schema not found"}).encode()
+            case ["schemas", "guids", guid] if guid in self.guids:
+                return 200, json.dumps(self.guids[guid]).encode()
+            case ["schemas", "types"]:
+                return 200, b'["AVRO"]'
+            case ["apis", "registry", "v2", "ids", "globalIds", number]:
+                return self._answer_global_id(int(number))
             case ["subjects", subject, "versions", version] if (subject, int(version)) in self.versions:
                 return 200, json.dumps(self.versions[subject, int(version)]).encode()
             case ["subjects", _, "versions", _]:

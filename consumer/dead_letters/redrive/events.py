@@ -7,15 +7,17 @@ from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from consumer.avro.decoder_thread import schema_source
 from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS
-from consumer.avro.readers import ReaderFactory, Refused
-from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
-from consumer.avro.wire import FRAMINGS
+from consumer.avro.messages import MessageReader
+from consumer.avro.readers import ReaderFactory
+from consumer.avro.sources import SchemaUnavailableError
+from consumer.avro.wire import framing_of
 from consumer.core.changes.items import GRANULAR_COLUMNS, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.core.changes.rules import REASON, check, describe
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
-from consumer.errors import DeadLettersError, SettingsError
+from consumer.errors import DeadLettersError
 from consumer.oms.apis import APIS
 from consumer.settings import Settings
 
@@ -54,47 +56,31 @@ class EventReader:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError if neither a schema file nor a registry is set."""
         avro = settings.avro
-        self._framing = FRAMINGS[avro.framing]
+        self._framing = framing_of(avro.framing, global_ids=avro.registry_ids == "global")
         self._item_key = settings.window.item_key
         columns = APIS[settings.oms.api].item_columns
         granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
         factory = ReaderFactory(granular | settings.events.fields, self._framing.length, "fastavro")
-        self._source: SchemaSource
-        if avro.schema_file is not None:
-            self._source = FileSource(avro.schema_file, self._framing, factory)
-        elif avro.registry_url is not None:
-            self._source = RegistrySource(
-                avro.registry_url, avro.registry, self._framing, factory, is_tls_strict=avro.registry_tls_strict
-            )
-        else:
-            raise SettingsError("avro.registry_url: set it, or avro.schema_file")
+        self._messages = MessageReader(self._framing, schema_source(avro, self._framing, factory))
 
     def close(self) -> None:
-        self._source.close()
+        self._messages.close()
 
     def read(self, dead_letters: Sequence[DeadLetter]) -> Events:
         """Decode the events of dead letters. Raises DeadLettersError if a schema stays unavailable."""
-        groups: dict[bytes | None, list[int]] = {}
-        for index, dead_letter in enumerate(dead_letters):
-            if dead_letter.event is not None:
-                groups.setdefault(self._framing.prefix_of(dead_letter.event), []).append(index)
-        frames = [pl.DataFrame(schema={**TARGETS, INDEX: pl.Int64()})]
-        undecodable: dict[int, Rejection] = {}
-        for prefix, indices in groups.items():
-            values = [dead_letters[index].event or b"" for index in indices]
-            if prefix is None:
-                for index, value in zip(indices, values, strict=True):
-                    undecodable[index] = Rejection(RejectReason.NOT_FRAMED, self._framing.not_framed(value))
-                continue
-            reader = retry_schema(lambda prefix=prefix: self._source.reader(prefix))  # type: ignore[misc]
-            if isinstance(reader, Refused):
-                undecodable |= dict.fromkeys(indices, Rejection(reader.reason, reader.detail))
-                continue
-            reading = reader.read(values)
-            undecodable |= {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
-            index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]]
-            frames.append(reading.frame.drop(POSITION).with_columns(index_column))
-        return Events(pl.concat(frames).sort(INDEX), undecodable)
+        indices = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
+        found = [dead_letters[index] for index in indices]
+        headers = [self._framing.header_of(dead_letter.headers) for dead_letter in found]
+        reading = retry_schema(
+            lambda: self._messages.read(
+                [dead_letter.event for dead_letter in found],
+                headers if any(headers) else None,
+                lambda position: found[position].headers,
+            )
+        ).result
+        undecodable = {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
+        index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]].alias(INDEX)
+        return Events(reading.frame.drop(POSITION).with_columns(index_column), undecodable)
 
     def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The dead letters; those without a location get the one in their event, if it decodes."""
