@@ -266,13 +266,15 @@ class Submission:
     """A request for the client to send: changes of one location, to be coalesced and encoded on a worker thread.
 
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
-    too long ago when the request could leave, it must not be sent (the fence, rule 13).
+    too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
+    than ``bytes_max`` (rule 25); None: there is no limit.
     """
 
     request_id: int
     location: str
     taken: Rows
     commit_started_at: float
+    bytes_max: int | None = None
 
 
 class RefreshClient(Protocol):

@@ -109,7 +109,13 @@ def schema_source(
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
         raise SettingsError("avro.registry_url: set either this or avro.schema_file")
-    return RegistrySource(settings.registry_url, settings.registry, factory, wait_seconds=wait_seconds)
+    return RegistrySource(
+        settings.registry_url,
+        settings.registry,
+        factory,
+        wait_seconds=wait_seconds,
+        is_tls_strict=settings.registry_tls_strict,
+    )
 
 
 class DecoderThread:

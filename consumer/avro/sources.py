@@ -74,11 +74,15 @@ class RegistrySource:
         options: Mapping[str, Any],
         factory: ReaderFactory,
         *,
+        is_tls_strict: bool = True,
         wait_seconds: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises SettingsError if the client rejects the options."""
-        self._api = RegistryApi(url, options)
+        """Raises SettingsError if the client rejects the options, or if a proxy or SSL_CERT_FILE cannot be used.
+
+        Without ``is_tls_strict``, certificates are taken that fail only Python's strict checks.
+        """
+        self._api = RegistryApi(url, options, is_tls_strict=is_tls_strict)
         self._factory = factory
         self._wait_seconds = wait_seconds
         self._monotonic = monotonic

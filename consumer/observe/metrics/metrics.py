@@ -341,6 +341,10 @@ class Metrics:
         """Call this for the number of access tokens at each scrape, from the scrape's thread."""
         self._snapshot.tokens_fetched = fetched
 
+    def show_clock_skew(self, skew_seconds: Callable[[], float | None]) -> None:
+        """Call this for the skew of the OMS's clock at each scrape, from the scrape's thread."""
+        self._snapshot.clock_skew = skew_seconds
+
     def show_memory(self, budget_bytes: int, limit_bytes: int, used_bytes: Callable[[], int | None]) -> None:
         """Show these; ``used_bytes`` is called at each scrape, from the scrape's thread."""
         self._snapshot.memory = MemoryUse(budget_bytes, limit_bytes, used_bytes)
