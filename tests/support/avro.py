@@ -12,10 +12,13 @@ import fastavro
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
+from consumer.avro.mapping import EventMapping
 from consumer.avro.readers import DecodePath, ReaderFactory
-from consumer.avro.sources import FileSource
+from consumer.avro.sources import FileOptions, FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
+from consumer.core.changes.items import ITEM_COLUMNS, PLAIN_COLUMNS
 from consumer.ports import RawBatch
+from consumer.settings import EventsSettings
 
 SCHEMA_ID = 7
 
@@ -54,6 +57,12 @@ def raw_batch(
     )
 
 
+def by_name(fields: Mapping[str, str] | None = None, *, granular: bool = False, **settings: Any) -> EventMapping:
+    """A mapping that looks up by name what ``fields`` does not map."""
+    events = EventsSettings(fields=dict(fields or {}), match_by_name=True, **settings)
+    return EventMapping.of(events, ITEM_COLUMNS if granular else PLAIN_COLUMNS)
+
+
 def file_decoder(
     path: str,
     *,
@@ -62,7 +71,10 @@ def file_decoder(
     fields: Mapping[str, str] | None = None,
 ) -> BatchDecoder:
     """A decoder of one schema file."""
-    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, decode_path)))
+    mapping = by_name(fields)
+    factory = ReaderFactory(mapping, framing.length, decode_path)
+    options = FileOptions(is_for_all_ids=True)
+    return BatchDecoder(framing, FileSource(path, framing, factory, options), mapping=mapping)
 
 
 class TinyRegistry:
