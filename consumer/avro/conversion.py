@@ -27,14 +27,14 @@ from consumer.avro.values import (
 from consumer.core.changes.items import IDENTIFIERS, LINE, LOCATION, RejectReason, SkipReason
 from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
-_INT_MIN: Final = -(2**31)
-_INT_MAX: Final = 2**31 - 1
+INT_MIN: Final = -(2**31)
+INT_MAX: Final = 2**31 - 1
 
 _ABSENT: Final = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in TARGETS.items()}
 _FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
 _NOT_DELETED: Final = pl.Series(DELETED, [False])
 _DELETED: Final = pl.Series(DELETED, [True])
-_TRIMMED: Final = frozenset({LOCATION, *IDENTIFIERS})
+TRIMMED: Final = (LOCATION, *IDENTIFIERS)
 _TRUNCATED: Final = "the table was truncated, and the event names no item: check the OMS's counts of this table's items"
 
 
@@ -233,6 +233,8 @@ def _rows(
             *(_column(plan.mapping, name, columns.get(name, ()), wire, problems).alias(name) for name in TARGETS),
         ]
     )
+    for column in trimmed([frame[name] for name in TRIMMED if name in columns], plan.mapping.settings.trim):
+        frame.replace_column(frame.get_column_index(column.name), column)
     for name in plan.left_out:
         problems.ignored[name] = height
     for name, count in problems.ignored.items():
@@ -253,6 +255,8 @@ def _column(
     if not leaves:
         return _ABSENT[target].new_from_index(0, wire.height)
     column = convert(mapping, target, leaves[0], wire[leaves[0].column], problems)
+    if target in TRIMMED and len(leaves) > 1:
+        (column,) = trimmed([column], mapping.settings.trim)  # only spaces: the next leaf counts
     for leaf in leaves[1:]:
         missing = column.is_null()
         if not missing.any():
@@ -267,7 +271,7 @@ def convert(mapping: EventMapping, target: str, leaf: Leaf, column: pl.Series, p
     """The values of a leaf as those of a target; null for an absent value, and for one that is in ``problems``."""
     absent = mapping.settings.absent_values
     if leaf.kind in {"text", "mixed"}:
-        column = absent_removed(trimmed(column, mapping.settings.trim) if target in _TRIMMED else column, absent)
+        column = absent_removed(column, absent)
     if target == OCCURRED_AT_FIELD:
         return times_of(leaf, column, problems)
     if target in TEXT_TARGETS:
@@ -294,7 +298,7 @@ def _lists(column: pl.Series, absent: Sequence[str]) -> pl.Series:
 def _within_range(plan: FieldPlan, wire: pl.DataFrame, outcome: _Outcome) -> pl.DataFrame:
     """Remove the rows with a number outside the range of its declared type; usually there are none."""
     limits = [(leaf, 0, len(leaf.symbols) - 1, RejectReason.CORRUPT) for leaf in plan.leaves if leaf.kind == "enum"]
-    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.int32]
+    limits += [(leaf, INT_MIN, INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.int32]
     outside = [limit for limit in limits if not is_between(wire[limit[0].column], limit[1], limit[2])]
     if not outside:
         return wire

@@ -6,6 +6,7 @@ items, so the two decoders cannot differ in that step.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from consumer.avro.leaves import (
@@ -43,7 +44,7 @@ class FieldTest:
     always: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FieldPlan:
     """How a schema's events become columns.
 
@@ -62,7 +63,7 @@ class FieldPlan:
     skip: tuple[FieldTest, ...] = ()
     deleted_when: tuple[FieldTest, ...] = ()
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
         """All leaves; each wire column once."""
         found = [leaf for leaves in self.columns.values() for leaf in leaves]
@@ -72,7 +73,7 @@ class FieldPlan:
         found += [self.operation] if self.operation is not None else []
         return tuple({leaf.column: leaf for leaf in found}.values())
 
-    @property
+    @cached_property
     def read_fields(self) -> frozenset[str]:
         """The event's top-level fields that are read; the others are skipped."""
         return frozenset(leaf.path[0] for leaf in self.leaves)

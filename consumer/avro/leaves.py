@@ -6,6 +6,7 @@ a decimal as text with all its decimal places. ``conversion`` makes the columns 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 
 import polars as pl
@@ -87,7 +88,7 @@ _SCALED_DECIMAL: Final = "VariableScaleDecimal"
 _NUMBERS: Final = frozenset({"int", "long", "float", "double"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Leaf:
     """The field at ``path``, read in the form ``kind``.
 
@@ -104,7 +105,7 @@ class Leaf:
     declared: bool = False
     described: str = ""
 
-    @property
+    @cached_property
     def column(self) -> str:
         """The name of the wire column. Names in a schema may contain dots, although Avro does not allow it."""
         return repr(self.path)

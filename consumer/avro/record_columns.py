@@ -7,12 +7,12 @@ from itertools import chain
 
 import polars as pl
 
-from consumer.avro.conversion import convert
+from consumer.avro.conversion import TRIMMED, convert
 from consumer.avro.leaves import Leaf
 from consumer.avro.mapping import EventMapping
 from consumer.avro.messages import MessageReader
 from consumer.avro.reading import POSITION, BadMessage, at_positions
-from consumer.avro.values import Problems, absent_removed
+from consumer.avro.values import Problems, absent_removed, trimmed
 from consumer.core.changes.items import LINE
 from consumer.ports import Headers, RawBatch
 from consumer.settings.event_sources import Constant, FieldPath, Header, Key, RecordSource, RecordTime, Source, Topic
@@ -118,7 +118,8 @@ class _Rows:
         if missing is not None:
             texts = texts.zip_with(missing, pl.Series([None], dtype=pl.String).new_from_index(0, len(texts)))
         texts = absent_removed(texts, self._mapping.settings.absent_values)
-        return convert(self._mapping, target, Leaf((str(source),), "text", unit="text"), texts, problems)
+        column = convert(self._mapping, target, Leaf((str(source),), "text", unit="text"), texts, problems)
+        return trimmed([column], self._mapping.settings.trim)[0] if target in TRIMMED else column
 
     def _texts(self, source: RecordSource) -> pl.Series:
         records = self._records

@@ -35,6 +35,8 @@ _DAY_MILLIS: Final = 86_400_000
 _DAYS_MAX: Final = 10**8
 """Far beyond any date, and small enough for milliseconds in 64 bits."""
 
+Trim = Literal["trailing", "both", "none"]
+
 _WHOLE: Final = r"^([+-]?[0-9]{1,18})(?:\.0*)?$"
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 _DIGITS_MAX: Final = 40
@@ -69,6 +71,8 @@ def is_between(column: pl.Series, low: int, high: int) -> bool:
 
 def absent_removed(column: pl.Series, absent: Sequence[str]) -> pl.Series:
     """A column of texts, with null for the empty text and for those of ``absent``."""
+    if column.null_count() == len(column):
+        return column
     for text in ("", *absent):
         found = column == text
         if found.any():
@@ -76,18 +80,25 @@ def absent_removed(column: pl.Series, absent: Sequence[str]) -> pl.Series:
     return column
 
 
-def trimmed(column: pl.Series, mode: Literal["trailing", "both", "none"]) -> pl.Series:
-    """A column of texts without their trailing spaces, or without spaces around them."""
-    if mode == "none" or not _has_padding(column, both=mode == "both"):
-        return column
-    return column.str.strip_chars(" ") if mode == "both" else column.str.strip_chars_end(" ")
+def trimmed(columns: Sequence[pl.Series], mode: Trim) -> list[pl.Series]:
+    """Columns of texts of one length without their trailing spaces, or without spaces around them.
+
+    A text of spaces alone becomes null.
+    """
+    texts = [column for column in columns if column.null_count() < len(column)]
+    if mode == "none" or not texts or not _have_padding(texts, both=mode == "both"):
+        return list(columns)
+    strip = "strip_chars" if mode == "both" else "strip_chars_end"
+    return [absent_removed(getattr(column.str, strip)(" "), ()) for column in columns]
 
 
-def _has_padding(column: pl.Series, *, both: bool) -> bool:
-    if len(column) <= FEW_ROWS:
-        texts = [text for text in column.to_list() if text]
+def _have_padding(columns: Sequence[pl.Series], *, both: bool) -> bool:
+    if len(columns[0]) <= FEW_ROWS:
+        texts = [text for column in columns for text in column.to_list() if text]
         return any(text[-1] == " " for text in texts) or (both and any(text[0] == " " for text in texts))
-    return bool(column.str.ends_with(" ").any() or (both and column.str.starts_with(" ").any()))
+    ends = [pl.col(column.name).str.ends_with(" ").any() for column in columns]
+    begins = [pl.col(column.name).str.starts_with(" ").any() for column in columns] if both else []
+    return bool(pl.DataFrame(columns).select(pl.any_horizontal(*ends, *begins)).item())
 
 
 # Numbers
