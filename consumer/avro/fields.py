@@ -7,7 +7,7 @@ items, so the two decoders cannot differ in that step.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from consumer.avro.leaves import (
     BRANCH,
@@ -21,12 +21,8 @@ from consumer.avro.leaves import (
 )
 from consumer.avro.mapping import KEY_FIELD, EventMapping
 from consumer.avro.writer_schema import Type, UnusableSchemaError
-from consumer.core.changes.items import IDENTIFIERS, ITEM_KEY, LOCATION
-from consumer.settings.event_sources import OCCURRED_AT_FIELD, Condition
-
-REQUIRED: Final = frozenset({LOCATION, "quantity", *ITEM_KEY})
-"""Targets whose field must fit if it is there. Without one of the columns of the item key, different items would become
-the same item. Any other field that does not fit is left out."""
+from consumer.core.changes.items import IDENTIFIERS, LOCATION
+from consumer.settings.event_sources import OCCURRED_AT_FIELD, REQUIRED_TARGETS, Condition
 
 _ROW, _PREVIOUS_ROW, _OPERATION = "after", "before", "op"
 
@@ -83,13 +79,16 @@ def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
     """Find the field of each target in a schema. An alias in the schema also leads to a field.
 
     Raises UnusableSchemaError, naming field, type and setting, if the location, the quantity or all identifiers are
-    missing, if a field of ``REQUIRED`` has a type that cannot be converted, or if one of ``events.take`` is missing.
+    missing, if a field of ``REQUIRED_TARGETS`` has a type that cannot be converted, or if one of
+    ``events.take`` is missing.
     """
     if root.kind != "record":
         raise UnusableSchemaError(f"the schema is a {root.kind}, not a record")
     finder = _Finder(root, mapping)
     finder.find_all()
-    previous = {target: finder.previous(leaves) for target, leaves in finder.columns.items() if target in REQUIRED}
+    previous = {
+        target: finder.previous(leaves) for target, leaves in finder.columns.items() if target in REQUIRED_TARGETS
+    }
     # The row's own time is not that of its deletion.
     times = finder.columns.get(OCCURRED_AT_FIELD, ())
     previous[OCCURRED_AT_FIELD] = tuple(leaf for leaf in times if leaf.path[0] != _ROW)
@@ -188,7 +187,7 @@ class _Finder:
                 leaves += [leaf] if leaf is not None and leaf not in leaves else []
         if leaves:
             self.columns[target] = tuple(leaves)
-        elif problem is not None and target in REQUIRED:
+        elif problem is not None and target in REQUIRED_TARGETS:
             raise UnusableSchemaError(f"{problem} (events.fields.{target})")
         elif problem is not None:
             self.left_out[target] = f"{problem} (events.fields.{target})"

@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, LOCATION, PLAIN_COLUMN_TYPES, ColumnType
+from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, ITEM_KEY, LOCATION, PLAIN_COLUMN_TYPES, ColumnType
 
 OCCURRED_AT_FIELD: Final = "occurredAt"
 
 FIELD_TARGETS: Final = (LOCATION, *PLAIN_COLUMN_TYPES, *GRANULAR_COLUMN_TYPES, OCCURRED_AT_FIELD)
 """The names that ``events.fields`` can map."""
+
+REQUIRED_TARGETS: Final = frozenset({LOCATION, "quantity", *ITEM_KEY})
+"""Targets whose field must fit if it is there. Without one of the columns of the item key, different items would become
+the same item. Any other field that does not fit is left out."""
+OPTIONAL_TARGETS: Final = tuple(target for target in FIELD_TARGETS if target not in REQUIRED_TARGETS)
 
 _COLUMN_TYPES: Final[Mapping[str, ColumnType]] = {
     LOCATION: ColumnType.TEXT,

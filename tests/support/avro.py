@@ -17,7 +17,7 @@ from consumer.avro.readers import DecodePath, ReaderFactory
 from consumer.avro.sources import FileOptions, FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
 from consumer.core.changes.items import ITEM_COLUMNS, PLAIN_COLUMNS
-from consumer.ports import RawBatch
+from consumer.ports import Headers, RawBatch
 from consumer.settings import EventsSettings
 
 SCHEMA_ID = 7
@@ -44,8 +44,10 @@ def raw_batch(
     assignment: int = 1,
     timestamps: Sequence[int | None] | None = None,
     ends: Mapping[int, int] | None = None,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Headers] | None = None,
 ) -> RawBatch:
-    """A batch of one partition; message i has the key ``key-<offset>`` and one header."""
+    """A batch of one partition of the topic stock; message i has the key ``key-<offset>`` and one header by default."""
     offsets = list(range(first_offset, first_offset + len(values)))
     return RawBatch(
         values=list(values),
@@ -53,7 +55,11 @@ def raw_batch(
         offsets=offsets,
         timestamps=[1_000 + offset for offset in offsets] if timestamps is None else list(timestamps),
         ends=ends or {},
-        origin=lambda index: (f"key-{offsets[index]}".encode(), (("trace", b"t"),)),
+        origin=lambda index: (
+            f"key-{offsets[index]}".encode() if keys is None else keys[index],
+            (("trace", b"t"),) if headers is None else headers[index],
+        ),
+        topics={assignment: "stock"},
     )
 
 
