@@ -76,7 +76,7 @@ class EnvelopeTemplate:
     """An encoded update in a Debezium envelope: the row is written twice, before it with another quantity."""
 
     def __init__(self, encoder: EventEncoder) -> None:
-        row = {
+        row: dict[str, Any] = {
             "locationName": location_name(0),
             "partNumber": part_number(0),
             "sku": "S00000000",
