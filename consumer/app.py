@@ -21,7 +21,7 @@ import polars as pl
 import structlog
 
 from consumer.avro.decoder_thread import build_decoder
-from consumer.avro.wire import FRAMINGS
+from consumer.avro.wire import framing_of
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
@@ -147,7 +147,7 @@ class Service:
         source = stack.enter_context(
             closing(KafkaSource(settings.kafka, self.metrics.observe, queue_bytes=self._shares.consumer_queue_bytes))
         )
-        schema_id_of = FRAMINGS[settings.avro.framing].schema_id_of
+        schema_id_of = framing_of(settings.avro.framing).schema_id_of
         dead_letters = stack.enter_context(
             closing(
                 DeadLetterWriter(
@@ -229,6 +229,8 @@ class Service:
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),
                 revoke_seconds_max=settings.kafka.revoke_timeout,
+                schema_wait_seconds=settings.avro.unknown_schema_wait,
+                parked_bytes_max=self._shares.parked_bytes,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
         )

@@ -49,9 +49,11 @@ class RawBatch:
 
     A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
     for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it
-    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for
-    rejects, and if a column comes from one of them. ``topics`` maps assignment ids to topics. ``polled_at`` is the
-    monotonic time at which the poll returned that brought the first of them; the loop sets it.
+    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects,
+    and if a column comes from one of them. ``headers`` are the headers of all messages, read when they are asked for
+    (None: take them from ``origin``). ``topics`` maps assignment ids to topics. ``polled_at`` is the monotonic time at
+    which the poll returned that brought the first of them; the loop sets it. ``impatient`` are the assignments whose
+    messages must not wait for a schema any longer; the loop sets it, too.
     """
 
     values: Sequence[bytes | None]
@@ -60,8 +62,10 @@ class RawBatch:
     timestamps: Sequence[int | None]
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
+    headers: Sequence[Headers | None] | None = None
     polled_at: float = 0.0
     topics: Mapping[int, str] = field(default_factory=dict)
+    impatient: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -70,6 +74,10 @@ class RawBatch:
         """About how many bytes the values have, by a sample: each look at a value makes a copy."""
         sample = range(0, len(self), max(len(self) // SAMPLE_MESSAGES, 1))
         return sum(len(self.values[position] or b"") for position in sample) * len(self) // max(len(sample), 1)
+
+    def header_column(self) -> Sequence[Headers | None]:
+        """The headers of all messages."""
+        return [self.origin(position)[1] for position in range(len(self))] if self.headers is None else self.headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +118,28 @@ class FailedChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedSchema:
+    """The schema of the message at ``offset`` is unknown, but may appear; ``detail`` names it in words."""
+
+    offset: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """One or more raw batches, decoded in order.
 
     ``frame`` has the columns ``core.changes.items.CHANGE_SCHEMA`` and holds only changes that pass the rules for items,
-    sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
+    grouped by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
     ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``skipped`` counts
     messages that have a value and are no changes of interest; ``ignored``, by field of the OMS, the values that could
     not be used and that their change does without.
+
+    ``awaits`` maps an assignment id to the first of its messages whose schema is unknown and may appear. From there on
+    nothing of the assignment is decoded: its messages are in none of the fields above, ``next_offsets`` is that offset,
+    and ``ends`` lacks it. ``batches`` is how many raw batches this is the result of.
     """
 
     frame: pl.DataFrame
@@ -128,6 +148,8 @@ class Decoded:
     next_offsets: Mapping[int, int]
     polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
+    awaits: Mapping[int, "AwaitedSchema"] = field(default_factory=dict)
+    batches: int = 1
     skipped: Mapping[SkipReason, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
 
@@ -150,12 +172,15 @@ class Committed:
 class CommitRefused:
     """The commit failed, so no request may be sent on the strength of it. Changes stay pending.
 
-    ``fenced``: the group no longer knows this member, which must send nothing until a poll reports partitions as lost
-    or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
+    ``fenced``: the group has a newer generation or no longer knows this member, which must send nothing until a poll
+    reports partitions as lost or assigned. Otherwise the commit may be repeated. ``is_member``: the group still knows
+    this member, so a commit that hands partitions over may be repeated in any case. ``detail`` is Kafka's error in one
+    line.
     """
 
     fenced: bool
     detail: str
+    is_member: bool = True
 
 
 class Clock(Protocol):

@@ -219,7 +219,7 @@ def _budget_table() -> str:
     rows = [
         (
             f"{part.bounds[0].upper()}{part.bounds[1:]}",
-            f"1/{1 / part.share}",
+            str(part.share),
             size(part.bytes_max) if part.bytes_max else "none",
             *(size(getattr(share, part.field)) for share in shares),
             part.reason,

@@ -44,8 +44,29 @@ class Timestamps(Sequence[int | None]):
         return len(self._messages)
 
     def __iter__(self) -> Iterator[int | None]:
-        return (stamp if kind else None for kind, stamp in map(Message.timestamp, self._messages))
+        if not self._messages:
+            return iter(())
+        kinds, stamps = zip(*map(Message.timestamp, self._messages), strict=True)
+        if all(kinds):
+            return iter(stamps)
+        return (stamp if kind else None for kind, stamp in zip(kinds, stamps, strict=True))
 
     def __getitem__(self, position: Any) -> Any:
         kind, stamp = self._messages[position].timestamp()
         return stamp if kind else None
+
+
+class HeaderColumn(Sequence[Headers | None]):
+    """The headers of messages; None for a message without any."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Headers | None]:
+        return map(headers_of, self._messages)
+
+    def __getitem__(self, position: Any) -> Any:
+        return headers_of(self._messages[position])

@@ -30,7 +30,15 @@ from consumer.kafka.closing import close_within
 from consumer.kafka.commit_outcome import NOT_A_MEMBER, commit_outcome
 from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, ErrorClass, classify, error_of, text_of
 from consumer.kafka.log_end_offsets import LogEndOffsets
-from consumer.kafka.message_columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
+from consumer.kafka.message_columns import (
+    HeaderColumn,
+    Timestamps,
+    Values,
+    headers_of,
+    offset_of,
+    partition_of,
+    topic_of,
+)
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
     GroupTimes,
@@ -231,6 +239,7 @@ class KafkaSource:
             ends=self._table.record_read(ranges, ends),
             origin=origin,
             topics=self._table.topics(ranges),
+            headers=HeaderColumn(messages),
         )
 
     # Assignments

@@ -8,6 +8,7 @@ decisions after the poll use the later time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.errors import DeadLettersError, StopError
@@ -17,9 +18,12 @@ from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.rebalance import Rebalance
+from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
 from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
+
+DEFAULT_PARKED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class LoopOptions:
     locations_interval_seconds: float | None = None
     """How often ``PendingByLocation`` is emitted; None for never."""
     revoke_seconds_max: float = 30.0
+    schema_wait_seconds: float = 60.0
+    """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
+    parked_bytes_max: int = DEFAULT_PARKED_BYTES
+    """Waiting partitions are paused once this much is parked."""
 
 
 class Life(Enum):
@@ -128,6 +136,7 @@ class Loop:
             bytes_due=options.collect_bytes,
             seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
         )
+        self._schema_wait = SchemaWait(decoder, observer, options.schema_wait_seconds, options.parked_bytes_max)
         self._last_read = 0
         """Messages of the last poll."""
         self._polled_at = clock.monotonic()
@@ -170,7 +179,7 @@ class Loop:
         batch = self._poll()
         now = self._clock.monotonic()
         self._collect(batch, now)
-        for decoded in self._decoder.take():
+        for decoded in self._schema_wait.take(now, self._commits.assignments):
             self._add(decoded, now)
         self._settle(now)
         self._send_round(now)
@@ -227,8 +236,7 @@ class Loop:
         deadline = engine.next_deadline(now)
         if deadline is not None and not self._commits.is_fenced:
             times.append(max(deadline, self._round_timer.due_at))
-        if self._collector.due_at is not None:
-            times.append(self._collector.due_at)
+        times += [time for time in (self._collector.due_at, self._schema_wait.retry_at) if time is not None]
         return max(min(times) - now, self._options.poll_seconds_busy if in_flight else 0.0)
 
     def _collect(self, batch: RawBatch | None, now: float) -> None:
@@ -240,7 +248,8 @@ class Loop:
         if self._engine.partitions.catching_up:
             collector.hurry()
         if collector.is_due(now) and self._decoder.room():
-            self._decoder.put(collector.take())
+            self._schema_wait.put(collector.take(), now)
+        self._schema_wait.retry(now)
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
@@ -260,6 +269,7 @@ class Loop:
     def _apply_backpressure(self) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
         wanted = self._engine.update_backpressure(memory_pressure=self._memory_pressure())
+        wanted |= self._schema_wait.to_pause()
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
@@ -307,6 +317,7 @@ class Loop:
 
     def _assignments_changed(self, gone: Sequence[int]) -> None:
         self._paused.difference_update(gone)
+        self._schema_wait.forget(gone)
         self._collector.hurry()
         self._snapshot_timer.expire()
 
@@ -318,6 +329,7 @@ class Loop:
                 self._job_follower,
                 paused=self._paused,
                 decoding_blocked=self._decoder.blocked_reason(),
+                parked_messages=self._schema_wait.parked_messages,
                 log_end=self._log_end,
                 memory_pressure=self._memory_pressure(),
                 now=now,

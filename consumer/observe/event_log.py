@@ -26,6 +26,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.ports import Assignment, CommitRefused, Decoded, FailedChanges
@@ -79,6 +81,16 @@ class EventLog:
                 _log.info("partitions_lost", partitions=self._forget(fact.assignments))
             case CommittedOffsetOutOfRange():
                 _log_out_of_range(fact.assignment)
+            case SchemaWaitBegan():
+                _log.warning(
+                    "schema_awaited",
+                    partition=_name(fact.assignment),
+                    detail=fact.detail,
+                    next_step="none if the schema has just been registered: its partition waits "
+                    "(avro.unknown_schema_wait)",
+                )
+            case SchemaWaitEnded():
+                _log_wait_ended(fact)
             case CommitRefused():
                 _log.warning("commit_refused", fenced=fact.fenced, detail=fact.detail)
             case Snapshot():
@@ -153,6 +165,18 @@ class EventLog:
         # The decoder itself logs what it waits for.
         if before.decoding_blocked and not now.decoding_blocked:
             _log.info("decoding_resumed")
+
+
+def _log_wait_ended(fact: SchemaWaitEnded) -> None:
+    fields: dict[str, Any] = {"partition": _name(fact.assignment), "seconds": round(fact.seconds, 1)}
+    if fact.is_impatient:
+        _log.warning(
+            "schema_wait_given_up",
+            **fields,
+            next_step="if the messages are good, register their schema and redrive them; else correct the producer",
+        )
+    else:
+        _log.info("schema_wait_ended", **fields)
 
 
 def _log_answer(fact: RequestAnswered) -> None:

@@ -25,6 +25,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.ports import Assignment, Clock, CommitRefused, Decoded, FailedChanges
@@ -109,6 +111,8 @@ class StatusBoard:
                 self._add_problem("partitions lost", ", ".join(_name(lost) for lost in fact.assignments))
             case CommittedOffsetOutOfRange():
                 self._out_of_range(fact.assignment)
+            case SchemaWaitBegan():
+                self._add_problem("waits for a schema", f"{_name(fact.assignment)}: {fact.detail}")
             case CommitRefused():
                 self._add_problem("commit refused", fact.detail)
             case (
@@ -116,6 +120,7 @@ class StatusBoard:
                 | JobsAbandoned()
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()
+                | SchemaWaitEnded()
                 | PendingByLocation()
                 | KafkaStatistics()
             ):

@@ -24,6 +24,9 @@ from consumer.settings.section import (
 )
 from consumer.settings.values import OMS_ITEMS_MAX, is_loopback
 
+APICURIO_URL: Final = re.compile(r"/apis/(?:ccompat|registry)/v\d+/?\s*$")
+"""The end of an Apicurio Registry's URL: of its Confluent API, or of its own."""
+
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -72,10 +75,14 @@ class KafkaSettings(Section):
 class AvroSettings(Section):
     """Decoding: how the bytes of a message become a change."""
 
-    framing: Literal["confluent", "single-object", "bare"] = Field(
+    framing: Literal["confluent", "apicurio", "aws-glue", "single-object", "bare", "container"] = Field(
         default="confluent",
-        description="What precedes the Avro value: `confluent` a zero byte and a schema id, `single-object` the "
-        "marker and fingerprint of Avro's single-object encoding, `bare` nothing.",
+        description="What precedes the Avro value: `confluent` a zero byte and a schema id of 4 bytes, `apicurio` a "
+        "zero byte and an id of 8 bytes, `aws-glue` the header of AWS Glue with a schema version id, `single-object` "
+        "the marker and fingerprint of Avro's single-object encoding, `bare` nothing. `container`: the value is an "
+        "Avro object container file with one row. With `confluent` and `apicurio`, a header that names the schema "
+        "(`__value_schema_id`, `apicurio.value.globalId`, `apicurio.value.contentId`) takes precedence, and the whole "
+        "value is then the Avro value.",
     )
     decoder: Literal["columnar", "fastavro"] = Field(
         default="columnar",
@@ -89,20 +96,35 @@ class AvroSettings(Section):
         description="Any option of confluent-kafka's schema registry client by its own name "
         "(`basic.auth.user.info`, `ssl.ca.location`, ...).",
     )
+    registry_ids: Literal["content", "global"] | None = Field(
+        default=None,
+        description="Which ids precede the values: `content` those of the registry's Confluent API, which are the "
+        "content ids of an Apicurio Registry, or `global` the global ids of an Apicurio Registry, which its 2.x "
+        "serializers write by default. Required for framing `apicurio` with a registry; otherwise `content` if unset.",
+    )
+    unknown_schema_wait: Seconds = Field(
+        default=60.0,
+        ge=0,
+        le=300,
+        description="How long a partition waits for a schema that the registry does not know yet, in any 10 minutes. "
+        "After that, messages with unknown ids are rejected at once.",
+    )
     schema_file: Text | None = Field(
         default=None,
-        description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing it is the "
-        "schema of one id, and a message with another id stops the service.",
+        description="Avro schema (JSON) of all messages, used instead of a registry. If messages have ids, it is the "
+        "schema of one id, and a message with another id stops the service. A folder (its files `*.avsc`), or "
+        "several files separated by commas: with `single-object` the schema is found by its fingerprint, otherwise by "
+        "the file's name, which is the id in the message: `7.avsc`.",
     )
     schema_file_id: int | None = Field(
         default=None,
         ge=0,
-        le=2**31 - 1,
-        description="Schema id of schema_file. If unset, the first id that a process reads, with a warning.",
+        le=2**63 - 1,
+        description="Schema id of a single schema_file. If unset, the first id that a process reads, with a warning.",
     )
     schema_file_for_all_ids: bool = Field(
         default=False,
-        description="Read messages of any schema id with schema_file: all of them have been written with this schema.",
+        description="Read messages of any schema id with a single schema_file: all have been written with its schema.",
     )
     key_schema_file: Text | None = Field(
         default=None, description="Avro schema (JSON) of the keys, for `events.key_format` avro with schema_file."
@@ -358,10 +380,23 @@ def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
 def _schema_source(avro: AvroSettings) -> list[str]:
     if avro.schema_file and avro.registry_url:
         return ["avro.schema_file: must not be set together with avro.registry_url; choose one"]
-    if avro.framing != "confluent" and not avro.schema_file:
+    if avro.framing == "container":
+        named = [name for name in ("schema_file", "registry_url") if getattr(avro, name)]
+        return [f"avro.{name}: must not be set, because a container file contains its schema" for name in named]
+    if avro.framing not in {"confluent", "apicurio"} and not avro.schema_file:
         return [f'avro.schema_file: must be set, because avro.framing "{avro.framing}" does not work with a registry']
-    if avro.framing == "confluent" and not avro.registry_url and not avro.schema_file:
+    if not avro.registry_url and not avro.schema_file:
         return ["avro.registry_url: must be set, or avro.schema_file instead"]
+    return _registry_ids(avro)
+
+
+def _registry_ids(avro: AvroSettings) -> list[str]:
+    if not avro.registry_url:
+        return []
+    if avro.framing == "apicurio" and avro.registry_ids is None:
+        return ["avro.registry_ids: must be set for framing apicurio: global, unless producers use content ids"]
+    if avro.registry_ids == "global" and not all(map(APICURIO_URL.search, avro.registry_url.split(","))):
+        return ["avro.registry_url: must end in /apis/ccompat/v7 or /apis/registry/v3, because registry_ids is global"]
     return []
 
 

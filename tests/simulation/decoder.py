@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, ChangeId, RejectReason
-from consumer.ports import Decoded, RawBatch, Reject
+from consumer.ports import AwaitedSchema, Decoded, RawBatch, Reject
 from tests.simulation.plan import Entry, EntryKind, item_key_of
 
 if TYPE_CHECKING:
@@ -69,21 +69,35 @@ class SimulatedDecoder:
         rejects: list[Reject] = []
         next_offsets: dict[int, int] = {}
         ends: dict[int, int] = {}
+        awaits: dict[int, AwaitedSchema] = {}
+        impatient = {owner for batch in batches for owner in batch.impatient}
         for batch in batches:
             for value, assignment_id, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
                 assert value is not None
                 entry = self._entries[int(value)]
-                if entry.kind is EntryKind.REJECT:
+                is_unknown = self._process.world.now < entry.schema_known_at
+                if assignment_id in awaits:
+                    continue
+                if is_unknown and assignment_id not in impatient:
+                    awaits[assignment_id] = AwaitedSchema(offset, "")
+                    next_offsets[assignment_id] = offset
+                    continue
+                if is_unknown:
+                    rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.UNKNOWN_SCHEMA, "", value))
+                elif entry.kind is EntryKind.REJECT:
                     rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.CORRUPT, "", value))
                 elif entry.kind is not EntryKind.TOMBSTONE:
                     rows.append(row_of(entry, assignment_id, offset))
                 next_offsets[assignment_id] = offset + 1
             for assignment_id, end in batch.ends.items():
-                next_offsets[assignment_id] = max(end, next_offsets.get(assignment_id, end))
-            ends |= batch.ends
+                if assignment_id not in awaits:
+                    next_offsets[assignment_id] = max(end, next_offsets.get(assignment_id, end))
+                    ends[assignment_id] = end
+        ends = {assignment_id: end for assignment_id, end in ends.items() if assignment_id not in awaits}
         rows.sort(key=lambda row: row[LOCATION])
         frame = pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
-        return Decoded(frame, tuple(rejects), 0, next_offsets, batches[0].polled_at, ends)
+        polled_at = batches[0].polled_at
+        return Decoded(frame, tuple(rejects), 0, next_offsets, polled_at, ends, awaits, batches=len(batches))
 
 
 _NOTHING = dict.fromkeys(CHANGE_SCHEMA)

@@ -32,7 +32,8 @@ from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
 from consumer.loop.rebalance import Rebalance
-from consumer.ports import Assignment, Commit, Submission
+from consumer.loop.schema_wait import SchemaWait
+from consumer.ports import Assignment, Commit, Decoded, Submission
 from tests.simulation.client import Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
@@ -114,14 +115,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
             latest[assignment_id, *item] = offset
 
-    def release(self: Any, offsets: pl.Series) -> None:
-        known = offsets.filter(offsets >= self._base)
-        if len(known):
-            original_release(self, known.filter(self._counts[known - self._base] > 0))
-
-    original_track, original_release = Partitions.track, OffsetTracker.release
+    original_track = Partitions.track
     patch.setattr(Partitions, "track", track)
-    patch.setattr(OffsetTracker, "release", release)
+    _releases_only_open_offsets(patch)
 
 
 @_mutant("3")
@@ -445,6 +441,17 @@ def sends_two_requests_per_location_at_once(patch: Patch) -> None:
 
 
 @_mutant("20")
+def hands_over_without_a_commit(patch: Patch) -> None:
+    """A hand-over whose commit is refused is not repeated, so the next owner sends again what was accepted."""
+
+    def commit(self: Any, assigned: Any, now: float, deadline: float, *, with_dead_letters: bool) -> None:
+        del deadline, with_dead_letters
+        self._commits.commit(self._commits.moved(now, assigned))
+
+    patch.setattr(Rebalance, "_commit_at_last", commit)
+
+
+@_mutant("20")
 def keeps_rows_of_lost_partitions(patch: Patch) -> None:
     """Pending changes of a lost partition are still sent."""
     patch.setattr(window_module.Windows, "forget", lambda _self, _assignments: [])
@@ -490,6 +497,58 @@ def a_full_job_queue_stays_full(patch: Patch) -> None:
         self._is_job_queue_full = self._is_job_queue_full or full
 
     patch.setattr(Engine, "set_job_queue_full", set_full)
+
+
+# Unknown schemas
+
+
+@_mutant("23")
+def later_messages_overtake(patch: Patch) -> None:
+    """While a partition waits for a schema, what is read later of it is decoded and sent.
+
+    The offset tracker would notice it and stop the process, so it is made blind to what was overtaken.
+    """
+
+    def settled(self: Any, decoded: Decoded, now: float, assigned: Any) -> Decoded:
+        taken = [self._sent.popleft() for _ in range(decoded.batches)]
+        retrying = [owner for owner, parked in self._parked.items() if parked.is_retrying]
+        for owner, awaited in decoded.awaits.items():
+            if owner in assigned:
+                self._park(assigned[owner], awaited, taken, now)
+        for owner in retrying:
+            if owner not in decoded.awaits and any(owner in batch.assignments for batch in taken):
+                self._retried(owner, now, assigned)
+        return decoded
+
+    def track(self: OffsetTracker, offsets: Any, next_offset: int) -> None:
+        original_track(self, [offset for offset in offsets if offset >= (self._next or 0)], next_offset)
+
+    original_track = OffsetTracker.track
+    patch.setattr(SchemaWait, "put", lambda self, batch, now: self._send(batch, now))
+    patch.setattr(SchemaWait, "_settled", settled)
+    patch.setattr(OffsetTracker, "track", track)
+    _releases_only_open_offsets(patch)
+
+
+@_mutant("23")
+def rejects_unknown_schemas_at_once(patch: Patch) -> None:
+    """No partition waits for a schema that the registry does not know yet."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 0.0)
+
+
+@_mutant("23")
+def waits_for_junk_forever(patch: Patch) -> None:
+    """However long a partition has waited, it waits on."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 1.0)
+
+
+def _releases_only_open_offsets(patch: Patch) -> None:
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original(self, [offset for offset in offsets if offset in still_open])
+
+    original = OffsetTracker.release
+    patch.setattr(OffsetTracker, "release", release)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

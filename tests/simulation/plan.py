@@ -29,6 +29,10 @@ HEALED_SECONDS_MAX: Final = 900.0
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
 CHUNK_ITEMS: Final = 3
+SCHEMA_WAIT_SECONDS: Final = 30.0
+"""``avro.unknown_schema_wait``."""
+PARKED_MESSAGES_MAX: Final = 20
+"""About as many messages are parked before the partitions that wait are paused."""
 MAX_ITEMS: Final = 12
 
 
@@ -54,6 +58,8 @@ class Entry:
     item: str = ""
     location: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    schema_known_at: float = 0.0
+    """When the registry learns of its schema; infinite for junk that looks like an id."""
 
 
 class FaultKind(StrEnum):
@@ -155,6 +161,7 @@ class SimulationPlan:
     """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
     entries: tuple[Entry, ...]
+    """With a *late schema*, producers write with it before the registry knows it."""
     faults: tuple[Fault, ...]
 
     @property
@@ -197,7 +204,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
-        entries=_draw_entries(random, theme, partitions, fixed=fixed),
+        entries=_with_schemas(seed, _draw_entries(random, theme, partitions, fixed=fixed)),
         faults=_draw_faults(random, theme, members, partitions),
     )
     match theme:
@@ -256,6 +263,30 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
             fields = _draw_fields(random, number, has_long_attributes=item in long_attributes)
             entries.append(Entry(at, partition, EntryKind.CHANGE, number, item[1], item[0], fields))
     return tuple(entries)
+
+
+def _with_schemas(seed: int, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Some plans have a late schema, others junk that looks like an id. Not both: junk may use up all the patience."""
+    random = new_random(seed, "schemas")
+    match random.choice(("known", "known", "late", "junk")):
+        case "late":
+            begin = random.uniform(0.0, 0.7 * FAULTY_SECONDS)
+            known_at = begin + random.uniform(2.0, 10.0)
+            return tuple(
+                replace(entry, schema_known_at=known_at)
+                if entry.at >= begin and entry.kind in {EntryKind.CHANGE, EntryKind.BAD} and random.random() < 0.7
+                else entry
+                for entry in entries
+            )
+        case "junk":
+            return tuple(
+                replace(entry, schema_known_at=float("inf"))
+                if entry.kind is EntryKind.REJECT and random.random() < 0.5
+                else entry
+                for entry in entries
+            )
+        case _:
+            return entries
 
 
 BAD_LOCATOR: Final = "refused"

@@ -14,6 +14,7 @@ from consumer.errors import StopError
 from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.loop.schema_wait import MESSAGE_BYTES
 from consumer.ports import CommitRefused
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
@@ -25,7 +26,9 @@ from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
     MAX_ITEMS,
+    PARKED_MESSAGES_MAX,
     REVOKE_SECONDS_MAX,
+    SCHEMA_WAIT_SECONDS,
     Entry,
     Rates,
     SimulationPlan,
@@ -214,7 +217,7 @@ class ProcessObserver:
                 self.was_refused = True
             case Snapshot():
                 plan = self._process.plan
-                undecoded_max = plan.messages_max * (plan.batches_pending_max + 1)
+                undecoded_max = plan.messages_max * (plan.batches_pending_max + 2) + PARKED_MESSAGES_MAX
                 self._process.checker.snapshot(self._process.name, fact, undecoded_max=undecoded_max)
             case _:
                 pass
@@ -261,4 +264,6 @@ def loop_options(plan: SimulationPlan) -> LoopOptions:
         round_interval_seconds=0.1,
         snapshot_interval_seconds=1.0,
         revoke_seconds_max=REVOKE_SECONDS_MAX,
+        schema_wait_seconds=SCHEMA_WAIT_SECONDS,
+        parked_bytes_max=PARKED_MESSAGES_MAX * MESSAGE_BYTES,
     )

@@ -80,13 +80,19 @@ class ChangeId(NamedTuple):
     line: int = 0
 
 
+def distinct_ids(ids: pl.Series) -> frozenset[int]:
+    """The distinct values of a column of ids. Mostly there is one, as the smallest and the largest show cheaply."""
+    lowest, highest = ids.min(), ids.max()
+    return frozenset(ids.head(1).to_list() if lowest == highest else ids.unique().to_list())
+
+
 class RejectReason(StrEnum):
     """Why a change can never be sent. Dead letters, metrics and documentation use these codes."""
 
     NOT_FRAMED = "not_framed"
-    """The bytes do not start with the header of the configured framing."""
+    """The message is not framed as configured, or its value is compressed in a way that cannot be read."""
     UNKNOWN_SCHEMA = "unknown_schema"
-    """The schema registry answered that it has no schema with this id."""
+    """The schema registry, or the schema files, have no schema with this id, and it was waited for long enough."""
     UNUSABLE_SCHEMA = "unusable_schema"
     """The writer's schema lacks a required field, or a field has a type that cannot be converted."""
     CORRUPT = "corrupt"
@@ -95,6 +101,8 @@ class RejectReason(StrEnum):
     """A complete value is followed by more bytes."""
     NOT_A_WHOLE_NUMBER = "not_a_whole_number"
     """A quantity, or another whole number of the OMS, has a fraction."""
+    NOT_ONE_ROW = "not_one_row"
+    """A container file without a row, or with several."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
     """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
     NO_LOCATION = "no_location"

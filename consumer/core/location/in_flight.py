@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from consumer.core.changes.items import ASSIGNMENT
+from consumer.core.changes.items import ASSIGNMENT, distinct_ids
 from consumer.core.location.bisection import Suspects
 from consumer.core.location.request import Request
 
@@ -38,7 +38,7 @@ class InFlightRequests:
 
     def start(self, request: Request, now: float, suspects: Suspects | None, size_bytes: int) -> InFlight:
         """The request is being sent. ``suspects`` are those that it is sent for, if any."""
-        assignment_ids = frozenset(request.taken.column(ASSIGNMENT).unique().to_list())
+        assignment_ids = distinct_ids(request.taken.column(ASSIGNMENT))
         in_flight = self._by_id[request.request_id] = InFlight(request, now, size_bytes, assignment_ids, suspects)
         return in_flight
 

@@ -56,7 +56,7 @@ class EventReader:
         """Raises SettingsError if neither a schema file nor a registry is set."""
         avro = settings.avro.model_copy(update={"decoder": "fastavro"})
         columns = APIS[settings.oms.api].item_columns
-        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns)
+        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns, is_patient=False)
 
     def close(self) -> None:
         self._decoder.close()

@@ -54,7 +54,7 @@ class SourceLog:
             stack.callback(self._uncommitted.close)
             columns = APIS[settings.oms.api].item_columns
             self._decoder: BatchDecoder = build_batch_decoder(
-                settings.avro, settings.events, settings.window.item_key, columns
+                settings.avro, settings.events, settings.window.item_key, columns, is_patient=False
             )
             stack.callback(self._decoder.close)
             self.partitions = [

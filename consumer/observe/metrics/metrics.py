@@ -31,6 +31,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.observe.metrics.definitions import PREFIX, MetricDescription
@@ -271,6 +273,8 @@ class Metrics:
                 self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
+            case SchemaWaitBegan() | SchemaWaitEnded():
+                pass  # the snapshot counts what is parked
             case OffsetsCommitted():
                 self._commits.inc()
             case CommitRefused():

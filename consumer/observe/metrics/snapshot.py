@@ -116,6 +116,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         lambda snapshot: bool(snapshot.decoding_blocked),
     ),
     (
+        "parked_messages",
+        "Messages that are read but not decoded: their partition waits for a schema that the registry does not know.",
+        lambda snapshot: snapshot.parked_messages,
+    ),
+    (
         "memory_pressure",
         "1 while more than 85 % of the container's memory limit is in use: the process makes room instead of reading.",
         lambda snapshot: snapshot.memory_pressure,

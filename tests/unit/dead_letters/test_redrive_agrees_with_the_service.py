@@ -1,12 +1,13 @@
 """Redrive has a decoder of its own, one message at a time: it must reject exactly what the service rejects."""
 
 import json
+import uuid
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from consumer.avro.bundled import schema_path
+from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.core.changes.items import OFFSET
 from consumer.dead_letters.format import DeadLetter
@@ -14,7 +15,7 @@ from consumer.dead_letters.record import RecordPosition
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
-from tests.support.avro import message, raw_batch
+from tests.support.avro import TinyRegistry, message, raw_batch
 
 MESSAGES = [
     message(),
@@ -75,3 +76,24 @@ def test_redrive_rejects_what_the_service_rejects_for_the_same_reason_and_nothin
     columns = [name for name in decoded.frame.columns if name in accepted.columns]
     assert OFFSET in columns
     assert accepted.sort(OFFSET).select(columns).equals(decoded.frame.sort(OFFSET).select(columns))
+
+
+def test_an_event_whose_schema_is_named_by_a_header_is_read_with_it() -> None:
+    registry = TinyRegistry()
+    guid = uuid.UUID(int=5)
+    registry.guids[str(guid)] = {"schema": schema_text()}
+    settings = settings_with(AVRO__SCHEMA_FILE="", AVRO__REGISTRY_URL=registry.url)
+    bare = message()[5:]
+    headers = [("__value_schema_id", b"\x01" + guid.bytes)]
+    dead_letters = [
+        DeadLetter(RecordPosition("t", 0, 100), "", None, key=None, value=bare, headers=headers, timestamp=1),
+        DeadLetter(RecordPosition("t", 0, 101), "", None, key=None, value=bare, headers=(), timestamp=1),
+    ]
+    try:
+        with closing(EventReader(settings)) as events:
+            accepted, rejected = events.check(dead_letters)
+    finally:
+        registry.down()
+
+    assert accepted["sku"].to_list() == ["s1"]
+    assert list(rejected) == [1]
