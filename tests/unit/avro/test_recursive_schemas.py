@@ -131,7 +131,10 @@ def test_a_field_that_is_read_and_contains_itself_refuses_the_schema_by_name() -
     refused = ReaderFactory(by_name({"upc": "parent.sku"}), 0, "columnar").reader(json.dumps(schema))
 
     assert isinstance(refused, Refused)
-    assert refused.detail == "the field parent is Event, which contains itself, not a record with the field sku (events.fields.upc)"
+    assert (
+        refused.detail
+        == "the field parent is Event, which contains itself, not a record with the field sku (events.fields.upc)"
+    )
 
 
 def test_nesting_that_would_crash_the_decoder_is_rejected() -> None:
