@@ -122,9 +122,23 @@ class AvroSettings(Section):
     )
     schema_file: Text | None = Field(
         default=None,
-        description="Avro schema (JSON) of all messages, used instead of a registry; the schema id in a message is "
-        "then ignored. A folder (its files `*.avsc`), or several files separated by commas: with `single-object` the "
-        "schema is found by its fingerprint, otherwise by the file's name, which is the id in the message: `7.avsc`.",
+        description="Avro schema (JSON) of all messages, used instead of a registry. If messages have ids, it is the "
+        "schema of one id, and a message with another id stops the service. A folder (its files `*.avsc`), or "
+        "several files separated by commas: with `single-object` the schema is found by its fingerprint, otherwise by "
+        "the file's name, which is the id in the message: `7.avsc`.",
+    )
+    schema_file_id: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**63 - 1,
+        description="Schema id of a single schema_file. If unset, the first id that a process reads, with a warning.",
+    )
+    schema_file_for_all_ids: bool = Field(
+        default=False,
+        description="Read messages of any schema id with a single schema_file: all have been written with its schema.",
+    )
+    key_schema_file: Text | None = Field(
+        default=None, description="Avro schema (JSON) of the keys, for `events.key_format` avro with schema_file."
     )
 
 
