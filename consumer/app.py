@@ -206,6 +206,7 @@ class Service:
         )
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
+        self.metrics.show_clock_skew(lambda: client.clock_skew_seconds)
         engine = Engine(self._limits, settings.window.item_key)
         observer = CompositeObserver(self.metrics, self.board, EventLog())
         jitter = random.SystemRandom().random
@@ -287,6 +288,7 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             unknown_hold_seconds=settings.oms.unknown_hold,
         ),
         max_age_seconds=settings.window.max_age,
+        request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
         bisection_requests_max=settings.oms.bisection_requests_max,

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import ChangeId, RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason, SkipReason
 from consumer.core.oms.answers import Answer
 from consumer.core.oms.job_schedule import JobReport
 
@@ -49,10 +49,11 @@ class RawBatch:
 
     A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
     for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it
-    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects
-    only. ``headers`` are the headers of all messages, read when they are asked for (None: take them from ``origin``).
-    ``polled_at`` is the monotonic time at which the poll returned that brought the first of them; the loop sets it.
-    ``impatient`` are the assignments whose messages must not wait for a schema any longer; the loop sets it, too.
+    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects,
+    and if a column comes from one of them. ``headers`` are the headers of all messages, read when they are asked for
+    (None: take them from ``origin``). ``topics`` maps assignment ids to topics. ``polled_at`` is the monotonic time at
+    which the poll returned that brought the first of them; the loop sets it. ``impatient`` are the assignments whose
+    messages must not wait for a schema any longer; the loop sets it, too.
     """
 
     values: Sequence[bytes | None]
@@ -63,6 +64,7 @@ class RawBatch:
     origin: Callable[[int], tuple[bytes | None, Headers]]
     headers: Sequence[Headers | None] | None = None
     polled_at: float = 0.0
+    topics: Mapping[int, str] = field(default_factory=dict)
     impatient: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -131,7 +133,9 @@ class Decoded:
     grouped by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
-    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on.
+    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``skipped`` counts
+    messages that have a value and are no changes of interest; ``ignored``, by field of the OMS, the values that could
+    not be used and that their change does without.
 
     ``awaits`` maps an assignment id to the first of its messages whose schema is unknown and may appear. From there on
     nothing of the assignment is decoded: its messages are in none of the fields above, ``next_offsets`` is that offset,
@@ -146,6 +150,8 @@ class Decoded:
     ends: Mapping[int, int] = field(default_factory=dict)
     awaits: Mapping[int, "AwaitedSchema"] = field(default_factory=dict)
     batches: int = 1
+    skipped: Mapping[SkipReason, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +272,15 @@ class Submission:
     """A request for the client to send: changes of one location, to be coalesced and encoded on a worker thread.
 
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
-    too long ago when the request could leave, it must not be sent (the fence, rule 13).
+    too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
+    than ``bytes_max`` (rule 25); None: there is no limit.
     """
 
     request_id: int
     location: str
     taken: Rows
     commit_started_at: float
+    bytes_max: int | None = None
 
 
 class RefreshClient(Protocol):

@@ -1,19 +1,21 @@
-"""Raw batches to one ``Decoded``: reading messages, checking the OMS's item rules, building rejects.
+"""Raw batches to one ``Decoded``: decoding, deletes, columns from the record, the OMS's item rules, building rejects.
 
 Nothing here retries or starts threads: ``decoder_thread`` does.
 """
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
 
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, BadMessage
-from consumer.avro.messages import MessageReader
-from consumer.avro.rows import ReadResult, in_order
+from consumer.avro.deletes import without_deletes
+from consumer.avro.fields import described_sources
+from consumer.avro.mapping import EventMapping
+from consumer.avro.messages import MessageReader, Reading
+from consumer.avro.notices import Notices
+from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, in_order
+from consumer.avro.record_columns import RecordColumns, Records, batch_of
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing, SchemaHeader
 from consumer.core.changes.blocks import grouped, without_empty
@@ -27,21 +29,55 @@ from consumer.core.changes.items import (
     TIMESTAMP,
     ChangeId,
     RejectReason,
+    SkipReason,
 )
 from consumer.core.changes.rules import REASON, check, describe
 from consumer.ports import AwaitedSchema, Decoded, Headers, RawBatch, Reject
+from consumer.settings import EventsSettings
+from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
-_FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
+BY_NAME: Final = EventMapping.of(EventsSettings())
+"""Without settings, fields are looked up by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChanges:
+    """What records were read as. ``valid`` and ``broken`` are as from ``rules.check``, with the columns of Kafka.
+
+    ``bad`` has every message, or line, that is no valid change, also those of ``broken``.
+    """
+
+    valid: pl.DataFrame
+    broken: pl.DataFrame
+    bad: Sequence[BadMessage]
+    tombstones: int
+    skipped: Mapping[SkipReason, int]
+    ignored: Mapping[str, int]
+    awaits: Mapping[int, AwaitedSchema]
 
 
 class BatchDecoder:
     """Decodes raw batches when called. Not thread-safe."""
 
-    def __init__(self, framing: Framing, source: SchemaSource, item_key: Sequence[str] = ITEM_KEY) -> None:
-        """``item_key`` are the columns that identify an item: each change needs an identifier among them."""
+    def __init__(
+        self,
+        framing: Framing,
+        source: SchemaSource,
+        item_key: Sequence[str] = ITEM_KEY,
+        mapping: EventMapping = BY_NAME,
+        keys: MessageReader | None = None,
+    ) -> None:
+        """``item_key`` are the columns that identify an item: each change needs an identifier among them.
+
+        ``mapping`` is that of the readers of ``source``. ``keys`` reads Avro keys; None: they are text or JSON.
+        """
         self._framing = framing
         self._item_key = tuple(item_key)
-        self._messages = MessageReader(framing, source)
+        self._mapping = mapping
+        self._values = MessageReader(framing, source)
+        self._keys = keys
+        self._record_columns = RecordColumns(mapping, keys)
+        self._notices = Notices()
 
     def decode(self, batches: Sequence[RawBatch]) -> Decoded:
         """Decode batches into one frame.
@@ -52,43 +88,90 @@ class BatchDecoder:
         Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
         call again with the same batches. Raises SettingsError if it can never be fetched with these settings.
         """
-        joined = _Joined.of(batches)
-        read = self._messages.read(
-            joined.values,
-            schema_headers(self._framing, batches),
-            lambda position: _origin(batches, position)[1],
-            joined.positions_of({owner for batch in batches for owner in batch.impatient}),
-        )
-        awaits, undecoded = _undecoded(read.awaiting, joined)
-        result, tombstones = read.result, read.tombstones
-        if awaits:
-            result = _without(result, undecoded)
-            tombstones -= sum(joined.values[position] is None for position in undecoded)
-        good, broken = check(_with_origin(result.frame, joined), self._item_key)
-        bad = in_order([*result.bad, *_rule_breaks(broken)])
+        records = Records(batches)
+        changes = self.read(records)
         return Decoded(
             # The engine needs it grouped by location; doing so here keeps that work off the loop's thread.
-            frame=_grouped(good[list(CHANGE_SCHEMA)]),
-            rejects=tuple(self._rejects(bad, batches)),
-            tombstones=tombstones,
-            next_offsets=_next_offsets(joined, batches) | {owner: first.offset for owner, first in awaits.items()},
+            frame=_grouped(changes.valid[list(CHANGE_SCHEMA)]),
+            rejects=tuple(self._rejects(changes.bad, batches)),
+            tombstones=changes.tombstones,
+            next_offsets=_next_offsets(records, batches)
+            | {owner: first.offset for owner, first in changes.awaits.items()},
             polled_at=batches[0].polled_at,
-            ends={owner: end for owner, end in _last_ends(batches).items() if owner not in awaits},
-            awaits=awaits,
+            ends={owner: end for owner, end in _last_ends(batches).items() if owner not in changes.awaits},
+            awaits=changes.awaits,
             batches=len(batches),
+            skipped=changes.skipped,
+            ignored=changes.ignored,
         )
 
+    def read(self, records: Records) -> ReadChanges:
+        """Read records into rows with the columns of ``CHANGE_SCHEMA``; raises as ``decode`` does."""
+        reading, awaits = self._read_decodable(records)
+        result, tombstones = reading.result, reading.tombstones
+        skipped, ignored = dict(result.skipped), dict(result.ignored)
+        changes, bad = self._record_columns.fill(result.frame, records, ignored)
+        changes, rejected, count = without_deletes(changes, self._mapping.deletes)
+        to_dead_letter = [] if rejected is None else [rejected]
+        if count:
+            skipped[SkipReason.DELETE] = skipped.get(SkipReason.DELETE, 0) + count
+        if tombstones and self._mapping.tombstones != "skip":
+            gone, bad_tombstones = self._record_columns.fill(_tombstone_rows(records, awaits), records, ignored)
+            gone, rejected, _ = without_deletes(gone, self._mapping.tombstones)
+            changes = pl.concat([changes, gone]).sort(POSITION, LINE)
+            to_dead_letter += [] if rejected is None else [rejected]
+            bad += bad_tombstones
+            tombstones = 0
+        valid, broken = check(_with_origin(changes, records), self._item_key)
+        for frame in to_dead_letter:
+            broken = pl.concat([broken, _with_origin(frame, records).select(broken.columns)])
+        self._notices.add(skipped, ignored, tombstones)
+        return ReadChanges(
+            valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored, awaits
+        )
+
+    def sources_of(self, value: bytes | None, headers: Headers = ()) -> Mapping[str, str]:
+        """In words, where each column of a message comes from; raises as ``decode`` does."""
+        plan = None if value is None else self._values.plan_of(value, headers)
+        return described_sources(self._mapping, plan)
+
     def close(self) -> None:
-        """Close the schema source."""
-        self._messages.close()
+        """Close the schema sources."""
+        self._values.close()
+        if self._keys is not None:
+            self._keys.close()
+
+    def _read_decodable(self, records: Records) -> tuple[Reading, Mapping[int, AwaitedSchema]]:
+        """Read the records, except those that wait for a schema: their own or that of one before them."""
+        headers = schema_headers(self._framing, records.batches)
+        owners = {owner for batch in records.batches for owner in batch.impatient}
+        impatient = frozenset(at for at, owner in enumerate(records.assignments) if owner in owners) if owners else ()
+
+        def read(positions: Sequence[int] | None = None) -> Reading:
+            """All records, or those at these positions."""
+            if positions is None:
+                return self._values.read(records.values, headers, records.headers_at, impatient)
+            reading = self._values.read(
+                [records.values[position] for position in positions],
+                None if headers is None else [headers[position] for position in positions],
+                lambda index: records.headers_at(positions[index]),
+                {index for index, position in enumerate(positions) if position in impatient} if impatient else (),
+            )
+            return replace(reading, result=reading.result.at(positions))
+
+        reading = read()
+        if not reading.awaiting:
+            return reading, {}
+        awaits = _awaits(reading.awaiting, records)
+        return read(_decodable(records, awaits)), awaits
 
     def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
         for message in bad:
-            batch, position = _batch_of(batches, message.position)
+            batch, position = batch_of(batches, message.position)
             value = batch.values[position]
             key, headers = batch.origin(position)
             yield Reject(
-                change_id=ChangeId(batch.assignments[position], batch.offsets[position]),
+                change_id=ChangeId(batch.assignments[position], batch.offsets[position], message.line),
                 reason=message.reason,
                 detail=message.detail,
                 value=value,
@@ -97,18 +180,6 @@ class BatchDecoder:
                 timestamp=batch.timestamps[position],
                 schema_id=None if value is None else self._framing.schema_id_of(value, headers),
             )
-
-
-def _batch_of(batches: Sequence[RawBatch], position: int) -> tuple[RawBatch, int]:
-    """The batch with the message at this position of all messages, and its position there."""
-    ends = list(accumulate(len(batch) for batch in batches))
-    index = bisect_right(ends, position)
-    return batches[index], position - (ends[index] - len(batches[index]))
-
-
-def _origin(batches: Sequence[RawBatch], position: int) -> tuple[bytes | None, Headers]:
-    batch, index = _batch_of(batches, position)
-    return batch.origin(index)
 
 
 def schema_headers(framing: Framing, batches: Sequence[RawBatch]) -> list[SchemaHeader | None] | None:
@@ -122,51 +193,20 @@ def schema_headers(framing: Framing, batches: Sequence[RawBatch]) -> list[Schema
     return found if any(found) else None
 
 
-def _undecoded(awaiting: Sequence[BadMessage], joined: "_Joined") -> tuple[dict[int, AwaitedSchema], list[int]]:
-    """By assignment, its first message that awaits its schema; and the positions of all messages from there on."""
+def _awaits(awaiting: Sequence[BadMessage], records: Records) -> dict[int, AwaitedSchema]:
+    """By assignment, its first message that awaits its schema."""
     awaits: dict[int, AwaitedSchema] = {}
     for message in awaiting:
-        owner, offset = joined.assignments[message.position], joined.offsets[message.position]
+        owner, offset = records.assignments[message.position], records.offsets[message.position]
         if owner not in awaits or offset < awaits[owner].offset:
             awaits[owner] = AwaitedSchema(offset, message.detail)
-    if not awaits:
-        return awaits, []
-    places = enumerate(zip(joined.assignments, joined.offsets, strict=True))
-    return awaits, [at for at, (owner, offset) in places if owner in awaits and offset >= awaits[owner].offset]
+    return awaits
 
 
-def _without(result: ReadResult, positions: Collection[int]) -> ReadResult:
-    left_out = set(positions)
-    frame = result.frame.filter(~pl.col(POSITION).is_in(list(left_out)))
-    return ReadResult(frame, [message for message in result.bad if message.position not in left_out])
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """The columns of several batches, concatenated."""
-
-    values: list[bytes | None]
-    assignments: list[int]
-    offsets: list[int]
-    timestamps: list[int | None]
-
-    def positions_of(self, owners: Collection[int]) -> frozenset[int]:
-        """The positions of the messages of these assignments."""
-        if not owners:
-            return frozenset()
-        return frozenset(at for at, owner in enumerate(self.assignments) if owner in owners)
-
-    @classmethod
-    def of(cls, batches: Sequence[RawBatch]) -> "_Joined":
-        if len(batches) == 1:
-            (only,) = batches
-            return cls(list(only.values), only.assignments, only.offsets, list(only.timestamps))
-        return cls(
-            list(chain.from_iterable(batch.values for batch in batches)),
-            list(chain.from_iterable(batch.assignments for batch in batches)),
-            list(chain.from_iterable(batch.offsets for batch in batches)),
-            list(chain.from_iterable(batch.timestamps for batch in batches)),
-        )
+def _decodable(records: Records, awaits: Mapping[int, AwaitedSchema]) -> list[int]:
+    """The positions of the records before the first of their assignment that awaits its schema."""
+    places = enumerate(zip(records.assignments, records.offsets, strict=True))
+    return [at for at, (owner, offset) in places if owner not in awaits or offset < awaits[owner].offset]
 
 
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -178,17 +218,25 @@ def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
 
 
-def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
+def _tombstone_rows(records: Records, awaits: Mapping[int, AwaitedSchema]) -> pl.DataFrame:
+    """A deleted row without any other value for each record without a value."""
+    positions = [position for position in _decodable(records, awaits) if records.values[position] is None]
+    nulls = {name: pl.lit(None, dtype=dtype) for name, dtype in READ_SCHEMA.items()}
+    known = {LINE: pl.lit(0, dtype=pl.Int32), DELETED: pl.lit(value=True)}
+    frame = pl.DataFrame({POSITION: pl.Series(positions, dtype=pl.Int64)})
+    return frame.select(pl.col(POSITION), **{n: e for n, e in (nulls | known).items() if n != POSITION})
+
+
+def _with_origin(frame: pl.DataFrame, records: Records) -> pl.DataFrame:
     """The rows with the columns that come from Kafka, and the time at which the change occurred."""
     origin = pl.DataFrame(
         [
-            pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
-            pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
-            _FIRST_LINE.new_from_index(0, len(joined.offsets)),
-            pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
+            pl.Series(ASSIGNMENT, records.assignments, dtype=pl.Int32),
+            pl.Series(OFFSET, records.offsets, dtype=pl.Int64),
+            pl.Series(TIMESTAMP, records.timestamps, dtype=pl.Int64),
         ]
     )
-    if len(frame) < len(origin):
+    if frame.height != origin.height or _has_lines(frame):
         origin = origin[frame[POSITION]]
     whole = frame.hstack(origin)
     occurred = whole[OCCURRED_AT_FIELD]
@@ -197,16 +245,22 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
     return whole.hstack([occurred.alias(OCCURRED_AT)])  # the usual case, without a query
 
 
+def _has_lines(frame: pl.DataFrame) -> bool:
+    """Whether a record may have several rows; then there may be as many rows as records, but not one of each."""
+    last: Any = frame[LINE].max()
+    return last is not None and last > 0
+
+
 def _rule_breaks(broken: pl.DataFrame) -> Iterator[BadMessage]:
     """The rows that break a rule of the OMS, as bad messages."""
     for row in broken.iter_rows(named=True):
         reason = RejectReason(row[REASON])
-        yield BadMessage(row[POSITION], reason, describe(reason, row))
+        yield BadMessage(row[POSITION], reason, describe(reason, row), row[LINE])
 
 
-def _next_offsets(joined: _Joined, batches: Sequence[RawBatch]) -> dict[int, int]:
+def _next_offsets(records: Records, batches: Sequence[RawBatch]) -> dict[int, int]:
     """Per assignment, the offset after its last message, or the partition's end if that is higher."""
-    last: dict[int, Any] = dict(zip(joined.assignments, joined.offsets, strict=True))
+    last: dict[int, Any] = dict(zip(records.assignments, records.offsets, strict=True))
     after = {assignment: offset + 1 for assignment, offset in last.items()}
     for assignment, end in _last_ends(batches).items():
         after[assignment] = max(end, after.get(assignment, end))

@@ -18,8 +18,11 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from consumer.avro.fields import POSITION, FieldPlan, Leaf, finish
-from consumer.avro.rows import ReadResult, RowReader, in_order
+from consumer.avro.conversion import finish
+from consumer.avro.fields import FieldPlan
+from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf
+from consumer.avro.reading import POSITION, ReadResult, concat
+from consumer.avro.rows import RowReader
 from consumer.avro.wire_schema import wire_schema
 
 BLOCK_BYTES_MAX: Final = 1 << 30
@@ -68,20 +71,21 @@ class ColumnarReader:
         self._expressions = [_expression(leaf) for leaf in plan.leaves if not _is_plain(leaf)]
         self._header = _file_header(wire_schema(plan, decimals=True), MARKER_BYTES + prefix_length)
 
+    def plan_of(self, _value: bytes) -> FieldPlan:
+        return self._plan
+
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages as one block; None unless all have the same prefix and are values of the schema."""
         wire = self._wire(values)
-        return None if wire is None else ReadResult(*finish(self._plan, wire))
+        return None if wire is None else finish(self._plan, wire)
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all have the same prefix; a bad message does not affect the others."""
         blocks: list[pl.DataFrame] = []
         row_by_row: list[int] = []
         self._read_blocks(values, 0, blocks, row_by_row)
-        results = [ReadResult(*finish(self._plan, block)) for block in blocks]
-        results.append(self._rows.read_some(values, row_by_row))
-        frame = pl.concat([result.frame for result in results])
-        return ReadResult(frame.sort(POSITION), in_order([bad for result in results for bad in result.bad]))
+        results = [finish(self._plan, block) for block in blocks]
+        return concat([*results, self._rows.read_some(values, row_by_row)])
 
     def _read_blocks(
         self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], row_by_row: list[int]
@@ -124,13 +128,13 @@ def _is_plain(leaf: Leaf) -> bool:
 
     A query costs tens of microseconds, which is much for a frame of a few messages.
     """
-    return len(leaf.path) == 1 and leaf.kind != "decimal"
+    return len(leaf.path) == 1 and leaf.kind not in {"decimal", "scaled_decimal"}
 
 
 def _plain_column(frame: pl.DataFrame, leaf: Leaf) -> pl.Series:
     column = frame[leaf.path[0]]
-    cast = column if column.dtype == leaf.wire_dtype else column.cast(leaf.wire_dtype)
-    return cast.alias(leaf.target)
+    cast = column if column.dtype == leaf.wire_type else column.cast(leaf.wire_type)
+    return cast.alias(leaf.column)
 
 
 def _expression(leaf: Leaf) -> pl.Expr:
@@ -138,10 +142,21 @@ def _expression(leaf: Leaf) -> pl.Expr:
     column = pl.col(leaf.path[0])
     for name in leaf.path[1:]:
         column = column.struct.field(name)
-    if leaf.kind == "decimal":
-        # The cast from decimal to float does not always give the nearest float; by way of text it does.
-        column = column.cast(pl.String)
-    return column.cast(leaf.wire_dtype).alias(leaf.target)
+    if leaf.kind == "scaled_decimal":
+        column = _scaled(column.struct.field("value").cast(pl.String), column.struct.field("scale"))
+    return column.cast(leaf.wire_type).alias(leaf.column)
+
+
+def _scaled(unscaled: pl.Expr, scale: pl.Expr) -> pl.Expr:
+    """Decimals as text, from their digits without a point and the number of decimal places."""
+    places = scale.clip(0, DECIMAL_DIGITS_MAX)  # a corrupt scale must not ask for two billion zeros
+    digits = unscaled.str.strip_prefix("-").str.zfill(places + 1)
+    whole = digits.str.head(digits.str.len_bytes().cast(pl.Int64) - places)
+    sign = pl.when(unscaled.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit(""))
+    with_point = pl.concat_str(sign, whole, pl.lit("."), digits.str.tail(places))
+    with_exponent = pl.concat_str(unscaled, pl.lit("E"), (-scale).cast(pl.String))
+    has_point = scale.is_between(1, DECIMAL_DIGITS_MAX)
+    return pl.when(scale == 0).then(unscaled).when(has_point).then(with_point).otherwise(with_exponent)
 
 
 def _parts(length: int) -> Iterator[tuple[int, int]]:

@@ -2,17 +2,26 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
-from consumer.avro.readers import DecodePath, ReaderFactory, self_test
-from consumer.avro.schema_files import FileSource
-from consumer.avro.sources import EmbeddedSource, RegistrySource, SchemaSource, SchemaUnavailableError
+from consumer.avro.mapping import EventMapping
+from consumer.avro.messages import MessageReader
+from consumer.avro.readers import DecodePath, KeyReaderFactory, ReaderFactory, self_test
+from consumer.avro.schema_files import FileOptions, FileSource
+from consumer.avro.sources import (
+    EmbeddedSource,
+    RegistrySource,
+    SchemaReaderFactory,
+    SchemaSource,
+    SchemaUnavailableError,
+)
 from consumer.avro.wire import Framing, framing_of
-from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
+from consumer.core.changes.items import ITEM_KEY, PLAIN_COLUMNS
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings, EventsSettings
@@ -74,10 +83,30 @@ def build_batch_decoder(
     Unless it ``is_patient``, messages of unknown schemas are rejected at once (otherwise see ``Decoded.awaits``).
     """
     framing = framing_of(settings.framing, global_ids=settings.registry_ids == "global")
-    granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
-    factory = ReaderFactory(granular | events.fields, framing.length, _decode_path(settings))
+    mapping = EventMapping.of(events, item_columns)
+    decode_path = _decode_path(settings)
+    factory = ReaderFactory(mapping, framing.length, decode_path)
     wait_seconds = settings.unknown_schema_wait if is_patient else 0.0
-    return BatchDecoder(framing, schema_source(settings, framing, factory, wait_seconds=wait_seconds), item_key)
+    source = schema_source(settings, framing, factory, wait_seconds=wait_seconds)
+    return BatchDecoder(framing, source, item_key, mapping, _key_reader(settings, framing, mapping, decode_path))
+
+
+def _key_reader(
+    settings: AvroSettings, framing: Framing, mapping: EventMapping, decode_path: DecodePath
+) -> MessageReader | None:
+    """The reader of Avro keys; None if no column comes from one."""
+    of_keys = mapping.of_keys()
+    if of_keys is None:
+        return None
+    framing = replace(framing, headers=False)  # these headers name the schema of the value
+    factory = KeyReaderFactory(of_keys, framing.length, decode_path)
+    if settings.schema_file is None:
+        return MessageReader(framing, schema_source(settings, framing, factory))
+    if settings.key_schema_file is None:
+        raise SettingsError("avro.key_schema_file: events.key_format avro needs it if avro.schema_file is set")
+    return MessageReader(
+        framing, FileSource(settings.key_schema_file, framing, factory, FileOptions(is_for_all_ids=True))
+    )
 
 
 def _decode_path(settings: AvroSettings) -> DecodePath:
@@ -95,7 +124,7 @@ def _decode_path(settings: AvroSettings) -> DecodePath:
 
 
 def schema_source(
-    settings: AvroSettings, framing: Framing, factory: ReaderFactory, *, wait_seconds: float = 0.0
+    settings: AvroSettings, framing: Framing, factory: SchemaReaderFactory, *, wait_seconds: float = 0.0
 ) -> SchemaSource:
     """Where schemas come from. For ``wait_seconds`` a registry may learn of a schema that it does not know.
 
@@ -104,12 +133,19 @@ def schema_source(
     if framing.name == "container":
         return EmbeddedSource(factory)
     if settings.schema_file is not None:
-        return FileSource(settings.schema_file, framing, factory)
+        options = FileOptions(is_for_all_ids=settings.schema_file_for_all_ids, schema_id=settings.schema_file_id)
+        return FileSource(settings.schema_file, framing, factory, options)
     if framing.name not in {"confluent", "apicurio"}:
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
         raise SettingsError("avro.registry_url: set either this or avro.schema_file")
-    return RegistrySource(settings.registry_url, settings.registry, factory, wait_seconds=wait_seconds)
+    return RegistrySource(
+        settings.registry_url,
+        settings.registry,
+        factory,
+        wait_seconds=wait_seconds,
+        is_tls_strict=settings.registry_tls_strict,
+    )
 
 
 class DecoderThread:

@@ -4,12 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-import polars as pl
-
-from consumer.avro.fields import POSITION, BadMessage
+from consumer.avro.fields import FieldPlan
 from consumer.avro.readers import Reader, Refused
+from consumer.avro.reading import NOTHING, BadMessage, ReadResult, concat, moved
 from consumer.avro.recognise import describe_unframed, recognise
-from consumer.avro.rows import NOTHING, ReadResult, moved
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import BadValueError, Framing, SchemaHeader, SchemaKey
 from consumer.core.changes.items import RejectReason
@@ -43,6 +41,17 @@ class MessageReader:
     def close(self) -> None:
         """Close the schema source."""
         self._source.close()
+
+    def plan_of(self, value: bytes, headers: Headers) -> FieldPlan | None:
+        """The plan with which a message is read; None if it is refused or skipped. Raises as ``read`` does."""
+        key = self._framing.key_of(value, self._framing.header_of(headers))
+        ref = None if key is None else self._framing.ref_of(key)
+        reader = None if ref is None else self._source.reader(ref, must_ask=True)
+        if key is None or reader is None or isinstance(reader, Refused):
+            return None
+        for _, row in self._unwrapped(key, [0], [value], []):
+            return reader.plan_of(row)
+        return None
 
     def read(
         self,
@@ -131,9 +140,11 @@ class MessageReader:
                         rows.clear()
                         size = 0
         results += [_read_rows(reader, rows) for reader, rows in readable.values() if rows]
-        bad += [self._described(message, values, headers_at) for result in results for message in result.bad]
-        frame = pl.concat([NOTHING.frame, *(result.frame for result in results)]).sort(POSITION)
-        return Reading(ReadResult(frame, bad), awaiting)
+        results = [
+            replace(result, bad=[self._described(message, values, headers_at) for message in result.bad])
+            for result in results
+        ]
+        return Reading(concat([replace(NOTHING, bad=bad), *results]), awaiting)
 
     def _groups(
         self, values: Sequence[bytes], headers: Sequence[SchemaHeader | None] | None

@@ -5,10 +5,13 @@ So the messages of such a schema are walked in Python, one by one and with a lim
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Final
 
-from consumer.avro.fields import BadMessage, FieldPlan
-from consumer.avro.rows import NOTHING, ReadResult, in_order
+from consumer.avro.fields import FieldPlan
+from consumer.avro.leaves import BRANCH, RECORD_NAME_STEP
+from consumer.avro.reading import NOTHING, BadMessage, ReadResult, in_order
+from consumer.avro.union_reader import Reader
 from consumer.avro.writer_schema import Type, UnusableSchemaError, composed
 from consumer.core.changes.items import RejectReason
 from consumer.errors import InvariantError
@@ -29,21 +32,18 @@ class NoValueError(Exception):
     """The bytes are not a value of the schema."""
 
 
-class InnerReader(Protocol):
-    """A ``readers.Reader``."""
-
-    def read_together(self, values: Sequence[bytes]) -> ReadResult | None: ...
-
-    def read(self, values: Sequence[bytes]) -> ReadResult: ...
-
-
 def without_recursion(plan: FieldPlan) -> tuple[FieldPlan, "Cutter"]:
     """A plan of the same columns for a schema without recursive types, and what makes its messages of the others.
 
     Raises UnusableSchemaError if a field that is read needs a type that contains itself.
     """
-    root, walk = _Compiler().cut(plan.root, {leaf.path for leaf in plan.leaves})
-    return FieldPlan(root, plan.leaves), Cutter(walk)
+    root, walk = _Compiler().cut(plan.root, {_fields_of(leaf.path) for leaf in plan.leaves})
+    return replace(plan, root=root), Cutter(walk)
+
+
+def _fields_of(path: Path) -> Path:
+    """A leaf's path without its steps into branches of unions."""
+    return tuple(step for step in path if not step.startswith(BRANCH) and step != RECORD_NAME_STEP)
 
 
 class Cutter:
@@ -73,7 +73,7 @@ class Cutter:
 class CuttingReader:
     """A ``Reader`` of messages with recursive fields, which another reader reads without them."""
 
-    def __init__(self, reader: InnerReader, cutter: Cutter, prefix_length: int) -> None:
+    def __init__(self, reader: Reader, cutter: Cutter, prefix_length: int) -> None:
         self._reader = reader
         self._cutter = cutter
         self._prefix_length = prefix_length
@@ -97,7 +97,10 @@ class CuttingReader:
         if not good:
             return ReadResult(NOTHING.frame, bad)
         result = self._reader.read([value for _, value in good]).at([position for position, _ in good])
-        return ReadResult(result.frame, in_order([*bad, *result.bad]))
+        return replace(result, bad=in_order([*bad, *result.bad]))
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        return self._reader.plan_of(value)
 
 
 class _Compiler:
@@ -134,6 +137,8 @@ class _Compiler:
             [child for _, child, _ in kept],
             names=tuple(name for name, _, _ in kept),
             aliases=tuple(aliases for _, _, aliases in kept),
+            name=schema.name,
+            connect_name=schema.connect_name,
         )
         return record, _sequence(walks)
 

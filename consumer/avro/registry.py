@@ -4,7 +4,9 @@ Confluent's client makes the calls. All its errors are classified here.
 """
 
 import json
+import os
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +17,7 @@ from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistr
 
 from consumer.avro.wire import SchemaRef
 from consumer.errors import InvariantError, SettingsError
+from consumer.network import check_authorities, proxies_for_httpx
 from consumer.text import one_line
 
 READERS_MAX: Final = 1_000
@@ -33,6 +36,8 @@ CONFLUENT_API: Final = "/apis/ccompat/v7"
 APICURIO_API: Final = "/apis/registry/v2"
 """Both 2.x and 3.x have it, and its answers say whether an id or the path is unknown, which those of v3 do not."""
 
+_TOKEN_URL: Final = "bearer.auth.issuer.endpoint.url"  # noqa: S105 - the name of an option
+
 
 class SchemaUnavailableError(Exception):
     """The schema is unavailable at the moment, so the messages can be neither decoded nor rejected: retry later."""
@@ -49,19 +54,31 @@ class RegisteredSchema:
 class RegistryApi:
     """Gets schemas from a registry. ``url`` may have several URLs, separated by commas."""
 
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        """Raises SettingsError if the client rejects the options."""
+    def __init__(self, url: str, options: Mapping[str, Any], *, is_tls_strict: bool = True) -> None:
+        """Raises SettingsError if the client rejects the options, or if a proxy or SSL_CERT_FILE cannot be used.
+
+        Without ``is_tls_strict``, certificates are taken that fail only Python's strict checks.
+        """
         self._options = options
+        self._is_tls_strict = is_tls_strict
+        if "ssl.ca.location" not in options:
+            check_authorities(os.environ)
         self._client = self._open(APICURIO_PATH.sub(CONFLUENT_API, url) if "/apis/registry/" in url else url)
         self._apicurio: SchemaRegistryClient | None = None
         if APICURIO_PATH.search(url):
             self._apicurio = self._open(APICURIO_PATH.sub(APICURIO_API, url))
 
     def _open(self, url: str) -> SchemaRegistryClient:
+        urls = [*url.split(","), *filter(None, [self._options.get(_TOKEN_URL)])]
         try:
-            return SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **self._options})
-        except (ValueError, TypeError, OSError) as error:
+            with proxies_for_httpx(urls):
+                client = SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **self._options})
+        except (ValueError, TypeError, OSError, ImportError) as error:
             raise SettingsError(f"avro.registry_url or avro.registry: {_redacted(error, self._options)}") from error
+        if not self._is_tls_strict:
+            # The client has no option for it, but its TLS context.
+            client._rest_client.verify.verify_flags &= ~ssl.VERIFY_X509_STRICT  # noqa: SLF001
+        return client
 
     def close(self) -> None:
         self._client.close()

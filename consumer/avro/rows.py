@@ -1,45 +1,22 @@
 """Decoding message by message with fastavro: the reference for columnar decoding, and a complete alternative to it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
-from operator import attrgetter
 from typing import Any, Final
 
 import fastavro
 import polars as pl
 
-from consumer.avro.fields import POSITION, TARGETS, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
+from consumer.avro.conversion import finish
+from consumer.avro.fields import FieldPlan, value_at
+from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf, LeafKind
+from consumer.avro.reading import POSITION, BadMessage, ReadResult, in_order
+from consumer.avro.values import shortest
 from consumer.avro.wire_schema import wire_schema
 from consumer.core.changes.items import RejectReason
 from consumer.errors import InvariantError
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """Messages that were read (rows with ``POSITION`` and ``fields.TARGETS``) and bad messages, both by position."""
-
-    frame: pl.DataFrame
-    bad: Sequence[BadMessage]
-
-    def at(self, positions: Sequence[int]) -> "ReadResult":
-        """The result of reading some messages, with their positions among all messages."""
-        column = pl.Series(POSITION, positions, dtype=pl.Int64)[self.frame[POSITION]]
-        return ReadResult(self.frame.with_columns(column), moved(self.bad, positions))
-
-
-NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
-
-
-def moved(bad: Sequence[BadMessage], positions: Sequence[int]) -> list[BadMessage]:
-    """The bad messages among some, with their positions among all messages."""
-    return [BadMessage(positions[message.position], message.reason, message.detail) for message in bad]
-
-
-def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
-    """The bad messages, sorted by position."""
-    return tuple(sorted(bad, key=attrgetter("position")))
 
 
 class RowReader:
@@ -48,7 +25,11 @@ class RowReader:
     def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
         self._prefix_length = prefix_length
+        self._leaves = plan.leaves
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
+
+    def plan_of(self, _value: bytes) -> FieldPlan:
+        return self._plan
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages; None unless all have the same prefix."""
@@ -68,12 +49,12 @@ class RowReader:
             record = self._record(values[position])
             if isinstance(record, dict):
                 # Only what the columns need is kept: a whole record may take a hundred times its encoded size.
-                rows.append([value_at(record, leaf.path) for leaf in self._plan.leaves])
+                rows.append([value_at(record, leaf.path) for leaf in self._leaves])
                 good.append(position)
             else:
                 bad.append(BadMessage(position, *record))
-        frame, out_of_range = finish(self._plan, self._columns(rows, good))
-        return ReadResult(frame, in_order([*bad, *out_of_range]))
+        result = finish(self._plan, self._columns(rows, good))
+        return replace(result, bad=in_order([*bad, *result.bad])) if bad else result
 
     def _record(self, value: bytes) -> dict[str, Any] | tuple[RejectReason, str]:
         """The record in a message, or why it is bad."""
@@ -93,17 +74,49 @@ class RowReader:
 
     def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int]) -> pl.DataFrame:
         columns = [pl.Series(POSITION, positions, dtype=pl.Int64)]
-        for index, leaf in enumerate(self._plan.leaves):
-            convert = _converter(leaf)
+        for index, leaf in enumerate(self._leaves):
+            convert = _CONVERTERS.get(leaf.kind)
             values = [row[index] for row in rows]
             if convert is not None:
-                values = [None if value is None else convert(value) for value in values]
-            columns.append(pl.Series(leaf.target, values, dtype=leaf.wire_dtype))
+                values = [None if value is None else convert(leaf, value) for value in values]
+            columns.append(pl.Series(leaf.column, values, dtype=leaf.wire_type))
         return pl.DataFrame(columns)
 
 
-def _converter(leaf: Leaf) -> Callable[[Any], Any] | None:
-    """Converts a value to that of the wire column; None if they are the same."""
-    if leaf.kind == "decimal":
-        return lambda value: decimal_value(value, leaf.scale)
-    return float if leaf.kind == "number" else None
+def _decimal_text(unscaled: int, scale: int) -> str:
+    """A decimal as text with all its decimal places, as polars writes it."""
+    digits = str(abs(unscaled)).zfill(scale + 1)
+    sign = "-" if unscaled < 0 else ""
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else sign + digits
+
+
+def _unscaled(value: bytes) -> int:
+    return int.from_bytes(value, "big", signed=True)
+
+
+def _decimal(leaf: Leaf, value: Any) -> str:
+    return _decimal_text(_unscaled(value), leaf.scale)
+
+
+def _scaled_decimal(_leaf: Leaf, value: Any) -> str:
+    unscaled, scale = _unscaled(value["value"]), value["scale"]
+    if 0 <= scale <= DECIMAL_DIGITS_MAX:
+        return _decimal_text(unscaled, scale)
+    return f"{unscaled}E{-scale}"
+
+
+def _mixed(_leaf: Leaf, value: Any) -> str:
+    """A value of any branch as text; a float, which is in a record of its own, as the shortest decimal that is it."""
+    if isinstance(value, dict):
+        return repr(shortest(pl.Series(list(value.values()), dtype=pl.Float32()))[0])
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
+
+
+_CONVERTERS: Final[Mapping[LeafKind, Callable[[Leaf, Any], Any]]] = {
+    "decimal": _decimal,
+    "scaled_decimal": _scaled_decimal,
+    "mixed": _mixed,
+}
+"""From a value to that of the wire column, for the kinds in which they differ."""

@@ -1,11 +1,14 @@
 """Schemas from files: one for all messages, or several, of which each message names one."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from consumer.avro.readers import Reader, ReaderFactory, Refused
-from consumer.avro.sources import schema_fingerprint
+import structlog
+
+from consumer.avro.readers import Reader, Refused
+from consumer.avro.sources import SchemaReaderFactory, schema_fingerprint
 from consumer.avro.wire import Framing, RefKind, SchemaRef
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
@@ -20,18 +23,43 @@ _NAMED_BY: Final[dict[RefKind, str]] = {
 }
 
 
+_WITH_IDS: Final[frozenset[RefKind]] = frozenset({"id", "global id", "GUID", "schema version id"})
+
+_log = structlog.get_logger("inventory_refresh.avro")
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """``schema_id`` is the id of the schema in a single file, if it is known.
+
+    ``is_for_all_ids``: messages with any id have been written with this schema.
+    """
+
+    is_for_all_ids: bool = False
+    schema_id: int | None = None
+
+
+_NO_OPTIONS: Final = FileOptions()
+
+
 class FileSource:
     """Schemas from ``avro.schema_file``.
 
-    A single file is the schema of all messages; with single-object framing only of those with its fingerprint. Of
-    several files, a message's is the one with its fingerprint, or the one that is named by the id in the message.
+    Of several files, a message's is the one with its fingerprint, or the one that is named by the id in the message. A
+    single file is the schema of all messages; with single-object framing only of those with its fingerprint. If
+    messages have ids, it is the schema of one id: of a known one, otherwise of the first that comes. A message with
+    another id may have been written with another schema, and would be misread.
     """
 
-    def __init__(self, paths: str, framing: Framing, factory: ReaderFactory) -> None:
+    def __init__(
+        self, paths: str, framing: Framing, factory: SchemaReaderFactory, options: FileOptions = _NO_OPTIONS
+    ) -> None:
         """``paths`` are files or folders, separated by commas. Raises SettingsError if they cannot be used."""
         files = list(_files(paths))
         is_folder = any(Path(path).is_dir() for path in _split(paths))
         self._kind = framing.kind
+        self._options = options
+        self._only_ref: SchemaRef | None = None
         self._only: Reader | None = None
         self._by_name: dict[str, Reader | Refused] = {}
         if self._kind == "fingerprint":
@@ -51,12 +79,32 @@ class FileSource:
     def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
         del must_ask
         if self._only is not None:
+            if ref.kind in _WITH_IDS and ref != self._only_ref and not self._options.is_for_all_ids:
+                self._take_ref(ref)
             return self._only
         name = str(ref.value)
         if ref.kind == self._kind and name in self._by_name:
             return self._by_name[name]
         known = ", ".join(sorted(self._by_name)[:3]) + (", ..." if len(self._by_name) > 3 else "")
         return Refused(RejectReason.UNKNOWN_SCHEMA, f"avro.schema_file has no {ref}; it has {known}")
+
+    def _take_ref(self, ref: SchemaRef) -> None:
+        """Take the id for that of the only schema. Raises SettingsError if it has another one."""
+        if self._only_ref is None and self._options.schema_id in {None, ref.value}:
+            self._only_ref = ref
+            if self._options.schema_id is None:
+                _log.warning(
+                    "schema_file_id_assumed",
+                    schema_id=ref.value,
+                    next_step="set avro.schema_file_id if that is right: a restart may see another id first",
+                )
+            return
+        known = self._options.schema_id if self._only_ref is None else self._only_ref.value
+        raise SettingsError(
+            f"avro.schema_file: a message has schema id {ref.value}, but the file has the schema of id {known}, and "
+            "other schemas would be misread; set avro.registry_url instead, give the schema of each id as a file, or "
+            "set avro.schema_file_for_all_ids: true if all messages have been written with this schema"
+        )
 
     def begin(self) -> None:
         """Nothing is asked for."""
@@ -91,7 +139,7 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _usable(path: Path, factory: ReaderFactory) -> Reader:
+def _usable(path: Path, factory: SchemaReaderFactory) -> Reader:
     reader = factory.reader(_text(path))
     if isinstance(reader, Refused):
         raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; fix it or events.fields")

@@ -6,18 +6,25 @@ The schema of a message comes from a registry (here), from files (``schema_files
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
+from consumer.avro.readers import Reader, Refused, refused_schema
 from consumer.avro.registry import READERS_MAX, RegistryApi, SchemaUnavailableError
 from consumer.avro.wire import SchemaRef
 from consumer.core.changes.items import RejectReason
 
-__all__ = ["READERS_MAX", "EmbeddedSource", "RegistrySource", "SchemaSource", "SchemaUnavailableError"]
+__all__ = [
+    "READERS_MAX",
+    "EmbeddedSource",
+    "RegistrySource",
+    "SchemaReaderFactory",
+    "SchemaSource",
+    "SchemaUnavailableError",
+]
 
 UNKNOWN_SECONDS: Final = 30.0
 """How long an unknown schema is not requested again once it was waited for. It may still be registered later."""
@@ -32,6 +39,13 @@ SCHEMA_ID_MAX: Final = 2**31 - 1
 """Schema ids are signed 32-bit integers."""
 GLOBAL_ID_MAX: Final = 2**63 - 1
 """Apicurio's are signed 64-bit integers."""
+
+
+class SchemaReaderFactory(Protocol):
+    """Makes the reader of a schema."""
+
+    def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
+        """The reader, given the schema as text and the schemas that it refers to."""
 
 
 class SchemaSource(Protocol):
@@ -72,13 +86,17 @@ class RegistrySource:
         self,
         url: str,
         options: Mapping[str, Any],
-        factory: ReaderFactory,
+        factory: SchemaReaderFactory,
         *,
+        is_tls_strict: bool = True,
         wait_seconds: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises SettingsError if the client rejects the options."""
-        self._api = RegistryApi(url, options)
+        """Raises SettingsError if the client rejects the options, or if a proxy or SSL_CERT_FILE cannot be used.
+
+        Without ``is_tls_strict``, certificates are taken that fail only Python's strict checks.
+        """
+        self._api = RegistryApi(url, options, is_tls_strict=is_tls_strict)
         self._factory = factory
         self._wait_seconds = wait_seconds
         self._monotonic = monotonic
@@ -136,7 +154,7 @@ class RegistrySource:
 class EmbeddedSource:
     """Schemas that come with their messages, in container files."""
 
-    def __init__(self, factory: ReaderFactory) -> None:
+    def __init__(self, factory: SchemaReaderFactory) -> None:
         self._factory = factory
         self._readers: OrderedDict[SchemaRef, Reader | Refused] = OrderedDict()
 

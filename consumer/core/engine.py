@@ -20,9 +20,10 @@ from consumer.core.location.locations import Locations
 from consumer.core.location.pending import Pending
 from consumer.core.location.planner import plan_under_pressure, plan_whole_chunks
 from consumer.core.location.request import Refusal, Request
-from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
+from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
+from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import CommitPoint, Partitions
 from consumer.core.partition.uncommitted import UncommittedLimits
 
@@ -73,6 +74,8 @@ class Engine:
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._backpressure = Backpressure(self.partitions, limits)
+        self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
+        self.locations.body_sizes.bytes_max = limits.request_bytes_max
         self._answers_since_round = 0
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
@@ -197,6 +200,10 @@ class Engine:
         """Whether the OMS has so many unfinished jobs that nothing may leave before some have ended (rule 22)."""
         self._is_job_queue_full = full
 
+    def bytes_max(self, request: Request) -> int | None:
+        """The largest body that this request may have (rule 25); None: any."""
+        return self.request_size.bytes_max_for(can_shrink=request.can_shrink)
+
     @property
     def waits_for_jobs(self) -> bool:
         """Nothing leaves because of that. A probe leaves all the same: until it succeeds no job is asked about."""
@@ -213,7 +220,10 @@ class Engine:
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self.locations.failures(request_id), self.breaker.failures)
-        return self.apply(request_id, decide(answer, attempt=attempt, jitter=jitter, limits=self.limits.retry), now)
+        decision = decide(
+            answer, attempt=attempt, jitter=jitter, limits=self.limits.retry, ever_accepted=self._ever_accepted
+        )
+        return self.apply(request_id, decision, now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
         """Apply a decision to a request in flight.
@@ -229,6 +239,7 @@ class Engine:
                 self.partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
+                self.request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self.locations.accept(request_id, now))
             case Refused():
@@ -236,6 +247,8 @@ class Engine:
                 self._record_success(sent_at)
                 refusals = self.locations.refuse(request_id, decision.detail, decision.named, now)
                 return self._settled(request, decision, refusals)
+            case Shrink():
+                return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
             case Retry():
                 self._retry(request_id, decision, sent_at, now)
             case Hold():
@@ -333,6 +346,16 @@ class Engine:
         self.partitions.coalesce_recoveries()
         for released in self.locations.coalesce():
             self.partitions.release(released)
+
+    def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
+        if decision.by_gateway:
+            if not self.request_size.is_credible(decision.body_bytes):
+                self.locations.back_off(request_id, now + decision.after_seconds, now)
+                return []
+            self._record_success(sent_at)
+            self.request_size.on_too_large(decision.body_bytes)
+            self.locations.body_sizes.bytes_max = self.request_size.bytes_max
+        return self.locations.shrink(request_id, decision.body_bytes, decision.detail, now)
 
     def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:
         if decision.after_seconds is None:

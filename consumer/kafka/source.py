@@ -240,6 +240,7 @@ class KafkaSource:
             timestamps=Timestamps(messages),
             ends=self._table.record_read(ranges, ends),
             origin=origin,
+            topics=self._table.topics(ranges),
             headers=HeaderColumn(messages),
         )
 

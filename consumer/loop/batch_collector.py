@@ -87,4 +87,5 @@ def joined(batches: Sequence[RawBatch]) -> RawBatch:
         if any(batch.headers is None for batch in batches)
         else list(chain.from_iterable(batch.header_column() for batch in batches)),
         polled_at=min(batch.polled_at for batch in batches),
+        topics={assignment: topic for batch in batches for assignment, topic in batch.topics.items()},
     )

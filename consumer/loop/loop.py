@@ -303,7 +303,8 @@ class Loop:
             self._engine.give_back(requests, now)
             return
         for request in requests:
-            self._client.submit(Submission(request.request_id, request.location, request.taken, commit_started_at=now))
+            bytes_max = self._engine.bytes_max(request)
+            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max))
             self._observer.observe(RequestSent(request))
 
     def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback

@@ -189,7 +189,7 @@ def _log_answer(fact: RequestAnswered) -> None:
     }
     if isinstance(fact.decision, Accepted):
         _log.info("request_accepted", **fields, job_id=fact.decision.job_id, changes=request.changes)
-    elif answer.kind is AnswerKind.NOT_SENT:
+    elif answer.kind is AnswerKind.NOT_SENT or (answer.kind is AnswerKind.TOO_LARGE and answer.status is None):
         _log.info("request_not_sent", **fields, detail=answer.detail)
     else:
         _log.warning(

@@ -145,7 +145,7 @@ class StatusBoard:
         request, answer = fact.request, fact.answered.answer
         if isinstance(fact.decision, Accepted):
             self._count(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
-        elif answer.kind is not AnswerKind.NOT_SENT:
+        elif answer.kind not in (AnswerKind.NOT_SENT, AnswerKind.TOO_LARGE):
             reply = f"{answer.status or 'no answer'} {answer.detail}".strip()
             self._add_problem(f"request {_words(answer.kind)}", f"{request.items} items of {request.location}: {reply}")
 

@@ -18,7 +18,7 @@ from consumer.avro.wire import SchemaRef
 from consumer.core.changes.items import RejectReason
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
-from tests.support.avro import EVENT, TinyRegistry, message, value_of
+from tests.support.avro import EVENT, TinyRegistry, by_name, message, value_of
 from tests.support.service_process import Topic, running_service, service_config, wait_until
 
 pytestmark = pytest.mark.integration
@@ -107,7 +107,7 @@ def test_global_ids_are_read_from_apicurios_own_api_with_what_they_refer_to(regi
     })  # fmt: skip
 
     for url in (registry, f"{base}/apis/registry/v3"):
-        source = RegistrySource(url, {"timeout": 60}, ReaderFactory({}, 0, "columnar"))
+        source = RegistrySource(url, {"timeout": 60}, ReaderFactory(by_name(), 0, "columnar"))
         try:
             reader = source.reader(SchemaRef("global id", global_id))
             assert not isinstance(reader, Refused), reader.detail

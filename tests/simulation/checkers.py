@@ -25,13 +25,14 @@ from consumer.errors import StopError
 from consumer.facts import Snapshot
 from consumer.loop.loop import RECOVERY_DOES_NOT_FIT
 from consumer.ports import Answered, Submission
-from tests.simulation.plan import Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
+from tests.simulation.plan import FENCE_SECONDS, Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.broker import Log
     from tests.simulation.oms import Oms, Wire
 
+SENDS_MAX: Final = 2
 NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 
 
@@ -66,6 +67,8 @@ class Checker:
         self._recovers_to: dict[tuple[str, int], int] = {}
         """By owner and partition: ``read_up_to`` as found at assignment."""
         self._in_flight: dict[tuple[str, int], str] = {}
+        self._tokens_of: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+        """By owner and request: the fetches of the tokens with which its body was sent."""
 
     # Events of the broker
 
@@ -119,6 +122,20 @@ class Checker:
                 if entry.number > bad.get((entry.location, entry.item), 0) or not self._plan.has_short_memory:
                     raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(entry.number)}")
                 self._items[entry.location, entry.item].dead_lettered_with_newer = True
+
+    def sent(self, wire: "Wire") -> None:
+        """A body leaves a worker."""
+        bytes_max = self._plan.request_bytes_max
+        if bytes_max is not None and wire.body_bytes > bytes_max:
+            raise Violation(f"rule 25: a body of {wire.body_bytes} bytes is sent: {wire}")
+        if wire.commit_age_seconds > FENCE_SECONDS:
+            raise Violation(f"rule 13: the commit is {wire.commit_age_seconds:.1f} s old when this is sent: {wire}")
+        tokens = self._tokens_of[wire.owner, wire.request_id]
+        if wire.fetch in tokens:
+            raise Violation(f"rule 26: a body is sent again with the same token: {wire}")
+        tokens.append(wire.fetch)
+        if len(tokens) > SENDS_MAX:
+            raise Violation(f"rule 16: a body is sent {len(tokens)} times: {wire}")
 
     def submitted(self, owner: str, submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:

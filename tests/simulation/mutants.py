@@ -20,11 +20,12 @@ from consumer.core.engine import Engine
 from consumer.core.location import bisection as bisection_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
+from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
-from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
+from consumer.core.location.request import Refusal, Request
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
@@ -37,7 +38,7 @@ from consumer.loop.commits import Commits
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
 from consumer.ports import Assignment, Commit, Decoded, Submission
-from tests.simulation.client import Delivery, SimulatedClient
+from tests.simulation.client import REST_SECONDS, Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
 from tests.simulation.source import SimulatedSource
@@ -583,6 +584,66 @@ def _releases_only_open_offsets(patch: Patch) -> None:
 
     original = OffsetTracker.release
     patch.setattr(OffsetTracker, "release", release)
+
+
+@_mutant("18")
+def bisects_a_gateways_page(patch: Patch) -> None:
+    """A gateway's page counts as a refusal of the request's content."""
+
+    def decided(answer: Answer, **more: Any) -> Decision:
+        is_page = answer.kind is AnswerKind.GATEWAY_PAGE
+        return Refused("page") if is_page else decide(answer, **more)
+
+    patch.setattr(engine_module, "decide", decided)
+
+
+# Size of requests, new tokens
+
+
+@_mutant("25")
+def sends_bodies_of_any_size(patch: Patch) -> None:
+    """The worker sends what the planner has chosen, however large its body is."""
+
+    def submit(self: SimulatedClient, submission: Submission) -> None:
+        original(self, replace(submission, bytes_max=None))
+
+    original = SimulatedClient.submit
+    patch.setattr(SimulatedClient, "submit", submit)
+
+
+@_mutant("25")
+def dead_letters_a_body_that_is_too_large(patch: Patch) -> None:
+    """The changes of a request whose body is too large are dead-lettered instead of planned with fewer items."""
+
+    def shrink(self: Locations, request_id: int, _body_bytes: int, detail: str, now: float) -> list[Refusal]:
+        in_flight = self.in_flight(request_id)
+        rows = self._keep_current(in_flight.request.rows)
+        refusals = [Refusal(in_flight.request.location, rows, detail)] if rows.height else []
+        return refusals + self._finish(in_flight, LocationEvent.RETURNED, now, rows.clear())
+
+    patch.setattr(Locations, "shrink", shrink)
+
+
+@_mutant("25")
+def plans_the_same_size_again(patch: Patch) -> None:
+    """What a body measured is forgotten: the same request is planned again and again."""
+    patch.setattr(BodySizes, "within", lambda _self, _location, plan: plan)
+
+
+@_mutant("26", Theme.TOKENS)
+def keeps_the_body_while_a_token_rests(patch: Patch) -> None:
+    """A worker waits until the new token may be used, and then sends the body that it kept, without another look."""
+
+    def rest(self: SimulatedClient, delivery: Delivery) -> None:
+        def send_again() -> None:
+            self._rests_until = 0.0
+            wire = self._wire(delivery)
+            self._first_byte(delivery, replace(wire, checked_at=checked_at))
+
+        checked_at = self._process.world.now
+        self._process.after(REST_SECONDS[-1], send_again)
+
+    patch.setattr(SimulatedClient, "_rest", rest)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

@@ -170,6 +170,12 @@ class SimulationPlan:
     batches_pending_max: int
     unfinished_jobs_max: int | None
     """``oms.unfinished_jobs_max``; the OMS is slow then, so that its queue grows. None: jobs are not followed."""
+    request_bytes_max: int | None
+    """``oms.max_request_bytes``, in bytes as ``client.body_bytes`` counts them."""
+    gateway_bytes_max: int | None
+    """A larger body is answered 413; the service does not know this limit. Any single change fits."""
+    token_ripens_seconds: float
+    """A new token is refused for so long after the one before was revoked."""
     fixed_partition: bool
     """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
@@ -224,6 +230,9 @@ def draw_plan(seed: int) -> SimulationPlan:
         messages_max=random.choice((3, 6, 12)),
         batches_pending_max=random.choice((2, 3)),
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
+        request_bytes_max=new_random(seed, "bytes").choice((None, None, 700, 1_500)),
+        gateway_bytes_max=new_random(seed, "gateway").choice((None, None, 700, 1_200)),
+        token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
         entries=_with_schemas(seed, _draw_entries(random, theme, partitions, fixed=fixed)),

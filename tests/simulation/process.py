@@ -294,6 +294,8 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,
+        request_bytes_max=plan.request_bytes_max,
+        credible_bytes_min=100,
     )
 
 

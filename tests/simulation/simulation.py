@@ -126,7 +126,7 @@ class Simulation:
             case FaultKind.FOREIGN_METADATA:
                 self._broker.foreign_metadata.add(fault.target % self._plan.partitions)
             case FaultKind.TOKENS_REVOKED:
-                self._oms.token += 1
+                self._oms.revoke_tokens()
             case FaultKind.OMS_DOWN:
                 self._oms.down_until = self.world.now + fault.seconds
             case FaultKind.OMS_REFUSES:

@@ -89,6 +89,8 @@ class Location:
     in_flight: InFlight | None = None
     backoff: LocationBackoff = field(default_factory=LocationBackoff)
     bisection: Bisection | None = None
+    item_bytes: float = 0.0
+    """Bytes per item of the location's last body that was too large; 0 without one."""
     futile_bisections: int = 0
     """Bisections in a row in which no request was accepted: the next one may take half as many requests."""
 

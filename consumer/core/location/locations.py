@@ -1,11 +1,10 @@
 """All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
-unless they must remember futile bisections. Times are monotonic seconds.
+with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are
+dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -14,9 +13,11 @@ import polars as pl
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
 from consumer.core.location.blocking import BlockingLocations
+from consumer.core.location.body_sizes import BodySizes
+from consumer.core.location.fullest import fullest
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
-from consumer.core.location.pending import Pending
+from consumer.core.location.pending import Pending, pending_by_location
 from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
@@ -60,6 +61,7 @@ class Locations:
         """Locations that back off or are held, so that they are found without visiting all."""
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
+        self.body_sizes = BodySizes()
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
 
@@ -131,18 +133,8 @@ class Locations:
         Locations with the most whole chunks go first, then those that free most. Ends once this many bytes of rows are
         in flight.
         """
-        free = [found for found in self._by_name.values() if found.window.rows and found.may_send(now)]
-        chunk_items = self._items.chunk_items
-        fullest = heapq.nlargest(
-            requests_max,
-            free,
-            key=lambda found: (
-                min(found.window.items_max, self._items.max_items) // chunk_items,
-                found.window.items_max,
-            ),
-        )
         requests: list[Request] = []
-        for location in fullest:
+        for location in fullest(self._by_name.values(), requests_max, self._items, now):
             if free_bytes <= 0:
                 break
             request = self._start(location, now, plan_under_pressure)
@@ -217,6 +209,19 @@ class Locations:
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
 
+    def shrink(self, request_id: int, body_bytes: int, detail: str, now: float) -> list[Refusal]:
+        """The request's body was too large and was not taken: its location sends fewer items at once.
+
+        What cannot be planned smaller is bisected. Returns the changes that must be dead-lettered: a single change
+        whose body is too large.
+        """
+        in_flight = self._in_flight.get(request_id)
+        request = in_flight.request
+        if not request.can_shrink:
+            return self.refuse(request_id, detail, (), now)
+        self.body_sizes.measure(self._by_name[request.location], request.items, body_bytes)
+        return self._finish(in_flight, LocationEvent.RETURNED, now)
+
     def back_off(self, request_id: int, until: float, now: float) -> None:
         """The request was certainly not queued: its location waits until this time."""
         in_flight = self._in_flight.get(request_id)
@@ -283,12 +288,7 @@ class Locations:
 
     def pending(self) -> dict[str, Pending]:
         """Pending changes by location. Visits all locations, which is too slow for every turn of the loop."""
-        windows = (location.window for location in self._by_name.values())
-        pending = {window.location: Pending(window.rows, window.first_arrived) for window in windows if window.rows}
-        for in_flight in self._in_flight:
-            request = in_flight.request
-            pending.setdefault(request.location, Pending()).add(request.taken.height, request.taken.first_arrived())
-        return pending
+        return pending_by_location((location.window for location in self._by_name.values()), self._in_flight)
 
     # Inside
 
@@ -316,6 +316,7 @@ class Locations:
         if not window.rows:
             return None
         due_arrived = self._schedule.due_arrived(window, now)
+        plan = self.body_sizes.within(location, plan)
         taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)

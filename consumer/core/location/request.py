@@ -27,6 +27,11 @@ class Request:
         return self.taken.frame
 
     @property
+    def can_shrink(self) -> bool:
+        """Whether the planner could send fewer of its items. Parts of a bisection are split by the bisection."""
+        return self.items > 1 and self.reason is not SendReason.BISECTION
+
+    @property
     def changes(self) -> int:
         """Number of changes that a jobID covers: the rows and the changes that they supersede."""
         return count_changes(self.taken.present)

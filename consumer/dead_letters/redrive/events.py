@@ -1,24 +1,23 @@
 """Decodes the events in dead letters and checks them against the OMS's rules, with the settings of the service."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import polars as pl
 
-from consumer.avro.decoder_thread import schema_source
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS
-from consumer.avro.messages import MessageReader
-from consumer.avro.readers import ReaderFactory
+from consumer.avro.batches import ReadChanges
+from consumer.avro.decoder_thread import build_batch_decoder
+from consumer.avro.leaves import TARGETS
+from consumer.avro.record_columns import Records
 from consumer.avro.sources import SchemaUnavailableError
-from consumer.avro.wire import framing_of
-from consumer.core.changes.items import GRANULAR_COLUMNS, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
-from consumer.core.changes.rules import REASON, check, describe
+from consumer.core.changes.items import LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
 from consumer.errors import DeadLettersError
 from consumer.oms.apis import APIS
+from consumer.ports import Headers, RawBatch
 from consumer.settings import Settings
 
 SCHEMA_SECONDS_MAX: Final = 20.0
@@ -43,7 +42,7 @@ class Rejection:
 class Events:
     """Decoded events. A dead letter without its original value is in neither field.
 
-    ``frame`` has the columns of ``fields.TARGETS`` and ``INDEX``; ``undecodable`` has the other events by index.
+    ``frame`` has the columns of ``leaves.TARGETS`` and ``INDEX``; ``undecodable`` has the other events by index.
     """
 
     frame: pl.DataFrame
@@ -55,32 +54,40 @@ class EventReader:
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError if neither a schema file nor a registry is set."""
-        avro = settings.avro
-        self._framing = framing_of(avro.framing, global_ids=avro.registry_ids == "global")
-        self._item_key = settings.window.item_key
+        avro = settings.avro.model_copy(update={"decoder": "fastavro"})
         columns = APIS[settings.oms.api].item_columns
-        granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
-        factory = ReaderFactory(granular | settings.events.fields, self._framing.length, "fastavro")
-        self._messages = MessageReader(self._framing, schema_source(avro, self._framing, factory))
+        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns, is_patient=False)
 
     def close(self) -> None:
-        self._messages.close()
+        self._decoder.close()
 
     def read(self, dead_letters: Sequence[DeadLetter]) -> Events:
         """Decode the events of dead letters. Raises DeadLettersError if a schema stays unavailable."""
+        changes = self._changes(dead_letters)
+        names = [*TARGETS, OFFSET]
+        frame = pl.concat([changes.valid.select(names), changes.broken.select(names)])
+        broken = set(changes.broken[OFFSET].to_list())
+        return Events(frame.rename({OFFSET: INDEX}).sort(INDEX), _rejections(changes, dead_letters, without=broken))
+
+    def _changes(self, dead_letters: Sequence[DeadLetter]) -> ReadChanges:
+        """The changes in dead letters, each with its index among them as its offset."""
         indices = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
-        found = [dead_letters[index] for index in indices]
-        headers = [self._framing.header_of(dead_letter.headers) for dead_letter in found]
-        reading = retry_schema(
-            lambda: self._messages.read(
-                [dead_letter.event for dead_letter in found],
-                headers if any(headers) else None,
-                lambda position: found[position].headers,
-            )
-        ).result
-        undecodable = {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
-        index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]].alias(INDEX)
-        return Events(reading.frame.drop(POSITION).with_columns(index_column), undecodable)
+        topics = {topic: number for number, topic in enumerate({letter.source.topic for letter in dead_letters})}
+
+        def origin(position: int) -> tuple[bytes | None, Headers]:
+            dead_letter = dead_letters[indices[position]]
+            return dead_letter.key, dead_letter.headers
+
+        batch = RawBatch(
+            values=[dead_letters[index].event for index in indices],
+            assignments=[topics[dead_letters[index].source.topic] for index in indices],
+            offsets=indices,
+            timestamps=[dead_letters[index].timestamp for index in indices],
+            ends={},
+            origin=origin,
+            topics={number: topic for topic, number in topics.items()},
+        )
+        return retry_schema(lambda: self._decoder.read(Records([batch])))
 
     def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The dead letters; those without a location get the one in their event, if it decodes."""
@@ -102,19 +109,26 @@ class EventReader:
 
         The frame has the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``.
         """
-        events = self.read(dead_letters)
-        valid, broken = check(events.frame, self._item_key)
-        rejected = dict(events.undecodable)
-        for row in broken.iter_rows(named=True):
-            reason = RejectReason(row[REASON])
-            rejected[row[INDEX]] = Rejection(reason, describe(reason, row))
-        accepted = [dead_letters[index] for index in valid[INDEX]]
-        frame = valid.with_columns(
+        changes = self._changes(dead_letters)
+        accepted = [dead_letters[index] for index in changes.valid[OFFSET]]
+        frame = changes.valid.select(*TARGETS, pl.col(OFFSET).alias(INDEX), TIMESTAMP, OCCURRED_AT).with_columns(
             pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in accepted], dtype=pl.Int64),
-            pl.Series(TIMESTAMP, [dead_letter.timestamp for dead_letter in accepted], dtype=pl.Int64),
             pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in accepted], dtype=pl.Int64),
         )
-        return frame.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT)), rejected
+        return frame, _rejections(changes, dead_letters)
+
+
+def _rejections(
+    changes: ReadChanges, dead_letters: Sequence[DeadLetter], without: Collection[int] = ()
+) -> dict[int, Rejection]:
+    """Why the service rejects events, by index; the first reason of an event with several lines."""
+    indices = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
+    rejections: dict[int, Rejection] = {}
+    for bad in changes.bad:
+        index = indices[bad.position]
+        if index not in without:
+            rejections.setdefault(index, Rejection(bad.reason, bad.detail))
+    return rejections
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

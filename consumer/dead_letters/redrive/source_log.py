@@ -207,6 +207,7 @@ class SourceLog:
             timestamps=[timestamp_of(message) for message in messages],
             ends={},
             origin=origin,
+            topics={index: topic for (topic, _), index in self._indices.items()},
         )
         return retry_schema(lambda: self._decoder.decode([raw]))
 

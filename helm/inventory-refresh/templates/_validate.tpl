@@ -50,7 +50,7 @@
 {{- define "inventory-refresh.misplacedSecrets" -}}
 {{- $problems := list -}}
 {{- $hint := "is a secret: put it into a secret file named" -}}
-{{- range $name := list "api_key" "api_secret" -}}
+{{- range $name := list "api_key" "api_secret" "client_key_password" "proxy" -}}
 {{- if get $.Values.config.oms $name -}}
 {{- $problems = append $problems (printf "config.oms.%s: %s oms__%s (see secrets)" $name $hint $name) -}}
 {{- end -}}

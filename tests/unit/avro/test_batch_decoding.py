@@ -10,8 +10,9 @@ import pytest
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.avro.fields import FieldPlan
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
-from consumer.avro.rows import ReadResult
+from consumer.avro.reading import ReadResult
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing, SchemaRef
 from consumer.core.changes.items import (
     ASSIGNMENT,
@@ -23,7 +24,7 @@ from consumer.core.changes.items import (
     TIMESTAMP,
     RejectReason,
 )
-from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
+from tests.support.avro import SCHEMA_ID, by_name, file_decoder, message, raw_batch
 
 DECODE_PATHS = pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
 
@@ -222,7 +223,7 @@ class CountingSource:
 
     def __init__(self) -> None:
         self.reads = 0
-        reader = ReaderFactory({}, CONFLUENT.length, "columnar").reader(schema_text())
+        reader = ReaderFactory(by_name(), CONFLUENT.length, "columnar").reader(schema_text())
         assert not isinstance(reader, Refused)
         self._reader = reader
 
@@ -236,6 +237,9 @@ class CountingSource:
     def read(self, values: Sequence[bytes]) -> ReadResult:
         self.reads += 1
         return self._reader.read(values)
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        return self._reader.plan_of(value)
 
     def begin(self) -> None:
         """Nothing to ask for."""

@@ -153,7 +153,9 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
         (101, RejectReason.UNKNOWN_SCHEMA, 99),
         (103, RejectReason.UNUSABLE_SCHEMA, 8),
     ]
-    assert done.rejects[1].detail == "the field locationName is bytes, which cannot become locationName"
+    assert done.rejects[1].detail == (
+        "the field locationName is bytes, which cannot become locationName (events.fields.locationName)"
+    )
 
 
 def test_from_the_first_message_of_an_unknown_schema_on_its_partition_is_not_decoded(registry: TinyRegistry) -> None:

@@ -13,7 +13,7 @@ from consumer.avro.columnar import ColumnarReader
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
 from consumer.avro.recursion import LEVELS_MAX
 from consumer.core.changes.items import RejectReason
-from tests.support.avro import EVENT, value_of
+from tests.support.avro import EVENT, by_name, value_of
 
 NODE: dict[str, Any] = {
     "type": "record",
@@ -42,7 +42,7 @@ TREE = schema_with({"name": "category", "type": NODE})
 
 
 def reader_of(schema: Any, paths: dict[str, str] | None = None, decode_path: DecodePath = "columnar") -> Reader:
-    reader = ReaderFactory(paths or {}, 0, decode_path).reader(json.dumps(schema))
+    reader = ReaderFactory(by_name(paths), 0, decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
@@ -128,10 +128,13 @@ def test_an_array_that_is_kept_may_be_written_in_blocks_with_their_sizes() -> No
 def test_a_field_that_is_read_and_contains_itself_refuses_the_schema_by_name() -> None:
     schema = schema_with({"name": "parent", "type": ["null", "Event"]})
 
-    refused = ReaderFactory({"upc": "parent.sku"}, 0, "columnar").reader(json.dumps(schema))
+    refused = ReaderFactory(by_name({"upc": "parent.sku"}), 0, "columnar").reader(json.dumps(schema))
 
     assert isinstance(refused, Refused)
-    assert refused.detail == "the field parent is Event, which contains itself, not a record with the field sku (upc)"
+    assert (
+        refused.detail
+        == "the field parent is Event, which contains itself, not a record with the field sku (events.fields.upc)"
+    )
 
 
 def test_nesting_that_would_crash_the_decoder_is_rejected() -> None:

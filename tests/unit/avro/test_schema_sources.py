@@ -1,5 +1,9 @@
 import json
+import socket
+import ssl
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +20,9 @@ from consumer.avro.sources import (
 from consumer.avro.wire import BARE, CONFLUENT, SchemaRef, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
-from tests.support.avro import TinyRegistry
+from tests.support.avro import TinyRegistry, by_name
 
-FACTORY = ReaderFactory({}, CONFLUENT.length, "columnar")
+FACTORY = ReaderFactory(by_name(), CONFLUENT.length, "columnar")
 SEVEN = SchemaRef("id", 7)
 
 
@@ -283,3 +287,64 @@ def test_an_unusable_schema_file_stops_the_start(tmp_path: Path, content: bytes 
 
     with pytest.raises(SettingsError, match=rf"avro\.schema_file: .*{says}"):
         FileSource(str(path), BARE, FACTORY)
+
+
+def test_no_proxy_with_networks_and_brackets_does_not_keep_the_registry_from_being_read(
+    registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """httpx itself raises InvalidURL for these."""
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,[::1]:8081,10.0.0.0/8")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    registry.add(7, schema_text())
+
+    assert not isinstance(source_of(registry).reader(SEVEN), Refused)
+
+
+def test_a_registry_elsewhere_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            asked.append(connection.recv(4_096))
+            connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread = threading.Thread(target=answer, args=[listener], daemon=True)
+        thread.start()
+        source = RegistrySource("http://registry.invalid:8081", {"timeout": 60.0}, FACTORY)
+        with pytest.raises(SchemaUnavailableError):
+            source.reader(SEVEN)
+        thread.join(60.0)
+
+    assert asked[0].startswith(b"GET http://registry.invalid:8081/schemas/ids/7")
+
+
+def test_a_proxy_or_authorities_that_cannot_be_used_stop_the_start_in_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy:1080")
+    with pytest.raises(SettingsError, match="environment variable HTTPS_PROXY: must be the URL of an HTTP proxy"):
+        RegistrySource("https://registry.invalid", {}, FACTORY)
+    monkeypatch.delenv("HTTPS_PROXY")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with pytest.raises(SettingsError, match="environment variable SSL_CERT_FILE: "):
+        RegistrySource("https://registry.invalid", {}, FACTORY)
+
+
+def test_strict_checks_of_the_registrys_certificates_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = ssl.create_default_context
+    made: list[ssl.SSLContext] = []
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        """As from Python 3.13 on."""
+        made.append(create(**options))
+        made[-1].verify_flags |= ssl.VERIFY_X509_STRICT
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    for is_strict in (True, False):
+        RegistrySource("https://registry.invalid", {}, FACTORY, is_tls_strict=is_strict)
+
+    assert [bool(context.verify_flags & ssl.VERIFY_X509_STRICT) for context in made] == [True, False]

@@ -204,8 +204,8 @@ def test_values_with_the_header_of_glue_are_read_compressed_or_not(tmp_path: Pat
     assert "more than 16777216 bytes" in decoded.rejects[-1].detail
 
 
-def test_one_schema_file_is_that_of_all_schema_version_ids() -> None:
-    settings = {"framing": "aws-glue", "schema_file": str(schema_path())}
+def test_one_schema_file_may_be_that_of_all_schema_version_ids() -> None:
+    settings = {"framing": "aws-glue", "schema_file": str(schema_path()), "schema_file_for_all_ids": True}
 
     assert skus(decode(settings, [glue(bare("a")), glue(bare("b"), uuid.UUID(int=1))])) == ["a", "b"]
 

@@ -5,6 +5,7 @@ from consumer.core.location.planner import (
     ItemLimits,
     SendReason,
     chunks,
+    plan_at_most,
     plan_items,
     plan_under_pressure,
     plan_whole_chunks,
@@ -86,3 +87,20 @@ def test_under_pressure_a_window_need_not_be_full_or_due(items: int, due: int, p
 )
 def test_while_others_are_read_only_whole_chunks_leave_early(items: int, due: int, plan: FlushPlan) -> None:
     assert plan_whole_chunks(items, due, ItemLimits()) == plan
+
+
+@pytest.mark.parametrize(
+    ("items", "items_max", "left"),
+    [
+        pytest.param(12_000, 12_000, 12_000, id="just enough"),
+        pytest.param(12_000, 11_999, 9_000, id="fewer whole chunks"),
+        pytest.param(12_000, 2_999, 2_999, id="less than a chunk"),
+        pytest.param(500, 499, 499, id="a partial chunk"),
+        pytest.param(500, 1, 1, id="a single item"),
+        pytest.param(0, 1, 0, id="nothing"),
+    ],
+)
+def test_a_plan_is_cut_to_what_a_body_has_room_for(items: int, items_max: int, left: int) -> None:
+    planned = FlushPlan(items, FULL if items else None)
+
+    assert plan_at_most(planned, items_max, ItemLimits()) == FlushPlan(left, planned.reason)
