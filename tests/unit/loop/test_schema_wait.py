@@ -317,10 +317,10 @@ def test_they_stay_paused_while_all_of_it_is_tried_again() -> None:
     bench.turn()
     bench.put(batch(1, 1, *["known"] * 10))
     bench.wait.retry(bench.now + 10.0)
-    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (0, {1})
+    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (0, frozenset({1}))
 
     bench.turn()
-    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (11, {1})
+    assert (bench.wait.parked_messages, bench.wait.to_pause()) == (11, frozenset({1}))
 
 
 def test_what_is_parked_of_a_revoked_partition_is_dropped() -> None:
