@@ -81,6 +81,9 @@ QUEUED_MESSAGES_MAX: Final = 50_000
 and smaller fetches a fast reader takes a third less CPU and 40 % less memory."""
 MESSAGE_OVERHEAD_BYTES: Final = 256
 """Of librdkafka, for every message in a queue."""
+MESSAGE_BYTES_MIN: Final = 64
+"""Messages are taken to be at least this large: librdkafka bounds a queue by the bytes of its messages alone, and many
+small ones would take several times that."""
 
 _CONSUMER_ALWAYS: Final[Mapping[str, Any]] = {
     "auto.offset.reset": "earliest",
@@ -184,12 +187,14 @@ def consumer_options(settings: KafkaSettings, queue_bytes: int = DEFAULT_SHARES.
 def queue_options(queue_bytes: int) -> Options:
     """The options of a consumer's queue of fetched messages that takes at most about this many bytes.
 
-    A quarter is for what librdkafka does not count, an object per message, and a quarter for fetches on their way: it
-    asks for more while the queue has room, and then takes all that comes (``fetch.max.bytes`` follows these options).
+    Half is for messages, with the object that librdkafka has for each of them and does not count. Half is for fetches
+    on their way: it asks for more while the queue has room, and then takes all that comes (``fetch.max.bytes`` follows
+    these options). The bytes bound the whole queue, the messages only that of each partition.
     """
+    messages = queue_bytes // 2 // (MESSAGE_BYTES_MIN + MESSAGE_OVERHEAD_BYTES)
     return {
-        "queued.min.messages": max(min(queue_bytes // 4 // MESSAGE_OVERHEAD_BYTES, QUEUED_MESSAGES_MAX), 1),
-        "queued.max.messages.kbytes": max(queue_bytes // 2 // KIB, 1),
+        "queued.min.messages": max(min(messages, QUEUED_MESSAGES_MAX), 1),
+        "queued.max.messages.kbytes": max(messages * MESSAGE_BYTES_MIN // KIB, 1),
     }
 
 

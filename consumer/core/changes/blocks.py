@@ -42,6 +42,9 @@ MERGED_ROWS_MAX = 262_144
 
 GROUPED_ONE_BY_ONE_MAX: Final = 256
 """Up to this many rows are grouped without queries, each of which costs as much as a hundred rows."""
+_TEXT_BYTES: Final = 16
+_SHORT: Final = 12
+"""Bytes of the longest text that polars keeps in place."""
 _ROWS_MAX: Final = 1 << 32
 """More rows than polars puts into a frame."""
 
@@ -52,8 +55,16 @@ _first_arrived = attrgetter("first_arrived")
 
 
 def frame_bytes(frame: pl.DataFrame) -> int:
-    """``SizeOf`` as polars estimates it."""
-    return int(frame.estimated_size())
+    """``SizeOf`` by what polars estimates, but for text.
+
+    Of that it counts the bytes. A text takes ``_TEXT_BYTES`` whatever its length, and its bytes in addition if it is
+    not short.
+    """
+    texts = [column for column in frame.iter_columns() if column.dtype == pl.String]
+    uncounted = sum(
+        frame.height * _TEXT_BYTES - min(column.estimated_size(), frame.height * _SHORT) for column in texts
+    )
+    return int(frame.estimated_size() + uncounted)
 
 
 class Rows:

@@ -77,7 +77,7 @@ def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
     """
     if _are_distinct(rows, item_key):
         return items_of(rows)
-    several = _have_several(rows, item_key)
+    several = have_several(rows, item_key)
     if not several.any():
         return items_of(rows)
     columns = set(rows.columns)
@@ -125,7 +125,7 @@ def split_overfull(
     nothing = rows.clear()
     if int(rows[_ATTRIBUTES].list.len().sum()) <= limit:
         return rows, nothing
-    several = _have_several(rows, item_key)
+    several = have_several(rows, item_key)
     if not several.any():
         return rows, nothing
     numbered = rows.with_row_index(_ROW)
@@ -223,7 +223,7 @@ def _alike(rows: pl.DataFrame, key: Sequence[str]) -> list[str | pl.Expr]:
     return alike
 
 
-def _have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
+def have_several(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
     """True for each row whose item has several rows."""
     return rows.select(item_key_expr(rows, item_key)).to_series().is_duplicated()
 

@@ -11,13 +11,14 @@ import polars as pl
 from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
 from consumer.core.changes.coalesce import (
     COALESCING_COPIES,
+    have_several,
     item_key_expr,
     rows_with_keys,
     split_overfull,
     superseded,
     without_attributes,
 )
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.blocking import Blocking, blocking_locations
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
@@ -175,17 +176,25 @@ class Windows:
 
     def _coalesce_some(self, windows: Sequence[Window]) -> pl.DataFrame:
         spans = {window: self._blocks.spans(window.location) for window in windows}
-        staying, released = superseded(
-            rows_of([span for found in spans.values() for span in found]), (LOCATION, *self._item_key)
-        )
+        rows = rows_of([span for found in spans.values() for span in found])
+        repeated = have_several(rows, (LOCATION, *self._item_key))
+        with_repeats = set(rows.filter(repeated)[LOCATION].unique().to_list())
+        for window in windows:
+            if window.location not in with_repeats:
+                window.items_max = window.rows
+        if not with_repeats:  # windows of distinct items stay where they are: to move them takes their memory again
+            return rows.clear().select(CHANGE_ID)
+        staying, released = superseded(rows.filter(pl.col(LOCATION).is_in(with_repeats)), (LOCATION, *self._item_key))
         bounds = {window.location: window.items_max for window in windows}
         for window, found in spans.items():
-            self._clear(window, found)
+            if window.location in with_repeats:
+                self._clear(window, found)
         self.rows += staying.height
         for location, count, first_arrived in self._blocks.add(staying):
             window = self._window_of(location)
             window.add(count, first_arrived)
             window.items_max = min(window.items_max, bounds[location])
+        self._blocks.merge()
         return released
 
     def forget(self, assignment_ids: Collection[int]) -> list[Window]:

@@ -34,7 +34,7 @@ def test_each_partition_is_read_within_max_age(by_location: Result) -> None:
 def test_turns_cost_no_chunks_where_each_location_is_in_every_partition() -> None:
     by_item = replace(SMALL, keyed_by="item")
 
-    assert Run(by_item).run().chunks <= 1.02 * Run(replace(by_item, turns=False)).run().chunks
+    assert Run(by_item).run().chunks <= 1.05 * Run(replace(by_item, turns=False)).run().chunks
 
 
 def test_memory_stays_within_the_budget_of_pending_changes(by_location: Result) -> None:

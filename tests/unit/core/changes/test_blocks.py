@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, grouped, rows_of
+from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, frame_bytes, grouped, rows_of
 from consumer.core.changes.items import ARRIVED, OFFSET
 from tests.support.frames import change, frame
 
@@ -109,3 +109,11 @@ def test_rows_that_are_grouped_already_are_not_moved(monkeypatch: pytest.MonkeyP
 
     assert moved is rows
     assert (starts, stops) == ([0, 2, 4], [2, 4, 6])
+
+
+@pytest.mark.parametrize(("text", "text_bytes"), [("x" * 8, 16), ("x" * 12, 16), ("x" * 40, 44)])
+def test_text_counts_as_the_memory_that_it_takes(text: str, text_bytes: int) -> None:
+    """Short texts take 16 bytes however short they are; of longer ones 16 and the text, less 12 that are not known."""
+    rows = pl.DataFrame({"a": [text] * 1000, "b": [1] * 1000})
+
+    assert frame_bytes(rows) == pytest.approx(1000 * (text_bytes + 8), rel=0.01)

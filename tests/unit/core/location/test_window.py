@@ -62,3 +62,15 @@ def test_the_first_taken_row_is_the_oldest(items: int) -> None:
 
     assert found is not None
     assert found.rows.first_arrived() == 1.0
+
+
+def test_coalescing_moves_no_rows_of_a_window_whose_items_are_distinct() -> None:
+    """Moving them would need their memory again, when there is none."""
+    windows, window = filled([1.0, 2.0], [3.0])
+    before = [span.block for span in windows._blocks.spans("Rome")]
+
+    _, released = windows.coalesce()
+
+    assert [span.block for span in windows._blocks.spans("Rome")] == before
+    assert [frame.height for frame in released] == [0]
+    assert (window.rows, window.items_max) == (3, 3)
