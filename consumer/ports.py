@@ -91,9 +91,9 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class FailedChanges:
-    """Changes of one partition that were sent and will not be applied. They are dead-lettered with their originals.
+    """Changes of one partition that will not be applied although they are valid.
 
-    ``change_ids`` are ascending and all of one assignment. After a failed job that assignment may have ended, and
+    They are dead-lettered with their original records. ``change_ids`` are ascending and all of one assignment. After a failed job that assignment may have ended, and
     nothing waits for the confirmations. ``items`` has changes' items as JSON, each used only if its original record is
     no longer in the topic.
     """
@@ -116,7 +116,9 @@ class Decoded:
     sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
-    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on.
+    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``barriers`` are those
+    of the rejects that are barriers, as rows (``core.changes.barriers.barrier_columns``), in the order in which they
+    were read; None without any.
     """
 
     frame: pl.DataFrame
@@ -125,6 +127,7 @@ class Decoded:
     next_offsets: Mapping[int, int]
     polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
+    barriers: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)

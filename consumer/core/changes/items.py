@@ -111,3 +111,5 @@ class RejectReason(StrEnum):
     """The OMS refused a request with this change alone, or bisecting its request took too many requests."""
     JOB_FAILED = "job_failed"
     """The OMS accepted its request, but the job ended as FAILED: nothing of it was applied."""
+    SUPERSEDED_BY_REJECT = "superseded_by_reject"
+    """A newer change of its item has a count that cannot be sent, so this older count would be wrong (rule 23)."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import polars as pl
+
 from consumer.core.location.backoff import LocationBackoff
 from consumer.core.location.bisection import Bisection
 from consumer.core.location.in_flight import InFlight
@@ -49,6 +51,7 @@ class LocationEvent(StrEnum):
     OUTCOME_UNKNOWN = "outcome unknown"
     WAIT_OVER = "wait over"
     PARTITIONS_GONE = "partitions gone"
+    SUPERSEDED = "superseded by a reject"
 
 
 _State = LocationState
@@ -77,6 +80,11 @@ TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[Locati
     (_State.IN_FLIGHT, _Event.PARTITIONS_GONE): frozenset({_State.IN_FLIGHT}),
     (_State.BACKING_OFF, _Event.PARTITIONS_GONE): frozenset({_State.BACKING_OFF}),
     (_State.HELD, _Event.PARTITIONS_GONE): frozenset({_State.HELD}),
+    (_State.PENDING, _Event.SUPERSEDED): frozenset({_State.PENDING, _State.IDLE}),
+    (_State.BISECTING, _Event.SUPERSEDED): _SENDABLE,
+    (_State.IN_FLIGHT, _Event.SUPERSEDED): frozenset({_State.IN_FLIGHT}),
+    (_State.BACKING_OFF, _Event.SUPERSEDED): frozenset({_State.BACKING_OFF}),
+    (_State.HELD, _Event.SUPERSEDED): frozenset({_State.HELD}),
 }
 
 
@@ -89,6 +97,8 @@ class Location:
     in_flight: InFlight | None = None
     backoff: LocationBackoff = field(default_factory=LocationBackoff)
     bisection: Bisection | None = None
+    barriers: pl.DataFrame | None = None
+    """Barriers read while the request is in flight, of items that it has: should it fail, what is older stays here."""
     futile_bisections: int = 0
     """Bisections in a row in which no request was accepted: the next one may take half as many requests."""
 

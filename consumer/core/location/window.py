@@ -8,9 +8,10 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
 from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_SCHEMA, LOCATION
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
 COALESCING_COPIES: Final = 4
@@ -145,6 +146,20 @@ class Windows:
             self._clear(window, spans)
             self.put_back(window, rows.filter(~mask))
         return taken
+
+    def take_superseded(self, window: Window, barriers: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Take the rows that are older than a barrier of their item (rule 23); None if there are none.
+
+        Returns them with the result of ``barriers.superseded_by``.
+        """
+        spans = self._blocks.spans(window.location)
+        rows = rows_of(spans)
+        superseded = superseded_by(rows, barriers, self._item_key)
+        if superseded.is_empty():
+            return None
+        self._clear(window, spans)
+        self.put_back(window, rows.join(superseded, on=CHANGE_ID, how="anti", maintain_order="left"))
+        return rows.join(superseded, on=CHANGE_ID, how="semi", maintain_order="left"), superseded
 
     def rows_of(self, window: Window) -> pl.DataFrame:
         """The window's rows, in the order of their arrival."""

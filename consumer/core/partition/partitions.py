@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import change_ids, holding_change_ids
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId
@@ -119,6 +120,19 @@ class Partitions:
             released = partition.recovery.coalesce(self._item_key)
             if released is not None:
                 self.release(released)
+
+    def take_superseded(self, barriers: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Remove the rows in recovery that are older than a barrier of their item (rule 23).
+
+        Returns them in frames, each with the result of ``barriers.superseded_by``.
+        """
+        taken = []
+        for partition in self._by_id.values():
+            rows = partition.recovery.pending()
+            older = None if rows is None else superseded_by(rows, barriers, self._item_key)
+            if older is not None and older.height:
+                taken.append((partition.recovery.remove(older), older))
+        return taken
 
     @property
     def recovering(self) -> list[int]:

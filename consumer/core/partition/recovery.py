@@ -12,7 +12,7 @@ import polars as pl
 
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import superseded
-from consumer.core.changes.items import ARRIVED, LOCATION
+from consumer.core.changes.items import ARRIVED, CHANGE_ID, LOCATION
 
 COALESCE_GROWTH: Final = 2.0
 """Rows are coalesced again once they have grown by this factor, so that the total work stays proportional to them."""
@@ -51,6 +51,19 @@ class Recovery:
         self.size_bytes = self._size_of(kept)
         self._coalesce_from = max(COALESCE_ROWS_MIN, int(COALESCE_GROWTH * kept.height))
         return released
+
+    def pending(self) -> pl.DataFrame | None:
+        """All rows, oldest first; None if there are none."""
+        return pl.concat(self._frames, how="diagonal") if self._frames else None
+
+    def remove(self, change_ids: pl.DataFrame) -> pl.DataFrame:
+        """Remove and return the rows with these ids (columns ``CHANGE_ID``)."""
+        rows = pl.concat(self._frames, how="diagonal")
+        kept = rows.join(change_ids, on=CHANGE_ID, how="anti", maintain_order="left")
+        self._frames = [kept] if kept.height else []
+        self.rows = kept.height
+        self.size_bytes = self._size_of(kept) if kept.height else 0
+        return rows.join(change_ids, on=CHANGE_ID, how="semi", maintain_order="left")
 
     def first_arrived(self) -> float | None:
         """When the oldest row was read; None without rows."""
