@@ -93,9 +93,9 @@ class Reject:
 class FailedChanges:
     """Changes of one partition that will not be applied although they are valid.
 
-    They are dead-lettered with their original records. ``change_ids`` are ascending and all of one assignment. After a failed job that assignment may have ended, and
-    nothing waits for the confirmations. ``items`` has changes' items as JSON, each used only if its original record is
-    no longer in the topic.
+    They are dead-lettered with their original records. ``change_ids`` are ascending and all of one assignment. After a
+    failed job that assignment may have ended, and nothing waits for the confirmations. ``items`` has changes' items as
+    JSON, each used only if its original record is no longer in the topic.
     """
 
     topic: str

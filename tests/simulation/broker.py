@@ -29,6 +29,9 @@ class Log:
     def entry(self, offset: int) -> Entry:
         return self.entries[offset - self.first]
 
+    def change(self, offset: int, line: int) -> Entry:
+        return self.entry(offset).changes[line]
+
     def messages(self, position: int, messages_max: int) -> tuple[list[tuple[int, Entry]], int]:
         """Up to ``messages_max`` messages from ``position`` on, and the position after them; gaps are skipped."""
         found: list[tuple[int, Entry]] = []
@@ -86,7 +89,7 @@ class Broker:
 
     def _produce(self, entry: Entry) -> None:
         log = self.logs[entry.partition]
-        self._world.note("topic", "%d@%d %s %s", entry.partition, log.end, entry.kind, f"{entry.item}={entry.number}")
+        self._world.note("topic", "%d@%d %s", entry.partition, log.end, _described(entry))
         self._checker.produced(entry, log.end)
         log.entries.append(entry)
 
@@ -97,6 +100,10 @@ class Broker:
             if committed is not None and committed.offset - log.start > RETENTION_LAG:
                 log.start = committed.offset - RETENTION_LAG
         self._world.after(RETENTION_SECONDS, self._retain)
+
+
+def _described(entry: Entry) -> str:
+    return ", ".join(f"{change.kind} {change.item}={change.number}" for change in entry.changes)
 
 
 RETENTION_LAG: Final = 10

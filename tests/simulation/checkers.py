@@ -19,15 +19,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from consumer.core.changes.items import CHANGE_ID, ChangeId, RejectReason
 from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.facts import Snapshot
-from consumer.ports import Answered, Submission
+from consumer.ports import Answered, Decoded, Submission
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.broker import Log
     from tests.simulation.oms import Oms, Wire
+
+Line = tuple[int, int]
+"""Offset and line of a change."""
 
 NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 
@@ -49,12 +53,20 @@ class Checker:
         self._world = world
         self._plan = plan
         self.logs: Sequence[Log] = ()
-        self._entries = {entry.number: entry for entry in plan.entries}
+        self._changes = {change.number: change for entry in plan.entries for change in entry.changes}
         self._offsets: dict[int, int] = {}
         """By number of the change."""
         self._items: defaultdict[tuple[str, str], _Item] = defaultdict(_Item)
-        self._accepted: defaultdict[int, set[int]] = defaultdict(set)
-        """By partition: offsets in requests that the OMS has queued, and in delivered dead letters."""
+        self._accepted: defaultdict[int, set[Line]] = defaultdict(set)
+        """By partition: changes in requests that the OMS has queued, and in delivered dead letters."""
+        self._queued: set[int] = set()
+        """Numbers of the changes in requests that the OMS has queued."""
+        self._overlaid: set[int] = set()
+        """Numbers of the changes whose count and fields were laid over such requests (rule 19)."""
+        self._superseded: set[int] = set()
+        """Numbers of the changes that were dead-lettered because of a barrier."""
+        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], Line]] = defaultdict(dict)
+        """By owner and assignment: the newest barrier of each item that its engine was given."""
         self._committable_until = [plan.log_start] * plan.partitions
         self._committed = [plan.log_start] * plan.partitions
         self._read_up_to = [plan.log_start] * plan.partitions
@@ -67,7 +79,7 @@ class Checker:
     # Events of the broker
 
     def produced(self, entry: Entry, offset: int) -> None:
-        self._offsets[entry.number] = offset
+        self._offsets |= dict.fromkeys((change.number for change in entry.changes), offset)
 
     def assigned(self, owner: str, partition: int) -> None:
         """A new owner has read the committed offset and its metadata."""
@@ -96,31 +108,73 @@ class Checker:
             )
         self._committed[partition], self._read_up_to[partition] = offset, read_up_to
 
-    def dead_lettered(self, partition: int, offset: int) -> None:
+    def dead_lettered(self, partition: int, change_id: ChangeId) -> None:
         """The dead letter of this change was delivered."""
-        self._accepted[partition].add(offset)
+        self._accepted[partition].add(change_id[1:])
 
     # Events of members
 
-    def rejected(self, partition: int, offset: int) -> None:
-        """A member is about to dead-letter a message that it could not decode."""
-        if self.logs[partition].entry(offset).kind is not EntryKind.REJECT:
-            raise Violation(f"a valid change is rejected: {self._described(partition, offset)}")
+    def decoded(self, owner: str, partition_of: Mapping[int, int], decoded: Decoded) -> None:
+        """The engine of a member was given these changes."""
+        for reject in decoded.rejects:
+            assignment_id, offset, line = reject.change_id
+            change = self.logs[partition_of[assignment_id]].change(offset, line)
+            if change.kind is EntryKind.BARRIER:
+                self._barriers[owner, assignment_id][change.location, change.item] = offset, line
 
-    def changes_failed(self, partition: int, offsets: Sequence[int]) -> None:
-        """A member is about to dead-letter bad changes, together with the offsets that they supersede (rule 10)."""
-        entries = [self.logs[partition].entry(offset) for offset in offsets]
-        bad = {(entry.location, entry.item): entry.number for entry in entries if entry.kind is EntryKind.BAD}
-        for entry in entries:
-            if entry.kind is not EntryKind.BAD:
-                if entry.number > bad.get((entry.location, entry.item), 0) or not self._plan.has_short_memory:
-                    raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(entry.number)}")
-                self._items[entry.location, entry.item].dead_lettered_with_newer = True
+    def rejected(self, partition: int, change_id: ChangeId) -> None:
+        """A member is about to dead-letter a change that it could not decode, or a barrier."""
+        change = self.logs[partition].change(*change_id[1:])
+        if change.kind not in {EntryKind.REJECT, EntryKind.BARRIER}:
+            raise Violation(f"a valid change is rejected: {self._described_change(change.number)}")
 
-    def submitted(self, owner: str, submission: Submission) -> None:
+    def changes_failed(self, partition: int, change_ids: Sequence[ChangeId], reason: RejectReason) -> None:
+        """A member is about to dead-letter changes of one location."""
+        changes = [self.logs[partition].change(*change_id[1:]) for change_id in change_ids]
+        if reason is RejectReason.SUPERSEDED_BY_REJECT:
+            self._check_barriers(changes)
+        else:
+            self._check_refused(changes)
+
+    def _check_barriers(self, superseded: Sequence[Entry]) -> None:
+        """What is dead-lettered because of a barrier is older than one."""
+        for change in superseded:
+            self._superseded.add(change.number)
+            newer = [
+                other
+                for other in self._changes.values()
+                if other.kind is EntryKind.BARRIER
+                and (other.location, other.item) == (change.location, change.item)
+                and other.number > change.number
+                and other.number in self._offsets
+            ]
+            if not newer and self._plan.fixed_partition:
+                raise Violation(f"rule 23: no barrier is newer than {self._described_change(change.number)}")
+
+    def _check_refused(self, changes: Sequence[Entry]) -> None:
+        """Bad changes are dead-lettered, together with what they supersede (rule 10), and no others."""
+        bad = {(change.location, change.item): change.number for change in changes if change.kind is EntryKind.BAD}
+        for change in changes:
+            if change.kind is not EntryKind.BAD:
+                if change.number > bad.get((change.location, change.item), 0) or not self._plan.has_short_memory:
+                    raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(change.number)}")
+                self._items[change.location, change.item].dead_lettered_with_newer = True
+
+    def submitted(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
             raise Violation(f"rule 15: {owner} has two requests in flight for {submission.location}")
         self._in_flight[owner, submission.request_id] = submission.location
+        self._check_no_barrier_is_newer(owner, partition_of, submission)
+
+    def _check_no_barrier_is_newer(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
+        for assignment_id, *line in submission.taken.body.select(CHANGE_ID).iter_rows():
+            change = self.logs[partition_of[assignment_id]].change(*line)
+            barrier = self._barriers[owner, assignment_id].get((change.location, change.item))
+            if barrier is not None and tuple(line) < barrier:
+                raise Violation(
+                    f"rule 23: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
+                    f"the barrier at offset {barrier[0]}, line {barrier[1]} was read before"
+                )
 
     def answered(self, owner: str, answered: Answered) -> None:
         del self._in_flight[owner, answered.request_id]
@@ -139,9 +193,11 @@ class Checker:
 
     def queued(self, wire: "Wire") -> None:
         for item in wire.items:
-            self._check_order(wire, self._entries[item["quantity"]])
-        for partition, offset in wire.rows:
-            self._accepted[partition].add(offset)
+            self._check_order(wire, self._changes[item["quantity"]])
+        for partition, offset, line in wire.rows:
+            self._accepted[partition].add((offset, line))
+            self._queued.add(self.logs[partition].change(offset, line).number)
+        self._overlaid.update(wire.overlaid)
 
     def _check_order(self, wire: "Wire", change: Entry) -> None:
         """The OMS never queues an older count after a newer one."""
@@ -194,7 +250,7 @@ class Checker:
         self, location: str, name: str, found: Mapping[str, Any], expected: Mapping[str, Any]
     ) -> bool:
         """Whether the count is that of a bad change, newer than all good ones, that was accepted with older changes."""
-        change = self._entries.get(found.get("quantity", 0))
+        change = self._changes.get(found.get("quantity", 0))
         return (
             change is not None
             and (change.kind, change.location, change.item) == (EntryKind.BAD, location, name)
@@ -204,20 +260,27 @@ class Checker:
     def _expected(self, location: str, name: str) -> tuple[dict[str, Any], set[str]]:
         fields: dict[str, Any] = {}
         attributes: set[str] = set()
-        for entry in self._plan.entries:
-            if entry.kind is EntryKind.CHANGE and (entry.location, entry.item) == (location, name):
-                fields |= {key: value for key, value in entry.fields.items() if key != "attributes"}
-                fields["quantity"] = entry.number
-                attributes.update(entry.fields.get("attributes", ()))
+        for change in self._changes.values():
+            if change.kind is EntryKind.CHANGE and (change.location, change.item) == (location, name):
+                is_gone = change.number in self._superseded and change.number not in self._queued
+                if is_gone and change.number not in self._overlaid:
+                    continue
+                fields |= {key: value for key, value in change.fields.items() if key != "attributes"}
+                fields["quantity"] = change.number
+                if not is_gone:
+                    attributes.update(change.fields.get("attributes", ()))
         return fields, attributes
 
     # Internals
 
     def _committable(self, partition: int) -> int:
-        """The lowest offset that is neither accepted nor dead-lettered nor without anything to send."""
+        """The lowest offset with a change that is neither accepted nor dead-lettered."""
         log, accepted = self.logs[partition], self._accepted[partition]
         until = self._committable_until[partition]
-        while until < log.end and (until in accepted or log.entry(until).kind in NOTHING_TO_SEND):
+        while until < log.end and all(
+            (until, line) in accepted or change.kind in NOTHING_TO_SEND
+            for line, change in enumerate(log.entry(until).changes)
+        ):
             until += 1
         self._committable_until[partition] = until
         return until
@@ -226,9 +289,13 @@ class Checker:
         log = self.logs[partition]
         if offset >= log.end:
             return f"{partition}@{offset}, the end"
-        entry = log.entry(offset)
-        return f"{partition}@{offset} ({entry.kind} {entry.location} {entry.item}={entry.number})"
+        changes = (
+            f"{change.kind} {change.location} {change.item}={change.number}" for change in log.entry(offset).changes
+        )
+        return f"{partition}@{offset} ({', '.join(changes)})"
 
     def _described_change(self, number: int) -> str:
-        entry = self._entries.get(number)
-        return self._described(entry.partition, self._offsets[number]) if entry else "nothing"
+        change = self._changes.get(number)
+        if change is None:
+            return "nothing"
+        return f"{change.kind} {change.item}={number} of {self._described(change.partition, self._offsets[number])}"

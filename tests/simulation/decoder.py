@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, ChangeId, RejectReason
+from consumer.core.changes.barriers import barrier_columns
+from consumer.core.changes.items import (
+    CHANGE_ID,
+    CHANGE_SCHEMA,
+    ITEM_KEY,
+    LOCATION,
+    OCCURRED_AT,
+    ChangeId,
+    RejectReason,
+)
 from consumer.ports import Decoded, RawBatch, Reject
 from tests.simulation.plan import Entry, EntryKind, item_key_of
 
@@ -66,32 +75,44 @@ class SimulatedDecoder:
 
     def _decode(self, batches: list[RawBatch]) -> Decoded:
         rows: list[dict[str, Any]] = []
+        barriers: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         next_offsets: dict[int, int] = {}
         ends: dict[int, int] = {}
         for batch in batches:
             for value, assignment_id, offset in zip(batch.values, batch.assignments, batch.offsets, strict=True):
                 assert value is not None
-                entry = self._entries[int(value)]
-                if entry.kind is EntryKind.REJECT:
-                    rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.CORRUPT, "", value))
-                elif entry.kind is not EntryKind.TOMBSTONE:
-                    rows.append(row_of(entry, assignment_id, offset))
+                for line, change in enumerate(self._entries[int(value)].changes):
+                    change_id = ChangeId(assignment_id, offset, line)
+                    if change.kind is EntryKind.REJECT:
+                        rejects.append(Reject(change_id, RejectReason.CORRUPT, "", value))
+                    elif change.kind is EntryKind.BARRIER:
+                        rejects.append(Reject(change_id, RejectReason.NEGATIVE_QUANTITY, "", value))
+                        barriers.append(row_of(change, change_id))
+                    elif change.kind is not EntryKind.TOMBSTONE:
+                        rows.append(row_of(change, change_id))
                 next_offsets[assignment_id] = offset + 1
             for assignment_id, end in batch.ends.items():
                 next_offsets[assignment_id] = max(end, next_offsets.get(assignment_id, end))
             ends |= batch.ends
         rows.sort(key=lambda row: row[LOCATION])
-        frame = pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
-        return Decoded(frame, tuple(rejects), 0, next_offsets, batches[0].polled_at, ends)
+        return Decoded(
+            frame=pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row"),
+            rejects=tuple(rejects),
+            tombstones=0,
+            next_offsets=next_offsets,
+            polled_at=batches[0].polled_at,
+            ends=ends,
+            barriers=pl.DataFrame(barriers, schema=CHANGE_SCHEMA, orient="row").select(barrier_columns(ITEM_KEY)),
+        )
 
 
 _NOTHING = dict.fromkeys(CHANGE_SCHEMA)
 
 
-def row_of(entry: Entry, assignment: int, offset: int) -> dict[str, Any]:
+def row_of(entry: Entry, change_id: ChangeId) -> dict[str, Any]:
     """The change as a row of a frame. Items are identified in two ways, as producers do."""
     row: dict[str, Any] = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
     row |= {LOCATION: entry.location, "quantity": entry.number}
-    row |= {ASSIGNMENT: assignment, OFFSET: offset, OCCURRED_AT: int(1000 * entry.at)}
+    row |= dict(zip(CHANGE_ID, change_id, strict=True)) | {OCCURRED_AT: int(1000 * entry.at)}
     return row

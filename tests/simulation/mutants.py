@@ -12,11 +12,13 @@ import polars as pl
 import pytest
 
 from consumer.core import engine as engine_module
+from consumer.core.changes.barriers import BARRIER_OFFSET, of_items
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import newest_last
-from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
 from consumer.core.location import bisection as bisection_module
+from consumer.core.location import locations as locations_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
 from consumer.core.location.in_flight import InFlight
@@ -24,6 +26,7 @@ from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
+from consumer.core.partition import partitions as partitions_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
@@ -134,6 +137,23 @@ def forgets_rejects(patch: Patch) -> None:
 
     original = Partitions.track
     patch.setattr(Partitions, "track", track)
+
+
+@_mutant("3")
+def the_first_accepted_line_commits_the_offset(patch: Patch) -> None:
+    """An event with several lines counts as accepted as soon as one of them is."""
+
+    def track(self: Any, offsets: pl.Series, next_offset: int) -> None:
+        original_track(self, offsets.unique(), next_offset)
+
+    def release(self: Any, offsets: pl.Series) -> None:
+        known = offsets.unique().filter(offsets.unique() >= self._base)
+        if len(known):
+            original_release(self, known.filter(self._counts[known - self._base] > 0))
+
+    original_track, original_release = OffsetTracker.track, OffsetTracker.release
+    patch.setattr(OffsetTracker, "track", track)
+    patch.setattr(OffsetTracker, "release", release)
 
 
 @_mutant("4")
@@ -490,6 +510,38 @@ def a_full_job_queue_stays_full(patch: Patch) -> None:
         self._is_job_queue_full = self._is_job_queue_full or full
 
     patch.setattr(Engine, "set_job_queue_full", set_full)
+
+
+# Barriers
+
+
+@_mutant("23")
+def older_changes_leave_after_a_barrier(patch: Patch) -> None:
+    """A count that cannot be sent is dead-lettered, and older counts of its item are still sent."""
+    patch.setattr(Engine, "_supersede", lambda _self, _barriers, _now: None)
+
+
+@_mutant("23")
+def changes_in_recovery_leave_after_a_barrier(patch: Patch) -> None:
+    """A barrier supersedes what waits in windows, but not what waits for its partition's recovery."""
+    patch.setattr(Partitions, "take_superseded", lambda _self, _barriers: [])
+
+
+@_mutant("23")
+def failed_requests_put_back_superseded_changes(patch: Patch) -> None:
+    """What a barrier has superseded while it was in flight is sent again if its request fails."""
+    patch.setattr(Locations, "_without_superseded", lambda _self, _barriers, returning: returning)
+
+
+@_mutant("23")
+def a_barrier_supersedes_newer_changes(patch: Patch) -> None:
+    """Every pending change of the item is dead-lettered with a barrier, newer ones too."""
+
+    def superseded(rows: pl.DataFrame, barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
+        return of_items(rows, barriers, item_key).select(*CHANGE_ID, pl.lit(0, pl.Int64).alias(BARRIER_OFFSET))
+
+    for module in (window_module, locations_module, partitions_module):
+        patch.setattr(module, "superseded_by", superseded)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

@@ -31,8 +31,10 @@ class Wire:
     checked_at: float
     """When its worker last checked the fence."""
     token: int
-    rows: tuple[tuple[int, int], ...]
-    """Partition and offset of every change in it, superseded ones included."""
+    rows: tuple[tuple[int, int, int], ...]
+    """Partition, offset and line of every change in it, superseded ones included."""
+    overlaid: tuple[int, ...]
+    """Numbers of the changes whose values are laid over it."""
     assigned_at: Mapping[int, float]
     """By partition: when it was assigned to the sender."""
     alone: bool
@@ -73,7 +75,8 @@ class Oms:
         self._rates = plan.rates
         self._hold_seconds = plan.hold_seconds
         self._checker = checker
-        self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
+        changes = [change for entry in plan.entries for change in entry.changes]
+        self._bad_counts = {change.number for change in changes if _has_bad_count(change)}
         self._jobs: deque[Wire] = deque()
         self._jobs_made = 0
         self._jobs_done = 0

@@ -4,7 +4,7 @@ A plan is data, so that a failing one can be shortened by dropping entries and f
 All times are simulated seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
@@ -28,6 +28,9 @@ HEALED_SECONDS_MAX: Final = 900.0
 """Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
+LINES_MAX: Final = 5
+NUMBERS_PER_OFFSET: Final = 10
+"""An offset's changes are numbered from a multiple of this on."""
 CHUNK_ITEMS: Final = 3
 MAX_ITEMS: Final = 12
 
@@ -41,11 +44,18 @@ class EntryKind(StrEnum):
     TOMBSTONE = "tombstone"
     GAP = "gap"
     """An offset without a message: a transaction marker, or removed by compaction."""
+    BARRIER = "barrier"
+    """A change with a negative count: it is rejected, and older counts of its item must not leave after it."""
+    EVENT = "event"
+    """An event with several changes, its lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One offset of a partition's log. ``number`` is also the quantity, so that a count identifies its change."""
+    """One offset of a partition's log. ``number`` is also the quantity, so that a count identifies its change.
+
+    ``lines`` are the changes of an event with several, each with its own number; the later has the higher one.
+    """
 
     at: float
     partition: int
@@ -54,6 +64,12 @@ class Entry:
     item: str = ""
     location: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple["Entry", ...] = ()
+
+    @property
+    def changes(self) -> tuple["Entry", ...]:
+        """Its lines; an event with a single change is that change."""
+        return self.lines or (self,)
 
 
 class FaultKind(StrEnum):
@@ -197,7 +213,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
-        entries=_draw_entries(random, theme, partitions, fixed=fixed),
+        entries=_with_events(new_random(seed, "events"), _draw_entries(random, theme, partitions, fixed=fixed)),
         faults=_draw_faults(random, theme, members, partitions),
     )
     match theme:
@@ -256,6 +272,42 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
             fields = _draw_fields(random, number, has_long_attributes=item in long_attributes)
             entries.append(Entry(at, partition, EntryKind.CHANGE, number, item[1], item[0], fields))
     return tuple(entries)
+
+
+def _with_events(random: Random, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The same entries, some of them as barriers, and some as the first line of an event with several."""
+    barrier_share = random.choice((0.0, 0.0, 0.1, 0.25))
+    event_share = random.choice((0.0, 0.0, 0.15, 0.5))
+    items: dict[int, set[tuple[str, str]]] = {}
+    for entry in entries:
+        if entry.item:
+            items.setdefault(entry.partition, set()).add((entry.location, entry.item))
+    drawn = []
+    for entry in entries:
+        first = replace(entry, number=NUMBERS_PER_OFFSET * entry.number)
+        if entry.kind is EntryKind.CHANGE and random.random() < barrier_share:
+            first = replace(first, kind=EntryKind.BARRIER)
+        if entry.item and random.random() < event_share:
+            choices = sorted(items[entry.partition])
+            numbers = range(first.number + 1, first.number + random.randint(2, LINES_MAX))
+            others = [_draw_line(random, first, number, random.choice(choices), barrier_share) for number in numbers]
+            first = Entry(first.at, first.partition, EntryKind.EVENT, first.number, lines=(first, *others))
+        drawn.append(first)
+    return tuple(drawn)
+
+
+def _draw_line(random: Random, first: Entry, number: int, item: tuple[str, str], barrier_share: float) -> Entry:
+    line = replace(first, number=number, location=item[0], item=item[1])
+    kind = random.choices(
+        (EntryKind.CHANGE, EntryKind.BARRIER, EntryKind.BAD, EntryKind.REJECT), (1.0, barrier_share, 0.05, 0.1)
+    )[0]
+    match kind:
+        case EntryKind.BAD:
+            return replace(line, kind=kind, fields=_bad_fields(random))
+        case EntryKind.REJECT:
+            return replace(line, kind=kind, location="", item="", fields={})
+        case _:
+            return replace(line, kind=kind, fields=_draw_fields(random, number, has_long_attributes=False))
 
 
 BAD_LOCATOR: Final = "refused"

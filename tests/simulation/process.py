@@ -11,7 +11,7 @@ from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.errors import StopError
-from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
+from consumer.facts import ChangesDecoded, Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import CommitRefused
@@ -210,6 +210,8 @@ class ProcessObserver:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
                 self.bisecting.add(fact.request.request_id)
+            case ChangesDecoded():
+                self._process.checker.decoded(self._process.name, self._process.source.partition_of, fact.decoded)
             case CommitRefused():
                 self.was_refused = True
             case Snapshot():
