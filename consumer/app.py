@@ -183,7 +183,15 @@ class Service:
         settings = self._settings
         item_columns = APIS[settings.oms.api].item_columns
         decoder = stack.enter_context(
-            closing(build_decoder(settings.avro, settings.window.item_key, item_columns, self._shares.decoder_bytes))
+            closing(
+                build_decoder(
+                    settings.avro,
+                    settings.events,
+                    settings.window.item_key,
+                    item_columns,
+                    self._shares.decoder_bytes,
+                )
+            )
         )
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)

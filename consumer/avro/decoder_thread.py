@@ -14,7 +14,7 @@ from consumer.avro.wire import FRAMINGS, Framing
 from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
-from consumer.settings import AvroSettings
+from consumer.settings import AvroSettings, EventsSettings
 from consumer.settings.memory import DEFAULT_SHARES
 from consumer.workers import Workers
 
@@ -35,11 +35,15 @@ BACKOFF_SECONDS_MAX: Final = 10.0
 CLOSE_SECONDS_MAX: Final = 15.0
 """How long ``close`` waits for the thread, which may be waiting for an answer of the registry."""
 
+_BY_NAME: Final = EventsSettings()
+"""Without settings, fields are looked up by their names."""
+
 _log = structlog.get_logger("inventory_refresh.avro")
 
 
 def build_decoder(
     settings: AvroSettings,
+    events: EventsSettings = _BY_NAME,
     item_key: Sequence[str] = ITEM_KEY,
     item_columns: Iterable[str] = PLAIN_COLUMNS,
     memory_bytes: int = DEFAULT_SHARES.decoder_bytes,
@@ -53,16 +57,19 @@ def build_decoder(
     Raises SettingsError if framing, schema file or registry options cannot work. The registry is not contacted before
     the first message. If the self-test of columnar decoding fails, logs a warning and decodes with fastavro.
     """
-    return DecoderThread(build_batch_decoder(settings, item_key, item_columns), memory_bytes)
+    return DecoderThread(build_batch_decoder(settings, events, item_key, item_columns), memory_bytes)
 
 
 def build_batch_decoder(
-    settings: AvroSettings, item_key: Sequence[str] = ITEM_KEY, item_columns: Iterable[str] = PLAIN_COLUMNS
+    settings: AvroSettings,
+    events: EventsSettings = _BY_NAME,
+    item_key: Sequence[str] = ITEM_KEY,
+    item_columns: Iterable[str] = PLAIN_COLUMNS,
 ) -> BatchDecoder:
     """The same without a thread: decodes when called. The caller handles SchemaUnavailableError."""
     framing = FRAMINGS[settings.framing]
     granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
-    factory = ReaderFactory(granular | settings.fields, framing.length, _decode_path(settings))
+    factory = ReaderFactory(granular | events.fields, framing.length, _decode_path(settings))
     return BatchDecoder(framing, _source(settings, framing, factory), item_key)
 
 

@@ -66,7 +66,7 @@ class FileSource:
             ) from error
         reader = factory.reader(text)
         if isinstance(reader, Refused):
-            raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; correct it or avro.fields")
+            raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; fix it or events.fields")
         self._reader = reader
         self._prefix = single_object_prefix(schema_fingerprint(text)) if framing.name == "single-object" else None
 

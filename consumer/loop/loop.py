@@ -252,7 +252,7 @@ class Loop:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})
             raise DeadLettersError(
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
-                "sends and at avro.fields, or raise dead_letters.max_ratio; nothing past this is committed"
+                "sends and at events.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
         assignments = self._commits.assignments
         current = [reject for reject in decoded.rejects if reject.change_id.assignment_id in assignments]

@@ -4,6 +4,7 @@ Belongs here: reading YAML, secret files and the environment, and redacting secr
 Does not: wiring, which is in ``consumer.app``.
 """
 
+from consumer.settings.events import EventsSettings
 from consumer.settings.loading import Credentials, credentials_reader, load
 from consumer.settings.models import (
     AvroSettings,
@@ -14,14 +15,11 @@ from consumer.settings.models import (
     MemorySettings,
     MetricsSettings,
     OmsSettings,
-    Scalar,
-    Seconds,
-    Section,
     Settings,
-    TextList,
     WindowSettings,
 )
 from consumer.settings.redaction import is_secret, redacted
+from consumer.settings.section import Scalar, Seconds, Section, TextList
 from consumer.settings.sources import CONFIG_VARIABLE, PREFIX, SECRETS_DIR_VARIABLE
 
 __all__ = [
@@ -31,6 +29,7 @@ __all__ = [
     "AvroSettings",
     "Credentials",
     "DeadLetterSettings",
+    "EventsSettings",
     "HttpSettings",
     "KafkaSettings",
     "LogSettings",

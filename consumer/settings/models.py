@@ -1,63 +1,30 @@
-"""Every setting, by section: description, unit, default and bounds. docs/configuration.md is generated from this."""
+"""Every setting, by section: description, unit, default and bounds. docs/configuration.md is generated from this.
+
+The section ``events`` has a module of its own.
+"""
 
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY
+from consumer.settings.events import EventsSettings
+from consumer.settings.section import (
+    BytesOrAuto,
+    ItemsOrAuto,
+    ScalarMap,
+    Seconds,
+    Section,
+    Text,
+    TextList,
+    Url,
+    UrlList,
+    without_repeats,
 )
-
-from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY, LOCATION, PLAIN_COLUMN_TYPES
-from consumer.settings.values import (
-    OMS_ITEMS_MAX,
-    is_loopback,
-    parse_bytes_or_auto,
-    parse_items_or_auto,
-    parse_list,
-    parse_map,
-    parse_scalar_map,
-    parse_seconds,
-    parse_url,
-    parse_url_list,
-)
-
-BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
-ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
-Scalar = str | int | float | bool
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
-TextList = Annotated[list[str], BeforeValidator(parse_list)]
-ScalarMap = Annotated[dict[str, Scalar], BeforeValidator(parse_scalar_map)]
-TextMap = Annotated[dict[str, str], BeforeValidator(parse_map)]
-Url = Annotated[str, AfterValidator(parse_url)]
-UrlList = Annotated[str, AfterValidator(parse_url_list)]
-Text = Annotated[str, Field(min_length=1)]
-
-FIELD_TARGETS: Final = (LOCATION, *PLAIN_COLUMN_TYPES, *GRANULAR_COLUMN_TYPES, "occurredAt")
-"""The names that ``avro.fields`` can map to a path in the event."""
+from consumer.settings.values import OMS_ITEMS_MAX, is_loopback
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-
-
-class Section(BaseModel):
-    """A group of settings. Unknown names are errors; values are frozen once loaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _booleans_are_not_numbers(cls, value: object, info: ValidationInfo) -> object:
-        field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise ValueError("must not be true or false")
-        return value
 
 
 class KafkaSettings(Section):
@@ -99,7 +66,7 @@ class KafkaSettings(Section):
         for topic in topics:
             if not _TOPIC.fullmatch(topic):
                 raise ValueError('must be topic names: letters, digits, ".", "_", "-", at most 249 characters')
-        return _without_repeats(topics)
+        return without_repeats(topics)
 
 
 class AvroSettings(Section):
@@ -127,23 +94,6 @@ class AvroSettings(Section):
         description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing, the "
         "schema id in a message is then ignored.",
     )
-    fields: TextMap = Field(
-        default_factory=dict,
-        description="Maps a field of the OMS (or `locationName`, `occurredAt`) to the path of a field in the event, "
-        "with dots between levels. Of several paths separated by commas, the first that the schema has is used. "
-        "Fields that are not mapped are looked up under their own names (lotCode, condition, date, serialNumber and "
-        "externalID only with oms.api unified-commerce).",
-    )
-
-    @field_validator("fields")
-    @classmethod
-    def _fields_are_known(cls, fields: dict[str, str]) -> dict[str, str]:
-        for name, path in fields.items():
-            if name not in FIELD_TARGETS:
-                raise ValueError(f"cannot map {name!r}; known fields are {', '.join(FIELD_TARGETS)}")
-            if not all(part for choice in path.split(",") for part in choice.strip().split(".")):
-                raise ValueError(f"must map {name} to a path such as a.b, not {path!r}")
-        return fields
 
 
 class WindowSettings(Section):
@@ -173,7 +123,7 @@ class WindowSettings(Section):
     def _item_key_has_an_identifier(cls, columns: list[str]) -> list[str]:
         if not set(columns) <= set(ITEM_KEY) or not set(columns) & set(IDENTIFIERS):
             raise ValueError(f"must be some of {', '.join(ITEM_KEY)}, including one of {', '.join(IDENTIFIERS)}")
-        return _without_repeats(columns)
+        return without_repeats(columns)
 
 
 class OmsSettings(Section):
@@ -348,6 +298,7 @@ class Settings(Section):
 
     kafka: KafkaSettings
     avro: AvroSettings = Field(default_factory=AvroSettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)
     oms: OmsSettings
     memory: MemorySettings = Field(default_factory=MemorySettings)
@@ -359,7 +310,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
         problems = [*_item_limits(self.window, self.oms), *_schema_source(self.avro), *_urls(self.oms)]
-        problems += [*_api_options(self.avro, self.oms), *_certificates(self.oms)]
+        problems += [*_api_options(self.events, self.oms), *_certificates(self.oms)]
         if self.oms.backoff_min > self.oms.backoff_max:
             problems.append(
                 f"oms.backoff_min: {self.oms.backoff_min:g} s must be at most oms.backoff_max "
@@ -411,16 +362,16 @@ def _urls(oms: OmsSettings) -> list[str]:
     ]
 
 
-def _api_options(avro: AvroSettings, oms: OmsSettings) -> list[str]:
+def _api_options(events: EventsSettings, oms: OmsSettings) -> list[str]:
     """Settings that only one API of the OMS has."""
     if oms.api == "unified-commerce":
         return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
     problems = []
     if oms.tenant is not None:
         problems.append(f"oms.tenant: must not be set for oms.api {oms.api}")
-    granular = [name for name in avro.fields if name in GRANULAR_COLUMN_TYPES]
+    granular = [name for name in events.fields if name in GRANULAR_COLUMN_TYPES]
     if granular:
-        problems.append(f"avro.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
+        problems.append(f"events.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
     return problems
 
 
@@ -428,9 +379,3 @@ def _certificates(oms: OmsSettings) -> list[str]:
     if oms.client_key_file and not oms.client_cert_file:
         return ["oms.client_cert_file: must be set, because oms.client_key_file is its key"]
     return []
-
-
-def _without_repeats(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("must not contain duplicates")
-    return names

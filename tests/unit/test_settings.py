@@ -89,7 +89,7 @@ def test_secrets_are_read_as_kubernetes_mounts_them(tmp_path: Path) -> None:
 
 
 def test_names_of_the_oms_keep_their_case_in_the_environment() -> None:
-    assert settings(AVRO__FIELDS__partNumber="product.id").avro.fields == {"partNumber": "product.id"}
+    assert settings(EVENTS__FIELDS__partNumber="product.id").events.fields == {"partNumber": "product.id"}
 
 
 def test_an_empty_value_counts_as_not_given(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
         pytest.param({"OMS__BASE_URL": "http://oms.example"}, "set oms.allow_http: true", id="in the clear"),
         pytest.param({"WINDOW__ITEM_KEY": "binID"}, "including one of partNumber, upc, sku", id="key of bins"),
         pytest.param({"WINDOW__ITEM_KEY": "sku,colour"}, "must be some of partNumber", id="key of unknown columns"),
-        pytest.param({"AVRO__FIELDS__colour": "a"}, "avro.fields: cannot map 'colour'", id="field the OMS lacks"),
-        pytest.param({"AVRO__FIELDS__sku": "a..b"}, "must map sku to a path such as a.b, not 'a..b'", id="broken path"),
+        pytest.param({"EVENTS__FIELDS__colour": "a"}, "events.fields: cannot map 'colour'", id="field the OMS lacks"),
+        pytest.param({"EVENTS__FIELDS__sku": "a..b"}, "must map sku to a path such as a.b", id="broken path"),
         pytest.param({"AVRO__FRAMING": "bare"}, "avro.schema_file: must be set", id="bare without a schema"),
         pytest.param({"AVRO__REGISTRY_URL": ""}, "avro.registry_url: must be set", id="no schema at all"),
         pytest.param({"AVRO__SCHEMA_FILE": "x.avsc"}, "choose one", id="two sources of schemas"),

@@ -58,7 +58,7 @@ class EventReader:
         self._item_key = settings.window.item_key
         columns = APIS[settings.oms.api].item_columns
         granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
-        factory = ReaderFactory(granular | avro.fields, self._framing.length, "fastavro")
+        factory = ReaderFactory(granular | settings.events.fields, self._framing.length, "fastavro")
         self._source: SchemaSource
         if avro.schema_file is not None:
             self._source = FileSource(avro.schema_file, self._framing, factory)

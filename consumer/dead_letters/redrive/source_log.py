@@ -53,7 +53,9 @@ class SourceLog:
             self._uncommitted = LogReader(settings.kafka, CLIENT_ID, isolation_level="read_uncommitted")
             stack.callback(self._uncommitted.close)
             columns = APIS[settings.oms.api].item_columns
-            self._decoder: BatchDecoder = build_batch_decoder(settings.avro, settings.window.item_key, columns)
+            self._decoder: BatchDecoder = build_batch_decoder(
+                settings.avro, settings.events, settings.window.item_key, columns
+            )
             stack.callback(self._decoder.close)
             self.partitions = [
                 partition for topic in settings.kafka.topics for partition in self._committed.partitions(topic)

@@ -12,8 +12,8 @@ from consumer.avro.bundled import schema_path
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.wire import confluent_prefix
 from consumer.core.changes.coalesce import coalesce
-from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_COLUMNS, ITEM_KEY
-from consumer.settings import AvroSettings
+from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
+from consumer.settings import AvroSettings, EventsSettings
 from tests.support.avro import raw_batch, value_of
 
 GRANULAR_SCHEMA = schema_path().parent / "inventory-change-granular.avsc"
@@ -23,8 +23,9 @@ DECODERS = pytest.mark.parametrize("decoder", ["columnar", "fastavro"])
 
 
 def decoder_of(schema: Path, decoder: str, *, granular: bool, **fields: str) -> BatchDecoder:
-    settings = AvroSettings.model_validate({"schema_file": str(schema), "decoder": decoder, "fields": fields})
-    return build_batch_decoder(settings, item_columns=ITEM_COLUMNS) if granular else build_batch_decoder(settings)
+    settings = AvroSettings.model_validate({"schema_file": str(schema), "decoder": decoder})
+    events = EventsSettings(fields=fields)
+    return build_batch_decoder(settings, events, item_columns=ITEM_COLUMNS if granular else PLAIN_COLUMNS)
 
 
 def decoded(made: BatchDecoder, schema: Any, *events: dict[str, Any]) -> pl.DataFrame:

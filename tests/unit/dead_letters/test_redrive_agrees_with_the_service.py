@@ -62,7 +62,9 @@ def test_redrive_rejects_what_the_service_rejects_for_the_same_reason_and_nothin
         for n, value in enumerate(MESSAGES)
     ]
     item_columns = APIS[settings.oms.api].item_columns
-    with closing(build_batch_decoder(settings.avro, settings.window.item_key, item_columns)) as decoder:
+    with closing(
+        build_batch_decoder(settings.avro, settings.events, settings.window.item_key, item_columns)
+    ) as decoder:
         decoded = decoder.decode([raw_batch(MESSAGES)])
     with closing(EventReader(settings)) as events:
         accepted, rejected = events.check(dead_letters)

@@ -34,8 +34,8 @@ def settings(**options: str) -> Settings:
         pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
         pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
         pytest.param(
-            {"AVRO__FIELDS__lotCode": "lot.code", "AVRO__FIELDS__date": "made"},
-            "avro.fields: date, lotCode can only be sent with oms.api unified-commerce",
+            {"EVENTS__FIELDS__lotCode": "lot.code", "EVENTS__FIELDS__date": "made"},
+            "events.fields: date, lotCode can only be sent with oms.api unified-commerce",
             id="lots for an older API",
         ),
         pytest.param({"OMS__CLIENT_KEY_FILE": "key.pem"}, "oms.client_cert_file: must be set", id="a key alone"),
@@ -52,10 +52,10 @@ def test_settings_that_contradict_each_other_are_refused_by_name(options: dict[s
 
 
 def test_unified_commerce_accepts_a_tenant_and_granular_fields() -> None:
-    found = settings(**UNIFIED, AVRO__FIELDS__lotCode="lot.code")
+    found = settings(**UNIFIED, EVENTS__FIELDS__lotCode="lot.code")
 
     assert (found.oms.api, found.oms.tenant) == ("unified-commerce", 1234)
-    assert found.avro.fields == {"lotCode": "lot.code"}
+    assert found.events.fields == {"lotCode": "lot.code"}
 
 
 def test_a_lot_may_be_part_of_the_item_key_and_is_by_default() -> None:
