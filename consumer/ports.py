@@ -75,8 +75,10 @@ class RawBatch:
 class Reject:
     """A change that can never be sent, with everything that its dead letter needs.
 
-    ``detail`` explains the reason in one line. ``value``, ``key``, ``headers`` and ``timestamp`` (milliseconds since
-    1970) are the record's. ``schema_id`` is the writer's schema id, None if the framing has none or it is unreadable.
+    ``detail`` explains the reason in one line. ``line`` is the index of the change in an event with several changes;
+    None: the event has a single one, or cannot be read at all. ``value``, ``key``, ``headers`` and ``timestamp``
+    (milliseconds since 1970) are the record's. ``schema_id`` is the writer's schema id, None if the framing has none or
+    it is unreadable.
     """
 
     change_id: ChangeId
@@ -85,6 +87,7 @@ class Reject:
     value: bytes | None
     key: bytes | None = None
     headers: Headers = ()
+    line: int | None = None
     timestamp: int | None = None
     schema_id: int | None = None
 

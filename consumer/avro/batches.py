@@ -12,10 +12,12 @@ from typing import Any, Final, cast
 import polars as pl
 
 from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, BadMessage
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.readers import Reader, Refused
 from consumer.avro.rows import ReadResult, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
+from consumer.core.changes.barriers import barriers_among
 from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
@@ -28,7 +30,7 @@ from consumer.core.changes.items import (
     ChangeId,
     RejectReason,
 )
-from consumer.core.changes.rules import REASON, check, describe
+from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
 from consumer.ports import Decoded, RawBatch, Reject
 
 _FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
@@ -39,8 +41,22 @@ _NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGET
 class BatchDecoder:
     """Decodes raw batches when called. Not thread-safe."""
 
-    def __init__(self, framing: Framing, source: SchemaSource, item_key: Sequence[str] = ITEM_KEY) -> None:
-        """``item_key`` are the columns that identify an item: each change needs an identifier among them."""
+    def __init__(
+        self,
+        framing: Framing,
+        source: SchemaSource,
+        item_key: Sequence[str] = ITEM_KEY,
+        *,
+        has_lines: bool = False,
+        zero_negative: bool = False,
+    ) -> None:
+        """``item_key`` are the columns that identify an item: each change needs an identifier among them.
+
+        ``has_lines``: the readers of ``source`` take events with several changes. ``zero_negative``: a quantity below 0
+        means 0, and is otherwise a reject.
+        """
+        self._has_lines = has_lines
+        self._zero_negative = zero_negative
         self._framing = framing
         self._item_key = tuple(item_key)
         self._source = source
@@ -51,12 +67,14 @@ class BatchDecoder:
         """Decode batches into one frame.
 
         Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
-        call again with the same batches. Raises SettingsError if it can never be fetched with these settings.
+        call again with the same batches. Raises SettingsError if it can never be fetched with these settings, and
+        TooManyRowsError if the events have so many lines that fewer messages must be decoded at a time.
         """
         joined = _Joined.of(batches)
         result, tombstones = self._read_present(joined.values)
-        good, broken = check(_with_origin(result.frame, joined), self._item_key)
-        bad = in_order([*result.bad, *_rule_breaks(broken)])
+        frame = with_zero_for_negative(result.frame) if self._zero_negative else result.frame
+        good, broken = check(_with_origin(frame, joined), self._item_key)
+        bad = in_order([*result.bad, *_rule_breaks(broken, has_lines=self._has_lines)])
         return Decoded(
             # The engine needs it sorted; sorting here keeps that work off the loop's thread.
             frame=good[list(CHANGE_SCHEMA)].sort(LOCATION, maintain_order=True),
@@ -65,6 +83,7 @@ class BatchDecoder:
             next_offsets=_next_offsets(joined, batches),
             polled_at=batches[0].polled_at,
             ends=_last_ends(batches),
+            barriers=barriers_among(broken, self._item_key) if broken.height else None,
         )
 
     def close(self) -> None:
@@ -109,7 +128,7 @@ class BatchDecoder:
                 bad += [BadMessage(position, reader.reason, reader.detail) for position in positions]
             else:
                 readable.setdefault(id(reader), (reader, prefix, []))[2].extend(positions)
-        frames = [_NOTHING.frame]
+        frames: list[pl.DataFrame] = []
         for reader, prefix, positions in readable.values():
             positions.sort()
             # A reader takes messages of one prefix. Prefixes of the same reader are interchangeable.
@@ -117,7 +136,10 @@ class BatchDecoder:
             result = _at_positions(reader.read(same_prefix), positions)
             frames.append(result.frame)
             bad += result.bad
-        return ReadResult(pl.concat(frames).sort(POSITION), bad)
+            if self._has_lines and len(values) > 1 and sum(frame.height for frame in frames) > ROWS_MAX:
+                raise TooManyRowsError
+        frame = pl.concat(frames).sort(POSITION, maintain_order=True) if frames else _NOTHING.frame
+        return ReadResult(frame, bad)
 
     def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
         """The positions of messages by prefix; None: those without a valid one."""
@@ -137,12 +159,13 @@ class BatchDecoder:
             prefix = None if value is None else self._framing.prefix_of(value)
             key, headers = batch.origin(position)
             yield Reject(
-                change_id=ChangeId(batch.assignments[position], batch.offsets[position]),
+                change_id=ChangeId(batch.assignments[position], batch.offsets[position], message.line or 0),
                 reason=message.reason,
                 detail=message.detail,
                 value=value,
                 key=key,
                 headers=headers,
+                line=message.line,
                 timestamp=batch.timestamps[position],
                 schema_id=None if prefix is None else self._framing.schema_id(prefix),
             )
@@ -183,24 +206,26 @@ def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
         [
             pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
             pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
-            _FIRST_LINE.new_from_index(0, len(joined.offsets)),
             pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
         ]
     )
-    if len(frame) < len(origin):
-        origin = origin[frame[POSITION]]
-    whole = frame.hstack(origin)
+    if LINE in frame.columns:
+        whole = frame.hstack(origin[frame[POSITION]])
+    else:
+        if len(frame) < len(origin):
+            origin = origin[frame[POSITION]]
+        whole = frame.hstack(origin).hstack([_FIRST_LINE.new_from_index(0, len(frame))])
     occurred = whole[OCCURRED_AT_FIELD]
     if occurred.null_count():
         return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
     return whole.hstack([occurred.alias(OCCURRED_AT)])  # the usual case, without a query
 
 
-def _rule_breaks(broken: pl.DataFrame) -> Iterator[BadMessage]:
+def _rule_breaks(broken: pl.DataFrame, *, has_lines: bool) -> Iterator[BadMessage]:
     """The rows that break a rule of the OMS, as bad messages."""
     for row in broken.iter_rows(named=True):
         reason = RejectReason(row[REASON])
-        yield BadMessage(row[POSITION], reason, describe(reason, row))
+        yield BadMessage(row[POSITION], reason, describe(reason, row), row[LINE] if has_lines else None)
 
 
 def _next_offsets(joined: _Joined, batches: Sequence[RawBatch]) -> dict[int, int]:

@@ -18,9 +18,11 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from consumer.avro.fields import POSITION, FieldPlan, Leaf, finish
+from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, finish
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError, exploded
 from consumer.avro.rows import ReadResult, RowReader, in_order
 from consumer.avro.wire_schema import wire_schema
+from consumer.core.changes.items import LINE, RejectReason
 
 BLOCK_BYTES_MAX: Final = 1 << 30
 """Bytes of one block. polars counts a column's bytes in 32 bits."""
@@ -70,37 +72,58 @@ class ColumnarReader:
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages as one block; None unless all have the same prefix and are values of the schema."""
-        wire = self._wire(values)
-        return None if wire is None else ReadResult(*finish(self._plan, wire))
+        read = self._wire(values)
+        return None if read is None else self._finished(*read)
+
+    def _finished(self, wire: pl.DataFrame, too_long: Sequence[int]) -> ReadResult:
+        """``too_long`` are the positions of events with too many lines."""
+        frame, bad = finish(self._plan, wire)
+        if self._plan.lines is None or not too_long:
+            return ReadResult(frame, bad)
+        detail = self._plan.lines.too_many()
+        rejected = [BadMessage(position, RejectReason.TOO_MANY_LINES, detail) for position in too_long]
+        return ReadResult(frame, in_order([*bad, *rejected]))
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all have the same prefix; a bad message does not affect the others."""
-        blocks: list[pl.DataFrame] = []
+        blocks: list[tuple[pl.DataFrame, Sequence[int]]] = []
         row_by_row: list[int] = []
         self._read_blocks(values, 0, blocks, row_by_row)
-        results = [ReadResult(*finish(self._plan, block)) for block in blocks]
+        results = [self._finished(*block) for block in blocks]
         results.append(self._rows.read_some(values, row_by_row))
         frame = pl.concat([result.frame for result in results])
-        return ReadResult(frame.sort(POSITION), in_order([bad for result in results for bad in result.bad]))
+        return ReadResult(
+            frame.sort(POSITION, maintain_order=True), in_order([bad for result in results for bad in result.bad])
+        )
 
     def _read_blocks(
-        self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], row_by_row: list[int]
+        self,
+        values: Sequence[bytes],
+        start: int,
+        blocks: list[tuple[pl.DataFrame, Sequence[int]]],
+        row_by_row: list[int],
     ) -> None:
         """Read messages in blocks, splitting those that fail.
 
         Appends frames of wire columns to ``blocks``, and to ``row_by_row`` the remaining positions, ascending.
         """
-        wire = self._wire(values)
-        if wire is not None:
-            blocks.append(wire.with_columns(pl.col(POSITION) + start))
+        read = self._wire(values)
+        if read is not None:
+            wire, too_long = read
+            blocks.append((wire.with_columns(pl.col(POSITION) + start), [position + start for position in too_long]))
+            if len(values) > 1 and sum(block.height for block, _ in blocks) > ROWS_MAX and self._plan.lines is not None:
+                raise TooManyRowsError
         elif len(values) <= ROW_BY_ROW_MAX:
             row_by_row.extend(range(start, start + len(values)))
         else:
             for low, high in _parts(len(values)):
                 self._read_blocks(values[low:high], start + low, blocks, row_by_row)
 
-    def _wire(self, values: Sequence[bytes]) -> pl.DataFrame | None:
-        """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema."""
+    def _wire(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, Sequence[int]] | None:
+        """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema.
+
+        With them the positions of events with too many lines, which have no rows.
+        """
         prefix = values[0][: self._prefix_length]
         guard = _MARKER + prefix
         # The first message's prefix is left out and one is added at the end, so the number of bytes is the same.
@@ -112,7 +135,14 @@ class ColumnarReader:
         frame = read_block(_MARKER.join((head, *values[1:], prefix + _SYNC)), self._columns)
         if frame is None or len(frame) != len(values) or not (frame[_GUARD] == pl.Series([guard])).all():
             return None
-        columns = [pl.int_range(len(frame), dtype=pl.Int64, eager=True).alias(POSITION)]
+        positions = pl.int_range(len(frame), dtype=pl.Int64, eager=True).alias(POSITION)
+        if self._plan.lines is None:
+            return self._wire_columns(frame, [positions]), ()
+        frame, too_long = exploded(frame.drop(_GUARD).hstack([positions]), self._plan.lines, POSITION)
+        return self._wire_columns(frame, [frame[POSITION], frame[LINE]]), too_long
+
+    def _wire_columns(self, frame: pl.DataFrame, place: Sequence[pl.Series]) -> pl.DataFrame:
+        columns = [*place]
         columns += [_plain_column(frame, leaf) for leaf in self._plan.leaves if _is_plain(leaf)]
         if self._expressions:
             columns += frame.select(self._expressions).get_columns()

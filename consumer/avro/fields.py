@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from consumer.avro.lines import Lines, line_type
 from consumer.avro.writer_schema import Type, UnusableSchemaError
-from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, RejectReason
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LINE, LOCATION, RejectReason
 
 OCCURRED_AT_FIELD: Final = "occurredAt"
 """The event's own time; ``core.changes.items.OCCURRED_AT`` is derived from it."""
@@ -28,6 +29,8 @@ _ABSENT: Final = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in 
 
 _EMPTY_MEANS_ABSENT: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName", *GRANULAR_COLUMNS)
 """Text columns in which "" means no value: some producers write it, and the OMS rejects empty strings."""
+
+_ROW: Final = "_row"
 
 _INT_MIN: Final = -(2**31)
 _INT_MAX: Final = 2**31 - 1
@@ -60,27 +63,45 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """A message that cannot become a change: its position among those that the reader was given, and the reason."""
+    """A message that cannot become a change: its position among those that the reader was given, and the reason.
+
+    ``line`` is that of the change in an event with several; None: the whole message.
+    """
 
     position: int
     reason: RejectReason
     detail: str
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """How a schema's events become columns: a leaf for each target that the schema has. The other targets are null."""
+    """How a schema's events become columns: a leaf for each target that the schema has. The other targets are null.
+
+    ``lines`` says where the changes of an event are, and then the paths of leaves are those in an event with one line;
+    None: an event is one change.
+    """
 
     root: Type
     leaves: tuple[Leaf, ...]
+    lines: Lines | None = None
 
     @property
     def read_fields(self) -> frozenset[str]:
         """The event's top-level fields that are read; the others are skipped."""
-        return frozenset(leaf.path[0] for leaf in self.leaves)
+        repeated = () if self.lines is None else self.lines.paths
+        return frozenset(path[0] for path in (*(leaf.path for leaf in self.leaves), *repeated))
 
 
-def plan_fields(root: Type, paths: Mapping[str, str]) -> FieldPlan:
+@dataclass(frozen=True, slots=True)
+class LinesSetting:
+    """``events.items`` as a path, and ``events.lines_max``."""
+
+    path: tuple[str, ...]
+    lines_max: int
+
+
+def plan_fields(root: Type, paths: Mapping[str, str], items: LinesSetting | None = None) -> FieldPlan:
     """Find the field of each target in a schema. ``paths`` maps a target to a dotted path; default: its own name.
 
     Of several paths, separated by commas, the first with a suitable field is used, so that one setting reads events
@@ -93,14 +114,16 @@ def plan_fields(root: Type, paths: Mapping[str, str]) -> FieldPlan:
     or if a field has a type that cannot be converted.
     """
     wanted = [target for target in TARGETS if target in paths or target not in GRANULAR_COLUMNS]
-    found = {target: _first_leaf(root, target, split_paths(paths.get(target, target))) for target in wanted}
+    event, repeated = (root, ()) if items is None else line_type(root, items.path)
+    found = {target: _first_leaf(event, target, split_paths(paths.get(target, target))) for target in wanted}
     for required in (LOCATION, "quantity"):
         if found[required] is None:
             raise UnusableSchemaError(f"the schema has no field {paths.get(required, required)} ({required} is needed)")
     if all(found[name] is None for name in IDENTIFIERS):
         missing = ", ".join(paths.get(name, name) for name in IDENTIFIERS)
         raise UnusableSchemaError(f"the schema has none of the fields {missing} (one is needed)")
-    return FieldPlan(root, tuple(leaf for leaf in found.values() if leaf is not None))
+    lines = None if items is None else Lines(repeated, items.lines_max)
+    return FieldPlan(root, tuple(leaf for leaf in found.values() if leaf is not None), lines)
 
 
 def split_paths(text: str) -> list[tuple[str, ...]]:
@@ -213,7 +236,8 @@ def finish(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadM
     """
     wire, bad = _within_range(plan, wire)
     leaves = {leaf.target: leaf for leaf in plan.leaves}
-    frame = pl.DataFrame([wire[POSITION], *(_column(wire, name, leaves.get(name)) for name in TARGETS)])
+    place = [wire[POSITION], wire[LINE]] if LINE in wire.columns else [wire[POSITION]]
+    frame = pl.DataFrame([*place, *(_column(wire, name, leaves.get(name)) for name in TARGETS)])
     texts = [name for name in _EMPTY_MEANS_ABSENT if name in leaves]
     if any((frame[name] == "").any() for name in texts):
         frame = frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in texts)
@@ -241,12 +265,16 @@ def _within_range(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, li
     if all(_is_between(wire[leaf.target], low, high) for leaf, low, high, _ in limits):
         return wire, []
     out_of_range = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]
+    numbered = wire.with_row_index(_ROW)
+    line = LINE if LINE in wire.columns else pl.lit(None).alias(LINE)
     bad: dict[int, BadMessage] = {}
     for (leaf, low, high, reason), condition in zip(limits, out_of_range, strict=True):
-        for position, value in wire.filter(condition).select(POSITION, leaf.target).iter_rows():
+        for row, position, number, value in (
+            numbered.filter(condition).select(_ROW, POSITION, line, leaf.target).iter_rows()
+        ):
             detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
-            bad.setdefault(position, BadMessage(position, reason, detail))
-    return wire.filter(~pl.col(POSITION).is_in(list(bad))), [bad[position] for position in sorted(bad)]
+            bad.setdefault(row, BadMessage(position, reason, detail, number))
+    return numbered.filter(~pl.col(_ROW).is_in(list(bad))).drop(_ROW), [bad[row] for row in sorted(bad)]
 
 
 def _is_between(column: pl.Series, low: int, high: int) -> bool:

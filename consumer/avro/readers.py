@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.fields import FieldPlan, plan_fields
+from consumer.avro.fields import FieldPlan, LinesSetting, plan_fields
 from consumer.avro.rows import ReadResult, RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.wire_schema import columnar_possible, wire_schema
@@ -46,17 +46,18 @@ class ReaderFactory:
     """Makes readers.
 
     ``paths`` maps targets (``fields.TARGETS``) to paths in the event. With "columnar" as ``decode_path``, schemas for
-    which columnar decoding is not possible are still decoded with fastavro.
+    which columnar decoding is not possible are still decoded with fastavro. ``items``: an event has several changes.
     """
 
     paths: Mapping[str, str]
     prefix_length: int
     decode_path: DecodePath
+    items: LinesSetting | None = None
 
     def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
         """The reader of a schema, given as text, with the schemas that it refers to."""
         try:
-            plan = plan_fields(parse(text, references), self.paths)
+            plan = plan_fields(parse(text, references), self.paths, self.items)
         except UnusableSchemaError as error:
             return refused_schema(str(error))
         if self.decode_path == "columnar" and columnar_agrees(plan):

@@ -1,24 +1,28 @@
 """Decoding message by message with fastavro: the reference for columnar decoding, and a complete alternative to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from operator import attrgetter
+from itertools import islice
 from typing import Any
 
 import fastavro
 import polars as pl
 
 from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError, lines_of
 from consumer.avro.wire_schema import wire_schema
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import LINE, RejectReason
 from consumer.errors import InvariantError
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """Messages that were read (rows with ``POSITION`` and ``fields.TARGETS``) and bad messages, both by position."""
+    """Messages that were read (rows with ``POSITION`` and ``fields.TARGETS``) and bad messages, both by position.
+
+    If events have several changes, the rows also have ``LINE``, and are in its order.
+    """
 
     frame: pl.DataFrame
     bad: Sequence[BadMessage]
@@ -26,7 +30,7 @@ class ReadResult:
 
 def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
     """The bad messages, sorted by position."""
-    return tuple(sorted(bad, key=attrgetter("position")))
+    return tuple(sorted(bad, key=lambda message: (message.position, message.line or 0)))
 
 
 class RowReader:
@@ -35,6 +39,7 @@ class RowReader:
     def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
         self._prefix_length = prefix_length
+        self._too_many = "" if plan.lines is None else plan.lines.too_many()
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
@@ -50,17 +55,33 @@ class RowReader:
         """Read only the messages at these positions (ascending)."""
         rows: list[list[Any]] = []
         good: list[int] = []
+        lines: list[int] = []
         bad: list[BadMessage] = []
         for position in positions:
             record = self._record(values[position])
             if isinstance(record, dict):
+                events = self._lines(record)
+                if events is None:
+                    bad.append(BadMessage(position, RejectReason.TOO_MANY_LINES, self._too_many))
+                    continue
                 # Only what the columns need is kept: a whole record may take a hundred times its encoded size.
-                rows.append([value_at(record, leaf.path) for leaf in self._plan.leaves])
-                good.append(position)
+                rows += [[value_at(event, leaf.path) for leaf in self._plan.leaves] for event in events]
+                good += [position] * len(events)
+                lines += range(len(events))
+                if len(rows) > ROWS_MAX and good[0] != position:
+                    raise TooManyRowsError
             else:
                 bad.append(BadMessage(position, *record))
-        frame, out_of_range = finish(self._plan, self._columns(rows, good))
+        frame, out_of_range = finish(self._plan, self._columns(rows, good, lines))
         return ReadResult(frame, in_order([*bad, *out_of_range]))
+
+    def _lines(self, record: dict[str, Any]) -> list[Mapping[str, Any]] | None:
+        """The event once per line, or just the event; None if it has too many lines."""
+        lines = self._plan.lines
+        if lines is None:
+            return [record]
+        found = list(islice(lines_of(record, lines.paths), lines.lines_max + 1))
+        return None if len(found) > lines.lines_max else found
 
     def _record(self, value: bytes) -> dict[str, Any] | tuple[RejectReason, str]:
         """The record in a message, or why it is bad."""
@@ -78,8 +99,10 @@ class RowReader:
             raise InvariantError(f"fastavro read a record as {type(record).__name__}")
         return record
 
-    def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int]) -> pl.DataFrame:
+    def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int], lines: Sequence[int]) -> pl.DataFrame:
         columns = [pl.Series(POSITION, positions, dtype=pl.Int64)]
+        if self._plan.lines is not None:
+            columns.append(pl.Series(LINE, lines, dtype=pl.Int32))
         for index, leaf in enumerate(self._plan.leaves):
             convert = _converter(leaf)
             values = [row[index] for row in rows]

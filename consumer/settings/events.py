@@ -1,11 +1,11 @@
 """The section ``events``: how a decoded event becomes a change of an item. How its bytes are decoded is ``avro``."""
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, LOCATION, PLAIN_COLUMN_TYPES
-from consumer.settings.section import Section, TextMap
+from consumer.core.changes.columns import EVENT_LINES_MAX, GRANULAR_COLUMN_TYPES, LOCATION, PLAIN_COLUMN_TYPES
+from consumer.settings.section import Section, Text, TextMap
 
 FIELD_TARGETS: Final = (LOCATION, *PLAIN_COLUMN_TYPES, *GRANULAR_COLUMN_TYPES, "occurredAt")
 """The names that ``events.fields`` can map to a path in the event."""
@@ -21,6 +21,31 @@ class EventsSettings(Section):
         "Fields that are not mapped are looked up under their own names (lotCode, condition, date, serialNumber and "
         "externalID only with oms.api unified-commerce).",
     )
+
+    items: Text | None = Field(
+        default=None,
+        description="Path of an array or a map in the event, each of whose elements is a change. Paths of fields lead "
+        "through it: `lines.sku`, and in a map `stock.key` and `stock.value`. If the path itself leads through an "
+        "array or a map (`stores.lines`), their elements are taken one by one, too. Unset: an event is one change.",
+    )
+    lines_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=EVENT_LINES_MAX,
+        description="Changes in one event, at most. An event with more is dead-lettered as a whole.",
+    )
+    negative_quantity: Literal["reject", "zero"] = Field(
+        default="reject",
+        description="What a quantity below 0 means: `reject` dead-letters the change, and with it older counts of its "
+        "item that have not been sent; `zero` sends 0.",
+    )
+
+    @field_validator("items")
+    @classmethod
+    def _items_are_a_path(cls, items: str | None) -> str | None:
+        if items is not None and not all(items.split(".")):
+            raise ValueError(f"must be the path of an array or a map, such as lines or a.lines, not {items!r}")
+        return items
 
     @field_validator("fields")
     @classmethod

@@ -17,6 +17,7 @@ from consumer.core.changes.items import (
     LOCATION,
     OCCURRED_AT,
     OFFSET,
+    TIMESTAMP,
     RejectReason,
 )
 from consumer.core.changes.rules import EXACT_INTEGER_MAX, REASON
@@ -32,19 +33,27 @@ _LAST: Final = "_last"
 
 def barrier_columns(item_key: Sequence[str]) -> list[str]:
     """The columns of a frame of barriers."""
-    return [LOCATION, *item_key, *CHANGE_ID, OCCURRED_AT]
+    return [LOCATION, *item_key, *CHANGE_ID, TIMESTAMP, OCCURRED_AT]
 
 
-def barriers_among(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """The rejected rows that are barriers: location and item are known, but the count cannot be sent.
+def barriers_mask(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
+    """Which rejected rows are barriers: location and item are known, but the count cannot be sent.
 
-    ``rejected`` is the second part of ``rules.check``, of rows with ``CHANGE_ID`` and ``OCCURRED_AT``.
+    ``rejected`` is the second part of ``rules.check``.
     """
     quantity = pl.col("quantity").is_between(0, EXACT_INTEGER_MAX)
     has_bad_count = pl.col(REASON).is_in(BARRIER_REASONS) | ~quantity.fill_null(value=True)
     is_named = pl.any_horizontal(pl.col(name).is_not_null() for name in IDENTIFIERS if name in item_key)
-    known = rejected.filter(pl.col(LOCATION).is_not_null() & is_named & has_bad_count)
-    return known.select(barrier_columns(item_key))
+    is_barrier = pl.col(LOCATION).is_not_null() & is_named & has_bad_count
+    return rejected.select(is_barrier.alias(_IS_BARRIER)).to_series()
+
+
+def barriers_among(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
+    """The rejected rows that are barriers, in the order in which they were read, with ``barrier_columns``.
+
+    ``rejected`` is the second part of ``rules.check``, of rows with ``CHANGE_ID``, ``TIMESTAMP`` and ``OCCURRED_AT``.
+    """
+    return rejected.filter(barriers_mask(rejected, item_key)).select(barrier_columns(item_key))
 
 
 def newest_barriers(barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:

@@ -52,8 +52,8 @@ SUPERSEDED: Final = "_superseded"
 """Positions (see ``LINES_MAX``) of the older changes of the row's assignment that were coalesced into it while they
 waited, ascending; null without any. The lowest of them stays open and so holds back the committable offset."""
 SUPERSEDED_TYPE: Final = pl.List(pl.Int64())
-LINES_MAX: Final = 2**14
-"""An event has fewer lines than this. A change's *position* in its partition is therefore one integer, offset *
+LINES_MAX: Final = columns.EVENT_LINES_MAX
+"""An event has at most this many lines. A change's *position* in its partition is therefore one integer, offset *
 ``LINES_MAX`` + line. It fits into 64 bits up to offset 2**49: 17 years at a million records per second."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
@@ -93,6 +93,8 @@ class RejectReason(StrEnum):
     """Truncated, or not a value of the writer's schema."""
     TRAILING_BYTES = "trailing_bytes"
     """A complete value is followed by more bytes."""
+    TOO_MANY_LINES = "too_many_lines"
+    """The event has more lines than ``events.lines_max``."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
     """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
     NO_LOCATION = "no_location"

@@ -7,12 +7,14 @@ from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from consumer.avro.decoder_thread import lines_setting
 from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS
 from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
 from consumer.avro.wire import FRAMINGS
-from consumer.core.changes.items import GRANULAR_COLUMNS, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
-from consumer.core.changes.rules import REASON, check, describe
+from consumer.core.changes.barriers import barriers_mask
+from consumer.core.changes.items import GRANULAR_COLUMNS, LINE, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
+from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
 from consumer.errors import DeadLettersError, SettingsError
@@ -41,11 +43,26 @@ class Rejection:
 class Events:
     """Decoded events. A dead letter without its original value is in neither field.
 
-    ``frame`` has the columns of ``fields.TARGETS`` and ``INDEX``; ``undecodable`` has the other events by index.
+    ``frame`` has a row per line, with the columns of ``fields.TARGETS``, ``INDEX`` and ``LINE``. ``undecodable`` has
+    the other events and lines, by index and line (None: the whole event).
     """
 
     frame: pl.DataFrame
-    undecodable: Mapping[int, Rejection]
+    undecodable: Mapping[tuple[int, int | None], Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The lines of events, as the service would take them.
+
+    ``accepted`` has the changes that it would accept, ``barriers`` those that it would reject as barriers (rule 23).
+    Both have the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``. ``rejected``
+    says why it would reject lines or whole events, as ``Events.undecodable`` does.
+    """
+
+    accepted: pl.DataFrame
+    barriers: pl.DataFrame
+    rejected: Mapping[tuple[int, int | None], Rejection]
 
 
 class EventReader:
@@ -56,9 +73,13 @@ class EventReader:
         avro = settings.avro
         self._framing = FRAMINGS[avro.framing]
         self._item_key = settings.window.item_key
+        self._has_lines = settings.events.items is not None
+        self._zero_negative = settings.events.negative_quantity == "zero"
         columns = APIS[settings.oms.api].item_columns
         granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
-        factory = ReaderFactory(granular | settings.events.fields, self._framing.length, "fastavro")
+        factory = ReaderFactory(
+            granular | settings.events.fields, self._framing.length, "fastavro", lines_setting(settings.events)
+        )
         self._source: SchemaSource
         if avro.schema_file is not None:
             self._source = FileSource(avro.schema_file, self._framing, factory)
@@ -76,26 +97,33 @@ class EventReader:
         for index, dead_letter in enumerate(dead_letters):
             if dead_letter.event is not None:
                 groups.setdefault(self._framing.prefix_of(dead_letter.event), []).append(index)
-        frames = [pl.DataFrame(schema={**TARGETS, INDEX: pl.Int64()})]
-        undecodable: dict[int, Rejection] = {}
+        frames = [pl.DataFrame(schema={**TARGETS, INDEX: pl.Int64(), LINE: pl.Int32()})]
+        undecodable: dict[tuple[int, int | None], Rejection] = {}
         for prefix, indices in groups.items():
             values = [dead_letters[index].event or b"" for index in indices]
             if prefix is None:
                 for index, value in zip(indices, values, strict=True):
-                    undecodable[index] = Rejection(RejectReason.NOT_FRAMED, self._framing.not_framed(value))
+                    undecodable[index, None] = Rejection(RejectReason.NOT_FRAMED, self._framing.not_framed(value))
                 continue
             reader = retry_schema(lambda prefix=prefix: self._source.reader(prefix))  # type: ignore[misc]
             if isinstance(reader, Refused):
-                undecodable |= dict.fromkeys(indices, Rejection(reader.reason, reader.detail))
+                refusal = Rejection(reader.reason, reader.detail)
+                undecodable |= {(index, None): refusal for index in indices}
                 continue
             reading = reader.read(values)
-            undecodable |= {indices[bad.position]: Rejection(bad.reason, bad.detail) for bad in reading.bad}
+            undecodable |= {(indices[bad.position], bad.line): Rejection(bad.reason, bad.detail) for bad in reading.bad}
             index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]]
-            frames.append(reading.frame.drop(POSITION).with_columns(index_column))
-        return Events(pl.concat(frames).sort(INDEX), undecodable)
+            frame = reading.frame.drop(POSITION).with_columns(index_column)
+            if LINE not in frame.columns:
+                frame = frame.with_columns(pl.lit(0, pl.Int32).alias(LINE))
+            frames.append(frame.select(frames[0].columns))
+        return Events(pl.concat(frames).sort(INDEX, LINE), undecodable)
 
     def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """The dead letters; those without a location get the one in their event, if it decodes."""
+        """The dead letters; those without a location get that of their line, if it decodes.
+
+        Without a line, that is the location of the event, if all of its lines have the same.
+        """
         indices = [
             index
             for index, dead_letter in enumerate(dead_letters)
@@ -103,30 +131,43 @@ class EventReader:
         ]
         completed = list(dead_letters)
         if indices:
-            frame = self.read([dead_letters[index] for index in indices]).frame
-            for position, location in frame.select(INDEX, LOCATION).iter_rows():
-                index = indices[position]
-                completed[index] = replace(dead_letters[index], location=location)
+            found: dict[int, set[str | None]] = {}
+            for position, line, location in (
+                self.read([dead_letters[index] for index in indices]).frame.select(INDEX, LINE, LOCATION).iter_rows()
+            ):
+                if dead_letters[indices[position]].line in (None, line):
+                    found.setdefault(indices[position], set()).add(location)
+            for index, locations in found.items():
+                if len(locations) == 1:
+                    completed[index] = replace(dead_letters[index], location=locations.pop())
         return completed
 
-    def check(self, dead_letters: Sequence[DeadLetter]) -> tuple[pl.DataFrame, Mapping[int, Rejection]]:
-        """The changes that the service would accept, as a frame, and why it would reject the others, by index.
-
-        The frame has the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``.
-        """
+    def check(self, dead_letters: Sequence[DeadLetter]) -> Checked:
+        """What the service would do with the lines of these events, one dead letter of each. See ``read``."""
         events = self.read(dead_letters)
-        valid, broken = check(events.frame, self._item_key)
+        frame = events.frame
+        if self._zero_negative:
+            frame = with_zero_for_negative(frame)
+        valid, broken = check(_with_origin(frame, dead_letters), self._item_key)
         rejected = dict(events.undecodable)
         for row in broken.iter_rows(named=True):
             reason = RejectReason(row[REASON])
-            rejected[row[INDEX]] = Rejection(reason, describe(reason, row))
-        accepted = [dead_letters[index] for index in valid[INDEX]]
-        frame = valid.with_columns(
-            pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in accepted], dtype=pl.Int64),
-            pl.Series(TIMESTAMP, [dead_letter.timestamp for dead_letter in accepted], dtype=pl.Int64),
-            pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in accepted], dtype=pl.Int64),
-        )
-        return frame.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT)), rejected
+            rejected[row[INDEX], row[LINE] if self._has_lines else None] = Rejection(reason, describe(reason, row))
+        is_barrier = barriers_mask(broken, self._item_key)
+        return Checked(valid, broken.filter(is_barrier).drop(REASON), rejected)
+
+
+def _with_origin(frame: pl.DataFrame, dead_letters: Sequence[DeadLetter]) -> pl.DataFrame:
+    """The lines of events with the columns that come from the record."""
+    origin = pl.DataFrame(
+        [
+            pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in dead_letters], dtype=pl.Int64),
+            pl.Series(TIMESTAMP, [dead_letter.timestamp for dead_letter in dead_letters], dtype=pl.Int64),
+            pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in dead_letters], dtype=pl.Int64),
+        ]
+    )
+    whole = frame.hstack(origin[frame[INDEX]])
+    return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

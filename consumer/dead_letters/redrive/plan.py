@@ -87,7 +87,7 @@ def judge(
     undecodable: pl.DataFrame,
     item: Sequence[str],
 ) -> pl.DataFrame:
-    """The verdict of each event, in their order: ``RECORD_ID``, ``VERDICT``, ``BLOCKING_ASSIGNMENT``, ``BLOCKING_OFFSET``.
+    """The verdict of each event: ``RECORD_ID``, ``VERDICT``, ``BLOCKING_ASSIGNMENT`` and ``BLOCKING_OFFSET``.
 
     ``newest`` is what ``newest_changes`` gives for the log from the first event on. ``in_log`` has the ``RECORD_ID`` of
     those events that the log still has. ``undecodable`` has ``ASSIGNMENT`` and ``UNDECODABLE``.

@@ -221,7 +221,7 @@ def test_a_reject_is_a_barrier_only_if_its_item_is_known_and_its_count_is_at_fau
 
 
 def test_columns_of_the_item_key_without_a_value_may_be_missing() -> None:
-    rows = frame([change("Rome", "a", 4)]).select("locationName", "sku", *CHANGE_ID, "_occurredAt")
+    rows = frame([change("Rome", "a", 4)]).select("locationName", "sku", *CHANGE_ID, "_timestamp", "_occurredAt")
     barriers = frame([change("Rome", "a", -1, offset=1)]).select(barrier_columns(ITEM_KEY))
 
     assert superseded_by(rows, barriers, ITEM_KEY).rows() == [(1, 0, 0, 1)]
