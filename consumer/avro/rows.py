@@ -68,7 +68,7 @@ class RowReader:
                 rows += [[value_at(event, leaf.path) for leaf in self._plan.leaves] for event in events]
                 good += [position] * len(events)
                 lines += range(len(events))
-                if len(rows) > ROWS_MAX and good[0] != position:
+                if self._plan.lines is not None and len(rows) > ROWS_MAX and good[0] != position:
                     raise TooManyRowsError
             else:
                 bad.append(BadMessage(position, *record))
