@@ -116,7 +116,7 @@ class Decoded:
     """One or more raw batches, decoded in order.
 
     ``frame`` has the columns ``core.changes.items.CHANGE_SCHEMA`` and holds only changes that pass the rules for items,
-    sorted by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
+    grouped by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
     ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``barriers`` are those

@@ -5,7 +5,7 @@ Nothing here retries or starts threads: ``decoder_thread`` does.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import Any, Final, cast
 
@@ -18,12 +18,12 @@ from consumer.avro.rows import ReadResult, in_order
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
 from consumer.core.changes.barriers import barriers_among
+from consumer.core.changes.blocks import grouped, without_empty
 from consumer.core.changes.items import (
     ASSIGNMENT,
     CHANGE_SCHEMA,
     ITEM_KEY,
     LINE,
-    LOCATION,
     OCCURRED_AT,
     OFFSET,
     TIMESTAMP,
@@ -76,8 +76,8 @@ class BatchDecoder:
         good, broken = check(_with_origin(frame, joined), self._item_key)
         bad = in_order([*result.bad, *_rule_breaks(broken, has_lines=self._has_lines)])
         return Decoded(
-            # The engine needs it sorted; sorting here keeps that work off the loop's thread.
-            frame=good[list(CHANGE_SCHEMA)].sort(LOCATION, maintain_order=True),
+            # The engine needs it grouped by location; doing so here keeps that work off the loop's thread.
+            frame=_grouped(good[list(CHANGE_SCHEMA)]),
             rejects=tuple(self._rejects(bad, batches)),
             tombstones=tombstones,
             next_offsets=_next_offsets(joined, batches),
@@ -193,10 +193,19 @@ class _Joined:
         )
 
 
+def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows brought together by location. Columns without any value stay as they are, in whatever order."""
+    if frame.is_empty():
+        return frame
+    moved, _, _ = grouped(without_empty(frame))
+    present = set(moved.columns)
+    return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
+
+
 def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
     """The result of reading some messages, with their positions among all messages."""
     column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
-    bad = [BadMessage(positions[message.position], message.reason, message.detail) for message in result.bad]
+    bad = [replace(message, position=positions[message.position]) for message in result.bad]
     return ReadResult(result.frame.with_columns(column), bad)
 
 

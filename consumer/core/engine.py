@@ -134,7 +134,8 @@ class Engine:
         dead-lettered (``take_superseded``). Returns whether so many of the latest changes are rejects that the service
         should stop.
         """
-        frame = self.partitions.drop_stale(frame)
+        if any(assignment_id not in self.partitions for assignment_id in next_offsets):
+            frame = self.partitions.drop_stale(frame)
         rejected = [change_id for change_id in rejects if change_id.assignment_id in self.partitions]
         self.partitions.track(frame, rejected, next_offsets, ends)
         arrival = pl.lit(now if arrived is None else arrived).alias(ARRIVED)

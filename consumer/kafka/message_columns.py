@@ -44,7 +44,12 @@ class Timestamps(Sequence[int | None]):
         return len(self._messages)
 
     def __iter__(self) -> Iterator[int | None]:
-        return (stamp if kind else None for kind, stamp in map(Message.timestamp, self._messages))
+        if not self._messages:
+            return iter(())
+        kinds, stamps = zip(*map(Message.timestamp, self._messages), strict=True)
+        if all(kinds):
+            return iter(stamps)
+        return (stamp if kind else None for kind, stamp in zip(kinds, stamps, strict=True))
 
     def __getitem__(self, position: Any) -> Any:
         kind, stamp = self._messages[position].timestamp()

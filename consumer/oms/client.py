@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import polars as pl
 
-from consumer.core.changes.coalesce import coalesce
+from consumer.core.changes.coalesce import coalesce, items_of
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.errors import OmsRefusedError
 from consumer.oms.answers import classify, classify_error
@@ -175,7 +175,8 @@ class HttpRefreshClient:
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
-        items = coalesce(submission.taken.body, self._item_key)
+        taken = submission.taken
+        items = items_of(taken.present) if taken.is_distinct else coalesce(taken.body, self._item_key)
         items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
             body = encode(submission.location, items, location_field=self._target.location_field)

@@ -73,17 +73,23 @@ def coalesce(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
     may be missing, and are then missing from the result. Two changes are about the same item if they agree in the
     ``item_key`` columns, nulls included.
     """
-    columns = set(rows.columns)
-    names = [name for name in ITEM_COLUMNS if name in columns]
     if _are_distinct(rows, item_key):
-        return rows[names]
+        return items_of(rows)
     several = _have_several(rows, item_key)
     if not several.any():
-        return rows[names]
+        return items_of(rows)
+    columns = set(rows.columns)
+    names = [name for name in ITEM_COLUMNS if name in columns]
     numbered = rows.with_row_index(_ROW)
     single = numbered.filter(~several).select(_ROW, *names)
     merged = _merged(numbered.filter(several), item_key, names)
     return pl.concat([single, merged]).sort(_ROW).drop(_ROW)
+
+
+def items_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """``coalesce`` for rows that are known to be of different items."""
+    columns = set(rows.columns)
+    return rows[[name for name in ITEM_COLUMNS if name in columns]]
 
 
 def newest_last(rows: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:

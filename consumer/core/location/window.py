@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -216,19 +216,20 @@ class Windows:
     def _take_spans(
         self, window: Window, spans: list[Span], due_arrived: float, limits: ItemLimits, plan: Planner
     ) -> Taken | None:
-        """``take`` where each row is an item and the spans are in order: whole spans leave, and a part of one."""
+        """``take`` where each row is an item: nothing is joined or put back, the beginnings of spans leave."""
         window.items_max = window.rows
         due = sum(span.arrived_until(due_arrived) for span in spans)
         planned = plan(window.rows, due, limits)
         if not planned.items:
             return None
-        leaving = _first_rows(spans, planned.items)
-        rows = Rows(*(span.rows() for span in leaving))
+        leaving = spans if planned.items == window.rows else _oldest_rows(spans, planned.items)
+        rows = Rows(*(span.rows() for span in leaving), is_distinct=True)
         self._blocks.release(window.location, leaving)
         self.rows -= planned.items
         window.rows -= planned.items
         window.items_max = window.rows
-        window.first_arrived = _first_arrived_after(spans, planned.items)
+        staying = self._blocks.spans(window.location) if window.rows else ()
+        window.first_arrived = staying[0].first_arrived if staying else _NEVER
         return Taken(rows, planned)
 
     def _first_of_items(self, rows: pl.DataFrame) -> pl.Series | None:
@@ -271,29 +272,29 @@ def _grouped(windows: Iterable[Window], rows_max: int) -> Iterator[list[Window]]
 
 
 def _has_one_change_per_item(spans: Sequence[Span]) -> bool:
-    """The common case, found by one column of the item key; False if that, or the order, cannot be seen so cheaply."""
+    """The common case, found by one column of the item key; False if that cannot be seen so cheaply."""
     key = spans[0].block.key
-    in_order = all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans))
-    if key is None or not in_order or any(span.block.key != key for span in spans):
+    if key is None or any(span.block.key != key for span in spans):
         return False
-    keys = pl.concat([span.column(key) for span in spans])
+    keys = spans[0].column(key) if len(spans) == 1 else pl.concat([span.column(key) for span in spans])
     return keys.n_unique() == len(keys)
 
 
-def _first_rows(spans: Sequence[Span], rows: int) -> list[Span]:
-    """The oldest spans with this many rows together; the last one is cut if necessary."""
-    stops = list(accumulate(map(len, spans)))
-    last = bisect_left(stops, rows)
-    leaving = list(spans[: last + 1])
-    if stops[last] > rows:
-        leaving[last] = replace(leaving[last], stop=leaving[last].stop - (stops[last] - rows))
-    return leaving
-
-
-def _first_arrived_after(spans: Sequence[Span], rows: int) -> float:
-    """When the first row after this many had arrived."""
-    for span in spans:
-        if rows < len(span):
-            return float(span.block.frame.item(span.start + rows, ARRIVED))
-        rows -= len(span)
-    return _NEVER
+def _oldest_rows(spans: Sequence[Span], rows: int) -> list[Span]:
+    """The beginnings of the spans that have, together, this many of the oldest rows."""
+    if all(before.last_arrived <= after.first_arrived for before, after in pairwise(spans)):
+        lengths = [len(span) for span in spans]
+    else:  # merged blocks may overlap: the rows up to some arrival leave, and as many as necessary that arrived then
+        last = pl.concat([span.column(ARRIVED) for span in spans]).sort().item(rows - 1)
+        before_last = [span.arrived_before(last) for span in spans]
+        until_last = [span.arrived_until(last) for span in spans]
+        rows -= sum(before_last)
+        leaving = []
+        for before, until in zip(before_last, until_last, strict=True):
+            extra = min(until - before, rows)
+            leaving.append(before + extra)
+            rows -= extra
+        return [span.head(length) for span, length in zip(spans, leaving, strict=True) if length]
+    stops = list(accumulate(lengths))
+    last_span = bisect_left(stops, rows)
+    return [*spans[:last_span], spans[last_span].head(rows - stops[last_span] + lengths[last_span])]

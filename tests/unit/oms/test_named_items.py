@@ -187,7 +187,12 @@ def test_a_refusal_comes_with_the_items_that_it_names(bench: Bench) -> None:
     assert [key[SKU] for key in answer.named] == ["b"]
 
 
-def test_its_positions_are_those_of_the_body_that_was_sent(bench: Bench) -> None:
+@pytest.mark.parametrize(("small_items_max", "second"), [(500, "b"), (0, "c")], ids=["few", "many"])
+def test_its_positions_are_those_of_the_body_that_was_sent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, small_items_max: int, second: str
+) -> None:
+    """Many items are sent pattern by pattern, few in their order."""
+    monkeypatch.setattr("consumer.oms.body.SMALL_ITEMS", small_items_max)
     rows = [change("Rome", "a", upc="11"), change("Rome", "b", offset=1), change("Rome", "c", upc="33", offset=2)]
     bench.oms.refreshes = [httpx.Response(400, json={"message": "items[1]: bad"})]
     bench.client.submit(Submission(1, "Rome", Rows(frame(rows)), bench.clock.now))
@@ -195,8 +200,8 @@ def test_its_positions_are_those_of_the_body_that_was_sent(bench: Bench) -> None
     answer = bench.answered().answer
 
     (request,) = bench.oms.sent_to("oms.example")
-    assert json.loads(request.content)["items"][1]["sku"] == "c"
-    assert [key[SKU] for key in answer.named] == ["c"]
+    assert json.loads(request.content)["items"][1]["sku"] == second
+    assert [key[SKU] for key in answer.named] == [second]
 
 
 def test_a_refusal_of_one_item_names_none(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, rows_of
+from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, grouped, rows_of
 from consumer.core.changes.items import ARRIVED, OFFSET
 from tests.support.frames import change, frame
 
@@ -84,3 +84,21 @@ def test_a_part_of_a_run_can_be_released_from_its_beginning() -> None:
     blocks.release("store 1", [type(span)(span.block, span.start, span.start + 2, 0.0, 0.0)])
 
     assert rows_of(blocks.spans("store 1"))[OFFSET].to_list() == [5, 7, 9]
+
+
+def test_rows_are_grouped_by_location_in_the_order_in_which_they_were_read() -> None:
+    mixed = frame([change(f"store {at * 7 % 3}", f"sku-{at}", offset=at) for at in range(30)])
+
+    rows, starts, stops = grouped(mixed)
+
+    runs = [rows[OFFSET].slice(start, stop - start).to_list() for start, stop in zip(starts, stops, strict=True)]
+    assert sorted(runs) == [list(range(first, 30, 3)) for first in range(3)]
+
+
+def test_rows_that_are_grouped_already_are_not_moved() -> None:
+    rows = poll(0, locations=3, rows=2)
+
+    moved, starts, stops = grouped(rows)
+
+    assert moved is rows
+    assert (starts.to_list(), stops.to_list()) == ([0, 2, 4], [2, 4, 6])
