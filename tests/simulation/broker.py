@@ -6,6 +6,7 @@ from typing import Final
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group, MemberStatus
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan
+from tests.simulation.redrive import redriven
 from tests.simulation.world import World
 
 TOPIC: Final = "changes"
@@ -64,6 +65,8 @@ class Broker:
         self.committed: dict[int, GroupOffset] = {}
         self.foreign_metadata: set[int] = set()
         """Partitions whose offset another tool will commit before the next owner reads it."""
+        self.dead_letters: set[tuple[int, int, int]] = set()
+        """Partition, offset and line of the changes that have a dead letter."""
         checker.logs = self.logs
         for entry in plan.entries:
             world.at(entry.at, lambda entry=entry: self._produce(entry))  # type: ignore[misc]
@@ -86,6 +89,14 @@ class Broker:
             self._checker.metadata_lost(partition)
             found = self.committed[partition] = GroupOffset(found.offset, "by hand")
         return found
+
+    def redrive(self) -> None:
+        """Send the events of dead letters back to their partitions, as far as that is safe."""
+        for partition, offset in redriven(self.logs, self.dead_letters):
+            log = self.logs[partition]
+            entry = log.entry(offset)
+            self._world.note("redrive", "%d@%d again: %s", partition, log.end, _described(entry))
+            log.entries.append(entry)
 
     def _produce(self, entry: Entry) -> None:
         log = self.logs[entry.partition]

@@ -65,8 +65,8 @@ class Checker:
         """Numbers of the changes whose count and fields were laid over such requests (rule 19)."""
         self._superseded: set[int] = set()
         """Numbers of the changes that were dead-lettered because of a barrier."""
-        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], Line]] = defaultdict(dict)
-        """By owner and assignment: the newest barrier of each item that its engine was given."""
+        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], int]] = defaultdict(dict)
+        """By owner and assignment: the number of the newest barrier of each item that its engine was given."""
         self._committable_until = [plan.log_start] * plan.partitions
         self._committed = [plan.log_start] * plan.partitions
         self._read_up_to = [plan.log_start] * plan.partitions
@@ -120,7 +120,9 @@ class Checker:
             assignment_id, offset, line = reject.change_id
             change = self.logs[partition_of[assignment_id]].change(offset, line)
             if change.kind is EntryKind.BARRIER:
-                self._barriers[owner, assignment_id][change.location, change.item] = offset, line
+                known = self._barriers[owner, assignment_id]
+                item = change.location, change.item
+                known[item] = max(change.number, known.get(item, 0))
 
     def rejected(self, partition: int, change_id: ChangeId) -> None:
         """A member is about to dead-letter a change that it could not decode, or a barrier."""
@@ -170,10 +172,10 @@ class Checker:
         for assignment_id, *line in submission.taken.body.select(CHANGE_ID).iter_rows():
             change = self.logs[partition_of[assignment_id]].change(*line)
             barrier = self._barriers[owner, assignment_id].get((change.location, change.item))
-            if barrier is not None and tuple(line) < barrier:
+            if barrier is not None and change.number < barrier:
                 raise Violation(
                     f"rule 23: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
-                    f"the barrier at offset {barrier[0]}, line {barrier[1]} was read before"
+                    f"it had read {self._described_change(barrier)}"
                 )
 
     def answered(self, owner: str, answered: Answered) -> None:

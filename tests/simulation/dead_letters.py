@@ -65,6 +65,7 @@ class SimulatedDeadLetters:
     def _deliver(self, change_id: ChangeId, partition: int) -> None:
         """The broker has the dead letter now; the confirmation comes later, or never if the process is killed first."""
         self._process.note("dead letter of %d@%d, line %d", partition, change_id.offset, change_id.line)
+        self._process.broker.dead_letters.add((partition, *change_id[1:]))
         self._process.checker.dead_lettered(partition, change_id)
         self._process.after(self._process.latency(), lambda: self._confirmed.append(change_id))
 

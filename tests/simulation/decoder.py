@@ -113,6 +113,7 @@ _NOTHING = dict.fromkeys(CHANGE_SCHEMA)
 def row_of(entry: Entry, change_id: ChangeId) -> dict[str, Any]:
     """The change as a row of a frame. Items are identified in two ways, as producers do."""
     row: dict[str, Any] = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
-    row |= {LOCATION: entry.location, "quantity": entry.number}
+    quantity = -entry.number if entry.kind is EntryKind.BARRIER else entry.number
+    row |= {LOCATION: entry.location, "quantity": quantity}
     row |= dict(zip(CHANGE_ID, change_id, strict=True)) | {OCCURRED_AT: int(1000 * entry.at)}
     return row

@@ -31,6 +31,7 @@ from consumer.core.partition.commit_metadata import CommitMetadata, parse_metada
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
@@ -542,6 +543,31 @@ def a_barrier_supersedes_newer_changes(patch: Patch) -> None:
 
     for module in (window_module, locations_module, partitions_module):
         patch.setattr(module, "superseded_by", superseded)
+
+
+# Redrive
+
+
+@_mutant("24")
+def redrive_looks_at_one_line_only(patch: Patch) -> None:
+    """An event is redriven if the log has no newer change of its first line's item, whatever its other lines are."""
+
+    def judge(events: pl.DataFrame, *args: Any) -> pl.DataFrame:
+        return judge_all(events.unique(plan_module.RECORD_ID, keep="first", maintain_order=True), *args)
+
+    judge_all = plan_module.judge
+    patch.setattr(plan_module, "judge", judge)
+
+
+@_mutant("24")
+def redrive_ignores_barriers(patch: Patch) -> None:
+    """A change is redriven although a newer count of its item was rejected because it cannot be sent."""
+
+    def newest(changes: pl.DataFrame, *args: Any) -> pl.DataFrame:
+        return newest_changes(changes.filter(pl.col("quantity") >= 0), *args)
+
+    newest_changes = plan_module.newest_changes
+    patch.setattr(plan_module, "newest_changes", newest)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

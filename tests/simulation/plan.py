@@ -90,6 +90,8 @@ class FaultKind(StrEnum):
     """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
     """Another tool commits a partition's offset again, with its own metadata."""
+    REDRIVE = "redrive"
+    """An operator redrives the dead letters."""
 
 
 TAKEOVERS: Final = frozenset(
@@ -214,7 +216,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         fixed_partition=fixed,
         rates=_draw_rates(random),
         entries=_with_events(new_random(seed, "events"), _draw_entries(random, theme, partitions, fixed=fixed)),
-        faults=_draw_faults(random, theme, members, partitions),
+        faults=_with_redrives(new_random(seed, "redrives"), _draw_faults(random, theme, members, partitions)),
     )
     match theme:
         case Theme.HANDOVERS:
@@ -365,6 +367,12 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
         at = at + random.uniform(0.0, 6.0) if random.random() < 0.4 else random.uniform(0.0, FAULTY_SECONDS)
         faults.append(_draw_fault(random, kind, min(at, FAULTY_SECONDS), members, partitions))
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _with_redrives(random: Random, faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    times = [random.uniform(0.0, FAULTY_SECONDS) for _ in range(random.choice((0, 0, 1, 4)))]
+    redrives = [Fault(at, FaultKind.REDRIVE, 0) for at in times]
+    return tuple(sorted((*faults, *redrives), key=lambda fault: fault.at))
 
 
 def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partitions: int) -> Fault:

@@ -60,6 +60,7 @@ class Process(Strand):
     def __init__(self, name: str, environment: Environment) -> None:
         super().__init__(environment.world, name)
         self.plan = environment.plan
+        self.broker = environment.broker
         self.checker = environment.checker
         self.random: Random = new_random(environment.plan.seed, name)
         self.disconnected_until = 0.0
