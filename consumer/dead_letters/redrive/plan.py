@@ -94,7 +94,7 @@ def judge(
     """
     candidates = events.select(RECORD_ID).unique(maintain_order=True)
     candidates = candidates.join(
-        in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=RECORD_ID, how="left", maintain_order="left"
+        in_log.unique().with_columns(pl.lit(True).alias(_IN_LOG)), on=RECORD_ID, how="left", maintain_order="left"
     )
     candidates = candidates.join(undecodable, on=ASSIGNMENT, how="left", maintain_order="left")
     missing = pl.col(_IN_LOG).is_null()
