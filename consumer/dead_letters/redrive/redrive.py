@@ -247,23 +247,21 @@ def _rejected_again(
     """
     accepted = set(checked.accepted[INDEX])
     first_of_event: dict[int, Rejection] = {}
-    for (index, _line), rejection in checked.rejected.items():
-        first_of_event.setdefault(index, rejection)
+    for (index, _line), found in checked.rejected.items():
+        first_of_event.setdefault(index, found)
     again: list[Judged] = []
-    others: list[int] = []
+    others: set[int] = set()
     for index, dead_letters in enumerate(by_source.values()):
-        kept = 0
         for dead_letter in dead_letters:
             rejection = checked.rejected.get((index, dead_letter.line))
             if rejection is None and index not in accepted:
                 rejection = first_of_event.get(index, _NO_LINES)
             if rejection is None:
-                kept += 1
+                others.add(index)
             else:
                 detail = f"{rejection.reason}: {rejection.detail}"
                 again.append(Judged(dead_letter, Verdict.REJECTED_AGAIN, detail))
-        others += [index] if kept else []
-    return again, others
+    return again, sorted(others)
 
 
 def _why_no_original(dead_letter: DeadLetter) -> str:

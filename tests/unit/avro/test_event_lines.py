@@ -30,7 +30,7 @@ LINE_TYPE = {
         {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["NEW", "USED"]}},
     ],
 }
-COUNTED = {
+COUNTED: dict[str, Any] = {
     "type": "record",
     "name": "Counted",
     "fields": [
@@ -171,7 +171,7 @@ def test_lines_may_be_nested_twice(tmp_path: Path, decoder: str, outer: str) -> 
     ]}  # fmt: skip
     kind = {"type": "array", "items": store} if outer == "array" else {"type": "map", "values": store}
     schema = {"type": "record", "name": "Stores", "fields": [{"name": "stores", "type": kind}]}
-    stores = [
+    stores: list[dict[str, Any]] = [
         {"name": "Lund", "lines": [line("a", 1), line("b", 2)]},
         {"name": "Oslo", "lines": []},
         {"name": "Malmo", "lines": [line("a", 3)]},
@@ -238,7 +238,7 @@ def test_a_schema_without_lines_there_is_refused_with_the_setting(tmp_path: Path
 def test_a_field_in_another_array_than_the_lines_is_refused(tmp_path: Path, decoder: str) -> None:
     other = {"name": "others", "type": {"type": "array", "items": {"type": "record", "name": "Other", "fields": [
         {"name": "sku", "type": "string"}]}}}  # fmt: skip
-    schema = COUNTED | {"fields": [*COUNTED["fields"], other]}  # type: ignore[misc]
+    schema = COUNTED | {"fields": [*COUNTED["fields"], other]}
     with pytest.raises(SettingsError, match="the field others is array, not a record with the field sku"):
         decoder_of(tmp_path, decoder, schema, "lines", FIELDS | {"sku": "others.sku"})
 
