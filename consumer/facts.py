@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from consumer.core.location.locations import Pending
+from consumer.core.location.location import Pending
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState

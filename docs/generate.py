@@ -34,7 +34,8 @@ from consumer.settings.memory import (
     memory_shares,
     size,
 )
-from consumer.settings.models import ItemsOrAuto, MemorySettings
+from consumer.settings.models import MemorySettings
+from consumer.settings.section import ItemsOrAuto
 from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_seconds
 
 DOCS: Final = Path(__file__).parent

@@ -16,7 +16,8 @@ from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
-from consumer.core.location.locations import Locations, Pending
+from consumer.core.location.location import Pending
+from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request, superseded_refusals
 from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
@@ -152,7 +153,7 @@ class Engine:
 
         The caller must dead-letter it; its offsets stay open until ``dead_lettered`` confirms that.
         """
-        taken = self._superseded_in_recovery + self.locations.take_superseded()
+        taken = self._superseded_in_recovery + self.locations.superseded.take()
         self._superseded_in_recovery = []
         current = [replace(refusal, rows=self.partitions.drop_stale(refusal.rows)) for refusal in taken]
         superseded = [refusal for refusal in current if refusal.rows.height]

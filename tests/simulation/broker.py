@@ -96,6 +96,7 @@ class Broker:
             log = self.logs[partition]
             entry = log.entry(offset)
             self._world.note("redrive", "%d@%d again: %s", partition, log.end, _described(entry))
+            self._checker.redriven(entry, log.end)
             log.entries.append(entry)
 
     def _produce(self, entry: Entry) -> None:

@@ -56,6 +56,8 @@ class Checker:
         self._changes = {change.number: change for entry in plan.entries for change in entry.changes}
         self._offsets: dict[int, int] = {}
         """By number of the change."""
+        self._redriven_to: dict[int, int] = {}
+        """By number of the change: the offset of the last copy of its event."""
         self._items: defaultdict[tuple[str, str], _Item] = defaultdict(_Item)
         self._accepted: defaultdict[int, set[Line]] = defaultdict(set)
         """By partition: changes in requests that the OMS has queued, and in delivered dead letters."""
@@ -80,6 +82,9 @@ class Checker:
 
     def produced(self, entry: Entry, offset: int) -> None:
         self._offsets |= dict.fromkeys((change.number for change in entry.changes), offset)
+
+    def redriven(self, entry: Entry, offset: int) -> None:
+        self._redriven_to |= dict.fromkeys((change.number for change in entry.changes), offset)
 
     def assigned(self, owner: str, partition: int) -> None:
         """A new owner has read the committed offset and its metadata."""
@@ -132,25 +137,23 @@ class Checker:
 
     def changes_failed(self, partition: int, change_ids: Sequence[ChangeId], reason: RejectReason) -> None:
         """A member is about to dead-letter changes of one location."""
-        changes = [self.logs[partition].change(*change_id[1:]) for change_id in change_ids]
+        log = self.logs[partition]
         if reason is RejectReason.SUPERSEDED_BY_REJECT:
-            self._check_barriers(changes)
+            for _, offset, line in change_ids:
+                self._check_superseded(log.change(offset, line), offset)
         else:
-            self._check_refused(changes)
+            self._check_refused([log.change(offset, line) for _, offset, line in change_ids])
 
-    def _check_barriers(self, superseded: Sequence[Entry]) -> None:
-        """What is dead-lettered because of a barrier is older than one."""
-        for change in superseded:
-            self._superseded.add(change.number)
-            newer = [
-                other
+    def _check_superseded(self, change: Entry, offset: int) -> None:
+        """What is dead-lettered because of a barrier is older than one, or is redriven with it."""
+        self._superseded.add(change.number)
+        if self._redriven_to.get(change.number, 0) <= offset and self._plan.fixed_partition:
+            newer = (
+                other.kind is EntryKind.BARRIER and other.number > change.number and other.number in self._offsets
                 for other in self._changes.values()
-                if other.kind is EntryKind.BARRIER
-                and (other.location, other.item) == (change.location, change.item)
-                and other.number > change.number
-                and other.number in self._offsets
-            ]
-            if not newer and self._plan.fixed_partition:
+                if (other.location, other.item) == (change.location, change.item)
+            )
+            if not any(newer):
                 raise Violation(f"rule 23: no barrier is newer than {self._described_change(change.number)}")
 
     def _check_refused(self, changes: Sequence[Entry]) -> None:

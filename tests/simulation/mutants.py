@@ -18,13 +18,14 @@ from consumer.core.changes.coalesce import newest_last
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
 from consumer.core.location import bisection as bisection_module
-from consumer.core.location import locations as locations_module
+from consumer.core.location import superseded as superseded_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Request
+from consumer.core.location.superseded import SupersededChanges
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
 from consumer.core.partition import partitions as partitions_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
@@ -531,7 +532,7 @@ def changes_in_recovery_leave_after_a_barrier(patch: Patch) -> None:
 @_mutant("23")
 def failed_requests_put_back_superseded_changes(patch: Patch) -> None:
     """What a barrier has superseded while it was in flight is sent again if its request fails."""
-    patch.setattr(Locations, "_without_superseded", lambda _self, _barriers, returning: returning)
+    patch.setattr(SupersededChanges, "without_superseded", lambda _self, _location, returning: returning)
 
 
 @_mutant("23")
@@ -541,7 +542,7 @@ def a_barrier_supersedes_newer_changes(patch: Patch) -> None:
     def superseded(rows: pl.DataFrame, barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
         return of_items(rows, barriers, item_key).select(*CHANGE_ID, pl.lit(0, pl.Int64).alias(BARRIER_OFFSET))
 
-    for module in (window_module, locations_module, partitions_module):
+    for module in (window_module, superseded_module, partitions_module):
         patch.setattr(module, "superseded_by", superseded)
 
 

@@ -124,3 +124,15 @@ class Location:
         after = self.state(now)
         if after not in TRANSITIONS.get((before, event), frozenset()):
             raise InvariantError(f"location {self.name!r} went from {before} to {after} when: {event}")
+
+
+@dataclass(slots=True)
+class Pending:
+    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
+
+    changes: int = 0
+    first_arrived: float = float("inf")
+
+    def add(self, changes: int, first_arrived: float) -> None:
+        self.changes += changes
+        self.first_arrived = min(self.first_arrived, first_arrived)

@@ -7,20 +7,19 @@ unless they must remember futile bisections. Times are monotonic seconds.
 
 import heapq
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.barriers import newest_barriers, of_items, superseded_by
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
-from consumer.core.changes.items import CHANGE_ID, LOCATION
+from consumer.core.changes.items import LOCATION
 from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
 from consumer.core.location.in_flight import InFlight, InFlightRequests
-from consumer.core.location.location import Location, LocationEvent
+from consumer.core.location.location import Location, LocationEvent, Pending
 from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
-from consumer.core.location.request import Refusal, Request, superseded_refusals
+from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
+from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Planner, Window, Windows
 from consumer.errors import InvariantError
 
@@ -29,18 +28,6 @@ COALESCE_GROWTH: Final = 1.25
 
 KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
 """Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
-
-    changes: int = 0
-    first_arrived: float = float("inf")
-
-    def add(self, changes: int, first_arrived: float) -> None:
-        self.changes += changes
-        self.first_arrived = min(self.first_arrived, first_arrived)
 
 
 class Locations:
@@ -75,7 +62,7 @@ class Locations:
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
         self._coalesce_from = 0
-        self._superseded: list[Refusal] = []
+        self.superseded = SupersededChanges(item_key)
 
     # Changes in
 
@@ -96,27 +83,18 @@ class Locations:
             self._drop_if_idle(location, now)
 
     def supersede(self, barriers: pl.DataFrame, now: float) -> None:
-        """Take out what is older than these barriers (rule 23); see ``take_superseded``."""
+        """Take out what is older than these barriers (rule 23)."""
         for (name,), of_location in barriers.partition_by(LOCATION, as_dict=True).items():
             location = self._by_name.get(str(name))
             if location is None:
                 continue
             before = location.state(now)
-            taken = self._windows.take_superseded(location.window, of_location) if location.window.rows else None
-            if taken is not None:
-                self._superseded += superseded_refusals(*taken)
+            if self.superseded.apply(self._windows, location, of_location):
                 self._schedule.schedule(location.window)
                 self._drop_suspects_without_changes(location)
-            if location.in_flight:
-                self._remember_barriers(location, of_location)
-            if location.state(now) is not before:
+            if before is not location.state(now):
                 location.check(before, LocationEvent.SUPERSEDED, now)
             self._drop_if_idle(location, now)
-
-    def take_superseded(self) -> list[Refusal]:
-        """What barriers have superseded since the last call, to be dead-lettered."""
-        superseded, self._superseded = self._superseded, []
-        return superseded
 
     def coalesce(self) -> list[pl.DataFrame]:
         """Make room: of an item's changes that wait and say the same fields, the newest is enough (rule 10).
@@ -315,11 +293,6 @@ class Locations:
 
     # Inside
 
-    def _freed(self, items: int) -> tuple[int, int]:
-        """What a request would free, in whole chunks and in items."""
-        items = min(items, self._items.max_items)
-        return items // self._items.chunk_items, items
-
     def _get_or_create(self, name: str) -> Location:
         location = self._by_name.get(name)
         if location is None:
@@ -399,9 +372,7 @@ class Locations:
         location.in_flight = None
         if event is not LocationEvent.ACCEPTED:
             returning = self._keep_current(in_flight.request.rows) if rows is None else rows
-            if location.barriers is not None:
-                returning = self._without_superseded(location.barriers, returning)
-            self._windows.put_back(location.window, returning)
+            self._windows.put_back(location.window, self.superseded.without_superseded(location, returning))
             self._schedule.schedule(location.window)
             if location.window.rows:
                 self._schedule.mark_ready(location.window, is_waiting=location.backoff.is_waiting(now))
@@ -414,21 +385,6 @@ class Locations:
             self._schedule.queue_again(location.window)
         self._drop_if_idle(location, now)
         return refusals
-
-    def _remember_barriers(self, location: Location, barriers: pl.DataFrame) -> None:
-        """Keep the barriers of the items that the location's request in flight has, until it is answered."""
-        if location.in_flight is None:
-            raise InvariantError(f"location {location.name!r} has no request in flight")
-        relevant = of_items(barriers, location.in_flight.request.taken.present, self._item_key)
-        known = [relevant] if location.barriers is None else [location.barriers, relevant]
-        if relevant.height:
-            location.barriers = newest_barriers(pl.concat(known), self._item_key)
-
-    def _without_superseded(self, barriers: pl.DataFrame, returning: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a failed request but for those that are older than a barrier of their item."""
-        superseded = superseded_by(returning, barriers, self._item_key)
-        self._superseded += superseded_refusals(returning, superseded)
-        return returning.join(superseded, on=CHANGE_ID, how="anti", maintain_order="left")
 
     def _bisect(
         self,

@@ -10,7 +10,7 @@ from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
-from consumer.core.location.locations import Pending
+from consumer.core.location.location import Pending
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
