@@ -153,6 +153,8 @@ class Windows:
         Returns them with the result of ``barriers.superseded_by``.
         """
         spans = self._blocks.spans(window.location)
+        if not any(_may_have_item_of(span, barriers) for span in spans):
+            return None
         rows = rows_of(spans)
         superseded = superseded_by(rows, barriers, self._item_key)
         if superseded.is_empty():
@@ -278,6 +280,14 @@ def _has_one_change_per_item(spans: Sequence[Span]) -> bool:
         return False
     keys = spans[0].column(key) if len(spans) == 1 else pl.concat([span.column(key) for span in spans])
     return keys.n_unique() == len(keys)
+
+
+def _may_have_item_of(span: Span, barriers: pl.DataFrame) -> bool:
+    """Whether a span may have changes of the barriers' items, by one column of the item key: most have none."""
+    key = span.block.key
+    if key is None or barriers[key].null_count():
+        return True
+    return bool(span.column(key).is_in(barriers[key].implode()).any())
 
 
 def _oldest_rows(spans: Sequence[Span], rows: int) -> list[Span]:
