@@ -151,12 +151,15 @@ class Committed:
 class CommitRefused:
     """The commit failed, so no request may be sent on the strength of it. Changes stay pending.
 
-    ``fenced``: the group no longer knows this member, which must send nothing until a poll reports partitions as lost
-    or assigned. Otherwise the commit may be repeated. ``detail`` is Kafka's error in one line.
+    ``fenced``: the group has a newer generation or no longer knows this member, which must send nothing until a poll
+    reports partitions as lost or assigned. Otherwise the commit may be repeated. ``is_member``: the group still knows
+    this member, so a commit that hands partitions over may be repeated in any case. ``detail`` is Kafka's error in one
+    line.
     """
 
     fenced: bool
     detail: str
+    is_member: bool = True
 
 
 class Clock(Protocol):

@@ -6,10 +6,10 @@ from typing import Final
 from confluent_kafka import KafkaError
 
 from consumer.errors import BrokerError
-from consumer.kafka.errors import ErrorClass, classify, text_of
+from consumer.kafka.errors import ILLEGAL_GENERATION, ErrorClass, classify, text_of
 from consumer.ports import CommitRefused, Committed
 
-NOT_A_MEMBER: Final = CommitRefused(fenced=True, detail="this member was removed from the group")
+NOT_A_MEMBER: Final = CommitRefused(fenced=True, detail="this member was removed from the group", is_member=False)
 
 
 def commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
@@ -26,5 +26,7 @@ def commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
             raise BrokerError(f"Kafka does not allow this service to commit: {text_of(by_class[error_class])}")
     for error_class in (ErrorClass.FATAL, ErrorClass.FENCED):
         if error_class in by_class:
-            return CommitRefused(fenced=True, detail=text_of(by_class[error_class]))
+            fenced = [error for error in errors if classify(error) is error_class]
+            is_member = all(error.code() == ILLEGAL_GENERATION for error in fenced)
+            return CommitRefused(fenced=True, detail=text_of(fenced[-1]), is_member=is_member)
     return CommitRefused(fenced=False, detail=text_of(by_class[ErrorClass.RETRIABLE]))

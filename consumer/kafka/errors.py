@@ -13,6 +13,9 @@ PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 GROUP_GONE: Final = KafkaError._DESTROY
 """What the client returns once it has left its group."""
+ILLEGAL_GENERATION: Final = KafkaError.ILLEGAL_GENERATION
+"""What a member gets that has joined the group's next generation and not heard of it yet. A broker answers
+UNKNOWN_MEMBER_ID to one that is no longer in the group."""
 ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 MESSAGE_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 

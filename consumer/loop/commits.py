@@ -26,6 +26,8 @@ class Commits:
         self.assignments: dict[int, Assignment] = {}
         self._committed: dict[int, CommitPoint] = {}
         self.is_fenced = False
+        self.is_member = True
+        """False if the last commit was refused because the group no longer knows this member."""
 
     def moved(self, now: float, assignment_ids: Collection[int] | None = None) -> list[CommitPoint]:
         """The commit points that differ from the latest commit, only those of ``assignment_ids`` unless it is None."""
@@ -45,6 +47,7 @@ class Commits:
         if not points:
             return True
         outcome = self._source.commit([self._as_commit(point) for point in points])
+        self.is_member = isinstance(outcome, Committed) or outcome.is_member
         if isinstance(outcome, Committed):
             self._committed.update({point.assignment_id: point for point in points})
             self._observer.observe(OffsetsCommitted(len(points)))

@@ -86,13 +86,29 @@ class Rebalance:
         now = self._clock.monotonic()
         deadline = now + self._revoke_seconds_max
         while now < deadline and self._is_unsettled(assigned, with_dead_letters=with_dead_letters):
-            self._client.wait(min(WAIT_SECONDS_MAX, deadline - now))
-            now = self._clock.monotonic()
-            self._settle(now, with_dead_letters)
-            self._observer.observe(Heartbeat(now))
+            now = self._wait(now, deadline, with_dead_letters=with_dead_letters)
         unanswered = self._engine.locations.requests_with_rows_of(assigned)
-        self._commits.commit(self._commits.moved(now, assigned))
+        self._commit_at_last(assigned, now, deadline, with_dead_letters=with_dead_letters)
         self._observer.observe(PartitionsRevoked(self._forget(assigned), unanswered))
+
+    def _commit_at_last(self, assigned: Sequence[int], now: float, deadline: float, *, with_dead_letters: bool) -> None:
+        """Commit these assignments; repeat that until the deadline if it is refused to a member of the group.
+
+        The group may have a new generation, which this member has joined but not heard of. Nobody else owns the
+        partitions before the hand-over ends. Without the commit, the next owner would send once more what was accepted.
+        """
+        while not self._commits.commit(self._commits.moved(now, assigned)):
+            if now >= deadline or not self._commits.is_member:
+                return
+            now = self._wait(now, deadline, with_dead_letters=with_dead_letters)
+
+    def _wait(self, now: float, deadline: float, *, with_dead_letters: bool) -> float:
+        """Wait a moment and take what has come meanwhile. Returns the time afterwards."""
+        self._client.wait(min(WAIT_SECONDS_MAX, deadline - now))
+        now = self._clock.monotonic()
+        self._settle(now, with_dead_letters)
+        self._observer.observe(Heartbeat(now))
+        return now
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         committed = assignment.committed

@@ -119,10 +119,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
             latest[assignment_id, *item] = offset
 
-    def release(self: Any, offsets: pl.Series) -> None:
-        known = offsets.filter(offsets >= self._base)
-        if len(known):
-            original_release(self, known.filter(self._counts[known - self._base] > 0))
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original_release(self, [offset for offset in offsets if offset in still_open])
 
     original_track, original_release = Partitions.track, OffsetTracker.release
     patch.setattr(Partitions, "track", track)
@@ -145,13 +144,12 @@ def forgets_rejects(patch: Patch) -> None:
 def the_first_accepted_line_commits_the_offset(patch: Patch) -> None:
     """An event with several lines counts as accepted as soon as one of them is."""
 
-    def track(self: Any, offsets: pl.Series, next_offset: int) -> None:
-        original_track(self, offsets.unique(), next_offset)
+    def track(self: Any, offsets: Any, next_offset: int) -> None:
+        original_track(self, sorted(set(offsets)), next_offset)
 
-    def release(self: Any, offsets: pl.Series) -> None:
-        known = offsets.unique().filter(offsets.unique() >= self._base)
-        if len(known):
-            original_release(self, known.filter(self._counts[known - self._base] > 0))
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original_release(self, [offset for offset in set(offsets) if offset in still_open])
 
     original_track, original_release = OffsetTracker.track, OffsetTracker.release
     patch.setattr(OffsetTracker, "track", track)
@@ -464,6 +462,17 @@ def sends_two_requests_per_location_at_once(patch: Patch) -> None:
     patch.setattr(Locations, "_start", start)
     patch.setattr(Location, "may_send", lambda self, now: not self.backoff.is_waiting(now))
     patch.setattr(Location, "check", lambda *_args: None)
+
+
+@_mutant("20")
+def hands_over_without_a_commit(patch: Patch) -> None:
+    """A hand-over whose commit is refused is not repeated, so the next owner sends again what was accepted."""
+
+    def commit(self: Any, assigned: Any, now: float, deadline: float, *, with_dead_letters: bool) -> None:
+        del deadline, with_dead_letters
+        self._commits.commit(self._commits.moved(now, assigned))
+
+    patch.setattr(Rebalance, "_commit_at_last", commit)
 
 
 @_mutant("20")

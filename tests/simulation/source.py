@@ -7,7 +7,8 @@ from consumer.ports import Assignment, Commit, CommitRefused, Committed, Headers
 from tests.simulation.broker import TOPIC, TOPIC_ID, Broker, GroupOffset, Log
 from tests.simulation.group import MemberStatus
 from tests.simulation.membership import Call, Event, Membership
-from tests.simulation.plan import HEARTBEAT_SECONDS, POLL_SECONDS_MAX
+from tests.simulation.plan import HEARTBEAT_SECONDS, POLL_SECONDS_MAX, REVOKE_SECONDS_MAX
+from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -42,6 +43,7 @@ class SimulatedSource:
         self.positions: dict[int, int] = {}
         self._reported_end: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._last_commit: Committed | CommitRefused | None = None
 
     # ports.Source
 
@@ -62,6 +64,10 @@ class SimulatedSource:
         return self._fetch(self._random.randint(1, messages_max))
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
+        self._last_commit = self._commit(commits)
+        return self._last_commit
+
+    def _commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
         offsets = {
             commit.assignment.partition: GroupOffset(commit.offset, commit.metadata)
             for commit in commits
@@ -84,7 +90,11 @@ class SimulatedSource:
             return CommitRefused(fenced=False, detail="timed out")
         if status is MemberStatus.OK:
             return Committed()
-        return CommitRefused(fenced=status is not MemberStatus.REBALANCE_IN_PROGRESS, detail=status.name)
+        return CommitRefused(
+            fenced=status is not MemberStatus.REBALANCE_IN_PROGRESS,
+            detail=status.name,
+            is_member=status is not MemberStatus.UNKNOWN_MEMBER,
+        )
 
     def pause(self, assignment_ids: Sequence[int]) -> None:
         self._paused.update(assignment_ids)
@@ -109,13 +119,22 @@ class SimulatedSource:
                 self._callbacks().on_assigned(assigned)
             case Event.REVOKE:
                 self._process.note("must give up %s", sorted(call.partitions))
+                deadline = self._process.uptime() + REVOKE_SECONDS_MAX
+                self._last_commit = None
                 self._callbacks().on_revoked(assignment_ids)
+                self._check_handed_over(deadline)
                 self._forget(assignment_ids)
             case Event.LOST:
                 lost = list(self._id_of.values())
                 self._process.note("has lost %s", sorted(self._id_of))
                 self._callbacks().on_lost(lost)
                 self._forget(lost)
+
+    def _check_handed_over(self, deadline: float) -> None:
+        """A hand-over ends with a commit, unless its time is over or the group no longer knows the member."""
+        outcome = self._last_commit
+        if isinstance(outcome, CommitRefused) and outcome.is_member and self._process.uptime() < deadline:
+            raise Violation(f"rule 20: {self._process.name} hands over without a commit, refused with {outcome.detail}")
 
     def _describe(self, partitions: Sequence[int]) -> list[Assignment]:
         if not partitions:

@@ -6,8 +6,8 @@ poll would cost 6 kB each, however few its rows.)
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from operator import attrgetter
+from itertools import accumulate, chain, pairwise
+from operator import attrgetter, sub
 from typing import Final
 
 import polars as pl
@@ -40,6 +40,8 @@ RUN_ROWS_MIN = 256
 MERGED_ROWS_MAX = 262_144
 """Blocks with more rows are not merged: a merge needs as much memory again as its result."""
 
+GROUPED_ONE_BY_ONE_MAX: Final = 256
+"""Up to this many rows are grouped without queries, each of which costs as much as a hundred rows."""
 _ROWS_MAX: Final = 1 << 32
 """More rows than polars puts into a frame."""
 
@@ -206,7 +208,7 @@ class Blocks:
             return ()
         block, starts, stops = self._keep(_narrowed(frame))
         arrived = block.frame[ARRIVED].gather(starts).to_list()
-        return zip(block.runs, (stops - starts).to_list(), arrived, strict=True)
+        return zip(block.runs, map(sub, stops, starts), arrived, strict=True)
 
     def put_back(self, location: str, rows: pl.DataFrame) -> None:
         """Make a block of rows of one location, oldest first, which may have arrived before others."""
@@ -263,10 +265,10 @@ class Blocks:
         block, _, _ = self._keep(_narrowed(rows if is_ordered else rows.sort(ARRIVED, maintain_order=True)))
         block.merges = 1 + max(merged.merges for merged in blocks)
 
-    def _keep(self, frame: pl.DataFrame) -> tuple[Block, pl.Series, pl.Series]:
+    def _keep(self, frame: pl.DataFrame) -> tuple[Block, list[int], list[int]]:
         """A new block of a frame, whose rows are brought together by location, and start and stop of its runs."""
         frame, starts, stops = grouped(frame)
-        runs = zip(starts.to_list(), stops.to_list(), strict=True)
+        runs = zip(starts, stops, strict=True)
         block = self._insert(frame, dict(zip(frame[LOCATION].gather(starts).to_list(), runs, strict=True)))
         return block, starts, stops
 
@@ -288,20 +290,32 @@ class Blocks:
         self.size_bytes -= block.live * block.row_bytes
 
 
-def grouped(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+def grouped(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[int], list[int]]:
     """The rows brought together by location, otherwise in the same order, with start and stop of each location's run.
 
     Locations are in no particular order, so they are numbered instead of being sorted as text, at a third of the price.
-    Rows that are grouped already are not moved.
+    Rows that are grouped already are not moved. Few rows are looked at one by one, which is cheaper still.
     """
+    if frame.height <= GROUPED_ONE_BY_ONE_MAX:
+        return _grouped_one_by_one(frame)
     codes = location_codes(frame[LOCATION])
-    lengths = codes.rle().struct.field("len").cast(pl.Int64)
+    lengths = codes.rle().struct.field("len")
     if len(lengths) > codes.max() + 1:  # type: ignore[operator]  # an integer, as there are rows
         order = (codes.cast(pl.UInt64) * _ROWS_MAX + pl.int_range(len(codes), dtype=pl.UInt64, eager=True)).sort()
         rows = (order % _ROWS_MAX).cast(pl.UInt32)
-        frame, lengths = frame[rows], codes.gather(rows).rle().struct.field("len").cast(pl.Int64)
-    stops = lengths.cum_sum()
-    return frame, stops - lengths, stops
+        frame, lengths = frame[rows], codes.gather(rows).rle().struct.field("len")
+    stops = lengths.cast(pl.Int64).cum_sum().to_list()
+    return frame, [0, *stops[:-1]], stops
+
+
+def _grouped_one_by_one(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[int], list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, location in enumerate(frame[LOCATION].to_list()):
+        rows.setdefault(location, []).append(row)
+    order = list(chain.from_iterable(rows.values()))
+    stops = list(accumulate(map(len, rows.values())))
+    is_grouped = all(before < after for before, after in pairwise(order))
+    return frame if is_grouped else frame[order], [0, *stops[:-1]], stops
 
 
 def location_codes(locations: pl.Series) -> pl.Series:

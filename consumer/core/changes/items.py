@@ -80,6 +80,12 @@ class ChangeId(NamedTuple):
     line: int = 0
 
 
+def distinct_ids(ids: pl.Series) -> frozenset[int]:
+    """The distinct values of a column of ids. Mostly there is one, as the smallest and the largest show cheaply."""
+    lowest, highest = ids.min(), ids.max()
+    return frozenset(ids.head(1).to_list() if lowest == highest else ids.unique().to_list())
+
+
 class RejectReason(StrEnum):
     """Why a change can never be sent. Dead letters, metrics and documentation use these codes."""
 

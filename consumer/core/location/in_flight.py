@@ -3,9 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import polars as pl
-
-from consumer.core.changes.items import ASSIGNMENT
+from consumer.core.changes.items import ASSIGNMENT, distinct_ids
 from consumer.core.location.bisection import Suspects
 from consumer.core.location.request import Request
 
@@ -40,7 +38,7 @@ class InFlightRequests:
 
     def start(self, request: Request, now: float, suspects: Suspects | None, size_bytes: int) -> InFlight:
         """The request is being sent. ``suspects`` are those that it is sent for, if any."""
-        assignment_ids = _distinct(request.taken.column(ASSIGNMENT))
+        assignment_ids = distinct_ids(request.taken.column(ASSIGNMENT))
         in_flight = self._by_id[request.request_id] = InFlight(request, now, size_bytes, assignment_ids, suspects)
         return in_flight
 
@@ -69,9 +67,3 @@ class InFlightRequests:
     def first_arrived(self) -> float | None:
         """When the oldest change in flight was read; None without one."""
         return min((in_flight.request.taken.first_arrived() for in_flight in self), default=None)
-
-
-def _distinct(ids: pl.Series) -> frozenset[int]:
-    """The distinct values. Mostly there is one, which the smallest and the largest show without a query."""
-    lowest, highest = ids.min(), ids.max()
-    return frozenset([lowest] if lowest == highest else ids.unique().to_list())

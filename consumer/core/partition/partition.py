@@ -16,10 +16,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-import polars as pl
-
 from consumer.core.changes.blocks import SizeOf, frame_bytes
-from consumer.core.partition.offsets import OffsetTracker
+from consumer.core.partition.offsets import Offsets, OffsetTracker
 from consumer.core.partition.recovery import Recovery
 from consumer.errors import InvariantError
 
@@ -103,7 +101,7 @@ class Partition:
         """Whether the OMS may still queue a request of the previous owner."""
         return now < self._in_doubt_until
 
-    def track(self, offsets: pl.Series, next_offset: int) -> None:
+    def track(self, offsets: Offsets, next_offset: int) -> None:
         """Open these offsets. The partition was read up to ``next_offset``."""
         if self.state is PartitionState.REVOKING:
             raise InvariantError("changes of a partition were added while it is being revoked")

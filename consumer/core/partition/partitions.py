@@ -6,14 +6,18 @@ An assignment is a partition assigned to this process once. What belongs to an a
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import change_ids, holding_change_ids
-from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId
+from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId, distinct_ids
 from consumer.core.partition.partition import Partition, PartitionState
+
+SMALL_ROWS: Final = 256
+"""Up to this many rows are looked at one by one: a query for each assignment costs as much as a hundred of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,7 @@ class Partitions:
 
     def drop_stale(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows without those of assignments that have ended (rule 17)."""
-        owners = rows[ASSIGNMENT]
-        if owners.min() == owners.max() and (rows.is_empty() or owners[0] in self._by_id):
-            return rows  # as mostly, and cheap to see
-        gone = [owner for owner in owners.unique().to_list() if owner not in self._by_id]
+        gone = [owner for owner in distinct_ids(rows[ASSIGNMENT]) if owner not in self._by_id]
         return rows.filter(~pl.col(ASSIGNMENT).is_in(gone)) if gone else rows
 
     # Reading
@@ -90,14 +91,14 @@ class Partitions:
         ``next_offsets`` maps assignment ids to the offset after the last one read; ``ends`` are the assignments that
         were read to the end of their log.
         """
-        owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
+        tracked = _offsets_by_assignment(rows, next_offsets)
         for assignment_id, next_offset in next_offsets.items():
             partition = self._by_id.get(assignment_id)
             if partition is None:
                 continue
-            tracked = offsets.filter(owners == assignment_id)
+            offsets = tracked.get(assignment_id, ())
             bad = [change_id.offset for change_id in rejected if change_id.assignment_id == assignment_id]
-            partition.track(pl.concat([tracked, pl.Series(bad, dtype=pl.Int64)]) if bad else tracked, next_offset)
+            partition.track([*offsets, *bad] if bad else offsets, next_offset)
             partition.read(next_offset, at_end=assignment_id in ends)
         self._unconfirmed.update(rejected)
 
@@ -251,7 +252,20 @@ class Partitions:
         if not self._released:
             return
         released, self._released = pl.concat(self._released), []
-        owners, offsets = released[ASSIGNMENT], released[OFFSET]
-        for assignment_id in owners.unique().to_list():
+        for assignment_id, offsets in _offsets_by_assignment(released).items():
             if assignment_id in self._by_id:
-                self._by_id[assignment_id].offsets.release(offsets.filter(owners == assignment_id))
+                self._by_id[assignment_id].offsets.release(offsets)
+
+
+def _offsets_by_assignment(
+    rows: pl.DataFrame, assignment_ids: Collection[int] | None = None
+) -> Mapping[int, Sequence[int] | pl.Series]:
+    """The rows' offsets, those of these assignments only; None: of all. Few are listed without queries."""
+    owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
+    if rows.height > SMALL_ROWS:
+        wanted = distinct_ids(owners) if assignment_ids is None else assignment_ids
+        return {assignment_id: offsets.filter(owners == assignment_id) for assignment_id in wanted}
+    listed: dict[int, list[int]] = {}
+    for owner, offset in zip(owners.to_list(), offsets.to_list(), strict=True):
+        listed.setdefault(owner, []).append(offset)
+    return listed

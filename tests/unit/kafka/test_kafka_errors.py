@@ -66,3 +66,18 @@ def test_the_worst_error_of_the_partitions_decides_the_outcome_of_a_commit() -> 
     assert refused.fenced
     with pytest.raises(BrokerError, match="TOPIC_AUTHORIZATION_FAILED"):
         commit_outcome([fenced, forbidden, retriable])
+
+
+def test_a_member_with_an_old_generation_is_still_a_member() -> None:
+    """Its commit may be repeated; that of a member which the broker no longer knows may not."""
+    old, unknown = KafkaError(KafkaError.ILLEGAL_GENERATION), KafkaError(KafkaError.UNKNOWN_MEMBER_ID)
+
+    def is_member(*errors: KafkaError) -> bool:
+        outcome = commit_outcome(errors)
+        assert isinstance(outcome, CommitRefused)
+        return outcome.is_member
+
+    assert is_member(old)
+    assert not is_member(unknown)
+    assert not is_member(unknown, old)
+    assert is_member(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))

@@ -163,6 +163,57 @@ def test_a_revoke_waits_for_the_answer_in_flight_then_commits_then_forgets() -> 
     assert stage.engine.pending_changes == 0
 
 
+def accept_then(stage: Stage, refusal: CommitRefused, waits: int) -> None:
+    """The request is accepted during the revoke; its commit is refused until this many waits have passed."""
+
+    def accept() -> None:
+        stage.client.answer(stage.client.submitted[0], ACCEPTED)
+        stage.source.refusal = refusal
+        allow_after(waits)
+
+    def allow_after(left: int) -> None:
+        if left:
+            stage.client.on_wait = lambda: allow_after(left - 1)
+        else:
+            stage.source.refusal = None
+
+    stage.client.on_wait = accept
+
+
+def test_a_revoke_repeats_a_commit_refused_because_the_group_has_a_new_generation() -> None:
+    """Otherwise the next owner would send once more what was accepted."""
+    stage = Stage()
+    stage.add_changes(0)
+    stage.turns()
+    accept_then(stage, CommitRefused(fenced=True, detail="ILLEGAL_GENERATION"), waits=3)
+    stage.diary.clear()
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+    stage.turns()
+
+    assert stage.source.committed == {1: 3}
+    events = [event for event, _ in stage.recorded("commit", "commit refused", "revoked")]
+    refusals = events.count("commit refused")
+    assert refusals > 1
+    assert events == ["commit refused"] * refusals + ["commit", "revoked"]
+
+
+@pytest.mark.parametrize(("is_member", "refused"), [(False, 1), (True, 600)], ids=["removed", "until the deadline"])
+def test_a_revoke_gives_up_its_commit_at_the_deadline_or_if_the_member_is_unknown(
+    *, is_member: bool, refused: int
+) -> None:
+    stage = Stage()
+    stage.add_changes(0)
+    stage.turns()
+    accept_then(stage, CommitRefused(fenced=True, detail="UNKNOWN_MEMBER_ID", is_member=is_member), waits=10**9)
+    stage.diary.clear()
+    stage.source.queue.append(lambda listener: listener.on_revoked([1]))
+    stage.turns()
+
+    assert stage.source.committed == {1: 0}
+    assert len(stage.recorded("commit refused")) == pytest.approx(refused, rel=0.1)
+    assert stage.recorded("revoked") == [("revoked", [1])]
+
+
 def test_a_revoke_ends_at_its_deadline_and_leaves_unanswered_requests_to_the_next_owner() -> None:
     stage = Stage()
     stage.add_changes(0)

@@ -1,6 +1,7 @@
 """Pending rows in blocks: few runs per location however many polls they came in, and memory that is counted."""
 
 import polars as pl
+import pytest
 
 from consumer.core.changes.blocks import MERGE_FACTOR, RUN_ROWS_MIN, Blocks, grouped, rows_of
 from consumer.core.changes.items import ARRIVED, OFFSET
@@ -86,7 +87,11 @@ def test_a_part_of_a_run_can_be_released_from_its_beginning() -> None:
     assert rows_of(blocks.spans("store 1"))[OFFSET].to_list() == [5, 7, 9]
 
 
-def test_rows_are_grouped_by_location_in_the_order_in_which_they_were_read() -> None:
+@pytest.mark.parametrize("one_by_one_max", [0, 100], ids=["many", "few"])
+def test_rows_are_grouped_by_location_in_the_order_in_which_they_were_read(
+    monkeypatch: pytest.MonkeyPatch, one_by_one_max: int
+) -> None:
+    monkeypatch.setattr("consumer.core.changes.blocks.GROUPED_ONE_BY_ONE_MAX", one_by_one_max)
     mixed = frame([change(f"store {at * 7 % 3}", f"sku-{at}", offset=at) for at in range(30)])
 
     rows, starts, stops = grouped(mixed)
@@ -95,10 +100,12 @@ def test_rows_are_grouped_by_location_in_the_order_in_which_they_were_read() -> 
     assert sorted(runs) == [list(range(first, 30, 3)) for first in range(3)]
 
 
-def test_rows_that_are_grouped_already_are_not_moved() -> None:
+@pytest.mark.parametrize("one_by_one_max", [0, 100], ids=["many", "few"])
+def test_rows_that_are_grouped_already_are_not_moved(monkeypatch: pytest.MonkeyPatch, one_by_one_max: int) -> None:
+    monkeypatch.setattr("consumer.core.changes.blocks.GROUPED_ONE_BY_ONE_MAX", one_by_one_max)
     rows = poll(0, locations=3, rows=2)
 
     moved, starts, stops = grouped(rows)
 
     assert moved is rows
-    assert (starts.to_list(), stops.to_list()) == ([0, 2, 4], [2, 4, 6])
+    assert (starts, stops) == ([0, 2, 4], [2, 4, 6])

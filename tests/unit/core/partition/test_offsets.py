@@ -1,5 +1,7 @@
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.errors import InvariantError
@@ -98,3 +100,45 @@ def test_an_event_may_have_more_lines_than_a_byte_counts() -> None:
     assert tracker.committable_offset == 3
     tracker.release(offsets(3))
     assert tracker.committable_offset == 4
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_few_and_many_open_offsets_are_counted_alike(data: st.DataObject) -> None:
+    """The tracker changes its way to count as offsets are opened and closed."""
+    few_max = data.draw(st.sampled_from([0, 4, 12]))
+    reference: dict[int, int] = {}
+    tracker, end = OffsetTracker(), data.draw(st.integers(0, 3))
+    tracker.start(end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consumer.core.partition.offsets.FEW_MAX", few_max)
+        for _ in range(data.draw(st.integers(1, 12))):
+            if data.draw(st.booleans()):
+                read = sorted(data.draw(st.lists(st.integers(end, end + 9), max_size=8)))
+                end = max([end, *(offset + 1 for offset in read)])
+                tracker.track(data.draw(st.permutations(read)), end)
+                reference.update({offset: reference.get(offset, 0) + read.count(offset) for offset in set(read)})
+            else:
+                lines = [offset for offset, count in sorted(reference.items()) for _ in range(count)]
+                closed = data.draw(st.permutations(lines))[: data.draw(st.integers(0, len(lines)))]
+                tracker.release(offsets(*closed))
+                for offset in closed:
+                    reference[offset] -= 1
+            open_offsets = [offset for offset, count in reference.items() if count]
+            assert tracker.committable_offset == min(open_offsets, default=end)
+            assert tracker.open_lines == sum(reference.values())
+
+
+@pytest.mark.parametrize("few_max", [0, 100], ids=["many", "few"])
+def test_a_superseded_offset_that_is_reopened_holds_the_committable_offset_again(
+    monkeypatch: pytest.MonkeyPatch, few_max: int
+) -> None:
+    monkeypatch.setattr("consumer.core.partition.offsets.FEW_MAX", few_max)
+    tracker = OffsetTracker()
+    tracker.start(1)
+    tracker.track(offsets(1, 2, 3, 4), 5)
+    tracker.release(offsets(2))
+    tracker.reopen(offsets(2))
+    tracker.release(offsets(1))
+
+    assert tracker.committable_offset == 2
