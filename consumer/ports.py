@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from consumer.core.changes.blocks import Rows
-from consumer.core.changes.items import ChangeId, RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason, SkipReason
 from consumer.core.oms.answers import Answer
 from consumer.core.oms.job_schedule import JobReport
 
@@ -49,9 +49,9 @@ class RawBatch:
 
     A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
     for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it
-    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects
-    only. ``polled_at`` is the monotonic time at which the poll returned that brought the first of them; the loop sets
-    it.
+    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for
+    rejects, and if a column comes from one of them. ``topics`` maps assignment ids to topics. ``polled_at`` is the
+    monotonic time at which the poll returned that brought the first of them; the loop sets it.
     """
 
     values: Sequence[bytes | None]
@@ -61,6 +61,7 @@ class RawBatch:
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
     polled_at: float = 0.0
+    topics: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -119,9 +120,10 @@ class Decoded:
     grouped by location and, per location, in the order in which they were read. ``tombstones`` is the number of skipped
     tombstones. ``next_offsets`` maps each assignment id in the batches to the offset after its last message, or to the
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
-    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``barriers`` are those
-    of the rejects that are barriers, as rows (``core.changes.barriers.barrier_columns``), in the order in which they
-    were read; None without any.
+    ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``skipped`` counts
+    messages that have a value and are no changes of interest; ``ignored``, by field of the OMS, the values that could
+    not be used and that their change does without. ``barriers`` are those of the rejects that are barriers, as rows
+    (``core.changes.barriers.barrier_columns``); None without any.
     """
 
     frame: pl.DataFrame
@@ -131,6 +133,8 @@ class Decoded:
     polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
     barriers: pl.DataFrame | None = None
+    skipped: Mapping[SkipReason, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

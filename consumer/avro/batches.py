@@ -1,20 +1,22 @@
-"""Raw batches to one ``Decoded``: grouping by schema, decoding, checking the OMS's item rules, building rejects.
+"""Raw batches to one ``Decoded``: decoding, deletes, columns from the record, the OMS's item rules, building rejects.
 
 Nothing here retries or starts threads: ``decoder_thread`` does.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, cast
 
 import polars as pl
 
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS, BadMessage
-from consumer.avro.lines import ROWS_MAX, TooManyRowsError
-from consumer.avro.readers import Reader, Refused
-from consumer.avro.rows import ReadResult, in_order
+from consumer.avro.deletes import without_deletes
+from consumer.avro.mapping import EventMapping
+from consumer.avro.messages import MessageReader
+from consumer.avro.notices import Notices
+from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, ReadResult, at_positions, in_order
+from consumer.avro.record_columns import RecordColumns, Records
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing
 from consumer.core.changes.barriers import barriers_among
@@ -29,13 +31,30 @@ from consumer.core.changes.items import (
     TIMESTAMP,
     ChangeId,
     RejectReason,
+    SkipReason,
 )
 from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
 from consumer.ports import Decoded, RawBatch, Reject
+from consumer.settings import EventsSettings
+from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
-_FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
+BY_NAME: Final = EventMapping.of(EventsSettings())
+"""Without settings, fields are looked up by their names."""
 
-_NOTHING: Final = ReadResult(pl.DataFrame(schema={POSITION: pl.Int64(), **TARGETS}), ())
+
+@dataclass(frozen=True, slots=True)
+class ReadChanges:
+    """What records were read as. ``valid`` and ``broken`` are as from ``rules.check``, with the columns of Kafka.
+
+    ``bad`` has every message, or line, that is no valid change, also those of ``broken``.
+    """
+
+    valid: pl.DataFrame
+    broken: pl.DataFrame
+    bad: Sequence[BadMessage]
+    tombstones: int
+    skipped: Mapping[SkipReason, int]
+    ignored: Mapping[str, int]
 
 
 class BatchDecoder:
@@ -46,22 +65,20 @@ class BatchDecoder:
         framing: Framing,
         source: SchemaSource,
         item_key: Sequence[str] = ITEM_KEY,
-        *,
-        has_lines: bool = False,
-        zero_negative: bool = False,
+        mapping: EventMapping = BY_NAME,
+        keys: MessageReader | None = None,
     ) -> None:
         """``item_key`` are the columns that identify an item: each change needs an identifier among them.
 
-        ``has_lines``: the readers of ``source`` take events with several changes. ``zero_negative``: a quantity below 0
-        means 0, and is otherwise a reject.
+        ``mapping`` is that of the readers of ``source``. ``keys`` reads Avro keys; None: they are text or JSON.
         """
-        self._has_lines = has_lines
-        self._zero_negative = zero_negative
         self._framing = framing
         self._item_key = tuple(item_key)
-        self._source = source
-        self._mixed = False
-        """Whether the last messages had several prefixes: then grouping first is cheaper than trying a single block."""
+        self._mapping = mapping
+        self._values = MessageReader(framing, source, has_lines=mapping.items is not None)
+        self._keys = keys
+        self._record_columns = RecordColumns(mapping, keys)
+        self._notices = Notices()
 
     def decode(self, batches: Sequence[RawBatch]) -> Decoded:
         """Decode batches into one frame.
@@ -70,84 +87,63 @@ class BatchDecoder:
         call again with the same batches. Raises SettingsError if it can never be fetched with these settings, and
         TooManyRowsError if the events have so many lines that fewer messages must be decoded at a time.
         """
-        joined = _Joined.of(batches)
-        result, tombstones = self._read_present(joined.values)
-        frame = with_zero_for_negative(result.frame) if self._zero_negative else result.frame
-        good, broken = check(_with_origin(frame, joined), self._item_key)
-        bad = in_order([*result.bad, *_rule_breaks(broken, has_lines=self._has_lines)])
+        records = Records(batches)
+        changes = self.read(records)
         return Decoded(
             # The engine needs it grouped by location; doing so here keeps that work off the loop's thread.
-            frame=_grouped(good[list(CHANGE_SCHEMA)]),
-            rejects=tuple(self._rejects(bad, batches)),
-            tombstones=tombstones,
-            next_offsets=_next_offsets(joined, batches),
+            frame=_grouped(changes.valid[list(CHANGE_SCHEMA)]),
+            rejects=tuple(self._rejects(changes.bad, batches)),
+            tombstones=changes.tombstones,
+            next_offsets=_next_offsets(records, batches),
             polled_at=batches[0].polled_at,
             ends=_last_ends(batches),
-            barriers=barriers_among(broken, self._item_key) if broken.height else None,
+            skipped=changes.skipped,
+            ignored=changes.ignored,
+            barriers=barriers_among(changes.broken, self._item_key) if changes.broken.height else None,
+        )
+
+    def line_of(self, message: BadMessage) -> int | None:
+        """The line that a dead letter names; None: the event has a single change, or cannot be read at all."""
+        return message.line if message.line or self._mapping.items is not None else None
+
+    def read(self, records: Records) -> ReadChanges:
+        """Read records into rows with the columns of ``CHANGE_SCHEMA``; raises as ``decode`` does."""
+        result, tombstones = self._read_present(records.values)
+        skipped, ignored = dict(result.skipped), dict(result.ignored)
+        changes, bad = self._record_columns.fill(result.frame, records, ignored)
+        changes, rejected, count = without_deletes(changes, self._mapping.deletes)
+        to_dead_letter = [] if rejected is None else [rejected]
+        if count:
+            skipped[SkipReason.DELETE] = skipped.get(SkipReason.DELETE, 0) + count
+        if tombstones and self._mapping.tombstones != "skip":
+            gone, bad_tombstones = self._record_columns.fill(_tombstone_rows(records), records, ignored)
+            gone, rejected, _ = without_deletes(gone, self._mapping.tombstones)
+            changes = pl.concat([changes, gone]).sort(POSITION, LINE)
+            to_dead_letter += [] if rejected is None else [rejected]
+            bad += bad_tombstones
+            tombstones = 0
+        if self._mapping.settings.negative_quantity == "zero":
+            changes = with_zero_for_negative(changes)
+        valid, broken = check(_with_origin(changes, records), self._item_key)
+        for frame in to_dead_letter:
+            broken = pl.concat([broken, _with_origin(frame, records).select(broken.columns)])
+        self._notices.add(skipped, ignored, tombstones)
+        return ReadChanges(
+            valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored
         )
 
     def close(self) -> None:
-        """Close the schema source."""
-        self._source.close()
+        """Close the schema sources."""
+        self._values.close()
+        if self._keys is not None:
+            self._keys.close()
 
     def _read_present(self, values: Sequence[bytes | None]) -> tuple[ReadResult, int]:
         """Read the messages that have a value, and count those that have none."""
         if all(values):  # several times faster than looking for None; an empty value takes the slower way, too
-            return self._read(cast("Sequence[bytes]", values)), 0
+            return self._values.read(cast("Sequence[bytes]", values)), 0
         present = {position: value for position, value in enumerate(values) if value is not None}
-        return _at_positions(self._read(list(present.values())), list(present)), len(values) - len(present)
-
-    def _read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages with any prefixes."""
-        if not values:
-            return _NOTHING
-        prefix = self._framing.prefix_of(values[0])
-        if prefix is not None and not self._mixed:
-            # The usual case is the fast one: no message is looked at individually.
-            reader = self._source.reader(prefix)
-            result = None if isinstance(reader, Refused) else reader.read_together(values)
-            if result is not None:
-                return result
-        return self._read_groups(values)
-
-    def _read_groups(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages of several prefixes: those of one reader together, so many schema ids cost no more than one."""
-        groups = self._groups(values)
-        self._mixed = len(groups) > 1
-        bad: list[BadMessage] = []
-        readable: dict[int, tuple[Reader, bytes, list[int]]] = {}
-        for prefix, positions in groups.items():
-            if prefix is None:
-                bad += [
-                    BadMessage(position, RejectReason.NOT_FRAMED, self._framing.not_framed(values[position]))
-                    for position in positions
-                ]
-                continue
-            reader = self._source.reader(prefix)
-            if isinstance(reader, Refused):
-                bad += [BadMessage(position, reader.reason, reader.detail) for position in positions]
-            else:
-                readable.setdefault(id(reader), (reader, prefix, []))[2].extend(positions)
-        frames: list[pl.DataFrame] = []
-        for reader, prefix, positions in readable.values():
-            positions.sort()
-            # A reader takes messages of one prefix. Prefixes of the same reader are interchangeable.
-            same_prefix = [prefix + values[position][len(prefix) :] for position in positions]
-            result = _at_positions(reader.read(same_prefix), positions)
-            frames.append(result.frame)
-            bad += result.bad
-            if self._has_lines and len(values) > 1 and sum(frame.height for frame in frames) > ROWS_MAX:
-                raise TooManyRowsError
-        frame = pl.concat(frames).sort(POSITION, maintain_order=True) if frames else _NOTHING.frame
-        return ReadResult(frame, bad)
-
-    def _groups(self, values: Sequence[bytes]) -> dict[bytes | None, list[int]]:
-        """The positions of messages by prefix; None: those without a valid one."""
-        prefixes = [self._framing.prefix_of(value) for value in values]
-        groups: dict[bytes | None, list[int]] = {prefix: [] for prefix in set(prefixes)}
-        for position, prefix in enumerate(prefixes):
-            groups[prefix].append(position)
-        return groups
+        return at_positions(self._values.read(list(present.values())), list(present)), len(values) - len(present)
 
     def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
         ends = list(accumulate(len(batch) for batch in batches))
@@ -165,32 +161,10 @@ class BatchDecoder:
                 value=value,
                 key=key,
                 headers=headers,
-                line=message.line,
+                line=self.line_of(message),
                 timestamp=batch.timestamps[position],
                 schema_id=None if prefix is None else self._framing.schema_id(prefix),
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """The columns of several batches, concatenated."""
-
-    values: list[bytes | None]
-    assignments: list[int]
-    offsets: list[int]
-    timestamps: list[int | None]
-
-    @classmethod
-    def of(cls, batches: Sequence[RawBatch]) -> "_Joined":
-        if len(batches) == 1:
-            (only,) = batches
-            return cls(list(only.values), only.assignments, only.offsets, list(only.timestamps))
-        return cls(
-            list(chain.from_iterable(batch.values for batch in batches)),
-            list(chain.from_iterable(batch.assignments for batch in batches)),
-            list(chain.from_iterable(batch.offsets for batch in batches)),
-            list(chain.from_iterable(batch.timestamps for batch in batches)),
-        )
 
 
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -202,44 +176,49 @@ def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
 
 
-def _at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
-    """The result of reading some messages, with their positions among all messages."""
-    column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
-    bad = [replace(message, position=positions[message.position]) for message in result.bad]
-    return ReadResult(result.frame.with_columns(column), bad)
+def _tombstone_rows(records: Records) -> pl.DataFrame:
+    """A deleted row without any other value for each record without a value."""
+    positions = [position for position, value in enumerate(records.values) if value is None]
+    nulls = {name: pl.lit(None, dtype=dtype) for name, dtype in READ_SCHEMA.items()}
+    known = {LINE: pl.lit(0, dtype=pl.Int32), DELETED: pl.lit(value=True)}
+    frame = pl.DataFrame({POSITION: pl.Series(positions, dtype=pl.Int64)})
+    return frame.select(pl.col(POSITION), **{n: e for n, e in (nulls | known).items() if n != POSITION})
 
 
-def _with_origin(frame: pl.DataFrame, joined: _Joined) -> pl.DataFrame:
+def _with_origin(frame: pl.DataFrame, records: Records) -> pl.DataFrame:
     """The rows with the columns that come from Kafka, and the time at which the change occurred."""
     origin = pl.DataFrame(
         [
-            pl.Series(ASSIGNMENT, joined.assignments, dtype=pl.Int32),
-            pl.Series(OFFSET, joined.offsets, dtype=pl.Int64),
-            pl.Series(TIMESTAMP, joined.timestamps, dtype=pl.Int64),
+            pl.Series(ASSIGNMENT, records.assignments, dtype=pl.Int32),
+            pl.Series(OFFSET, records.offsets, dtype=pl.Int64),
+            pl.Series(TIMESTAMP, records.timestamps, dtype=pl.Int64),
         ]
     )
-    if LINE in frame.columns:
-        whole = frame.hstack(origin[frame[POSITION]])
-    else:
-        if len(frame) < len(origin):
-            origin = origin[frame[POSITION]]
-        whole = frame.hstack(origin).hstack([_FIRST_LINE.new_from_index(0, len(frame))])
+    if frame.height != origin.height or _has_lines(frame):
+        origin = origin[frame[POSITION]]
+    whole = frame.hstack(origin)
     occurred = whole[OCCURRED_AT_FIELD]
     if occurred.null_count():
         return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
     return whole.hstack([occurred.alias(OCCURRED_AT)])  # the usual case, without a query
 
 
-def _rule_breaks(broken: pl.DataFrame, *, has_lines: bool) -> Iterator[BadMessage]:
+def _has_lines(frame: pl.DataFrame) -> bool:
+    """Whether a record may have several rows; then there may be as many rows as records, but not one of each."""
+    last: Any = frame[LINE].max()
+    return last is not None and last > 0
+
+
+def _rule_breaks(broken: pl.DataFrame) -> Iterator[BadMessage]:
     """The rows that break a rule of the OMS, as bad messages."""
     for row in broken.iter_rows(named=True):
         reason = RejectReason(row[REASON])
-        yield BadMessage(row[POSITION], reason, describe(reason, row), row[LINE] if has_lines else None)
+        yield BadMessage(row[POSITION], reason, describe(reason, row), row[LINE])
 
 
-def _next_offsets(joined: _Joined, batches: Sequence[RawBatch]) -> dict[int, int]:
+def _next_offsets(records: Records, batches: Sequence[RawBatch]) -> dict[int, int]:
     """Per assignment, the offset after its last message, or the partition's end if that is higher."""
-    last: dict[int, Any] = dict(zip(joined.assignments, joined.offsets, strict=True))
+    last: dict[int, Any] = dict(zip(records.assignments, records.offsets, strict=True))
     after = {assignment: offset + 1 for assignment, offset in last.items()}
     for assignment, end in _last_ends(batches).items():
         after[assignment] = max(end, after.get(assignment, end))

@@ -18,9 +18,12 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, finish
+from consumer.avro.conversion import finish
+from consumer.avro.fields import FieldPlan
+from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf
 from consumer.avro.lines import ROWS_MAX, TooManyRowsError, exploded
-from consumer.avro.rows import ReadResult, RowReader, in_order
+from consumer.avro.reading import POSITION, BadMessage, ReadResult, concat, with_lines_outcome
+from consumer.avro.rows import RowReader
 from consumer.avro.wire_schema import wire_schema
 from consumer.core.changes.items import LINE, RejectReason
 
@@ -75,43 +78,36 @@ class ColumnarReader:
         read = self._wire(values)
         return None if read is None else self._finished(*read)
 
-    def _finished(self, wire: pl.DataFrame, too_long: Sequence[int]) -> ReadResult:
-        """``too_long`` are the positions of events with too many lines."""
-        frame, bad = finish(self._plan, wire)
-        if self._plan.lines is None or not too_long:
-            return ReadResult(frame, bad)
+    def _finished(self, wire: pl.DataFrame, too_long: Sequence[int], empty: int) -> ReadResult:
+        """``too_long`` are the positions of events with too many lines, ``empty`` is the number of those without."""
+        result = finish(self._plan, wire)
+        if self._plan.lines is None or not (too_long or empty):
+            return result
         detail = self._plan.lines.too_many()
-        rejected = [BadMessage(position, RejectReason.TOO_MANY_LINES, detail) for position in too_long]
-        return ReadResult(frame, in_order([*bad, *rejected]))
+        bad = [BadMessage(position, RejectReason.TOO_MANY_LINES, detail) for position in too_long]
+        return with_lines_outcome(result, bad, empty)
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all have the same prefix; a bad message does not affect the others."""
-        blocks: list[tuple[pl.DataFrame, Sequence[int]]] = []
+        blocks: list[_Block] = []
         row_by_row: list[int] = []
         self._read_blocks(values, 0, blocks, row_by_row)
         results = [self._finished(*block) for block in blocks]
-        results.append(self._rows.read_some(values, row_by_row))
-        frame = pl.concat([result.frame for result in results])
-        return ReadResult(
-            frame.sort(POSITION, maintain_order=True), in_order([bad for result in results for bad in result.bad])
-        )
+        return concat([*results, self._rows.read_some(values, row_by_row)])
 
-    def _read_blocks(
-        self,
-        values: Sequence[bytes],
-        start: int,
-        blocks: list[tuple[pl.DataFrame, Sequence[int]]],
-        row_by_row: list[int],
-    ) -> None:
+    def _read_blocks(self, values: Sequence[bytes], start: int, blocks: list["_Block"], row_by_row: list[int]) -> None:
         """Read messages in blocks, splitting those that fail.
 
         Appends frames of wire columns to ``blocks``, and to ``row_by_row`` the remaining positions, ascending.
         """
         read = self._wire(values)
         if read is not None:
-            wire, too_long = read
-            blocks.append((wire.with_columns(pl.col(POSITION) + start), [position + start for position in too_long]))
-            if len(values) > 1 and sum(block.height for block, _ in blocks) > ROWS_MAX and self._plan.lines is not None:
+            wire, too_long, empty = read
+            blocks.append(
+                (wire.with_columns(pl.col(POSITION) + start), [position + start for position in too_long], empty)
+            )
+            rows = sum(block.height for block, _, _ in blocks)
+            if self._plan.lines is not None and rows > ROWS_MAX and (start or len(values) > 1):
                 raise TooManyRowsError
         elif len(values) <= ROW_BY_ROW_MAX:
             row_by_row.extend(range(start, start + len(values)))
@@ -119,11 +115,8 @@ class ColumnarReader:
             for low, high in _parts(len(values)):
                 self._read_blocks(values[low:high], start + low, blocks, row_by_row)
 
-    def _wire(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, Sequence[int]] | None:
-        """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema.
-
-        With them the positions of events with too many lines, which have no rows.
-        """
+    def _wire(self, values: Sequence[bytes]) -> "_Block | None":
+        """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema."""
         prefix = values[0][: self._prefix_length]
         guard = _MARKER + prefix
         # The first message's prefix is left out and one is added at the end, so the number of bytes is the same.
@@ -137,9 +130,10 @@ class ColumnarReader:
             return None
         positions = pl.int_range(len(frame), dtype=pl.Int64, eager=True).alias(POSITION)
         if self._plan.lines is None:
-            return self._wire_columns(frame, [positions]), ()
+            return self._wire_columns(frame, [positions]), (), 0
         frame, too_long = exploded(frame.drop(_GUARD).hstack([positions]), self._plan.lines, POSITION)
-        return self._wire_columns(frame, [frame[POSITION], frame[LINE]]), too_long
+        empty = len(values) - frame[POSITION].n_unique() - len(too_long)
+        return self._wire_columns(frame, [frame[POSITION], frame[LINE]]), too_long, empty
 
     def _wire_columns(self, frame: pl.DataFrame, place: Sequence[pl.Series]) -> pl.DataFrame:
         columns = [*place]
@@ -149,18 +143,22 @@ class ColumnarReader:
         return pl.DataFrame(columns)
 
 
+_Block = tuple[pl.DataFrame, Sequence[int], int]
+"""Wire columns, the positions of events with too many lines (they have no rows), and how many events have no lines."""
+
+
 def _is_plain(leaf: Leaf) -> bool:
     """Whether the leaf's wire column is a column of polars's, at most with another type: then no query is needed.
 
     A query costs tens of microseconds, which is much for a frame of a few messages.
     """
-    return len(leaf.path) == 1 and leaf.kind != "decimal"
+    return len(leaf.path) == 1 and leaf.kind not in {"decimal", "scaled_decimal"}
 
 
 def _plain_column(frame: pl.DataFrame, leaf: Leaf) -> pl.Series:
     column = frame[leaf.path[0]]
-    cast = column if column.dtype == leaf.wire_dtype else column.cast(leaf.wire_dtype)
-    return cast.alias(leaf.target)
+    cast = column if column.dtype == leaf.wire_type else column.cast(leaf.wire_type)
+    return cast.alias(leaf.column)
 
 
 def _expression(leaf: Leaf) -> pl.Expr:
@@ -168,10 +166,21 @@ def _expression(leaf: Leaf) -> pl.Expr:
     column = pl.col(leaf.path[0])
     for name in leaf.path[1:]:
         column = column.struct.field(name)
-    if leaf.kind == "decimal":
-        # The cast from decimal to float does not always give the nearest float; by way of text it does.
-        column = column.cast(pl.String)
-    return column.cast(leaf.wire_dtype).alias(leaf.target)
+    if leaf.kind == "scaled_decimal":
+        column = _scaled(column.struct.field("value").cast(pl.String), column.struct.field("scale"))
+    return column.cast(leaf.wire_type).alias(leaf.column)
+
+
+def _scaled(unscaled: pl.Expr, scale: pl.Expr) -> pl.Expr:
+    """Decimals as text, from their digits without a point and the number of decimal places."""
+    places = scale.clip(0, DECIMAL_DIGITS_MAX)  # a corrupt scale must not ask for two billion zeros
+    digits = unscaled.str.strip_prefix("-").str.zfill(places + 1)
+    whole = digits.str.head(digits.str.len_bytes().cast(pl.Int64) - places)
+    sign = pl.when(unscaled.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit(""))
+    with_point = pl.concat_str(sign, whole, pl.lit("."), digits.str.tail(places))
+    with_exponent = pl.concat_str(unscaled, pl.lit("E"), (-scale).cast(pl.String))
+    has_point = scale.is_between(1, DECIMAL_DIGITS_MAX)
+    return pl.when(scale == 0).then(unscaled).when(has_point).then(with_point).otherwise(with_exponent)
 
 
 def _parts(length: int) -> Iterator[tuple[int, int]]:

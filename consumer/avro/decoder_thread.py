@@ -8,12 +8,20 @@ import structlog
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
-from consumer.avro.fields import LinesSetting
+from consumer.avro.mapping import EventMapping
+from consumer.avro.messages import MessageReader
 from consumer.avro.parts import PartDecoder
-from consumer.avro.readers import DecodePath, ReaderFactory, self_test
-from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
+from consumer.avro.readers import DecodePath, KeyReaderFactory, ReaderFactory, self_test
+from consumer.avro.sources import (
+    FileOptions,
+    FileSource,
+    RegistrySource,
+    SchemaReaderFactory,
+    SchemaSource,
+    SchemaUnavailableError,
+)
 from consumer.avro.wire import FRAMINGS, Framing
-from consumer.core.changes.items import GRANULAR_COLUMNS, ITEM_KEY, PLAIN_COLUMNS
+from consumer.core.changes.items import ITEM_KEY, PLAIN_COLUMNS
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings, EventsSettings
@@ -75,20 +83,31 @@ def build_batch_decoder(
 ) -> BatchDecoder:
     """The same without a thread: decodes when called. The caller handles SchemaUnavailableError."""
     framing = FRAMINGS[settings.framing]
-    granular = {name: name for name in item_columns if name in GRANULAR_COLUMNS}
-    factory = ReaderFactory(granular | events.fields, framing.length, _decode_path(settings), lines_setting(events))
-    return BatchDecoder(
+    mapping = EventMapping.of(events, item_columns)
+    decode_path = _decode_path(settings)
+    source = _source(settings, framing, ReaderFactory(mapping, framing.length, decode_path))
+    keys = _key_reader(settings, framing, mapping, decode_path)
+    return BatchDecoder(framing, source, item_key, mapping, keys)
+
+
+def _key_reader(
+    settings: AvroSettings, framing: Framing, mapping: EventMapping, decode_path: DecodePath
+) -> MessageReader | None:
+    """The reader of Avro keys; None if no column comes from one."""
+    of_keys = mapping.of_keys()
+    if of_keys is None:
+        return None
+    factory = KeyReaderFactory(of_keys, framing.length, decode_path)
+    if settings.schema_file is None:
+        return MessageReader(framing, _source(settings, framing, factory))
+    if settings.key_schema_file is None:
+        raise SettingsError("avro.key_schema_file: events.key_format avro needs it if avro.schema_file is set")
+    return MessageReader(
         framing,
-        _source(settings, framing, factory),
-        item_key,
-        has_lines=events.items is not None,
-        zero_negative=events.negative_quantity == "zero",
+        FileSource(
+            settings.key_schema_file, framing, factory, FileOptions("avro.key_schema_file", is_for_all_ids=True)
+        ),
     )
-
-
-def lines_setting(events: EventsSettings) -> LinesSetting | None:
-    """Where the changes of an event are; None: an event is one change."""
-    return None if events.items is None else LinesSetting(tuple(events.items.split(".")), events.lines_max)
 
 
 def _decode_path(settings: AvroSettings) -> DecodePath:
@@ -105,9 +124,12 @@ def _decode_path(settings: AvroSettings) -> DecodePath:
     return "fastavro"
 
 
-def _source(settings: AvroSettings, framing: Framing, factory: ReaderFactory) -> SchemaSource:
+def _source(settings: AvroSettings, framing: Framing, factory: SchemaReaderFactory) -> SchemaSource:
     if settings.schema_file is not None:
-        return FileSource(settings.schema_file, framing, factory)
+        options = FileOptions(
+            "avro.schema_file", is_for_all_ids=settings.schema_file_for_all_ids, schema_id=settings.schema_file_id
+        )
+        return FileSource(settings.schema_file, framing, factory, options)
     if framing.name != "confluent":
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:

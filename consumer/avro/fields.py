@@ -1,294 +1,328 @@
-"""The mapping of an event's fields to columns, and the conversion of values from the wire to item columns.
+"""The plan for one writer's schema: which columns come from which fields. It is made once per schema.
 
-A plan is made once per schema. Both decoders read the same *wire columns*, with values as they are encoded (an enum's
-number, a timestamp in the writer's unit). ``finish`` converts them to item columns, so that this step cannot differ.
+Both decoders read the leaves of a plan as wire columns, and ``conversion.finish`` turns these into the columns of
+items, so the two decoders cannot differ in that step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from functools import cached_property
+from typing import Any
 
-import polars as pl
-
+from consumer.avro.leaves import (
+    BRANCH,
+    FITTING,
+    RECORD_NAME_STEP,
+    Fitting,
+    Leaf,
+    fit_condition,
+    fitting_time,
+    list_types,
+)
 from consumer.avro.lines import Lines, line_type
+from consumer.avro.mapping import KEY_FIELD, EventMapping
 from consumer.avro.writer_schema import Type, UnusableSchemaError
-from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LINE, LOCATION, RejectReason
+from consumer.core.changes.items import IDENTIFIERS, LOCATION
+from consumer.settings.event_sources import OCCURRED_AT_FIELD, REQUIRED_TARGETS, Condition
 
-OCCURRED_AT_FIELD: Final = "occurredAt"
-"""The event's own time; ``core.changes.items.OCCURRED_AT`` is derived from it."""
-
-POSITION: Final = "_position"
-"""Column: the message's index among those that the reader was given."""
-
-Kind = Literal["integer", "number", "decimal", "text", "enum", "texts", "time"]
-
-TARGETS: Final[Mapping[str, pl.DataType]] = {LOCATION: pl.String(), **ITEM_COLUMNS, OCCURRED_AT_FIELD: pl.Int64()}
-"""The columns that a reader returns after ``POSITION``, in this order; ``occurredAt`` in milliseconds since 1970."""
-
-_ABSENT: Final = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in TARGETS.items()}
-
-_EMPTY_MEANS_ABSENT: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName", *GRANULAR_COLUMNS)
-"""Text columns in which "" means no value: some producers write it, and the OMS rejects empty strings."""
-
-_ROW: Final = "_row"
-
-_INT_MIN: Final = -(2**31)
-_INT_MAX: Final = 2**31 - 1
-
-_TIME_UNITS: Final = {None: 1, "timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000}
-"""Ticks per millisecond by logical type of a long; a plain long counts milliseconds."""
+_ROW, _PREVIOUS_ROW, _OPERATION = "after", "before", "op"
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """The source of a column: the field at ``path``, with values of ``kind``.
+class FieldTest:
+    """Whether a leaf's value is one of these; ``previous`` is read instead when the event is an envelope's delete.
 
-    ``int32``: the field is an Avro int, so its range is 32 bits although it is read as a long. ``per_milli``: ticks
-    per millisecond of a time. ``symbols``: those of an enum. ``scale``: decimal places of a decimal.
+    ``always``: the answer, if the schema alone decides.
     """
 
-    target: str
-    path: tuple[str, ...]
-    kind: Kind
-    int32: bool = False
-    per_milli: int = 1
-    symbols: tuple[str, ...] = ()
-    scale: int = 0
-
-    @property
-    def wire_dtype(self) -> pl.DataType:
-        """The type of the wire column."""
-        return pl.Int64() if self.kind == "enum" else TARGETS[self.target]
+    leaf: Leaf | None
+    previous: Leaf | None
+    values: frozenset[str]
+    always: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadMessage:
-    """A message that cannot become a change: its position among those that the reader was given, and the reason.
-
-    ``line`` is that of the change in an event with several; None: the whole message.
-    """
-
-    position: int
-    reason: RejectReason
-    detail: str
-    line: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FieldPlan:
-    """How a schema's events become columns: a leaf for each target that the schema has. The other targets are null.
+    """How a schema's events become columns.
 
+    ``columns`` has the leaves of each target that the schema has, in the order in which they are tried. ``previous``
+    has those of the row before the change, for the location and the item key; it is None, as is ``operation``, unless
+    the schema is a Debezium envelope. ``left_out`` says of each target without a leaf why its field does not fit.
     ``lines`` says where the changes of an event are, and then the paths of leaves are those in an event with one line;
     None: an event is one change.
     """
 
     root: Type
-    leaves: tuple[Leaf, ...]
+    mapping: EventMapping
+    columns: Mapping[str, tuple[Leaf, ...]]
+    left_out: Mapping[str, str]
+    previous: Mapping[str, tuple[Leaf, ...]] | None = None
+    operation: Leaf | None = None
+    take: tuple[FieldTest, ...] = ()
+    skip: tuple[FieldTest, ...] = ()
+    deleted_when: tuple[FieldTest, ...] = ()
     lines: Lines | None = None
 
-    @property
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """All leaves; each wire column once."""
+        found = [leaf for leaves in self.columns.values() for leaf in leaves]
+        found += [leaf for leaves in (self.previous or {}).values() for leaf in leaves]
+        tests = [*self.take, *self.skip, *self.deleted_when]
+        found += [leaf for test in tests for leaf in (test.leaf, test.previous) if leaf is not None]
+        found += [self.operation] if self.operation is not None else []
+        return tuple({leaf.column: leaf for leaf in found}.values())
+
+    @cached_property
     def read_fields(self) -> frozenset[str]:
         """The event's top-level fields that are read; the others are skipped."""
         repeated = () if self.lines is None else self.lines.paths
         return frozenset(path[0] for path in (*(leaf.path for leaf in self.leaves), *repeated))
 
 
-@dataclass(frozen=True, slots=True)
-class LinesSetting:
-    """``events.items`` as a path, and ``events.lines_max``."""
+def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
+    """Find the field of each target in a schema. An alias in the schema also leads to a field.
 
-    path: tuple[str, ...]
-    lines_max: int
-
-
-def plan_fields(root: Type, paths: Mapping[str, str], items: LinesSetting | None = None) -> FieldPlan:
-    """Find the field of each target in a schema. ``paths`` maps a target to a dotted path; default: its own name.
-
-    Of several paths, separated by commas, the first with a suitable field is used, so that one setting reads events
-    from before and after a field was moved. An alias in the schema also leads to the field.
-
-    Granular columns are only looked for if ``paths`` has them: with the OMS's older APIs a field of that name may mean
-    something else.
-
-    Raises UnusableSchemaError, naming field and type, if ``locationName``, ``quantity`` or all identifiers are missing,
-    or if a field has a type that cannot be converted.
+    Raises UnusableSchemaError, naming field, type and setting, if the location, the quantity or all identifiers are
+    missing, if a field of ``REQUIRED_TARGETS`` has a type that cannot be converted, or if one of
+    ``events.take`` is missing.
     """
-    wanted = [target for target in TARGETS if target in paths or target not in GRANULAR_COLUMNS]
-    event, repeated = (root, ()) if items is None else line_type(root, items.path)
-    found = {target: _first_leaf(event, target, split_paths(paths.get(target, target))) for target in wanted}
-    for required in (LOCATION, "quantity"):
-        if found[required] is None:
-            raise UnusableSchemaError(f"the schema has no field {paths.get(required, required)} ({required} is needed)")
-    if all(found[name] is None for name in IDENTIFIERS):
-        missing = ", ".join(paths.get(name, name) for name in IDENTIFIERS)
-        raise UnusableSchemaError(f"the schema has none of the fields {missing} (one is needed)")
-    lines = None if items is None else Lines(repeated, items.lines_max)
-    return FieldPlan(root, tuple(leaf for leaf in found.values() if leaf is not None), lines)
+    if root.kind != "record":
+        raise UnusableSchemaError(f"the schema is a {root.kind}, not a record")
+    lines = None
+    event = root
+    if mapping.items is not None:
+        event, repeated = line_type(root, mapping.items)
+        lines = Lines(repeated, mapping.settings.lines_max)
+    finder = _Finder(event, mapping)
+    if lines is not None and finder.is_envelope:
+        raise UnusableSchemaError("a Debezium envelope is one change: set events.envelope: none to read events.items")
+    finder.find_all()
+    previous = {
+        target: finder.previous(leaves) for target, leaves in finder.columns.items() if target in REQUIRED_TARGETS
+    }
+    # The row's own time is not that of its deletion.
+    times = finder.columns.get(OCCURRED_AT_FIELD, ())
+    previous[OCCURRED_AT_FIELD] = tuple(leaf for leaf in times if leaf.path[0] != _ROW)
+    return FieldPlan(
+        root,
+        mapping,
+        finder.columns,
+        finder.left_out,
+        previous if finder.is_envelope else None,
+        finder.leaf((_OPERATION,), fit_condition, "the operation") if finder.is_envelope else None,
+        take=tuple(finder.test(condition, "take") for condition in mapping.take),
+        skip=tuple(finder.test(condition, "skip") for condition in mapping.skip),
+        deleted_when=tuple(finder.test(condition, "deleted_when") for condition in mapping.deleted_when),
+        lines=lines,
+    )
 
 
-def split_paths(text: str) -> list[tuple[str, ...]]:
-    """The paths in an entry of ``avro.fields``, each as field names from the outermost to the innermost."""
-    return [tuple(path.strip().split(".")) for path in text.split(",")]
+def is_record_taken(root: Type, mapping: EventMapping) -> bool:
+    """Whether ``events.take`` and ``events.skip`` choose records of this name, as far as they say so of names."""
+    wanted = [condition.values for condition in mapping.take if condition.path == (RECORD_NAME_STEP,)]
+    unwanted = [condition.values for condition in mapping.skip if condition.path == (RECORD_NAME_STEP,)]
+    return all(_named(root.name, values) for values in wanted) and not any(
+        _named(root.name, values) for values in unwanted
+    )
 
 
-def _first_leaf(root: Type, target: str, paths: Sequence[tuple[str, ...]]) -> Leaf | None:
-    problem: UnusableSchemaError | None = None
-    for path in paths:
+def plan_key(root: Type, mapping: EventMapping) -> FieldPlan:
+    """Find the fields of a key's schema from which targets come. The key may be of any type.
+
+    Raises UnusableSchemaError if a field has a type that cannot be converted.
+    """
+    # A record with one field has the same bytes as the field.
+    whole = Type("record", (root,), (KEY_FIELD,), ((),))
+    finder = _Finder(whole, mapping)
+    for target in mapping.sources:
+        finder.find(target)
+    return FieldPlan(whole, mapping, finder.columns, finder.left_out)
+
+
+def is_envelope(root: Type) -> bool:
+    """Whether events are Debezium envelopes: the row before and after a change, and the operation."""
+    rows = [root.index_of(name) for name in (_ROW, _PREVIOUS_ROW)]
+    operation = root.index_of(_OPERATION)
+    if None in rows or operation is None:
+        return False
+    after, before = (root.children[index].branches for index in rows if index is not None)
+    return (
+        [branch.kind for branch in after] == ["record"]
+        and [branch.kind for branch in before] == ["record"]
+        and after[0].names == before[0].names
+        and {branch.kind for branch in root.children[operation].branches} == {"string"}
+    )
+
+
+class _Finder:
+    """Finds leaves in one schema. ``columns`` and ``left_out`` are as in ``FieldPlan``."""
+
+    def __init__(self, root: Type, mapping: EventMapping) -> None:
+        self._root = root
+        self._mapping = mapping
+        self.is_envelope = mapping.settings.envelope != "none" and is_envelope(root)
+        self.columns: dict[str, tuple[Leaf, ...]] = {}
+        self.left_out: dict[str, str] = {}
+        if mapping.settings.envelope == "debezium" and not self.is_envelope:
+            raise UnusableSchemaError(
+                "the schema is no Debezium envelope with before, after and op (events.envelope: debezium)"
+            )
+
+    def find_all(self) -> None:
+        for target in self._mapping.sources:
+            self.find(target)
+        for required in (LOCATION, "quantity"):
+            if not self._is_found(required):
+                raise UnusableSchemaError(
+                    f"the schema has no field {self._names(required)} (events.fields.{required} is needed)"
+                )
+        if not any(self._is_found(name) for name in IDENTIFIERS):
+            missing = ", ".join(self._names(name) for name in IDENTIFIERS if self._mapping.paths(name))
+            raise UnusableSchemaError(f"the schema has none of the fields {missing} (events.fields needs one of them)")
+
+    def _is_found(self, target: str) -> bool:
+        return bool(self.columns.get(target) or self._mapping.record_sources(target))
+
+    def _names(self, target: str) -> str:
+        return " or ".join(".".join(path) for path in self._mapping.paths(target)) or target
+
+    def find(self, target: str) -> None:
+        fitting = FITTING.get(target) or fitting_time(self._mapping.undeclared_unit)
+        leaves: list[Leaf] = []
+        problem: UnusableSchemaError | None = None
+        for path in self._mapping.paths(target):
+            try:
+                leaf = self.leaf(path, fitting, target)
+            except UnusableSchemaError as error:
+                problem = problem or error
+            else:
+                leaves += [leaf] if leaf is not None and leaf not in leaves else []
+        if leaves:
+            self.columns[target] = tuple(leaves)
+        elif problem is not None and target in REQUIRED_TARGETS:
+            raise UnusableSchemaError(f"{problem} (events.fields.{target})")
+        elif problem is not None:
+            self.left_out[target] = f"{problem} (events.fields.{target})"
+
+    def leaf(self, path: tuple[str, ...], fitting: Fitting, what: str) -> Leaf | None:
+        """The leaf at a path; None if there is no field, or if it can only be null.
+
+        In an envelope, a path leads into the row after the change, otherwise into the envelope itself.
+        """
+        if not self.is_envelope or path[0] in {_ROW, _PREVIOUS_ROW}:
+            return _leaf(self._root, path, fitting, what)
+        problem: UnusableSchemaError | None = None
+        for tried in ((_ROW, *path), path):
+            try:
+                leaf = _leaf(self._root, tried, fitting, what)
+            except UnusableSchemaError as error:
+                problem = problem or error
+            else:
+                if leaf is not None:
+                    return leaf
+        if problem is not None:
+            raise problem
+        return None
+
+    def previous(self, leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
+        """The same leaves in the row before the change; a leaf of the envelope itself stays as it is."""
+        return tuple(_previous(leaf) or leaf for leaf in leaves)
+
+    def test(self, condition: Condition, setting: str) -> FieldTest:
+        """The test for a condition. Raises UnusableSchemaError if events.take names a field that the schema lacks."""
+        if condition.path == (RECORD_NAME_STEP,):
+            return FieldTest(None, None, condition.values, always=_named(self._root.name, condition.values))
         try:
-            leaf = _leaf(root, target, path)
-        except UnusableSchemaError as error:
-            problem = problem or error
-        else:
-            if leaf is not None:
-                return leaf
-    if problem is not None:
-        raise problem
-    return None
+            leaf = self.leaf(condition.path, fit_condition, f"a value of events.{setting}")
+        except UnusableSchemaError:
+            if setting == "take":
+                raise
+            leaf = None
+        if leaf is None:
+            if setting == "take":
+                raise UnusableSchemaError(f"the schema has no field {condition}, which events.take tests")
+            return FieldTest(None, None, condition.values, always=False)
+        values = condition.values
+        if leaf.path[-1] == RECORD_NAME_STEP:
+            values = frozenset(name for name in leaf.symbols if _named(name, values))
+            if len(leaf.symbols) == 1:
+                return FieldTest(None, None, values, always=bool(values))
+        return FieldTest(leaf, _previous(leaf) if self.is_envelope else None, values)
 
 
-def _leaf(root: Type, target: str, path: tuple[str, ...]) -> Leaf | None:
-    """The leaf of a target; None if there is no field at its path, or if it can only be null."""
+def _previous(leaf: Leaf) -> Leaf | None:
+    if leaf.path[0] != _ROW:
+        return None
+    return Leaf(
+        (_PREVIOUS_ROW, *leaf.path[1:]),
+        leaf.kind,
+        leaf.int32,
+        leaf.symbols,
+        leaf.scale,
+        leaf.unit,
+        leaf.declared,
+        leaf.described,
+    )
+
+
+def _named(name: str, values: frozenset[str]) -> bool:
+    """Whether a record's full name, or the last part of it, is one of these."""
+    return name in values or name.rpartition(".")[2] in values
+
+
+def _leaf(root: Type, path: tuple[str, ...], fitting: Fitting, what: str) -> Leaf | None:
     types = [root]
-    names: list[str] = []
+    steps: list[str] = []
     for depth, name in enumerate(path):
         branches = [branch for schema in types for branch in schema.branches]
         records = [branch for branch in branches if branch.kind == "record"]
         if branches and not records:
             outer = ".".join(path[:depth])
             raise UnusableSchemaError(
-                f"the field {outer} is {_list(branches)}, not a record with the field {name} ({target})"
+                f"the field {outer} is {list_types(branches)}, not a record with the field {name}"
             )
+        if name == RECORD_NAME_STEP and depth == len(path) - 1:
+            return _record_name(tuple(steps), records)
         found = [(record, index) for record in records if (index := record.index_of(name)) is not None]
+        named = [record for record in records if _named(record.name, frozenset({name}))]
+        if not found and named:
+            types = named[:1]
+            steps += [BRANCH + named[0].name] if len(branches) > 1 else []
+            continue
         if len({record.names[index] for record, index in found}) > 1:
-            raise UnusableSchemaError(f"the field {'.'.join(path)} has several names, as {target} ({name})")
-        names += [record.names[index] for record, index in found[:1]]
+            raise UnusableSchemaError(f"the field {'.'.join(path)} has several names, as {what} ({name})")
+        steps += [record.names[index] for record, index in found[:1]]
         types = [record.children[index] for record, index in found]
     branches = [branch for schema in types for branch in schema.branches]
     if not branches:
         return None
-    leaf = _FITTING[target](target, tuple(names), branches)
+    leaf = fitting(tuple(steps), branches)
     if leaf is None:
-        raise UnusableSchemaError(f"the field {'.'.join(path)} is {_list(branches)}, which cannot become {target}")
+        raise UnusableSchemaError(f"the field {'.'.join(path)} is {list_types(branches)}, which cannot become {what}")
     return leaf
 
 
-def _list(types: Sequence[Type]) -> str:
-    return " or ".join(dict.fromkeys(map(str, types)))
-
-
-def _integer(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    kinds = {schema.kind for schema in types}
-    return Leaf(target, path, "integer", int32=kinds == {"int"}) if kinds <= {"int", "long"} else None
-
-
-def _number(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    kinds = {schema.kind for schema in types}
-    if kinds <= {"int", "long", "float", "double"}:
-        return Leaf(target, path, "number", int32=kinds == {"int"})
-    if len(types) == 1 and types[0].logical == "decimal":
-        return Leaf(target, path, "decimal", scale=types[0].scale)
-    return None
-
-
-def _text(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if {schema.kind for schema in types} == {"string"}:
-        return Leaf(target, path, "text")
-    if len(types) == 1 and types[0].kind == "enum":
-        return Leaf(target, path, "enum", symbols=types[0].names)
-    return None
-
-
-def _texts(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if len(types) == 1 and types[0].kind == "array":
-        items = types[0].children[0]
-        if [branch.kind for branch in items.branches] == ["string"]:
-            return Leaf(target, path, "texts")
-    return None
-
-
-def _time(target: str, path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
-    if len(types) == 1 and types[0].kind == "long" and types[0].logical in _TIME_UNITS:
-        return Leaf(target, path, "time", per_milli=_TIME_UNITS[types[0].logical])
-    return None
-
-
-def _fitting(target: str, dtype: pl.DataType) -> Callable[[str, tuple[str, ...], Sequence[Type]], Leaf | None]:
-    if target == OCCURRED_AT_FIELD:
-        return _time
-    return {pl.Int64(): _integer, pl.Float64(): _number, pl.String(): _text}.get(dtype, _texts)
-
-
-_FITTING: Final = {target: _fitting(target, dtype) for target, dtype in TARGETS.items()}
-
-
-def decimal_value(unscaled: bytes, scale: int) -> float:
-    """A decimal's big-endian bytes as the nearest float; infinity if it is too large, which the rules reject."""
-    try:
-        return int.from_bytes(unscaled, "big", signed=True) / int(10**scale)
-    except OverflowError:
-        return float("inf")
-
-
-def finish(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
-    """Convert wire columns to ``POSITION`` and ``TARGETS``. Returns the frame, and the messages with invalid values.
-
-    A number without a symbol in its enum is CORRUPT, an Avro int beyond 32 bits is INTEGER_OUT_OF_RANGE.
-    """
-    wire, bad = _within_range(plan, wire)
-    leaves = {leaf.target: leaf for leaf in plan.leaves}
-    place = [wire[POSITION], wire[LINE]] if LINE in wire.columns else [wire[POSITION]]
-    frame = pl.DataFrame([*place, *(_column(wire, name, leaves.get(name)) for name in TARGETS)])
-    texts = [name for name in _EMPTY_MEANS_ABSENT if name in leaves]
-    if any((frame[name] == "").any() for name in texts):
-        frame = frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in texts)
-    return frame, bad
-
-
-def _column(wire: pl.DataFrame, name: str, leaf: Leaf | None) -> pl.Series:
-    # Series by series, without a query: a query costs tens of microseconds, which is much for a few messages.
-    if leaf is None:
-        return _ABSENT[name].new_from_index(0, wire.height)
-    if leaf.kind == "enum":
-        symbols = list(leaf.symbols)
-        return wire[name].replace_strict(list(range(len(symbols))), symbols, return_dtype=pl.String())
-    if leaf.per_milli > 1:
-        return wire[name] // leaf.per_milli
-    return wire[name]
-
-
-def _within_range(plan: FieldPlan, wire: pl.DataFrame) -> tuple[pl.DataFrame, list[BadMessage]]:
-    """Remove the rows with a number outside the range of its declared type; usually there are none."""
-    limits = [(leaf, 0, len(leaf.symbols) - 1, RejectReason.CORRUPT) for leaf in plan.leaves if leaf.kind == "enum"]
-    limits += [(leaf, _INT_MIN, _INT_MAX, RejectReason.INTEGER_OUT_OF_RANGE) for leaf in plan.leaves if leaf.int32]
-    if not limits:
-        return wire, []
-    if all(_is_between(wire[leaf.target], low, high) for leaf, low, high, _ in limits):
-        return wire, []
-    out_of_range = [~pl.col(leaf.target).is_between(low, high) for leaf, low, high, _ in limits]
-    numbered = wire.with_row_index(_ROW)
-    line = LINE if LINE in wire.columns else pl.lit(None).alias(LINE)
-    bad: dict[int, BadMessage] = {}
-    for (leaf, low, high, reason), condition in zip(limits, out_of_range, strict=True):
-        for row, position, number, value in (
-            numbered.filter(condition).select(_ROW, POSITION, line, leaf.target).iter_rows()
-        ):
-            detail = f"{leaf.target} is {int(value)}, not from {low} to {high}"
-            bad.setdefault(row, BadMessage(position, reason, detail, number))
-    return numbered.filter(~pl.col(_ROW).is_in(list(bad))).drop(_ROW), [bad[row] for row in sorted(bad)]
-
-
-def _is_between(column: pl.Series, low: int, high: int) -> bool:
-    """Whether all values are from ``low`` to ``high``; nulls do not count."""
-    lowest: Any = column.min()
-    highest: Any = column.max()
-    return lowest is None or (low <= lowest and highest <= high)
+def _record_name(steps: tuple[str, ...], records: Sequence[Type]) -> Leaf | None:
+    if not records:
+        return None
+    names = tuple(record.name for record in records)
+    return Leaf((*steps, RECORD_NAME_STEP), "text", symbols=names, described="the record's name")
 
 
 def value_at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """The value at a path of nested records; None if one of the records is null."""
+    """The value at a path of nested records; None if one of the records is null or another branch of its union."""
     value: Any = record
     for name in path:
         if not isinstance(value, dict):
             return None
+        only = next(iter(value)) if len(value) == 1 else ""
+        wrapped = only if only.startswith(BRANCH) else None
+        if name == RECORD_NAME_STEP:
+            return None if wrapped is None else wrapped.removeprefix(BRANCH)
+        if wrapped is not None and not name.startswith(BRANCH):
+            value = value[wrapped]
+            if not isinstance(value, dict):
+                return None
         value = value.get(name)
     return value

@@ -1,39 +1,29 @@
 """The reader of one schema, and its choice of decode path: made once, when the schema is first seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
+
+import structlog
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.fields import FieldPlan, LinesSetting, plan_fields
-from consumer.avro.rows import ReadResult, RowReader
+from consumer.avro.fields import FieldPlan, is_record_taken, plan_fields, plan_key
+from consumer.avro.mapping import EventMapping
+from consumer.avro.rows import RowReader
 from consumer.avro.samples import sample_values
+from consumer.avro.union_reader import Reader, Refused, SkippingReader, UnionReader, branch_prefix
 from consumer.avro.wire_schema import columnar_possible, wire_schema
-from consumer.avro.writer_schema import UnusableSchemaError, parse
-from consumer.core.changes.items import RejectReason
+from consumer.avro.writer_schema import Type, UnusableSchemaError, parse
+from consumer.core.changes.items import RejectReason, SkipReason
+from consumer.settings import EventsSettings
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
 
 DecodePath = Literal["columnar", "fastavro"]
 """How messages are decoded: many at a time by polars, or one by one by fastavro."""
 
 
-class Reader(Protocol):
-    """Reads messages of one schema."""
-
-    def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
-        """Read messages (one or more) in one go; None if that fails: then call ``read`` with those of each prefix."""
-
-    def read(self, values: Sequence[bytes]) -> ReadResult:
-        """Read messages (one or more) that all have the same prefix; a bad message does not affect the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No message with this prefix can be read, for this reason."""
-
-    reason: RejectReason
-    detail: str
+_log = structlog.get_logger("inventory_refresh.avro")
 
 
 def refused_schema(detail: str) -> Refused:
@@ -45,24 +35,73 @@ def refused_schema(detail: str) -> Refused:
 class ReaderFactory:
     """Makes readers.
 
-    ``paths`` maps targets (``fields.TARGETS``) to paths in the event. With "columnar" as ``decode_path``, schemas for
-    which columnar decoding is not possible are still decoded with fastavro. ``items``: an event has several changes.
+    ``mapping`` says where each column comes from. With "columnar" as ``decode_path``, schemas for
+    which columnar decoding is not possible are still decoded with fastavro.
     """
 
-    paths: Mapping[str, str]
+    mapping: EventMapping
     prefix_length: int
     decode_path: DecodePath
-    items: LinesSetting | None = None
 
     def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
         """The reader of a schema, given as text, with the schemas that it refers to."""
         try:
-            plan = plan_fields(parse(text, references), self.paths, self.items)
+            root = parse(text, references)
         except UnusableSchemaError as error:
             return refused_schema(str(error))
-        if self.decode_path == "columnar" and columnar_agrees(plan):
-            return ColumnarReader(plan, self.prefix_length)
-        return RowReader(plan, self.prefix_length)
+        if root.kind == "union":
+            return UnionReader(
+                self.prefix_length, [self._branch_reader(index, branch) for index, branch in enumerate(root.children)]
+            )
+        return self._record_reader(root, self.prefix_length)
+
+    def _branch_reader(self, index: int, branch: Type) -> Reader | Refused:
+        prefix_length = self.prefix_length + len(branch_prefix(index))
+        if branch.kind == "null":
+            return SkippingReader(prefix_length, SkipReason.NULL_VALUE)
+        return self._record_reader(branch, prefix_length)
+
+    def _record_reader(self, root: Type, prefix_length: int) -> Reader | Refused:
+        if not is_record_taken(root, self.mapping):
+            _log.info("record_type_skipped", record=one_line(root.name, DETAIL_CHARACTERS_MAX))
+            return SkippingReader(prefix_length, SkipReason.NOT_TAKEN)
+        try:
+            plan = plan_fields(root, self.mapping)
+        except UnusableSchemaError as error:
+            return refused_schema(str(error))
+        for target, detail in plan.left_out.items():
+            _log.warning(
+                "field_left_out",
+                field=target,
+                detail=one_line(detail, DETAIL_CHARACTERS_MAX),
+                consequence="changes are sent without it",
+                next_step=f"map another field in events.fields.{target}, or set it to none",
+            )
+        return reader_of(plan, prefix_length, self.decode_path)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReaderFactory:
+    """Makes readers of Avro keys, into the columns of the targets that come from them; see ``ReaderFactory``."""
+
+    mapping: EventMapping
+    prefix_length: int
+    decode_path: DecodePath
+
+    def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
+        """The reader of a key's schema."""
+        try:
+            plan = plan_key(parse(text, references), self.mapping)
+        except UnusableSchemaError as error:
+            return refused_schema(f"in the schema of the key, {error}")
+        return reader_of(plan, self.prefix_length, self.decode_path)
+
+
+def reader_of(plan: FieldPlan, prefix_length: int, decode_path: DecodePath) -> Reader:
+    """The reader of a plan, on the fastest decode path that is possible and allowed."""
+    if decode_path == "columnar" and columnar_agrees(plan):
+        return ColumnarReader(plan, prefix_length)
+    return RowReader(plan, prefix_length)
 
 
 def columnar_agrees(plan: FieldPlan) -> bool:
@@ -72,9 +111,27 @@ def columnar_agrees(plan: FieldPlan) -> bool:
     values = sample_values(wire_schema(plan, decimals=False))
     columnar = ColumnarReader(plan, 0).read_together(values)
     rows = RowReader(plan, 0).read(values)
-    return columnar is not None and columnar.frame.equals(rows.frame) and list(columnar.bad) == list(rows.bad)
+    return (
+        columnar is not None
+        and columnar.frame.equals(rows.frame)
+        and list(columnar.bad) == list(rows.bad)
+        and (columnar.skipped, columnar.ignored) == (rows.skipped, rows.ignored)
+    )
 
 
 def self_test() -> bool:
     """Whether both decode paths agree on the bundled schema, on this machine and with the installed libraries."""
-    return columnar_agrees(plan_fields(parse(schema_text()), {}))
+    return columnar_agrees(plan_fields(parse(schema_text()), EventMapping.of(EventsSettings())))
+
+
+__all__ = [
+    "DecodePath",
+    "KeyReaderFactory",
+    "Reader",
+    "ReaderFactory",
+    "Refused",
+    "columnar_agrees",
+    "reader_of",
+    "refused_schema",
+    "self_test",
+]

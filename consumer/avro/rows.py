@@ -1,36 +1,23 @@
 """Decoding message by message with fastavro: the reference for columnar decoding, and a complete alternative to it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import fastavro
 import polars as pl
 
-from consumer.avro.fields import POSITION, BadMessage, FieldPlan, Leaf, decimal_value, finish, value_at
+from consumer.avro.conversion import finish
+from consumer.avro.fields import FieldPlan, value_at
+from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf, LeafKind
 from consumer.avro.lines import ROWS_MAX, TooManyRowsError, lines_of
+from consumer.avro.reading import POSITION, BadMessage, ReadResult, with_lines_outcome
+from consumer.avro.values import shortest
 from consumer.avro.wire_schema import wire_schema
 from consumer.core.changes.items import LINE, RejectReason
 from consumer.errors import InvariantError
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """Messages that were read (rows with ``POSITION`` and ``fields.TARGETS``) and bad messages, both by position.
-
-    If events have several changes, the rows also have ``LINE``, and are in its order.
-    """
-
-    frame: pl.DataFrame
-    bad: Sequence[BadMessage]
-
-
-def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
-    """The bad messages, sorted by position."""
-    return tuple(sorted(bad, key=lambda message: (message.position, message.line or 0)))
 
 
 class RowReader:
@@ -39,6 +26,7 @@ class RowReader:
     def __init__(self, plan: FieldPlan, prefix_length: int) -> None:
         self._plan = plan
         self._prefix_length = prefix_length
+        self._leaves = plan.leaves
         self._too_many = "" if plan.lines is None else plan.lines.too_many()
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
 
@@ -56,6 +44,7 @@ class RowReader:
         rows: list[list[Any]] = []
         good: list[int] = []
         lines: list[int] = []
+        empty = 0
         bad: list[BadMessage] = []
         for position in positions:
             record = self._record(values[position])
@@ -65,15 +54,16 @@ class RowReader:
                     bad.append(BadMessage(position, RejectReason.TOO_MANY_LINES, self._too_many))
                     continue
                 # Only what the columns need is kept: a whole record may take a hundred times its encoded size.
-                rows += [[value_at(event, leaf.path) for leaf in self._plan.leaves] for event in events]
+                rows += [[value_at(event, leaf.path) for leaf in self._leaves] for event in events]
                 good += [position] * len(events)
                 lines += range(len(events))
+                empty += not events
                 if self._plan.lines is not None and len(rows) > ROWS_MAX and good[0] != position:
                     raise TooManyRowsError
             else:
                 bad.append(BadMessage(position, *record))
-        frame, out_of_range = finish(self._plan, self._columns(rows, good, lines))
-        return ReadResult(frame, in_order([*bad, *out_of_range]))
+        result = finish(self._plan, self._columns(rows, good, lines))
+        return with_lines_outcome(result, bad, empty) if bad or empty else result
 
     def _lines(self, record: dict[str, Any]) -> list[Mapping[str, Any]] | None:
         """The event once per line, or just the event; None if it has too many lines."""
@@ -103,17 +93,49 @@ class RowReader:
         columns = [pl.Series(POSITION, positions, dtype=pl.Int64)]
         if self._plan.lines is not None:
             columns.append(pl.Series(LINE, lines, dtype=pl.Int32))
-        for index, leaf in enumerate(self._plan.leaves):
-            convert = _converter(leaf)
+        for index, leaf in enumerate(self._leaves):
+            convert = _CONVERTERS.get(leaf.kind)
             values = [row[index] for row in rows]
             if convert is not None:
-                values = [None if value is None else convert(value) for value in values]
-            columns.append(pl.Series(leaf.target, values, dtype=leaf.wire_dtype))
+                values = [None if value is None else convert(leaf, value) for value in values]
+            columns.append(pl.Series(leaf.column, values, dtype=leaf.wire_type))
         return pl.DataFrame(columns)
 
 
-def _converter(leaf: Leaf) -> Callable[[Any], Any] | None:
-    """Converts a value to that of the wire column; None if they are the same."""
-    if leaf.kind == "decimal":
-        return lambda value: decimal_value(value, leaf.scale)
-    return float if leaf.kind == "number" else None
+def _decimal_text(unscaled: int, scale: int) -> str:
+    """A decimal as text with all its decimal places, as polars writes it."""
+    digits = str(abs(unscaled)).zfill(scale + 1)
+    sign = "-" if unscaled < 0 else ""
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else sign + digits
+
+
+def _unscaled(value: bytes) -> int:
+    return int.from_bytes(value, "big", signed=True)
+
+
+def _decimal(leaf: Leaf, value: Any) -> str:
+    return _decimal_text(_unscaled(value), leaf.scale)
+
+
+def _scaled_decimal(_leaf: Leaf, value: Any) -> str:
+    unscaled, scale = _unscaled(value["value"]), value["scale"]
+    if 0 <= scale <= DECIMAL_DIGITS_MAX:
+        return _decimal_text(unscaled, scale)
+    return f"{unscaled}E{-scale}"
+
+
+def _mixed(_leaf: Leaf, value: Any) -> str:
+    """A value of any branch as text; a float, which is in a record of its own, as the shortest decimal that is it."""
+    if isinstance(value, dict):
+        return repr(shortest(pl.Series(list(value.values()), dtype=pl.Float32()))[0])
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
+
+
+_CONVERTERS: Final[Mapping[LeafKind, Callable[[Leaf, Any], Any]]] = {
+    "decimal": _decimal,
+    "scaled_decimal": _scaled_decimal,
+    "mixed": _mixed,
+}
+"""From a value to that of the wire column, for the kinds in which they differ."""

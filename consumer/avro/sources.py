@@ -4,18 +4,19 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import structlog
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from consumer.avro.readers import Reader, ReaderFactory, Refused, refused_schema
-from consumer.avro.wire import Framing, single_object_prefix
+from consumer.avro.readers import Reader, Refused, refused_schema
+from consumer.avro.wire import Framing, confluent_prefix, single_object_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import InvariantError, SettingsError
 from consumer.text import one_line
@@ -36,6 +37,8 @@ REGISTRY_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 10.0, "max.retries": 0
 """Options of the client, unless ``avro.registry`` sets them; ``timeout`` is in seconds. The client does not retry: the
 decoder's thread does, with a back-off that can be interrupted and is visible in the log and on the status page."""
 
+_log = structlog.get_logger("inventory_refresh.avro")
+
 
 class SchemaUnavailableError(Exception):
     """The schema is unavailable at the moment, so the messages can be neither decoded nor rejected: retry later."""
@@ -53,29 +56,82 @@ class SchemaSource(Protocol):
     def close(self) -> None: ...
 
 
-class FileSource:
-    """One schema from a file, for all messages; with single-object framing only for those with its fingerprint."""
+class SchemaReaderFactory(Protocol):
+    """Makes the reader of a schema."""
 
-    def __init__(self, path: str, framing: Framing, factory: ReaderFactory) -> None:
+    def reader(self, text: str, references: Sequence[str] = ()) -> Reader | Refused:
+        """The reader, given the schema as text and the schemas that it refers to."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """``setting`` names the file. ``schema_id`` is the id of its schema in Confluent framing, if it is known.
+
+    ``is_for_all_ids``: messages with any id have been written with this schema.
+    """
+
+    setting: str = "avro.schema_file"
+    is_for_all_ids: bool = False
+    schema_id: int | None = None
+
+
+_NO_OPTIONS: Final = FileOptions()
+
+
+class FileSource:
+    """One schema from a file, for all messages; with single-object framing only for those with its fingerprint.
+
+    With Confluent framing it is the schema of one id: of a known one, otherwise of the first that comes. A message with
+    another id may have been written with another schema, and would be read as if it had been written with this one.
+    """
+
+    def __init__(
+        self, path: str, framing: Framing, factory: SchemaReaderFactory, options: FileOptions = _NO_OPTIONS
+    ) -> None:
         """Raises SettingsError if the file cannot be read or its schema cannot be used."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"avro.schema_file: {path} cannot be read ({error}); give the path of a schema file"
+                f"{options.setting}: {path} cannot be read ({error}); give the path of a schema file"
             ) from error
         reader = factory.reader(text)
         if isinstance(reader, Refused):
-            raise SettingsError(f"avro.schema_file: {path} cannot be used, {reader.detail}; fix it or events.fields")
+            raise SettingsError(f"{options.setting}: {path} cannot be used, {reader.detail}; fix it or events.fields")
+        self._framing = framing
+        self._options = options
+        self._id_prefix: bytes | None = None
+        self._is_of_one_id = framing.name == "confluent" and not options.is_for_all_ids
+        if options.schema_id is not None and self._is_of_one_id:
+            self._id_prefix = confluent_prefix(options.schema_id)
         self._reader = reader
         self._prefix = single_object_prefix(schema_fingerprint(text)) if framing.name == "single-object" else None
 
     def reader(self, prefix: bytes) -> Reader | Refused:
+        if self._is_of_one_id and prefix != self._id_prefix:
+            self._take_id(prefix)
         if self._prefix is None or prefix == self._prefix:
             return self._reader
         return Refused(
             RejectReason.UNKNOWN_SCHEMA,
             f"fingerprint {prefix[2:].hex()}, but that of the schema file is {self._prefix[2:].hex()}",
+        )
+
+    def _take_id(self, prefix: bytes) -> None:
+        """Take the first id for that of the schema. Raises SettingsError for another."""
+        schema_id = self._framing.schema_id(prefix)
+        if self._id_prefix is None:
+            self._id_prefix = prefix
+            _log.warning(
+                "schema_file_id_assumed",
+                schema_id=schema_id,
+                next_step=f"set avro.schema_file_id: {schema_id} if that is right: a restart may see another id first",
+            )
+            return
+        raise SettingsError(
+            f"avro.schema_file: a message has schema id {schema_id}, but the file has the schema of id "
+            f"{self._framing.schema_id(self._id_prefix)}, and other schemas would be misread; set avro.registry_url "
+            "instead, or avro.schema_file_for_all_ids: true if all messages have been written with this schema"
         )
 
     def close(self) -> None:
@@ -99,7 +155,7 @@ class RegistrySource:
         url: str,
         options: Mapping[str, Any],
         framing: Framing,
-        factory: ReaderFactory,
+        factory: SchemaReaderFactory,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -3,14 +3,16 @@
 ``int`` is read as ``long`` (polars wraps on overflow; ranges are checked later), an enum as its number, a map as an
 array of ``{key, value}``. Logical types are dropped, except decimals on request. Fields that take no bytes are left
 out: a schema could have any number of them for each byte of a message. Named types are written out where they are
-used. Fields that no column needs are only skipped, so their strings are read as bytes.
+used. Fields that no column needs are only skipped, so their strings are read as bytes. In a union of several types,
+which only fastavro reads, each record is put into another record that names it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
 
 from consumer.avro.fields import FieldPlan
+from consumer.avro.leaves import BRANCH, DECIMAL_DIGITS_MAX, RECORD_NAME_STEP, LeafKind
 from consumer.avro.writer_schema import Type
 
 JsonType = str | list[Any] | dict[str, Any]
@@ -44,59 +46,103 @@ def _is_nullable(union: Type) -> bool:
 def wire_schema(plan: FieldPlan, *, decimals: bool) -> dict[str, Any]:
     """The schema of a record with which the plan's events are read; fields keep their names.
 
-    With ``decimals``, decimals in the fields that are read keep their logical type, which polars reads as a number;
-    otherwise they are bytes.
+    With ``decimals``, decimals that are read keep their logical type, which polars reads as a number; otherwise they
+    are bytes.
     """
-    numbers = count()
-    fields = [
-        {
-            "name": name,
-            "type": _SchemaWriter(numbers, text="string", decimals=decimals).write(child)
-            if name in plan.read_fields
-            else _SchemaWriter(numbers, text="bytes", decimals=False).write(child),
-        }
-        for name, child in zip(plan.root.names, plan.root.children, strict=True)
-        if not child.zero_width
-    ]
-    return {"type": "record", "name": "event", "fields": fields}
+    wanted: Wanted = {}
+    for leaf in plan.leaves:
+        _want(wanted, leaf.path, leaf.kind)
+    return {"type": "record", "name": "event", "fields": _SchemaWriter(decimals=decimals).fields(plan.root, wanted)}
+
+
+Wanted = dict[str, Any]
+"""What is read of a record: by field, the kind of a leaf, or what is read of the record there."""
+
+
+def _want(wanted: Wanted, path: Sequence[str], kind: LeafKind) -> None:
+    name, rest = path[0], path[1:]
+    if name == RECORD_NAME_STEP:
+        return
+    if not rest:
+        wanted[name] = kind
+        return
+    inner = wanted.setdefault(name, {})
+    if isinstance(inner, dict):
+        _want(inner, rest, kind)
 
 
 class _SchemaWriter:
-    """Writes types as JSON. ``numbers`` makes names unique; ``text`` is the type to read strings with."""
+    """Writes types as JSON. Of what is not read, strings are read as bytes: they are not checked."""
 
-    def __init__(self, numbers: Iterator[int], *, text: str, decimals: bool) -> None:
-        self._numbers = numbers
-        self._text = text
+    def __init__(self, *, decimals: bool) -> None:
         self._decimals = decimals
+        self._numbers = count()
 
-    def write(self, schema: Type) -> JsonType:
+    def fields(self, record: Type, wanted: Wanted) -> list[JsonType]:
+        pairs = zip(record.names, record.children, strict=True)
+        return [
+            {"name": name, "type": self._write(child, wanted.get(name))}
+            for name, child in pairs
+            if not child.zero_width
+        ]
+
+    def _write(self, schema: Type, wanted: Any) -> JsonType:
+        """``wanted``: the kind of the leaf here, a ``Wanted`` of the record here, or None."""
         match schema.kind:
             case "union":
-                written: JsonType = [self.write(branch) for branch in schema.children]
+                is_wide = wanted is not None and len(schema.branches) > 1
+                written: JsonType = [
+                    self._branch(branch, wanted) if is_wide else self._write(branch, wanted)
+                    for branch in schema.children
+                ]
             case "array":
-                written = {"type": "array", "items": self.write(schema.children[0])}
+                written = {"type": "array", "items": self._write(schema.children[0], wanted)}
             case "map":
-                written = {"type": "array", "items": self._record(("key", "value"), (Type("string"), *schema.children))}
+                entry = Type("record", (Type("string"), *schema.children), ("key", "value"))
+                written = {
+                    "type": "array",
+                    "items": self._record(self.fields(entry, wanted if isinstance(wanted, dict) else {})),
+                }
+            case "record" if wanted == "scaled_decimal":
+                value = self._bytes(
+                    schema.children[1], is_decimal=self._decimals, precision=DECIMAL_DIGITS_MAX, scale=0
+                )
+                written = self._record([{"name": "scale", "type": "long"}, {"name": "value", "type": value}])
             case "record":
-                written = self._record(schema.names, schema.children)
+                written = self._record(self.fields(schema, wanted if isinstance(wanted, dict) else {}))
             case "bytes" | "fixed":
-                written = self._bytes(schema)
+                is_decimal = wanted == "decimal" and self._decimals and schema.logical == "decimal"
+                written = self._bytes(schema, is_decimal=is_decimal, precision=_precision(schema), scale=schema.scale)
+            case "string":
+                written = "string" if wanted is not None else "bytes"
             case kind:
-                written = {"int": "long", "enum": "long", "string": self._text}.get(kind, kind)
+                written = {"int": "long", "enum": "long"}.get(kind, kind)
         return written
 
-    def _record(self, names: Sequence[str], types: Sequence[Type]) -> JsonType:
-        pairs = zip(names, types, strict=True)
-        fields = [{"name": name, "type": self.write(field)} for name, field in pairs if not field.zero_width]
-        return {"type": "record", "name": self._name(), "fields": fields}
+    def _branch(self, branch: Type, wanted: Any) -> JsonType:
+        """A branch of a union of several types, so that its values say which branch they are of; see ``BRANCH``."""
+        if branch.kind == "record":
+            inside = (wanted.get(BRANCH + branch.name, {}) | wanted) if isinstance(wanted, dict) else wanted
+            return self._record([{"name": BRANCH + branch.name, "type": self._write(branch, inside)}])
+        if branch.kind == "float":
+            return self._record([{"name": BRANCH + branch.kind, "type": "float"}])
+        return self._write(branch, wanted)
 
-    def _bytes(self, schema: Type) -> JsonType:
+    def _record(self, fields: Sequence[JsonType]) -> JsonType:
+        return {"type": "record", "name": self._name(), "fields": list(fields)}
+
+    def _bytes(self, schema: Type, *, is_decimal: bool, precision: int, scale: int) -> JsonType:
         written: dict[str, Any] = {"type": schema.kind}
         if schema.kind == "fixed":
             written |= {"name": self._name(), "size": schema.size}
-        if self._decimals and schema.logical == "decimal":
-            written |= {"logicalType": "decimal", "precision": schema.precision, "scale": schema.scale}
+        if is_decimal:
+            written |= {"logicalType": "decimal", "precision": precision, "scale": scale}
         return written if len(written) > 1 else schema.kind
 
     def _name(self) -> str:
         return f"n{next(self._numbers)}"
+
+
+def _precision(decimal: Type) -> int:
+    """The precision to read a decimal with. polars does not check it, but has no more digits than this."""
+    return min(decimal.precision, DECIMAL_DIGITS_MAX)

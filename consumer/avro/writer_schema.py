@@ -22,6 +22,13 @@ FIXED_BYTES_MAX: Final = 1_048_576
 DECIMAL_DIGITS_MAX: Final = 1_000
 """Digits of a decimal. The largest float has 309; without a limit, 10**scale could take any amount of memory."""
 
+CONNECT_DIGITS: Final = 38
+"""Digits of a decimal for which Kafka Connect names none."""
+
+_TYPE_ATTRIBUTES: Final = ("logicalType", "precision", "scale", "connect.name", "connect.parameters")
+_MISPLACED: Final = " misplaced"
+"""Marks a type whose attributes come from its field. No key of a schema begins with a space."""
+
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """Lone surrogates, which JSON escapes can produce and UTF-8 cannot encode."""
 
@@ -39,7 +46,10 @@ class Type:
     ``kind`` is Avro's name of the type, or "union". ``children`` are the field types of a record, the branches of a
     union, or the item type of an array or map; ``names`` the field names of a record or the symbols of an enum;
     ``aliases`` the earlier names of each field of a record; ``size`` the bytes of a fixed; ``logical`` the logical
-    type. ``count`` is the number of types in this tree, ``depth`` its height, ``fixed_bytes`` the sum of its sizes.
+    type; ``name`` the full name of a record, enum or fixed; ``connect_name`` Kafka Connect's name of the type, such as
+    ``io.debezium.time.MicroTimestamp``. ``misplaced``: one of these two is an attribute of the field that has the type,
+    where Avro ignores it; a common slip, and what its author meant is clear. ``count`` is the number of types in this
+    tree, ``depth`` its height, ``fixed_bytes`` the sum of its sizes.
     """
 
     kind: str
@@ -50,6 +60,9 @@ class Type:
     logical: str | None = None
     precision: int = 0
     scale: int = 0
+    name: str = ""
+    connect_name: str | None = None
+    misplaced: bool = False
     count: int = 1
     depth: int = 1
     fixed_bytes: int = 0
@@ -58,7 +71,8 @@ class Type:
         """The type in a few words, for messages."""
         if self.kind == "union":
             return "[" + ", ".join(str(branch) for branch in self.children) + "]"
-        return f"{self.kind} ({self.logical})" if self.logical else self.kind
+        more = self.logical or self.connect_name
+        return f"{self.kind} ({more})" if more else self.kind
 
     @property
     def branches(self) -> tuple["Type", ...]:
@@ -89,16 +103,13 @@ class Type:
 def parse(text: str, references: Sequence[str] = ()) -> Type:
     """Parse a schema. ``references`` are the schemas that it refers to, each after those that it refers to itself.
 
-    Raises UnusableSchemaError if the text is not an Avro schema, if its root is not a record, or if its values could
-    not be read within bounds: too many types, types that contain themselves, arrays of items that take no bytes.
+    Raises UnusableSchemaError if the text is not an Avro schema, or if its values could not be read within bounds: too
+    many types, types that contain themselves, arrays of items that take no bytes.
     """
     parser = _Parser()
     for reference in references:
         parser.parse(reference)
-    root = parser.parse(text)
-    if root.kind != "record":
-        raise UnusableSchemaError(f"the schema is a {root.kind}, not a record")
-    return root
+    return parser.parse(text)
 
 
 class _Parser:
@@ -162,7 +173,7 @@ class _Parser:
             raise UnusableSchemaError(f"the schema defines the type {full} twice")
         self._named[full] = None
         if kind == "enum":
-            defined = Type(kind, names=_names(_required(schema, "symbols"), f"symbol of {full}"))
+            defined = Type(kind, names=_names(_required(schema, "symbols"), f"symbol of {full}"), name=full)
             if not defined.names:
                 raise UnusableSchemaError(f"the enum {full} has no symbols")
         elif kind == "fixed":
@@ -180,10 +191,31 @@ class _Parser:
         inside = full.rpartition(".")[0]
         return _composed(
             "record",
-            [self._type(_required(field, "type"), namespace=inside, nesting=nesting + 1) for field in fields],
+            [self._type(_field_type(field), namespace=inside, nesting=nesting + 1) for field in fields],
             names=names,
             aliases=tuple(_aliases(field.get("aliases")) for field in fields),
+            name=full,
+            connect_name=_connect_name(schema),
         )
+
+
+def _field_type(field: Mapping[str, Any]) -> Any:
+    """The type of a field, with the attributes of a type that were written into the field itself."""
+    kind = _required(field, "type")
+    said = {key: field[key] for key in _TYPE_ATTRIBUTES if key in field}
+    if not {"logicalType", "connect.name"} & said.keys():
+        return kind
+    branches = kind if isinstance(kind, list) else [kind]
+    values = [branch for branch in branches if branch != "null"]
+    if len(values) != 1 or not isinstance(values[0], str) or values[0] not in _PRIMITIVES:
+        return kind
+    meant = {"type": values[0], **said, _MISPLACED: True}
+    return [meant if branch != "null" else branch for branch in branches] if isinstance(kind, list) else meant
+
+
+def _connect_name(schema: Mapping[str, Any]) -> str | None:
+    name = schema.get("connect.name")
+    return name if isinstance(name, str) and not _SURROGATE.search(name) else None
 
 
 def _aliases(value: Any) -> tuple[str, ...]:
@@ -193,7 +225,14 @@ def _aliases(value: Any) -> tuple[str, ...]:
 
 def _primitive(kind: str, schema: Mapping[str, Any]) -> Type:
     logical, precision, scale = _logical(schema)
-    return Type(kind, logical=logical, precision=precision, scale=scale)
+    return Type(
+        kind,
+        logical=logical,
+        precision=precision,
+        scale=scale,
+        connect_name=_connect_name(schema),
+        misplaced=schema.get(_MISPLACED) is True,
+    )
 
 
 def _fixed(schema: Mapping[str, Any], full: str) -> Type:
@@ -205,14 +244,23 @@ def _fixed(schema: Mapping[str, Any], full: str) -> Type:
     logical, precision, scale = _logical(schema)
     if size == 0:
         logical, precision, scale = None, 0, 0  # no decimal fits into zero bytes
-    return Type("fixed", size=size, logical=logical, precision=precision, scale=scale, fixed_bytes=size)
+    return Type(
+        "fixed",
+        size=size,
+        logical=logical,
+        precision=precision,
+        scale=scale,
+        name=full,
+        connect_name=_connect_name(schema),
+        fixed_bytes=size,
+    )
 
 
 def _logical(schema: Mapping[str, Any]) -> tuple[str | None, int, int]:
     """Logical type, precision and scale. An invalid logical type is ignored, as Avro's specification says."""
     logical = schema.get("logicalType")
     if not isinstance(logical, str):
-        return None, 0, 0
+        return _connect_decimal(schema)
     if logical != "decimal":
         return logical, 0, 0
     precision, scale = schema.get("precision"), schema.get("scale", 0)
@@ -223,12 +271,25 @@ def _logical(schema: Mapping[str, Any]) -> tuple[str | None, int, int]:
     return logical, precision, scale
 
 
+def _connect_decimal(schema: Mapping[str, Any]) -> tuple[str | None, int, int]:
+    """Old versions of Kafka Connect's converter wrote no logical type, only the name of Connect's and its scale."""
+    if schema.get("connect.name") != "org.apache.kafka.connect.data.Decimal":
+        return None, 0, 0
+    parameters = schema.get("connect.parameters")
+    scale = parameters.get("scale") if isinstance(parameters, dict) else None
+    if not isinstance(scale, str) or not re.fullmatch("[0-9]{1,2}", scale) or int(scale) > CONNECT_DIGITS:
+        return None, 0, 0
+    return "decimal", CONNECT_DIGITS, int(scale)
+
+
 def _composed(
     kind: str,
     children: Sequence[Type],
     *,
     names: tuple[str, ...] = (),
     aliases: tuple[tuple[str, ...], ...] = (),
+    name: str = "",
+    connect_name: str | None = None,
 ) -> Type:
     count = 1 + sum(child.count for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
@@ -237,7 +298,17 @@ def _composed(
     fixed_bytes = sum(child.fixed_bytes for child in children)
     if fixed_bytes > FIXED_BYTES_MAX:
         raise UnusableSchemaError(f"the schema has fixed types of more than {FIXED_BYTES_MAX} bytes together")
-    return Type(kind, tuple(children), names, aliases, count=count, depth=depth, fixed_bytes=fixed_bytes)
+    return Type(
+        kind,
+        tuple(children),
+        names,
+        aliases,
+        name=name,
+        connect_name=connect_name,
+        count=count,
+        depth=depth,
+        fixed_bytes=fixed_bytes,
+    )
 
 
 def _full_name(name: str, namespace: str) -> str:

@@ -56,6 +56,10 @@ class AssignmentTable:
         entry = self._entries.get(assignment_id)
         return None if entry is None else entry.assignment
 
+    def topics(self, assignment_ids: Iterable[int]) -> dict[int, str]:
+        """The topics of these assignments. Raises KeyError for an unknown id."""
+        return {assignment_id: self._entries[assignment_id].assignment.topic for assignment_id in assignment_ids}
+
     def next_offset(self, assignment_id: int) -> int:
         """The offset after the last one read; at first the one where reading starts. Raises KeyError."""
         return self._entries[assignment_id].next_offset

@@ -230,6 +230,7 @@ class KafkaSource:
             timestamps=Timestamps(messages),
             ends=self._table.record_read(ranges, ends),
             origin=origin,
+            topics=self._table.topics(ranges),
         )
 
     # Assignments

@@ -83,4 +83,5 @@ def _joined(batches: Sequence[RawBatch]) -> RawBatch:
         ends=ends,
         origin=origin,
         polled_at=batches[0].polled_at,
+        topics={assignment: topic for batch in batches for assignment, topic in batch.topics.items()},
     )

@@ -151,7 +151,7 @@ def _problem(error: Mapping[str, Any], found: Found) -> str:
     bounds = {name: _plain(value) for name, value in error.get("ctx", {}).items()}
     allowed = str(_ALLOWED.get(error["type"], error["msg"])).format(**bounds)
     path = tuple(map(str, error["loc"][:2]))
-    if not path:
+    if len(path) < 2:
         return allowed  # settings that do not fit together: the message names them
     option = ".".join(path)
     given = found.get(path)

@@ -91,8 +91,21 @@ class AvroSettings(Section):
     )
     schema_file: Text | None = Field(
         default=None,
-        description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing, the "
-        "schema id in a message is then ignored.",
+        description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing it is the "
+        "schema of one id, and a message with another id stops the service.",
+    )
+    schema_file_id: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**31 - 1,
+        description="Schema id of schema_file. If unset, the first id that a process reads, with a warning.",
+    )
+    schema_file_for_all_ids: bool = Field(
+        default=False,
+        description="Read messages of any schema id with schema_file: all of them have been written with this schema.",
+    )
+    key_schema_file: Text | None = Field(
+        default=None, description="Avro schema (JSON) of the keys, for `events.key_format` avro with schema_file."
     )
 
 

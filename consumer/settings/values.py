@@ -87,6 +87,19 @@ def parse_map(value: object) -> dict[str, Any]:
     return parsed
 
 
+def parse_value_lists(value: object) -> dict[str, Any]:
+    """Map of names to texts, separated by commas, from a map or a JSON object whose values may also be lists."""
+    parsed = _map(value)
+    return parse_map({name: _joined(name, part) for name, part in parsed.items()})
+
+
+def _joined(name: str, part: object) -> object:
+    values = part if isinstance(part, list) else [part]
+    if not all(isinstance(entry, str | bool | int) for entry in values):
+        raise ValueError(f'must have texts separated by commas for "{name}"')
+    return ",".join(str(entry).lower() if isinstance(entry, bool) else str(entry) for entry in values)
+
+
 def parse_url(value: str) -> str:
     """An http(s) URL without credentials, query or fragment; a trailing slash is dropped."""
     allowed = "must be a URL such as https://host:port, without credentials, query or fragment"

@@ -44,6 +44,7 @@ def _changes() -> AnyPanel:
         Query(f"sum({rate('inventory_refresh_changes_accepted_total')})", "accepted", GREEN),
         Query(f"sum({rate('inventory_refresh_changes_dead_lettered_total')})", "rejected", RED),
         Query(f"sum({rate('inventory_refresh_tombstones_total')})", "tombstones", YELLOW),
+        Query(f"sum({rate('inventory_refresh_events_skipped_total')})", "skipped", PURPLE),
         unit=CHANGES_PER_SECOND,
     )
 

@@ -74,6 +74,7 @@ def test_the_service_accepts_the_rendered_settings(values: str, tmp_path: Path) 
 def test_every_setting_of_the_values_reaches_the_service(tmp_path: Path) -> None:
     given = yaml.safe_load(VALUES_FILES["everything"].read_text(encoding="utf-8"))["config"]
     unset = {("avro", "registry_url"), ("avro", "registry"), ("avro", "schema_file"), ("oms", "ca_file")}
+    unset |= {("avro", "key_schema_file")}
     read = loaded(rendered("everything"), tmp_path)
     for section, name, option in options():
         if option.annotation is SecretStr or (section, name) in unset:

@@ -30,6 +30,7 @@ NOT_DRAWN = {
     "inventory_refresh_memory_budget_bytes": "its part for pending changes is drawn, which decides",
     "inventory_refresh_memory_pressure": "only an alert uses it; the memory and its limit are drawn",
     "inventory_refresh_unfinished_job_items": "the jobs are drawn, which show the same",
+    "inventory_refresh_values_ignored_total": "the log names each field once; changes are sent all the same",
     "inventory_refresh_unknown_hold_seconds": "only an alert uses it",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import silence_backtraces
-from consumer.avro.fields import TARGETS
+from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import ASSIGNMENT, OFFSET, RejectReason
@@ -18,7 +18,7 @@ from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.fuzz.judging import Judge, Verdict, same
 from tests.fuzz.schemas import Schemas
 from tests.fuzz.writing import Writer, mutated
-from tests.support.avro import raw_batch
+from tests.support.avro import by_name, raw_batch
 
 BATCHES = 6
 """Batches of one case: making a schema's readers costs as much as decoding some."""
@@ -33,7 +33,7 @@ class Source:
     """``SchemaSource`` of a few schemas, by ids."""
 
     def __init__(self, schemas: Sequence[dict[str, Any]], decode_path: Any) -> None:
-        factory = ReaderFactory({}, CONFLUENT.length, decode_path)
+        factory = ReaderFactory(by_name(), CONFLUENT.length, decode_path)
         self._readers: dict[bytes, Reader | Refused] = {}
         for schema_id, schema in enumerate(schemas):
             reader = factory.reader(json.dumps(schema))

@@ -7,7 +7,7 @@ from typing import Any
 
 import fastavro
 
-from consumer.avro.fields import TARGETS
+from consumer.avro.leaves import TARGETS
 from consumer.core.changes.items import RejectReason
 from tests.fuzz import plain_reader
 from tests.fuzz.schemas import INTEGERS, NUMBERS

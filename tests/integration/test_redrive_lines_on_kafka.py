@@ -41,7 +41,8 @@ def counted(**lines: int) -> bytes:
 def shop(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Shop:
     schema = tmp_path / "counted.avsc"
     schema.write_text(json.dumps(COUNTED))
-    events = {"items": "lines", "fields": {"sku": "lines.sku", "quantity": "lines.quantity"}}
+    fields = {"locationName": "locationName", "sku": "lines.sku", "quantity": "lines.quantity"}
+    events = {"items": "lines", "fields": fields}
     return Shop(kafka, topic(2), topic(), avro={"schema_file": str(schema)}, events=events)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from itertools import count
@@ -15,13 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.fields import POSITION, TARGETS
+from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
+from consumer.avro.reading import POSITION, READ_SCHEMA
+from tests.support.avro import by_name
 
 PREFIX = b"\x00\x00\x00\x00\x07"
 LONGS = st.integers(-(2**63), 2**63 - 1)
 INTS = st.integers(-(2**31), 2**31 - 1)
 TEXTS = st.text(max_size=6)
+PLACEHOLDER = "__debezium_unavailable_value"
+PLAUSIBLE = (946_684_800_000, 4_133_980_799_999)
+"""Milliseconds from 2000 to 2100: only then is a time believed whose schema declares no unit."""
 Values = st.SearchStrategy[Any]
 
 
@@ -132,10 +138,16 @@ class Schemas:
 
     def fitting(self, name: str) -> list[Drawn]:
         if name == "occurredAt":
+            micro = {"type": "long", "connect.name": "io.debezium.time.MicroTimestamp"}
+            instants = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ001 - taken for UTC
             return [
                 Drawn({"type": "long", "logicalType": "timestamp-millis"}, LONGS),
                 Drawn({"type": "long", "logicalType": "timestamp-micros"}, LONGS, lambda value: value // 1_000),
-                Drawn("long", LONGS),
+                Drawn({"type": "long", "logicalType": "local-timestamp-nanos"}, LONGS, lambda value: value // 10**6),
+                Drawn(micro, LONGS, lambda value: value // 1_000),
+                Drawn({"type": "int", "connect.name": "io.debezium.time.Date"}, INTS, _millis_of_day),
+                Drawn("long", st.integers(*PLAUSIBLE) | LONGS, lambda value: value if _is_plausible(value) else None),
+                Drawn("string", instants.map(lambda instant: f"{instant.isoformat()}Z"), _millis_of_text),
             ]
         if name == "attributes":
             return [
@@ -143,20 +155,82 @@ class Schemas:
                 Drawn({"type": "array", "items": ["null", "string"]}, st.lists(st.none() | TEXTS, max_size=3)),
             ]
         if TARGETS[name] == pl.Int64():
-            return [Drawn("int", INTS), Drawn("long", LONGS)]
+            whole = st.integers(-(10**6), 10**6)
+            return [
+                Drawn("int", INTS),
+                Drawn("long", LONGS),
+                Drawn("double", whole.map(float), int),
+                Drawn("float", whole.map(float), int),
+                Drawn("string", whole.map(str) | whole.map("{}.00".format), lambda text: int(text.partition(".")[0])),
+                *self.decimals(whole.map(Decimal), int),
+                Drawn(["long", "string", "float"], whole | whole.map(str) | whole.map(float), int, wide=True),
+            ]
         if TARGETS[name] == pl.Float64():
-            return [*self.decimals(), Drawn("double", st.floats(allow_nan=False)), Drawn("int", INTS, float)]
+            thousandths = st.integers(-(10**9), 10**9).map(lambda unscaled: Decimal(unscaled).scaleb(-3))
+            return [
+                *self.decimals(thousandths, float),
+                Drawn("double", st.floats(allow_nan=False)),
+                Drawn("int", INTS, float),
+                Drawn("float", st.integers(-(10**5), 10**5).map(lambda cents: cents / 100), float),
+                Drawn("string", thousandths.map("{:f}".format), float),
+            ]
         symbols = ["S1", "S2", "S3"]
         enum = Drawn({"type": "enum", "name": self.name(), "symbols": symbols}, st.sampled_from(symbols))
-        return [Drawn("string", TEXTS, lambda text: text or None), enum]
-
-    def decimals(self) -> list[Drawn]:
-        values = st.integers(-(10**9), 10**9).map(lambda unscaled: Decimal(unscaled).scaleb(-3))
-        said = {"logicalType": "decimal", "precision": 10, "scale": 3}
         return [
-            Drawn({"type": "bytes", **said}, values, float),
-            Drawn({"type": "fixed", "name": self.name(), "size": 6, **said}, values, float),
+            Drawn("string", TEXTS | st.just(PLACEHOLDER), lambda text: _text(name, text)),
+            enum,
+            Drawn("int", INTS, str),
+            Drawn("long", LONGS, str),
+            Drawn(["int", "string"], INTS, str, wide=True),
+            *self.decimals(st.integers(-(10**9), 10**9).map(Decimal), lambda value: str(int(value))),
         ]
+
+    def decimals(self, values: Values, item: Callable[[Any], Any]) -> list[Drawn]:
+        """Decimals of bytes and of a fixed, of more digits than polars has, and with a scale of their own."""
+        said = {"logicalType": "decimal", "precision": 10, "scale": 3}
+        wide = {"logicalType": "decimal", "precision": 64, "scale": 20}
+        fields = [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}]
+        own_scale = {"type": "record", "name": f"{self.name()}.VariableScaleDecimal", "fields": fields}
+        return [
+            Drawn({"type": "bytes", **said}, values, item),
+            Drawn({"type": "bytes", **wide}, values, item),
+            Drawn({"type": "fixed", "name": self.name(), "size": 8, **said}, values, item),
+            Drawn(own_scale, st.builds(_scaled, values, st.integers(-2, 6)), lambda value: item(_unscaled(value))),
+        ]
+
+
+def _scaled(value: Decimal, scale: int) -> dict[str, Any]:
+    """A value as Debezium's record; with fewer decimal places than it has, it is cut."""
+    unscaled = int(value.scaleb(max(scale, 3)))
+    return (
+        {"scale": max(scale, 3), "value": unscaled.to_bytes(12, "big", signed=True)}
+        if scale > 0
+        else {
+            "scale": scale,
+            "value": int(value.to_integral_value().scaleb(scale)).to_bytes(12, "big", signed=True),
+        }
+    )
+
+
+def _unscaled(value: dict[str, Any]) -> Decimal:
+    return Decimal(int.from_bytes(value["value"], "big", signed=True)).scaleb(-value["scale"])
+
+
+def _text(name: str, text: str) -> str | None:
+    trimmed = text.rstrip(" ") if name in {"locationName", "partNumber", "upc", "sku"} else text
+    return None if trimmed in {"", PLACEHOLDER} else trimmed
+
+
+def _is_plausible(millis: int) -> bool:
+    return PLAUSIBLE[0] <= millis <= PLAUSIBLE[1]
+
+
+def _millis_of_day(day: int) -> int | None:
+    return day * 86_400_000 if abs(day) <= 10**8 else None
+
+
+def _millis_of_text(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 @st.composite
@@ -197,15 +271,15 @@ def written(schema: dict[str, Any], events: list[dict[str, Any]]) -> list[bytes]
 
 
 def reader_of(schema: dict[str, Any], decode_path: Any) -> Reader:
-    reader = ReaderFactory({name: name for name in TARGETS}, len(PREFIX), decode_path).reader(json.dumps(schema))
+    reader = ReaderFactory(by_name(granular=True), len(PREFIX), decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
 
 def assert_rows(frame: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
-    assert frame.columns == [POSITION, *TARGETS]
+    assert frame.columns == list(READ_SCHEMA)
     assert frame[POSITION].to_list() == list(range(len(expected)))
-    assert frame.drop(POSITION).to_dicts() == expected
+    assert frame.select(list(TARGETS)).to_dicts() == expected
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -253,7 +327,7 @@ def test_a_type_name_is_resolved_in_the_enclosing_namespace(decode_path: Any) ->
             "after": None,
         }
     ]
-    factory = ReaderFactory({"retailPrice": "before.amount"}, len(PREFIX), decode_path)
+    factory = ReaderFactory(by_name({"retailPrice": "before.amount"}), len(PREFIX), decode_path)
 
     reader = factory.reader(json.dumps(schema))
 

@@ -16,16 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.avro.batches import BatchDecoder
-from consumer.avro.fields import TARGETS
+from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import OFFSET, RejectReason
-from tests.support.avro import raw_batch
+from tests.support.avro import by_name, raw_batch
 
-TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).map(lambda text: text.rstrip(" ") or "x")
 INTS = st.integers(1, 2**31 - 1)
 LONGS = st.integers(1, 2**53 - 1)
-FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+FLOATS = st.integers(-400_000, 400_000).map(lambda quarters: quarters / 4)
+"""Floats that are their own shortest decimals: others become another double than by Avro's resolution."""
 DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
 SYMBOLS = ["ROME", "PARIS", "OSLO"]
 
@@ -107,7 +108,7 @@ class Source:
     """A ``SchemaSource`` of these versions, by index."""
 
     def __init__(self, versions: list[Version], decode_path: DecodePath) -> None:
-        factory = ReaderFactory({}, CONFLUENT.length, decode_path)
+        factory = ReaderFactory(by_name(), CONFLUENT.length, decode_path)
         self._readers = {confluent_prefix(n): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
 
     def reader(self, prefix: bytes) -> Reader | Refused:
@@ -147,7 +148,7 @@ def test_messages_of_all_versions_are_read_as_by_avros_schema_resolution(history
 
 
 def read(schema: dict[str, Any], paths: dict[str, str], *events: dict[str, Any]) -> pl.DataFrame:
-    reader = ReaderFactory(paths, 0, "columnar").reader(json.dumps(schema))
+    reader = ReaderFactory(by_name(paths), 0, "columnar").reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     parsed = fastavro.parse_schema(schema)
     values = []
@@ -196,7 +197,7 @@ def test_an_alias_is_followed_inside_a_nested_record() -> None:
 def test_aliases_that_are_not_a_list_of_names_are_ignored(aliases: Any) -> None:
     schema = event(locationName="string", quantity="int", partNumber="string")
     schema["fields"].append({"name": "code", "type": "string", "aliases": aliases})
-    reader = ReaderFactory({}, 0, "columnar").reader(json.dumps(schema))
+    reader = ReaderFactory(by_name(), 0, "columnar").reader(json.dumps(schema))
 
     assert not isinstance(reader, Refused)
     assert reader.read([b"\x02x\x02\x02p\x02c"]).frame.row(0, named=True)["sku"] is None
@@ -205,16 +206,21 @@ def test_aliases_that_are_not_a_list_of_names_are_ignored(aliases: Any) -> None:
 @pytest.mark.parametrize(
     ("types", "says"),
     [
-        ({"quantity": "double"}, "the field quantity is double, which cannot become quantity"),
+        (
+            {"quantity": "boolean"},
+            "the field quantity is boolean, which cannot become quantity",
+        ),
         ({"sku": "bytes"}, "the field sku is bytes, which cannot become sku"),
-        ({"sku": ["null", "string", "long"]}, "the field sku is string or long, which cannot become sku"),
-        ({"retailPrice": "string"}, "the field retailPrice is string, which cannot become retailPrice"),
+        (
+            {"sku": ["null", "string", "double"]},
+            "the field sku is string or double, which cannot become sku",
+        ),
     ],
 )
 def test_an_incompatible_change_of_a_field_makes_the_schema_unusable_and_names_the_field(
     types: dict[str, Any], says: str
 ) -> None:
     schema = event(**({"locationName": "string", "quantity": "int", "sku": "string"} | types))
-    refused = ReaderFactory({}, 0, "columnar").reader(json.dumps(schema))
+    refused = ReaderFactory(by_name(), 0, "columnar").reader(json.dumps(schema))
 
-    assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, says)
+    assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, f"{says} (events.fields.{next(iter(types))})")

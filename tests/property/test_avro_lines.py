@@ -105,5 +105,5 @@ def test_both_decoders_read_the_same_lines(decoders: list[BatchDecoder], events:
 
 
 def test_the_columnar_decoder_reads_this_schema_itself(decoders: list[BatchDecoder]) -> None:
-    reader = decoders[0]._source.reader(confluent_prefix(7))
+    reader = decoders[0]._values._source.reader(confluent_prefix(7))
     assert type(reader).__name__ == "ColumnarReader"

@@ -12,10 +12,13 @@ import fastavro
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
+from consumer.avro.mapping import EventMapping
 from consumer.avro.readers import DecodePath, ReaderFactory
-from consumer.avro.sources import FileSource
+from consumer.avro.sources import FileOptions, FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
-from consumer.ports import RawBatch
+from consumer.core.changes.items import ITEM_COLUMNS, PLAIN_COLUMNS
+from consumer.ports import Headers, RawBatch
+from consumer.settings import EventsSettings
 
 SCHEMA_ID = 7
 
@@ -41,8 +44,10 @@ def raw_batch(
     assignment: int = 1,
     timestamps: Sequence[int | None] | None = None,
     ends: Mapping[int, int] | None = None,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Headers] | None = None,
 ) -> RawBatch:
-    """A batch of one partition; message i has the key ``key-<offset>`` and one header."""
+    """A batch of one partition of the topic stock; message i has the key ``key-<offset>`` and one header by default."""
     offsets = list(range(first_offset, first_offset + len(values)))
     return RawBatch(
         values=list(values),
@@ -50,8 +55,18 @@ def raw_batch(
         offsets=offsets,
         timestamps=[1_000 + offset for offset in offsets] if timestamps is None else list(timestamps),
         ends=ends or {},
-        origin=lambda index: (f"key-{offsets[index]}".encode(), (("trace", b"t"),)),
+        origin=lambda index: (
+            f"key-{offsets[index]}".encode() if keys is None else keys[index],
+            (("trace", b"t"),) if headers is None else headers[index],
+        ),
+        topics={assignment: "stock"},
     )
+
+
+def by_name(fields: Mapping[str, str] | None = None, *, granular: bool = False, **settings: Any) -> EventMapping:
+    """A mapping that looks up by name what ``fields`` does not map."""
+    events = EventsSettings(fields=dict(fields or {}), match_by_name=True, **settings)
+    return EventMapping.of(events, ITEM_COLUMNS if granular else PLAIN_COLUMNS)
 
 
 def file_decoder(
@@ -62,7 +77,10 @@ def file_decoder(
     fields: Mapping[str, str] | None = None,
 ) -> BatchDecoder:
     """A decoder of one schema file."""
-    return BatchDecoder(framing, FileSource(path, framing, ReaderFactory(fields or {}, framing.length, decode_path)))
+    mapping = by_name(fields)
+    factory = ReaderFactory(mapping, framing.length, decode_path)
+    options = FileOptions(is_for_all_ids=True)
+    return BatchDecoder(framing, FileSource(path, framing, factory, options), mapping=mapping)
 
 
 class TinyRegistry:

@@ -89,7 +89,9 @@ def test_secrets_are_read_as_kubernetes_mounts_them(tmp_path: Path) -> None:
 
 
 def test_names_of_the_oms_keep_their_case_in_the_environment() -> None:
-    assert settings(EVENTS__FIELDS__partNumber="product.id").events.fields == {"partNumber": "product.id"}
+    assert settings(EVENTS__FIELDS__partNumber="product.id", EVENTS__MATCH_BY_NAME="true").events.fields == {
+        "partNumber": "product.id"
+    }
 
 
 def test_an_empty_value_counts_as_not_given(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from consumer.core.changes.items import (
     CHANGE_ID,
     IDENTIFIERS,
     ITEM_COLUMNS,
+    LINE,
     LOCATION,
     OCCURRED_AT,
     OFFSET,
@@ -22,7 +23,7 @@ from consumer.core.changes.items import (
 )
 from consumer.core.changes.rules import EXACT_INTEGER_MAX, REASON
 
-BARRIER_REASONS: Final = (RejectReason.NEGATIVE_QUANTITY.value,)
+BARRIER_REASONS: Final = (RejectReason.NEGATIVE_QUANTITY.value, RejectReason.DELETED.value)
 """Codes of the rejects that are barriers whatever their quantity is."""
 BARRIER_OFFSET: Final = "_barrierOffset"
 """Offset of the newest barrier that makes a row superseded."""
@@ -49,7 +50,7 @@ def barriers_mask(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.Series:
 
 
 def barriers_among(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """The rejected rows that are barriers, in the order in which they were read, with ``barrier_columns``.
+    """The rejected rows that are barriers, with ``barrier_columns``.
 
     ``rejected`` is the second part of ``rules.check``, of rows with ``CHANGE_ID``, ``TIMESTAMP`` and ``OCCURRED_AT``.
     """
@@ -57,8 +58,8 @@ def barriers_among(rejected: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFr
 
 
 def newest_barriers(barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
-    """The last barrier of each item in each assignment: the others say nothing more. ``barriers`` are as read."""
-    return barriers.unique([LOCATION, *item_key, ASSIGNMENT], keep="last", maintain_order=True)
+    """The last barrier of each item in each assignment: the others say nothing more."""
+    return barriers.sort(OFFSET, LINE).unique([LOCATION, *item_key, ASSIGNMENT], keep="last", maintain_order=True)
 
 
 def of_items(rows: pl.DataFrame, barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:

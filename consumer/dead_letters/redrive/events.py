@@ -1,24 +1,25 @@
 """Decodes the events in dead letters and checks them against the OMS's rules, with the settings of the service."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import polars as pl
 
-from consumer.avro.decoder_thread import lines_setting
-from consumer.avro.fields import OCCURRED_AT_FIELD, POSITION, TARGETS
-from consumer.avro.readers import ReaderFactory, Refused
-from consumer.avro.sources import FileSource, RegistrySource, SchemaSource, SchemaUnavailableError
-from consumer.avro.wire import FRAMINGS
+from consumer.avro.batches import ReadChanges
+from consumer.avro.decoder_thread import build_batch_decoder
+from consumer.avro.leaves import TARGETS
+from consumer.avro.lines import TooManyRowsError
+from consumer.avro.record_columns import Records
+from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.barriers import barriers_mask
-from consumer.core.changes.items import GRANULAR_COLUMNS, LINE, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
-from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
+from consumer.core.changes.items import LINE, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
-from consumer.errors import DeadLettersError, SettingsError
+from consumer.errors import DeadLettersError
 from consumer.oms.apis import APIS
+from consumer.ports import Headers, RawBatch
 from consumer.settings import Settings
 
 SCHEMA_SECONDS_MAX: Final = 20.0
@@ -43,7 +44,7 @@ class Rejection:
 class Events:
     """Decoded events. A dead letter without its original value is in neither field.
 
-    ``frame`` has a row per line, with the columns of ``fields.TARGETS``, ``INDEX`` and ``LINE``. ``undecodable`` has
+    ``frame`` has a row per line, with the columns of ``leaves.TARGETS``, ``INDEX`` and ``LINE``. ``undecodable`` has
     the other events and lines, by index and line (None: the whole event).
     """
 
@@ -70,54 +71,42 @@ class EventReader:
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError if neither a schema file nor a registry is set."""
-        avro = settings.avro
-        self._framing = FRAMINGS[avro.framing]
-        self._item_key = settings.window.item_key
-        self._has_lines = settings.events.items is not None
-        self._zero_negative = settings.events.negative_quantity == "zero"
+        avro = settings.avro.model_copy(update={"decoder": "fastavro"})
         columns = APIS[settings.oms.api].item_columns
-        granular = {name: name for name in columns if name in GRANULAR_COLUMNS}
-        factory = ReaderFactory(
-            granular | settings.events.fields, self._framing.length, "fastavro", lines_setting(settings.events)
-        )
-        self._source: SchemaSource
-        if avro.schema_file is not None:
-            self._source = FileSource(avro.schema_file, self._framing, factory)
-        elif avro.registry_url is not None:
-            self._source = RegistrySource(avro.registry_url, avro.registry, self._framing, factory)
-        else:
-            raise SettingsError("avro.registry_url: set it, or avro.schema_file")
+        self._item_key = settings.window.item_key
+        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns)
 
     def close(self) -> None:
-        self._source.close()
+        self._decoder.close()
 
     def read(self, dead_letters: Sequence[DeadLetter]) -> Events:
         """Decode the events of dead letters. Raises DeadLettersError if a schema stays unavailable."""
-        groups: dict[bytes | None, list[int]] = {}
-        for index, dead_letter in enumerate(dead_letters):
-            if dead_letter.event is not None:
-                groups.setdefault(self._framing.prefix_of(dead_letter.event), []).append(index)
-        frames = [pl.DataFrame(schema={**TARGETS, INDEX: pl.Int64(), LINE: pl.Int32()})]
+        names = [*TARGETS, LINE, pl.col(OFFSET).alias(INDEX)]
+        frames = [pl.DataFrame(schema={**TARGETS, LINE: pl.Int32(), INDEX: pl.Int64()})]
         undecodable: dict[tuple[int, int | None], Rejection] = {}
-        for prefix, indices in groups.items():
-            values = [dead_letters[index].event or b"" for index in indices]
-            if prefix is None:
-                for index, value in zip(indices, values, strict=True):
-                    undecodable[index, None] = Rejection(RejectReason.NOT_FRAMED, self._framing.not_framed(value))
-                continue
-            reader = retry_schema(lambda prefix=prefix: self._source.reader(prefix))  # type: ignore[misc]
-            if isinstance(reader, Refused):
-                refusal = Rejection(reader.reason, reader.detail)
-                undecodable |= {(index, None): refusal for index in indices}
-                continue
-            reading = reader.read(values)
-            undecodable |= {(indices[bad.position], bad.line): Rejection(bad.reason, bad.detail) for bad in reading.bad}
-            index_column = pl.Series(INDEX, indices, dtype=pl.Int64)[reading.frame[POSITION]]
-            frame = reading.frame.drop(POSITION).with_columns(index_column)
-            if LINE not in frame.columns:
-                frame = frame.with_columns(pl.lit(0, pl.Int32).alias(LINE))
-            frames.append(frame.select(frames[0].columns))
+        for indices, changes in self._changes(dead_letters):
+            frames += [changes.valid.select(names), changes.broken.select(names)]
+            decoded = set(changes.broken.select(OFFSET, LINE).iter_rows())
+            for bad in changes.bad:
+                if (indices[bad.position], bad.line) not in decoded:
+                    place = indices[bad.position], self._decoder.line_of(bad)
+                    undecodable[place] = Rejection(bad.reason, bad.detail)
         return Events(pl.concat(frames).sort(INDEX, LINE), undecodable)
+
+    def _changes(self, dead_letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[int], ReadChanges]]:
+        """The changes in dead letters, each with its index among them as its offset, and the indices that were read."""
+        topics = {topic: number for number, topic in enumerate({letter.source.topic for letter in dead_letters})}
+        todo = [[index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]]
+        while todo:
+            indices = todo.pop()
+            batch = _batch(dead_letters, indices, topics)
+            try:
+                changes = retry_schema(lambda batch=batch: self._decoder.read(Records([batch])))  # type: ignore[misc]
+            except TooManyRowsError:
+                middle = len(indices) // 2
+                todo += [indices[middle:], indices[:middle]]
+            else:
+                yield indices, changes
 
     def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The dead letters; those without a location get that of their line, if it decodes.
@@ -144,30 +133,54 @@ class EventReader:
 
     def check(self, dead_letters: Sequence[DeadLetter]) -> Checked:
         """What the service would do with the lines of these events, one dead letter of each. See ``read``."""
-        events = self.read(dead_letters)
-        frame = events.frame
-        if self._zero_negative:
-            frame = with_zero_for_negative(frame)
-        valid, broken = check(_with_origin(frame, dead_letters), self._item_key)
-        rejected = dict(events.undecodable)
-        for row in broken.iter_rows(named=True):
-            reason = RejectReason(row[REASON])
-            rejected[row[INDEX], row[LINE] if self._has_lines else None] = Rejection(reason, describe(reason, row))
-        is_barrier = barriers_mask(broken, self._item_key)
-        return Checked(valid, broken.filter(is_barrier).drop(REASON), rejected)
+        nothing = pl.DataFrame(schema=_CHECKED_SCHEMA)
+        accepted, barriers = [nothing], [nothing]
+        rejected: dict[tuple[int, int | None], Rejection] = {}
+        for indices, changes in self._changes(dead_letters):
+            is_barrier = barriers_mask(changes.broken, self._item_key)
+            accepted.append(_of_letters(changes.valid, dead_letters))
+            barriers.append(_of_letters(changes.broken.filter(is_barrier), dead_letters))
+            for bad in changes.bad:
+                place = indices[bad.position], self._decoder.line_of(bad)
+                rejected.setdefault(place, Rejection(bad.reason, bad.detail))
+        return Checked(pl.concat(accepted).sort(INDEX, LINE), pl.concat(barriers).sort(INDEX, LINE), rejected)
 
 
-def _with_origin(frame: pl.DataFrame, dead_letters: Sequence[DeadLetter]) -> pl.DataFrame:
-    """The lines of events with the columns that come from the record."""
-    origin = pl.DataFrame(
-        [
-            pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in dead_letters], dtype=pl.Int64),
-            pl.Series(TIMESTAMP, [dead_letter.timestamp for dead_letter in dead_letters], dtype=pl.Int64),
-            pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in dead_letters], dtype=pl.Int64),
-        ]
+_CHECKED_SCHEMA: Final = {
+    **TARGETS,
+    LINE: pl.Int32(),
+    INDEX: pl.Int64(),
+    TIMESTAMP: pl.Int64(),
+    OCCURRED_AT: pl.Int64(),
+    OFFSET: pl.Int64(),
+    BYTES: pl.Int64(),
+}
+
+
+def _batch(dead_letters: Sequence[DeadLetter], indices: Sequence[int], topics: Mapping[str, int]) -> RawBatch:
+    def origin(position: int) -> tuple[bytes | None, Headers]:
+        dead_letter = dead_letters[indices[position]]
+        return dead_letter.key, dead_letter.headers
+
+    return RawBatch(
+        values=[dead_letters[index].event for index in indices],
+        assignments=[topics[dead_letters[index].source.topic] for index in indices],
+        offsets=list(indices),
+        timestamps=[dead_letters[index].timestamp for index in indices],
+        ends={},
+        origin=origin,
+        topics={number: topic for topic, number in topics.items()},
     )
-    whole = frame.hstack(origin[frame[INDEX]])
-    return whole.with_columns(pl.coalesce(OCCURRED_AT_FIELD, TIMESTAMP, 0).alias(OCCURRED_AT))
+
+
+def _of_letters(changes: pl.DataFrame, dead_letters: Sequence[DeadLetter]) -> pl.DataFrame:
+    """Changes whose offset is the index of their dead letter, with that as ``INDEX`` and the record's own offset."""
+    letters = [dead_letters[index] for index in changes[OFFSET]]
+    frame = changes.select(*TARGETS, LINE, pl.col(OFFSET).alias(INDEX), TIMESTAMP, OCCURRED_AT)
+    return frame.with_columns(
+        pl.Series(OFFSET, [letter.source.offset for letter in letters], dtype=pl.Int64),
+        pl.Series(BYTES, [len(letter.value or b"") for letter in letters], dtype=pl.Int64),
+    )
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -229,6 +229,7 @@ class SourceLog:
             timestamps=[timestamp_of(message) for message in messages],
             ends={},
             origin=origin,
+            topics={index: topic for (topic, _), index in self._indices.items()},
         )
         first = 0
         while first < len(messages):

@@ -7,7 +7,7 @@ from typing import Final, TypeVar, assert_never
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason
+from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectReason, SkipReason
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import Request
@@ -38,6 +38,7 @@ from consumer.observe.metrics.kafka import KafkaCollector
 from consumer.observe.metrics.locations import LocationCollector
 from consumer.observe.metrics.snapshot import MemoryUse, SnapshotCollector
 from consumer.ports import Clock, CommitRefused, Decoded
+from consumer.settings.event_sources import OPTIONAL_TARGETS
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 REQUEST_ITEMS: Final = (1, 10, 100, 1_000, 3_000, 6_000, 9_000, 12_000)
@@ -106,6 +107,17 @@ class Metrics:
         self._messages_read = self._counter("messages_read", "Messages read from Kafka, before decoding.")
         self._changes_decoded = self._counter("changes_decoded", "Changes that were decoded and follow the item rules.")
         self._tombstones = self._counter("tombstones", "Messages without a value, which are skipped.")
+        self._events_skipped = self._counters(
+            "events_skipped",
+            "Events, or parts of them, that are skipped and never dead-lettered, by reason (docs/events.md).",
+            reason=tuple(SkipReason),
+        )
+        self._values_ignored = self._counters(
+            "values_ignored",
+            "Values that changes are sent without, by field of the OMS: their type does not fit, or a time cannot be "
+            "right.",
+            field=OPTIONAL_TARGETS,
+        )
         self._changes_dead_lettered = self._counters(
             "changes_dead_lettered",
             "Changes that go to the dead-letter topic, by reason; dead_letters_confirmed_total counts those that have "
@@ -279,6 +291,10 @@ class Metrics:
     def _decoded(self, decoded: Decoded) -> None:
         self._changes_decoded.inc(decoded.frame.height)
         self._tombstones.inc(decoded.tombstones)
+        for skip_reason, count in decoded.skipped.items():
+            self._events_skipped[skip_reason].inc(count)
+        for field, count in decoded.ignored.items():
+            self._values_ignored[field].inc(count)
         for reason, count in Tally(reject.reason for reject in decoded.rejects).items():
             self._changes_dead_lettered[reason].inc(count)
 

@@ -23,7 +23,7 @@ from consumer.core.changes.items import (
     TIMESTAMP,
     RejectReason,
 )
-from tests.support.avro import SCHEMA_ID, file_decoder, message, raw_batch
+from tests.support.avro import SCHEMA_ID, by_name, file_decoder, message, raw_batch
 
 DECODE_PATHS = pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
 
@@ -222,7 +222,7 @@ class CountingSource:
 
     def __init__(self) -> None:
         self.reads = 0
-        reader = ReaderFactory({}, CONFLUENT.length, "columnar").reader(schema_text())
+        reader = ReaderFactory(by_name(), CONFLUENT.length, "columnar").reader(schema_text())
         assert not isinstance(reader, Refused)
         self._reader = reader
 

@@ -154,7 +154,9 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
         (101, RejectReason.UNKNOWN_SCHEMA, 99),
         (103, RejectReason.UNUSABLE_SCHEMA, 8),
     ]
-    assert done.rejects[1].detail == "the field locationName is bytes, which cannot become locationName"
+    assert done.rejects[1].detail == (
+        "the field locationName is bytes, which cannot become locationName (events.fields.locationName)"
+    )
 
 
 def test_closing_does_not_wait_for_a_registry_that_is_down(registry: TinyRegistry) -> None:

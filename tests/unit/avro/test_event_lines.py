@@ -58,7 +58,8 @@ def decoder_of(folder: Path, decoder: str, schema: Any, items: str, fields: Mapp
     path = folder / "schema.avsc"
     path.write_text(json.dumps(schema))
     settings = AvroSettings.model_validate({"schema_file": str(path), "decoder": decoder})
-    return build_batch_decoder(settings, EventsSettings(items=items, fields=dict(fields), **more), list(ITEM_KEY))
+    events = EventsSettings(items=items, fields=dict(fields), match_by_name=True, **more)
+    return build_batch_decoder(settings, events, list(ITEM_KEY))
 
 
 def changes(decoded: Decoded) -> list[tuple[Any, ...]]:
@@ -257,7 +258,7 @@ def test_many_lines_come_in_parts_that_together_are_the_whole(
     ]
     with closing(decoder_of(tmp_path, decoder, COUNTED, "lines", FIELDS)) as made:
         whole = made.decode(batches)
-        for module in ("lines", "rows", "columnar", "batches", "parts"):
+        for module in ("lines", "rows", "columnar", "messages", "parts"):
             monkeypatch.setattr(f"consumer.avro.{module}.ROWS_MAX", 10)
         with pytest.raises(TooManyRowsError):
             made.decode(batches)

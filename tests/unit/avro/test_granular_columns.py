@@ -24,7 +24,7 @@ DECODERS = pytest.mark.parametrize("decoder", ["columnar", "fastavro"])
 
 def decoder_of(schema: Path, decoder: str, *, granular: bool, **fields: str) -> BatchDecoder:
     settings = AvroSettings.model_validate({"schema_file": str(schema), "decoder": decoder})
-    events = EventsSettings(fields=fields)
+    events = EventsSettings(fields=fields, match_by_name=True)
     return build_batch_decoder(settings, events, item_columns=ITEM_COLUMNS if granular else PLAIN_COLUMNS)
 
 

@@ -13,7 +13,7 @@ from consumer.avro.sources import RegistrySource, SchemaUnavailableError
 from consumer.avro.wire import CONFLUENT, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.text import DETAIL_CHARACTERS_MAX
-from tests.support.avro import TinyRegistry, value_of
+from tests.support.avro import TinyRegistry, by_name, value_of
 
 pytestmark = pytest.mark.timeout(30)
 """Some of these schemas once took forever."""
@@ -29,7 +29,7 @@ def with_fields(**types: Any) -> dict[str, Any]:
 
 
 def made(schema: Any, paths: dict[str, str] | None = None) -> Reader | Refused:
-    return ReaderFactory(paths or {}, len(SEVEN), "columnar").reader(json.dumps(schema))
+    return ReaderFactory(by_name(paths), len(SEVEN), "columnar").reader(json.dumps(schema))
 
 
 def reader_of(schema: Any, paths: dict[str, str] | None = None) -> Reader:
@@ -85,7 +85,7 @@ def test_a_fixed_of_two_gigabytes_once_blocked_the_decoder_forever() -> None:
 def test_a_decimal_of_a_billion_digits_once_blocked_the_decoder_forever() -> None:
     digits = {"logicalType": "decimal", "precision": 10**9, "scale": 10**9}
 
-    assert "bytes, which cannot become retailPrice" in refusal(with_fields(retailPrice={"type": "bytes", **digits}))
+    assert "bytes, which cannot become quantity" in refusal(with_fields(quantity={"type": "bytes", **digits}))
     assert skus(reader_of(with_fields(x={"type": "bytes", **digits})), [b"\x02x\x02s\x02\x02\x01"]) == ["s"]
 
 
@@ -114,7 +114,7 @@ def test_fields_of_zero_bytes_take_no_time_however_many_an_array_has() -> None:
 
     decode_paths: tuple[DecodePath, ...] = ("columnar", "fastavro")
     for decode_path in decode_paths:
-        reader = ReaderFactory({}, len(SEVEN), decode_path).reader(
+        reader = ReaderFactory(by_name(), len(SEVEN), decode_path).reader(
             json.dumps(with_fields(x={"type": "array", "items": item}))
         )
         assert not isinstance(reader, Refused)
@@ -240,7 +240,7 @@ ANSWERS: list[Any] = [
 def test_a_registry_that_answers_nonsense_once_crashed_the_decoder(registry: TinyRegistry, answer: str) -> None:
     """Now the schema is refused, or decoding waits for the registry to work."""
     registry.answer_always = (200, answer.encode())
-    source = RegistrySource(registry.url, {}, CONFLUENT, ReaderFactory({}, len(SEVEN), "columnar"))
+    source = RegistrySource(registry.url, {}, CONFLUENT, ReaderFactory(by_name(), len(SEVEN), "columnar"))
     try:
         found = source.reader(SEVEN)
     except SchemaUnavailableError:

@@ -1,16 +1,17 @@
 import json
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.fields import POSITION
 from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.reading import POSITION
 from consumer.avro.rows import RowReader
 from consumer.core.changes.items import RejectReason
-from tests.support.avro import value_of
+from tests.support.avro import by_name, value_of
 
 DECODE_PATHS = pytest.mark.parametrize("decode_path", ["columnar", "fastavro"])
 NEEDED = {"locationName": "string", "sku": "string", "quantity": "int"}
@@ -24,7 +25,7 @@ def event_schema(**types: Any) -> dict[str, Any]:
 
 
 def reader_of(schema: Any, decode_path: Any, paths: dict[str, str] | None = None) -> Any:
-    reader = ReaderFactory(paths or {}, 0, decode_path).reader(json.dumps(schema))
+    reader = ReaderFactory(by_name(paths), 0, decode_path).reader(json.dumps(schema))
     assert not isinstance(reader, Refused), reader.detail
     return reader
 
@@ -99,66 +100,108 @@ def test_every_type_that_can_be_converted_is_read(
 
 def _without_times(schema: Any) -> Any:
     """The schema with which fastavro writes numbers as times."""
-    return json.loads(json.dumps(schema).replace("timestamp-", "no-"))
+    return json.loads(re.sub('"logicalType": "(timestamp|local|date|time)', '"logicalType": "no', json.dumps(schema)))
 
 
 @pytest.mark.parametrize(
     ("types", "detail"),
     [
         pytest.param(
-            {"locationName": None}, "the schema has no field locationName (locationName is needed)", id="no location"
-        ),
-        pytest.param({"quantity": None}, "the schema has no field quantity (quantity is needed)", id="no quantity"),
-        pytest.param({"quantity": "null"}, "the schema has no field quantity (quantity is needed)", id="only null"),
-        pytest.param(
-            {"sku": None}, "the schema has none of the fields partNumber, upc, sku (one is needed)", id="no identifier"
-        ),
-        pytest.param({"quantity": "string"}, "the field quantity is string, which cannot become quantity", id="text"),
-        pytest.param({"quantity": "double"}, "the field quantity is double, which cannot become quantity", id="number"),
-        pytest.param(
-            {"binID": ["null", "int", "string"]},
-            "the field binID is int or string, which cannot become binID",
-            id="mixed",
-        ),
-        pytest.param({"sku": "bytes"}, "the field sku is bytes, which cannot become sku", id="bytes"),
-        pytest.param(
-            {"attributes": {"type": "map", "values": "string"}},
-            "the field attributes is map, which cannot become attributes",
-            id="map",
+            {"locationName": None},
+            "the schema has no field locationName (events.fields.locationName is needed)",
+            id="no location",
         ),
         pytest.param(
-            {"attributes": {"type": "array", "items": "int"}},
-            "the field attributes is array, which cannot become attributes",
-            id="array of int",
+            {"quantity": None}, "the schema has no field quantity (events.fields.quantity is needed)", id="no quantity"
         ),
         pytest.param(
-            {"occurredAt": {"type": "int", "logicalType": "date"}},
-            "the field occurredAt is int (date), which cannot become occurredAt",
-            id="date",
+            {"quantity": "null"}, "the schema has no field quantity (events.fields.quantity is needed)", id="only null"
         ),
         pytest.param(
-            {"occurredAt": {"type": "long", "logicalType": "local-timestamp-millis"}},
-            "the field occurredAt is long (local-timestamp-millis), which cannot become occurredAt",
-            id="local time",
+            {"sku": None},
+            "the schema has none of the fields partNumber, upc, sku (events.fields needs one of them)",
+            id="no identifier",
         ),
         pytest.param(
-            {"retailPrice": {"type": "bytes", "logicalType": "decimal"}},
-            "the field retailPrice is bytes, which cannot become retailPrice",
+            {"quantity": "boolean"},
+            "the field quantity is boolean, which cannot become quantity (events.fields.quantity)",
+            id="no number",
+        ),
+        pytest.param(
+            {"binID": ["null", "int", "boolean"]},
+            "the field binID is int or boolean, which cannot become binID (events.fields.binID)",
+            id="part of the item key",
+        ),
+        pytest.param(
+            {"sku": "bytes"}, "the field sku is bytes, which cannot become sku (events.fields.sku)", id="bytes"
+        ),
+        pytest.param(
+            {"sku": "double"}, "the field sku is double, which cannot become sku (events.fields.sku)", id="fractions"
+        ),
+        pytest.param(
+            {"quantity": {"type": "bytes", "logicalType": "decimal"}},
+            "the field quantity is bytes, which cannot become quantity (events.fields.quantity)",
             id="decimal without precision",
         ),
     ],
 )
 def test_a_schema_without_a_required_field_or_with_a_wrong_type_is_unusable(types: dict[str, Any], detail: str) -> None:
-    refused = ReaderFactory({}, 0, "columnar").reader(json.dumps(event_schema(**types)))
+    refused = ReaderFactory(by_name(), 0, "columnar").reader(json.dumps(event_schema(**types)))
 
     assert refused == Refused(RejectReason.UNUSABLE_SCHEMA, detail)
 
 
+@DECODE_PATHS
+@pytest.mark.parametrize(
+    ("name", "schema", "written"),
+    [
+        pytest.param("attributes", {"type": "map", "values": "string"}, {"a": "b"}, id="map"),
+        pytest.param("attributes", {"type": "array", "items": "int"}, [1], id="array of int"),
+        pytest.param("floor", "boolean", True, id="no number"),
+        pytest.param("retailPrice", {"type": "record", "name": "P", "fields": []}, {}, id="record"),
+        pytest.param("occurredAt", {"type": "int", "logicalType": "time-millis"}, 5, id="time of day"),
+        pytest.param(
+            "occurredAt",
+            {"type": "long", "connect.name": "io.debezium.time.MicroTime"},
+            5,
+            id="Debezium time",
+        ),
+        pytest.param(
+            "occurredAt",
+            {"type": "long", "logicalType": "timestamp-micros", "connect.name": "io.debezium.time.Timestamp"},
+            1_700_000_000_000,
+            id="two units",
+        ),
+        pytest.param("occurredAt", {"type": "long", "logicalType": "ticks"}, 5, id="unit that nobody knows"),
+    ],
+)
+def test_an_optional_field_whose_type_does_not_fit_costs_the_field_and_not_the_event(
+    name: str, schema: Any, written: Any, decode_path: Any
+) -> None:
+    writer = event_schema(**{name: schema})
+    value = value_of(_without_times(writer), VALUES | {name: written})
+
+    reading = reader_of(writer, decode_path).read([value, value])
+
+    assert reading.frame.select("sku", name).rows() == [("s", None), ("s", None)]
+    assert reading.ignored == {name: 2}
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"), [("string", "string"), (["int"], "int"), ({"type": "map", "values": "int"}, "map")]
+)
+def test_a_schema_of_anything_but_records_is_unusable(schema: Any, kind: str) -> None:
+    reader = ReaderFactory(by_name(), 0, "columnar").reader(json.dumps(schema))
+    refusal = reader if isinstance(reader, Refused) else reader.read([b"\x00\x02"]).bad[0]
+
+    assert refusal.detail == f"the schema is a {kind}, not a record"
+
+
 def test_a_path_through_a_field_that_is_not_a_record_makes_the_schema_unusable() -> None:
-    refused = ReaderFactory({"sku": "locationName.sku"}, 0, "columnar").reader(json.dumps(event_schema()))
+    refused = ReaderFactory(by_name({"sku": "locationName.sku"}), 0, "columnar").reader(json.dumps(event_schema()))
 
     assert isinstance(refused, Refused)
-    assert refused.detail == "the field locationName is string, not a record with the field sku (sku)"
+    assert refused.detail == ("the field locationName is string, not a record with the field sku (events.fields.sku)")
 
 
 @DECODE_PATHS

@@ -14,9 +14,9 @@ from consumer.avro.sources import (
 from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
-from tests.support.avro import TinyRegistry
+from tests.support.avro import TinyRegistry, by_name
 
-FACTORY = ReaderFactory({}, CONFLUENT.length, "columnar")
+FACTORY = ReaderFactory(by_name(), CONFLUENT.length, "columnar")
 SEVEN = confluent_prefix(7)
 
 

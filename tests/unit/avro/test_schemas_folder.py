@@ -5,7 +5,8 @@ import pytest
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
-from consumer.avro.fields import TARGETS, plan_fields
+from consumer.avro.fields import plan_fields
+from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import self_test
 from consumer.avro.writer_schema import parse
 from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
@@ -16,6 +17,7 @@ from consumer.core.changes.rules import (
     LOCATOR_CHARACTERS_MAX,
     TEXT_CHARACTERS_MAX,
 )
+from tests.support.avro import by_name
 
 FOLDER = schema_path().parent
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
@@ -38,7 +40,7 @@ def test_the_bundled_schema_has_every_field_of_an_item_documented() -> None:
     assert all(field["doc"] for field in fields)
     optional = [field for field in fields if field["name"] not in {LOCATION, "quantity"}]
     assert all(field["type"][0] == "null" and field["default"] is None for field in optional)
-    assert len(plan_fields(parse(schema_text()), {}).leaves) == len(PLAIN)
+    assert len(plan_fields(parse(schema_text()), by_name()).leaves) == len(PLAIN)
 
 
 def test_the_granular_schema_is_the_bundled_one_with_the_granular_fields_after_it() -> None:
@@ -51,7 +53,7 @@ def test_the_granular_schema_is_the_bundled_one_with_the_granular_fields_after_i
     assert all(field["doc"] and field["type"] == ["null", "string"] and field["default"] is None for field in more)
     assert (granular["name"], granular["namespace"]) == (bundled["name"], bundled["namespace"])
     paths = {name: name for name in GRANULAR_COLUMNS}
-    assert len(plan_fields(parse(granular_text()), paths).leaves) == len(TARGETS)
+    assert len(plan_fields(parse(granular_text()), by_name(paths)).leaves) == len(TARGETS)
 
 
 @pytest.mark.parametrize("path", GRANULAR_EXAMPLES, ids=lambda path: path.stem)

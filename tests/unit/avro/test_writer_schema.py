@@ -33,8 +33,6 @@ def doubling(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
-        pytest.param("string", "a string, not a record", id="no record"),
-        pytest.param([record("int")], "a union, not a record", id="a union of records"),
         pytest.param(5, "5 in place of a type", id="a number"),
         pytest.param({"name": "E"}, "in place of a type", id="no type"),
         pytest.param({"type": "record", "fields": []}, "without 'name'", id="no name"),

@@ -110,6 +110,7 @@ def test_redrive_reads_the_lines_of_an_event_as_the_service_does(tmp_path: Path,
         EVENTS__ITEMS="lines",
         EVENTS__LINES_MAX="4",
         EVENTS__NEGATIVE_QUANTITY=negative,
+        EVENTS__MATCH_BY_NAME="true",
         EVENTS__FIELDS='{"sku": "lines.sku", "quantity": "lines.quantity", "binID": "lines.binID"}',
     )
     events_with_lines = [

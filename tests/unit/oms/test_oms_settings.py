@@ -34,7 +34,7 @@ def settings(**options: str) -> Settings:
         pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
         pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
         pytest.param(
-            {"EVENTS__FIELDS__lotCode": "lot.code", "EVENTS__FIELDS__date": "made"},
+            {"EVENTS__FIELDS__lotCode": "lot.code", "EVENTS__FIELDS__date": "made", "EVENTS__MATCH_BY_NAME": "true"},
             "events.fields: date, lotCode can only be sent with oms.api unified-commerce",
             id="lots for an older API",
         ),
@@ -52,7 +52,7 @@ def test_settings_that_contradict_each_other_are_refused_by_name(options: dict[s
 
 
 def test_unified_commerce_accepts_a_tenant_and_granular_fields() -> None:
-    found = settings(**UNIFIED, EVENTS__FIELDS__lotCode="lot.code")
+    found = settings(**UNIFIED, EVENTS__FIELDS__lotCode="lot.code", EVENTS__MATCH_BY_NAME="true")
 
     assert (found.oms.api, found.oms.tenant) == ("unified-commerce", 1234)
     assert found.events.fields == {"lotCode": "lot.code"}
