@@ -94,6 +94,25 @@ def job(
 
 
 @app.command()
+def decode(
+    values: Annotated[
+        list[Path] | None, typer.Argument(help="Files with one message's value each; default: read a topic.")
+    ] = None,
+    config: Config = None,
+    topic: Annotated[str | None, typer.Option(help="Topic to read; default: the first of kafka.topics.")] = None,
+    last: Annotated[int, typer.Option(help="Show this many of the latest messages.", min=1, max=10_000)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per message.")] = False,
+) -> None:
+    """Show what becomes of messages: the change or the reject, and where each field comes from. Sends nothing.
+
+    Example: inventory-refresh decode --config config.yaml --topic stock --last 20
+    """
+    from consumer.decode_command import print_decoded  # noqa: PLC0415
+
+    print_decoded(_load(config), values or [], topic=topic, last=last, as_json=as_json)
+
+
+@app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print only the result, as one JSON object.")] = False,
     forever: Annotated[

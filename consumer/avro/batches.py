@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import polars as pl
 
 from consumer.avro.deletes import without_deletes
+from consumer.avro.fields import described_sources
 from consumer.avro.mapping import EventMapping
 from consumer.avro.messages import MessageReader
 from consumer.avro.notices import Notices
@@ -131,6 +132,11 @@ class BatchDecoder:
         return ReadChanges(
             valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored
         )
+
+    def sources_of(self, value: bytes | None) -> Mapping[str, str]:
+        """In words, where each column of a message comes from; raises as ``decode`` does."""
+        plan = None if value is None else self._values.plan_of(value)
+        return described_sources(self._mapping, plan)
 
     def close(self) -> None:
         """Close the schema sources."""

@@ -73,6 +73,9 @@ class ColumnarReader:
         self._expressions = [_expression(leaf) for leaf in plan.leaves if not _is_plain(leaf)]
         self._header = _file_header(wire_schema(plan, decimals=True), MARKER_BYTES + prefix_length)
 
+    def plan_of(self, _value: bytes) -> FieldPlan:
+        return self._plan
+
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages as one block; None unless all have the same prefix and are values of the schema."""
         read = self._wire(values)

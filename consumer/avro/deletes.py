@@ -14,9 +14,11 @@ from consumer.settings.events import WhatToDo
 _KEPT: Final = frozenset({LOCATION, *ITEM_KEY, OCCURRED_AT_FIELD})
 """What is known of an item that is gone: which one it is, and since when."""
 
-_NO_DETAILS: Final = [
-    pl.lit(None, dtype=dtype).alias(name) for name, dtype in TARGETS.items() if name not in _KEPT and name != "quantity"
+_GONE: Final = [
+    pl.when(pl.col(DELETED)).then(pl.lit(0, dtype=pl.Int64)).otherwise(pl.col("quantity")).alias("quantity"),
+    *(pl.when(~pl.col(DELETED)).then(pl.col(name)).alias(name) for name in TARGETS if name not in {*_KEPT, "quantity"}),
 ]
+"""Of deletes, the quantity 0 and nothing else."""
 
 
 def without_deletes(frame: pl.DataFrame, what: WhatToDo) -> tuple[pl.DataFrame, pl.DataFrame | None, int]:
@@ -26,10 +28,9 @@ def without_deletes(frame: pl.DataFrame, what: WhatToDo) -> tuple[pl.DataFrame, 
     """
     if not frame[DELETED].any():
         return frame, None, 0
+    if what == "zero":
+        return frame.with_columns(_GONE), None, 0
     deletes, others = frame.filter(pl.col(DELETED)), frame.filter(~pl.col(DELETED))
     if what == "skip":
         return others, None, deletes.height
-    gone = deletes.with_columns(pl.lit(0, dtype=pl.Int64).alias("quantity"), *_NO_DETAILS)
-    if what == "zero":
-        return pl.concat([others, gone]), None, 0
-    return others, gone.with_columns(pl.lit(RejectReason.DELETED.value).alias(REASON)), 0
+    return others, deletes.with_columns(*_GONE, pl.lit(RejectReason.DELETED.value).alias(REASON)), 0

@@ -23,7 +23,7 @@ from consumer.avro.lines import Lines, line_type
 from consumer.avro.mapping import KEY_FIELD, EventMapping
 from consumer.avro.writer_schema import Type, UnusableSchemaError
 from consumer.core.changes.items import IDENTIFIERS, LOCATION
-from consumer.settings.event_sources import OCCURRED_AT_FIELD, REQUIRED_TARGETS, Condition
+from consumer.settings.event_sources import OCCURRED_AT_FIELD, REQUIRED_TARGETS, Condition, FieldPath
 
 _ROW, _PREVIOUS_ROW, _OPERATION = "after", "before", "op"
 
@@ -308,6 +308,26 @@ def _record_name(steps: tuple[str, ...], records: Sequence[Type]) -> Leaf | None
         return None
     names = tuple(record.name for record in records)
     return Leaf((*steps, RECORD_NAME_STEP), "text", symbols=names, described="the record's name")
+
+
+def described_sources(mapping: EventMapping, plan: FieldPlan | None) -> dict[str, str]:
+    """In words, the sources of each target that has any; without a plan, only those outside the event's value."""
+    described: dict[str, str] = {}
+    for target, sources in mapping.sources.items():
+        leaves = plan.columns.get(target, ()) if plan is not None else ()
+        found = [str(leaf) for leaf in leaves]
+        first = next((source for source in sources if isinstance(source, FieldPath)), None)
+        words: list[str] = []
+        for source in sources:
+            if source == first:
+                words += found
+            elif not isinstance(source, FieldPath):
+                words.append(str(source))
+        if plan is not None and target in plan.left_out:
+            words.append(plan.left_out[target])
+        if words:
+            described[target] = ", otherwise ".join(words)
+    return described
 
 
 def value_at(record: Mapping[str, Any], path: Sequence[str]) -> Any:

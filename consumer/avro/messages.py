@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from consumer.avro.fields import FieldPlan
 from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.readers import Reader, Refused
 from consumer.avro.reading import BadMessage, ReadResult, at_positions, concat
@@ -36,6 +37,12 @@ class MessageReader:
             if result is not None:
                 return result
         return self._read_groups(values)
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        """The plan with which a message is read; None if it is refused or skipped. Raises as ``read`` does."""
+        prefix = self.framing.prefix_of(value)
+        reader = None if prefix is None else self._source.reader(prefix)
+        return None if reader is None or isinstance(reader, Refused) else reader.plan_of(value)
 
     def close(self) -> None:
         """Close the schema source."""

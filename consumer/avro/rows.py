@@ -30,6 +30,9 @@ class RowReader:
         self._too_many = "" if plan.lines is None else plan.lines.too_many()
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
 
+    def plan_of(self, _value: bytes) -> FieldPlan:
+        return self._plan
+
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages; None unless all have the same prefix."""
         prefix = values[0][: self._prefix_length]

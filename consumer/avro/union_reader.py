@@ -6,6 +6,7 @@ from typing import Protocol
 
 import polars as pl
 
+from consumer.avro.fields import FieldPlan
 from consumer.avro.reading import READ_SCHEMA, BadMessage, ReadResult, at_positions, concat
 from consumer.core.changes.items import RejectReason, SkipReason
 
@@ -18,6 +19,9 @@ class Reader(Protocol):
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages (one or more) that all have the same prefix; a bad message does not affect the others."""
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        """The plan with which this message is read; None if it is skipped or refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ class SkippingReader:
     def read(self, values: Sequence[bytes]) -> ReadResult:
         return ReadResult(pl.DataFrame(schema=READ_SCHEMA), skipped={self._reason: len(values)})
 
+    def plan_of(self, _value: bytes) -> None:
+        """Nothing is read."""
+
 
 class UnionReader:
     """Reads messages of a schema that is a union: those of each branch together, with the reader of the branch.
@@ -56,10 +63,9 @@ class UnionReader:
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages of one branch; None if there are others."""
-        branch = self._branch_of(values[0])
-        if branch is None or isinstance(branch[1], Refused):
+        number, reader = self._branch_of(values[0]) or (b"", None)
+        if reader is None or isinstance(reader, Refused):
             return None
-        number, reader = branch
         beginning = values[0][: self._prefix_length] + number
         return reader.read_together(values) if all(value.startswith(beginning) for value in values) else None
 
@@ -80,6 +86,10 @@ class UnionReader:
         for reader, positions in groups.values():
             results.append(at_positions(reader.read([values[position] for position in positions]), positions))
         return concat(results)
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        branch = self._branch_of(value)
+        return None if branch is None or isinstance(branch[1], Refused) else branch[1].plan_of(value)
 
     def _branch_of(self, value: bytes) -> tuple[bytes, Reader | Refused] | None:
         return next((branch for branch in self._branches if value.startswith(branch[0], self._prefix_length)), None)

@@ -110,7 +110,7 @@ def whole_numbers_of(leaf: Leaf, column: pl.Series, target: str, problems: Probl
         return column
     if leaf.kind in {"double", "float"}:
         return _whole_floats(column, target, problems)
-    texts = column.str.strip_chars(" ")
+    texts = absent_removed(column.str.strip_chars(" "), ())
     numbers = texts.str.extract(_WHOLE, 1).str.to_integer(strict=False)
 
     def parse(row: int, text: str) -> int | None:
@@ -122,7 +122,7 @@ def whole_numbers_of(leaf: Leaf, column: pl.Series, target: str, problems: Probl
 def _whole_floats(column: pl.Series, target: str, problems: Problems) -> pl.Series:
     numbers = column.cast(pl.Int64, strict=False)
     is_whole = (numbers.cast(column.dtype) == column) & is_exact(numbers)
-    if is_whole.all():  # nulls do not count
+    if numbers.null_count() == column.null_count() and is_whole.all():  # nulls do not count
         return numbers
     wrong = (column.is_not_null() & ~is_whole.fill_null(value=False)).arg_true().to_list()
     for row in wrong:
@@ -178,7 +178,7 @@ def numbers_of(leaf: Leaf, column: pl.Series, target: str, problems: Problems) -
         return column.cast(pl.Float64)
     if leaf.kind == "float":
         return shortest(column)
-    texts = column.str.strip_chars(" ")
+    texts = absent_removed(column.str.strip_chars(" "), ())
     numbers = texts.cast(pl.Float64, strict=False)
 
     def refuse(row: int, text: str) -> None:

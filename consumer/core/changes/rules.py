@@ -194,5 +194,6 @@ _DETAILS: Final[Mapping[RejectReason, Callable[[Mapping[str, Any]], str]]] = {
     RejectReason.TOO_MANY_ATTRIBUTES: lambda row: f"{len(row['attributes'])} attributes, over {ATTRIBUTES_MAX}",
     RejectReason.NULL_ATTRIBUTE: lambda _: "attributes contains a null",
     RejectReason.NOT_A_NUMBER: _describe_not_numbers,
+    RejectReason.DELETED: lambda _: "the event deletes its row, and the settings say that deletes are dead-lettered",
     RejectReason.INTEGER_OUT_OF_RANGE: _describe_out_of_range,
 }

@@ -10,8 +10,9 @@ import pytest
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.avro.fields import FieldPlan
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
-from consumer.avro.rows import ReadResult
+from consumer.avro.reading import ReadResult
 from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing
 from consumer.core.changes.items import (
     ASSIGNMENT,
@@ -235,6 +236,9 @@ class CountingSource:
     def read(self, values: Sequence[bytes]) -> ReadResult:
         self.reads += 1
         return self._reader.read(values)
+
+    def plan_of(self, value: bytes) -> FieldPlan | None:
+        return self._reader.plan_of(value)
 
     def close(self) -> None:
         """Nothing to close."""

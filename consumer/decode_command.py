@@ -1,0 +1,158 @@
+"""What the command ``decode`` does: show what becomes of messages, without sending or committing anything."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import Message
+from rich.console import Console
+
+from consumer.avro.batches import BatchDecoder
+from consumer.avro.decoder_thread import build_batch_decoder
+from consumer.avro.leaves import TARGETS
+from consumer.core.changes.items import LINE, OCCURRED_AT
+from consumer.dead_letters.log_reader import LogReader
+from consumer.dead_letters.record import record_of
+from consumer.dead_letters.redrive.events import retry_schema
+from consumer.errors import SettingsError
+from consumer.oms.apis import APIS
+from consumer.ports import Headers, RawBatch
+from consumer.settings import Settings
+
+CLIENT_ID: Final = "inventory-refresh-decode"
+VALUE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of a file with a value; a wrong path must not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A message to decode, and a name for it: topic, partition and offset, or the file."""
+
+    name: str
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What becomes of a message: changes, rejects (reason and detail) and what is skipped (counts by reason).
+
+    ``sources`` says of each field of the OMS where the schema's events have it, or which other source it has.
+    """
+
+    name: str
+    changes: Sequence[Mapping[str, Any]] = ()
+    rejects: Sequence[tuple[str, str]] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def print_decoded(settings: Settings, files: Sequence[Path], *, topic: str | None, last: int, as_json: bool) -> None:
+    """Print what becomes of the last messages of a topic, or of the values in files.
+
+    Raises SettingsError if a file cannot be read, BrokerError if the topic cannot be.
+    """
+    samples = _from_files(files) if files else _from_topic(settings, topic or settings.kafka.topics[0], last)
+    columns = APIS[settings.oms.api].item_columns
+    console = Console(highlight=False, soft_wrap=True)
+    with closing(build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns)) as decoder:
+        for sample in samples:
+            shown = decode(decoder, sample)
+            if as_json:
+                print(json.dumps(_as_object(shown), ensure_ascii=False))  # noqa: T201 - the result of the command
+            else:
+                console.print(_as_text(shown), markup=False)
+
+
+def decode(decoder: BatchDecoder, sample: Sample) -> Shown:
+    """Decode one message as the service does."""
+    batch = RawBatch(
+        values=[sample.value],
+        assignments=[0],
+        offsets=[0],
+        timestamps=[sample.timestamp],
+        ends={},
+        origin=lambda _: (sample.key, sample.headers),
+        topics={0: sample.topic},
+    )
+    decoded = retry_schema(lambda: decoder.decode([batch]))
+    skipped = {reason.value: count for reason, count in decoded.skipped.items()}
+    if decoded.tombstones:
+        skipped["tombstone"] = decoded.tombstones
+    rows = decoded.frame.sort(LINE).select([name for name in TARGETS if name in decoded.frame.columns] + [OCCURRED_AT])
+    return Shown(
+        sample.name,
+        [{name.lstrip("_"): value for name, value in row.items() if value is not None} for row in rows.to_dicts()],
+        [(reject.reason.value, reject.detail) for reject in decoded.rejects],
+        skipped,
+        decoded.ignored,
+        decoder.sources_of(sample.value),
+    )
+
+
+def _from_files(files: Sequence[Path]) -> Iterator[Sample]:
+    for file in files:
+        try:
+            with file.open("rb") as opened:
+                value = opened.read(VALUE_BYTES_MAX + 1)
+        except OSError as error:
+            raise SettingsError(f"decode: {str(file)!r} cannot be read: {error.strerror}") from error
+        if len(value) > VALUE_BYTES_MAX:
+            raise SettingsError(
+                f"decode: {str(file)!r} is larger than {VALUE_BYTES_MAX} bytes; give one value per file"
+            )
+        yield Sample(file.name, topic="", value=value)
+
+
+def _from_topic(settings: Settings, topic: str, last: int) -> Iterator[Sample]:
+    """The last messages of each partition, at most ``last`` in all, by time."""
+    with closing(LogReader(settings.kafka, CLIENT_ID)) as log:
+        bounds = {partition: log.bounds(partition) for partition in log.partitions(topic)}
+        starts = {partition: max(low, high - last) for partition, (low, high) in bounds.items()}
+        ends = {partition: high for partition, (_, high) in bounds.items()}
+        messages = [message for read in log.read(starts, ends) for message in read]
+    yield from sorted((_sample(message) for message in messages), key=lambda sample: sample.timestamp or 0)[-last:]
+
+
+def _sample(message: Message) -> Sample:
+    record = record_of(message)
+    source = record.position
+    return Sample(
+        f"{source.topic}[{source.partition}] @ {source.offset}",
+        source.topic,
+        record.value,
+        record.key,
+        record.headers,
+        record.timestamp,
+    )
+
+
+def _as_object(shown: Shown) -> dict[str, Any]:
+    return {
+        "message": shown.name,
+        "changes": list(shown.changes),
+        "rejects": [{"reason": reason, "detail": detail} for reason, detail in shown.rejects],
+        "skipped": dict(shown.skipped),
+        "ignored": dict(shown.ignored),
+        "sources": dict(shown.sources),
+    }
+
+
+def _as_text(shown: Shown) -> str:
+    lines = []
+    for change in shown.changes:
+        lines.append(f"{shown.name}: change")
+        lines += [
+            f"  {name:<20} {value!s:<24} {shown.sources.get(name, '')}".rstrip() for name, value in change.items()
+        ]
+    lines += [f"{shown.name}: reject {reason}: {detail}" for reason, detail in shown.rejects]
+    lines += [f"{shown.name}: skipped ({reason})" for reason in shown.skipped]
+    lines += [f"  {name:<20} ignored: {shown.sources.get(name, 'no usable value')}" for name in shown.ignored]
+    return "\n".join(lines)
