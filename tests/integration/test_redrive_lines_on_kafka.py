@@ -43,7 +43,7 @@ def shop(kafka: str, topic: Callable[..., str], tmp_path: Path) -> Shop:
     schema.write_text(json.dumps(COUNTED))
     fields = {"locationName": "locationName", "sku": "lines.sku", "quantity": "lines.quantity"}
     events = {"items": "lines", "fields": fields}
-    return Shop(kafka, topic(2), topic(), avro={"schema_file": str(schema)}, events=events)
+    return Shop(kafka, topic(2), topic(), avro={"schema_file": str(schema), "schema_file_id": 7}, events=events)
 
 
 def redriven(shop: Shop, wanted: DeadLetterFilter = ANY) -> dict[tuple[int, int | None], Verdict]:

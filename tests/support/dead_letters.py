@@ -33,7 +33,9 @@ class Shop:
     topic: str
     dead_topic: str
     properties: Mapping[str, Any] = field(default_factory=dict)
-    avro: Mapping[str, Any] = field(default_factory=lambda: {"schema_file": str(schema_path())})
+    avro: Mapping[str, Any] = field(
+        default_factory=lambda: {"schema_file": str(schema_path()), "schema_file_id": SCHEMA_ID}
+    )
     events: Mapping[str, Any] = field(default_factory=dict)
 
     @property
