@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 # The service:        docker build --tag inventory-refresh .     see README.md, "Container", for how to run it
+# For AWS MSK:        docker build --build-arg REQUIREMENTS=msk .
 # The OMS sandbox:    docker build --target sandbox .            for trying things out; compose.yaml uses it
 ARG PYTHON=3.13.9-slim-trixie
 
@@ -21,12 +22,14 @@ RUN /venv/bin/python -m hatchling build --target wheel --directory /dist \
  && /venv/bin/pip uninstall --yes hatchling editables pip
 
 FROM python:${PYTHON} AS build
+# Which lock file of requirements/ is installed: runtime, or msk for AWS MSK with IAM.
+ARG REQUIREMENTS=runtime
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip-cache
 WORKDIR /build
 RUN python -m venv /venv
-COPY requirements/runtime.txt requirements/
+COPY requirements/runtime.txt requirements/msk.txt requirements/
 RUN --mount=type=cache,target=/pip-cache \
-    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/runtime.txt
+    /venv/bin/pip install --require-hashes --only-binary :all: --requirement requirements/${REQUIREMENTS}.txt
 COPY --from=sandbox-build /dist /dist
 RUN /venv/bin/pip install --no-deps /dist/*.whl \
  && /venv/bin/python -m compileall -q /venv/lib \
@@ -40,12 +43,17 @@ ENV PATH=/venv/bin:$PATH \
     RUST_BACKTRACE=0
 RUN groupadd --system --gid 10001 service \
  && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin service \
+ && apt-get update \
+ && apt-get install --yes --no-install-recommends tini \
+ && rm -rf /var/lib/apt/lists/* \
  && python -m pip uninstall --yes --root-user-action ignore pip
 WORKDIR /
 # A number: Kubernetes can verify runAsNonRoot only with a numeric user.
 USER 10001:10001
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["inventory-refresh"]
+# Process 1 ignores SIGTERM until it handles it. The command does that first of all, but on a busy node the interpreter
+# alone takes longer to start than some pods live; tini is there at once.
+ENTRYPOINT ["tini", "--", "inventory-refresh"]
 
 FROM base AS sandbox
 LABEL org.opencontainers.image.title="inventory-refresh-sandbox" \

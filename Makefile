@@ -116,24 +116,27 @@ lock: $(DEV) ## Lock dependency versions within the bounds of pyproject.toml (UP
 	$(LOCK) pyproject.toml requirements/build.in --extra sandbox --constraint requirements/dev.txt \
 		--output-file requirements/sandbox.txt
 	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --extra msk --constraint requirements/dev.txt --output-file requirements/msk.txt
+	$(LOCK) requirements/tools.in --no-annotate --output-file requirements/tools.txt
 	$(LOCK) requirements/go.in --no-annotate --output-file requirements/go.txt
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes --no-header $(UPGRADE)
 
-AUDIT := .build/audit
-ADVISORIES ?= osv
+TOOLS := .build/tools
 
 .PHONY: audit
-audit: $(VENV)/pyvenv.cfg ## Check all locked dependencies for known vulnerabilities; needs internet access
-	@$(BIN)/python -m venv $(AUDIT)
-	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'pip-audit>=2.9,<3'
-	@rm -f $(AUDIT)/found.txt; \
-	if $(AUDIT)/bin/pip-audit --strict --vulnerability-service $(ADVISORIES) --timeout 15 --progress-spinner off --disable-pip \
-		--require-hashes --requirement requirements/dev.txt --output $(AUDIT)/found.txt 2>$(AUDIT)/log.txt; \
-	then echo 'audit: no known vulnerabilities in requirements/dev.txt, which includes all the others'; \
-	elif test -s $(AUDIT)/found.txt; then cat $(AUDIT)/found.txt; echo 'audit: known vulnerabilities found' >&2; exit 1; \
-	else tail -n 1 $(AUDIT)/log.txt >&2; \
-		echo 'audit: NOT DONE, the advisory service did not answer: run it with internet access' >&2; exit 2; fi
+audit: $(TOOLS)/.installed ## Check all locked dependencies for known vulnerabilities; needs internet access
+	.ci/audit
+
+.PHONY: sbom
+sbom: $(TOOLS)/.installed ## Write .build/sbom.cdx.json (CycloneDX) and .build/licences.txt for what the service installs
+	.ci/sbom
+
+$(TOOLS)/.installed: requirements/tools.txt $(VENV)/pyvenv.cfg
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check --quiet --no-input install \
+		--require-hashes --only-binary :all: --requirement requirements/tools.txt
+	@touch $@
 
 .PHONY: clean
 clean: ## Remove .venv and all build output

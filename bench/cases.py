@@ -16,8 +16,9 @@ LONG_AGE_SECONDS: Final = 300.0
 TIGHT_ROOM: Final[Mapping[str, Mapping[str, Any]]] = {"memory": {"budget": "10MiB"}}
 """Settings that leave room for a tenth of the changes that full windows of 100 locations x 5,000 items need."""
 
-Shape = Literal["usual", "wide", "mixed"]
-"""Of the events: a few fields; all fields; a few fields, in two versions of the schema in turn."""
+Shape = Literal["usual", "wide", "mixed", "debezium"]
+"""Of the events: a few fields; all fields; a few fields, in two versions of the schema in turn; a Debezium envelope
+with the row before and after, and with decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,15 @@ CASES: Final[Sequence[Case]] = (
         shape="wide",
         flush_items=2_500,
         chunk_items=2_500,
+    ),
+    Case(
+        name="debezium",
+        what="as distinct, as updates in Debezium envelopes, with decimals",
+        locations=100,
+        items_per_location=10_000,
+        shape="debezium",
+        flush_items=5_000,
+        chunk_items=5_000,
     ),
     Case(
         name="mixed",

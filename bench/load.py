@@ -10,6 +10,8 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from bench.cases import Case
@@ -24,6 +26,9 @@ STARTED_MS: Final = 1_767_225_600_000
 QUANTITY_MIN: Final = 64
 QUANTITIES: Final = 8_000
 """Number of quantities from ``QUANTITY_MIN`` on that Avro writes in two bytes."""
+DECIMAL_QUANTITY: Final = 1_000
+"""A quantity that a decimal has in two bytes, as all of the case are written."""
+DEBEZIUM_SCHEMA: Final = Path(__file__).parent / "debezium-envelope.avsc"
 WIDE_TAILS: Final = 997
 """Different values of the fields after the quantity."""
 WIDE_ATTRIBUTES: Final = 12
@@ -65,6 +70,34 @@ class Template:
         count = bytes((zigzag & 0x7F | 0x80, zigzag >> 7))
         sku = b"S" + part[1:]
         return b"".join((self._head, location, self._middle, part, self._before_sku, sku, count, self._tail))
+
+
+class EnvelopeTemplate:
+    """An encoded update in a Debezium envelope: the row is written twice, before it with another quantity."""
+
+    def __init__(self, encoder: EventEncoder) -> None:
+        row: dict[str, Any] = {
+            "locationName": location_name(0),
+            "partNumber": part_number(0),
+            "sku": "S00000000",
+            "quantity": Decimal(DECIMAL_QUANTITY),
+            "retailPrice": Decimal("19.99"),
+            "occurredAt": 1_000 * STARTED_MS,
+        }
+        source = {"connector": "postgresql", "db": "shop", "table": "stock", "ts_ms": STARTED_MS}
+        text = encoder.encode({"before": row, "after": row, "source": source, "op": "u", "ts_ms": STARTED_MS})
+        self._head, between, rest = text.split(row["locationName"].encode())
+        self._middle, _, between = between.partition(row["partNumber"].encode())
+        self._before_sku, _, between = between.partition(row["sku"].encode())
+        self._between = between[3:]  # after the quantity's length and its two bytes
+        row_bytes = len(self._middle) + len(row["partNumber"]) + len(self._before_sku) + len(row["sku"]) + 3
+        self._tail = rest[row_bytes:]
+
+    def value(self, location: bytes, part: bytes, quantity: int) -> bytes:
+        """The message; the item's sku has the same digits as its part number."""
+        named = b"".join((location, self._middle, part, self._before_sku, b"S", part[1:], b"\x04"))
+        count, other = quantity.to_bytes(2, "big"), (quantity + 1).to_bytes(2, "big")
+        return b"".join((self._head, named, other, self._between, named, count, self._tail))
 
 
 class Load:
@@ -114,7 +147,9 @@ def _bad(number: int, value: bytes) -> bytes:
     return (value[:-4], value + b"\x00", b"not framed")[number % 3]
 
 
-def _templates(case: Case) -> Sequence[Template]:
+def _templates(case: Case) -> Sequence[Template | EnvelopeTemplate]:
+    if case.shape == "debezium":
+        return [EnvelopeTemplate(EventEncoder.confluent(DEBEZIUM_SCHEMA.read_text(encoding="utf-8"), SCHEMA_ID))]
     first = EventEncoder.confluent(schema_text(), SCHEMA_ID)
     if case.shape == "wide":
         rng = random.Random(2)  # noqa: S311 - as above

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import Case
+from bench.load import DEBEZIUM_SCHEMA
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.oms.app import TOKEN_PATH
 
@@ -12,7 +13,8 @@ def service_settings(
     case: Case, *, servers: str, topic: str, group: str, sink_url: str, port: int
 ) -> dict[str, dict[str, Any]]:
     """For ``port`` on the loopback interface. Dead letters go to ``dead_letter_topic(topic)``."""
-    registry = {"registry_url": sink_url} if case.shape == "mixed" else {"schema_file": str(schema_path())}
+    schema = DEBEZIUM_SCHEMA if case.shape == "debezium" else schema_path()
+    registry = {"registry_url": sink_url} if case.shape == "mixed" else {"schema_file": str(schema)}
     settings: dict[str, dict[str, Any]] = {
         "kafka": {"bootstrap_servers": servers, "topics": [topic], "group_id": group},
         "avro": registry,

@@ -1,6 +1,25 @@
-"""``python -m consumer`` is the command ``inventory-refresh``."""
+"""The command ``inventory-refresh``, also as ``python -m consumer``.
 
-from consumer.cli import main
+Signals come first: everything else is imported once they are handled, and only as far as the command needs it.
+"""
+
+import sys
+
+from consumer.signals import StopSignals, end_on_sigterm
+
+
+def main() -> None:
+    """Run the command that the arguments name; see ``consumer.cli.main``."""
+    arguments = sys.argv[1:]
+    signals = None
+    if arguments[:1] == ["run"] and "--check" not in arguments:
+        signals = StopSignals()
+    else:
+        end_on_sigterm()
+    from consumer.cli import main as run_command  # noqa: PLC0415 - see the module docstring
+
+    run_command(signals)
+
 
 if __name__ == "__main__":
     main()

@@ -8,23 +8,23 @@ import gc
 import math
 import platform
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
-from types import FrameType
-from typing import Final
+from signal import Signals
+from threading import Lock
+from typing import Final, NoReturn
 
 import confluent_kafka
 import polars as pl
 import structlog
 
 from consumer.avro.decoder_thread import build_decoder
-from consumer.avro.wire import FRAMINGS
+from consumer.avro.wire import framing_of
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
-from consumer.core.limits import EngineLimits
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
@@ -42,6 +42,7 @@ from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
 from consumer.settings.memory import MemoryShares, assumed_limit_bytes, budget_bytes, memory_shares
+from consumer.signals import StopSignals, exit_now
 
 LOCATIONS_SECONDS: Final = 5.0
 """How often pending changes are counted by location, if ``metrics.locations_max`` is set; it visits every location."""
@@ -69,7 +70,7 @@ class SystemClock:
 
 
 class Service:
-    """The service in this process. ``run`` may be called once; ``stop`` any time, from any thread or signal handler."""
+    """The service in this process. ``run`` may be called once; ``stop`` any time, from any thread."""
 
     def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
         """``credentials`` reloads API key and secret; None: those of the settings are used throughout.
@@ -104,15 +105,23 @@ class Service:
         )
         self.metrics.show_memory(budget, self._memory.limit_bytes, lambda: self._memory.used_bytes)
         self._loop: Loop | None = None
+        """None until it runs."""
         self._stopping = False
+        self._start_lock = Lock()
+        """Guards both: either ``stop`` finds the loop, or ``run`` finds that it must not start it."""
         self.url: str | None = None
         """URL of the status page; None before it is served."""
 
-    def stop(self) -> None:
-        """Ask the service to wait for requests in flight, commit and leave the group; ``run`` then returns."""
-        self._stopping = True
-        if self._loop is not None:
-            self._loop.stop()
+    def stop(self) -> bool:
+        """Ask the service to wait for requests in flight, commit and leave the group; ``run`` then returns.
+
+        Returns False if the service is still starting. Then it has read nothing and does not join the group.
+        """
+        with self._start_lock:
+            self._stopping = True
+            if self._loop is not None:
+                self._loop.stop()
+            return self._loop is not None
 
     def check(self) -> None:
         """Check Kafka, the dead-letter topic and the OMS against the settings, without sending anything.
@@ -134,12 +143,14 @@ class Service:
             server = StatusServer(self._settings.http, self.board, self.metrics.registry)
             stack.callback(server.stop)
             server.start()
-            self.url = f"http://{self._settings.http.host}:{server.port}"
-            self._loop = self._wired(stack)
-            if self._stopping:
-                self._loop.stop()
+            self.url = server.url
+            loop = self._wired(stack)
+            with self._start_lock:
+                if self._stopping:
+                    return
+                self._loop = loop
             with _collecting_in_idle_turns() as collect:
-                self._loop.run(after_turn=collect)
+                loop.run(after_turn=collect)
 
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, DeadLetterWriter, HttpRefreshClient]:
         """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
@@ -147,7 +158,7 @@ class Service:
         source = stack.enter_context(
             closing(KafkaSource(settings.kafka, self.metrics.observe, queue_bytes=self._shares.consumer_queue_bytes))
         )
-        schema_id_of = FRAMINGS[settings.avro.framing].schema_id_of
+        schema_id_of = framing_of(settings.avro.framing).schema_id_of
         dead_letters = stack.enter_context(
             closing(
                 DeadLetterWriter(
@@ -196,6 +207,7 @@ class Service:
         )
         source, dead_letters, client = self._open(stack)
         self.metrics.count_tokens(lambda: client.tokens_fetched)
+        self.metrics.show_clock_skew(lambda: client.clock_skew_seconds)
         engine = Engine(self._limits, settings.window.item_key)
         observer = CompositeObserver(self.metrics, self.board, EventLog())
         jitter = random.SystemRandom().random
@@ -230,26 +242,37 @@ class Service:
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),
                 revoke_seconds_max=settings.kafka.revoke_timeout,
+                schema_wait_seconds=settings.avro.unknown_schema_wait,
+                parked_bytes_max=self._shares.parked_bytes,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
         )
 
 
-def run_service(settings: Settings, credentials: Credentials, *, only_check: bool = False) -> None:
-    """Run the service until SIGTERM or SIGINT, or with ``only_check`` just check. Raises StopError."""
+def check_service(settings: Settings, credentials: Credentials) -> None:
+    """Check what ``run_service`` checks before it starts. Raises StopError."""
+    Service(settings, credentials).check()
+
+
+def run_service(settings: Settings, credentials: Credentials, signals: StopSignals) -> NoReturn:
+    """Run the service until SIGTERM or SIGINT, then end the process with exit code 0. Raises StopError.
+
+    A signal that arrives before the loop runs ends the process at once: nothing has been read, sent or committed, and
+    what the main thread is waiting for (a broker, a name server) may take long.
+    """
     service = Service(settings, credentials)
-    if only_check:
-        service.check()
-        return
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        _log.info("stopping", signal=signal.Signals(number).name)
-        service.stop()
+    def on_signal(number: Signals) -> None:
+        _log.info("stopping", signal=number.name)
+        if not service.stop():
+            _log.info("stopped")
+            exit_now()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    signals.call(on_signal)
     service.run()
     _log.info("stopped")
+    # Everything is closed. Python's own cleanup of all modules and objects would take up to a second of CPU time.
+    exit_now()
 
 
 def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
@@ -266,12 +289,16 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             unknown_hold_seconds=settings.oms.unknown_hold,
         ),
         max_age_seconds=settings.window.max_age,
+        request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,
         max_requests_per_second=settings.oms.max_requests_per_second,
         bisection_requests_max=settings.oms.bisection_requests_max,
         max_pending_bytes=shares.pending_bytes,
         coalescing_bytes_max=shares.coalescing_bytes,
+        in_hand_bytes_max=shares.decoder_bytes + shares.parked_bytes,
+        turn_bytes_min=shares.consumer_queue_bytes,
         max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
+        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * shares.pending_bytes),
         rejected_ratio_max=settings.dead_letters.max_ratio,
     )
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumer.errors import SettingsError, StopError
+from consumer.signals import StopSignals
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
 
 app = typer.Typer(
     name="inventory-refresh",
-    help="Sends inventory changes from Kafka to the OMS in few, large refresh requests.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,22 +42,40 @@ Config = Annotated[
 ]
 
 
-def main() -> None:
-    """Run a command.
+def main(signals: StopSignals | None = None) -> None:
+    """Run a command. ``signals`` are those that ``run`` waits for; None: it begins to wait when it starts.
 
     Exit codes: 0 success; 1 a bug, or the demo found a difference; 2 settings; 3 Kafka; 4 OMS; 5 dead letters.
     """
     # Polars panics on corrupt bytes; the decoder catches that and falls back to fastavro. Backtraces only fill the log.
     os.environ.setdefault("RUST_BACKTRACE", "0")
     try:
-        app()
+        app(obj=signals)
     except StopError as stop:
         print(f"inventory-refresh: {stop}", file=sys.stderr)  # noqa: T201 - the one line that says what to change
         sys.exit(stop.exit_code)
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - see the module docstring
+
+        typer.echo(f"inventory-refresh {version('inventory-refresh')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Sends inventory changes from Kafka to the OMS in few, large refresh requests."""
+
+
 @app.command()
 def run(
+    context: typer.Context,
     config: Config = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
@@ -67,15 +85,18 @@ def run(
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
+    from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
     settings = load(config, os.environ)
     configure_logging(settings.log)
-    run_service(settings, credentials_reader(settings, config, os.environ), only_check=check)
+    credentials = credentials_reader(settings, config, os.environ)
     if check:
+        check_service(settings, credentials)
         typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
+    else:
+        run_service(settings, credentials, context.obj or StopSignals())
 
 
 @app.command()

@@ -93,7 +93,7 @@ def decode(decoder: BatchDecoder, sample: Sample) -> Shown:
         [(reject.reason.value, reject.detail) for reject in decoded.rejects],
         skipped,
         decoded.ignored,
-        decoder.sources_of(sample.value),
+        decoder.sources_of(sample.value, sample.headers),
     )
 
 

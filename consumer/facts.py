@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from consumer.core.location.location import Pending
+from consumer.core.location.pending import Pending
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState
@@ -131,6 +131,26 @@ class CommittedOffsetOutOfRange:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaWaitBegan:
+    """The partition waits for a schema that the registry does not know; ``detail`` names it. Emitted by the loop."""
+
+    assignment: Assignment
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaWaitEnded:
+    """Everything that the partition read meanwhile is decoded. Emitted by the loop.
+
+    ``is_impatient``: it waited as long as it may, so messages with unknown schemas were rejected.
+    """
+
+    assignment: Assignment
+    seconds: float
+    is_impatient: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetsCommitted:
     """The broker confirmed a commit for this many partitions. Emitted by the loop."""
 
@@ -200,6 +220,8 @@ class Snapshot:
     """Why nothing is sent until the OMS has finished more jobs."""
     sending_stopped: str | None = None
     decoding_blocked: str | None = None
+    parked_messages: int = 0
+    """Read and not decoded, because their partition waits for a schema that the registry does not know yet."""
     memory_pressure: bool = False
     """The process uses more than 85 % of its container's memory limit."""
 
@@ -243,6 +265,8 @@ Fact: TypeAlias = (
     | PartitionsRevoked
     | PartitionsLost
     | CommittedOffsetOutOfRange
+    | SchemaWaitBegan
+    | SchemaWaitEnded
     | OffsetsCommitted
     | CommitRefused
     | Heartbeat

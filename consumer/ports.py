@@ -49,9 +49,11 @@ class RawBatch:
 
     A value of None is a tombstone. ``assignments`` are assignment ids. ``timestamps`` are milliseconds since 1970, None
     for a message without one. ``ends`` maps an assignment id to the partition's end offset if this poll reached it
-    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for
-    rejects, and if a column comes from one of them. ``topics`` maps assignment ids to topics. ``polled_at`` is the
-    monotonic time at which the poll returned that brought the first of them; the loop sets it.
+    (there may be newer messages by now). ``origin(i)`` returns key and headers of message i; it is called for rejects,
+    and if a column comes from one of them. ``headers`` are the headers of all messages, read when they are asked for
+    (None: take them from ``origin``). ``topics`` maps assignment ids to topics. ``polled_at`` is the monotonic time at
+    which the poll returned that brought the first of them; the loop sets it. ``impatient`` are the assignments whose
+    messages must not wait for a schema any longer; the loop sets it, too.
     """
 
     values: Sequence[bytes | None]
@@ -60,8 +62,10 @@ class RawBatch:
     timestamps: Sequence[int | None]
     ends: Mapping[int, int]
     origin: Callable[[int], tuple[bytes | None, Headers]]
+    headers: Sequence[Headers | None] | None = None
     polled_at: float = 0.0
     topics: Mapping[int, str] = field(default_factory=dict)
+    impatient: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -70,6 +74,10 @@ class RawBatch:
         """About how many bytes the values have, by a sample: each look at a value makes a copy."""
         sample = range(0, len(self), max(len(self) // SAMPLE_MESSAGES, 1))
         return sum(len(self.values[position] or b"") for position in sample) * len(self) // max(len(sample), 1)
+
+    def header_column(self) -> Sequence[Headers | None]:
+        """The headers of all messages."""
+        return [self.origin(position)[1] for position in range(len(self))] if self.headers is None else self.headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,14 @@ class FailedChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedSchema:
+    """The schema of the message at ``offset`` is unknown, but may appear; ``detail`` names it in words."""
+
+    offset: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """One or more raw batches, decoded in order.
 
@@ -124,6 +140,11 @@ class Decoded:
     messages that have a value and are no changes of interest; ``ignored``, by field of the OMS, the values that could
     not be used and that their change does without. ``barriers`` are those of the rejects that are barriers, as rows
     (``core.changes.barriers.barrier_columns``); None without any.
+
+    ``awaits`` maps an assignment id to the first of its messages whose schema is unknown and may appear. From there on
+    nothing of the assignment is decoded: its messages are in none of the fields above, ``next_offsets`` is that offset,
+    and ``ends`` lacks it. ``batches`` is how many raw batches this is the result of; 0: further parts follow, the last
+    of which has their number, their ``awaits`` and the ``tombstones`` of all.
     """
 
     frame: pl.DataFrame
@@ -132,6 +153,8 @@ class Decoded:
     next_offsets: Mapping[int, int]
     polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
+    awaits: Mapping[int, AwaitedSchema] = field(default_factory=dict)
+    batches: int = 1
     barriers: pl.DataFrame | None = None
     skipped: Mapping[SkipReason, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
@@ -255,13 +278,15 @@ class Submission:
     """A request for the client to send: changes of one location, to be coalesced and encoded on a worker thread.
 
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
-    too long ago when the request could leave, it must not be sent (the fence, rule 13).
+    too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
+    than ``bytes_max`` (rule 25); None: there is no limit.
     """
 
     request_id: int
     location: str
     taken: Rows
     commit_started_at: float
+    bytes_max: int | None = None
 
 
 class RefreshClient(Protocol):

@@ -21,7 +21,8 @@ from consumer.core.partition import partition as partitions
 from consumer.observe.metrics import MetricDescription, Metrics
 from consumer.sandbox.oms import settings as oms_settings
 from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
-from consumer.sandbox.oms.faults.rules import FAULTS, CallRule, Rule
+from consumer.sandbox.oms.faults.base import Rule
+from consumer.sandbox.oms.faults.rules import FAULTS, CallRule
 from consumer.sandbox.oms.faults.scripted import FaultRequest, ScriptedAnswer
 from consumer.settings import PREFIX, Section, Settings
 from consumer.settings.memory import (
@@ -65,7 +66,7 @@ A setting has a section and a name. It can be given in three places; the first o
 
 1. **Environment:** `INVENTORY_REFRESH_<SECTION>__<NAME>` (with two underscores in between).
 2. **Secret files:** files named `section__name` in the directory `INVENTORY_REFRESH_SECRETS_DIR`, as Kubernetes mounts
-   a Secret. A trailing newline is dropped; hidden files are ignored.
+   a Secret; or in several, separated by colons. A trailing newline is dropped; hidden files are ignored.
 3. **YAML file:** `--config FILE`, or `INVENTORY_REFRESH_CONFIG`; see [config.example.yaml](../config.example.yaml).
 
 Rules for all of them:
@@ -79,10 +80,10 @@ Rules for all of them:
 - A **map** is a YAML map, JSON text, or single entries by name:
   `INVENTORY_REFRESH_KAFKA__PROPERTIES__SECURITY_PROTOCOL=SSL`, or the secret file `kafka__properties__sasl.password`.
   Entries from all places are merged. In variables for `kafka.properties` and `avro.registry`, underscores stand for the
-  dots in the entry's name, and case does not matter; names of `events.fields` are used as they are. Entries given one
-  by one are text; use YAML or JSON where a client option must be a number.
-- Secrets are never shown, neither in the log nor on the status page: `oms.api_key`, `oms.api_secret`, and map entries
-  whose name looks like a secret (password, secret, key, token and so on).
+  dots in the entry's name, in those for `oms.headers` for hyphens, and case does not matter; names of `events.fields`
+  are used as they are. Entries given one by one are text; use YAML or JSON where a client option must be a number.
+- Secrets are never shown, neither in the log nor on the status page: settings of that kind, all `oms.headers`, and
+  entries of other maps whose name looks like a secret (password, secret, key, token and so on).
 - `oms.api_key` and `oms.api_secret` are reloaded whenever the access token is renewed, so changing them needs no
   restart. Everything else is read once, at startup.
 - Variables that Kubernetes sets for a Service called `inventory-refresh` are ignored.
@@ -219,7 +220,7 @@ def _budget_table() -> str:
     rows = [
         (
             f"{part.bounds[0].upper()}{part.bounds[1:]}",
-            f"1/{1 / part.share}",
+            str(part.share),
             size(part.bytes_max) if part.bytes_max else "none",
             *(size(getattr(share, part.field)) for share in shares),
             part.reason,

@@ -21,7 +21,13 @@ from pydantic.fields import FieldInfo
 
 from consumer.kafka.options import OWNED
 from consumer.settings import Section, Settings
-from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_items_or_auto, parse_seconds
+from consumer.settings.values import (
+    OMS_ITEMS_MAX,
+    parse_body_bytes,
+    parse_bytes_or_auto,
+    parse_items_or_auto,
+    parse_seconds,
+)
 
 CHART: Final = Path(__file__).parent / "inventory-refresh"
 
@@ -38,6 +44,7 @@ _BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "l
 _PARSED: Final[Mapping[Any, dict[str, Any]]] = {
     parse_seconds: {"type": ["number", "string"], "pattern": DURATION_PATTERN},
     parse_bytes_or_auto: {"type": "string", "pattern": SIZE_PATTERN},
+    parse_body_bytes: {"type": ["integer", "string"], "pattern": SIZE_PATTERN},
     parse_items_or_auto: {"type": ["integer", "string"], "minimum": 1, "maximum": OMS_ITEMS_MAX, "pattern": "^auto$"},
 }
 """Settings that a function parses, to what it takes."""
@@ -145,7 +152,9 @@ def _option(section: str, name: str, info: FieldInfo) -> dict[str, Any]:
 
 def _kind(info: FieldInfo) -> dict[str, Any]:
     bare = _bare(info.annotation)
-    for part in info.metadata:
+    # The metadata of ``X | None`` is inside, with X.
+    within = [part for choice in get_args(info.annotation) for part in getattr(choice, "__metadata__", ())]
+    for part in (*info.metadata, *within):
         if kind := _PARSED.get(getattr(part, "func", None)):
             return kind | _bounds(info)
     if get_origin(bare) is Literal:

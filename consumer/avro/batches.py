@@ -3,23 +3,21 @@
 Nothing here retries or starts threads: ``decoder_thread`` does.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import polars as pl
 
 from consumer.avro.deletes import without_deletes
 from consumer.avro.fields import described_sources
 from consumer.avro.mapping import EventMapping
-from consumer.avro.messages import MessageReader
+from consumer.avro.messages import MessageReader, Reading
 from consumer.avro.notices import Notices
-from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, ReadResult, at_positions, in_order
-from consumer.avro.record_columns import RecordColumns, Records
+from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, in_order
+from consumer.avro.record_columns import RecordColumns, Records, batch_of
 from consumer.avro.sources import SchemaSource
-from consumer.avro.wire import Framing
+from consumer.avro.wire import Framing, SchemaHeader
 from consumer.core.changes.barriers import barriers_among
 from consumer.core.changes.blocks import grouped, without_empty
 from consumer.core.changes.items import (
@@ -35,7 +33,7 @@ from consumer.core.changes.items import (
     SkipReason,
 )
 from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
-from consumer.ports import Decoded, RawBatch, Reject
+from consumer.ports import AwaitedSchema, Decoded, Headers, RawBatch, Reject
 from consumer.settings import EventsSettings
 from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
@@ -56,6 +54,7 @@ class ReadChanges:
     tombstones: int
     skipped: Mapping[SkipReason, int]
     ignored: Mapping[str, int]
+    awaits: Mapping[int, AwaitedSchema]
 
 
 class BatchDecoder:
@@ -84,6 +83,9 @@ class BatchDecoder:
     def decode(self, batches: Sequence[RawBatch]) -> Decoded:
         """Decode batches into one frame.
 
+        Of an assignment with a message whose schema may appear, nothing is decoded from that message on
+        (``Decoded.awaits``), unless the assignment is impatient: then the message is rejected.
+
         Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
         call again with the same batches. Raises SettingsError if it can never be fetched with these settings, and
         TooManyRowsError if the events have so many lines that fewer messages must be decoded at a time.
@@ -95,9 +97,12 @@ class BatchDecoder:
             frame=_grouped(changes.valid[list(CHANGE_SCHEMA)]),
             rejects=tuple(self._rejects(changes.bad, batches)),
             tombstones=changes.tombstones,
-            next_offsets=_next_offsets(records, batches),
+            next_offsets=_next_offsets(records, batches)
+            | {owner: first.offset for owner, first in changes.awaits.items()},
             polled_at=batches[0].polled_at,
-            ends=_last_ends(batches),
+            ends={owner: end for owner, end in _last_ends(batches).items() if owner not in changes.awaits},
+            awaits=changes.awaits,
+            batches=len(batches),
             skipped=changes.skipped,
             ignored=changes.ignored,
             barriers=barriers_among(changes.broken, self._item_key) if changes.broken.height else None,
@@ -109,7 +114,8 @@ class BatchDecoder:
 
     def read(self, records: Records) -> ReadChanges:
         """Read records into rows with the columns of ``CHANGE_SCHEMA``; raises as ``decode`` does."""
-        result, tombstones = self._read_present(records.values)
+        reading, awaits = self._read_decodable(records)
+        result, tombstones = reading.result, reading.tombstones
         skipped, ignored = dict(result.skipped), dict(result.ignored)
         changes, bad = self._record_columns.fill(result.frame, records, ignored)
         changes, rejected, count = without_deletes(changes, self._mapping.deletes)
@@ -117,7 +123,7 @@ class BatchDecoder:
         if count:
             skipped[SkipReason.DELETE] = skipped.get(SkipReason.DELETE, 0) + count
         if tombstones and self._mapping.tombstones != "skip":
-            gone, bad_tombstones = self._record_columns.fill(_tombstone_rows(records), records, ignored)
+            gone, bad_tombstones = self._record_columns.fill(_tombstone_rows(records, awaits), records, ignored)
             gone, rejected, _ = without_deletes(gone, self._mapping.tombstones)
             changes = pl.concat([changes, gone]).sort(POSITION, LINE)
             to_dead_letter += [] if rejected is None else [rejected]
@@ -130,12 +136,12 @@ class BatchDecoder:
             broken = pl.concat([broken, _with_origin(frame, records).select(broken.columns)])
         self._notices.add(skipped, ignored, tombstones)
         return ReadChanges(
-            valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored
+            valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored, awaits
         )
 
-    def sources_of(self, value: bytes | None) -> Mapping[str, str]:
+    def sources_of(self, value: bytes | None, headers: Headers = ()) -> Mapping[str, str]:
         """In words, where each column of a message comes from; raises as ``decode`` does."""
-        plan = None if value is None else self._values.plan_of(value)
+        plan = None if value is None else self._values.plan_of(value, headers)
         return described_sources(self._mapping, plan)
 
     def close(self) -> None:
@@ -144,21 +150,34 @@ class BatchDecoder:
         if self._keys is not None:
             self._keys.close()
 
-    def _read_present(self, values: Sequence[bytes | None]) -> tuple[ReadResult, int]:
-        """Read the messages that have a value, and count those that have none."""
-        if all(values):  # several times faster than looking for None; an empty value takes the slower way, too
-            return self._values.read(cast("Sequence[bytes]", values)), 0
-        present = {position: value for position, value in enumerate(values) if value is not None}
-        return at_positions(self._values.read(list(present.values())), list(present)), len(values) - len(present)
+    def _read_decodable(self, records: Records) -> tuple[Reading, Mapping[int, AwaitedSchema]]:
+        """Read the records, except those that wait for a schema: their own or that of one before them."""
+        headers = schema_headers(self._framing, records.batches)
+        owners = {owner for batch in records.batches for owner in batch.impatient}
+        impatient = frozenset(at for at, owner in enumerate(records.assignments) if owner in owners) if owners else ()
+
+        def read(positions: Sequence[int] | None = None) -> Reading:
+            """All records, or those at these positions."""
+            if positions is None:
+                return self._values.read(records.values, headers, records.headers_at, impatient)
+            reading = self._values.read(
+                [records.values[position] for position in positions],
+                None if headers is None else [headers[position] for position in positions],
+                lambda index: records.headers_at(positions[index]),
+                {index for index, position in enumerate(positions) if position in impatient} if impatient else (),
+            )
+            return replace(reading, result=reading.result.at(positions))
+
+        reading = read()
+        if not reading.awaiting:
+            return reading, {}
+        awaits = _awaits(reading.awaiting, records)
+        return read(_decodable(records, awaits)), awaits
 
     def _rejects(self, bad: Sequence[BadMessage], batches: Sequence[RawBatch]) -> Iterator[Reject]:
-        ends = list(accumulate(len(batch) for batch in batches))
         for message in bad:
-            index = bisect_right(ends, message.position)
-            batch = batches[index]
-            position = message.position - (ends[index] - len(batch))
+            batch, position = batch_of(batches, message.position)
             value = batch.values[position]
-            prefix = None if value is None else self._framing.prefix_of(value)
             key, headers = batch.origin(position)
             yield Reject(
                 change_id=ChangeId(batch.assignments[position], batch.offsets[position], message.line or 0),
@@ -169,8 +188,35 @@ class BatchDecoder:
                 headers=headers,
                 line=self.line_of(message),
                 timestamp=batch.timestamps[position],
-                schema_id=None if prefix is None else self._framing.schema_id(prefix),
+                schema_id=None if value is None else self._framing.schema_id_of(value, headers),
             )
+
+
+def schema_headers(framing: Framing, batches: Sequence[RawBatch]) -> list[SchemaHeader | None] | None:
+    """For each message the header that names its schema; None if no message has one, or none is looked for."""
+    if not framing.headers:
+        return None
+    columns = [batch.header_column() for batch in batches]
+    if not any(any(column) for column in columns):  # the usual case, without a look at any header
+        return None
+    found = [framing.header_of(headers) for column in columns for headers in column]
+    return found if any(found) else None
+
+
+def _awaits(awaiting: Sequence[BadMessage], records: Records) -> dict[int, AwaitedSchema]:
+    """By assignment, its first message that awaits its schema."""
+    awaits: dict[int, AwaitedSchema] = {}
+    for message in awaiting:
+        owner, offset = records.assignments[message.position], records.offsets[message.position]
+        if owner not in awaits or offset < awaits[owner].offset:
+            awaits[owner] = AwaitedSchema(offset, message.detail)
+    return awaits
+
+
+def _decodable(records: Records, awaits: Mapping[int, AwaitedSchema]) -> list[int]:
+    """The positions of the records before the first of their assignment that awaits its schema."""
+    places = enumerate(zip(records.assignments, records.offsets, strict=True))
+    return [at for at, (owner, offset) in places if owner not in awaits or offset < awaits[owner].offset]
 
 
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -182,9 +228,9 @@ def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([moved[name] if name in present else frame[name] for name in frame.columns])
 
 
-def _tombstone_rows(records: Records) -> pl.DataFrame:
+def _tombstone_rows(records: Records, awaits: Mapping[int, AwaitedSchema]) -> pl.DataFrame:
     """A deleted row without any other value for each record without a value."""
-    positions = [position for position, value in enumerate(records.values) if value is None]
+    positions = [position for position in _decodable(records, awaits) if records.values[position] is None]
     nulls = {name: pl.lit(None, dtype=dtype) for name, dtype in READ_SCHEMA.items()}
     known = {LINE: pl.lit(0, dtype=pl.Int32), DELETED: pl.lit(value=True)}
     frame = pl.DataFrame({POSITION: pl.Series(positions, dtype=pl.Int64)})

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -12,15 +13,15 @@ from consumer.avro.mapping import EventMapping
 from consumer.avro.messages import MessageReader
 from consumer.avro.parts import PartDecoder
 from consumer.avro.readers import DecodePath, KeyReaderFactory, ReaderFactory, self_test
+from consumer.avro.schema_files import FileOptions, FileSource
 from consumer.avro.sources import (
-    FileOptions,
-    FileSource,
+    EmbeddedSource,
     RegistrySource,
     SchemaReaderFactory,
     SchemaSource,
     SchemaUnavailableError,
 )
-from consumer.avro.wire import FRAMINGS, Framing
+from consumer.avro.wire import Framing, framing_of
 from consumer.core.changes.items import ITEM_KEY, PLAIN_COLUMNS
 from consumer.errors import SettingsError
 from consumer.ports import Decoded, Decoder, RawBatch
@@ -80,14 +81,20 @@ def build_batch_decoder(
     events: EventsSettings = _BY_NAME,
     item_key: Sequence[str] = ITEM_KEY,
     item_columns: Iterable[str] = PLAIN_COLUMNS,
+    *,
+    is_patient: bool = True,
 ) -> BatchDecoder:
-    """The same without a thread: decodes when called. The caller handles SchemaUnavailableError."""
-    framing = FRAMINGS[settings.framing]
+    """The same without a thread: decodes when called. The caller handles SchemaUnavailableError.
+
+    Unless it ``is_patient``, messages of unknown schemas are rejected at once (otherwise see ``Decoded.awaits``).
+    """
+    framing = framing_of(settings.framing, global_ids=settings.registry_ids == "global")
     mapping = EventMapping.of(events, item_columns)
     decode_path = _decode_path(settings)
-    source = _source(settings, framing, ReaderFactory(mapping, framing.length, decode_path))
-    keys = _key_reader(settings, framing, mapping, decode_path)
-    return BatchDecoder(framing, source, item_key, mapping, keys)
+    factory = ReaderFactory(mapping, framing.length, decode_path)
+    wait_seconds = settings.unknown_schema_wait if is_patient else 0.0
+    source = schema_source(settings, framing, factory, wait_seconds=wait_seconds)
+    return BatchDecoder(framing, source, item_key, mapping, _key_reader(settings, framing, mapping, decode_path))
 
 
 def _key_reader(
@@ -97,16 +104,14 @@ def _key_reader(
     of_keys = mapping.of_keys()
     if of_keys is None:
         return None
+    framing = replace(framing, headers=False)  # these headers name the schema of the value
     factory = KeyReaderFactory(of_keys, framing.length, decode_path)
     if settings.schema_file is None:
-        return MessageReader(framing, _source(settings, framing, factory))
+        return MessageReader(framing, schema_source(settings, framing, factory))
     if settings.key_schema_file is None:
         raise SettingsError("avro.key_schema_file: events.key_format avro needs it if avro.schema_file is set")
     return MessageReader(
-        framing,
-        FileSource(
-            settings.key_schema_file, framing, factory, FileOptions("avro.key_schema_file", is_for_all_ids=True)
-        ),
+        framing, FileSource(settings.key_schema_file, framing, factory, FileOptions(is_for_all_ids=True))
     )
 
 
@@ -124,17 +129,29 @@ def _decode_path(settings: AvroSettings) -> DecodePath:
     return "fastavro"
 
 
-def _source(settings: AvroSettings, framing: Framing, factory: SchemaReaderFactory) -> SchemaSource:
+def schema_source(
+    settings: AvroSettings, framing: Framing, factory: SchemaReaderFactory, *, wait_seconds: float = 0.0
+) -> SchemaSource:
+    """Where schemas come from. For ``wait_seconds`` a registry may learn of a schema that it does not know.
+
+    Raises SettingsError if schema file or registry options cannot work.
+    """
+    if framing.name == "container":
+        return EmbeddedSource(factory)
     if settings.schema_file is not None:
-        options = FileOptions(
-            "avro.schema_file", is_for_all_ids=settings.schema_file_for_all_ids, schema_id=settings.schema_file_id
-        )
+        options = FileOptions(is_for_all_ids=settings.schema_file_for_all_ids, schema_id=settings.schema_file_id)
         return FileSource(settings.schema_file, framing, factory, options)
-    if framing.name != "confluent":
+    if framing.name not in {"confluent", "apicurio"}:
         raise SettingsError(f"avro.schema_file: {framing.name} framing needs it; give the path of the writer's schema")
     if settings.registry_url is None:
         raise SettingsError("avro.registry_url: set either this or avro.schema_file")
-    return RegistrySource(settings.registry_url, settings.registry, framing, factory)
+    return RegistrySource(
+        settings.registry_url,
+        settings.registry,
+        factory,
+        wait_seconds=wait_seconds,
+        is_tls_strict=settings.registry_tls_strict,
+    )
 
 
 class DecoderThread:

@@ -10,6 +10,7 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import ColumnarReader
 from consumer.avro.fields import FieldPlan, is_record_taken, plan_fields, plan_key
 from consumer.avro.mapping import EventMapping
+from consumer.avro.recursion import CuttingReader, without_recursion
 from consumer.avro.rows import RowReader
 from consumer.avro.samples import sample_values
 from consumer.avro.union_reader import Reader, Refused, SkippingReader, UnionReader, branch_prefix
@@ -67,6 +68,7 @@ class ReaderFactory:
             return SkippingReader(prefix_length, SkipReason.NOT_TAKEN)
         try:
             plan = plan_fields(root, self.mapping)
+            reader = reader_of(plan, prefix_length, self.decode_path)
         except UnusableSchemaError as error:
             return refused_schema(str(error))
         for target, detail in plan.left_out.items():
@@ -77,7 +79,7 @@ class ReaderFactory:
                 consequence="changes are sent without it",
                 next_step=f"map another field in events.fields.{target}, or set it to none",
             )
-        return reader_of(plan, prefix_length, self.decode_path)
+        return reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,19 @@ class KeyReaderFactory:
         """The reader of a key's schema."""
         try:
             plan = plan_key(parse(text, references), self.mapping)
+            return reader_of(plan, self.prefix_length, self.decode_path)
         except UnusableSchemaError as error:
             return refused_schema(f"in the schema of the key, {error}")
-        return reader_of(plan, self.prefix_length, self.decode_path)
 
 
 def reader_of(plan: FieldPlan, prefix_length: int, decode_path: DecodePath) -> Reader:
-    """The reader of a plan, on the fastest decode path that is possible and allowed."""
+    """The reader of a plan, on the fastest decode path that is possible and allowed.
+
+    Raises UnusableSchemaError if a field that is read needs a type that contains itself.
+    """
+    if plan.root.is_recursive:
+        plan, cutter = without_recursion(plan)
+        return CuttingReader(reader_of(plan, prefix_length, decode_path), cutter, prefix_length)
     if decode_path == "columnar" and columnar_agrees(plan):
         return ColumnarReader(plan, prefix_length)
     return RowReader(plan, prefix_length)

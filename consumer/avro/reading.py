@@ -52,6 +52,11 @@ class ReadResult:
     skipped: Mapping[SkipReason, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
 
+    def at(self, positions: Sequence[int]) -> "ReadResult":
+        """The result of reading some messages, with their positions among all messages."""
+        column = pl.Series(POSITION, positions, dtype=pl.Int64)[self.frame[POSITION]]
+        return replace(self, frame=self.frame.with_columns(column), bad=moved(self.bad, positions))
+
 
 def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
     """The bad messages, sorted by position."""
@@ -78,11 +83,9 @@ def add_counts(totals: dict[Key, int], counts: Mapping[Key, int]) -> None:
         totals[name] = totals.get(name, 0) + count
 
 
-def at_positions(result: ReadResult, positions: Sequence[int]) -> ReadResult:
-    """The result of reading some messages, with their positions among all messages."""
-    column = pl.Series(POSITION, positions, dtype=pl.Int64)[result.frame[POSITION]]
-    bad = [replace(message, position=positions[message.position]) for message in result.bad]
-    return replace(result, frame=result.frame.with_columns(column), bad=bad)
+def moved(bad: Sequence[BadMessage], positions: Sequence[int]) -> list[BadMessage]:
+    """The bad messages among some, with their positions among all messages."""
+    return [replace(message, position=positions[message.position]) for message in bad]
 
 
 def with_lines_outcome(result: ReadResult, bad: Sequence[BadMessage], empty: int) -> ReadResult:
@@ -90,3 +93,6 @@ def with_lines_outcome(result: ReadResult, bad: Sequence[BadMessage], empty: int
     skipped = dict(result.skipped)
     add_counts(skipped, {SkipReason.NO_LINES: empty} if empty else {})
     return replace(result, bad=in_order([*bad, *result.bad]), skipped=skipped)
+
+
+NOTHING: Final = ReadResult(pl.DataFrame(schema=READ_SCHEMA))

@@ -1,9 +1,10 @@
 """Columns that do not come from an event's value: from the record's key, headers, topic or timestamp, or a constant."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from consumer.avro.conversion import TRIMMED, convert
 from consumer.avro.leaves import Leaf
 from consumer.avro.mapping import EventMapping
 from consumer.avro.messages import MessageReader
-from consumer.avro.reading import POSITION, BadMessage, at_positions
+from consumer.avro.reading import POSITION, BadMessage
 from consumer.avro.values import Problems, absent_removed, trimmed
 from consumer.core.changes.items import LINE
 from consumer.ports import Headers, RawBatch
@@ -49,6 +50,18 @@ class Records:
     def origins(self) -> list[tuple[bytes | None, Headers]]:
         """Key and headers of each record."""
         return [batch.origin(position) for batch in self.batches for position in range(len(batch))]
+
+    def headers_at(self, position: int) -> Headers:
+        """The headers of one record."""
+        batch, index = batch_of(self.batches, position)
+        return batch.origin(index)[1]
+
+
+def batch_of(batches: Sequence[RawBatch], position: int) -> tuple[RawBatch, int]:
+    """The batch with the record at this position of all records, and its position there."""
+    ends = list(accumulate(len(batch) for batch in batches))
+    index = bisect_right(ends, position)
+    return batches[index], position - (ends[index] - len(batches[index]))
 
 
 class RecordColumns:
@@ -152,7 +165,8 @@ class _Rows:
         ]
         if self._key_reader is None:
             return pl.DataFrame()
-        result = at_positions(self._key_reader.read([key for _, key in rows]), [row for row, _ in rows])
+        reading = self._key_reader.read([key for _, key in rows], None, lambda _: None)
+        result = reading.result.at([row for row, _ in rows])
         all_rows = pl.DataFrame({POSITION: pl.Series(range(len(self._positions)), dtype=pl.Int64)})
         return all_rows.join(result.frame, on=POSITION, how="left", maintain_order="left")
 

@@ -1,59 +1,44 @@
-"""Sources of schemas: a schema registry or a file. Readers are made once per schema and cached, up to a limit."""
+"""Sources of schemas. Readers are made once per schema and cached, up to a limit.
+
+The schema of a message comes from a registry (here), from files (``schema_files``) or with the message (here).
+"""
 
 import json
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-import structlog
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from consumer.avro.readers import Reader, Refused, refused_schema
-from consumer.avro.wire import Framing, confluent_prefix, single_object_prefix
+from consumer.avro.registry import READERS_MAX, RegistryApi, SchemaUnavailableError
+from consumer.avro.wire import SchemaRef
 from consumer.core.changes.items import RejectReason
-from consumer.errors import InvariantError, SettingsError
-from consumer.text import one_line
 
-READERS_MAX: Final = 1_000
-"""Cached readers; the least recently used one is evicted. A topic usually has a handful of schemas."""
+__all__ = [
+    "READERS_MAX",
+    "EmbeddedSource",
+    "RegistrySource",
+    "SchemaReaderFactory",
+    "SchemaSource",
+    "SchemaUnavailableError",
+]
 
 UNKNOWN_SECONDS: Final = 30.0
-"""How long an unknown schema id is not requested again. It may still be registered later."""
+"""How long an unknown schema is not requested again once it was waited for. It may still be registered later."""
+
+ASK_AGAIN_SECONDS: Final = 0.5
+"""And while its messages wait for it."""
+
+ASK_SECONDS_MAX: Final = 1.0
+"""How long one batch may ask about unknown schemas that may wait. The others are asked about with a later batch."""
 
 SCHEMA_ID_MAX: Final = 2**31 - 1
 """Schema ids are signed 32-bit integers."""
-
-REFERENCES_MAX: Final = 100
-"""Schemas that one schema may refer to, directly or indirectly."""
-
-REGISTRY_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 10.0, "max.retries": 0, "cache.capacity": READERS_MAX}
-"""Options of the client, unless ``avro.registry`` sets them; ``timeout`` is in seconds. The client does not retry: the
-decoder's thread does, with a back-off that can be interrupted and is visible in the log and on the status page."""
-
-_log = structlog.get_logger("inventory_refresh.avro")
-
-
-class SchemaUnavailableError(Exception):
-    """The schema is unavailable at the moment, so the messages can be neither decoded nor rejected: retry later."""
-
-
-class SchemaSource(Protocol):
-    """Finds the reader for messages with a given prefix."""
-
-    def reader(self, prefix: bytes) -> Reader | Refused:
-        """The reader, or the reason why no message with this prefix can be read.
-
-        Raises SchemaUnavailableError if this is unknown at the moment, SettingsError if these settings cannot work.
-        """
-
-    def close(self) -> None: ...
+GLOBAL_ID_MAX: Final = 2**63 - 1
+"""Apicurio's are signed 64-bit integers."""
 
 
 class SchemaReaderFactory(Protocol):
@@ -63,209 +48,129 @@ class SchemaReaderFactory(Protocol):
         """The reader, given the schema as text and the schemas that it refers to."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileOptions:
-    """``setting`` names the file. ``schema_id`` is the id of its schema in Confluent framing, if it is known.
+class SchemaSource(Protocol):
+    """Finds the reader for messages of a schema."""
 
-    ``is_for_all_ids``: messages with any id have been written with this schema.
-    """
+    def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
+        """The reader, or the reason why no message of this schema can be read.
 
-    setting: str = "avro.schema_file"
-    is_for_all_ids: bool = False
-    schema_id: int | None = None
+        A refusal that says ``may_appear`` is not final: the schema is unknown, but may be registered any moment. Its
+        messages must wait. ``must_ask``: they cannot wait, so the source must find out now.
 
+        Raises SchemaUnavailableError if this is unknown at the moment, SettingsError if these settings cannot work.
+        """
 
-_NO_OPTIONS: Final = FileOptions()
+    def begin(self) -> None:
+        """A batch is about to be decoded. Its time for asking about unknown schemas that may wait begins now."""
 
-
-class FileSource:
-    """One schema from a file, for all messages; with single-object framing only for those with its fingerprint.
-
-    With Confluent framing it is the schema of one id: of a known one, otherwise of the first that comes. A message with
-    another id may have been written with another schema, and would be read as if it had been written with this one.
-    """
-
-    def __init__(
-        self, path: str, framing: Framing, factory: SchemaReaderFactory, options: FileOptions = _NO_OPTIONS
-    ) -> None:
-        """Raises SettingsError if the file cannot be read or its schema cannot be used."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"{options.setting}: {path} cannot be read ({error}); give the path of a schema file"
-            ) from error
-        reader = factory.reader(text)
-        if isinstance(reader, Refused):
-            raise SettingsError(f"{options.setting}: {path} cannot be used, {reader.detail}; fix it or events.fields")
-        self._framing = framing
-        self._options = options
-        self._id_prefix: bytes | None = None
-        self._is_of_one_id = framing.name == "confluent" and not options.is_for_all_ids
-        if options.schema_id is not None and self._is_of_one_id:
-            self._id_prefix = confluent_prefix(options.schema_id)
-        self._reader = reader
-        self._prefix = single_object_prefix(schema_fingerprint(text)) if framing.name == "single-object" else None
-
-    def reader(self, prefix: bytes) -> Reader | Refused:
-        if self._is_of_one_id and prefix != self._id_prefix:
-            self._take_id(prefix)
-        if self._prefix is None or prefix == self._prefix:
-            return self._reader
-        return Refused(
-            RejectReason.UNKNOWN_SCHEMA,
-            f"fingerprint {prefix[2:].hex()}, but that of the schema file is {self._prefix[2:].hex()}",
-        )
-
-    def _take_id(self, prefix: bytes) -> None:
-        """Take the first id for that of the schema. Raises SettingsError for another."""
-        schema_id = self._framing.schema_id(prefix)
-        if self._id_prefix is None:
-            self._id_prefix = prefix
-            _log.warning(
-                "schema_file_id_assumed",
-                schema_id=schema_id,
-                next_step=f"set avro.schema_file_id: {schema_id} if that is right: a restart may see another id first",
-            )
-            return
-        raise SettingsError(
-            f"avro.schema_file: a message has schema id {schema_id}, but the file has the schema of id "
-            f"{self._framing.schema_id(self._id_prefix)}, and other schemas would be misread; set avro.registry_url "
-            "instead, or avro.schema_file_for_all_ids: true if all messages have been written with this schema"
-        )
-
-    def close(self) -> None:
-        """Nothing to close."""
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Unknown:
-    refused: Refused
-    until: float
+    """A schema that the registry did not have. ``since`` is when that was first seen; until ``ask_at`` it counts."""
+
+    detail: str
+    since: float
+    ask_at: float
 
 
 class RegistrySource:
     """Schemas by id from a schema registry, through Confluent's client.
 
-    ``options`` are options of the client, on top of ``REGISTRY_DEFAULTS``; ``monotonic`` returns seconds.
+    ``options`` are options of the client, on top of ``REGISTRY_DEFAULTS``; ``monotonic`` returns seconds. For
+    ``wait_seconds`` after it is first seen, an unknown schema may appear.
     """
 
     def __init__(
         self,
         url: str,
         options: Mapping[str, Any],
-        framing: Framing,
         factory: SchemaReaderFactory,
         *,
+        is_tls_strict: bool = True,
+        wait_seconds: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises SettingsError if the client rejects the options."""
-        try:
-            self._client = SchemaRegistryClient({"url": url, **REGISTRY_DEFAULTS, **options})
-        except (ValueError, TypeError, OSError) as error:
-            raise SettingsError(f"avro.registry_url or avro.registry: {_redacted(error, options)}") from error
-        self._options = options
-        self._framing = framing
-        self._factory = factory
-        self._monotonic = monotonic
-        self._readers: OrderedDict[bytes, Reader | Refused] = OrderedDict()
-        self._unknown: OrderedDict[bytes, _Unknown] = OrderedDict()
+        """Raises SettingsError if the client rejects the options, or if a proxy or SSL_CERT_FILE cannot be used.
 
-    def reader(self, prefix: bytes) -> Reader | Refused:
-        if prefix in self._readers:
-            self._readers.move_to_end(prefix)
-            return self._readers[prefix]
-        unknown = self._unknown.get(prefix)
-        if unknown is not None and self._monotonic() < unknown.until:
-            return unknown.refused
-        schema_id = self._framing.schema_id(prefix)
-        if schema_id is None:
-            raise InvariantError(f"{self._framing.name} framing has no schema ids")
-        found = self._fetch(schema_id)
-        if isinstance(found, Refused) and found.reason is RejectReason.UNKNOWN_SCHEMA:
-            _put(self._unknown, prefix, _Unknown(found, self._monotonic() + UNKNOWN_SECONDS))
-        else:
-            self._unknown.pop(prefix, None)
-            _put(self._readers, prefix, found)
-        return found
+        Without ``is_tls_strict``, certificates are taken that fail only Python's strict checks.
+        """
+        self._api = RegistryApi(url, options, is_tls_strict=is_tls_strict)
+        self._factory = factory
+        self._wait_seconds = wait_seconds
+        self._monotonic = monotonic
+        self._asks_until = monotonic() + ASK_SECONDS_MAX
+        self._readers: OrderedDict[SchemaRef, Reader | Refused] = OrderedDict()
+        self._unknown: OrderedDict[SchemaRef, _Unknown] = OrderedDict()
+
+    def begin(self) -> None:
+        self._asks_until = self._monotonic() + ASK_SECONDS_MAX
+
+    def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
+        if ref in self._readers:
+            self._readers.move_to_end(ref)
+            return self._readers[ref]
+        if isinstance(ref.value, int) and ref.value > (SCHEMA_ID_MAX if ref.kind == "id" else GLOBAL_ID_MAX):
+            # A registry may answer as if the path did not exist, and decoding would wait forever.
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a {ref}: the number is too large")
+        unknown = self._unknown.get(ref)
+        now = self._monotonic()
+        if unknown is not None and now < unknown.ask_at:
+            return self._refusal(unknown, now)
+        if not must_ask and now >= self._asks_until and self._may_wait(unknown, now):
+            # Asking about each of thousands of ids, of junk for example, would hold up all other messages.
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry was not asked about {ref}", True)
+        found = self._fetch(ref)
+        if not isinstance(found, Refused) or found.reason is not RejectReason.UNKNOWN_SCHEMA:
+            self._unknown.pop(ref, None)
+            _put(self._readers, ref, found)
+            return found
+        now = self._monotonic()
+        since = unknown.since if unknown is not None else now
+        pause = ASK_AGAIN_SECONDS if self._may_wait(unknown, now) else UNKNOWN_SECONDS
+        unknown = _Unknown(found.detail, since, now + pause)
+        _put(self._unknown, ref, unknown)
+        return self._refusal(unknown, now)
+
+    def _may_wait(self, unknown: _Unknown | None, now: float) -> bool:
+        return self._wait_seconds > 0 and (unknown is None or now < unknown.since + self._wait_seconds)
+
+    def _refusal(self, unknown: _Unknown, now: float) -> Refused:
+        return Refused(RejectReason.UNKNOWN_SCHEMA, unknown.detail, may_appear=self._may_wait(unknown, now))
 
     def close(self) -> None:
-        self._client.close()
+        self._api.close()
 
-    def _fetch(self, schema_id: int) -> Reader | Refused:
-        if schema_id > SCHEMA_ID_MAX:
-            # A registry may answer as if the path did not exist, and decoding would wait forever.
-            return Refused(RejectReason.UNKNOWN_SCHEMA, f"no registry has a schema {schema_id}, beyond {SCHEMA_ID_MAX}")
-        schema = self._call(lambda: self._client.get_schema(schema_id))
-        if schema is None:
-            return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no schema {schema_id}")
-        if (schema.schema_type or "AVRO") != "AVRO":
-            return refused_schema(f"schema {schema_id} is {schema.schema_type}, not Avro")
-        if not isinstance(schema.schema_str, str):
-            return refused_schema(f"schema {schema_id} is not text")
-        references: list[str] = []
-        problem = self._collect_references(schema, references, set())
-        if problem:
-            return refused_schema(f"schema {schema_id} {problem}")
-        return self._factory.reader(schema.schema_str, references)
-
-    def _collect_references(self, schema: Schema, collected: list[str], seen: set[tuple[str, int]]) -> str | None:
-        """Fetch the schemas that a schema refers to, into ``collected``, each after those that it refers to itself.
-
-        Returns what is wrong with a reference, if anything is.
-        """
-        for reference in schema.references or []:
-            subject, version = str(reference.subject), reference.version
-            if not isinstance(version, int):
-                return f"refers to {subject} version {version!r}, which is not a number"
-            if (subject, version) in seen:
-                continue
-            seen.add((subject, version))
-            if len(seen) > REFERENCES_MAX:
-                return f"refers to more than {REFERENCES_MAX} schemas"
-            found = self._call(partial(self._get_version, subject, version))
-            if found is None or not isinstance(found.schema_str, str):
-                return f"refers to {subject} version {version}, which the registry does not have"
-            problem = self._collect_references(found, collected, seen)
-            if problem:
-                return problem
-            collected.append(found.schema_str)
-        return None
-
-    def _get_version(self, subject: str, version: int) -> Schema:
-        return self._client.get_version(subject, version, deleted=True).schema
-
-    def _call(self, get: Callable[[], Schema]) -> Schema | None:
-        """Call the registry; None if it has no such schema. All errors of the client are classified here."""
-        try:
-            return get()
-        except SchemaRegistryError as error:
-            _raise_unless_not_found(error)
-            return None
-        except OAuthTokenError as error:
-            raise SchemaUnavailableError("no token for the schema registry (avro.registry)") from error
-        except Exception as error:
-            # The client also raises the errors of the HTTP library that it uses. None of them says anything about the
-            # messages.
-            raise SchemaUnavailableError(f"schema registry: {_redacted(error, self._options)}") from error
+    def _fetch(self, ref: SchemaRef) -> Reader | Refused:
+        found = self._api.schema(ref)
+        if found is None:
+            return Refused(RejectReason.UNKNOWN_SCHEMA, f"the schema registry has no {ref}")
+        if isinstance(found, str):
+            return refused_schema(f"{ref} {found}")
+        return self._factory.reader(found.text, found.references)
 
 
-def _raise_unless_not_found(error: SchemaRegistryError) -> None:
-    """Raise the error that a response of the registry means; return if it means that there is no such schema."""
-    status: int = error.http_status_code
-    code: int | None = error.error_code  # from the response's body
-    if status == 404 and code is not None and 40400 < code < 40500:
-        return
-    if status in {401, 403}:
-        raise SettingsError(
-            f"the schema registry denies access (HTTP {status}): set credentials in avro.registry, "
-            "such as basic.auth.user.info, and allow them to read schemas"
-        )
-    if status == 404:
-        # A registry sends an error code with its 404, so this is a proxy or a wrong path. Taken as "no such schema", a
-        # wrong address would dead-letter every change.
-        raise SchemaUnavailableError("HTTP 404 without a schema registry's error code: is avro.registry_url right?")
-    raise SchemaUnavailableError(f"the schema registry answered HTTP {status}")
+class EmbeddedSource:
+    """Schemas that come with their messages, in container files."""
+
+    def __init__(self, factory: SchemaReaderFactory) -> None:
+        self._factory = factory
+        self._readers: OrderedDict[SchemaRef, Reader | Refused] = OrderedDict()
+
+    def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
+        del must_ask
+        found = self._readers.get(ref)
+        if found is None:
+            found = self._factory.reader(str(ref.value))
+        _put(self._readers, ref, found)
+        return found
+
+    def begin(self) -> None:
+        """Nothing is asked for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def schema_fingerprint(text: str) -> bytes:
@@ -273,19 +178,8 @@ def schema_fingerprint(text: str) -> bytes:
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO"))
 
 
-def _redacted(error: Exception, options: Mapping[str, Any]) -> str:
-    """An error as one line, without possible passwords: values of the options, and the user part of a URL."""
-    text = re.sub(r"//\S*@", "//***@", one_line(f"{type(error).__name__}: {error}"))
-    for value in options.values():
-        if isinstance(value, str) and value:
-            # An error may contain only the password of "user:password".
-            for secret in filter(None, (value, value.partition(":")[2])):
-                text = text.replace(secret, "***")
-    return text
-
-
-def _put(cache: OrderedDict[bytes, Any], prefix: bytes, value: Any) -> None:
-    cache[prefix] = value
-    cache.move_to_end(prefix)
+def _put(cache: OrderedDict[SchemaRef, Any], ref: SchemaRef, value: Any) -> None:
+    cache[ref] = value
+    cache.move_to_end(ref)
     while len(cache) > READERS_MAX:
         cache.popitem(last=False)

@@ -7,7 +7,7 @@ from typing import Protocol
 import polars as pl
 
 from consumer.avro.fields import FieldPlan
-from consumer.avro.reading import READ_SCHEMA, BadMessage, ReadResult, at_positions, concat
+from consumer.avro.reading import READ_SCHEMA, BadMessage, ReadResult, concat
 from consumer.core.changes.items import RejectReason, SkipReason
 
 
@@ -26,10 +26,14 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No message with this prefix can be read, for this reason."""
+    """No message of this schema can be read, for this reason.
+
+    ``may_appear``: the schema is unknown, but may be registered any moment, so the messages must wait.
+    """
 
     reason: RejectReason
     detail: str
+    may_appear: bool = False
 
 
 class SkippingReader:
@@ -78,13 +82,13 @@ class UnionReader:
                     begins = value[self._prefix_length :][:2].hex() or "nothing"
                     detail = f"the value begins with {begins}, the number of no branch of the schema's union"
                     bad.append(BadMessage(position, RejectReason.CORRUPT, detail))
-                case (_, Refused(reason, detail)):
+                case (_, Refused(reason=reason, detail=detail)):
                     bad.append(BadMessage(position, reason, detail))
                 case (number, reader):
                     groups.setdefault(number, (reader, []))[1].append(position)
         results = [ReadResult(pl.DataFrame(schema=READ_SCHEMA), bad)]
         for reader, positions in groups.values():
-            results.append(at_positions(reader.read([values[position] for position in positions]), positions))
+            results.append(reader.read([values[position] for position in positions]).at(positions))
         return concat(results)
 
     def plan_of(self, value: bytes) -> FieldPlan | None:

@@ -152,9 +152,10 @@ def _whole_number(text: str, row: int, target: str, problems: Problems) -> int |
         if number.adjusted() < _DIGITS_MAX:
             # With more decimal places than digits it has a fraction, and to compute it could take any memory.
             is_whole = number.adjusted() >= 0 and number == number.to_integral_value()
-            reason = reason if is_whole else RejectReason.NOT_A_WHOLE_NUMBER
-            if is_whole and abs(number) <= EXACT_INTEGER_MAX:
-                return int(number)
+            if abs(number) <= EXACT_INTEGER_MAX:
+                if is_whole:
+                    return int(number)
+                reason = RejectReason.NOT_A_WHOLE_NUMBER
     problems.reject(row, reason, f"{target} is {_shown(text)}, {_NOT[reason]}")
     return None
 

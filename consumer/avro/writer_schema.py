@@ -7,7 +7,7 @@ Fields are found by name, or by an alias in their schema.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 TYPES_MAX: Final = 10_000
@@ -43,13 +43,14 @@ class UnusableSchemaError(Exception):
 class Type:
     """One type of a schema.
 
-    ``kind`` is Avro's name of the type, or "union". ``children`` are the field types of a record, the branches of a
-    union, or the item type of an array or map; ``names`` the field names of a record or the symbols of an enum;
-    ``aliases`` the earlier names of each field of a record; ``size`` the bytes of a fixed; ``logical`` the logical
-    type; ``name`` the full name of a record, enum or fixed; ``connect_name`` Kafka Connect's name of the type, such as
-    ``io.debezium.time.MicroTimestamp``. ``misplaced``: one of these two is an attribute of the field that has the type,
-    where Avro ignores it; a common slip, and what its author meant is clear. ``count`` is the number of types in this
-    tree, ``depth`` its height, ``fixed_bytes`` the sum of its sizes.
+    ``kind`` is Avro's name of the type, "union", or "recursive" for a type that is used inside itself: its name is the
+    only one of ``names``, and ``definitions`` has what it stands for. ``children`` are the field types of a record, the
+    branches of a union, or the item type of an array or map; ``names`` the field names of a record or the symbols of an
+    enum; ``aliases`` the earlier names of each field of a record; ``size`` the bytes of a fixed; ``logical`` the
+    logical type; ``name`` the full name of a record, enum or fixed; ``connect_name`` Kafka Connect's name of the type,
+    such as ``io.debezium.time.MicroTimestamp``. ``misplaced``: one of these two is an attribute of the field that has
+    the type, where Avro ignores it; a common slip, and what its author meant is clear. ``count`` is the number of types
+    in this tree, ``depth`` its height, ``fixed_bytes`` the sum of its sizes.
     """
 
     kind: str
@@ -66,11 +67,14 @@ class Type:
     count: int = 1
     depth: int = 1
     fixed_bytes: int = 0
+    definitions: Mapping[str, "Type"] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         """The type in a few words, for messages."""
         if self.kind == "union":
             return "[" + ", ".join(str(branch) for branch in self.children) + "]"
+        if self.kind == "recursive":
+            return f"{self.names[0]}, which contains itself"
         more = self.logical or self.connect_name
         return f"{self.kind} ({more})" if more else self.kind
 
@@ -93,6 +97,11 @@ class Type:
             return self.names.index(name)
         return next((index for index, aliases in enumerate(self.aliases) if name in aliases), None)
 
+    @property
+    def is_recursive(self) -> bool:
+        """Whether a type is used inside itself somewhere in this tree."""
+        return any(found.kind == "recursive" for found in self.walk())
+
     def walk(self) -> Iterator["Type"]:
         """Yield this type and all types inside it."""
         yield self
@@ -104,7 +113,7 @@ def parse(text: str, references: Sequence[str] = ()) -> Type:
     """Parse a schema. ``references`` are the schemas that it refers to, each after those that it refers to itself.
 
     Raises UnusableSchemaError if the text is not an Avro schema, or if its values could not be read within bounds: too
-    many types, types that contain themselves, arrays of items that take no bytes.
+    many types, arrays of items that take no bytes.
     """
     parser = _Parser()
     for reference in references:
@@ -114,8 +123,10 @@ def parse(text: str, references: Sequence[str] = ()) -> Type:
 
 class _Parser:
     def __init__(self) -> None:
-        self._named: dict[str, Type | None] = {}
-        """By full name; None while the type is being parsed, so that a recursive type is noticed."""
+        self._named: dict[str, Type] = {}
+        """By full name."""
+        self._open: set[str] = set()
+        """Full names of the types that are being parsed."""
 
     def parse(self, text: str) -> Type:
         try:
@@ -134,7 +145,7 @@ class _Parser:
                 branches = [self._type(branch, namespace=namespace, nesting=nesting + 1) for branch in schema]
                 if any(branch.kind == "union" for branch in branches):
                     raise UnusableSchemaError("the schema has a union directly in a union")
-                found = _composed("union", branches)
+                found = composed("union", branches)
             case {"type": str() as kind}:
                 found = self._complex(kind, schema, namespace=namespace, nesting=nesting)
             case {"type": inner}:
@@ -145,12 +156,10 @@ class _Parser:
 
     def _reference(self, name: str, namespace: str) -> Type:
         for full in (_full_name(name, namespace), name):
+            if full in self._open:
+                return Type("recursive", names=(full,), definitions=self._named)
             if full in self._named:
-                found = self._named[full]
-                if found is None:
-                    # fastavro recurses as deep as the bytes say, and the process crashes.
-                    raise UnusableSchemaError(f"the type {full} contains itself")
-                return found
+                return self._named[full]
         raise UnusableSchemaError(f"the schema refers to the type {name}, which it does not define")
 
     def _complex(self, kind: str, schema: Mapping[str, Any], *, namespace: str, nesting: int) -> Type:
@@ -161,17 +170,18 @@ class _Parser:
             item = self._type(_required(schema, key), namespace=namespace, nesting=nesting + 1)
             if kind == "array" and item.zero_width:
                 raise UnusableSchemaError("the schema has an array whose items take no bytes: its length has no bound")
-            return _composed(kind, [item])
+            return composed(kind, [item])
         if kind in {"record", "error", "enum", "fixed"}:
             return self._define(kind, schema, namespace=namespace, nesting=nesting)
         return self._reference(kind, namespace)
 
     def _define(self, kind: str, schema: Mapping[str, Any], *, namespace: str, nesting: int) -> Type:
         name = _text(_required(schema, "name"), "name")
-        full = _full_name(name, _text(schema.get("namespace") or namespace, "namespace"))
-        if full in self._named:
-            raise UnusableSchemaError(f"the schema defines the type {full} twice")
-        self._named[full] = None
+        own = schema.get("namespace")  # an empty one is none at all, and is not inherited
+        full = _full_name(name, namespace if own is None else _text(own, "namespace"))
+        if full in self._open:
+            raise UnusableSchemaError(f"the schema defines the type {full} inside itself")
+        self._open.add(full)
         if kind == "enum":
             defined = Type(kind, names=_names(_required(schema, "symbols"), f"symbol of {full}"), name=full)
             if not defined.names:
@@ -180,7 +190,9 @@ class _Parser:
             defined = _fixed(schema, full)
         else:
             defined = self._record(schema, full, nesting=nesting)
-        self._named[full] = defined
+        self._open.discard(full)
+        if self._named.setdefault(full, defined) != defined:
+            raise UnusableSchemaError(f"the schema defines the type {full} twice, and not alike")
         return defined
 
     def _record(self, schema: Mapping[str, Any], full: str, *, nesting: int) -> Type:
@@ -189,7 +201,7 @@ class _Parser:
             raise UnusableSchemaError(f"the fields of {full} are {_short(fields)}, not a list of fields")
         names = _names([_required(field, "name") for field in fields], f"field of {full}")
         inside = full.rpartition(".")[0]
-        return _composed(
+        return composed(
             "record",
             [self._type(_field_type(field), namespace=inside, nesting=nesting + 1) for field in fields],
             names=names,
@@ -282,7 +294,7 @@ def _connect_decimal(schema: Mapping[str, Any]) -> tuple[str | None, int, int]:
     return "decimal", CONNECT_DIGITS, int(scale)
 
 
-def _composed(
+def composed(
     kind: str,
     children: Sequence[Type],
     *,
@@ -291,6 +303,7 @@ def _composed(
     name: str = "",
     connect_name: str | None = None,
 ) -> Type:
+    """A type of other types. Raises UnusableSchemaError if that is too much."""
     count = 1 + sum(child.count for child in children)
     depth = 1 + max((child.depth for child in children), default=0)
     if count > TYPES_MAX or depth > DEPTH_MAX:
@@ -312,6 +325,8 @@ def _composed(
 
 
 def _full_name(name: str, namespace: str) -> str:
+    if name.startswith("."):  # explicitly without a namespace
+        return name.removeprefix(".")
     return name if "." in name or not namespace else f"{namespace}.{name}"
 
 

@@ -11,19 +11,22 @@ from typing import Final, assert_never
 
 import polars as pl
 
+from consumer.core.backpressure import Backpressure
 from consumer.core.changes.barriers import newest_barriers
 from consumer.core.changes.blocks import SizeOf, frame_bytes
-from consumer.core.changes.items import ARRIVED, ITEM_KEY, ChangeId
+from consumer.core.changes.items import ARRIVED, ITEM_COLUMNS, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
-from consumer.core.location.location import Pending
 from consumer.core.location.locations import Locations
+from consumer.core.location.pending import Pending
+from consumer.core.location.planner import plan_under_pressure, plan_whole_chunks
 from consumer.core.location.request import Refusal, Request, superseded_refusals
-from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Stop, decide
+from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
-from consumer.core.partition.partition import RESUME_SHARE
+from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.uncommitted import UncommittedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,12 @@ class Engine:
         self.limits = limits
         self._item_key = tuple(item_key)
         self._items = limits.items
-        self.partitions = Partitions(item_key, limits.max_uncommitted_offsets, size_of)
+        self.partitions = Partitions(
+            item_key,
+            UncommittedLimits(limits.max_uncommitted_offsets, limits.max_uncommitted_bytes),
+            size_of,
+            limits.coalescing_bytes_max,
+        )
         self.locations = Locations(
             item_key,
             limits.items,
@@ -67,9 +75,9 @@ class Engine:
             coalescing_bytes_max=limits.coalescing_bytes_max,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
-        self._is_over_budget = False
-        self._is_memory_short = False
-        """The process is close to its container's limit, whatever the rows are estimated to take."""
+        self._backpressure = Backpressure(self.partitions, limits)
+        self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
+        self.locations.body_sizes.bytes_max = limits.request_bytes_max
         self._answers_since_round = 0
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._refused_ratio = RejectRatio(
@@ -135,6 +143,7 @@ class Engine:
         dead-lettered (``take_superseded``). Returns whether so many of the latest changes are rejects that the service
         should stop.
         """
+        frame = _present(frame)
         if any(assignment_id not in self.partitions for assignment_id in next_offsets):
             frame = self.partitions.drop_stale(frame)
         rejected = [change_id for change_id in rejects if change_id.assignment_id in self.partitions]
@@ -146,10 +155,12 @@ class Engine:
         self._end_recoveries(now)
         if self.pending_bytes > self.limits.max_pending_bytes:
             self._coalesce_in_place()
+        if self.recovery_does_not_fit:
+            self.partitions.coalesce_recoveries(at_once=True)
         return self._rejected_ratio.add(frame.height + len(rejected), len(rejected))
 
     def take_superseded(self) -> list[Refusal]:
-        """What barriers have superseded since the last call (rule 23).
+        """What barriers have superseded since the last call (rule 27).
 
         The caller must dead-letter it; its offsets stay open until ``dead_lettered`` confirms that.
         """
@@ -173,7 +184,9 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
-        if not (self.locations.advance(now) or self._is_over_budget) or self.waits_for_jobs:
+        keep_bytes, resume_offsets = self._backpressure.keep_bytes, self._backpressure.resume_offsets
+        is_ready = self.locations.advance(now) or keep_bytes is not None or resume_offsets
+        if not is_ready or self.waits_for_jobs:
             return []
         queued_max = min(self._answers_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
         permits = self.breaker.permits(self.locations.requests_in_flight, now, queued_max=queued_max)
@@ -181,10 +194,12 @@ class Engine:
             return []
         self._answers_since_round = 0
         requests = self.locations.start_due(permits, now)
-        if self._is_over_budget and len(requests) < permits:
-            stay_bytes = 0.0 if self._is_memory_short else RESUME_SHARE * self.limits.max_pending_bytes
-            keep_bytes = stay_bytes + self.locations.in_flight_bytes
-            requests += self.locations.start_fullest(permits - len(requests), self.pending_bytes - keep_bytes, now)
+        if resume_offsets and len(requests) < permits:
+            plan = plan_under_pressure if self._backpressure.waits_for_offsets else plan_whole_chunks
+            requests += self.locations.start_blocking(permits - len(requests), resume_offsets, now, plan)
+        if keep_bytes is not None and len(requests) < permits:
+            free_bytes = self.pending_bytes - self.locations.in_flight_bytes - keep_bytes
+            requests += self.locations.start_fullest(permits - len(requests), free_bytes, now)
         self.breaker.rate_limiter.spend(len(requests), now)
         return requests
 
@@ -206,6 +221,10 @@ class Engine:
         """Whether the OMS has so many unfinished jobs that nothing may leave before some have ended (rule 22)."""
         self._is_job_queue_full = full
 
+    def bytes_max(self, request: Request) -> int | None:
+        """The largest body that this request may have (rule 25); None: any."""
+        return self.request_size.bytes_max_for(can_shrink=request.can_shrink)
+
     @property
     def waits_for_jobs(self) -> bool:
         """Nothing leaves because of that. A probe leaves all the same: until it succeeds no job is asked about."""
@@ -222,7 +241,10 @@ class Engine:
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self.locations.failures(request_id), self.breaker.failures)
-        return self.apply(request_id, decide(answer, attempt=attempt, jitter=jitter, limits=self.limits.retry), now)
+        decision = decide(
+            answer, attempt=attempt, jitter=jitter, limits=self.limits.retry, ever_accepted=self._ever_accepted
+        )
+        return self.apply(request_id, decision, now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
         """Apply a decision to a request in flight.
@@ -238,6 +260,7 @@ class Engine:
                 self.partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped = True, None
+                self.request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self.locations.accept(request_id, now))
             case Refused():
@@ -245,6 +268,8 @@ class Engine:
                 self._record_success(sent_at)
                 refusals = self.locations.refuse(request_id, decision.detail, decision.named, now)
                 return self._settled(request, decision, refusals)
+            case Shrink():
+                return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
             case Retry():
                 self._retry(request_id, decision, sent_at, now)
             case Hold():
@@ -267,37 +292,42 @@ class Engine:
 
     # Backpressure
 
-    def update_backpressure(self, *, memory_pressure: bool = False) -> frozenset[int]:
-        """Apply the limits of what may be pending. Returns the assignments that must be paused now.
+    def update_backpressure(self, now: float, *, memory_pressure: bool = False) -> frozenset[int]:
+        """Apply the limits of what may be pending (``Backpressure``). Returns the assignments that must be paused now.
 
-        ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget. Over
-        ``max_pending_bytes`` all partitions are paused, below it those with too many uncommitted offsets.
-        Partitions that still read up to their predecessor's position are exempt: nothing of them can be sent before, so
-        pausing them would be a deadlock. Over the budget they are read one at a time (rule 10). While the OMS refuses
-        all requests, everything is paused as soon as anything is pending.
+        ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget.
+        While the OMS refuses all requests, everything is paused as soon as anything is pending.
         """
-        limit = self.limits.max_pending_bytes
-        is_short = self.pending_bytes > (RESUME_SHARE * limit if self._is_over_budget else limit)
-        # With nothing pending, a pause could free nothing.
-        self._is_memory_short = memory_pressure and self.pending_changes > 0
-        self._is_over_budget = is_short or self._is_memory_short
-        if not self._is_over_budget:
+        # Without rows their size may be a rounding error, and waiting for that to leave would be a deadlock.
+        window_bytes = self.locations.size_bytes if self.locations.rows else 0.0
+        paused = self._backpressure.update(window_bytes, now, is_memory_short=memory_pressure)
+        if not self._backpressure.is_over_budget:
             self.locations.allow_coalescing()
-        self.partitions.update_limits()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
         if self.sending_stopped is not None and self.locations.rows:
             return frozenset(self.partitions.ids)
-        catching_up = self.partitions.catching_up
-        if self._is_over_budget:
-            return frozenset(self.partitions.ids) - frozenset(sorted(catching_up)[:1])
-        return frozenset(self.partitions.over_limit().difference(catching_up))
+        return paused
 
     # Questions
 
     @property
     def is_over_budget(self) -> bool:
-        """Whether reading pauses until memory is free again, as of the last ``update_backpressure``."""
-        return self._is_over_budget
+        """Whether nothing is read until changes have left, as of the last ``update_backpressure``."""
+        return self._backpressure.is_over_budget
+
+    @property
+    def must_free_memory(self) -> bool:
+        """Whether reading waits until changes have left, as of the last ``update_backpressure``."""
+        return self._backpressure.keep_bytes is not None or self._backpressure.waits_for_offsets
+
+    @property
+    def recovery_does_not_fit(self) -> bool:
+        """Partitions that were taken over have more to read again than fits: the process must stop.
+
+        Nothing of it can be sent before all of a partition is read, and newer changes have been coalesced already.
+        """
+        recovering = self.partitions.recovery_bytes(self.partitions.catching_up)
+        return recovering > self.limits.max_recovery_bytes
 
     @property
     def pending_changes(self) -> int:
@@ -344,6 +374,16 @@ class Engine:
         for released in self.locations.coalesce():
             self.partitions.release(released)
 
+    def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
+        if decision.by_gateway:
+            if not self.request_size.is_credible(decision.body_bytes):
+                self.locations.back_off(request_id, now + decision.after_seconds, now)
+                return []
+            self._record_success(sent_at)
+            self.request_size.on_too_large(decision.body_bytes)
+            self.locations.body_sizes.bytes_max = self.request_size.bytes_max
+        return self.locations.shrink(request_id, decision.body_bytes, decision.detail, now)
+
     def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:
         if decision.after_seconds is None:
             self.locations.give_back(request_id, now)
@@ -367,3 +407,9 @@ class Engine:
 
     def _record_failure(self, sent_at: float, now: float, backoff_seconds: float) -> None:
         self.breaker.record_failure(sent_at=sent_at, now=now, backoff_seconds=backoff_seconds)
+
+
+def _present(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame without the columns of items that have no value: they would take memory while rows are held back."""
+    empty = {name for name in frame.columns if name in ITEM_COLUMNS and frame[name].null_count() == frame.height}
+    return frame[[name for name in frame.columns if name not in empty]]

@@ -1,9 +1,14 @@
 """The limits of the engine."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import RetryLimits
+
+UNCOMMITTED_SHARE: Final = 0.5
+"""Of the memory for pending rows: what a partition may be read past its committable offset. A new owner holds all of
+that back at once, and half of its memory may be in use by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +28,22 @@ class EngineLimits:
     """Memory of rows in windows, recovering and in flight: above it reading pauses."""
     coalescing_bytes_max: int = 24 * 1024 * 1024
     """Memory of copies while rows are merged or coalesced in place."""
-    max_uncommitted_offsets: int = 5_000_000
+    in_hand_bytes_max: int = 24 * 1024 * 1024
+    """Memory of rows that are still to come when reading pauses, because the decoder has them or they are parked."""
+    turns_share: float = 0.5
+    """Of the memory for pending rows: above it partitions with a backlog are read in turns. The rest is for the windows
+    of the one that is read, so that they fill before anything must leave."""
+    turn_bytes_min: int = 12 * 1024 * 1024
+    """Memory of rows that one partition is read before the next has its turn: as much as the client fetches ahead."""
+    max_uncommitted_offsets: int = 1_000_000
+    max_uncommitted_bytes: int = 48 * 1024 * 1024
+    """How far a partition is read past its committable offset, in memory of its rows. Must be at most
+    ``UNCOMMITTED_SHARE`` of ``max_pending_bytes`` for a new owner to be sure to have room."""
     rejected_ratio_max: float = 0.5
+    request_bytes_max: int | None = None
+    """Largest body of a request; None while no limit is known."""
+    credible_bytes_min: int = 4_096
+    """A smaller body is too large for nobody: no server's limit is lower, whatever answers 413."""
     refused_changes_max: int = 100_000
     """If too large a share of this many latest changes was refused by the OMS, the service stops."""
     refused_changes_min: int = 30_000
@@ -32,3 +51,12 @@ class EngineLimits:
     location that the OMS does not know must not stop the others."""
     stopped_retry_seconds: float = 60.0
     """The wait between probes while the OMS refuses the credentials, the permission or the address."""
+
+    @property
+    def max_recovery_bytes(self) -> int:
+        """Memory of rows of partitions that are still to be read again; the process stops above it.
+
+        What one previous owner had read and what all others leave in use is the memory for pending rows; each may be
+        a little more, by what was in hand.
+        """
+        return self.max_pending_bytes + self.in_hand_bytes_max

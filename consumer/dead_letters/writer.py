@@ -16,7 +16,7 @@ from consumer.errors import DeadLettersError, SettingsError
 from consumer.kafka.errors import MESSAGE_TOO_LARGE, error_of, text_of
 from consumer.kafka.options import new_client, producer_options
 from consumer.kafka.preflight import ErrorLog, Preflight
-from consumer.ports import Assignment, FailedChanges, Reject
+from consumer.ports import Assignment, FailedChanges, Headers, Reject
 from consumer.settings import DeadLetterSettings, KafkaSettings
 from consumer.settings.memory import DEFAULT_SHARES
 
@@ -54,17 +54,17 @@ class DeadLetterWriter:
         kafka: KafkaSettings,
         dead_letters: DeadLetterSettings,
         *,
-        schema_id_of: Callable[[bytes], int | None],
+        schema_id_of: Callable[[bytes, Headers], int | None],
         has_lines: bool = False,
         queue_bytes: int = DEFAULT_SHARES.dead_letter_queue_bytes,
         originals_bytes: int = DEFAULT_SHARES.originals_bytes,
     ) -> None:
         """Connects to nothing yet.
 
-        ``schema_id_of`` gives the schema id in the bytes of an original, None if they have none. Rejects bring theirs.
-        ``has_lines``: events may have several changes (``events.items``), so every dead letter names its line.
-        ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching takes.
-        Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
+        ``schema_id_of`` gives the schema id in the value and headers of an original, None without one. Rejects
+        bring theirs. ``has_lines``: events may have several changes (``events.items``), so every dead letter names its
+        line. ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching
+        takes. Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
         """
         if dead_letters.topic in kafka.topics:
             raise SettingsError(
@@ -168,7 +168,7 @@ class DeadLetterWriter:
             headers=record.headers,
             line=fetched.change_id.line if self._has_lines or fetched.change_id.line else None,
             timestamp=record.timestamp,
-            schema_id=None if missing or record.value is None else self._schema_id_of(record.value),
+            schema_id=None if missing or record.value is None else self._schema_id_of(record.value, record.headers),
             location=changes.location,
             job_id=changes.job_id,
             missing=missing,

@@ -12,12 +12,14 @@ from consumer.ports import CommitRefused, Committed
 NOT_A_MEMBER: Final = CommitRefused(fenced=True, detail="this member was removed from the group", is_member=False)
 
 
-def commit_outcome(errors: Sequence[KafkaError]) -> Committed | CommitRefused:
+def commit_outcome(errors: Sequence[KafkaError], *, renews_tokens: bool = False) -> Committed | CommitRefused:
     """The outcome by the worst of these errors; none means committed. Pure.
+
+    ``renews_tokens`` is that of ``classify``.
 
     Raises BrokerError if the worst one is PERMANENT or UNAUTHORISED: retrying would not help.
     """
-    by_class = {classify(error): error for error in errors}
+    by_class = {classify(error, renews_tokens=renews_tokens): error for error in errors}
     by_class.pop(ErrorClass.NO_OFFSETS, None)
     if not by_class:
         return Committed()

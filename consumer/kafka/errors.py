@@ -98,8 +98,14 @@ _CLASSES: Final = (
 )
 
 
-def classify(error: KafkaError) -> ErrorClass:
-    """Pure. A code that is not listed is PERMANENT."""
+def classify(error: KafkaError, *, renews_tokens: bool = False) -> ErrorClass:
+    """Pure. A code that is not listed is PERMANENT.
+
+    With ``renews_tokens`` a failed login may pass: connections log in again whenever a token expires, and the issuer of
+    the next one may not answer for a while. That is only so for a client that has logged in before.
+    """
+    if renews_tokens and error.code() == KafkaError._AUTHENTICATION:
+        return ErrorClass.RETRIABLE
     return ErrorClass.FATAL if error.fatal() else _CLASSES.get(error.code(), ErrorClass.PERMANENT)
 
 

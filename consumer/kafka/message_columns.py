@@ -54,3 +54,19 @@ class Timestamps(Sequence[int | None]):
     def __getitem__(self, position: Any) -> Any:
         kind, stamp = self._messages[position].timestamp()
         return stamp if kind else None
+
+
+class HeaderColumn(Sequence[Headers | None]):
+    """The headers of messages; None for a message without any."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Headers | None]:
+        return map(headers_of, self._messages)
+
+    def __getitem__(self, position: Any) -> Any:
+        return headers_of(self._messages[position])

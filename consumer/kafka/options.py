@@ -16,6 +16,8 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumer.errors import SettingsError
+from consumer.kafka.sasl import check_sasl, sasl_options, without_mechanism
+from consumer.kafka.tokens import TokenSource, load_provider
 from consumer.settings import KafkaSettings
 from consumer.settings.memory import DEFAULT_SHARES, KIB
 from consumer.text import one_line
@@ -161,6 +163,7 @@ def consumer_options(settings: KafkaSettings, queue_bytes: int = DEFAULT_SHARES.
     for name in settings.properties:
         if name in OWNED:
             raise SettingsError(f'kafka.properties: "{name}" cannot be set there: {OWNED[name]}')
+    check_sasl(settings)
     protocol = group_protocol(settings)
     if protocol == CONSUMER_PROTOCOL:
         for name in settings.properties:
@@ -175,7 +178,7 @@ def consumer_options(settings: KafkaSettings, queue_bytes: int = DEFAULT_SHARES.
         "bootstrap.servers": settings.bootstrap_servers,
         "group.id": settings.group_id,
     }
-    return ours | dict(settings.properties) | always
+    return ours | dict(settings.properties) | sasl_options(settings) | always
 
 
 def queue_options(queue_bytes: int) -> Options:
@@ -212,7 +215,8 @@ def producer_options(settings: KafkaSettings) -> Options:
 
 def connection_options(settings: KafkaSettings) -> Options:
     """The broker's address, and how to connect to it."""
-    return connection_properties(settings.properties) | {"bootstrap.servers": settings.bootstrap_servers}
+    servers = {"bootstrap.servers": settings.bootstrap_servers}
+    return connection_properties(settings.properties) | sasl_options(settings) | servers
 
 
 def connection_properties(properties: Mapping[str, Any]) -> Options:
@@ -246,14 +250,28 @@ def group_times(settings: KafkaSettings, broker_times: SessionTimes = ASSUMED) -
 
 
 def new_client(make: Callable[..., Client], options: Options, settings: KafkaSettings, **callbacks: Any) -> Client:
-    """A Kafka client that logs to our log. Raises SettingsError if it rejects an option."""
+    """A Kafka client that logs to our log, with tokens of ``kafka.token_provider`` if that is set.
+
+    Raises SettingsError if it rejects an option, BrokerError if the provider has no token.
+    """
+    callbacks |= token_callback(options, settings)
     for name in options.keys() & callbacks.keys():
         raise SettingsError(f'kafka.properties: "{name}" cannot be set there: it is a callback of this service')
     try:
         return make(options | callbacks, logger=_ClientLog())
-    except (KafkaException, TypeError, ValueError) as error:
+    except (ImportError, KafkaException, TypeError, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-        raise SettingsError(f"kafka.properties: {_redacted(reason, settings)}") from None
+        hint = without_mechanism(reason, settings.properties)
+        raise SettingsError(f"kafka.properties: {_redacted(reason, settings)}{hint}") from None
+
+
+def token_callback(options: Options, settings: KafkaSettings) -> dict[str, TokenSource]:
+    """The callback that gives a client of these options its tokens, if ``kafka.token_provider`` is set.
+
+    Raises SettingsError if there is no such provider, BrokerError if it has no token.
+    """
+    name = settings.token_provider
+    return {} if name is None else {"oauth_cb": TokenSource(name, load_provider(name), options)}
 
 
 class _ClientLog:

@@ -13,6 +13,7 @@ from consumer.errors import BrokerError
 from consumer.kafka.calls import RETRY_SECONDS, Answer
 from consumer.kafka.errors import ALL_BROKERS_DOWN, ErrorClass, classify, error_of, text_of
 from consumer.kafka.options import ASSUMED, SessionTimes
+from consumer.kafka.sasl import uses_tokens
 from consumer.settings import KafkaSettings
 
 ATTEMPT_SECONDS_MAX: Final = 1.0
@@ -124,6 +125,12 @@ class Preflight:
                 raise BrokerError(f"Kafka at {self._settings.bootstrap_servers} cannot be used: {text_of(error)}")
 
     def _unauthorised_line(self, error: KafkaError) -> str:
+        if uses_tokens(self._settings):
+            return (
+                f"Kafka at {self._settings.bootstrap_servers}: the login with a token failed: {text_of(error)}; check "
+                "kafka.token_provider or sasl.oauthbearer.* in kafka.properties, and that the brokers trust the "
+                "issuer, audience and signature of the tokens"
+            )
         return (
             f"Kafka at {self._settings.bootstrap_servers} refuses the credentials: {text_of(error)}; check "
             "sasl.mechanism, sasl.username and sasl.password in kafka.properties"

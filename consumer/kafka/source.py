@@ -30,7 +30,15 @@ from consumer.kafka.closing import close_within
 from consumer.kafka.commit_outcome import NOT_A_MEMBER, commit_outcome
 from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, ErrorClass, classify, error_of, text_of
 from consumer.kafka.log_end_offsets import LogEndOffsets
-from consumer.kafka.message_columns import Timestamps, Values, headers_of, offset_of, partition_of, topic_of
+from consumer.kafka.message_columns import (
+    HeaderColumn,
+    Timestamps,
+    Values,
+    headers_of,
+    offset_of,
+    partition_of,
+    topic_of,
+)
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
     GroupTimes,
@@ -42,6 +50,7 @@ from consumer.kafka.options import (
     new_client,
 )
 from consumer.kafka.preflight import ErrorLog, Preflight, session_times
+from consumer.kafka.sasl import uses_tokens
 from consumer.kafka.statistics import read_statistics
 from consumer.kafka.topics import TopicLookup
 from consumer.ports import (
@@ -93,6 +102,7 @@ class KafkaSource:
         group_times(settings)
         options = consumer_options(settings, queue_bytes)
         self._settings = settings
+        self._renews_tokens = uses_tokens(settings)
         self._errors = ErrorLog()
         self._incremental = is_incremental(options)
         self._on_statistics = on_statistics
@@ -231,6 +241,7 @@ class KafkaSource:
             ends=self._table.record_read(ranges, ends),
             origin=origin,
             topics=self._table.topics(ranges),
+            headers=HeaderColumn(messages),
         )
 
     # Assignments
@@ -349,8 +360,9 @@ class KafkaSource:
         try:
             partitions = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as exception:
-            return commit_outcome([error_of(exception)])
-        outcome = commit_outcome([partition.error for partition in partitions if partition.error is not None])
+            return commit_outcome([error_of(exception)], renews_tokens=self._renews_tokens)
+        errors = [partition.error for partition in partitions if partition.error is not None]
+        outcome = commit_outcome(errors, renews_tokens=self._renews_tokens)
         return outcome if self._is_same_member() else NOT_A_MEMBER
 
     def _is_same_member(self) -> bool:
@@ -368,7 +380,7 @@ class KafkaSource:
 
     def _handle_error(self, error: KafkaError) -> None:
         """Log an error among the messages that the client recovers from; raise BrokerError for any other."""
-        match classify(error):
+        match classify(error, renews_tokens=self._renews_tokens):
             case ErrorClass.RETRIABLE | ErrorClass.FENCED:
                 self._log_error(error)
             case ErrorClass.FATAL:

@@ -62,10 +62,11 @@ class BatchCollector:
             raise InvariantError("nothing is collected")
         batches, self._batches = self._batches, []
         self._messages, self._bytes, self._is_urgent = 0, 0, False
-        return batches[0] if len(batches) == 1 else _joined(batches)
+        return batches[0] if len(batches) == 1 else joined(batches)
 
 
-def _joined(batches: Sequence[RawBatch]) -> RawBatch:
+def joined(batches: Sequence[RawBatch]) -> RawBatch:
+    """Batches as one, in order, with the time of the oldest."""
     stops = list(accumulate(len(batch) for batch in batches))
     ends: dict[int, int] = {}
     for batch in batches:
@@ -82,6 +83,9 @@ def _joined(batches: Sequence[RawBatch]) -> RawBatch:
         timestamps=list(chain.from_iterable(batch.timestamps for batch in batches)),
         ends=ends,
         origin=origin,
-        polled_at=batches[0].polled_at,
+        headers=None
+        if any(batch.headers is None for batch in batches)
+        else list(chain.from_iterable(batch.header_column() for batch in batches)),
+        polled_at=min(batch.polled_at for batch in batches),
         topics={assignment: topic for batch in batches for assignment, topic in batch.topics.items()},
     )

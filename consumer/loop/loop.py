@@ -8,18 +8,27 @@ decisions after the poll use the later time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.errors import DeadLettersError, StopError
+from consumer.errors import DeadLettersError, SettingsError, StopError
 from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
 from consumer.loop.answers import Answers
 from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.rebalance import Rebalance
+from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
 from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
+
+RECOVERY_DOES_NOT_FIT: Final = (
+    "memory.budget: the partitions that were taken over have more changes to read again than half of it holds, even "
+    "coalesced; raise the container's memory limit, or memory.budget if it is set, at least until they have been sent; "
+    "nothing of them was sent or committed by this process"
+)
+DEFAULT_PARKED_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,10 @@ class LoopOptions:
     locations_interval_seconds: float | None = None
     """How often ``PendingByLocation`` is emitted; None for never."""
     revoke_seconds_max: float = 30.0
+    schema_wait_seconds: float = 60.0
+    """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
+    parked_bytes_max: int = DEFAULT_PARKED_BYTES
+    """Waiting partitions are paused once this much is parked."""
 
 
 class Life(Enum):
@@ -128,6 +141,7 @@ class Loop:
             bytes_due=options.collect_bytes,
             seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
         )
+        self._schema_wait = SchemaWait(decoder, observer, options.schema_wait_seconds, options.parked_bytes_max)
         self._last_read = 0
         """Messages of the last poll."""
         self._polled_at = clock.monotonic()
@@ -170,14 +184,14 @@ class Loop:
         batch = self._poll()
         now = self._clock.monotonic()
         self._collect(batch, now)
-        for decoded in self._decoder.take():
+        for decoded in self._schema_wait.take(now, self._commits.assignments):
             self._add(decoded, now)
         self._settle(now)
         self._send_round(now)
         if self._job_follower:
             self._job_follower.turn(now)
         self._commit_if_moved(now)
-        self._apply_backpressure()
+        self._apply_backpressure(now)
         if self._snapshot_timer.is_due(now):
             self._snapshot_timer.restart(now)
             self._take_snapshot(now)
@@ -201,7 +215,7 @@ class Loop:
         if not has_room and not is_late:
             self._client.wait(self._options.poll_seconds_busy)
             return None
-        self._apply_backpressure()
+        self._apply_backpressure(now)
         timeout = self._poll_seconds(now) if has_room else 0.0
         if self._engine.locations.requests_in_flight and self._is_quiet:
             # An answer ends this wait, but no poll. What comes meanwhile waits in the client's queue.
@@ -227,8 +241,7 @@ class Loop:
         deadline = engine.next_deadline(now)
         if deadline is not None and not self._commits.is_fenced:
             times.append(max(deadline, self._round_timer.due_at))
-        if self._collector.due_at is not None:
-            times.append(self._collector.due_at)
+        times += [time for time in (self._collector.due_at, self._schema_wait.retry_at) if time is not None]
         return max(min(times) - now, self._options.poll_seconds_busy if in_flight else 0.0)
 
     def _collect(self, batch: RawBatch | None, now: float) -> None:
@@ -240,7 +253,8 @@ class Loop:
         if self._engine.partitions.catching_up:
             collector.hurry()
         if collector.is_due(now) and self._decoder.room():
-            self._decoder.put(collector.take())
+            self._schema_wait.put(collector.take(), now)
+        self._schema_wait.retry(now)
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
@@ -254,14 +268,17 @@ class Loop:
                 f"too many of the latest changes are rejected (last: {', '.join(reasons)}): look at what upstream "
                 "sends and at events.fields, or raise dead_letters.max_ratio; nothing past this is committed"
             )
+        if self._engine.recovery_does_not_fit:
+            raise SettingsError(RECOVERY_DOES_NOT_FIT)
         assignments = self._commits.assignments
         current = [reject for reject in decoded.rejects if reject.change_id.assignment_id in assignments]
         if current:
             self._dead_letters.publish(current, assignments)
 
-    def _apply_backpressure(self) -> None:
+    def _apply_backpressure(self, now: float) -> None:
         """Pause the partitions that must not be read now, and resume the others."""
-        wanted = self._engine.update_backpressure(memory_pressure=self._memory_pressure())
+        wanted = self._engine.update_backpressure(now, memory_pressure=self._memory_pressure())
+        wanted |= self._schema_wait.to_pause()
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
@@ -288,7 +305,8 @@ class Loop:
             self._engine.give_back(requests, now)
             return
         for request in requests:
-            self._client.submit(Submission(request.request_id, request.location, request.taken, commit_started_at=now))
+            bytes_max = self._engine.bytes_max(request)
+            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max))
             self._observer.observe(RequestSent(request))
 
     def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback
@@ -309,6 +327,7 @@ class Loop:
 
     def _assignments_changed(self, gone: Sequence[int]) -> None:
         self._paused.difference_update(gone)
+        self._schema_wait.forget(gone)
         self._collector.hurry()
         self._snapshot_timer.expire()
 
@@ -320,6 +339,7 @@ class Loop:
                 self._job_follower,
                 paused=self._paused,
                 decoding_blocked=self._decoder.blocked_reason(),
+                parked_messages=self._schema_wait.parked_messages,
                 log_end=self._log_end,
                 memory_pressure=self._memory_pressure(),
                 now=now,

@@ -18,6 +18,7 @@ def take_snapshot(
     *,
     paused: Collection[int],
     decoding_blocked: str | None,
+    parked_messages: int,
     log_end: LogEnd,
     memory_pressure: bool,
     now: float,
@@ -48,6 +49,7 @@ def take_snapshot(
         job_queue_full=job_follower.queue_full if job_follower else None,
         sending_stopped=FENCED if commits.is_fenced else engine.sending_stopped,
         decoding_blocked=decoding_blocked,
+        parked_messages=parked_messages,
         memory_pressure=memory_pressure,
     )
 

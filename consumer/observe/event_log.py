@@ -26,6 +26,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.ports import Assignment, CommitRefused, Decoded, FailedChanges
@@ -79,6 +81,16 @@ class EventLog:
                 _log.info("partitions_lost", partitions=self._forget(fact.assignments))
             case CommittedOffsetOutOfRange():
                 _log_out_of_range(fact.assignment)
+            case SchemaWaitBegan():
+                _log.warning(
+                    "schema_awaited",
+                    partition=_name(fact.assignment),
+                    detail=fact.detail,
+                    next_step="none if the schema has just been registered: its partition waits "
+                    "(avro.unknown_schema_wait)",
+                )
+            case SchemaWaitEnded():
+                _log_wait_ended(fact)
             case CommitRefused():
                 _log.warning("commit_refused", fenced=fact.fenced, detail=fact.detail)
             case Snapshot():
@@ -155,6 +167,18 @@ class EventLog:
             _log.info("decoding_resumed")
 
 
+def _log_wait_ended(fact: SchemaWaitEnded) -> None:
+    fields: dict[str, Any] = {"partition": _name(fact.assignment), "seconds": round(fact.seconds, 1)}
+    if fact.is_impatient:
+        _log.warning(
+            "schema_wait_given_up",
+            **fields,
+            next_step="if the messages are good, register their schema and redrive them; else correct the producer",
+        )
+    else:
+        _log.info("schema_wait_ended", **fields)
+
+
 def _log_answer(fact: RequestAnswered) -> None:
     request, answer = fact.request, fact.answered.answer
     fields: dict[str, Any] = {
@@ -165,7 +189,7 @@ def _log_answer(fact: RequestAnswered) -> None:
     }
     if isinstance(fact.decision, Accepted):
         _log.info("request_accepted", **fields, job_id=fact.decision.job_id, changes=request.changes)
-    elif answer.kind is AnswerKind.NOT_SENT:
+    elif answer.kind is AnswerKind.NOT_SENT or (answer.kind is AnswerKind.TOO_LARGE and answer.status is None):
         _log.info("request_not_sent", **fields, detail=answer.detail)
     else:
         _log.warning(

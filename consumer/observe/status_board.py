@@ -25,6 +25,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.ports import Assignment, Clock, CommitRefused, Decoded, FailedChanges
@@ -109,6 +111,8 @@ class StatusBoard:
                 self._add_problem("partitions lost", ", ".join(_name(lost) for lost in fact.assignments))
             case CommittedOffsetOutOfRange():
                 self._out_of_range(fact.assignment)
+            case SchemaWaitBegan():
+                self._add_problem("waits for a schema", f"{_name(fact.assignment)}: {fact.detail}")
             case CommitRefused():
                 self._add_problem("commit refused", fact.detail)
             case (
@@ -116,6 +120,7 @@ class StatusBoard:
                 | JobsAbandoned()
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()
+                | SchemaWaitEnded()
                 | PendingByLocation()
                 | KafkaStatistics()
             ):
@@ -140,7 +145,7 @@ class StatusBoard:
         request, answer = fact.request, fact.answered.answer
         if isinstance(fact.decision, Accepted):
             self._count(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
-        elif answer.kind is not AnswerKind.NOT_SENT:
+        elif answer.kind not in (AnswerKind.NOT_SENT, AnswerKind.TOO_LARGE):
             reply = f"{answer.status or 'no answer'} {answer.detail}".strip()
             self._add_problem(f"request {_words(answer.kind)}", f"{request.items} items of {request.location}: {reply}")
 

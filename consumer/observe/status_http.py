@@ -45,6 +45,8 @@ REQUEST_BYTES_MAX: Final = 16_384
 STOP_SECONDS_MAX: Final = 5.0
 POLL_SECONDS: Final = 0.1
 """How long the server takes at most to notice that it should stop."""
+ALL_IPV6: Final = "::"
+ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 - probes and Prometheus connect from outside the pod
 SECURITY_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
@@ -60,20 +62,19 @@ class StatusServer:
 
     def __init__(self, settings: HttpSettings, board: StatusBoard, registry: CollectorRegistry) -> None:
         """Listen, without answering yet. Raises SettingsError if the address cannot be used."""
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        server = type("Server", (Server,), {"address_family": family})
-        try:
-            self._server: Server = server((settings.host, settings.port), Handler)
-        except OSError as error:
-            raise SettingsError(
-                f"http.port: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
-                "choose another http.port or http.host"
-            ) from None
+        self._server = _listen(settings)
         self._server.set_app(_application(board, registry))
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="status", daemon=True
         )
+
+    @property
+    def url(self) -> str:
+        """A URL of this server for clients on this machine."""
+        host = str(self._server.server_address[0])
+        host = {ALL_IPV6: "127.0.0.1", ALL_IPV4: "127.0.0.1"}.get(host, host)
+        return f"http://{_in_url(host)}:{self.port}"
 
     def start(self) -> None:
         """Start to answer."""
@@ -85,6 +86,32 @@ class StatusServer:
             self._server.shutdown()
             self._thread.join(STOP_SECONDS_MAX)
         self._server.server_close()
+
+
+def _listen(settings: HttpSettings) -> "Server":
+    """A server at the address of the settings; without one, at all addresses. Raises SettingsError."""
+    host = settings.host or (ALL_IPV6 if _has_ipv6() else ALL_IPV4)
+    try:
+        return (ServerIpv6 if ":" in host else Server)((host, settings.port), Handler)
+    except OSError as error:
+        raise SettingsError(
+            f"http.port: cannot listen on {_in_url(host)}:{settings.port}: {error.strerror or error}; "
+            "choose another http.port or http.host"
+        ) from None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _has_ipv6() -> bool:
+    """Whether this machine has IPv6: the kernel may be without it, or have it switched off for all interfaces."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((ALL_IPV6, 0))
+    except OSError:
+        return False
+    return True
 
 
 # Pages
@@ -196,6 +223,16 @@ class Server(ThreadingMixIn, WSGIServer):
         """Log at debug level: mostly it is a client that hung up."""
         del request
         _log.debug("status_connection_failed", client=str(client_address[0]), exc_info=True)
+
+
+class ServerIpv6(Server):
+    """The same for IPv6. At ``ALL_IPV6`` it also accepts IPv4, whatever the machine's default is."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, self.server_address[0] != ALL_IPV6)
+        super().server_bind()
 
 
 class _TooLargeError(Exception):

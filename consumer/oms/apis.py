@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from consumer.core.changes.items import ITEM_COLUMNS, LOCATION, PLAIN_COLUMNS
-from consumer.oms.token import TokenRequest, form_request, json_request
+from consumer.oms.reply_parsing import has_error_code, has_oms_code
+from consumer.oms.token import TokenOptions, TokenRequest, form_request, json_request
 
 TENANT_HEADER: Final = "x-vol-tenant"
 
@@ -15,16 +16,18 @@ class Api:
     """One API. It belongs to a package of the OMS, and accepts only API keys of that package.
 
     Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. ``item_columns`` are the item columns that
-    the API accepts; ``token_request`` builds the token request from API key and secret; with ``has_tenants`` every call
-    but the token request carries the header ``TENANT_HEADER``.
+    the API accepts; ``token_request`` builds the token request from API key, secret and options; with ``has_tenants``
+    every call but the token request carries the header ``TENANT_HEADER``. ``is_own`` says whether the JSON of an error
+    is in the OMS's own words, and not in a gateway's.
     """
 
     refresh_path: str
     job_path: str
     location_field: str = LOCATION
     item_columns: tuple[str, ...] = tuple(PLAIN_COLUMNS)
-    token_request: Callable[[str, str], TokenRequest] = form_request
+    token_request: Callable[[str, str, TokenOptions], TokenRequest] = form_request
     has_tenants: bool = False
+    is_own: Callable[[Any], bool] = has_oms_code
 
 
 APIS: Final[Mapping[str, Api]] = {
@@ -37,6 +40,7 @@ APIS: Final[Mapping[str, Api]] = {
         item_columns=tuple(ITEM_COLUMNS),
         token_request=json_request,
         has_tenants=True,
+        is_own=has_error_code,
     ),
 }
 """By value of ``oms.api``."""

@@ -17,16 +17,17 @@ from consumer.core.changes.coalesce import coalesce, items_of
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.errors import OmsRefusedError
 from consumer.oms.answers import classify, classify_error
-from consumer.oms.apis import APIS, TENANT_HEADER
+from consumer.oms.apis import APIS, TENANT_HEADER, Api
 from consumer.oms.body import encode, in_body_order
 from consumer.oms.body_room import BodyRoom
-from consumer.oms.certificates import load_certificates
-from consumer.oms.http import Endpoint, open_http, open_transport
+from consumer.oms.clock_skew import ClockSkew
+from consumer.oms.http import Endpoint, open_http
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
-from consumer.oms.token import Credentials, Token, Tokens
+from consumer.oms.token import Credentials, Token, TokenOptions, Tokens
+from consumer.oms.transport import open_transports
 from consumer.ports import Answered, Submission
-from consumer.settings import OmsSettings
+from consumer.settings import OmsSettings, is_secret
 from consumer.settings.memory import DEFAULT_SHARES
 from consumer.workers import Workers
 
@@ -38,7 +39,23 @@ _ENCODING_FACTOR: Final = 4
 """Memory for a body while it is made, in sizes of its items' frame. Measured: 3.2 to 4.1; afterwards about 2."""
 _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
+_LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
+"""Answers that only a valid token gets."""
+_SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.TOO_LARGE})
+"""Answers that say something about the size of a body."""
+_NO_FAILURES: Final = frozenset(
+    {
+        AnswerKind.ACCEPTED,
+        AnswerKind.REFUSED,
+        AnswerKind.GATEWAY_PAGE,
+        AnswerKind.TOO_LARGE,
+        AnswerKind.NOT_SENT,
+    }
+)
+"""Answers that are about the request itself: others may well be accepted."""
 
+HIDDEN_CHARACTERS_MIN: Final = 6
+"""Shorter values of ``oms.headers`` are not masked in answers: they are no secrets, and may be part of any word."""
 
 _HANDED_BACK: Final = (
     Answer(AnswerKind.NOT_SENT, detail="another request failed while this one was queued for a free thread"),
@@ -61,10 +78,10 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where refresh requests go, and the API's name for the location."""
+    """Where refresh requests go, and by which API."""
 
     endpoint: Endpoint
-    location_field: str
+    api: Api
 
 
 class HttpRefreshClient:
@@ -72,7 +89,7 @@ class HttpRefreshClient:
 
     def __init__(
         self,
-        http: httpx.Client,
+        opened: Sequence[httpx.Client],
         tokens: Tokens,
         target: Target,
         item_key: Sequence[str],
@@ -85,13 +102,13 @@ class HttpRefreshClient:
         jobs: HttpJobClient | None = None,
         bodies_bytes: int = DEFAULT_SHARES.bodies_bytes,
     ) -> None:
-        """``jobs`` shares the connections, so it is closed with this client.
+        """``opened`` are closed with this client, and so is ``jobs``, which shares the connections.
 
         ``bodies_bytes`` is what all bodies may take; a request for which there is no room waits on its thread.
         """
         self.jobs = jobs
         self._room = BodyRoom(bodies_bytes)
-        self._http = http
+        self._opened = opened
         self._tokens = tokens
         self._target = target
         self._item_key = tuple(item_key)
@@ -99,6 +116,7 @@ class HttpRefreshClient:
         self._fence_seconds = fence_seconds
         self._monotonic = monotonic
         self._wall = wall
+        self._clock_skew = ClockSkew()
         self._threads = max_in_flight
         self._failing = threading.Lock()
         self._failures = 0
@@ -112,6 +130,11 @@ class HttpRefreshClient:
         """Number of tokens that this process has received: the first one and each renewal."""
         return self._tokens.fetched
 
+    @property
+    def clock_skew_seconds(self) -> float | None:
+        """How far the OMS's clock is ahead of ours; None before an answer with a date."""
+        return self._clock_skew.seconds
+
     def check_credentials(self) -> str | None:
         """Get the first token. Returns None on success, or one line that says why there is no token yet.
 
@@ -122,7 +145,8 @@ class HttpRefreshClient:
             return None
         match token.kind:
             case AnswerKind.UNAUTHORISED:
-                raise OmsRefusedError(f"correct oms.api_key and oms.api_secret: HTTP {token.status}, {token.detail}")
+                settings = token.setting or "oms.api_key and oms.api_secret"
+                raise OmsRefusedError(f"correct {settings}: HTTP {token.status}, {token.detail}")
             case AnswerKind.WRONG_ADDRESS:
                 raise OmsRefusedError(f"correct oms.token_url: HTTP {token.status}, {token.detail}")
             case _:
@@ -156,7 +180,8 @@ class HttpRefreshClient:
         if self.jobs:
             self.jobs.close()
         self._workers.close(CLOSE_SECONDS_MAX)
-        self._http.close()
+        for http in self._opened:
+            http.close()
 
     # On a worker's thread
 
@@ -179,9 +204,12 @@ class HttpRefreshClient:
         items = items_of(taken.present) if taken.is_distinct else coalesce(taken.body, self._item_key)
         items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
-            body = encode(submission.location, items, location_field=self._target.location_field)
+            body = encode(submission.location, items, location_field=self._target.api.location_field)
             claim.shrink(items_bytes + len(body))
-            return self._deliver(submission, items, body)
+            if submission.bytes_max is not None and len(body) > submission.bytes_max:  # rule 25
+                return _too_large(len(body), submission.bytes_max), 0
+            answer, bytes_sent = self._deliver(submission, items, body)
+            return replace(answer, body_bytes=len(body)) if answer.kind in _SIZED else answer, bytes_sent
 
     def _deliver(self, submission: Submission, items: pl.DataFrame, body: bytes) -> tuple[Answer, int]:
         """Send a body, with a new token if the first is refused."""
@@ -195,8 +223,11 @@ class HttpRefreshClient:
                 return answer, sends * len(body)
             if answer.kind is not AnswerKind.UNAUTHORISED:
                 return self._recorded(answer, token), (sends + 1) * len(body)
-            self._tokens.drop(token)
-        return answer, _SENDS_MAX * len(body)
+            refused = self._tokens.refused(token, answer)
+            if refused:
+                return refused, (sends + 1) * len(body)
+        # Two tokens that had worked were refused: they are revoked as fast as they are issued. Nothing was queued.
+        return replace(answer, kind=AnswerKind.UNAVAILABLE), _SENDS_MAX * len(body)
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         def check_fence() -> None:
@@ -217,24 +248,33 @@ class HttpRefreshClient:
             return Answer(AnswerKind.NOT_SENT, detail="the commit that covers the request is too old")
         except httpx.HTTPError as error:
             return classify_error(error)
-        reply = reply.without(token.value)
-        answer = classify(reply.status, reply.headers, reply.body, wall=self._wall())
+        reply = reply.without(token.value, *self._target.endpoint.secrets)
+        self._clock_skew.observe(reply.headers, self._wall())
+        answer = classify(reply.status, reply.headers, reply.body, wall=self._wall(), is_own=self._target.api.is_own)
         if answer.kind is AnswerKind.REFUSED and items.height > 1:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
         return answer
 
     def _recorded(self, answer: Answer, token: Token) -> Answer:
         """The answer, after recording what it says about the token."""
+        if answer.kind in _LET_IN:
+            self._tokens.record_let_in(token)
         if answer.kind is AnswerKind.ACCEPTED:
             self._tokens.record_accepted()
-        if answer.kind is AnswerKind.FORBIDDEN:
-            return replace(answer, repeated=self._tokens.record_forbidden(token))
+        is_page = answer.kind is AnswerKind.GATEWAY_PAGE and answer.status == 403
+        if answer.kind is AnswerKind.FORBIDDEN or is_page:
+            return replace(answer, repeated=self._tokens.record_forbidden(token, is_page=is_page))
         return answer
 
 
 def _is_failure(answer: Answer) -> bool:
-    """Whether it says that the OMS does not work, or not for us. A refusal is about the request's own items."""
-    return answer.kind not in (AnswerKind.ACCEPTED, AnswerKind.REFUSED, AnswerKind.NOT_SENT)
+    """Whether it says that the OMS does not work, or not for us."""
+    return answer.kind not in _NO_FAILURES
+
+
+def _too_large(body_bytes: int, bytes_max: int) -> Answer:
+    detail = f"a body of {body_bytes} bytes, which is more than {bytes_max}"
+    return Answer(AnswerKind.TOO_LARGE, detail=detail, body_bytes=body_bytes)
 
 
 def build_client(
@@ -259,33 +299,45 @@ def build_client(
     """
     api = APIS[settings.api]
     base_url = settings.base_url.rstrip("/")
-    headers = {TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {}
+    headers = dict(settings.headers) | ({TENANT_HEADER: str(settings.tenant)} if api.has_tenants else {})
     # One connection for each worker thread, and one for check_credentials on the caller's thread.
     threads = settings.max_in_flight + (THREADS if settings.track_jobs else 0)
-    connections = transport or open_transport(connections_max=threads + 1, certificates=load_certificates(settings))
+    if transport:
+        connections = token_connections = transport
+    else:
+        connections, token_connections = open_transports(settings, connections_max=threads + 1, monotonic=monotonic)
     http = open_http(timeout_seconds=settings.timeout, connections_max=threads + 1, transport=connections)
+    token_http = http
+    if token_connections is not connections:
+        token_http = open_http(timeout_seconds=settings.timeout, connections_max=1, transport=token_connections)
+    secrets = tuple(value for value in settings.headers.values() if len(value) >= HIDDEN_CHARACTERS_MIN)
+
+    def endpoint(path: str) -> Endpoint:
+        return Endpoint(http, connections, base_url + path, headers, secrets=secrets)
+
+    options = token_options(settings)
     tokens = Tokens(
-        http,
+        token_http,
         settings.token_url,
         credentials or (lambda: (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())),
         timeout_seconds=settings.timeout,
         monotonic=monotonic,
         wall=wall,
-        request=api.token_request,
+        request=lambda key, secret: api.token_request(key, secret, options),
     )
     jobs = None
     if settings.track_jobs:
         jobs = HttpJobClient(
-            Endpoint(http, connections, base_url + api.job_path, headers),
+            endpoint(api.job_path),
             tokens,
             timeout_seconds=settings.timeout,
             monotonic=monotonic,
             wall=wall,
         )
     return HttpRefreshClient(
-        http,
+        [http] if token_http is http else [http, token_http],
         tokens,
-        Target(Endpoint(http, connections, base_url + api.refresh_path, headers), api.location_field),
+        Target(endpoint(api.refresh_path), api),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,
@@ -294,4 +346,22 @@ def build_client(
         wall=wall,
         jobs=jobs,
         bodies_bytes=bodies_bytes,
+    )
+
+
+def token_options(settings: OmsSettings) -> TokenOptions:
+    """What the settings say about the token request.
+
+    The headers of ``oms.headers`` are those of a gateway: they go to the token endpoint only if it is behind the same
+    one, and not to an identity provider elsewhere.
+    """
+    named = {"scope": settings.token_scope, "audience": settings.token_audience}
+    is_same_host = httpx.URL(settings.token_url).netloc == httpx.URL(settings.base_url).netloc
+    headers = dict(settings.headers) if is_same_host else {}
+    secret_fields = [value for name, value in settings.token_fields.items() if is_secret("oms", "token_fields", name)]
+    return TokenOptions(
+        {**{name: value for name, value in named.items() if value}, **settings.token_fields},
+        credentials_in_body=settings.token_auth == "body",  # noqa: S105 - a setting's name
+        headers=headers,
+        secrets=(*secret_fields, *(value for value in headers.values() if len(value) >= HIDDEN_CHARACTERS_MIN)),
     )

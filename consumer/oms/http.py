@@ -3,7 +3,8 @@
 import re
 import ssl
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
@@ -23,6 +24,8 @@ moment is lost, its outcome is unknown, and its location is held."""
 _COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """Never requested, but some gateways compress anyway."""
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
+_RAW_DEFLATE: Final = -zlib.MAX_WBITS
+"""Some servers send ``deflate`` without the wrapper of zlib that the standard asks for."""
 
 _WAIT_SECONDS_MIN: Final = 0.001
 """A timeout of 0 would mean non-blocking, which fails with another kind of error."""
@@ -31,7 +34,13 @@ _HIDDEN: Final = b"***"
 
 _STARTED: Final = ".started"
 _FIRST_BYTE: Final = "http11.send_request_headers.started"
-"""httpx traces this event once the connection is established, before any byte of the request is written."""
+"""httpx traces this event once the connection is established, before any byte of the request is written.
+
+Through a proxy there are two: for the proxy's own CONNECT, and for the request once the tunnel stands."""
+
+
+class TunnelError(httpx.ProxyError):
+    """The way through the proxy failed after CONNECT was sent to it: the request itself was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +80,17 @@ def default_certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=True, cert=None, trust_env=True)
 
 
-def open_transport(*, connections_max: int, certificates: ssl.SSLContext | None = None) -> httpx.BaseTransport:
-    """Open a pool of connections. Proxies of the environment are ignored.
+def open_transport(
+    *, connections_max: int, certificates: ssl.SSLContext | None = None, proxy: str | None = None
+) -> httpx.BaseTransport:
+    """Open a pool of connections, through ``proxy`` if one is given. Proxies of the environment are ignored.
 
-    ``certificates`` holds the trusted authorities and the client certificate (default: ``default_certificates``).
+    ``certificates`` holds the trusted authorities and the client certificate (default: ``default_certificates``); an
+    https:// proxy is verified against them, too.
     """
+    verify = certificates or default_certificates()
     return httpx.HTTPTransport(
-        verify=certificates or default_certificates(),
+        verify=verify,
         http1=True,
         http2=False,
         limits=httpx.Limits(
@@ -86,7 +99,7 @@ def open_transport(*, connections_max: int, certificates: ssl.SSLContext | None 
             keepalive_expiry=KEEP_ALIVE_SECONDS,
         ),
         trust_env=False,
-        proxy=None,
+        proxy=httpx.Proxy(proxy, ssl_context=verify if proxy.startswith("https://") else None) if proxy else None,
         retries=0,
     )
 
@@ -131,9 +144,19 @@ class Endpoint:
     """
 
     def __init__(
-        self, http: httpx.Client, transport: httpx.BaseTransport, url: str, headers: Mapping[str, str] | None = None
+        self,
+        http: httpx.Client,
+        transport: httpx.BaseTransport,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        secrets: Sequence[str] = (),
     ) -> None:
-        """``headers`` are sent with each call, as are those of ``http``, whose transport is ``transport``."""
+        """``headers`` are sent with each call, as are those of ``http``, whose transport is ``transport``.
+
+        ``secrets`` are their values that the caller must mask in replies.
+        """
+        self.secrets = secrets
         self._transport = transport
         prepared = http.build_request("GET", url, headers=headers)
         self._url = prepared.url
@@ -160,7 +183,8 @@ class Endpoint:
             content=body,
             extensions=waits.extensions,
         )
-        response = self._transport.handle_request(request)
+        with waits.watching():
+            response = self._transport.handle_request(request)
         try:
             return _reply(response, waits, reply_bytes_max)
         finally:
@@ -188,8 +212,13 @@ def call(
     Raises httpx.HTTPError if no response headers arrived. After them, a lost connection only cuts off the body.
     """
     waits = _Waits(seconds_max, monotonic, before_first_byte)
-    with http.stream(method, url, headers=headers, content=body, extensions=waits.extensions) as response:
+    request = http.build_request(method, url, headers=headers, content=body, extensions=waits.extensions)
+    with waits.watching():
+        response = http.send(request, stream=True)
+    try:
         return _reply(response, waits, reply_bytes_max)
+    finally:
+        response.close()
 
 
 class _Waits:
@@ -201,6 +230,8 @@ class _Waits:
         self.deadline = monotonic() + seconds_max
         self.monotonic = monotonic
         self._before_first_byte = before_first_byte
+        self._is_tunnelling = False
+        """CONNECT was sent to a proxy, and nothing of the request so far."""
         self._seconds = {
             "connect": min(CONNECT_SECONDS_MAX, seconds_max),
             "read": seconds_max,
@@ -210,9 +241,23 @@ class _Waits:
         # httpx looks the seconds up again for each step of the exchange.
         self.extensions = {"trace": self._trace, "timeout": self._seconds}
 
-    def _trace(self, event: str, _: Mapping[str, Any]) -> None:
-        if event == _FIRST_BYTE and self._before_first_byte:
-            self._before_first_byte()
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """For the exchange up to the response's headers. Raises TunnelError if a proxy was as far as it got."""
+        try:
+            yield
+        except httpx.ProxyError:
+            raise
+        except httpx.HTTPError as error:
+            if self._is_tunnelling:
+                raise TunnelError(f"{type(error).__name__} after CONNECT: {error}") from error
+            raise
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == _FIRST_BYTE:
+            if self._before_first_byte:
+                self._before_first_byte()
+            self._is_tunnelling = info["request"].method == b"CONNECT"
         if event.endswith(_STARTED):
             left = max(self.deadline - self.monotonic(), _WAIT_SECONDS_MIN)
             self._seconds["read"] = self._seconds["write"] = left
@@ -242,7 +287,12 @@ def _read(response: httpx.Response, deadline: float, monotonic: Callable[[], flo
 
 def _decompress(body: bytes, bytes_max: int) -> bytes:
     """At most ``bytes_max`` bytes of a compressed body. A body that cannot be decompressed is returned as it is."""
-    try:
+    with suppress(zlib.error):
         return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, bytes_max)
-    except zlib.error:
-        return body
+    with suppress(zlib.error):
+        raw = zlib.decompressobj(_RAW_DEFLATE)
+        content = raw.decompress(body, bytes_max)
+        # Nothing in it says that it is deflate, so a stream that does not end is taken for anything else.
+        if raw.eof or len(content) >= bytes_max:
+            return content
+    return body

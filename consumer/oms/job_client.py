@@ -109,12 +109,13 @@ class HttpJobClient:
                 )
             except httpx.HTTPError as error:
                 return JobReport(job_id, detail=classify_error(error).detail)
-            reply = reply.without(token.value)
+            reply = reply.without(token.value, *self._endpoint.secrets)
             report = read_report(job_id, reply.status, reply.headers, reply.body, wall=self._wall())
-            if reply.status != 401:
+            if reply.status != 401 or not self._tokens.replace(token):
                 # A 403 is not counted against the token: a key without permission for get-job may still refresh.
+                if report.status:
+                    self._tokens.record_let_in(token)
                 return report
-            self._tokens.drop(token)
         return report
 
 

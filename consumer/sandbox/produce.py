@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consumer.errors import SettingsError
+from consumer.kafka.options import connection_options, token_callback
+from consumer.kafka.sasl import check_sasl
 from consumer.sandbox.generator import SCHEMA_ID, distinct_changes
 from consumer.sandbox.publisher import Encoder, Event, events_in, publish, register
 from consumer.settings import Settings
@@ -28,6 +30,8 @@ def produce_events(
         if settings.avro.registry_url
         else SCHEMA_ID
     )
+    check_sasl(settings.kafka)
+    connection = connection_options(settings.kafka)
     console = Console(stderr=True)
     columns = (TextColumn("Publishing to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -36,7 +40,8 @@ def produce_events(
             _events(schema_id, file=file, count=count, locations=locations, seed=seed),
             bootstrap_servers=settings.kafka.bootstrap_servers,
             topic=target,
-            properties=settings.kafka.properties,
+            properties=connection,
+            callbacks=token_callback(connection, settings.kafka),
             on_progress=lambda done: progress.update(task, completed=done),
         )
     console.print(f"{published:,} changes published to {target}.")

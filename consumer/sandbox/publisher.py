@@ -119,13 +119,16 @@ def publish(
     bootstrap_servers: str,
     topic: str,
     properties: Mapping[str, Any] | None = None,
+    callbacks: Mapping[str, Any] | None = None,
     on_progress: Callable[[int], None] = lambda _published: None,
     delivery_seconds_max: float = DELIVERY_SECONDS_MAX,
 ) -> int:
     """Publish the events in order; returns their number once the broker has acknowledged all of them.
 
-    Only the connection options of ``properties`` (``kafka.properties``) are used. ``on_progress`` is called every 1,000
-    events, and at the end, with the number published. Raises BrokerError if an event cannot be delivered.
+    Only the connection options of ``properties`` (``kafka.properties``) are used; ``callbacks`` are the client's.
+    ``on_progress`` is called every 1,000 events, and at the end, with the number published.
+
+    Raises BrokerError if an event cannot be delivered.
     """
     failures: list[KafkaError] = []
 
@@ -134,7 +137,7 @@ def publish(
             failures.append(error)
 
     options = _options(bootstrap_servers, properties or {}, delivery_seconds_max)
-    producer = Producer(options, logger=logging.getLogger("inventory_refresh.publisher"))
+    producer = Producer(options | dict(callbacks or {}), logger=logging.getLogger("inventory_refresh.publisher"))
     published = 0
     for event in events:
         _produce(producer, topic, event, on_delivery)

@@ -1,5 +1,6 @@
 """Merges the sources (environment over secret files over the YAML file) and reports wrong values in one line."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +63,8 @@ def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | No
     """Read and validate the settings from all sources.
 
     ``config`` is the YAML file (None: the one named by INVENTORY_REFRESH_CONFIG, if set), ``environ`` the environment
-    of the process, ``secrets_dir`` the directory of secret files (None: INVENTORY_REFRESH_SECRETS_DIR, if set).
+    of the process, ``secrets_dir`` the directory of secret files (None: those of INVENTORY_REFRESH_SECRETS_DIR,
+    separated by colons, if set).
     Raises SettingsError: one line with the setting, its value unless it is a secret, and what is allowed.
     """
     found = _found(config, environ, secrets_dir)
@@ -97,11 +99,11 @@ def credentials_reader(
 
 def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None) -> Found:
     file = config or _path(environ.get(CONFIG_VARIABLE))
-    directory = secrets_dir or _path(environ.get(SECRETS_DIR_VARIABLE))
+    directories = [secrets_dir] if secrets_dir else _paths(environ.get(SECRETS_DIR_VARIABLE))
     found: Found = {}
     for source in (
         from_file(file) if file else {},
-        from_secret_files(directory) if directory else {},
+        from_secret_files(directories),
         from_environment(environ),
     ):
         found.update(_entries(source))
@@ -110,6 +112,10 @@ def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | 
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
+
+
+def _paths(text: str | None) -> list[Path]:
+    return [Path(part) for part in (text or "").split(os.pathsep) if part]
 
 
 def _entries(source: Found) -> Found:

@@ -36,6 +36,7 @@ class MemoryShares:
     pending_bytes: int
     coalescing_bytes: int
     decoder_bytes: int
+    parked_bytes: int
     bodies_bytes: int
     consumer_queue_bytes: int
     job_offsets_bytes: int
@@ -60,7 +61,7 @@ class Part:
 PARTS: Final[Sequence[Part]] = (
     Part(
         "pending_bytes",
-        Fraction(1, 2),
+        Fraction(15, 32),
         "rows that wait in windows, recover or are in flight, with their offsets",
         "The larger, the fuller the requests: everything else only has to keep up",
     ),
@@ -76,6 +77,13 @@ PARTS: Final[Sequence[Part]] = (
         "messages and frames between a poll and the engine",
         "Two frames of 30,000 usual messages, so that the decoder need not idle",
         bytes_max=64 * MIB,
+    ),
+    Part(
+        "parked_bytes",
+        Fraction(1, 32),
+        "messages of partitions that wait for a schema which the registry does not know yet",
+        "10,000 usual messages; then these partitions are paused, so more would only save a second fetch",
+        bytes_max=16 * MIB,
     ),
     Part(
         "bodies_bytes",

@@ -8,21 +8,26 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES, IDENTIFIERS, ITEM_KEY
+from consumer.core.changes.columns import IDENTIFIERS, ITEM_KEY
+from consumer.settings.combinations import combination_problems
 from consumer.settings.events import EventsSettings
 from consumer.settings.section import (
+    BodyBytes,
     BytesOrAuto,
+    HeaderMap,
     ItemsOrAuto,
+    ProxyUrl,
     ScalarMap,
     Seconds,
     Section,
     Text,
     TextList,
+    TextMap,
     Url,
     UrlList,
     without_repeats,
 )
-from consumer.settings.values import OMS_ITEMS_MAX, is_loopback
+from consumer.settings.values import OMS_ITEMS_MAX
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -37,11 +42,12 @@ class KafkaSettings(Section):
         description="Consumer group. Its committed offsets record which changes the OMS has accepted.",
     )
     max_uncommitted_offsets: int = Field(
-        default=5_000_000,
+        default=1_000_000,
         ge=1,
         le=1_000_000_000,
         description="How many offsets a partition may be read past its committable offset before it is paused. "
-        "Bounds how much another member must read again when it takes over the partition.",
+        "Bounds how much another member must read again when it takes over the partition. Half of the memory for "
+        "pending changes (`memory.budget`) bounds the same in bytes, and is usually reached first.",
     )
     revoke_timeout: Seconds = Field(
         default=30.0,
@@ -54,6 +60,11 @@ class KafkaSettings(Section):
         default=30.0, gt=0, le=3_600, description="How long to wait for unreachable brokers at startup."
     )
     poll_messages_max: int = Field(default=5_000, ge=1, le=100_000, description="Messages read by one poll, at most.")
+    token_provider: Text | None = Field(
+        default=None,
+        description="Where tokens for SASL OAUTHBEARER come from, if librdkafka cannot fetch them: `msk-iam` for AWS "
+        "MSK (needs the extra `msk`), or a plugin's name; see docs/kafka-security.md.",
+    )
     properties: ScalarMap = Field(
         default_factory=dict,
         description="Any librdkafka option by its own name (`security.protocol`, `sasl.password`, ...), except those "
@@ -72,10 +83,14 @@ class KafkaSettings(Section):
 class AvroSettings(Section):
     """Decoding: how the bytes of a message become a change."""
 
-    framing: Literal["confluent", "single-object", "bare"] = Field(
+    framing: Literal["confluent", "apicurio", "aws-glue", "single-object", "bare", "container"] = Field(
         default="confluent",
-        description="What precedes the Avro value: `confluent` a zero byte and a schema id, `single-object` the "
-        "marker and fingerprint of Avro's single-object encoding, `bare` nothing.",
+        description="What precedes the Avro value: `confluent` a zero byte and a schema id of 4 bytes, `apicurio` a "
+        "zero byte and an id of 8 bytes, `aws-glue` the header of AWS Glue with a schema version id, `single-object` "
+        "the marker and fingerprint of Avro's single-object encoding, `bare` nothing. `container`: the value is an "
+        "Avro object container file with one row. With `confluent` and `apicurio`, a header that names the schema "
+        "(`__value_schema_id`, `apicurio.value.globalId`, `apicurio.value.contentId`) takes precedence, and the whole "
+        "value is then the Avro value.",
     )
     decoder: Literal["columnar", "fastavro"] = Field(
         default="columnar",
@@ -87,22 +102,40 @@ class AvroSettings(Section):
     registry: ScalarMap = Field(
         default_factory=dict,
         description="Any option of confluent-kafka's schema registry client by its own name "
-        "(`basic.auth.user.info`, `ssl.ca.location`, ...).",
+        "(`basic.auth.user.info`, `ssl.ca.location`, `proxy`, ...).",
+    )
+    registry_tls_strict: bool = Field(
+        default=True, description="As oms.tls_strict, for the certificates of the schema registry."
+    )
+    registry_ids: Literal["content", "global"] | None = Field(
+        default=None,
+        description="Which ids precede the values: `content` those of the registry's Confluent API, which are the "
+        "content ids of an Apicurio Registry, or `global` the global ids of an Apicurio Registry, which its 2.x "
+        "serializers write by default. Required for framing `apicurio` with a registry; otherwise `content` if unset.",
+    )
+    unknown_schema_wait: Seconds = Field(
+        default=60.0,
+        ge=0,
+        le=300,
+        description="How long a partition waits for a schema that the registry does not know yet, in any 10 minutes. "
+        "After that, messages with unknown ids are rejected at once.",
     )
     schema_file: Text | None = Field(
         default=None,
-        description="Avro schema (JSON) of all messages, used instead of a registry. With Confluent framing it is the "
-        "schema of one id, and a message with another id stops the service.",
+        description="Avro schema (JSON) of all messages, used instead of a registry. If messages have ids, it is the "
+        "schema of one id, and a message with another id stops the service. A folder (its files `*.avsc`), or "
+        "several files separated by commas: with `single-object` the schema is found by its fingerprint, otherwise by "
+        "the file's name, which is the id in the message: `7.avsc`.",
     )
     schema_file_id: int | None = Field(
         default=None,
         ge=0,
-        le=2**31 - 1,
-        description="Schema id of schema_file. If unset, the first id that a process reads, with a warning.",
+        le=2**63 - 1,
+        description="Schema id of a single schema_file. If unset, the first id that a process reads, with a warning.",
     )
     schema_file_for_all_ids: bool = Field(
         default=False,
-        description="Read messages of any schema id with schema_file: all of them have been written with this schema.",
+        description="Read messages of any schema id with a single schema_file: all have been written with its schema.",
     )
     key_schema_file: Text | None = Field(
         default=None, description="Avro schema (JSON) of the keys, for `events.key_format` avro with schema_file."
@@ -168,7 +201,8 @@ class OmsSettings(Section):
     )
     ca_file: Text | None = Field(
         default=None,
-        description="CA certificates (PEM) to trust for base_url and token_url, instead of the default ones.",
+        description="CA certificates (PEM) to trust for base_url and token_url, instead of the default ones. This "
+        "file and those of the client certificate are read again when they change.",
     )
     client_cert_file: Text | None = Field(
         default=None,
@@ -176,8 +210,35 @@ class OmsSettings(Section):
     )
     client_key_file: Text | None = Field(
         default=None,
-        description="Private key of the client certificate (PEM, without a password), unless client_cert_file "
-        "contains it.",
+        description="Private key of the client certificate (PEM), unless client_cert_file contains it.",
+    )
+    client_key_password: SecretStr | None = Field(
+        default=None, min_length=1, description="Password of the private key, if it is encrypted."
+    )
+    tls_strict: bool = Field(
+        default=True,
+        description="`false`: take certificates that fail only Python's strict checks (from 3.13 on), such as those of "
+        "a private authority without key identifiers. They are verified as curl and openssl do.",
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="HTTP proxy for base_url and token_url, such as `http://user:password@host:3128`, or `direct` for "
+        "none. If unset, HTTPS_PROXY (or HTTP_PROXY), ALL_PROXY and NO_PROXY of the environment apply.",
+    )
+    headers: HeaderMap = Field(
+        default_factory=dict,
+        description="Further headers of each call, such as a gateway's subscription key. Their values are never "
+        "shown. The token request has them only if token_url is on the same host as base_url.",
+    )
+    token_auth: Literal["basic", "body"] = Field(
+        default="basic",
+        description="Where the token request has key and secret: `basic`, the Authorization header; `body`, the form. "
+        "Unified Commerce always takes them in the body.",
+    )
+    token_scope: Text | None = Field(default=None, description="`scope` of the token request.")
+    token_audience: Text | None = Field(default=None, description="`audience` of the token request.")
+    token_fields: TextMap = Field(
+        default_factory=dict, description="Further fields of the token request, such as `resource`."
     )
     timeout: Seconds = Field(
         default=30.0, gt=0, le=600, description="Timeout of a call; the outcome of a call that times out is unknown."
@@ -193,6 +254,11 @@ class OmsSettings(Section):
         default=3_000, ge=1, le=OMS_ITEMS_MAX, description="Items that the OMS processes at a time."
     )
     max_items: int = Field(default=OMS_ITEMS_MAX, ge=1, le=OMS_ITEMS_MAX, description="Items in a request, at most.")
+    max_request_bytes: BodyBytes | None = Field(
+        default=None,
+        description="Bytes of a request's body, at most, if a gateway has such a limit: larger requests are sent with "
+        "fewer items. If unset, the limit is learned from answers with status 413.",
+    )
     max_in_flight: int = Field(default=8, ge=1, le=256, description="Requests in flight, at most; one per location.")
     max_requests_per_second: float | None = Field(
         default=None,
@@ -232,6 +298,14 @@ class OmsSettings(Section):
     backoff_max: Seconds = Field(
         default=60.0, gt=0, le=3_600, description="Longest back-off, unless the OMS's `Retry-After` asks for more."
     )
+
+    @field_validator("token_fields")
+    @classmethod
+    def _token_fields_are_further_ones(cls, fields: dict[str, str]) -> dict[str, str]:
+        fixed = sorted(fields.keys() & {"grant_type", "client_id", "client_secret", "scope", "audience"})
+        if fixed:
+            raise ValueError(f"must not contain {', '.join(fixed)}, which have settings of their own or are fixed")
+        return fields
 
     @field_validator("base_url")
     @classmethod
@@ -275,9 +349,9 @@ class DeadLetterSettings(Section):
 class HttpSettings(Section):
     """HTTP server: status page, metrics and probes."""
 
-    host: Text = Field(
-        default="0.0.0.0",  # noqa: S104 - probes and Prometheus connect from outside the pod
-        description="Address to listen on.",
+    host: Text | None = Field(
+        default=None,
+        description="Address to listen on. If unset, all addresses: IPv6 and IPv4, or IPv4 alone where IPv6 is off.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
 
@@ -322,73 +396,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
-        problems = [*_item_limits(self.window, self.oms), *_schema_source(self.avro), *_urls(self.oms)]
-        problems += [*_api_options(self.events, self.oms), *_certificates(self.oms)]
-        if self.oms.backoff_min > self.oms.backoff_max:
-            problems.append(
-                f"oms.backoff_min: {self.oms.backoff_min:g} s must be at most oms.backoff_max "
-                f"({self.oms.backoff_max:g} s)"
-            )
-        if self.dead_letters.topic in self.kafka.topics:
-            problems.append(f'dead_letters.topic: "{self.dead_letters.topic}" must not be one of kafka.topics')
+        problems = combination_problems(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _item_limits(window: WindowSettings, oms: OmsSettings) -> list[str]:
-    problems = []
-    if oms.chunk_items > oms.max_items:
-        problems.append(f"oms.chunk_items: {oms.chunk_items} must be at most oms.max_items ({oms.max_items})")
-    if window.flush_items == "auto":
-        if not oms.track_jobs:
-            problems.append(
-                "window.flush_items: auto needs oms.track_jobs: true, to know the length of the OMS's queue"
-            )
-        return problems
-    if window.flush_items > oms.max_items:
-        problems.append(f"window.flush_items: {window.flush_items} must be at most oms.max_items ({oms.max_items})")
-    if window.flush_items % oms.chunk_items:
-        problems.append(
-            f"window.flush_items: {window.flush_items} must be a multiple of oms.chunk_items ({oms.chunk_items})"
-        )
-    return problems
-
-
-def _schema_source(avro: AvroSettings) -> list[str]:
-    if avro.schema_file and avro.registry_url:
-        return ["avro.schema_file: must not be set together with avro.registry_url; choose one"]
-    if avro.framing != "confluent" and not avro.schema_file:
-        return [f'avro.schema_file: must be set, because avro.framing "{avro.framing}" does not work with a registry']
-    if avro.framing == "confluent" and not avro.registry_url and not avro.schema_file:
-        return ["avro.registry_url: must be set, or avro.schema_file instead"]
-    return []
-
-
-def _urls(oms: OmsSettings) -> list[str]:
-    if oms.allow_http:
-        return []
-    return [
-        f"oms.{name}: must be https:// (or set oms.allow_http: true to send the key and counts in clear text)"
-        for name, url in (("base_url", oms.base_url), ("token_url", oms.token_url))
-        if url.startswith("http://") and not is_loopback(url)
-    ]
-
-
-def _api_options(events: EventsSettings, oms: OmsSettings) -> list[str]:
-    """Settings that only one API of the OMS has."""
-    if oms.api == "unified-commerce":
-        return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
-    problems = []
-    if oms.tenant is not None:
-        problems.append(f"oms.tenant: must not be set for oms.api {oms.api}")
-    granular = [name for name in events.fields if name in GRANULAR_COLUMN_TYPES]
-    if granular:
-        problems.append(f"events.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
-    return problems
-
-
-def _certificates(oms: OmsSettings) -> list[str]:
-    if oms.client_key_file and not oms.client_cert_file:
-        return ["oms.client_cert_file: must be set, because oms.client_key_file is its key"]
-    return []

@@ -13,13 +13,21 @@ _SECRET_KEYS: Final = re.compile(
 )
 """Names of client options that hold secrets. Matching by name also hides a few harmless ones."""
 
+_SECRETS: Final = frozenset(
+    {("oms", "api_key"), ("oms", "api_secret"), ("oms", "client_key_password"), ("oms", "proxy")}
+)
+_SECRET_MAPS: Final = frozenset({("oms", "headers")})
+"""Maps whose values are all secrets: a gateway's key may be in a header of any name."""
+
 _CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://).*@", re.DOTALL)
 """Up to the last "@": a password may contain any character, including those that normally end a URL."""
 
 
 def is_secret(section: str, name: str, key: str | None = None) -> bool:
     """Whether a value must never be shown; ``key`` is the name of an entry, for maps such as kafka.properties."""
-    return (section, name) in {("oms", "api_key"), ("oms", "api_secret")} or bool(key and _SECRET_KEYS.search(key))
+    if (section, name) in _SECRETS:
+        return True
+    return key is not None and ((section, name) in _SECRET_MAPS or bool(_SECRET_KEYS.search(key)))
 
 
 def hide_credentials(text: str) -> str:

@@ -2,13 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from consumer.settings.values import (
+    parse_body_bytes,
     parse_bytes_or_auto,
+    parse_headers,
     parse_items_or_auto,
     parse_list,
     parse_map,
+    parse_proxy_or_direct,
     parse_scalar_map,
     parse_seconds,
     parse_url,
@@ -16,12 +28,15 @@ from consumer.settings.values import (
 )
 
 BytesOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_bytes_or_auto)]
+BodyBytes = Annotated[int, BeforeValidator(parse_body_bytes)]
 ItemsOrAuto = Annotated[int | Literal["auto"], BeforeValidator(parse_items_or_auto)]
 Scalar = str | int | float | bool
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 TextList = Annotated[list[str], BeforeValidator(parse_list)]
 ScalarMap = Annotated[dict[str, Scalar], BeforeValidator(parse_scalar_map)]
 TextMap = Annotated[dict[str, str], BeforeValidator(parse_map)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy_or_direct)]
+HeaderMap = Annotated[dict[str, str], BeforeValidator(parse_headers)]
 Url = Annotated[str, AfterValidator(parse_url)]
 UrlList = Annotated[str, AfterValidator(parse_url_list)]
 Text = Annotated[str, Field(min_length=1)]

@@ -5,7 +5,7 @@ Every function raises SettingsError with one line.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,8 +25,8 @@ CONFIG_BYTES_MAX: Final = 1_048_576
 SECRET_BYTES_MAX: Final = 65_536
 """Room for a long certificate chain."""
 
-_DOTTED_MAPS: Final = {("kafka", "properties"), ("avro", "registry")}
-"""Maps whose keys contain dots, which names of environment variables cannot: they use underscores instead."""
+_SEPARATORS: Final = {("kafka", "properties"): ".", ("avro", "registry"): ".", ("oms", "headers"): "-"}
+"""Maps whose keys contain a character that names of environment variables cannot: they use underscores instead."""
 
 _SERVICE_LINK: Final = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -65,11 +65,24 @@ def from_file(path: Path) -> Found:
     return dict(_flat(_mapping(content, origin, "the file"), origin))
 
 
-def from_secret_files(directory: Path) -> Found:
+def from_secret_files(directories: Sequence[Path]) -> Found:
     """Read a setting per file, named ``section__name``, as Kubernetes mounts a Secret; a trailing newline is dropped.
 
     Hidden files and directories (such as Kubernetes' own ``..data``) are ignored, and empty files count as not given.
+    Raises SettingsError if two directories have a file for the same setting: it is unclear which one is current.
     """
+    found: Found = {}
+    for directory in directories:
+        more = _from_secrets_directory(directory)
+        for path in found.keys() & more.keys():
+            raise SettingsError(
+                f"{more[path].origin} is in several secrets directories ({', '.join(map(str, directories))}); keep one"
+            )
+        found |= more
+    return found
+
+
+def _from_secrets_directory(directory: Path) -> Found:
     found: Found = {}
     try:
         files = sorted(path for path in directory.iterdir() if not path.name.startswith(".") and not path.is_dir())
@@ -79,7 +92,7 @@ def from_secret_files(directory: Path) -> Found:
         origin = f"secret file {file.name}"
         text = _secret_text(file)
         if text:
-            found |= _option(file.name.split("__", 2), text, origin, file.name, dotted=False)
+            found |= _option(file.name.split("__", 2), text, origin, file.name, is_variable=False)
     return found
 
 
@@ -91,7 +104,7 @@ def from_environment(environ: Mapping[str, str]) -> Found:
             continue
         name = variable.removeprefix(PREFIX)
         if text and not _is_service_link(name, text):
-            found |= _option(name.split("__", 2), text, f"environment variable {variable}", variable, dotted=True)
+            found |= _option(name.split("__", 2), text, f"environment variable {variable}", variable, is_variable=True)
     return found
 
 
@@ -109,16 +122,17 @@ def names() -> dict[str, list[str]]:
     }
 
 
-def _option(parts: list[str], text: str, origin: str, given_name: str, *, dotted: bool) -> Found:
+def _option(parts: list[str], text: str, origin: str, given_name: str, *, is_variable: bool) -> Found:
     """A setting from the environment or a secret file; for a map, a single entry or the whole map as JSON."""
     section, name = parts[0].lower(), parts[1].lower() if len(parts) > 1 else ""
     if name not in names().get(section, ()):
-        raise SettingsError(f"{origin} is not a known setting{_suggestion(given_name, dotted=dotted)}")
+        raise SettingsError(f"{origin} is not a known setting{_suggestion(given_name, is_variable=is_variable)}")
     if len(parts) == 2:
         return {(section, name): Given(text, origin)}
     if not is_map(section, name) or not parts[2]:
         raise SettingsError(f"{origin} is not a known setting: {section}.{name} is not a map")
-    key = parts[2].lower().replace("_", ".") if dotted and (section, name) in _DOTTED_MAPS else parts[2]
+    separator = _SEPARATORS.get((section, name)) if is_variable else None
+    key = parts[2].lower().replace("_", separator) if separator else parts[2]
     return {(section, name, key): Given(text, origin)}
 
 
@@ -173,9 +187,9 @@ def _is_service_link(name: str, text: str) -> bool:
     return not bare_port or bool(_SERVICE_ADDRESS.match(text))
 
 
-def _suggestion(given: str, *, dotted: bool) -> str:
+def _suggestion(given: str, *, is_variable: bool) -> str:
     plain = [f"{section}__{name}" for section, options in names().items() for name in options]
-    return _near(given, [f"{PREFIX}{name.upper()}" for name in plain] if dotted else plain)
+    return _near(given, [f"{PREFIX}{name.upper()}" for name in plain] if is_variable else plain)
 
 
 def _near(given: str, known: list[str]) -> str:

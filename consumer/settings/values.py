@@ -10,6 +10,9 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from consumer.network import parse_proxy
 from consumer.settings.memory import BUDGET_BYTES_MAX, BUDGET_BYTES_MIN, GIB, KIB, MIB, size
 
 _UNIT_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -19,10 +22,36 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(kib|mib|gib)", re.ASCII)
 OMS_ITEMS_MAX: Final = 12_000
 """The OMS accepts no more items in a request."""
 
+BODY_BYTES_MIN: Final = 16 * KIB
+"""Less than this no gateway limits bodies to; a single change may take about 5 KiB."""
+BODY_BYTES_MAX: Final = GIB
+
 _NOT_A_SIZE: Final = (
     f"must be text such as 400MiB or 1.5GiB (units KiB, MiB, GiB), from {size(BUDGET_BYTES_MIN)} to "
     f"{size(BUDGET_BYTES_MAX)}, or auto"
 )
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,8190}[\x21-\x7e])?")
+_FIXED_HEADERS: Final = frozenset(
+    [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-vol-tenant",
+    ]
+)
+"""Headers that the service or its HTTP client sends itself."""
+
 _NOT_A_DURATION: Final = "must be a number of seconds, or text such as 500ms, 90s, 5m, 1h"
 
 
@@ -48,6 +77,18 @@ def parse_bytes_or_auto(value: object) -> object:
     if not BUDGET_BYTES_MIN <= count <= BUDGET_BYTES_MAX:
         raise ValueError(_NOT_A_SIZE)
     return count
+
+
+def parse_body_bytes(value: object) -> object:
+    """Bytes from a whole number or from text with a unit."""
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match:
+        value = math.floor(float(match[1]) * _UNIT_BYTES[match[2]])
+    elif isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) <= 12:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not BODY_BYTES_MIN <= value <= BODY_BYTES_MAX:
+        raise ValueError(f"must be bytes, or text such as 1MiB, from {size(BODY_BYTES_MIN)} to {size(BODY_BYTES_MAX)}")
+    return value
 
 
 def parse_items_or_auto(value: object) -> object:
@@ -85,6 +126,27 @@ def parse_map(value: object) -> dict[str, Any]:
         if not isinstance(part, str):
             raise ValueError(f'must have text for "{name}"')  # noqa: TRY004 - pydantic expects ValueError
     return parsed
+
+
+def parse_headers(value: object) -> dict[str, Any]:
+    """Map of HTTP header names to values, from a map or a JSON object, without those that the service itself sends."""
+    parsed = parse_map(value)
+    seen: set[str] = set()
+    for name, text in parsed.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
+            raise ValueError(f'must have names and printable values of HTTP headers, which "{name}" is not')
+        if name.lower() in _FIXED_HEADERS or name.lower() in seen:
+            raise ValueError(f'must not contain "{name}": the service sends it itself, or it is given twice')
+        seen.add(name.lower())
+    return parsed
+
+
+def parse_proxy_or_direct(value: object) -> object:
+    """A proxy's URL, or ``direct``."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        raise ValueError("must be text (put it in quotes)")  # noqa: TRY004 - pydantic expects ValueError
+    return text if text == "direct" else parse_proxy(text)
 
 
 def parse_value_lists(value: object) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _data(dashboard: Mapping[str, Any], prometheus: Prometheus, started: float, 
         return prometheus.now(filled, end) if instant else prometheus.over(filled, grid.start, end, step)
 
     labels = {variable["name"]: variable["label"] for variable in dashboard["templating"]["list"]}
-    values = {"datasource": "Prometheus", "namespace": NAMESPACE, "release": RELEASE, "pod": "All"}
+    values = {"datasource": "Prometheus", "cluster": "", "namespace": NAMESPACE, "release": RELEASE, "pod": "All"}
     times = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}" for at in (grid.start, end))
     return {
         "title": dashboard["title"],

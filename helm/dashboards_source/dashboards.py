@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from helm.dashboards_source import flow, health, kafka, oms, one_location, process, windows
-from helm.dashboards_source.parts import DATASOURCE, LOCATION, MAIN, RUNBOOK, AnyPanel
+from helm.dashboards_source.parts import DATASOURCE, LOCATION, MAIN, RELEASE, RUNBOOK, AnyPanel
 
 TAG: Final = "inventory-refresh"
 
@@ -46,7 +46,7 @@ def one_location_dashboard() -> models.Dashboard:
     location = _query_variable(
         "location",
         "Location",
-        'label_values({__name__=~"inventory_refresh_location_.+", namespace="$namespace", job="$release"}, location)',
+        f'label_values({{__name__=~"inventory_refresh_location_.+", {RELEASE}}}, location)',
         "Location (locationName of the OMS). Empty if metrics.locations_max is 0.",
     )
     return _dashboard("Inventory refresh: one location", LOCATION, description, rows, [location])
@@ -84,7 +84,7 @@ def _dashboard(
         .time("now-1h", "now")
         .refresh("30s")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
-        .editable()
+        .readonly()
     )
     for variable in (_datasource(), *_selection(), *more):
         built.with_variable(variable)
@@ -118,19 +118,25 @@ def _datasource() -> builders.DatasourceVariable:
 def _selection() -> Iterator[builders.QueryVariable]:
     series = "inventory_refresh_build_info"
     yield _query_variable(
-        "namespace", "Namespace", f"label_values({series}, namespace)", "Kubernetes namespace of the release."
+        "cluster", "Cluster", f"label_values({series}, cluster)", "Label cluster; empty if the series do not have it."
+    )
+    yield _query_variable(
+        "namespace",
+        "Namespace",
+        f'label_values({series}{{cluster="$cluster"}}, namespace)',
+        "Kubernetes namespace of the release.",
     )
     yield _query_variable(
         "release",
         "Release",
-        f'label_values({series}{{namespace="$namespace"}}, job)',
+        f'label_values({series}{{cluster="$cluster", namespace="$namespace"}}, job)',
         "Name of the Helm release, which is the label job.",
     )
     yield (
         _query_variable(
             "pod",
             "Member",
-            f'label_values({series}{{namespace="$namespace", job="$release"}}, pod)',
+            f"label_values({series}{{{RELEASE}}}, pod)",
             "Pods of the release. All includes pods that have ended since.",
         )
         .multi(True)

@@ -147,16 +147,18 @@ def _assigned() -> AnyPanel:
     return graph(
         "Assigned and paused partitions",
         Description(
-            "Partitions that members read, how many of them are paused or recovering, and members whose "
-            "decoding waits for something, such as the schema registry.",
+            "Partitions that members read, how many of them are paused or recovering, members whose decoding waits "
+            "for something, such as the schema registry, and members of which a partition waits for a schema.",
             "paused for long: pending changes or uncommitted offsets are at their limit. Decoding waits: the "
-            "schema registry does not answer. Fewer assigned than the topic has: a member is missing.",
+            "schema registry does not answer. Waiting for a schema: the registry does not know it yet. Fewer "
+            "assigned than the topic has: a member is missing.",
             alerts=("InventoryRefreshSchemaRegistryUnavailable",),
         ),
         Query(f"sum({of('inventory_refresh_assigned_partitions')})", "assigned", BLUE),
         Query(f"sum({by_partition('inventory_refresh_partition_paused')})", "paused", ORANGE),
         Query(f"sum({by_partition('inventory_refresh_partition_recovering')})", "recovering", YELLOW),
         Query(f"sum({of('inventory_refresh_decoding_blocked')})", "members waiting to decode", RED),
+        Query(f"sum({of('inventory_refresh_parked_messages')} > bool 0)", "members waiting for a schema", PURPLE),
         unit=units.Short,
         decimals=0,
     )

@@ -266,8 +266,8 @@ _LINKED: Final = (
         value=[
             {
                 "title": "Show ${__value.text}",
-                "url": f"/d/{LOCATION}?${{datasource:queryparam}}&${{namespace:queryparam}}&${{release:queryparam}}"
-                "&var-location=${__value.text:percentencode}&${__url_time_range}",
+                "url": f"/d/{LOCATION}?${{datasource:queryparam}}&${{cluster:queryparam}}&${{namespace:queryparam}}"
+                "&${release:queryparam}&var-location=${__value.text:percentencode}&${__url_time_range}",
             }
         ],
     ),

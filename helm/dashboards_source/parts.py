@@ -23,7 +23,9 @@ MAIN: Final = "inventory-refresh"
 LOCATION: Final = "inventory-refresh-location"
 """Fixed ids of the dashboards, used in the links between them."""
 
-SELECTED: Final = 'namespace="$namespace", job="$release", pod=~"$pod"'
+RELEASE: Final = 'cluster="$cluster", namespace="$namespace", job="$release"'
+"""Matchers of one release. Where series have no label ``cluster``, its variable is empty, which matches them."""
+SELECTED: Final = f'{RELEASE}, pod=~"$pod"'
 GREEN: Final = "green"
 YELLOW: Final = "yellow"
 ORANGE: Final = "orange"

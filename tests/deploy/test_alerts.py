@@ -27,7 +27,7 @@ RULES = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rule
 TESTS = sorted((ROOT / "tests" / "deploy" / "alerts").glob("*.yaml"))
 STORIES = (quiet_night(), rolling_restart())
 
-OF_THE_SCRAPE: Final = {"namespace", "job", "pod", "instance"}
+OF_THE_SCRAPE: Final = {"cluster", "namespace", "job", "pod", "instance"}
 """Labels that Prometheus adds to every series when it scrapes."""
 NOT_OURS: Final = {"process_start_time_seconds"}
 """Metrics that the Prometheus client exports itself."""
@@ -173,7 +173,7 @@ def test_every_selector_contains_the_job_that_the_chart_replaces(name: str) -> N
     expression = ALERTS[name]["expr"]
     metrics = re.findall(r"\b(?:inventory_refresh|process)_[a-z_]+", expression)
     assert len(metrics) == expression.count('{job="inventory-refresh"') > 0
-    assert "by (namespace, job)" in expression
+    assert "by (cluster, namespace, job)" in expression
 
 
 def test_alerts_use_only_metrics_and_labels_that_exist() -> None:

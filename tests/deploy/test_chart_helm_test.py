@@ -125,6 +125,17 @@ def test_the_notes_list_the_next_steps(notes_as_object: Path) -> None:
     assert "Alerts are not installed" in text
 
 
+def test_the_notes_name_what_is_still_missing_for_what_is_enabled(notes_as_object: Path) -> None:
+    everything = notes("everything", notes_as_object)
+    assert "set prometheusRule.runbookUrl" in everything
+    assert "it has no login" in everything
+    assert "Secret files in /vault/secrets" in everything
+    assert "runbookUrl" not in notes("production", notes_as_object), "it is set there"
+    without = of_kind(template("minimal", {"tests": {"enabled": False}}, chart=notes_as_object), "Notes")[0]["text"]
+    assert "kubectl -n shop exec deployment/demo-inventory-refresh -- inventory-refresh run --check" in without
+    assert "helm test" not in without
+
+
 def test_the_notes_describe_what_was_installed(notes_as_object: Path) -> None:
     text = notes("everything", notes_as_object)
     assert "kubectl -n shop get scaledobject,hpa" in text

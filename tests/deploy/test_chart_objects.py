@@ -3,6 +3,7 @@
 import copy
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,34 @@ def test_a_packaged_chart_renders_the_same_objects(helm: Path, tmp_path: Path) -
     assert template("production", chart=package) == rendered("production")
 
 
+def test_the_packaged_chart_has_no_dead_links(helm: Path, tmp_path: Path) -> None:
+    command = [str(helm), "package", str(CHART), "--destination", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=HELM_SECONDS_MAX)  # noqa: S603 - a binary of ours
+    (package,) = tmp_path.glob("inventory-refresh-*.tgz")
+    with tarfile.open(package) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        page = archive.extractfile("inventory-refresh/README.md")
+        assert page is not None
+        text = page.read().decode()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith(("#", "https://"))]
+    assert links
+    assert not [link for link in links if link not in names]
+
+
+def examples_of_the_page() -> list[dict[str, Any]]:
+    """The values under "Identities and secrets" of the chart's page."""
+    text = (CHART / "README.md").read_text(encoding="utf-8").partition("## Identities and secrets")[2]
+    return [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text.partition("## Notes")[0], re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize("example", examples_of_the_page(), ids=",".join)
+def test_every_example_of_the_page_can_be_installed(example: dict[str, Any]) -> None:
+    objects = template("minimal", example)
+    assert not [said for found in objects if (said := problem(found))]
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
@@ -92,7 +121,7 @@ def test_the_values_files_cover_every_kind_of_the_templates() -> None:
 def test_every_template_renders_one_kind_of_object() -> None:
     for file in CHART.glob("templates/*.yaml"):
         kinds = re.findall(r"^kind: (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        assert len(kinds) == (0 if file.name == "validate.yaml" else 1), file.name
+        assert len(kinds) == (0 if file.name in {"validate.yaml", "extraobjects.yaml"} else 1), file.name
 
 
 @every_values_file
@@ -108,25 +137,27 @@ def test_every_pod_meets_the_restricted_pod_security_standard_and_is_read_only(v
     for spec in pod_specs(values):
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container_spec in spec["containers"]:
+        for container_spec in [*spec["containers"], *spec.get("initContainers", [])]:
             assert container_spec["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
             assert "memory" in container_spec["resources"]["limits"]
-            assert all(mount["readOnly"] for mount in container_spec["volumeMounts"])
-        assert not {"hostPath", "emptyDir"} & {kind for volume in spec["volumes"] for kind in volume}
+        assert all(mount["readOnly"] for mount in spec["containers"][0]["volumeMounts"])
+        own = [volume for volume in spec["volumes"] if volume["name"] in {"config", "secrets", "ca"}]
+        assert own
+        assert not {"hostPath", "emptyDir"} & {kind for volume in own for kind in volume}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
 
 
 @every_values_file
-def test_no_pod_has_a_kubernetes_token_or_service_variables(values: str) -> None:
+def test_no_pod_has_service_variables_and_only_those_that_ask_for_it_a_kubernetes_token(values: str) -> None:
     for spec in pod_specs(values):
-        assert spec["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is (values == "everything")
         assert spec["enableServiceLinks"] is False
     for account in of_kind(rendered(values), "ServiceAccount"):
-        assert account["automountServiceAccountToken"] is False
+        assert account["automountServiceAccountToken"] is (values == "everything")
 
 
 def test_pods_run_as_the_image_user_and_only_its_group_can_read_the_secret_files() -> None:
@@ -143,13 +174,14 @@ def test_pods_run_as_the_image_user_and_only_its_group_can_read_the_secret_files
 @every_values_file
 def test_secrets_are_files_and_never_environment_variables(values: str) -> None:
     objects = rendered(values)
-    assert {"name": "INVENTORY_REFRESH_SECRETS_DIR", "value": SECRETS} in container(objects)["env"]
-    (mount,) = [mount for mount in container(objects)["volumeMounts"] if mount["name"] == "secrets"]
-    assert mount["mountPath"] == SECRETS
-    assert "subPath" not in mount, "a file mounted by itself never changes"
+    directories = {"everything": f"{SECRETS}:/vault/secrets", "no-secret": "/mnt/secrets-store"}.get(values, SECRETS)
+    assert {"name": "INVENTORY_REFRESH_SECRETS_DIR", "value": directories} in container(objects)["env"]
+    mounts = {mount["mountPath"] for mount in container(objects)["volumeMounts"]}
+    assert set(directories.split(":")) <= mounts | {"/vault/secrets"}, "which an agent mounts"
+    assert not [mount for mount in container(objects)["volumeMounts"] if "subPath" in mount], "it would never change"
     for spec in pod_specs(values):
         for container_spec in spec["containers"]:
-            assert "envFrom" not in container_spec
+            assert "secretRef" not in yaml.safe_dump(container_spec.get("envFrom", []))
             assert "secretKeyRef" not in yaml.safe_dump(container_spec.get("env", []))
 
 
@@ -194,7 +226,7 @@ def test_a_network_policy_allows_dns_the_given_egress_and_ingress_to_metrics_onl
     assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}} in policy["ingress"][
         0
     ]["from"]
-    assert {port["port"] for port in policy["egress"][0]["ports"]} == {53}
+    assert {port["port"] for port in policy["egress"][0]["ports"]} == {53, 5353}
     assert policy["egress"][-1]["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
     for pod in [pod_template(rendered("production")), *of_kind(rendered("production"), "Pod")]:
         assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
@@ -228,6 +260,23 @@ def test_the_image_has_the_version_of_the_chart_unless_a_tag_or_digest_is_set() 
     assert container(rendered("minimal"))["image"] == f"inventory-refresh:{version}"
     assert container(template("minimal", {"image": {"tag": "9.9"}}))["image"] == "inventory-refresh:9.9"
     assert "inventory-refresh@sha256:2c26" in container(rendered("production"))["image"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "image"),
+    [
+        ({"image": {"registry": "registry.example"}}, "registry.example/inventory-refresh"),
+        ({"image": {"registry": "registry.example/shop/", "repository": "a/b"}}, "registry.example/shop/a/b"),
+        (
+            {"image": {"registry": "registry.example"}, "global": {"imageRegistry": "mirror.example:5000"}},
+            "mirror.example:5000/inventory-refresh",
+        ),
+        ({"global": {"imageRegistry": "mirror.example", "storageClass": "of another chart"}}, "mirror.example/"),
+    ],
+)
+def test_the_registry_of_all_charts_precedes_that_of_the_image(changes: dict[str, Any], image: str) -> None:
+    for pod in (pod_template(template("minimal", changes)), *of_kind(template("minimal", changes), "Pod")):
+        assert pod["spec"]["containers"][0]["image"].startswith(image)
 
 
 def test_extra_volumes_variables_labels_and_annotations_are_added() -> None:

@@ -10,7 +10,8 @@ from tests.support.release import CHART, Object, Release, workload_of
 from tests.support.service_process import wait_until
 
 VALUES = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml"))
-CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+RUNTIME_CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 
 
 def admit(here: Release, pod: Object) -> None:
@@ -20,22 +21,29 @@ def admit(here: Release, pod: Object) -> None:
     here.server.call("POST", f"/api/v1/namespaces/{here.namespace}/pods", body, dryRun="All", fieldValidation="Strict")
 
 
-def make_priority_class(here: Release, pod: Object) -> None:
-    """Create the priority class of a pod, and wait until admission knows it, which takes a while."""
-    name = pod["spec"]["priorityClassName"]
+def make_classes(here: Release, pod: Object) -> None:
+    """Create the priority and runtime class of a pod, and wait until admission knows them, which takes a while."""
+    if name := pod["spec"].get("priorityClassName"):
+        make_class(here, PRIORITY_CLASSES, {"metadata": {"name": name}, "value": 1_000})
+        wait_until(lambda: not refuses(here, pod, "no PriorityClass"), f"the priority class {name} is known")
+    if name := pod["spec"].get("runtimeClassName"):
+        make_class(here, RUNTIME_CLASSES, {"metadata": {"name": name}, "handler": "runsc"})
+        wait_until(lambda: not refuses(here, pod, "pod rejected: RuntimeClass"), f"the runtime class {name} is known")
+
+
+def make_class(here: Release, path: str, body: Object) -> None:
     try:
-        here.server.call("POST", CLASSES, {"metadata": {"name": name}, "value": 1_000})
+        here.server.call("POST", path, body)
     except RefusedError as refused:  # it is cluster-scoped, and another test may have created it
         assert "already exists" in str(refused)  # noqa: PT017
 
-    def is_known() -> bool:
-        try:
-            admit(here, pod)
-        except RefusedError as refused:
-            return f"no PriorityClass with name {name}" not in str(refused)
-        return True
 
-    wait_until(is_known, f"the priority class {name} is known")
+def refuses(here: Release, pod: Object, words: str) -> bool:
+    try:
+        admit(here, pod)
+    except RefusedError as refused:
+        return words in str(refused)
+    return False
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -43,8 +51,7 @@ def test_pods_of_every_values_file_are_admitted(values: str, release: Callable[.
     here = release()
     here.install(values)
     pod = here.pod_template()
-    if "priorityClassName" in pod["spec"]:
-        make_priority_class(here, pod)
+    make_classes(here, pod)
 
     admit(here, pod)
     for hook in here.hooks():

@@ -89,6 +89,26 @@ def test_two_releases_can_share_a_namespace(release: MakeRelease) -> None:
     assert versions(west.objects()) == versions(theirs)
 
 
+def test_two_releases_of_one_name_in_two_namespaces_do_not_touch_each_other(
+    release: MakeRelease, api_server: ApiServer, namespace: str
+) -> None:
+    elsewhere = f"{namespace}-2"
+    api_server.make_namespace(elsewhere, {"pod-security.kubernetes.io/enforce": "restricted"})
+    here, there = release(), replace(release(), namespace=elsewhere)
+    on = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "networkPolicy", "dashboards")}
+    here.install("minimal", on)
+    there.install("minimal", on)
+
+    theirs = there.objects()
+    assert here.objects().keys() == theirs.keys(), "nothing is cluster-scoped"
+    (mine,) = [found for found in here.objects().values() if found["kind"] == "PrometheusRule"]
+    expressions = [rule["expr"] for group in mine["spec"]["groups"] for rule in group["rules"]]
+    assert all(f'namespace="{namespace}",job="{here.name}"' in expr for expr in expressions)
+
+    here.uninstall()
+    assert versions(there.objects()) == versions(theirs)
+
+
 def selecting(labels: dict[str, str], objects: dict[Identity, Object]) -> set[str]:
     """Kinds of the objects that select a pod with these labels."""
     return {kind for (kind, _), found in objects.items() if selects(found.get("spec", {}), labels)}

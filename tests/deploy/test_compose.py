@@ -55,7 +55,17 @@ def test_our_containers_have_no_privileges_and_use_stages_that_exist() -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert service["build"]["target"] in stages, name
+    built = {name: service["build"] for name, service in services().items() if "build" in service}
+    assert {name: build["target"] for name, build in built.items()} == {"member-1": "service", "oms": "sandbox"}
+    assert {"service", "sandbox"} <= stages
+
+
+def test_every_image_of_ours_is_built_once_and_never_pulled() -> None:
+    builders = [services()[name]["image"] for name in OURS if "build" in services()[name]]
+    assert len(set(builders)) == len(builders)
+    for name in OURS:
+        assert services()[name]["image"] in builders
+        assert "build" in services()[name] or services()[name]["pull_policy"] == "never", name
 
 
 def test_the_stop_grace_period_covers_requests_in_flight() -> None:

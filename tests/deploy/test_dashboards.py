@@ -22,13 +22,14 @@ TARGETS = targets()
 COLUMNS = 24
 ALERTS = FOLDER.parent / "alerts" / "inventory-refresh.rules.yaml"
 
-SELECTED = {"namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
+SELECTED = {"cluster": "=$cluster", "namespace": "=$namespace", "job": "=$release", "pod": "=~$pod"}
 """Matchers of every selector, so that releases and namespaces never mix."""
 
 NOT_DRAWN = {
     "inventory_refresh_changes_decoded_total": "read minus rejected and tombstones, which are drawn",
     "inventory_refresh_memory_budget_bytes": "its part for pending changes is drawn, which decides",
     "inventory_refresh_memory_pressure": "only an alert uses it; the memory and its limit are drawn",
+    "inventory_refresh_oms_clock_skew_seconds": "looked at when times are in doubt; the log says when it is large",
     "inventory_refresh_unfinished_job_items": "the jobs are drawn, which show the same",
     "inventory_refresh_values_ignored_total": "the log names each field once; changes are sent all the same",
     "inventory_refresh_unknown_hold_seconds": "only an alert uses it",
@@ -42,7 +43,7 @@ every_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
 
 def selections_of(expr: str) -> list[Selection]:
     """The selectors of a query. Grafana's own variables are replaced, because PromQL does not know them; ours stay."""
-    kept = {name: f"${name}" for name in ("namespace", "release", "pod", "location")}
+    kept = {name: f"${name}" for name in ("cluster", "namespace", "release", "pod", "location")}
     return selections(with_values(expr, range_seconds=3_600, **kept))
 
 

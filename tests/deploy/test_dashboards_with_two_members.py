@@ -29,14 +29,19 @@ def promtool() -> str:
 
 
 def check(promtool: str, folder: Path, panel: str, letter: str, series: Series, expected: Mapping[str, float]) -> None:
-    """Check the result of a panel's query on these series, while another release has the same ones."""
+    """Check the result of a panel's query on these series, while other releases have the same ones."""
     values = {"__rate_interval": f"{MINUTES}m"}
     expr = with_values(target("inventory-refresh", panel, letter).expr, range_seconds=MINUTES * 60, **values)
     case = {
         "interval": "1m",
         "input_series": [
-            {"series": labelled(name, job), "values": samples}
-            for job in (RELEASE, "another-release")
+            {"series": labelled(name, cluster, namespace, job), "values": samples}
+            for cluster, namespace, job in (
+                ("", NAMESPACE, RELEASE),
+                ("", NAMESPACE, "another-release"),
+                ("", "another-namespace", RELEASE),
+                ("another-cluster", NAMESPACE, RELEASE),
+            )
             for name, samples in series.items()
         ],
         "promql_expr_test": [
@@ -55,9 +60,9 @@ def check(promtool: str, folder: Path, panel: str, letter: str, series: Series, 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def labelled(name: str, job: str) -> str:
+def labelled(name: str, cluster: str, namespace: str, job: str) -> str:
     metric, _, labels = name.rstrip("}").partition("{")
-    return f'inventory_refresh_{metric}{{namespace="{NAMESPACE}",job="{job}",{labels}}}'
+    return f'inventory_refresh_{metric}{{cluster="{cluster}",namespace="{namespace}",job="{job}",{labels}}}'
 
 
 CASES: dict[str, tuple[str, str, Series, dict[str, float]]] = {

@@ -25,7 +25,7 @@ def test_both_images_run_without_root_stop_on_sigterm_and_have_a_health_check() 
     assert re.search(r"^USER 10001:10001$", STAGES["base"], re.MULTILINE)
     assert "STOPSIGNAL SIGTERM" in STAGES["base"]
     assert "RUST_BACKTRACE=0" in STAGES["base"]
-    assert 'ENTRYPOINT ["inventory-refresh"]' in STAGES["base"]
+    assert 'ENTRYPOINT ["tini", "--", "inventory-refresh"]' in STAGES["base"]
     assert "/healthz" in STAGES["service"]
     for name in RESULTS:
         assert "HEALTHCHECK" in STAGES[name]

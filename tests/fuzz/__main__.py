@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import structlog
+
 from tests.fuzz.cases import check, draw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,7 @@ def main() -> int:
 def work(number: int) -> None:
     """Run a case for each line of input, and print its result."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for results
     for _ in sys.stdin:
         try:
             result = f"{check(draw(Random(number)))}"  # noqa: S311 - cases are to be repeatable

@@ -11,7 +11,7 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.columnar import silence_backtraces
 from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
-from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.avro.wire import CONFLUENT, SchemaRef, confluent_prefix
 from consumer.core.changes.items import ASSIGNMENT, OFFSET, RejectReason
 from consumer.ports import Decoded
 from consumer.text import DETAIL_CHARACTERS_MAX
@@ -34,14 +34,17 @@ class Source:
 
     def __init__(self, schemas: Sequence[dict[str, Any]], decode_path: Any) -> None:
         factory = ReaderFactory(by_name(), CONFLUENT.length, decode_path)
-        self._readers: dict[bytes, Reader | Refused] = {}
-        for schema_id, schema in enumerate(schemas):
+        self._readers: dict[SchemaRef, Reader | Refused] = {}
+        for schema_id, schema in enumerate(schemas, start=1):
             reader = factory.reader(json.dumps(schema))
             assert not isinstance(reader, Refused), f"{schema} is refused: {reader.detail}"
-            self._readers[confluent_prefix(schema_id)] = reader
+            self._readers[SchemaRef("id", schema_id)] = reader
 
-    def reader(self, prefix: bytes) -> Reader | Refused:
-        return self._readers.get(prefix) or Refused(RejectReason.UNKNOWN_SCHEMA, "not one of these")
+    def begin(self) -> None:
+        """Nothing is asked for."""
+
+    def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
+        return self._readers.get(ref) or Refused(RejectReason.UNKNOWN_SCHEMA, "not one of these")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -70,9 +73,9 @@ def _batch(random: Random, schemas: list[dict[str, Any]]) -> list[bytes | None]:
     values: list[bytes | None] = []
     badness = random.choice((0.0, 0.05, 0.3, 1.0))
     for _ in range(random.choice((1, 2, 8, 40, 120))):
-        schema_id = random.randrange(len(schemas)) if mixed else main
+        index = random.randrange(len(schemas)) if mixed else main
         bad = random.random() < badness
-        value = confluent_prefix(schema_id) + (hostile if bad else good).write(schemas[schema_id])
+        value = confluent_prefix(index + 1) + (hostile if bad else good).write(schemas[index])
         if bad and random.random() < 0.6:
             value = mutated(random, value, [present for present in values if present] or [value])
         values.append(None if random.random() < 0.01 else value)
@@ -96,12 +99,12 @@ def check(case: Case) -> int:
 
 
 def _verdict(judges: Sequence[Judge], value: bytes) -> Verdict:
-    if len(value) < CONFLUENT.length or value[0]:
+    if len(value) < CONFLUENT.length or value[0] or not any(value[1:5]):
         return Verdict(reason=RejectReason.NOT_FRAMED)
     schema_id = int.from_bytes(value[1:5], "big")
-    if schema_id >= len(judges):
+    if schema_id > len(judges):
         return Verdict(reason=RejectReason.UNKNOWN_SCHEMA)
-    return judges[schema_id].judge(value[5:])
+    return judges[schema_id - 1].judge(value[5:])
 
 
 def _compare(decoded: Decoded, values: Sequence[bytes | None], verdicts: Sequence[Verdict | None]) -> None:
@@ -111,7 +114,8 @@ def _compare(decoded: Decoded, values: Sequence[bytes | None], verdicts: Sequenc
     assert len(rejects) == len(decoded.rejects), "a message is rejected twice"
     assert decoded.tombstones == values.count(None)
     assert decoded.next_offsets == {1: FIRST_OFFSET + len(values)}
-    assert decoded.frame["locationName"].is_sorted()
+    locations = decoded.frame["locationName"]
+    assert len(locations.rle()) == locations.n_unique(), "the rows of a location are apart"
     for place, (value, verdict) in enumerate(zip(values, verdicts, strict=True)):
         row, reject = rows.get(place), rejects.get(place)
         if value is None or verdict is None:

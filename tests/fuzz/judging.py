@@ -1,6 +1,10 @@
 """The expected result of one message, a row or a reason, computed in plain Python column by column."""
 
+import re
+import struct
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from io import BytesIO
 from math import isfinite, isnan
 from typing import Any
@@ -53,7 +57,12 @@ class Judge:
             kind = _held(schema)
             if value is not None and kind == "int" and not -(2**31) <= value < 2**31:
                 return Verdict(reason=RejectReason.INTEGER_OUT_OF_RANGE)
-            row[name] = None if value is None else _item_value(name, kind, value)
+        for name in (target for target in TARGETS if target in self._types):
+            value, kind = reading.value[name], _held(self._types[name])
+            try:
+                row[name] = None if value is None else _item_value(name, kind, value)
+            except BadNumberError as error:
+                return Verdict(reason=error.reason)
         reason = _broken_rule(row)
         return Verdict(reason=reason) if reason else Verdict(row=row)
 
@@ -90,14 +99,67 @@ def _held(schema: Any) -> Any:
 
 def _item_value(name: str, kind: Any, value: Any) -> Any:
     if name in EMPTY_IS_NONE:
-        return value or None
-    if name == "occurredAt" and isinstance(kind, dict):
-        return value // TICKS.get(kind["logicalType"], 1)
+        return _text(name, str(value))
+    if name == "occurredAt":
+        return _millis(kind, value)
     if name in NUMBERS:
         if isinstance(kind, dict):
             return _decimal(int.from_bytes(value, "big", signed=True), kind["scale"])
-        return float(value)
-    return value
+        return _shortest(value) if kind == "float" else float(value)
+    return _whole(kind, value) if name in INTEGERS else value
+
+
+class BadNumberError(Exception):
+    def __init__(self, reason: RejectReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _text(name: str, value: str) -> str | None:
+    trimmed = value if name == "inventoryLocatorName" else value.rstrip(" ")
+    return trimmed or None
+
+
+def _millis(kind: Any, value: int) -> int | None:
+    if isinstance(kind, dict):
+        return value // TICKS.get(kind.get("logicalType", "timestamp-micros"), 1)
+    return value if 2000 <= _year(value) <= 2100 else None
+
+
+def _year(millis: int) -> int:
+    in_range = -(10**13) < millis < 10**14
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)).year if in_range else 0
+
+
+def _shortest(value: float) -> float:
+    """The decimal with the fewest digits that is the same float of 32 bits; a whole number stays as it is."""
+    if not isfinite(value) or value == int(value):
+        return value
+    digits = (float(f"{value:.{count}g}") for count in range(1, 10))
+    return next(short for short in digits if struct.pack("<f", short) == struct.pack("<f", value))
+
+
+def _whole(kind: Any, value: Any) -> int | None:
+    if isinstance(kind, dict):
+        number = Fraction(int.from_bytes(value, "big", signed=True), 10 ** kind["scale"])
+    elif kind == "string":
+        text = value.strip(" ")
+        if not text:
+            return None
+        if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", text):
+            raise BadNumberError(RejectReason.NOT_A_NUMBER)
+        number = Fraction(text)
+    elif kind == "double":
+        if not isfinite(value):
+            raise BadNumberError(RejectReason.NOT_A_NUMBER)
+        number = Fraction(value)
+    else:
+        return int(value)
+    if abs(number) > (2**53 - 1 if kind == "double" or number.denominator != 1 else 10**18 - 1):
+        raise BadNumberError(RejectReason.INTEGER_OUT_OF_RANGE)
+    if number.denominator != 1:
+        raise BadNumberError(RejectReason.NOT_A_WHOLE_NUMBER)
+    return int(number)
 
 
 def _decimal(unscaled: int, scale: int) -> float:

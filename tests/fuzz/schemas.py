@@ -37,16 +37,20 @@ class Schemas:
     def _fitting(self, name: str) -> list[Any]:
         if name == "occurredAt":
             kinds = ("timestamp-millis", "timestamp-micros", "timestamp-nanos")
-            return ["long", *({"type": "long", "logicalType": kind} for kind in kinds)]
+            micros = {"type": "long", "connect.name": "io.debezium.time.MicroTimestamp"}
+            return ["long", micros, *({"type": "long", "logicalType": kind} for kind in kinds)]
         if name == "attributes":
             return [{"type": "array", "items": items} for items in ("string", ["null", "string"], ["string", "null"])]
         if name in INTEGERS:
-            return ["int", "long"]
+            return ["int", "long", "int", "long", "double", "string", self._decimal()]
         if name in NUMBERS:
             decimal = {"logicalType": "decimal", "precision": 12, "scale": self._random.randint(0, 5)}
             fixed = {"type": "fixed", "name": self._name(), "size": self._random.randint(6, 9), **decimal}
             return ["int", "long", "float", "double", {"type": "bytes", **decimal}, fixed]
-        return ["string", "string", self._enum()]
+        return ["string", "string", self._enum(), "int", "long"]
+
+    def _decimal(self) -> dict[str, Any]:
+        return {"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": self._random.randint(0, 3)}
 
     def _any(self, depth: int) -> Any:  # noqa: PLR0911 - one for each kind of type
         """Any type, at most ``depth`` levels deep."""

@@ -8,7 +8,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
 from consumer.avro.sources import RegistrySource
-from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.avro.wire import CONFLUENT, SchemaRef
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
 from consumer.sandbox.publisher import register
@@ -32,9 +32,9 @@ def test_the_bundled_schema_is_registered_once_and_read_back_by_its_id(registry:
 
 @pytest.mark.parametrize("schema_id", [0, 2**31 - 1, 2**31, 2**32 - 1])
 def test_an_id_unknown_to_the_registry_is_rejected_without_waiting(registry: str, schema_id: int) -> None:
-    source = RegistrySource(registry, PATIENT, CONFLUENT, ReaderFactory(by_name(), CONFLUENT.length, "columnar"))
+    source = RegistrySource(registry, PATIENT, ReaderFactory(by_name(), CONFLUENT.length, "columnar"))
     try:
-        found = source.reader(confluent_prefix(schema_id))
+        found = source.reader(SchemaRef("id", schema_id))
     finally:
         source.close()
     assert isinstance(found, Refused)

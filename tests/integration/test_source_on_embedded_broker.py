@@ -55,7 +55,9 @@ def committed(embedded: KafkaSettings) -> set[tuple[int, str | None]]:
 
 def test_the_checks_before_the_start_work_as_on_a_real_broker(embedded: KafkaSettings) -> None:
     KafkaSource(embedded).check_broker()
-    DeadLetterWriter(embedded, DeadLetterSettings(topic="dead-letters"), schema_id_of=lambda _value: None).check()
+    DeadLetterWriter(
+        embedded, DeadLetterSettings(topic="dead-letters"), schema_id_of=lambda _value, _headers: None
+    ).check()
     with pytest.raises(BrokerError, match=r"did you mean changes\?"):
         KafkaSource(embedded.model_copy(update={"topics": ["change"]})).check_broker()
 

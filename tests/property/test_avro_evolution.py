@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import DecodePath, Reader, ReaderFactory, Refused
-from consumer.avro.wire import CONFLUENT, confluent_prefix
+from consumer.avro.wire import CONFLUENT, SchemaRef, confluent_prefix
 from consumer.core.changes.items import OFFSET, RejectReason
 from tests.support.avro import by_name, raw_batch
 
@@ -109,10 +109,13 @@ class Source:
 
     def __init__(self, versions: list[Version], decode_path: DecodePath) -> None:
         factory = ReaderFactory(by_name(), CONFLUENT.length, decode_path)
-        self._readers = {confluent_prefix(n): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
+        self._readers = {SchemaRef("id", n + 1): factory.reader(json.dumps(v.schema)) for n, v in enumerate(versions)}
 
-    def reader(self, prefix: bytes) -> Reader | Refused:
-        return self._readers[prefix]
+    def begin(self) -> None:
+        """Nothing is asked for."""
+
+    def reader(self, ref: SchemaRef, *, must_ask: bool = False) -> Reader | Refused:
+        return self._readers[ref]
 
     def close(self) -> None:
         """Nothing to close."""
@@ -131,7 +134,7 @@ def test_messages_of_all_versions_are_read_as_by_avros_schema_resolution(history
             body.seek(0)
             resolved = fastavro.schemaless_reader(body, writer, reader)
             assert isinstance(resolved, dict)
-            messages.append((confluent_prefix(number) + body.getvalue(), resolved))
+            messages.append((confluent_prefix(number + 1) + body.getvalue(), resolved))
     random.shuffle(messages)
 
     decode_paths: tuple[DecodePath, ...] = ("columnar", "fastavro")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.decoder_thread import build_batch_decoder
-from consumer.avro.wire import confluent_prefix
+from consumer.avro.wire import SchemaRef, confluent_prefix
 from consumer.core.changes.items import ITEM_COLUMNS, LINE, OFFSET
 from consumer.ports import Decoded
 from consumer.settings import AvroSettings, EventsSettings
@@ -105,5 +105,5 @@ def test_both_decoders_read_the_same_lines(decoders: list[BatchDecoder], events:
 
 
 def test_the_columnar_decoder_reads_this_schema_itself(decoders: list[BatchDecoder]) -> None:
-    reader = decoders[0]._values._source.reader(confluent_prefix(7))
+    reader = decoders[0]._values._source.reader(SchemaRef("id", 7))
     assert type(reader).__name__ == "ColumnarReader"

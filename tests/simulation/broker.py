@@ -92,7 +92,7 @@ class Broker:
 
     def redrive(self) -> None:
         """Send the events of dead letters back to their partitions, as far as that is safe."""
-        for partition, offset in redriven(self.logs, self.dead_letters):
+        for partition, offset in redriven(self.logs, self.dead_letters, self._world.now):
             log = self.logs[partition]
             entry = log.entry(offset)
             self._world.note("redrive", "%d@%d again: %s", partition, log.end, _described(entry))

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.changes.items import CHANGE_ID, ChangeId, RejectReason
+from consumer.core.limits import EngineLimits
 from consumer.core.partition.commit_metadata import parse_metadata
+from consumer.errors import StopError
 from consumer.facts import Snapshot
+from consumer.loop.loop import RECOVERY_DOES_NOT_FIT
 from consumer.ports import Answered, Decoded, Submission
-from tests.simulation.plan import Entry, EntryKind, SimulationPlan, item_key_of
+from tests.simulation.plan import FENCE_SECONDS, Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 Line = tuple[int, int]
 """Offset and line of a change."""
 
+SENDS_MAX: Final = 2
 NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 
 
@@ -77,6 +81,8 @@ class Checker:
         self._recovers_to: dict[tuple[str, int], int] = {}
         """By owner and partition: ``read_up_to`` as found at assignment."""
         self._in_flight: dict[tuple[str, int], str] = {}
+        self._tokens_of: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+        """By owner and request: the fetches of the tokens with which its body was sent."""
 
     # Events of the broker
 
@@ -154,7 +160,7 @@ class Checker:
                 if (other.location, other.item) == (change.location, change.item)
             )
             if not any(newer):
-                raise Violation(f"rule 23: no barrier is newer than {self._described_change(change.number)}")
+                raise Violation(f"rule 27: no barrier is newer than {self._described_change(change.number)}")
 
     def _check_refused(self, changes: Sequence[Entry]) -> None:
         """Bad changes are dead-lettered, together with what they supersede (rule 10), and no others."""
@@ -164,6 +170,20 @@ class Checker:
                 if change.number > bad.get((change.location, change.item), 0) or not self._plan.has_short_memory:
                     raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(change.number)}")
                 self._items[change.location, change.item].dead_lettered_with_newer = True
+
+    def sent(self, wire: "Wire") -> None:
+        """A body leaves a worker."""
+        bytes_max = self._plan.request_bytes_max
+        if bytes_max is not None and wire.body_bytes > bytes_max:
+            raise Violation(f"rule 25: a body of {wire.body_bytes} bytes is sent: {wire}")
+        if wire.commit_age_seconds > FENCE_SECONDS:
+            raise Violation(f"rule 13: the commit is {wire.commit_age_seconds:.1f} s old when this is sent: {wire}")
+        tokens = self._tokens_of[wire.owner, wire.request_id]
+        if wire.fetch in tokens:
+            raise Violation(f"rule 26: a body is sent again with the same token: {wire}")
+        tokens.append(wire.fetch)
+        if len(tokens) > SENDS_MAX:
+            raise Violation(f"rule 16: a body is sent {len(tokens)} times: {wire}")
 
     def submitted(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
@@ -177,22 +197,46 @@ class Checker:
             barrier = self._barriers[owner, assignment_id].get((change.location, change.item))
             if barrier is not None and change.number < barrier:
                 raise Violation(
-                    f"rule 23: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
+                    f"rule 27: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
                     f"it had read {self._described_change(barrier)}"
                 )
 
     def answered(self, owner: str, answered: Answered) -> None:
         del self._in_flight[owner, answered.request_id]
 
-    def snapshot(self, owner: str, snapshot: Snapshot, *, undecoded_max: int) -> None:
-        """After recovery a partition is read past its committable offset by at most the limit and what was in hand."""
+    def snapshot(self, owner: str, snapshot: Snapshot, limits: EngineLimits) -> None:
+        """What is read fits the limits and what was in hand; recovery alone may read further than its successor."""
+        in_hand, changes_in_hand = self._plan.undecoded_max, self._plan.undecoded_changes_max
+        if snapshot.pending_bytes > limits.max_recovery_bytes + changes_in_hand:
+            raise Violation(
+                f"rule 10: {owner} has {snapshot.pending_bytes} pending changes with a budget of "
+                f"{limits.max_pending_bytes}"
+            )
         for view in snapshot.partitions:
-            limit = (view.committable_offset or 0) + self._plan.max_uncommitted_offsets
-            until = max(limit, self._recovers_to[owner, view.partition]) + undecoded_max
-            if (view.next_offset or 0) > until:
-                raise Violation(
-                    f"rule 10: {owner} has read partition {view.partition} up to {view.next_offset}, past {until}"
-                )
+            start, stop = view.committable_offset or 0, view.next_offset or 0
+            until = max(start + limits.max_uncommitted_offsets, self._recovers_to[owner, view.partition]) + in_hand
+            if stop > until:
+                raise Violation(f"rule 10: {owner} has read partition {view.partition} up to {stop}, past {until}")
+            rows = self._rows(view.partition, start, stop)
+            if rows > limits.max_uncommitted_bytes + changes_in_hand:
+                self._check_recovered(owner, view.partition, stop, rows)
+
+    def _check_recovered(self, owner: str, partition: int, stop: int, rows: int) -> None:
+        """So many rows were read past the committable offset only because the previous owner had read them."""
+        if stop > self._recovers_to[owner, partition] + self._plan.undecoded_max:
+            raise Violation(f"rule 10: {owner} has read {rows} rows of partition {partition} that are not committed")
+
+    def _rows(self, partition: int, start: int, stop: int) -> int:
+        """Number of changes between two offsets."""
+        log = self.logs[partition]
+        changes = (change for offset in range(start, stop) for change in log.entry(offset).changes)
+        return sum(change.kind in {EntryKind.CHANGE, EntryKind.BAD} for change in changes)
+
+    def stopped(self, owner: str, error: StopError) -> None:
+        """A process stops. What members of equal memory have read can always be read again."""
+        had_less_memory = any(fault.kind is FaultKind.LESS_MEMORY for fault in self._plan.faults)
+        if str(error) == RECOVERY_DOES_NOT_FIT and not had_less_memory:
+            raise Violation(f"rule 10: {owner} has more to read again than fits")
 
     # Events of the OMS
 

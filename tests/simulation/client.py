@@ -1,5 +1,7 @@
 """``ports.RefreshClient`` without HTTP: workers check the fence like the real ones, send, wait and time out."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +19,23 @@ SENDS_MAX: Final = 2
 """As in ``oms/client.py``: a body is sent again only after a 401."""
 
 
+REST_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+"""The pauses of a new token that is refused, as in ``oms/token.py``."""
+NEW_SECONDS: Final = 0.5
+
+
+def body_bytes(items: Sequence[Mapping[str, Any]]) -> int:
+    return len(json.dumps(items))
+
+
 @dataclass(eq=False, slots=True)
 class Delivery:
     """A submission that a worker is sending."""
 
     submission: Submission
     submitted_at: float
+    commit_started_at: float
+    """The submission's own, for the checker."""
     items: tuple[dict[str, Any], ...] = ()
     sends: int = 0
 
@@ -36,6 +49,12 @@ class SimulatedClient:
         self._process = process
         self._oms = oms
         self._token = 0
+        self._is_proven = False
+        """A call with the token was let in."""
+        self._fetches = 0
+        self._fetched_at = 0.0
+        self._rests = 0
+        self._rests_until = 0.0
         self._ready: list[Answered] = []
 
     # ports.RefreshClient
@@ -44,7 +63,7 @@ class SimulatedClient:
         self._process.enter()
         self._process.checker.submitted(self._process.name, self._process.source.partition_of, submission)
         self._process.stop_by_chance()
-        delivery = Delivery(submission, self._process.world.now)
+        delivery = Delivery(submission, self._process.world.now, submission.commit_started_at)
         self._process.after(self._process.latency(), lambda: self._prepare(delivery))
 
     def answers(self) -> list[Answered]:
@@ -68,16 +87,25 @@ class SimulatedClient:
         delivery.items = tuple(
             {name: value for name, value in row.items() if value is not None} for row in items.iter_rows(named=True)
         )
+        bytes_max = delivery.submission.bytes_max
+        if bytes_max is not None and body_bytes(delivery.items) > bytes_max:
+            self._answer(delivery, Answer(AnswerKind.TOO_LARGE, body_bytes=body_bytes(delivery.items)))
+            return
         self._send_with_token(delivery)
 
     def _send_with_token(self, delivery: Delivery) -> None:
-        if self._token:
+        if self._process.world.now < self._rests_until:
+            self._answer(delivery, self._resting())
+        elif self._token:
             self._send(delivery)
         else:
             self._process.after(self._process.latency(), lambda: self._renew_and_send(delivery))
 
     def _renew_and_send(self, delivery: Delivery) -> None:
-        self._token = self._oms.token
+        if self._token != self._oms.token:
+            self._token, self._is_proven, self._rests, self._rests_until = self._oms.token, False, 0, 0.0
+            self._fetches += 1
+            self._fetched_at = self._process.world.now
         self._send(delivery)
 
     def _send(self, delivery: Delivery) -> None:
@@ -104,14 +132,41 @@ class SimulatedClient:
         self._oms.post(wire, lambda answer: self._process.after(0.01, lambda: settle(answer)))
 
     def _answered(self, delivery: Delivery, wire: Wire, answer: Answer) -> None:
-        if answer.kind is AnswerKind.UNAUTHORISED:
+        if answer.kind is AnswerKind.UNAUTHORISED and answer.status == 401:
+            is_new = self._rests or self._process.world.now - self._fetched_at <= NEW_SECONDS
+            if self._token == wire.token and not self._is_proven and is_new:
+                self._refused_while_new(delivery, answer)
+                return
             if self._token == wire.token:
                 self._token = 0
             if delivery.sends < SENDS_MAX:
                 self._process.stop_by_chance()
                 self._send_with_token(delivery)
                 return
+            answer = Answer(AnswerKind.UNAVAILABLE, status=401)
+        elif self._token == wire.token and answer.kind in (AnswerKind.ACCEPTED, AnswerKind.REFUSED):
+            self._is_proven = True
         self._answer(delivery, answer)
+
+    def _refused_while_new(self, delivery: Delivery, answer: Answer) -> None:
+        now = self._process.world.now
+        if now < self._rests_until:
+            self._rest(delivery)
+        elif self._rests < len(REST_SECONDS):
+            self._rests_until = now + REST_SECONDS[self._rests]
+            self._rests += 1
+            self._rest(delivery)
+        else:
+            self._token = 0
+            self._answer(delivery, answer)
+
+    def _rest(self, delivery: Delivery) -> None:
+        """The new token rests: the request is given back, and no body is kept."""
+        self._answer(delivery, self._resting())
+
+    def _resting(self) -> Answer:
+        left = self._rests_until - self._process.world.now
+        return Answer(AnswerKind.UNAVAILABLE, status=401, retry_after_seconds=left)
 
     def _answer(self, delivery: Delivery, answer: Answer) -> None:
         self._process.note("#%d: %s", delivery.submission.request_id, answer.kind.value)
@@ -129,7 +184,10 @@ class SimulatedClient:
             location=submission.location,
             items=delivery.items,
             checked_at=self._process.world.now,
+            commit_age_seconds=self._process.uptime() - delivery.commit_started_at,
             token=self._token,
+            fetch=self._fetches,
+            body_bytes=body_bytes(delivery.items),
             rows=tuple((partitions[assignment_id], offset, line) for assignment_id, offset, line in rows),
             overlaid=() if overlay is None else tuple(overlay["quantity"]),
             assigned_at={

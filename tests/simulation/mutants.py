@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from consumer.core import engine as engine_module
+from consumer.core.backpressure import Backpressure
 from consumer.core.changes.barriers import BARRIER_OFFSET, of_items
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import newest_last
@@ -21,24 +22,28 @@ from consumer.core.location import bisection as bisection_module
 from consumer.core.location import superseded as superseded_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
+from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
-from consumer.core.location.request import Request
+from consumer.core.location.request import Refusal, Request
 from consumer.core.location.superseded import SupersededChanges
-from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Retry, decide
-from consumer.core.partition import partitions as partitions_module
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
+from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
+from consumer.core.partition.turns import Turns
+from consumer.core.partition.uncommitted import UncommittedBytes
 from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
 from consumer.loop.rebalance import Rebalance
-from consumer.ports import Assignment, Commit, Submission
-from tests.simulation.client import Delivery, SimulatedClient
+from consumer.loop.schema_wait import SchemaWait
+from consumer.ports import Assignment, Commit, Decoded, Submission
+from tests.simulation.client import REST_SECONDS, Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
 from tests.simulation.source import SimulatedSource
@@ -119,13 +124,9 @@ def forgets_superseded_offsets(patch: Patch) -> None:
                 self._by_id[assignment_id].offsets.release(pl.Series([older]))
             latest[assignment_id, *item] = offset
 
-    def release(self: Any, offsets: Any) -> None:
-        still_open = dict(self._open.lines())
-        original_release(self, [offset for offset in offsets if offset in still_open])
-
-    original_track, original_release = Partitions.track, OffsetTracker.release
+    original_track = Partitions.track
     patch.setattr(Partitions, "track", track)
-    patch.setattr(OffsetTracker, "release", release)
+    _releases_only_open_offsets(patch)
 
 
 @_mutant("3")
@@ -241,14 +242,9 @@ def resets_to_latest(patch: Patch) -> None:
 
 @_mutant("10")
 def budget_pauses_recovery(patch: Patch) -> None:
-    """Over the budget all partitions pause, recovering ones too."""
+    """Once half of the budget is used, recovering partitions pause until changes have left."""
 
-    def update_backpressure(self: Any, **arguments: Any) -> frozenset[int]:
-        wanted: frozenset[int] = original(self, **arguments)
-        return frozenset(self.partitions.ids) if self._is_over_budget else wanted
-
-    original = Engine.update_backpressure
-    patch.setattr(Engine, "update_backpressure", update_backpressure)
+    patch.setattr(Backpressure, "_to_recover", lambda _self, _catching_up, _window_bytes: set())
 
 
 @_mutant("10")
@@ -269,6 +265,41 @@ def ignores_the_offset_limit(patch: Patch) -> None:
     """``kafka.max_uncommitted_offsets`` pauses no partition."""
 
     patch.setattr(Partitions, "over_limit", lambda _self: set())
+
+
+@_mutant("10")
+def ignores_the_uncommitted_bytes(patch: Patch) -> None:
+    """A partition is read further than another member can read it again."""
+
+    patch.setattr(UncommittedBytes, "add", lambda _self, _stop, _size_bytes: None)
+
+
+@_mutant("10")
+def recovers_all_partitions_at_once(patch: Patch) -> None:
+    """All recovering partitions are read, however much memory is used."""
+
+    patch.setattr(Backpressure, "_to_recover", lambda _self, catching_up, _window_bytes: set(catching_up))
+
+
+@_mutant("10")
+def recovers_beyond_the_budget(patch: Patch) -> None:
+    """A process with more to read again than fits goes on."""
+
+    patch.setattr(Engine, "recovery_does_not_fit", False)
+
+
+@_mutant("10")
+def waits_for_age_at_the_uncommitted_limit(patch: Patch) -> None:
+    """What holds the committable offset back waits for its age, although the partition is not read meanwhile."""
+
+    patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now, _plan: [])
+
+
+@_mutant("24")
+def gives_no_partition_its_turn_again(patch: Patch) -> None:
+    """While memory is short the same partition is read as long as it has a backlog."""
+
+    patch.setattr(Turns, "choose", lambda _self, waiting, _read_bytes, _now: min(waiting))
 
 
 @_mutant("10")
@@ -523,42 +554,154 @@ def a_full_job_queue_stays_full(patch: Patch) -> None:
     patch.setattr(Engine, "set_job_queue_full", set_full)
 
 
-# Barriers
+# Unknown schemas
 
 
 @_mutant("23")
+def later_messages_overtake(patch: Patch) -> None:
+    """While a partition waits for a schema, what is read later of it is decoded and sent.
+
+    The offset tracker would notice it and stop the process, so it is made blind to what was overtaken.
+    """
+
+    def settled(self: Any, decoded: Decoded, now: float, assigned: Any) -> Decoded:
+        taken = [self._sent.popleft() for _ in range(decoded.batches)]
+        retrying = [owner for owner, parked in self._parked.items() if parked.is_retrying]
+        for owner, awaited in decoded.awaits.items():
+            if owner in assigned:
+                self._park(assigned[owner], awaited, taken, now)
+        for owner in retrying:
+            if owner not in decoded.awaits and any(owner in batch.assignments for batch in taken):
+                self._retried(owner, now, assigned)
+        return decoded
+
+    def track(self: OffsetTracker, offsets: Any, next_offset: int) -> None:
+        original_track(self, [offset for offset in offsets if offset >= (self._next or 0)], next_offset)
+
+    original_track = OffsetTracker.track
+    patch.setattr(SchemaWait, "put", lambda self, batch, now: self._send(batch, now))
+    patch.setattr(SchemaWait, "_settled", settled)
+    patch.setattr(OffsetTracker, "track", track)
+    _releases_only_open_offsets(patch)
+
+
+@_mutant("23")
+def rejects_unknown_schemas_at_once(patch: Patch) -> None:
+    """No partition waits for a schema that the registry does not know yet."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 0.0)
+
+
+@_mutant("23")
+def waits_for_junk_forever(patch: Patch) -> None:
+    """However long a partition has waited, it waits on."""
+    patch.setattr(SchemaWait, "_left", lambda _self, _assignment_id, _now: 1.0)
+
+
+def _releases_only_open_offsets(patch: Patch) -> None:
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original(self, [offset for offset in offsets if offset in still_open])
+
+    original = OffsetTracker.release
+    patch.setattr(OffsetTracker, "release", release)
+
+
+@_mutant("18")
+def bisects_a_gateways_page(patch: Patch) -> None:
+    """A gateway's page counts as a refusal of the request's content."""
+
+    def decided(answer: Answer, **more: Any) -> Decision:
+        is_page = answer.kind is AnswerKind.GATEWAY_PAGE
+        return Refused("page") if is_page else decide(answer, **more)
+
+    patch.setattr(engine_module, "decide", decided)
+
+
+# Size of requests, new tokens
+
+
+@_mutant("25")
+def sends_bodies_of_any_size(patch: Patch) -> None:
+    """The worker sends what the planner has chosen, however large its body is."""
+
+    def submit(self: SimulatedClient, submission: Submission) -> None:
+        original(self, replace(submission, bytes_max=None))
+
+    original = SimulatedClient.submit
+    patch.setattr(SimulatedClient, "submit", submit)
+
+
+@_mutant("25")
+def dead_letters_a_body_that_is_too_large(patch: Patch) -> None:
+    """The changes of a request whose body is too large are dead-lettered instead of planned with fewer items."""
+
+    def shrink(self: Locations, request_id: int, _body_bytes: int, detail: str, now: float) -> list[Refusal]:
+        in_flight = self.in_flight(request_id)
+        rows = self._keep_current(in_flight.request.rows)
+        refusals = [Refusal(in_flight.request.location, rows, detail)] if rows.height else []
+        return refusals + self._finish(in_flight, LocationEvent.RETURNED, now, rows.clear())
+
+    patch.setattr(Locations, "shrink", shrink)
+
+
+@_mutant("25")
+def plans_the_same_size_again(patch: Patch) -> None:
+    """What a body measured is forgotten: the same request is planned again and again."""
+    patch.setattr(BodySizes, "within", lambda _self, _location, plan: plan)
+
+
+@_mutant("26", Theme.TOKENS)
+def keeps_the_body_while_a_token_rests(patch: Patch) -> None:
+    """A worker waits until the new token may be used, and then sends the body that it kept, without another look."""
+
+    def rest(self: SimulatedClient, delivery: Delivery) -> None:
+        def send_again() -> None:
+            self._rests_until = 0.0
+            wire = self._wire(delivery)
+            self._first_byte(delivery, replace(wire, checked_at=checked_at))
+
+        checked_at = self._process.world.now
+        self._process.after(REST_SECONDS[-1], send_again)
+
+    patch.setattr(SimulatedClient, "_rest", rest)
+
+
+# Barriers
+
+
+@_mutant("27")
 def older_changes_leave_after_a_barrier(patch: Patch) -> None:
     """A count that cannot be sent is dead-lettered, and older counts of its item are still sent."""
     patch.setattr(Engine, "_supersede", lambda _self, _barriers, _now: None)
 
 
-@_mutant("23")
+@_mutant("27")
 def changes_in_recovery_leave_after_a_barrier(patch: Patch) -> None:
     """A barrier supersedes what waits in windows, but not what waits for its partition's recovery."""
     patch.setattr(Partitions, "take_superseded", lambda _self, _barriers: [])
 
 
-@_mutant("23")
+@_mutant("27")
 def failed_requests_put_back_superseded_changes(patch: Patch) -> None:
     """What a barrier has superseded while it was in flight is sent again if its request fails."""
     patch.setattr(SupersededChanges, "without_superseded", lambda _self, _location, returning: returning)
 
 
-@_mutant("23")
+@_mutant("27")
 def a_barrier_supersedes_newer_changes(patch: Patch) -> None:
     """Every pending change of the item is dead-lettered with a barrier, newer ones too."""
 
     def superseded(rows: pl.DataFrame, barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
         return of_items(rows, barriers, item_key).select(*CHANGE_ID, pl.lit(0, pl.Int64).alias(BARRIER_OFFSET))
 
-    for module in (window_module, superseded_module, partitions_module):
+    for module in (window_module, superseded_module, recovery_module):
         patch.setattr(module, "superseded_by", superseded)
 
 
 # Redrive
 
 
-@_mutant("24")
+@_mutant("28")
 def redrive_looks_at_one_line_only(patch: Patch) -> None:
     """An event is redriven if the log has no newer change of its first line's item, whatever its other lines are."""
 
@@ -569,7 +712,7 @@ def redrive_looks_at_one_line_only(patch: Patch) -> None:
     patch.setattr(plan_module, "judge", judge)
 
 
-@_mutant("24")
+@_mutant("28")
 def redrive_ignores_barriers(patch: Patch) -> None:
     """A change is redriven although a newer count of its item was rejected because it cannot be sent."""
 

@@ -30,13 +30,18 @@ class Wire:
     items: tuple[Mapping[str, Any], ...]
     checked_at: float
     """When its worker last checked the fence."""
+    commit_age_seconds: float
+    """Age of the covering commit when the body was ready to leave."""
     token: int
+    fetch: int
+    """Which of its owner's token requests brought the token."""
     rows: tuple[tuple[int, int, int], ...]
     """Partition, offset and line of every change in it, superseded ones included."""
     overlaid: tuple[int, ...]
     """Numbers of the changes whose values are laid over it."""
     assigned_at: Mapping[int, float]
     """By partition: when it was assigned to the sender."""
+    body_bytes: int
     alone: bool
     """It is a single change, sent by a bisection."""
 
@@ -74,6 +79,8 @@ class Oms:
         self._random = new_random(plan.seed, "oms")
         self._rates = plan.rates
         self._hold_seconds = plan.hold_seconds
+        self._gateway_bytes_max = plan.gateway_bytes_max
+        self._token_ripens_seconds = plan.token_ripens_seconds
         self._checker = checker
         changes = [change for entry in plan.entries for change in entry.changes]
         self._bad_counts = {change.number for change in changes if _has_bad_count(change)}
@@ -84,6 +91,7 @@ class Oms:
         self._working = False
         self.token = 1
         """The lowest valid token."""
+        self._token_valid_from = 0.0
         self.down_until = 0.0
         self.refuses_until = 0.0
         self.refuses_with = AnswerKind.UNAUTHORISED
@@ -97,10 +105,16 @@ class Oms:
     def rates(self) -> Rates:
         return Rates() if self._world.healed else self._rates
 
+    def revoke_tokens(self) -> None:
+        """All tokens become invalid; the next one is valid a moment after it can be fetched."""
+        self.token += 1
+        self._token_valid_from = self._world.now + self._token_ripens_seconds
+
     # Requests
 
     def post(self, wire: Wire, reply: Reply) -> None:
         """Send a request. ``reply`` is called when an answer arrives at the worker, if one does."""
+        self._checker.sent(wire)
         is_faulty = self._random.random() < self.rates.oms
         outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
         if outcome.answer is not None:
@@ -134,6 +148,7 @@ class Oms:
                 _CallOutcome(Answer(AnswerKind.UNAVAILABLE, detail="connection refused")),
                 _CallOutcome(Answer(AnswerKind.OVER_QUOTA, status=403, retry_after_seconds=retry_after)),
                 _CallOutcome(Answer(AnswerKind.FORBIDDEN, status=403)),
+                _CallOutcome(Answer(AnswerKind.GATEWAY_PAGE, status=random.choice((400, 403)), detail="<html>")),
             )
         )
 
@@ -148,7 +163,9 @@ class Oms:
             return Answer(self.refuses_with, status=404, repeated=True)
         if self._world.now < self.down_until:
             return Answer(AnswerKind.UNAVAILABLE, status=503, detail="5001")
-        if wire.token < self.token:
+        if self._gateway_bytes_max is not None and wire.body_bytes > self._gateway_bytes_max:
+            return Answer(AnswerKind.TOO_LARGE, status=413, body_bytes=wire.body_bytes)
+        if wire.token < self.token or self._world.now < self._token_valid_from:
             return Answer(AnswerKind.UNAUTHORISED, status=401)
         bad = [item for item in wire.items if self._is_bad(item)]
         if bad:
@@ -163,7 +180,7 @@ class Oms:
         self._jobs_made += 1
         if not self._working:
             self._work_later()
-        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200)
+        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200, body_bytes=wire.body_bytes)
 
     def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
         self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.request_id, answer.kind.value)

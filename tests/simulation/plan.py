@@ -31,7 +31,18 @@ ROOMY: Final = 10_000
 LINES_MAX: Final = 5
 NUMBERS_PER_OFFSET: Final = 10
 """An offset's changes are numbered from a multiple of this on."""
+LITTLE_MEMORY: Final = 6
+"""Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
+LESS_MEMORY_SHARE: Final = 0.2
+"""Share of plans with that fault."""
+BACKLOG_SHARE: Final = 0.2
+"""Share of plans with a backlog that does not fit into memory."""
+BACKLOG_CHANGES: Final = 400
 CHUNK_ITEMS: Final = 3
+SCHEMA_WAIT_SECONDS: Final = 30.0
+"""``avro.unknown_schema_wait``."""
+PARKED_MESSAGES_MAX: Final = 20
+"""About as many messages are parked before the partitions that wait are paused."""
 MAX_ITEMS: Final = 12
 
 
@@ -71,6 +82,9 @@ class Entry:
         """Its lines; an event with a single change is that change."""
         return self.lines or (self,)
 
+    schema_known_at: float = 0.0
+    """When the registry learns of its schema; infinite for junk that looks like an id."""
+
 
 class FaultKind(StrEnum):
     PAUSE = "pause"
@@ -92,6 +106,10 @@ class FaultKind(StrEnum):
     """Another tool commits a partition's offset again, with its own metadata."""
     REDRIVE = "redrive"
     """An operator redrives the dead letters."""
+    BACKLOG = "backlog"
+    """All members are killed and restarted after ``seconds``: a backlog waits in several partitions."""
+    LESS_MEMORY = "less memory"
+    """The member is killed; its processes have little memory for some time. So they may take over more than fits."""
 
 
 TAKEOVERS: Final = frozenset(
@@ -102,6 +120,8 @@ TAKEOVERS: Final = frozenset(
         FaultKind.DISCONNECT,
         FaultKind.MOVE,
         FaultKind.FOREIGN_METADATA,
+        FaultKind.BACKLOG,
+        FaultKind.LESS_MEMORY,
     }
 )
 """Faults after which a partition has a new owner, or a new assignment to the same one."""
@@ -169,16 +189,34 @@ class SimulationPlan:
     batches_pending_max: int
     unfinished_jobs_max: int | None
     """``oms.unfinished_jobs_max``; the OMS is slow then, so that its queue grows. None: jobs are not followed."""
+    request_bytes_max: int | None
+    """``oms.max_request_bytes``, in bytes as ``client.body_bytes`` counts them."""
+    gateway_bytes_max: int | None
+    """A larger body is answered 413; the service does not know this limit. Any single change fits."""
+    token_ripens_seconds: float
+    """A new token is refused for so long after the one before was revoked."""
     fixed_partition: bool
     """All changes of an item are in one partition (rule 2); otherwise the order of counts is not guaranteed."""
     rates: Rates
     entries: tuple[Entry, ...]
+    """With a *late schema*, producers write with it before the registry knows it."""
     faults: tuple[Fault, ...]
 
     @property
+    def undecoded_max(self) -> int:
+        """Messages that may be read and not decoded yet, or parked, when a pause takes effect."""
+        return self.messages_max * (self.batches_pending_max + 2) + PARKED_MESSAGES_MAX
+
+    @property
+    def undecoded_changes_max(self) -> int:
+        """The same as changes: an event may have several."""
+        return self.undecoded_max * max((len(entry.changes) for entry in self.entries), default=1)
+
+    @property
     def has_short_memory(self) -> bool:
-        """The budget of pending changes is small, so changes may be coalesced in place."""
-        return self.max_pending_changes < ROOMY
+        """The budget of pending changes is small, at least for some processes: changes may be coalesced in place."""
+        has_less_memory = any(fault.kind is FaultKind.LESS_MEMORY for fault in self.faults)
+        return has_less_memory or self.max_pending_changes < ROOMY
 
     @property
     def without_takeovers(self) -> "SimulationPlan":
@@ -213,11 +251,17 @@ def draw_plan(seed: int) -> SimulationPlan:
         messages_max=random.choice((3, 6, 12)),
         batches_pending_max=random.choice((2, 3)),
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
+        request_bytes_max=new_random(seed, "bytes").choice((None, None, 700, 1_500)),
+        gateway_bytes_max=new_random(seed, "gateway").choice((None, None, 700, 1_200)),
+        token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
-        entries=_with_events(new_random(seed, "events"), _draw_entries(random, theme, partitions, fixed=fixed)),
+        entries=_with_schemas(
+            seed, _with_events(new_random(seed, "events"), _draw_entries(random, theme, partitions, fixed=fixed))
+        ),
         faults=_with_redrives(new_random(seed, "redrives"), _draw_faults(random, theme, members, partitions)),
     )
+    plan = _with_backlog(replace(plan, faults=_with_less_memory(plan)))
     match theme:
         case Theme.HANDOVERS:
             rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
@@ -312,6 +356,33 @@ def _draw_line(random: Random, first: Entry, number: int, item: tuple[str, str],
             return replace(line, kind=kind, fields=_draw_fields(random, number, has_long_attributes=False))
 
 
+_WITH_ITEMS: Final = frozenset({EntryKind.CHANGE, EntryKind.BAD, EntryKind.BARRIER, EntryKind.EVENT})
+
+
+def _with_schemas(seed: int, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Some plans have a late schema, others junk that looks like an id. Not both: junk may use up all the patience."""
+    random = new_random(seed, "schemas")
+    match random.choice(("known", "known", "late", "junk")):
+        case "late":
+            begin = random.uniform(0.0, 0.7 * FAULTY_SECONDS)
+            known_at = begin + random.uniform(2.0, 10.0)
+            return tuple(
+                replace(entry, schema_known_at=known_at)
+                if entry.at >= begin and entry.kind in _WITH_ITEMS and random.random() < 0.7
+                else entry
+                for entry in entries
+            )
+        case "junk":
+            return tuple(
+                replace(entry, schema_known_at=float("inf"))
+                if entry.kind is EntryKind.REJECT and random.random() < 0.5
+                else entry
+                for entry in entries
+            )
+        case _:
+            return entries
+
+
 BAD_LOCATOR: Final = "refused"
 BAD_ATTRIBUTE: Final = "REFUSED"
 
@@ -373,6 +444,51 @@ def _with_redrives(random: Random, faults: Sequence[Fault]) -> tuple[Fault, ...]
     times = [random.uniform(0.0, FAULTY_SECONDS) for _ in range(random.choice((0, 0, 1, 4)))]
     redrives = [Fault(at, FaultKind.REDRIVE, 0) for at in times]
     return tuple(sorted((*faults, *redrives), key=lambda fault: fault.at))
+
+
+def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
+    random = new_random(plan.seed, "memory")
+    if random.random() >= LESS_MEMORY_SHARE or plan.theme is Theme.TOKENS:
+        return plan.faults
+    at, seconds = random.uniform(10.0, 0.8 * FAULTY_SECONDS), random.uniform(5.0, 40.0)
+    fault = Fault(at, FaultKind.LESS_MEMORY, random.randrange(plan.members), seconds)
+    return tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at))
+
+
+def _numbered(entry: Entry, number: int) -> Entry:
+    """The entry as the one with this number, with the changes that belong to it."""
+    first = NUMBERS_PER_OFFSET * number
+    lines = tuple(replace(line, number=first + index) for index, line in enumerate(entry.lines))
+    return replace(entry, number=first, lines=lines)
+
+
+def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
+    random = new_random(plan.seed, "backlog")
+    if random.random() >= BACKLOG_SHARE or plan.theme is not Theme.MIXED:
+        return plan
+    fault = Fault(random.uniform(0.0, 20.0), FaultKind.BACKLOG, 0, random.uniform(10.0, 50.0))
+    some = random.sample(range(plan.partitions), k=2)
+    kinds = {EntryKind.CHANGE, EntryKind.EVENT}
+    changes = [entry for entry in plan.entries if entry.kind in kinds and entry.partition in some]
+    if not changes:
+        return plan
+    published = [
+        replace(random.choice(changes), at=fault.at + fault.seconds * number / BACKLOG_CHANGES)
+        for number in range(BACKLOG_CHANGES)
+    ]
+    in_order = sorted((*plan.entries, *published), key=lambda entry: entry.at)
+    return replace(
+        plan,
+        members=random.choice((1, 2)),
+        max_age_seconds=0.6,
+        max_in_flight=4,
+        max_requests_per_second=None,
+        max_pending_changes=min(plan.max_pending_changes, random.choice((40, 80))),
+        messages_max=2,
+        rates=replace(plan.rates, oms=0.0),
+        entries=tuple(_numbered(entry, number) for number, entry in enumerate(in_order, start=1)),
+        faults=tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at)),
+    )
 
 
 def _draw_fault(random: Random, kind: FaultKind, at: float, members: int, partitions: int) -> Fault:

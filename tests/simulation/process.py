@@ -1,11 +1,11 @@
 """One process of the service: the real loop and engine with simulated ports. A restart creates a new one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.core.limits import EngineLimits
+from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
@@ -14,6 +14,7 @@ from consumer.errors import StopError
 from consumer.facts import ChangesDecoded, Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.loop.schema_wait import MESSAGE_BYTES
 from consumer.ports import CommitRefused
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
@@ -24,8 +25,11 @@ from tests.simulation.jobs import SimulatedJobs
 from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
+    LITTLE_MEMORY,
     MAX_ITEMS,
+    PARKED_MESSAGES_MAX,
     REVOKE_SECONDS_MAX,
+    SCHEMA_WAIT_SECONDS,
     Entry,
     Rates,
     SimulationPlan,
@@ -38,6 +42,11 @@ QUICK_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 2.0
 STALL_SECONDS: Final = 1.0
 WALL_SECONDS: Final = 1_700_000_000.0
+TURN_CHANGES_MIN: Final = 3
+TURN_SECONDS_MAX: Final = 0.5
+"""A longer turn of the loop counts as this long: a process that stands still gives no partition its turn."""
+TURNS_LATE_SECONDS: Final = 1.6
+"""How much later than ``max_age`` a partition may get its turn, since the loop's turns are long."""
 IDLE_TURNS_MAX: Final = 8
 """A round follows within two turns; others may wait for a poll, an answer or a stall."""
 
@@ -57,8 +66,9 @@ class Environment:
 class Process(Strand):
     """A process from start to end."""
 
-    def __init__(self, name: str, environment: Environment) -> None:
+    def __init__(self, name: str, environment: Environment, *, has_little_memory: bool = False) -> None:
         super().__init__(environment.world, name)
+        self.has_little_memory = has_little_memory
         self.plan = environment.plan
         self.broker = environment.broker
         self.checker = environment.checker
@@ -75,12 +85,20 @@ class Process(Strand):
         self._jobs = SimulatedJobs(self, environment.oms)
         self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
+        self._waited: dict[int, float] = {}
+        """By assignment: how long it was not read while others were, although it has a backlog."""
+        self._checked_at = 0.0
         self._turns_idle = 0
-        """Turns in a row that ended over the budget with nothing in flight, although some location might send."""
+        """Turns in a row with nothing in flight, although reading waits for memory and a location might free some."""
 
     def run(self) -> None:
         """The process's main thread."""
-        engine = Engine(engine_limits(self.plan), size_of=len)
+        limits = engine_limits(self.plan)
+        if self.has_little_memory:
+            limits = replace(
+                limits, max_pending_bytes=LITTLE_MEMORY, max_uncommitted_bytes=LITTLE_MEMORY // 2, in_hand_bytes_max=0
+            )
+        engine = Engine(limits, size_of=len)
         self.job_follower = self._follower(engine)
         self._loop = Loop(
             engine=engine,
@@ -94,15 +112,37 @@ class Process(Strand):
             options=loop_options(self.plan),
             job_follower=self.job_follower,
         )
-        self.observer.breaker = engine.breaker
+        self.observer.breaker, self.observer.limits = engine.breaker, limits
         try:
-            self._loop.run(after_turn=lambda now, _idle: self._check_progress(engine, now))
+            self._loop.run(after_turn=lambda now, _idle: self._check_turn(engine, now))
         except StopError as error:
             self.note("stops: %s", error)
+            self.checker.stopped(self.name, error)
         self.note("has ended")
 
+    def _check_turn(self, engine: Engine, now: float) -> None:
+        self._check_progress(engine, now)
+        recovering = self.source.unpaused.intersection(engine.partitions.catching_up)
+        self._check_waiting(engine, now)
+        half = UNCOMMITTED_SHARE * engine.limits.max_pending_bytes
+        if len(recovering) > 1 and engine.pending_bytes > half:
+            raise Violation(f"rule 10: {self.name} recovers {len(recovering)} partitions at once")
+
+    def _check_waiting(self, engine: Engine, now: float) -> None:
+        """While memory is short each partition with a backlog has its turn within ``max_age``."""
+        seconds, self._checked_at = min(now - self._checked_at, TURN_SECONDS_MAX), now
+        reads_nothing = engine.is_over_budget or engine.partitions.catching_up or not self.decoder.room()
+        assert self._loop is not None
+        elsewhere = engine.partitions.over_limit() | self._loop._schema_wait.to_pause() | self.source.unpaused
+        waiting = set(engine.partitions.behind(0.0)) - elsewhere
+        if reads_nothing or engine.sending_stopped:
+            seconds = 0.0
+        self._waited = {found: self._waited.get(found, 0.0) + seconds for found in waiting}
+        if max(self._waited.values(), default=0.0) > self.plan.max_age_seconds + TURNS_LATE_SECONDS:
+            raise Violation(f"rule 24: a partition of {self.name} with a backlog gets no turn")
+
     def _check_progress(self, engine: Engine, now: float) -> None:
-        """Nothing more can be read over the budget, so some request must be in flight if any may be sent."""
+        """If reading waits for memory, some request that frees it must be in flight, if any may be sent."""
         assert self._loop is not None
         is_fenced = self._loop._commits.is_fenced
         can_send = (
@@ -111,8 +151,8 @@ class Process(Strand):
             and engine.sending_stopped is None
             and engine.breaker.permits(0, now) > 0
         )
-        is_idle = can_send and engine.is_over_budget and not engine.locations.requests_in_flight
-        if is_idle and engine.locations.may_send(now) and not self.observer.was_refused:
+        is_idle = can_send and engine.must_free_memory and not engine.locations.requests_in_flight
+        if is_idle and _can_free_memory(engine, now) and not self.observer.was_refused:
             self._turns_idle += 1
         else:
             self._turns_idle = 0
@@ -196,6 +236,7 @@ class ProcessObserver:
         self.was_refused = False
         """A commit was refused since the last turn: its round was given back."""
         self.breaker: CircuitBreaker | None = None
+        self.limits = EngineLimits()
         self._unfinished_jobs = 0
 
     def observe(self, fact: Fact) -> None:
@@ -216,9 +257,7 @@ class ProcessObserver:
             case CommitRefused():
                 self.was_refused = True
             case Snapshot():
-                plan = self._process.plan
-                undecoded_max = plan.messages_max * (plan.batches_pending_max + 1)
-                self._process.checker.snapshot(self._process.name, fact, undecoded_max=undecoded_max)
+                self._process.checker.snapshot(self._process.name, fact, self.limits)
             case _:
                 pass
 
@@ -235,6 +274,14 @@ class ProcessObserver:
             )
 
 
+def _can_free_memory(engine: Engine, now: float) -> bool:
+    """Whether a location may send what must leave before reading goes on."""
+    if engine._backpressure.keep_bytes is not None:
+        return engine.locations.may_send(now)
+    blocking = engine.locations._windows.blocking_locations(engine._backpressure.resume_offsets)
+    return any(engine.locations._by_name[found.location].may_send(now) for found in blocking)
+
+
 def engine_limits(plan: SimulationPlan) -> EngineLimits:
     return EngineLimits(
         items=ItemLimits(chunk_items=CHUNK_ITEMS, max_items=MAX_ITEMS, flush_items=plan.flush_items),
@@ -244,9 +291,14 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_requests_per_second=plan.max_requests_per_second,
         bisection_requests_max=100_000,
         max_pending_bytes=plan.max_pending_changes,
+        turn_bytes_min=TURN_CHANGES_MIN,
+        in_hand_bytes_max=2 * plan.undecoded_changes_max,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
+        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,
+        request_bytes_max=plan.request_bytes_max,
+        credible_bytes_min=100,
     )
 
 
@@ -264,4 +316,6 @@ def loop_options(plan: SimulationPlan) -> LoopOptions:
         round_interval_seconds=0.1,
         snapshot_interval_seconds=1.0,
         revoke_seconds_max=REVOKE_SECONDS_MAX,
+        schema_wait_seconds=SCHEMA_WAIT_SECONDS,
+        parked_bytes_max=PARKED_MESSAGES_MAX * MESSAGE_BYTES,
     )

@@ -22,12 +22,14 @@ _KNOWN: Final = frozenset({EntryKind.CHANGE, EntryKind.BAD, EntryKind.BARRIER})
 """Changes whose item is known."""
 
 
-def redriven(logs: Sequence["Log"], dead_letters: Collection[tuple[int, int, int]]) -> list[tuple[int, int]]:
+def redriven(
+    logs: Sequence["Log"], dead_letters: Collection[tuple[int, int, int]], now: float
+) -> list[tuple[int, int]]:
     """Partition and offset of the events to send back to their partitions, in order.
 
     ``dead_letters`` are partition, offset and line of the changes that have one.
     """
-    changes = _changes_of(logs)
+    changes = _changes_of(logs, now)
     events = _events(logs, changes, dead_letters)
     if events.is_empty():
         return []
@@ -35,23 +37,36 @@ def redriven(logs: Sequence["Log"], dead_letters: Collection[tuple[int, int, int
         events,
         plan.newest_changes(changes, events, _ITEM),
         events.select(RECORD_ID).unique(),
-        pl.DataFrame(schema={ASSIGNMENT: pl.Int32(), UNDECODABLE: pl.Int64()}),
+        _awaited(logs, dead_letters, now),
         _ITEM,
     )
     found = judged.filter(pl.col(VERDICT) == Verdict.REDRIVE.value)
     return found.select(RECORD_ID).sort(RECORD_ID).rows()
 
 
-def _changes_of(logs: Sequence["Log"]) -> pl.DataFrame:
+def _changes_of(logs: Sequence["Log"], now: float) -> pl.DataFrame:
     """What the logs still have of changes whose item is known."""
     rows = [
         row_of(change, ChangeId(partition, offset, line))
         for partition, log in enumerate(logs)
         for offset in range(log.start, log.end)
+        if log.entry(offset).schema_known_at <= now
         for line, change in enumerate(log.entry(offset).changes)
         if change.kind in _KNOWN
     ]
     return pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row").with_columns(pl.lit(0).alias(BYTES))
+
+
+def _awaited(logs: Sequence["Log"], dead_letters: Collection[tuple[int, int, int]], now: float) -> pl.DataFrame:
+    """By partition, the last offset whose schema the registry does not know, unless it was rejected for that."""
+    awaited = {
+        partition: offset
+        for partition, log in enumerate(logs)
+        for offset in range(log.start, log.end)
+        if log.entry(offset).schema_known_at > now and (partition, offset, 0) not in dead_letters
+    }
+    schema = {ASSIGNMENT: pl.Int32(), UNDECODABLE: pl.Int64()}
+    return pl.DataFrame(sorted(awaited.items()), schema=schema, orient="row")
 
 
 def _events(

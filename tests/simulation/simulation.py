@@ -84,6 +84,8 @@ class Simulation:
         self._environment = Environment(self.world, plan, self._broker, self._oms, self._checker, entries)
         self._members: list[Process | None] = [None] * plan.members
         self._starts = [0] * plan.members
+        self._all_down_until = 0.0
+        self._little_memory_until = [0.0] * plan.members
         for member in range(plan.members):
             self.world.after(self._random.uniform(0.0, 5.0), lambda member=member: self._start(member))  # type: ignore[misc]
         for fault in plan.faults:
@@ -93,10 +95,13 @@ class Simulation:
     # Members
 
     def _start(self, member: int) -> None:
-        if self._running(member):
+        if self._running(member) or self.world.now < self._all_down_until:
             return
         self._starts[member] += 1
-        process = Process(f"{'ABCDEFGH'[member]}{self._starts[member]}", self._environment)
+        has_little_memory = not self.world.healed and self.world.now < self._little_memory_until[member]
+        process = Process(
+            f"{'ABCDEFGH'[member]}{self._starts[member]}", self._environment, has_little_memory=has_little_memory
+        )
         self._members[member] = process
         self.world.adopt(process)
 
@@ -123,18 +128,30 @@ class Simulation:
             case FaultKind.REDRIVE:
                 self._broker.redrive()
             case FaultKind.TOKENS_REVOKED:
-                self._oms.token += 1
+                self._oms.revoke_tokens()
             case FaultKind.OMS_DOWN:
                 self._oms.down_until = self.world.now + fault.seconds
             case FaultKind.OMS_REFUSES:
                 self._oms.refuses_until = self.world.now + fault.seconds
                 kinds = (AnswerKind.UNAUTHORISED, AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS)
                 self._oms.refuses_with = self._random.choice(kinds)
+            case FaultKind.BACKLOG:
+                self._kill_all(fault.seconds)
             case _:
                 self._inject_into_member(fault)
 
+    def _kill_all(self, seconds: float) -> None:
+        self._all_down_until = self.world.now + seconds
+        for member in range(self._plan.members):
+            process = self._running(member)
+            if process is not None:
+                process.kill()
+            self.world.after(seconds, lambda member=member: self._start(member))  # type: ignore[misc]
+
     def _inject_into_member(self, fault: Fault) -> None:
         member = fault.target % self._plan.members
+        if fault.kind is FaultKind.LESS_MEMORY:
+            self._little_memory_until[member] = self.world.now + fault.seconds
         process = self._running(member)
         if process is None:
             return
@@ -146,6 +163,9 @@ class Simulation:
             case FaultKind.KILL:
                 process.kill()
                 self.world.after(fault.seconds, lambda: self._start(member))
+            case FaultKind.LESS_MEMORY:
+                process.kill()
+                self.world.after(RESTART_SECONDS, lambda: self._start(member))
             case _:
                 process.terminate()
 
@@ -153,11 +173,14 @@ class Simulation:
         """End the phase of faults: every fault is over and every member runs."""
         self.world.note("fault", "no more")
         self.world.healed = True
+        self._all_down_until = 0.0
         self._oms.down_until = self._oms.refuses_until = 0.0
         for member in range(self._plan.members):
             process = self._running(member)
             if process is None:
                 self._start(member)
+            elif process.has_little_memory:
+                process.terminate()
             else:
                 process.stopped_until = process.disconnected_until = 0.0
         self._check_done()

@@ -102,6 +102,11 @@ class SimulatedSource:
     def resume(self, assignment_ids: Sequence[int]) -> None:
         self._paused.difference_update(assignment_ids)
 
+    @property
+    def unpaused(self) -> set[int]:
+        """The assignments that are read."""
+        return set(self._assignments) - self._paused
+
     def close(self) -> None:
         self._process.enter()
         if self._id_of:

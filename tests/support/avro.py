@@ -14,7 +14,7 @@ from consumer.avro.batches import BatchDecoder
 from consumer.avro.bundled import schema_text
 from consumer.avro.mapping import EventMapping
 from consumer.avro.readers import DecodePath, ReaderFactory
-from consumer.avro.sources import FileOptions, FileSource
+from consumer.avro.schema_files import FileOptions, FileSource
 from consumer.avro.wire import CONFLUENT, Framing, confluent_prefix
 from consumer.core.changes.items import ITEM_COLUMNS, PLAIN_COLUMNS
 from consumer.ports import Headers, RawBatch
@@ -89,6 +89,9 @@ class TinyRegistry:
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}
         self.versions: dict[tuple[str, int], dict[str, Any]] = {}
+        self.guids: dict[str, dict[str, Any]] = {}
+        self.global_ids: dict[int, Any] = {}
+        """Apicurio's API has the schema itself, as JSON."""
         self.answer_always: tuple[int, bytes] | None = None
         self.requested_paths: list[str] = []
         self.port = 0
@@ -129,12 +132,24 @@ class TinyRegistry:
     def add(self, schema_id: int, schema: str, **more: Any) -> None:
         self.schemas[schema_id] = {"schema": schema, **more}
 
-    def _answer(self, path: str) -> tuple[int, bytes]:
+    def _answer_global_id(self, number: int) -> tuple[int, bytes]:
+        if number in self.global_ids:
+            return 200, json.dumps(self.global_ids[number]).encode()
+        error = {"error_code": 404, "message": f"No version with global ID '{number}' found."}
+        return 404, json.dumps(error).encode()
+
+    def _answer(self, path: str) -> tuple[int, bytes]:  # noqa: PLR0911 - one for each path
         match path.strip("/").split("/"):
-            case ["schemas", "ids", number] if int(number) in self.schemas:
+            case [*_, "schemas", "ids", number] if int(number) in self.schemas:
                 return 200, json.dumps(self.schemas[int(number)]).encode()
-            case ["schemas", "ids", _]:
+            case [*_, "schemas", "ids", _]:
                 return 404, json.dumps({"error_code": 40403, "message": "Schema not found"}).encode()
+            case ["schemas", "guids", guid] if guid in self.guids:
+                return 200, json.dumps(self.guids[guid]).encode()
+            case ["schemas", "types"]:
+                return 200, b'["AVRO"]'
+            case ["apis", "registry", "v2", "ids", "globalIds", number]:
+                return self._answer_global_id(int(number))
             case ["subjects", subject, "versions", version] if (subject, int(version)) in self.versions:
                 return 200, json.dumps(self.versions[subject, int(version)]).encode()
             case ["subjects", _, "versions", _]:

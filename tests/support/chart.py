@@ -44,10 +44,13 @@ def template(
     *,
     chart: Path = CHART,
     release: str = RELEASE,
+    namespace: str = NAMESPACE,
     kubernetes: str = KUBERNETES_NEWEST,
 ) -> list[Object]:
     """The objects of the chart with a values file of ci/, overridden by ``changes``. Raises RefusedError."""
-    text = run_helm("template", values, changes, chart=chart, release=release, kubernetes=kubernetes)
+    text = run_helm(
+        "template", values, changes, chart=chart, release=release, namespace=namespace, kubernetes=kubernetes
+    )
     return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
 
 
@@ -58,13 +61,14 @@ def run_helm(
     *,
     chart: Path = CHART,
     release: str = RELEASE,
+    namespace: str = NAMESPACE,
     kubernetes: str = KUBERNETES_NEWEST,
 ) -> str:
     """The output of ``helm template`` or ``helm lint --strict``. Raises RefusedError.
 
     For lint this includes standard error, which is where failures of the chart's own checks appear.
     """
-    what = [release, str(chart), "--namespace", NAMESPACE] if command == "template" else [str(chart), "--strict"]
+    what = [release, str(chart), "--namespace", namespace] if command == "template" else [str(chart), "--strict"]
     ran = subprocess.run(  # noqa: S603 - a binary that we built
         [
             or_skip(go_tools.helm),

@@ -89,6 +89,7 @@ class Prometheus:
 def with_values(expr: str, *, range_seconds: int, **values: str) -> str:
     """The expression with values for Grafana's variables: the demo's, unless ``values`` has others."""
     known = {
+        "cluster": "",
         "namespace": NAMESPACE,
         "release": RELEASE,
         "pod": ".*",

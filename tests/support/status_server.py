@@ -12,13 +12,15 @@ from tests.support.service_process import wait_until
 
 
 @contextmanager
-def running_status_server(board: StatusBoard, registry: CollectorRegistry) -> Iterator[StatusServer]:
+def running_status_server(
+    board: StatusBoard, registry: CollectorRegistry, host: str | None = "127.0.0.1"
+) -> Iterator[StatusServer]:
     """Answers within the block; after it, the threads of its connections have ended.
 
     They log after they have answered, and the next test may check what is logged or printed. Clients must have closed
     their connections by then.
     """
-    server = StatusServer(HttpSettings(host="127.0.0.1", port=0), board, registry)
+    server = StatusServer(HttpSettings(host=host, port=0), board, registry)
     server.start()
     try:
         yield server

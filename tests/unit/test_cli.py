@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -22,10 +23,10 @@ def loaded_after(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["demo", "--help"], ["dead-letters", "redrive", "--help"]],
+    [["--help"], ["--version"], ["run", "--help"], ["demo", "--help"], ["dead-letters", "redrive", "--help"]],
     ids=" ".join,
 )
-def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
+def test_help_and_version_load_no_heavy_library(arguments: list[str]) -> None:
     assert loaded_after(f"from consumer.cli import app\napp({arguments!r}, standalone_mode=False)") == []
 
 
@@ -35,3 +36,9 @@ def test_settings_load_no_heavy_library() -> None:
 
 def test_the_check_sees_a_library_that_is_loaded() -> None:
     assert loaded_after("import consumer.core.changes.items") == ["polars"]
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    command = [sys.executable, "-m", "consumer", "--version"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+    assert printed == f"inventory-refresh {version('inventory-refresh')}\n"

@@ -161,6 +161,11 @@ def test_lists_are_separated_by_commas_or_are_json(text: str) -> None:
         pytest.param({"EVENTS__FIELDS__sku": "a..b"}, "must map sku to a path such as a.b", id="broken path"),
         pytest.param({"AVRO__FRAMING": "bare"}, "avro.schema_file: must be set", id="bare without a schema"),
         pytest.param({"AVRO__REGISTRY_URL": ""}, "avro.registry_url: must be set", id="no schema at all"),
+        pytest.param({"AVRO__FRAMING": "container"}, "avro.registry_url: must not be set", id="a container's schema"),
+        pytest.param({"AVRO__FRAMING": "aws-glue"}, "avro.schema_file: must be set", id="glue with a registry"),
+        pytest.param({"AVRO__FRAMING": "apicurio"}, "avro.registry_ids: must be set", id="ids of either kind"),
+        pytest.param({"AVRO__REGISTRY_IDS": "global"}, "avro.registry_url: must end in /apis/", id="global ids"),
+        pytest.param({"AVRO__UNKNOWN_SCHEMA_WAIT": "10m"}, "avro.unknown_schema_wait", id="too much patience"),
         pytest.param({"AVRO__SCHEMA_FILE": "x.avsc"}, "choose one", id="two sources of schemas"),
         pytest.param(
             {"WINDOW__FLUSH_ITEMS": "4000"}, "window.flush_items: 4000 must be a multiple of", id="not whole chunks"

@@ -1,4 +1,4 @@
-"""Barriers: rejected changes that tell that an item has another count now, though one that cannot be sent (rule 23).
+"""Barriers: rejected changes that tell that an item has another count now, though one that cannot be sent (rule 27).
 
 Older changes of the item must not leave any more: their counts are known to be wrong.
 """

@@ -24,6 +24,8 @@ from consumer.core.changes.items import (
 )
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 
+COALESCING_COPIES: Final = 4
+"""Sizes of the rows that ``superseded`` takes: joined, marked, and the rows that stay."""
 _ATTRIBUTES: Final = "attributes"
 _ROW: Final = "_row"
 _CHOSEN: Final = "_chosen"

@@ -90,9 +90,9 @@ class RejectReason(StrEnum):
     """Why a change can never be sent. Dead letters, metrics and documentation use these codes."""
 
     NOT_FRAMED = "not_framed"
-    """The bytes do not start with the header of the configured framing."""
+    """The message is not framed as configured, or its value is compressed in a way that cannot be read."""
     UNKNOWN_SCHEMA = "unknown_schema"
-    """The schema registry answered that it has no schema with this id."""
+    """The schema registry, or the schema files, have no schema with this id, and it was waited for long enough."""
     UNUSABLE_SCHEMA = "unusable_schema"
     """The writer's schema lacks a required field, or a field has a type that cannot be converted."""
     CORRUPT = "corrupt"
@@ -103,6 +103,8 @@ class RejectReason(StrEnum):
     """The event has more lines than ``events.lines_max``."""
     NOT_A_WHOLE_NUMBER = "not_a_whole_number"
     """A quantity, or another whole number of the OMS, has a fraction."""
+    NOT_ONE_ROW = "not_one_row"
+    """A container file without a row, or with several."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
     """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
     NO_LOCATION = "no_location"
@@ -124,7 +126,7 @@ class RejectReason(StrEnum):
     JOB_FAILED = "job_failed"
     """The OMS accepted its request, but the job ended as FAILED: nothing of it was applied."""
     SUPERSEDED_BY_REJECT = "superseded_by_reject"
-    """A newer change of its item has a count that cannot be sent, so this older count would be wrong (rule 23)."""
+    """A newer change of its item has a count that cannot be sent, so this older count would be wrong (rule 27)."""
 
 
 class SkipReason(StrEnum):

@@ -14,7 +14,7 @@ state follows from these and from the time. ``TRANSITIONS`` lists the states to 
 Times are monotonic seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -22,7 +22,7 @@ from typing import Final
 import polars as pl
 
 from consumer.core.location.backoff import LocationBackoff
-from consumer.core.location.bisection import Bisection
+from consumer.core.location.bisection import REQUESTS_MIN, Bisection, RefusedRequest
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.window import Window
 from consumer.errors import InvariantError
@@ -99,6 +99,8 @@ class Location:
     bisection: Bisection | None = None
     barriers: pl.DataFrame | None = None
     """Barriers read while the request is in flight, of items that it has: should it fail, what is older stays here."""
+    item_bytes: float = 0.0
+    """Bytes per item of the location's last body that was too large; 0 without one."""
     futile_bisections: int = 0
     """Bisections in a row in which no request was accepted: the next one may take half as many requests."""
 
@@ -119,20 +121,16 @@ class Location:
         """Whether the location is idle and has no ``futile_bisections`` to remember."""
         return self.state(now) is _State.IDLE and not self.futile_bisections
 
+    def begin_bisection(
+        self, refused: RefusedRequest, item_key: Sequence[str], chunk_items: int, requests_max: int
+    ) -> Bisection:
+        """Begin to bisect a refused request, with at most ``requests_max`` requests; fewer after futile bisections."""
+        requests = min(max(REQUESTS_MIN, requests_max >> self.futile_bisections), requests_max)
+        self.bisection = Bisection(refused, item_key, chunk_items=chunk_items, requests_max=requests)
+        return self.bisection
+
     def check(self, before: LocationState, event: LocationEvent, now: float) -> None:
         """Raise InvariantError if the table does not allow that this event led from ``before`` to the present state."""
         after = self.state(now)
         if after not in TRANSITIONS.get((before, event), frozenset()):
             raise InvariantError(f"location {self.name!r} went from {before} to {after} when: {event}")
-
-
-@dataclass(slots=True)
-class Pending:
-    """How many changes of a location are pending, and when the oldest was read (monotonic seconds)."""
-
-    changes: int = 0
-    first_arrived: float = float("inf")
-
-    def add(self, changes: int, first_arrived: float) -> None:
-        self.changes += changes
-        self.first_arrived = min(self.first_arrived, first_arrived)

@@ -1,21 +1,24 @@
 """All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``back_off``, ``hold`` or ``give_back``. Idle locations are dropped,
-unless they must remember futile bisections. Times are monotonic seconds.
+with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are
+dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-import heapq
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import polars as pl
 
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
 from consumer.core.changes.items import LOCATION
-from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.location.bisection import Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.location.blocking import BlockingLocations
+from consumer.core.location.body_sizes import BodySizes
+from consumer.core.location.fullest import fullest
 from consumer.core.location.in_flight import InFlight, InFlightRequests
-from consumer.core.location.location import Location, LocationEvent, Pending
+from consumer.core.location.location import Location, LocationEvent
+from consumer.core.location.pending import Pending, pending_by_location
 from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
@@ -25,7 +28,6 @@ from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
 """Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
-
 KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
 """Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
 
@@ -61,7 +63,9 @@ class Locations:
         """Locations that back off or are held, so that they are found without visiting all."""
         self._bisecting: dict[str, Location] = {}
         self._requests_started = 0
+        self.body_sizes = BodySizes()
         self._coalesce_from = 0
+        self._blocking = BlockingLocations(self._windows.blocking_locations)
         self.superseded = SupersededChanges(item_key)
 
     # Changes in
@@ -83,7 +87,7 @@ class Locations:
             self._drop_if_idle(location, now)
 
     def supersede(self, barriers: pl.DataFrame, now: float) -> None:
-        """Take out what is older than these barriers (rule 23)."""
+        """Take out what is older than these barriers (rule 27)."""
         for (name,), of_location in barriers.partition_by(LOCATION, as_dict=True).items():
             location = self._by_name.get(str(name))
             if location is None:
@@ -146,18 +150,8 @@ class Locations:
         Locations with the most whole chunks go first, then those that free most. Ends once this many bytes of rows are
         in flight.
         """
-        free = [found for found in self._by_name.values() if found.window.rows and found.may_send(now)]
-        chunk_items = self._items.chunk_items
-        fullest = heapq.nlargest(
-            requests_max,
-            free,
-            key=lambda found: (
-                min(found.window.items_max, self._items.max_items) // chunk_items,
-                found.window.items_max,
-            ),
-        )
         requests: list[Request] = []
-        for location in fullest:
+        for location in fullest(self._by_name.values(), requests_max, self._items, now):
             if free_bytes <= 0:
                 break
             request = self._start(location, now, plan_under_pressure)
@@ -166,10 +160,23 @@ class Locations:
                 requests.append(request)
         return requests
 
+    def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float, plan: Planner) -> list[Request]:
+        """Start requests with the oldest changes; ``offsets`` are the committable offsets at which reading resumes."""
+        requests: list[Request] = []
+        for found in self._blocking.take(offsets, now):
+            location = self._by_name.get(found.location)
+            if not location or not plan(location.window.items_max, 0, self._items).items:
+                continue  # counting its items would be in vain
+            if location.window.first_arrived <= found.last_arrived and location.may_send(now):
+                request = self._start(location, now, plan)
+                requests += [request] if request else []
+            if len(requests) == requests_max:
+                break
+        return requests
+
     def give_back(self, request_id: int, now: float) -> None:
         """The request was not sent, or failed for a reason that does not concern its location: its rows wait again."""
-        in_flight = self._in_flight.get(request_id)
-        self._finish(in_flight, LocationEvent.RETURNED, now)
+        self._finish(self._in_flight.get(request_id), LocationEvent.RETURNED, now)
 
     def next_deadline(self) -> float | None:
         """Earliest time at which ``start_due`` may find something; None if it first needs an answer or new changes."""
@@ -213,10 +220,23 @@ class Locations:
         location.backoff.reset()
         refusals = []
         rows = self._keep_current(in_flight.request.rows)
-        if rows.height and self._bisect(location, in_flight, rows, detail, named):
+        if rows.height and self._bisect(location, in_flight.refused(rows, detail, named)):
             refusals.append(Refusal(location.name, rows, detail))
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
+
+    def shrink(self, request_id: int, body_bytes: int, detail: str, now: float) -> list[Refusal]:
+        """The request's body was too large and was not taken: its location sends fewer items at once.
+
+        What cannot be planned smaller is bisected. Returns the changes that must be dead-lettered: a single change
+        whose body is too large.
+        """
+        in_flight = self._in_flight.get(request_id)
+        request = in_flight.request
+        if not request.can_shrink:
+            return self.refuse(request_id, detail, (), now)
+        self.body_sizes.measure(self._by_name[request.location], request.items, body_bytes)
+        return self._finish(in_flight, LocationEvent.RETURNED, now)
 
     def back_off(self, request_id: int, until: float, now: float) -> None:
         """The request was certainly not queued: its location waits until this time."""
@@ -284,12 +304,7 @@ class Locations:
 
     def pending(self) -> dict[str, Pending]:
         """Pending changes by location. Visits all locations, which is too slow for every turn of the loop."""
-        windows = (location.window for location in self._by_name.values())
-        pending = {window.location: Pending(window.rows, window.first_arrived) for window in windows if window.rows}
-        for in_flight in self._in_flight:
-            request = in_flight.request
-            pending.setdefault(request.location, Pending()).add(request.taken.height, request.taken.first_arrived())
-        return pending
+        return pending_by_location((location.window for location in self._by_name.values()), self._in_flight)
 
     # Inside
 
@@ -317,6 +332,7 @@ class Locations:
         if not window.rows:
             return None
         due_arrived = self._schedule.due_arrived(window, now)
+        plan = self.body_sizes.within(location, plan)
         taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
         if taken is None or taken.plan.reason is None:
             self._schedule.schedule(window)
@@ -386,31 +402,15 @@ class Locations:
         self._drop_if_idle(location, now)
         return refusals
 
-    def _bisect(
-        self,
-        location: Location,
-        in_flight: InFlight,
-        rows: pl.DataFrame,
-        detail: str,
-        named: Sequence[Key],
-    ) -> bool:
+    def _bisect(self, location: Location, refused: RefusedRequest) -> bool:
         """Bisect a refused request. Returns True if it was a single change, which is bad."""
-        suspects, taken = in_flight.suspects, in_flight.request.taken
-        one_change = suspects is not None and suspects.one_change_at_a_time
-        alone = taken.height == 1 and (one_change or taken.overlay is None)
-        refused = RefusedRequest(rows, suspects, alone, detail, named)
-        if location.bisection is None:
-            if alone:
-                return True
-            requests = max(REQUESTS_MIN, self._bisection_requests_max >> location.futile_bisections)
-            location.bisection = Bisection(
-                refused,
-                self._item_key,
-                chunk_items=self._items.chunk_items,
-                requests_max=min(requests, self._bisection_requests_max),
-            )
-            self._bisecting[location.name] = location
-        return location.bisection.refused(refused)
+        if location.bisection is None and refused.alone:
+            return True
+        bisection = location.bisection or location.begin_bisection(
+            refused, self._item_key, self._items.chunk_items, self._bisection_requests_max
+        )
+        self._bisecting[location.name] = location
+        return bisection.refused(refused)
 
     def _continue_bisection(self, location: Location) -> list[Refusal]:
         """Mark the location ready for its next suspects, or end its bisection if that is over or at its limit."""

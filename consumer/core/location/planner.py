@@ -69,6 +69,20 @@ def plan_under_pressure(items: int, due: int, limits: ItemLimits) -> FlushPlan:
     return FlushPlan(whole or items, SendReason.PRESSURE)
 
 
+def plan_whole_chunks(items: int, due: int, limits: ItemLimits) -> FlushPlan:
+    """As ``plan_items``, while a partition waits for its committable offset and others are read: whole chunks leave."""
+    planned = plan_under_pressure(items, due, limits)
+    is_partial = planned.reason is SendReason.PRESSURE and planned.items % limits.chunk_items
+    return WAIT if is_partial else planned
+
+
+def plan_at_most(planned: FlushPlan, items_max: int, limits: ItemLimits) -> FlushPlan:
+    """The plan cut to this many items, because more would make the request's body too large: whole chunks if any."""
+    if planned.items <= items_max:
+        return planned
+    return FlushPlan(items_max // limits.chunk_items * limits.chunk_items or items_max, planned.reason)
+
+
 def chunks(items: int, chunk_items: int) -> int:
     """Number of chunks in a request with this many items, including a partial one."""
     return -(-items // chunk_items)

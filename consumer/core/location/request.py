@@ -29,6 +29,11 @@ class Request:
         return self.taken.frame
 
     @property
+    def can_shrink(self) -> bool:
+        """Whether the planner could send fewer of its items. Parts of a bisection are split by the bisection."""
+        return self.items > 1 and self.reason is not SendReason.BISECTION
+
+    @property
     def changes(self) -> int:
         """Number of changes that a jobID covers: the rows and the changes that they supersede."""
         return count_changes(self.taken.present)
@@ -45,7 +50,7 @@ class Refusal:
 
 
 def superseded_refusals(rows: pl.DataFrame, superseded: pl.DataFrame) -> list[Refusal]:
-    """Rows that barriers supersede, by location and barrier (rule 23).
+    """Rows that barriers supersede, by location and barrier (rule 27).
 
     ``superseded`` is the result of ``barriers.superseded_by``, for these rows.
     """

@@ -1,4 +1,4 @@
-"""What barriers take out of a location (rule 23): older changes that wait, and those that come back from a request."""
+"""What barriers take out of a location (rule 27): older changes that wait, and those that come back from a request."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 """The windows: the pending changes of each location, as spans of blocks that all locations share."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final
@@ -10,12 +10,18 @@ import polars as pl
 
 from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
-from consumer.core.changes.coalesce import item_key_expr, rows_with_keys, split_overfull, superseded, without_attributes
+from consumer.core.changes.coalesce import (
+    COALESCING_COPIES,
+    item_key_expr,
+    rows_with_keys,
+    split_overfull,
+    superseded,
+    without_attributes,
+)
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
+from consumer.core.location.blocking import Blocking, blocking_locations
 from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
 
-COALESCING_COPIES: Final = 4
-"""Sizes of the rows that coalescing them takes: joined, marked, and the rows that stay."""
 _NEVER: Final = float("inf")
 
 
@@ -148,7 +154,7 @@ class Windows:
         return taken
 
     def take_superseded(self, window: Window, barriers: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-        """Take the rows that are older than a barrier of their item (rule 23); None if there are none.
+        """Take the rows that are older than a barrier of their item (rule 27); None if there are none.
 
         Returns them with the result of ``barriers.superseded_by``.
         """
@@ -167,6 +173,10 @@ class Windows:
         """The window's rows, in the order of their arrival."""
         spans = self._blocks.spans(window.location)
         return rows_of(spans) if spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
+
+    def blocking_locations(self, offsets: Mapping[int, int]) -> list[Blocking]:
+        """See ``blocking.blocking_locations``."""
+        return blocking_locations(self._blocks, offsets)
 
     def coalesce(self) -> tuple[list[Window], list[pl.DataFrame]]:
         """Drop the rows that newer ones make redundant, in all windows, some locations at a time.

@@ -18,13 +18,15 @@ class AnswerKind(StrEnum):
     ACCEPTED = "accepted"
     """A jobID came back: the OMS has queued the request."""
     REFUSED = "refused"
-    """400: the request, or one of its items, is wrong."""
+    """400 in the OMS's own words: the request, or one of its items, is wrong."""
+    GATEWAY_PAGE = "gateway_page"
+    """400, 403, 404 and the like in other words than the OMS's: a gateway refused the request, whatever is in it."""
     UNAUTHORISED = "unauthorised"
     """401, also with a new token: the credentials are wrong or revoked."""
     FORBIDDEN = "forbidden"
-    """403 that is not about a quota: the key lacks the permission."""
+    """403 of the OMS that is not about a quota: the key lacks the permission."""
     WRONG_ADDRESS = "wrong_address"
-    """404 or 405: wrong base URL, or the wrong API package for this key."""
+    """404 or 405 of the OMS: wrong base URL, or the wrong API package for this key. Also any redirect."""
     OVER_QUOTA = "over_quota"
     """429, or a gateway's 403 for too many calls."""
     UNAVAILABLE = "unavailable"
@@ -33,6 +35,8 @@ class AnswerKind(StrEnum):
     """2xx without a readable jobID: not known to be accepted."""
     UNKNOWN = "unknown"
     """Anything that proves nothing (timeout, lost connection, a gateway's 5xx): it may have been queued."""
+    TOO_LARGE = "too_large"
+    """The request's body is larger than the limit, and was not sent, or a gateway says 413."""
     NOT_SENT = "not_sent"
     """The fence stopped the request before it left, or another one failed while it was queued."""
 
@@ -43,8 +47,8 @@ class Answer:
 
     ``job_id`` is set if and only if the kind is ACCEPTED. ``status`` is the HTTP code, None without an HTTP answer.
     ``retry_after_seconds`` is the answer's Retry-After, None without one. ``detail`` is the OMS's message, shortened
-    and without secrets. ``repeated``, only for FORBIDDEN: an earlier token was forbidden, too, and no request has been
-    accepted since.
+    and without secrets. ``repeated``, only for FORBIDDEN and a gateway's 403: an earlier token was forbidden, too, and
+    no request has been accepted since.
     """
 
     kind: AnswerKind
@@ -53,6 +57,10 @@ class Answer:
     retry_after_seconds: float | None = None
     detail: str = ""
     repeated: bool = False
+    setting: str | None = None
+    """Only for UNAUTHORISED: the setting to correct, if the answer says which; otherwise it is key or secret."""
+    body_bytes: int = 0
+    """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
     """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's message seems to name."""
 
@@ -77,9 +85,10 @@ class RetryLimits:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The OMS has queued the request as this job: its changes are accepted."""
+    """The OMS has queued the request as this job: its changes are accepted. ``body_bytes`` is its body's size."""
 
     job_id: str
+    body_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrink:
+    """The body of ``body_bytes`` is too large: plan fewer items, which may leave at once.
+
+    ``by_gateway``: it was sent and answered 413, so the limit is lower than this. If a body of this size cannot be too
+    large, the location backs off for ``after_seconds`` instead.
+    """
+
+    body_bytes: int
+    by_gateway: bool
+    after_seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Nothing can be sent before an operator changes something. ``detail`` says what, in one line."""
 
@@ -125,7 +148,7 @@ class Stop:
     detail: str
 
 
-Decision = Accepted | Retry | Hold | Refused | Stop
+Decision = Accepted | Retry | Hold | Refused | Shrink | Stop
 
 _DOUBLINGS_MAX: Final = 32
 """More doublings exceed any sensible maximum, and 2.0**1024 would overflow."""
@@ -142,9 +165,15 @@ _WHAT_TO_CHANGE: Final = {
 }
 
 
-def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) -> Decision:  # noqa: PLR0911 - one return per row of the table
+_PAGES_ABOUT_ADDRESS: Final = (404, 405, 410)
+
+
+def decide(  # noqa: C901, PLR0911 - one return per row of the table
+    answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits, ever_accepted: bool = False
+) -> Decision:
     """Decide what happens to the changes of a request that got this answer.
 
+    ``ever_accepted``: the OMS has accepted a request of this process, so credentials and address are right.
     ``attempt`` is the number of failures in a row before this answer. ``jitter`` is random in 0 to 1; it spreads the
     retries of the group's members. No wait is shorter than the answer's Retry-After.
     """
@@ -153,7 +182,7 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
         case AnswerKind.ACCEPTED:
             if answer.job_id is None:
                 raise InvariantError("an accepted request without a jobID")
-            return Accepted(answer.job_id)
+            return Accepted(answer.job_id, answer.body_bytes)
         case AnswerKind.NOT_SENT:
             return Retry(after_seconds=None, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:
@@ -165,13 +194,32 @@ def decide(answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits) 
             return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
             return Refused(_quoted(answer), answer.named)
+        case AnswerKind.GATEWAY_PAGE:
+            return _on_page(answer, attempt, jitter, limits, ever_accepted=ever_accepted)
+        case AnswerKind.TOO_LARGE:
+            wait = _wait_seconds(answer, attempt, jitter, limits)
+            return Shrink(answer.body_bytes, answer.status is not None, wait, _quoted(answer))
         case AnswerKind.FORBIDDEN if not answer.repeated:
             # The token may be stale. The client has dropped it, so the next request gets a new one.
             return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
         case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
-            return Stop(kind, f"{_WHAT_TO_CHANGE[kind]} ({_quoted(answer)})")
+            what = (
+                f"the token request is refused: correct {answer.setting}" if answer.setting else _WHAT_TO_CHANGE[kind]
+            )
+            return Stop(kind, f"{what} ({_quoted(answer)})")
         case _:
             assert_never(kind)
+
+
+def _on_page(answer: Answer, attempt: int, jitter: float, limits: RetryLimits, *, ever_accepted: bool) -> Retry | Stop:
+    """A gateway's page concerns one location, unless nothing was ever accepted and it may be about key or address."""
+    if not ever_accepted and answer.status in _PAGES_ABOUT_ADDRESS:
+        return Stop(AnswerKind.WRONG_ADDRESS, f"{_WHAT_TO_CHANGE[AnswerKind.WRONG_ADDRESS]} ({_quoted(answer)})")
+    if not ever_accepted and answer.status == 403:
+        if answer.repeated:
+            return Stop(AnswerKind.FORBIDDEN, f"{_WHAT_TO_CHANGE[AnswerKind.FORBIDDEN]} ({_quoted(answer)})")
+        return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
+    return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=False)
 
 
 def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:

@@ -19,10 +19,13 @@ from typing import Final
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.partition.offsets import Offsets, OffsetTracker
 from consumer.core.partition.recovery import Recovery
+from consumer.core.partition.uncommitted import UncommittedBytes, UncommittedLimits
 from consumer.errors import InvariantError
 
 RESUME_SHARE: Final = 0.75
 """A paused partition resumes below this share of the limit, because each pause discards prefetched messages."""
+SPANS_MAX: Final = 256
+"""About how many spans of read bytes are kept for a partition."""
 
 
 class PartitionState(StrEnum):
@@ -68,17 +71,29 @@ class Partition:
 
     ``start`` is the group's committed offset; None if it is not known, and then nothing is committed before the first
     batch. ``read_up_to`` is how far previous owners have read; None if the group has no commit. Until
-    ``in_doubt_until`` the OMS may still queue a request of the previous owner.
+    ``in_doubt_until`` the OMS may still queue a request of the previous owner. ``limits`` are how far it may be read.
     """
 
     def __init__(
-        self, *, start: int | None, read_up_to: int | None, in_doubt_until: float, size_of: SizeOf = frame_bytes
+        self,
+        *,
+        start: int | None,
+        read_up_to: int | None,
+        in_doubt_until: float,
+        limits: UncommittedLimits,
+        size_of: SizeOf = frame_bytes,
     ) -> None:
         self.state = PartitionState.RECOVERING
         self.offsets = OffsetTracker()
         self.recovery = Recovery(size_of)
+        self.uncommitted = UncommittedBytes(limits.bytes_max / SPANS_MAX)
         self.is_over_limit = False
-        """It must be paused, because it has too many uncommitted offsets (``exceeds``)."""
+        """It must not be read, because it was read too far past its committable offset (``update_limit``)."""
+        self._limits = limits
+        self.read_bytes = 0.0
+        """Rows that were read since the assignment."""
+        self._end_bytes = 0.0
+        """``read_bytes`` when the end of the log was reached last."""
         self._recovers_up_to = read_up_to or 0
         self._in_doubt_until = in_doubt_until
         self._read_up_to = read_up_to or 0
@@ -101,17 +116,26 @@ class Partition:
         """Whether the OMS may still queue a request of the previous owner."""
         return now < self._in_doubt_until
 
-    def track(self, offsets: Offsets, next_offset: int) -> None:
-        """Open these offsets. The partition was read up to ``next_offset``."""
+    def track(self, offsets: Offsets, next_offset: int, size_bytes: float = 0.0) -> None:
+        """Open these offsets, of rows of this many bytes. The partition was read up to ``next_offset``."""
         if self.state is PartitionState.REVOKING:
             raise InvariantError("changes of a partition were added while it is being revoked")
         self.offsets.track(offsets, next_offset)
         self._read_up_to = max(self._read_up_to, self.offsets.next_offset or 0)
+        self.uncommitted.add(next_offset, size_bytes)
+        self.read_bytes += size_bytes
 
     def read(self, next_offset: int, *, at_end: bool) -> None:
         """The partition was read up to ``next_offset``; ``at_end``: that is the end of its log."""
+        if at_end:
+            self._end_bytes = self.read_bytes
         if self.state is PartitionState.RECOVERING and (at_end or next_offset >= self._recovers_up_to):
             self._apply(PartitionEvent.CAUGHT_UP)
+
+    @property
+    def bytes_since_end(self) -> float:
+        """Rows that were read since the end of the log was reached. The more, the surer there is a backlog."""
+        return self.read_bytes - self._end_bytes
 
     def end_doubt(self, now: float) -> bool:
         """Become active once the previous owner's doubt is over. Returns whether that happened now."""
@@ -133,10 +157,26 @@ class Partition:
         is_revoked = self.state is PartitionState.REVOKING
         self._apply(PartitionEvent.HANDED_OVER if is_revoked else PartitionEvent.LOST)
 
-    def exceeds(self, uncommitted_offsets_max: int) -> bool:
-        """Whether it has too many uncommitted offsets; once it had, whether it is still above ``RESUME_SHARE``."""
-        uncommitted = (self.offsets.next_offset or 0) - (self.offsets.committable_offset or 0)
-        return uncommitted > uncommitted_offsets_max * (RESUME_SHARE if self.is_over_limit else 1)
+    @property
+    def exceeds_limit(self) -> bool:
+        """Whether it was read too far past its committable offset; once it was, whether it is not yet well below.
+
+        It is judged by the offsets that are released by now.
+        """
+        committable_offset = self.offsets.committable_offset or 0
+        self.uncommitted.drop_below(committable_offset)
+        share = RESUME_SHARE if self.is_over_limit else 1.0
+        uncommitted_offsets = (self.offsets.next_offset or 0) - committable_offset
+        return (
+            uncommitted_offsets > share * self._limits.offsets_max
+            or self.uncommitted.size_bytes > share * self._limits.bytes_max
+        )
+
+    @property
+    def resumes_at(self) -> int:
+        """The committable offset from which on it is below its limit again."""
+        by_offsets = (self.offsets.next_offset or 0) - int(RESUME_SHARE * self._limits.offsets_max)
+        return max(by_offsets, self.uncommitted.offset_that_leaves(RESUME_SHARE * self._limits.bytes_max))
 
     def _apply(self, event: PartitionEvent) -> None:
         after = TRANSITIONS.get((self.state, event))

@@ -4,17 +4,18 @@ An assignment is a partition assigned to this process once. What belongs to an a
 (rule 17).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import change_ids, holding_change_ids
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, LOCATION, OFFSET, ChangeId, distinct_ids
 from consumer.core.partition.partition import Partition, PartitionState
+from consumer.core.partition.uncommitted import UncommittedLimits
 
 SMALL_ROWS: Final = 256
 """Up to this many rows are looked at one by one: a query for each assignment costs as much as a hundred of them."""
@@ -36,10 +37,18 @@ class CommitPoint:
 class Partitions:
     """All assigned partitions, by assignment id."""
 
-    def __init__(self, item_key: Sequence[str], uncommitted_offsets_max: int, size_of: SizeOf = frame_bytes) -> None:
+    def __init__(
+        self,
+        item_key: Sequence[str],
+        limits: UncommittedLimits,
+        size_of: SizeOf = frame_bytes,
+        coalescing_bytes_max: int = 24 * 1024 * 1024,
+    ) -> None:
+        """``limits`` are those of each partition."""
         self._size_of = size_of
         self._item_key = tuple(item_key)
-        self._uncommitted_offsets_max = uncommitted_offsets_max
+        self._limits = limits
+        self._coalescing_bytes_max = coalescing_bytes_max
         self._by_id: dict[int, Partition] = {}
         self._released: list[pl.DataFrame] = []
         """``CHANGE_ID`` of changes whose offsets are no longer open; released together, once per commit."""
@@ -58,7 +67,11 @@ class Partitions:
     def assign(self, assignment_id: int, *, start: int | None, read_up_to: int | None, in_doubt_until: float) -> None:
         """A partition was assigned. The arguments are those of ``Partition``."""
         self._by_id[assignment_id] = Partition(
-            start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until, size_of=self._size_of
+            start=start,
+            read_up_to=read_up_to,
+            in_doubt_until=in_doubt_until,
+            limits=self._limits,
+            size_of=self._size_of,
         )
 
     def begin_revoke(self, assignment_ids: Collection[int]) -> None:
@@ -92,13 +105,14 @@ class Partitions:
         were read to the end of their log.
         """
         tracked = _offsets_by_assignment(rows, next_offsets)
+        row_bytes = self._size_of(rows) / rows.height if rows.height else 0.0
         for assignment_id, next_offset in next_offsets.items():
             partition = self._by_id.get(assignment_id)
             if partition is None:
                 continue
             offsets = tracked.get(assignment_id, ())
             bad = [change_id.offset for change_id in rejected if change_id.assignment_id == assignment_id]
-            partition.track([*offsets, *bad] if bad else offsets, next_offset)
+            partition.track([*offsets, *bad] if bad else offsets, next_offset, row_bytes * len(offsets))
             partition.read(next_offset, at_end=assignment_id in ends)
         self._unconfirmed.update(rejected)
 
@@ -112,31 +126,26 @@ class Partitions:
             self._by_id[assignment_id].recovery.add(rows.filter(owners == assignment_id))
         return rows.filter(~owners.is_in(recovering))
 
-    def end_recoveries(self, now: float) -> list[pl.DataFrame]:
-        """Activate the partitions whose recovery is complete. Returns the rows that were kept back, a frame each."""
+    def end_recoveries(self, now: float) -> Iterator[pl.DataFrame]:
+        """Activate the partitions whose recovery is complete. Returns the rows that were kept back, in parts."""
         activated = [partition for partition in self._by_id.values() if partition.end_doubt(now)]
-        rows = [partition.recovery.take_all() for partition in activated]
-        return [frame for frame in rows if frame is not None]
+        return chain.from_iterable(partition.recovery.take_all() for partition in activated)
 
-    def coalesce_recoveries(self) -> None:
+    def coalesce_recoveries(self, *, at_once: bool = False) -> None:
         """Make room: drop rows in recovery that newer ones make redundant (see ``Recovery.coalesce``)."""
         for partition in self._by_id.values():
-            released = partition.recovery.coalesce(self._item_key)
-            if released is not None:
+            for released in partition.recovery.coalesce(
+                self._item_key, copies_bytes_max=self._coalescing_bytes_max, at_once=at_once
+            ):
                 self.release(released)
 
     def take_superseded(self, barriers: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
-        """Remove the rows in recovery that are older than a barrier of their item (rule 23).
+        """Remove the rows in recovery that are older than a barrier of their item (rule 27).
 
         Returns them in frames, each with the result of ``barriers.superseded_by``.
         """
-        taken = []
-        for partition in self._by_id.values():
-            rows = partition.recovery.pending()
-            older = None if rows is None else superseded_by(rows, barriers, self._item_key)
-            if older is not None and older.height:
-                taken.append((partition.recovery.remove(older), older))
-        return taken
+        taken = (partition.recovery.take_superseded(barriers, self._item_key) for partition in self._by_id.values())
+        return [found for found in taken if found is not None]
 
     @property
     def recovering(self) -> list[int]:
@@ -161,6 +170,10 @@ class Partitions:
     def size_bytes(self) -> int:
         """Memory of the held-back rows."""
         return sum(partition.recovery.size_bytes for partition in self._by_id.values())
+
+    def recovery_bytes(self, assignment_ids: Iterable[int]) -> int:
+        """Memory of the held-back rows of these assignments."""
+        return sum(self._by_id[assignment_id].recovery.size_bytes for assignment_id in assignment_ids)
 
     def next_deadline(self) -> float | None:
         """When the next partition becomes active without reading further; None if no partition waits only for that."""
@@ -233,16 +246,31 @@ class Partitions:
         return self._by_id[assignment_id].offsets.next_offset
 
     def update_limits(self) -> None:
-        """Update which partitions have too many uncommitted offsets."""
-        limit = self._uncommitted_offsets_max
-        if any(partition.exceeds(limit) for partition in self._by_id.values()):
+        """Update which partitions were read too far past their committable offset."""
+        if any(partition.exceeds_limit for partition in self._by_id.values()):
             self._release()
         for partition in self._by_id.values():
-            partition.is_over_limit = partition.exceeds(limit)
+            partition.is_over_limit = partition.exceeds_limit
 
     def over_limit(self) -> set[int]:
-        """Assignments with too many uncommitted offsets, as of the last ``update_limits``."""
+        """Assignments that were read too far past their committable offset, as of the last ``update_limits``."""
         return {assignment_id for assignment_id, partition in self._by_id.items() if partition.is_over_limit}
+
+    def resume_offsets(self) -> dict[int, int]:
+        """For each of ``over_limit`` whose changes may be sent: the committable offset that lets reading resume."""
+        return {
+            assignment_id: partition.resumes_at
+            for assignment_id, partition in self._by_id.items()
+            if partition.is_over_limit and partition.state is PartitionState.ACTIVE
+        }
+
+    def behind(self, bytes_min: float) -> list[int]:
+        """Assignments of which more than this was read without reaching the end: they have a backlog."""
+        return [found for found, partition in self._by_id.items() if partition.bytes_since_end > bytes_min]
+
+    def read_bytes(self, assignment_id: int) -> float:
+        """Memory of the rows that were read of this assignment so far."""
+        return self._by_id[assignment_id].read_bytes
 
     def state(self, assignment_id: int) -> PartitionState:
         return self._by_id[assignment_id].state

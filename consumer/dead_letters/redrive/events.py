@@ -56,7 +56,7 @@ class Events:
 class Checked:
     """The lines of events, as the service would take them.
 
-    ``accepted`` has the changes that it would accept, ``barriers`` those that it would reject as barriers (rule 23).
+    ``accepted`` has the changes that it would accept, ``barriers`` those that it would reject as barriers (rule 27).
     Both have the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``. ``rejected``
     says why it would reject lines or whole events, as ``Events.undecodable`` does.
     """
@@ -74,7 +74,7 @@ class EventReader:
         avro = settings.avro.model_copy(update={"decoder": "fastavro"})
         columns = APIS[settings.oms.api].item_columns
         self._item_key = settings.window.item_key
-        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns)
+        self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns, is_patient=False)
 
     def close(self) -> None:
         self._decoder.close()

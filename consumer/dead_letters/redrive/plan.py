@@ -2,13 +2,13 @@
 
 What is redriven is the event of a dead letter, with all its lines: also those that were accepted. So it can be redriven
 only if, for *each* of its lines, every newer change of that line's item in the log is in an event that is redriven
-after it (rule 24). Its copy, at the end of the log, is then at least as new as anything that the OMS was sent for these
+after it (rule 28). Its copy, at the end of the log, is then at least as new as anything that the OMS was sent for these
 items; which of the newer changes were accepted does not matter. Events with an item in common are redriven together and
 in their order, since an optional field may be set only in the older one.
 
 Frames of events have one row per line, and frames of changes one per change: the columns of the item (location and item
 key), ``ASSIGNMENT`` (here: index of the source partition), ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``. Lines that
-would be rejected again count if they are barriers (rule 23). Within a partition the higher offset is newer. A change in
+would be rejected again count if they are barriers (rule 27). Within a partition the higher offset is newer. A change in
 another partition counts as newer unless both its times are earlier: in doubt an event is skipped.
 """
 

@@ -14,7 +14,7 @@ from confluent_kafka import Message
 
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.parts import PartDecoder
-from consumer.core.changes.items import ASSIGNMENT, LINES_MAX, OCCURRED_AT, OFFSET, TIMESTAMP
+from consumer.core.changes.items import ASSIGNMENT, LINES_MAX, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.log_reader import LogReader, Partition
 from consumer.dead_letters.record import RecordPosition, as_bytes, position_of, record_of, timestamp_of
@@ -55,7 +55,9 @@ class SourceLog:
             self._uncommitted = LogReader(settings.kafka, CLIENT_ID, isolation_level="read_uncommitted")
             stack.callback(self._uncommitted.close)
             columns = APIS[settings.oms.api].item_columns
-            decoder = build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns)
+            decoder = build_batch_decoder(
+                settings.avro, settings.events, settings.window.item_key, columns, is_patient=False
+            )
             self._decoder = PartDecoder(decoder)
             stack.callback(self._decoder.close)
             self.partitions = [
@@ -182,15 +184,16 @@ class SourceLog:
         return pl.concat([changes, decoded.barriers.select(changes.columns)])
 
     def _note_undecodable(self, decoded: Decoded) -> None:
-        """Note rejected changes that the service has committed although they have no dead letter.
+        """Note rejected changes without a dead letter that the service may accept, or has accepted.
 
-        It may have accepted them with other settings. What it has yet to read, it will reject as we do.
+        What it has committed, it may have accepted with other settings. What it has yet to read, it will reject as we
+        do, unless it waits for the schema.
         """
-        ids = [(reject.change_id.assignment_id, reject.change_id.offset, reject.line) for reject in decoded.rejects]
+        ids = [(*reject.change_id[:2], reject.line, reject.reason) for reject in decoded.rejects]
         done = [
             (index, offset, as_known(offset, line))
-            for index, offset, line in ids
-            if offset < self._committed_offsets[self.partitions[index]]
+            for index, offset, line, reason in ids
+            if offset < self._committed_offsets[self.partitions[index]] or reason is RejectReason.UNKNOWN_SCHEMA
         ]
         schema = {ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64(), _KNOWN: pl.Int64()}
         rejected = pl.DataFrame(done, schema=schema, orient="row")

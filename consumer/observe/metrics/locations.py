@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from consumer.core.location.location import Pending
+from consumer.core.location.pending import Pending
 from consumer.core.oms.answers import AnswerKind
 from consumer.observe.metrics.definitions import CounterDefinition, GaugeDefinition, MetricDescription
 

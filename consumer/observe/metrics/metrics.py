@@ -31,6 +31,8 @@ from consumer.facts import (
     PendingByLocation,
     RequestAnswered,
     RequestSent,
+    SchemaWaitBegan,
+    SchemaWaitEnded,
     Snapshot,
 )
 from consumer.observe.metrics.definitions import PREFIX, MetricDescription
@@ -271,6 +273,8 @@ class Metrics:
                 self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
+            case SchemaWaitBegan() | SchemaWaitEnded():
+                pass  # the snapshot counts what is parked
             case OffsetsCommitted():
                 self._commits.inc()
             case CommitRefused():
@@ -352,6 +356,10 @@ class Metrics:
     def count_tokens(self, fetched: Callable[[], int]) -> None:
         """Call this for the number of access tokens at each scrape, from the scrape's thread."""
         self._snapshot.tokens_fetched = fetched
+
+    def show_clock_skew(self, skew_seconds: Callable[[], float | None]) -> None:
+        """Call this for the skew of the OMS's clock at each scrape, from the scrape's thread."""
+        self._snapshot.clock_skew = skew_seconds
 
     def show_memory(self, budget_bytes: int, limit_bytes: int, used_bytes: Callable[[], int | None]) -> None:
         """Show these; ``used_bytes`` is called at each scrape, from the scrape's thread."""

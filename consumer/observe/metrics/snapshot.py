@@ -14,6 +14,10 @@ from consumer.facts import PartitionView, Snapshot
 from consumer.observe.metrics.definitions import CounterDefinition, GaugeDefinition, MetricDescription
 
 _TOKENS: Final = CounterDefinition("oms_tokens_fetched", "Access tokens fetched from the OMS, renewals included.")
+_CLOCK_SKEW: Final = GaugeDefinition(
+    "oms_clock_skew_seconds",
+    "How far the OMS's clock is ahead of ours, by the Date header of its answers; exact to about a second.",
+)
 _BREAKER: Final = GaugeDefinition(
     "oms_breaker_state",
     "1 for the circuit breaker's current state: closed (requests are sent), open (none is sent), half_open (one probe "
@@ -116,6 +120,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         lambda snapshot: bool(snapshot.decoding_blocked),
     ),
     (
+        "parked_messages",
+        "Messages that are read but not decoded: their partition waits for a schema that the registry does not know.",
+        lambda snapshot: snapshot.parked_messages,
+    ),
+    (
         "memory_pressure",
         "1 while more than 85 % of the container's memory limit is in use: the process makes room instead of reading.",
         lambda snapshot: snapshot.memory_pressure,
@@ -203,13 +212,15 @@ _MEMORY_GAUGES: Final[Sequence[tuple[str, str, Callable[[MemoryUse], float | Non
 class SnapshotCollector(Collector):
     """Makes the gauges of the latest snapshot, of memory and of the settings at each scrape.
 
-    ``latest``, ``memory`` and ``tokens_fetched`` are replaced whole by the loop's thread, and read by the scrape's.
+    ``latest``, ``memory``, ``tokens_fetched`` and ``clock_skew`` are replaced whole by the loop's thread, and read by
+    the scrape's.
     """
 
     def __init__(self, limits: EngineLimits) -> None:
         self.latest = Snapshot(at=0.0)
         self.memory = MemoryUse()
         self.tokens_fetched: Callable[[], int] = lambda: 0
+        self.clock_skew: Callable[[], float | None] = lambda: None
         self._limits = limits
 
     def collect(self) -> Iterable[Metric]:
@@ -217,6 +228,11 @@ class SnapshotCollector(Collector):
         tokens = _TOKENS.family()
         tokens.add_metric((), self.tokens_fetched())
         yield tokens
+        skew = _CLOCK_SKEW.family()
+        skew_seconds = self.clock_skew()
+        if skew_seconds is not None:
+            skew.add_metric((), skew_seconds)
+        yield skew
         breaker = _BREAKER.family()
         for state in BreakerState:
             breaker.add_metric((state,), float(snapshot.breaker is state))
@@ -244,7 +260,7 @@ class SnapshotCollector(Collector):
         tables = (_PROCESS_GAUGES, _SETTING_GAUGES, _MEMORY_GAUGES)
         process = [GaugeDefinition(name, text).description() for table in tables for name, text, _ in table]
         partitions = [_of_partitions(name, text).description() for name, text, _ in _PARTITION_GAUGES]
-        return [_TOKENS.description(), _BREAKER.description(), *process, *partitions]
+        return [_TOKENS.description(), _CLOCK_SKEW.description(), _BREAKER.description(), *process, *partitions]
 
 
 def _of_partitions(name: str, help_text: str) -> GaugeDefinition:

@@ -25,7 +25,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 async def form_token(request: Request) -> Response:
-    """The older token endpoint: credentials in the header, the grant in a form."""
+    """The older token endpoint: the grant in a form, credentials in the header or in the form."""
     body = await read_body(request, _TOKEN_BODY_BYTES_MAX)
     if content_type(request) != "application/x-www-form-urlencoded":
         return _oauth_error(400, "invalid_request", "the body must be application/x-www-form-urlencoded")
@@ -36,7 +36,10 @@ async def form_token(request: Request) -> Response:
     grant = form.get("grant_type", [])
     if grant != [_GRANT]:
         return _wrong_grant(given=bool(grant))
-    return await _token(request, _basic_credentials(request), CLASSIC)
+    credentials = _basic_credentials(request)
+    if credentials is None and "client_id" in form:
+        credentials = (form["client_id"][0], form.get("client_secret", [""])[0])
+    return await _token(request, credentials, CLASSIC, form.get("scope", [""])[0])
 
 
 async def json_token(request: Request) -> Response:
@@ -56,7 +59,7 @@ async def json_token(request: Request) -> Response:
     key, secret = content.get("client_id"), content.get("client_secret")
     if not isinstance(key, str) or not isinstance(secret, str):
         return _oauth_error(400, "invalid_request", "client_id and client_secret are required")
-    return await _token(request, (key, secret), (Package.UNIFIED,))
+    return await _token(request, (key, secret), (Package.UNIFIED,), content.get("scope"))
 
 
 def access_denied(request: Request, package: Package, call: CallKind) -> Response | None:
@@ -81,6 +84,15 @@ def access_denied(request: Request, package: Package, call: CallKind) -> Respons
     return None
 
 
+def gateway_answer(request: Request, body: bytes | None = None) -> Response | None:
+    """What a gateway in front of the OMS answers, by a fault; None if it passes the call on.
+
+    ``body`` is None before it was read.
+    """
+    answer = sandbox_of(request).state.gateway_answer(request.headers, body)
+    return None if answer is None else canned_response(answer)
+
+
 def _check_tenant(request: Request, tenant: int) -> None:
     named = request.headers.get(TENANT_HEADER, "").strip()
     if not named:
@@ -89,13 +101,18 @@ def _check_tenant(request: Request, tenant: int) -> None:
         raise RefusalError(403, OmsCode.NOT_AUTHORISED, f"{TENANT_HEADER}: this client_id may not act for this tenant")
 
 
-async def _token(request: Request, credentials: tuple[str, str] | None, packages: Collection[Package]) -> Response:
+async def _token(
+    request: Request, credentials: tuple[str, str] | None, packages: Collection[Package], scope: object
+) -> Response:
     sandbox = sandbox_of(request)
     package = None if credentials is None else sandbox.state.package_for(*credentials, packages)
     if package is None:
         wrong = _oauth_error(401, "invalid_client", "the API key or its secret is wrong")
         wrong.headers["WWW-Authenticate"] = 'Basic realm="OMS sandbox"'
         return wrong
+    wanted = sandbox.state.wanted_scope()
+    if wanted is not None and scope != wanted:
+        return _oauth_error(400, "invalid_scope", f"the request must name the scope {wanted}")
     outcome = sandbox.state.apply_faults("token")
     await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
     replacement = replacement_answer(outcome)

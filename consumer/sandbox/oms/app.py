@@ -17,7 +17,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from consumer.errors import InvariantError
-from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, json_token
+from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, gateway_answer, json_token
 from consumer.sandbox.oms.context import Sandbox, sandbox_of
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
 from consumer.sandbox.oms.faults.outcome import JobIdStyle
@@ -105,11 +105,14 @@ def _refresh_at(package: Package) -> Endpoint:
     async def refresh(request: Request) -> Response:
         sandbox = sandbox_of(request)
         arrived = sandbox.state.clock()
-        denied = access_denied(request, package, "refresh")
+        denied = gateway_answer(request) or access_denied(request, package, "refresh")
         if denied is not None:
             return denied
         body = await json_body(request, sandbox.state.settings.max_body_bytes)
         sandbox.state.count_bytes(len(body))
+        denied = gateway_answer(request, body)
+        if denied is not None:
+            return denied
         if len(body) > _INLINE_BYTES_MAX:
             parsed = await anyio.to_thread.run_sync(sandbox.parse_refresh, body, package)
         else:
@@ -137,13 +140,20 @@ async def _answer(sandbox: Sandbox, refresh: Refresh) -> Response:
 
 
 def _job_id_answer(job_id: int, style: JobIdStyle) -> Response:
-    text = {"integer": str(job_id), "leading-zero": f"0{job_id}", "string": f'"{job_id}"'}[style]
+    texts: dict[JobIdStyle, str] = {
+        "integer": str(job_id),
+        "leading-zero": f"0{job_id}",
+        "string": f'"{job_id}"',
+        "float": f"{job_id}.0",
+        "blanks": f'" {job_id} "',
+    }
+    text = texts[style]
     return Response(f'{{"jobID": {text}}}', media_type="application/json")
 
 
 def _job_at(package: Package) -> Endpoint:
     async def job(request: Request) -> Response:
-        denied = access_denied(request, package, "job")
+        denied = gateway_answer(request) or access_denied(request, package, "job")
         if denied is not None:
             return denied
         job_id = request.path_params["job_id"]
@@ -201,10 +211,15 @@ async def _faults(request: Request) -> Response:
     return JSONResponse({"answers_left": left, "delay_seconds": delay, "rules": state.fault_rules(), "hits": hits})
 
 
-def _refused(_: Request, error: Exception) -> Response:
+def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, RefusalError):
         raise error
-    return JSONResponse(error.body(), status_code=error.status)
+    body = error.unified_body() if _is_unified(request) else error.body()
+    return JSONResponse(body, status_code=error.status)
+
+
+def _is_unified(request: Request) -> bool:
+    return request.url.path.startswith("/commerce/")
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -213,8 +228,7 @@ def _http_error(request: Request, error: Exception) -> Response:
         raise error
     codes = {404: OmsCode.NOT_FOUND, 405: OmsCode.NOT_ALLOWED}
     messages = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not allowed here"}
-    body: dict[str, Any] = {
-        "code": int(codes.get(error.status_code, OmsCode.BAD_REQUEST)),
-        "message": messages.get(error.status_code, error.detail),
-    }
+    code = codes.get(error.status_code, OmsCode.BAD_REQUEST)
+    refusal = RefusalError(error.status_code, code, messages.get(error.status_code, error.detail))
+    body = refusal.unified_body() if _is_unified(request) else refusal.body()
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)

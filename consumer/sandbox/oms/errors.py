@@ -32,6 +32,18 @@ class RefusalError(Exception):
         self.item = item
         self.field = field
 
+    def unified_body(self) -> dict[str, object]:
+        """The same by Unified Commerce, which names the kind of error in a text."""
+        given = {"item": self.item, "field": self.field}
+        return {
+            "applicationName": "OMS sandbox",
+            "errorCode": self.code.name,
+            "message": str(self),
+            "additionalErrorData": [
+                {"name": name, "value": value} for name, value in given.items() if value is not None
+            ],
+        }
+
     def body(self) -> dict[str, object]:
         """The JSON body of the answer."""
         body: dict[str, object] = {"code": int(self.code), "message": str(self)}

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import struct
+from email.utils import formatdate
 from typing import Final, cast
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +71,7 @@ def canned_response(answer: CannedAnswer) -> Response:
 
 
 class CountAnswers:
-    """Middleware that counts each answer by endpoint and HTTP status, before its first byte is sent."""
+    """Middleware that counts each answer by endpoint and HTTP status, before its first byte is sent, and dates it."""
 
     def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self._app = app
@@ -84,6 +86,7 @@ class CountAnswers:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._state.count_answer(endpoint_of(scope), str(message["status"]))
+                MutableHeaders(scope=message).setdefault("Date", formatdate(self._state.date(), usegmt=True))
             await send(message)
 
         await self._app(scope, receive, counted)

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from consumer.errors import SettingsError
-from consumer.sandbox.oms.faults.rules import FAULTS, RULES_MAX, FaultRule, Rule
+from consumer.sandbox.oms.faults.base import RULES_MAX, Rule
+from consumer.sandbox.oms.faults.rules import FAULTS, FaultRule
 from consumer.sandbox.oms.settings import SandboxSettings
 
 OPTION: Final = "--fault"

@@ -138,7 +138,7 @@ def _config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=True,
+        date_header=False,  # ``CountAnswers`` adds it
         limit_concurrency=_CONNECTIONS_MAX,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,

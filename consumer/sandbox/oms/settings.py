@@ -9,8 +9,9 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from consumer.sandbox.oms.faults.base import RULES_MAX
 from consumer.sandbox.oms.faults.outcome import JobIdStyle
-from consumer.sandbox.oms.faults.rules import RULES_MAX, FaultRule, Refuse
+from consumer.sandbox.oms.faults.rules import FaultRule, Refuse
 
 SPECIFIC_KEY: Final = "sandbox-specific"
 SPECIFIC_SECRET: Final = "sandbox-specific-secret"  # noqa: S105 - the sandbox's documented default, which protects nothing
@@ -74,7 +75,8 @@ class SandboxSettings(BaseModel):
     """Real seconds per OMS second: with 0 jobs finish at once; reported costs stay in OMS seconds."""
     first_job_id: int = Field(default=1_234_567, ge=1, le=2**53 - 1)
     job_id_style: JobIdStyle = "integer"
-    """The jobID in an answer: 1234567, 01234567 (the documentation's example, which is not JSON) or "1234567"."""
+    """The jobID in an answer: 1234567, 01234567 (the documentation's example, which is not JSON), "1234567", 1234567.0
+    or " 1234567 "."""
 
     queued_items_max: int = Field(default=1_000_000, ge=1)
     """Items of unfinished jobs (about 0.4 kB each); a request beyond it is answered 503 with code 5001."""

@@ -7,7 +7,7 @@ copies. Time is read from ``clock`` only, so a test can let an hour pass.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -113,7 +113,7 @@ class SandboxState:
         with self._lock:
             now = self.clock()
             self._revoke_if_due(now)
-            return self._tokens.issue(package, now)
+            return self._tokens.issue(package, now, ripens_seconds=self._faults.ripens_seconds(now))
 
     def authenticate(self, token: str, call: CallKind) -> Package | None:
         """The package that the call's token gives access to; None if it is not valid, or a fault revokes it now."""
@@ -130,6 +130,22 @@ class SandboxState:
         """The gateway's answer to a call that exceeds a ``limit``; None if it may pass."""
         with self._lock:
             return self._faults.over_limit(call, self.clock())
+
+    def gateway_answer(self, headers: Mapping[str, str], body: bytes | None) -> CannedAnswer | None:
+        """What a gateway answers by a fault, instead of passing the call on; ``body`` is None before it was read."""
+        with self._lock:
+            return self._faults.gateway_answer(headers, body, self.clock())
+
+    def wanted_scope(self) -> str | None:
+        """The scope that token requests must name by a fault; None without one."""
+        with self._lock:
+            return self._faults.wanted_scope(self.clock())
+
+    def date(self) -> float:
+        """The time in the Date header of answers, in seconds since 1970."""
+        with self._lock:
+            now = self.clock()
+            return now + self._faults.skew_seconds(now)
 
     def package_of(self, token: str) -> Package | None:
         """The package that the token gives access to; None if it is not valid."""

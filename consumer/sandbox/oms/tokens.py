@@ -14,6 +14,7 @@ _TOKEN_BYTES: Final = 24
 @dataclass(frozen=True, slots=True)
 class _Grant:
     package: Package
+    valid_from: float
     expires_at: float
 
 
@@ -39,8 +40,8 @@ class Tokens:
                 return package
         return None
 
-    def issue(self, package: Package, now: float) -> str:
-        """Issue a new token for the package."""
+    def issue(self, package: Package, now: float, *, ripens_seconds: float = 0.0) -> str:
+        """Issue a new token for the package, which is valid after ``ripens_seconds``."""
         # Grants are in the order of their expiry, since every token lives equally long.
         while self._grants:
             oldest = next(iter(self._grants))
@@ -48,14 +49,14 @@ class Tokens:
                 break
             del self._grants[oldest]
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._grants[token] = _Grant(package, now + self._seconds)
+        self._grants[token] = _Grant(package, now + ripens_seconds, now + self._seconds)
         self.issued += 1
         return token
 
     def package_of(self, token: str, now: float) -> Package | None:
-        """The package that the token gives access to; None if it is unknown, revoked or expired."""
+        """The package that the token gives access to; None if it is unknown, revoked, expired or not valid yet."""
         grant = self._grants.get(token)
-        return grant.package if grant is not None and now < grant.expires_at else None
+        return grant.package if grant is not None and grant.valid_from <= now < grant.expires_at else None
 
     def revoke_all(self) -> None:
         """Revoke every token issued so far."""

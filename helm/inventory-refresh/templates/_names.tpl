@@ -39,10 +39,10 @@ app.kubernetes.io/component: consumer
 {{- merge $own .Values.commonLabels | toYaml -}}
 {{- end }}
 
-{{/* Metadata of an object: dict "root" $ "name" NAME "labels" MORE "annotations" MORE. */}}
+{{/* Metadata of an object: dict "root" $ "name" NAME "namespace" OTHER "labels" MORE "annotations" MORE. */}}
 {{- define "inventory-refresh.metadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
 labels:
   {{- merge (include "inventory-refresh.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
 {{- with merge dict (.annotations | default dict) .root.Values.commonAnnotations }}
@@ -61,10 +61,12 @@ annotations:
 
 {{- define "inventory-refresh.image" -}}
 {{- with .Values.image -}}
+{{- $registry := $.Values.global.imageRegistry | default .registry | trimSuffix "/" -}}
+{{- $name := ternary (printf "%s/%s" $registry .repository) .repository (not (empty $registry)) -}}
 {{- if .digest -}}
-{{- printf "%s@%s" .repository .digest -}}
+{{- printf "%s@%s" $name .digest -}}
 {{- else -}}
-{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) -}}
+{{- printf "%s:%s" $name (.tag | default $.Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -9,18 +9,11 @@ metadata:
 spec:
   {{- include "inventory-refresh.podBasics" . | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "inventory-refresh.graceSeconds" . }}
-  {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
     - {{- merge (deepCopy .) (include "inventory-refresh.spread" $ | fromYaml) | toYaml | nindent 6 }}
     {{- end }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
   {{- end }}
   containers:
     - name: inventory-refresh
@@ -34,6 +27,7 @@ spec:
             fieldRef:
               fieldPath: metadata.name
         {{- end }}
+      {{- include "inventory-refresh.envFrom" . | indent 6 }}
       ports:
         - name: http
           containerPort: {{ .Values.config.http.port }}
@@ -44,20 +38,26 @@ spec:
         {{- include "inventory-refresh.probe" (dict "path" "/healthz" "times" .Values.probes.liveness) | nindent 8 }}
       readinessProbe:
         {{- include "inventory-refresh.probe" (dict "path" "/readyz" "times" .Values.probes.readiness) | nindent 8 }}
+      {{- with .Values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       {{- with .Values.resources }}
       resources:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 
 {{/* The parts of a pod that the service and its tests share. */}}
 {{- define "inventory-refresh.podBasics" -}}
 serviceAccountName: {{ include "inventory-refresh.serviceAccountName" . }}
-# The service does not call Kubernetes.
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
 # The variables that Kubernetes sets for Services are not needed, and some look like settings.
 enableServiceLinks: false
-{{- with .Values.imagePullSecrets }}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -65,16 +65,22 @@ imagePullSecrets:
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
+{{- range $name := list "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" }}
+{{- with get $.Values $name }}
+{{ $name }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+{{- with get $.Values $name }}
+{{ $name }}:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
   {{- include "inventory-refresh.volumes" . | nindent 2 }}
+{{- with .Values.extraPodSpec }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "inventory-refresh.containerBasics" -}}
@@ -88,9 +94,11 @@ volumeMounts:
   - name: config
     mountPath: {{ include "inventory-refresh.configFolder" . }}
     readOnly: true
+  {{- if include "inventory-refresh.hasSecrets" . }}
   - name: secrets
     mountPath: {{ include "inventory-refresh.secretsFolder" . }}
     readOnly: true
+  {{- end }}
   {{- if include "inventory-refresh.hasCaBundle" . }}
   - name: ca
     mountPath: {{ include "inventory-refresh.caFolder" . }}
@@ -101,11 +109,19 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
+{{/* Variables from ConfigMaps and Secrets. */}}
+{{- define "inventory-refresh.envFrom" -}}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "inventory-refresh.env" -}}
 - name: INVENTORY_REFRESH_CONFIG
   value: {{ include "inventory-refresh.configFolder" . }}/config.yaml
 - name: INVENTORY_REFRESH_SECRETS_DIR
-  value: {{ include "inventory-refresh.secretsFolder" . }}
+  value: {{ include "inventory-refresh.secretsDirectories" . | quote }}
 # The image sets this variable, which would override config.log.format. Empty counts as not given.
 - name: INVENTORY_REFRESH_LOG__FORMAT
   value: ""
@@ -121,6 +137,7 @@ volumeMounts:
 - name: config
   configMap:
     name: {{ include "inventory-refresh.fullname" . }}
+{{- if include "inventory-refresh.hasSecrets" . }}
 - name: secrets
   projected:
     # Readable for the group, which fsGroup sets to that of the service.
@@ -134,6 +151,7 @@ volumeMounts:
       - secret:
           name: {{ include "inventory-refresh.fullname" . }}
       {{- end }}
+{{- end }}
 {{- if .Values.caBundle.configMap }}
 - name: ca
   configMap:

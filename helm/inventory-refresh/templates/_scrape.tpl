@@ -2,6 +2,9 @@
 {{- define "inventory-refresh.scrape" -}}
 - port: http
   path: /metrics
+  {{- if .honorLabels }}
+  honorLabels: true
+  {{- end }}
   {{- with .interval }}
   interval: {{ . }}
   {{- end }}

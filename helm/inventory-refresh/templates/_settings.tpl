@@ -2,6 +2,14 @@
 
 {{- define "inventory-refresh.configFolder" -}}/etc/inventory-refresh/config{{- end }}
 {{- define "inventory-refresh.secretsFolder" -}}/etc/inventory-refresh/secrets{{- end }}
+{{- define "inventory-refresh.hasSecrets" -}}
+{{- if or .Values.secrets.existing .Values.secrets.externalSecret.enabled -}}true{{- end -}}
+{{- end }}
+{{/* All directories with secret files: the chart's own, if it mounts one, and those that something else mounts. */}}
+{{- define "inventory-refresh.secretsDirectories" -}}
+{{- $own := ternary (list (include "inventory-refresh.secretsFolder" .)) list (eq "true" (include "inventory-refresh.hasSecrets" .)) -}}
+{{- concat $own .Values.secrets.directories | join ":" -}}
+{{- end }}
 {{- define "inventory-refresh.caFolder" -}}/etc/inventory-refresh/ca{{- end }}
 
 {{/* The settings file: .Values.config, with the paths of mounted files unless it sets others. */}}

@@ -5,15 +5,7 @@
 {{ include "inventory-refresh.metadata" (dict
       "root" .root
       "name" (printf "%s-test-%s" (include "inventory-refresh.fullname" .root) .what)
-      "labels" (dict "app.kubernetes.io/component" "test")
-      "annotations" $hook
+      "labels" (merge (dict "app.kubernetes.io/component" "test") .root.Values.tests.podLabels .root.Values.podLabels)
+      "annotations" (merge $hook .root.Values.tests.podAnnotations .root.Values.podAnnotations)
    ) }}
-{{- end }}
-
-{{- define "inventory-refresh.testResources" -}}
-requests:
-  cpu: 50m
-  memory: 256Mi
-limits:
-  memory: 512Mi
 {{- end }}

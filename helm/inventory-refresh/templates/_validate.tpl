@@ -5,7 +5,9 @@
       (include "inventory-refresh.missing" . | fromJsonArray)
       (include "inventory-refresh.misplacedSecrets" . | fromJsonArray)
       (include "inventory-refresh.misfits" . | fromJsonArray)
+      (include "inventory-refresh.podProblems" . | fromJsonArray)
       (include "inventory-refresh.replicaProblems" . | fromJsonArray)
+      (include "inventory-refresh.ruleProblems" . | fromJsonArray)
 -}}
 {{- if $problems -}}
 {{- fail (printf "\n\n  - %s\n" (join "\n  - " $problems)) -}}
@@ -24,8 +26,14 @@
 {{- if not (or .Values.avroSchema $config.avro.registry_url $config.avro.schema_file) -}}
 {{- $problems = append $problems "config.avro.registry_url: must be set, or avroSchema instead" -}}
 {{- end -}}
-{{- if not (or .Values.secrets.existing .Values.secrets.externalSecret.enabled) -}}
-{{- $problems = append $problems "secrets: set secrets.existing or secrets.externalSecret: oms__api_key and oms__api_secret must come from a Secret" -}}
+{{- if not (include "inventory-refresh.secretsDirectories" .) -}}
+{{- $problems = append $problems "secrets: set secrets.existing, secrets.externalSecret or secrets.directories: oms__api_key and oms__api_secret must come from secret files" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- $problems = append $problems "ingress.hosts: must be set" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- $problems = append $problems "httpRoute.parentRefs: must be set" -}}
 {{- end -}}
 {{- with .Values.secrets.externalSecret -}}
 {{- if and .enabled (not .secretStoreRef.name) -}}
@@ -42,7 +50,7 @@
 {{- define "inventory-refresh.misplacedSecrets" -}}
 {{- $problems := list -}}
 {{- $hint := "is a secret: put it into a secret file named" -}}
-{{- range $name := list "api_key" "api_secret" -}}
+{{- range $name := list "api_key" "api_secret" "client_key_password" "proxy" -}}
 {{- if get $.Values.config.oms $name -}}
 {{- $problems = append $problems (printf "config.oms.%s: %s oms__%s (see secrets)" $name $hint $name) -}}
 {{- end -}}
@@ -86,8 +94,43 @@
 {{- $problems = append $problems "serviceMonitor, podMonitor: enable only one of the two, otherwise every pod is scraped and counted twice" -}}
 {{- end -}}
 {{- range $variable := .Values.extraEnv -}}
-{{- if regexMatch "^INVENTORY_REFRESH_(CONFIG|SECRETS_DIR|HTTP__.*|KAFKA__(BOOTSTRAP_SERVERS|TOPICS|GROUP_ID|REVOKE_TIMEOUT|PROPERTIES__GROUP_INSTANCE_ID))$" $variable.name -}}
+{{- if eq $variable.name "INVENTORY_REFRESH_SECRETS_DIR" -}}
+{{- $problems = append $problems (printf "extraEnv: %s: use secrets.directories instead" $variable.name) -}}
+{{- else if regexMatch "^INVENTORY_REFRESH_(CONFIG|HTTP__.*|KAFKA__(BOOTSTRAP_SERVERS|TOPICS|GROUP_ID|REVOKE_TIMEOUT|PROPERTIES__GROUP_INSTANCE_ID))$" $variable.name -}}
 {{- $problems = append $problems (printf "extraEnv: %s would bypass a value that the chart uses; set it in config" $variable.name) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{/* Fields of a pod that the chart sets, to the value that sets them. */}}
+{{- define "inventory-refresh.podFields" -}}
+automountServiceAccountToken: serviceAccount.automount
+containers: extraContainers
+restartPolicy: ""
+enableServiceLinks: ""
+securityContext: podSecurityContext
+serviceAccountName: serviceAccount.name
+terminationGracePeriodSeconds: shutdownMarginSeconds
+volumes: extraVolumes
+{{- range list "affinity" "dnsConfig" "dnsPolicy" "hostAliases" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "runtimeClassName" "schedulerName" "tolerations" "topologySpreadConstraints" }}
+{{ . }}: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "inventory-refresh.podProblems" -}}
+{{- $problems := list -}}
+{{- $fields := include "inventory-refresh.podFields" . | fromYaml -}}
+{{- range $name := keys .Values.extraPodSpec | sortAlpha -}}
+{{- if get $fields $name -}}
+{{- $problems = append $problems (printf "extraPodSpec.%s: use the value %s instead" $name (get $fields $name)) -}}
+{{- else if hasKey $fields $name -}}
+{{- $problems = append $problems (printf "extraPodSpec.%s: cannot be changed" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $container := concat .Values.initContainers .Values.extraContainers -}}
+{{- if eq $container.name "inventory-refresh" -}}
+{{- $problems = append $problems "initContainers, extraContainers: inventory-refresh is the name of the service's own container; choose another" -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}

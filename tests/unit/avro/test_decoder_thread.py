@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -15,13 +16,14 @@ from consumer.avro.decoder_thread import (
     ROW_BYTES,
     VALUE_COPIES,
     DecoderThread,
+    build_batch_decoder,
     build_decoder,
 )
 from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.items import OFFSET, RejectReason
 from consumer.errors import SettingsError
-from consumer.ports import Decoded, Decoder, RawBatch
+from consumer.ports import AwaitedSchema, Decoded, Decoder, RawBatch
 from consumer.settings import AvroSettings
 from tests.support.avro import SCHEMA_ID, TinyRegistry, message, raw_batch
 
@@ -144,7 +146,7 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
     registry.add(SCHEMA_ID, schema_text())
     registry.add(8, '{"type": "record", "name": "E", "fields": [{"name": "locationName", "type": "bytes"}]}')
     values = [message(sku="a"), message(schema_id=99), message(sku="b"), message(schema_id=8), message(sku="c")]
-    with closing(build_decoder(AvroSettings(registry_url=registry.url))) as decoder:
+    with closing(build_decoder(AvroSettings(registry_url=registry.url, unknown_schema_wait=0.0))) as decoder:
         decoder.put(raw_batch(values))
 
         (done,) = taken(decoder, 5)
@@ -157,6 +159,24 @@ def test_a_message_with_an_unknown_id_is_rejected_and_the_others_are_kept(regist
     assert done.rejects[1].detail == (
         "the field locationName is bytes, which cannot become locationName (events.fields.locationName)"
     )
+
+
+def test_from_the_first_message_of_an_unknown_schema_on_its_partition_is_not_decoded(registry: TinyRegistry) -> None:
+    registry.add(SCHEMA_ID, schema_text())
+    first = raw_batch([None, message(sku="a"), message(schema_id=99), message(sku="b"), None, b"bad"], ends={1: 106})
+    second = raw_batch([message(sku="c")], assignment=2, ends={2: 101})
+    with closing(build_batch_decoder(AvroSettings(registry_url=registry.url))) as decoder:
+        decoded = decoder.decode([first, second])
+        assert decoded.frame["sku"].to_list() == ["a", "c"]
+        assert (decoded.rejects, decoded.tombstones, decoded.batches) == ((), 1, 2)
+        assert decoded.awaits == {1: AwaitedSchema(102, "the schema registry has no schema 99")}
+        assert (decoded.next_offsets, decoded.ends) == ({1: 102, 2: 101}, {2: 101})
+
+        impatient = decoder.decode([replace(first, impatient=frozenset({1})), second])
+
+    assert impatient.frame["sku"].to_list() == ["a", "b", "c"]
+    assert [reject.reason for reject in impatient.rejects] == [RejectReason.UNKNOWN_SCHEMA, RejectReason.NOT_FRAMED]
+    assert (impatient.awaits, impatient.next_offsets, impatient.tombstones) == ({}, {1: 106, 2: 101}, 2)
 
 
 def test_closing_does_not_wait_for_a_registry_that_is_down(registry: TinyRegistry) -> None:

@@ -1,23 +1,29 @@
 import json
+import socket
+import ssl
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.readers import ReaderFactory, Refused
+from consumer.avro.schema_files import FileSource
 from consumer.avro.sources import (
+    ASK_AGAIN_SECONDS,
+    ASK_SECONDS_MAX,
     UNKNOWN_SECONDS,
-    FileSource,
     RegistrySource,
     SchemaUnavailableError,
 )
-from consumer.avro.wire import BARE, CONFLUENT, confluent_prefix
+from consumer.avro.wire import BARE, CONFLUENT, SchemaRef, confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.errors import SettingsError
 from tests.support.avro import TinyRegistry, by_name
 
 FACTORY = ReaderFactory(by_name(), CONFLUENT.length, "columnar")
-SEVEN = confluent_prefix(7)
+SEVEN = SchemaRef("id", 7)
 
 
 class HandClock:
@@ -29,15 +35,22 @@ class HandClock:
 
 
 def source_of(
-    registry: TinyRegistry, clock: HandClock | None = None, options: dict[str, str] | None = None
+    registry: TinyRegistry,
+    clock: HandClock | None = None,
+    options: dict[str, str] | None = None,
+    wait_seconds: float = 0.0,
 ) -> RegistrySource:
     return RegistrySource(
-        registry.url, {"timeout": 60.0} | (options or {}), CONFLUENT, FACTORY, monotonic=clock or HandClock()
+        registry.url,
+        {"timeout": 60.0} | (options or {}),
+        FACTORY,
+        wait_seconds=wait_seconds,
+        monotonic=clock or HandClock(),
     )
 
 
-def refused(source: RegistrySource, prefix: bytes = SEVEN) -> Refused:
-    reader = source.reader(prefix)
+def refused(source: RegistrySource, ref: SchemaRef = SEVEN) -> Refused:
+    reader = source.reader(ref)
     assert isinstance(reader, Refused)
     return reader
 
@@ -66,6 +79,52 @@ def test_an_unknown_id_is_remembered_for_a_while_and_then_requested_again(regist
     assert not isinstance(source.reader(SEVEN), Refused)
 
 
+def test_an_unknown_schema_may_appear_for_a_while_and_is_asked_for_again_and_again(registry: TinyRegistry) -> None:
+    clock = HandClock()
+    source = source_of(registry, clock, wait_seconds=60.0)
+
+    assert refused(source).may_appear
+    clock.now = ASK_AGAIN_SECONDS - 0.1
+    assert refused(source).may_appear
+    assert len(registry.requested_paths) == 1
+    clock.now = 59.9
+    source.begin()
+    assert refused(source).may_appear
+    assert len(registry.requested_paths) == 2
+    clock.now = 61.0
+    source.begin()
+    assert not refused(source).may_appear
+    assert len(registry.requested_paths) == 3
+
+    registry.add(7, schema_text())
+    clock.now = 61.0 + UNKNOWN_SECONDS
+    assert not isinstance(source.reader(SEVEN), Refused)
+
+
+def test_junk_with_thousands_of_ids_does_not_hold_up_a_batch_unless_it_cannot_wait(registry: TinyRegistry) -> None:
+    clock = HandClock()
+    source = source_of(registry, clock, wait_seconds=60.0)
+    source.begin()
+    assert refused(source, SchemaRef("id", 1)).may_appear
+    clock.now = ASK_SECONDS_MAX
+
+    for schema_id in range(2, 100):
+        assert refused(source, SchemaRef("id", schema_id)).may_appear
+    assert len(registry.requested_paths) == 1
+    assert isinstance(source.reader(SchemaRef("id", 2), must_ask=True), Refused)
+    assert len(registry.requested_paths) == 2
+
+    source.begin()
+    registry.add(3, schema_text())
+    assert not isinstance(source.reader(SchemaRef("id", 3)), Refused)
+
+
+def test_an_id_that_no_registry_can_have_is_not_waited_for(registry: TinyRegistry) -> None:
+    source = source_of(registry, wait_seconds=60.0)
+
+    assert not refused(source, SchemaRef("id", 2**31)).may_appear
+
+
 def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
     registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,11 +134,11 @@ def test_the_number_of_cached_schemas_and_unknown_ids_is_bounded(
         registry.add(schema_id, '"string"')
 
     for schema_id in range(20):
-        source.reader(confluent_prefix(schema_id))
-    source.reader(confluent_prefix(7))
+        source.reader(SchemaRef("id", schema_id))
+    source.reader(SchemaRef("id", 7))
 
-    assert list(source._readers) == [confluent_prefix(schema_id) for schema_id in (8, 9, 7)]
-    assert list(source._unknown) == [confluent_prefix(schema_id) for schema_id in (17, 18, 19)]
+    assert list(source._readers) == [SchemaRef("id", schema_id) for schema_id in (8, 9, 7)]
+    assert list(source._unknown) == [SchemaRef("id", schema_id) for schema_id in (17, 18, 19)]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +173,11 @@ def test_an_id_beyond_a_signed_int_once_blocked_decoding_forever(registry: TinyR
     registry.answer_always = (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}')
     source = source_of(registry)
 
-    assert refused(source, confluent_prefix(2**31)).reason is RejectReason.UNKNOWN_SCHEMA
-    assert refused(source, confluent_prefix(2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert refused(source, SchemaRef("id", 2**31)).reason is RejectReason.UNKNOWN_SCHEMA
+    assert refused(source, SchemaRef("id", 2**32 - 1)).reason is RejectReason.UNKNOWN_SCHEMA
     assert registry.requested_paths == []
     with pytest.raises(SchemaUnavailableError):
-        source.reader(confluent_prefix(2**31 - 1))
+        source.reader(SchemaRef("id", 2**31 - 1))
 
 
 def test_a_registry_that_is_down_rejects_no_message(registry: TinyRegistry) -> None:
@@ -154,7 +213,7 @@ def test_rejected_credentials_stop_the_process_and_name_the_setting(registry: Ti
 )
 def test_options_that_the_client_rejects_stop_the_start_and_show_no_secret(url: str, options: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"avro\.registry") as caught:
-        RegistrySource(url, options, CONFLUENT, FACTORY)
+        RegistrySource(url, options, FACTORY)
 
     assert "s3cret" not in str(caught.value)
 
@@ -188,7 +247,7 @@ def test_references_of_a_schema_are_fetched_recursively(registry: TinyRegistry) 
     reader = source_of(registry).reader(SEVEN)
 
     assert not isinstance(reader, Refused)
-    value = SEVEN + b"\x02x\x02s\x02" + b"\x00" * 8 + b"\x00"
+    value = confluent_prefix(7) + b"\x02x\x02s\x02" + b"\x00" * 8 + b"\x00"
     assert reader.read([value]).frame["sku"].to_list() == ["s"]
 
 
@@ -228,3 +287,64 @@ def test_an_unusable_schema_file_stops_the_start(tmp_path: Path, content: bytes 
 
     with pytest.raises(SettingsError, match=rf"avro\.schema_file: .*{says}"):
         FileSource(str(path), BARE, FACTORY)
+
+
+def test_no_proxy_with_networks_and_brackets_does_not_keep_the_registry_from_being_read(
+    registry: TinyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """httpx itself raises InvalidURL for these."""
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,[::1]:8081,10.0.0.0/8")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    registry.add(7, schema_text())
+
+    assert not isinstance(source_of(registry).reader(SEVEN), Refused)
+
+
+def test_a_registry_elsewhere_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            asked.append(connection.recv(4_096))
+            connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread = threading.Thread(target=answer, args=[listener], daemon=True)
+        thread.start()
+        source = RegistrySource("http://registry.invalid:8081", {"timeout": 60.0}, FACTORY)
+        with pytest.raises(SchemaUnavailableError):
+            source.reader(SEVEN)
+        thread.join(60.0)
+
+    assert asked[0].startswith(b"GET http://registry.invalid:8081/schemas/ids/7")
+
+
+def test_a_proxy_or_authorities_that_cannot_be_used_stop_the_start_in_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy:1080")
+    with pytest.raises(SettingsError, match="environment variable HTTPS_PROXY: must be the URL of an HTTP proxy"):
+        RegistrySource("https://registry.invalid", {}, FACTORY)
+    monkeypatch.delenv("HTTPS_PROXY")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with pytest.raises(SettingsError, match="environment variable SSL_CERT_FILE: "):
+        RegistrySource("https://registry.invalid", {}, FACTORY)
+
+
+def test_strict_checks_of_the_registrys_certificates_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = ssl.create_default_context
+    made: list[ssl.SSLContext] = []
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        """As from Python 3.13 on."""
+        made.append(create(**options))
+        made[-1].verify_flags |= ssl.VERIFY_X509_STRICT
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    for is_strict in (True, False):
+        RegistrySource("https://registry.invalid", {}, FACTORY, is_tls_strict=is_strict)
+
+    assert [bool(context.verify_flags & ssl.VERIFY_X509_STRICT) for context in made] == [True, False]

@@ -2,8 +2,9 @@ import pytest
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder, encode_events
+from consumer.avro.recognise import describe_unframed
 from consumer.avro.sources import schema_fingerprint
-from consumer.avro.wire import BARE, CONFLUENT, SINGLE_OBJECT, Framing, confluent_prefix
+from consumer.avro.wire import APICURIO, BARE, CONFLUENT, SINGLE_OBJECT, Framing, confluent_prefix
 
 EVENT = {"locationName": "Berlin", "sku": "s1", "quantity": 5}
 
@@ -24,19 +25,23 @@ EVENT = {"locationName": "Berlin", "sku": "s1", "quantity": 5}
 def test_the_prefix_of_a_message_depends_on_the_framing(framing: Framing, value: bytes, prefix: bytes | None) -> None:
     assert framing.prefix_of(value) == prefix
     if prefix is None:
-        assert framing.name in framing.not_framed(value)
+        assert framing.name in describe_unframed(framing, value, ())
 
 
-def test_only_confluent_framing_has_schema_ids() -> None:
-    assert CONFLUENT.schema_id(confluent_prefix(2**32 - 1)) == 2**32 - 1
-    assert SINGLE_OBJECT.schema_id(b"\xc3\x0112345678") is None
-    assert BARE.schema_id(b"") is None
-
-
-def test_a_message_has_a_schema_id_if_it_is_framed() -> None:
+def test_a_message_has_a_schema_id_if_it_is_framed_with_one() -> None:
     assert CONFLUENT.schema_id_of(confluent_prefix(42) + b"value") == 42
+    assert CONFLUENT.schema_id_of(confluent_prefix(2**32 - 1)) == 2**32 - 1
+    assert APICURIO.schema_id_of(b"\x00" + (42).to_bytes(8, "big") + b"value") == 42
     assert CONFLUENT.schema_id_of(b"{}") is None
+    assert SINGLE_OBJECT.schema_id_of(b"\xc3\x0112345678") is None
     assert BARE.schema_id_of(b"value") is None
+
+
+def test_a_header_that_names_the_schema_takes_precedence_over_what_looks_like_an_id() -> None:
+    bare = confluent_prefix(42) + b"value"
+
+    assert CONFLUENT.schema_id_of(bare, [("__value_schema_id", b"\x01" + bytes(range(16)))]) is None
+    assert CONFLUENT.schema_id_of(bare, [("apicurio.value.contentId", (7).to_bytes(8, "big"))]) == 7
 
 
 def test_the_fingerprint_is_the_one_of_avros_specification() -> None:

@@ -45,8 +45,12 @@ def doubling(levels: int) -> dict[str, Any]:
             id="a field twice",
         ),
         pytest.param(record("Nowhere"), "the type Nowhere, which it does not define", id="an unknown type"),
-        pytest.param(record(record("int"), name="F") | {"name": "E"}, "defines the type E twice", id="a type twice"),
-        pytest.param(record(["null", "E"]), "the type E contains itself", id="a type in itself"),
+        pytest.param(record(record("int")), "defines the type E inside itself", id="a type defined in itself"),
+        pytest.param(
+            record(record("int", name="F"), record("long", name="F")),
+            "defines the type F twice, and not alike",
+            id="a type twice",
+        ),
         pytest.param(record(["null", ["int"]]), "a union directly in a union", id="a union in a union"),
         pytest.param(record({"type": "fixed", "name": "F", "size": -1}), "the size of F is -1", id="a negative size"),
         pytest.param(record({"type": "fixed", "name": "F", "size": "4"}), 'the size of F is "4"', id="a text as size"),
@@ -103,3 +107,34 @@ def test_an_invalid_logical_type_is_ignored() -> None:
     ).children
 
     assert [str(field) for field in fields] == ["bytes", "bytes", "string"]
+
+
+def inner(**more: Any) -> dict[str, Any]:
+    return record("int", name="Inner") | more
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(record(inner(), "Inner", namespace="shop"), id="an inherited namespace"),
+        pytest.param(record(inner(), "shop.Inner", namespace="shop"), id="its full name"),
+        pytest.param(record(inner(namespace=""), "Inner", namespace="shop"), id="an empty namespace"),
+        pytest.param(record(inner(namespace=""), ".Inner", namespace="shop"), id="a reference without a namespace"),
+        pytest.param(record(inner(name=".Inner"), "Inner", namespace="shop"), id="a name without a namespace"),
+        pytest.param(record(inner(), "Inner", namespace=""), id="an empty namespace at the root"),
+        pytest.param(record(inner(), "Inner", namespace=None), id="a namespace of null"),
+        pytest.param(record(inner(), inner(doc="The same."), namespace="shop"), id="a type defined twice alike"),
+    ],
+)
+def test_a_type_is_found_by_its_name_as_producers_write_it(schema: Any) -> None:
+    first, second = parse(json.dumps(schema)).children
+
+    assert first == second
+
+
+def test_a_type_without_a_namespace_is_another_than_one_that_inherits_it() -> None:
+    outside, inside = inner(namespace=""), record("string", name="Inner")
+
+    first, second = parse(json.dumps(record(outside, inside, namespace="shop"))).children
+
+    assert first != second

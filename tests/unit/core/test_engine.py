@@ -8,12 +8,12 @@ import pytest
 
 from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
-from consumer.core.engine import Engine
+from consumer.core.engine import Engine, Settled
 from consumer.core.limits import EngineLimits
-from consumer.core.location.location import Pending
+from consumer.core.location.pending import Pending
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Stop
+from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Hold, Retry, Shrink, Stop
 from tests.support.frames import change, frame
 
 AGE = 300.0
@@ -278,9 +278,9 @@ def test_after_refused_credentials_reading_goes_on_until_there_is_something_to_p
     engine.forget([1], 0.0)
 
     assert engine.sending_stopped == "credentials refused"
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
     add(engine, frame([change("Rome", "b", offset=0, assignment=2)]), AGE, assignment_id=2)
-    assert engine.update_backpressure() == {2}
+    assert engine.update_backpressure(0.0) == {2}
 
 
 def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_go_on() -> None:
@@ -290,12 +290,12 @@ def test_while_the_oms_refuses_our_credentials_partitions_pause_and_slow_probes_
     engine.apply(request.request_id, Stop(AnswerKind.UNAUTHORISED, "credentials refused"), AGE)
 
     assert engine.sending_stopped == "credentials refused"
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     assert engine.due(AGE + 59) == []
     probe = engine.due(AGE + 60)
     accept(engine, probe, AGE + 61)
     assert not engine.sending_stopped
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_a_round_given_back_is_planned_again_unchanged() -> None:
@@ -313,12 +313,12 @@ def test_reading_pauses_above_the_budget_and_resumes_well_below_it() -> None:
     engine = build_engine(max_pending_bytes=10_000, max_age_seconds=1.0, max_in_flight=1)
     for at, location in enumerate(["Rome", "Berlin", "Oslo"]):
         add(engine, burst(4_000, location=location, first=4_000 * at), now=float(at))
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
 
     accept(engine, engine.due(10.0), 10.0)
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     accept(engine, engine.due(10.0), 10.0)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
@@ -327,9 +327,9 @@ def test_only_the_partition_with_too_many_uncommitted_offsets_pauses() -> None:
     add(engine, burst(101), now=0.0)
     add(engine, burst(50, assignment=2), now=0.0, assignment_id=2)
 
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     accept(engine, engine.due(AGE), AGE)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_a_reject_holds_back_the_committable_offset_until_its_dead_letter_is_confirmed() -> None:
@@ -450,7 +450,7 @@ def over_budget(**sizes: int) -> Engine:
         rows = [change(location, f"sku-{at}", offset=offset + at) for at in range(items)]
         offset += items
         engine.add(frame(rows), [], {1: offset}, 0.0)
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     return engine
 
 
@@ -470,14 +470,14 @@ def test_no_more_is_sent_under_pressure_than_lets_reading_resume() -> None:
 
     for request in requests:
         engine.apply(request.request_id, Accepted("1"), 2.0)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
 
 def test_rows_in_flight_count_as_memory_until_they_are_accepted() -> None:
     engine = over_budget(first=90, second=40)
     (request,) = engine.due(1.0)
     assert engine.pending_bytes == 130
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
     assert engine.due(1.1) == []
 
     engine.apply(request.request_id, Accepted("1"), 2.0)
@@ -488,7 +488,7 @@ def test_below_the_budget_nothing_is_sent_before_it_is_full_or_due() -> None:
     engine = Engine(EngineLimits(max_pending_bytes=100), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
     engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(99)]), [], {1: 99}, 0.0)
-    engine.update_backpressure()
+    engine.update_backpressure(0.0)
 
     assert engine.due(1.0) == []
 
@@ -517,3 +517,114 @@ def test_a_slow_oms_gets_no_more_requests_than_it_has_slots() -> None:
     engine.add(frame([change(f"store {at:02}", "a", offset=at) for at in range(40)]), [], {1: 40}, 0.0)
 
     assert [len(engine.due(2.0 + turn)) for turn in range(4)] == [2, 0, 0, 0]
+
+
+def too_large(engine: Engine, request: Request, body_bytes: int, *, now: float, by_gateway: bool = False) -> Settled:
+    shrink = Shrink(body_bytes, by_gateway=by_gateway, after_seconds=7.0, detail="too large")
+    return engine.apply(request.request_id, shrink, now)
+
+
+def test_a_body_that_is_too_large_is_planned_again_at_once_with_fewer_whole_chunks() -> None:
+    engine = build_engine(request_bytes_max=700_000)
+    add(engine, burst(12_000), now=0.0)
+
+    (first,) = engine.due(1.0)
+    assert not too_large(engine, first, 1_200_000, now=1.0).refusals
+    (second,) = engine.due(1.1)
+
+    assert (first.items, second.items, second.reason) == (12_000, 6_000, SendReason.FULL)
+    assert engine.bytes_max(second) == 700_000
+    assert committable_offsets(engine) == {1: 0}
+
+
+def test_a_limit_below_a_chunk_is_filled_with_items() -> None:
+    engine = build_engine(request_bytes_max=50_000)
+    add(engine, burst(3_000), now=0.0)
+
+    (first,) = engine.due(AGE)
+    too_large(engine, first, 300_000, now=AGE)
+    sizes: list[int] = []
+    while requests := engine.due(AGE + len(sizes)):
+        sizes += [request.items for request in requests]
+        accept(engine, requests, AGE + len(sizes))
+
+    assert sizes == [500] * 6
+    assert committable_offsets(engine) == {1: 3_000}
+
+
+def test_locations_without_a_measure_are_planned_by_that_of_others() -> None:
+    engine = build_engine(request_bytes_max=50_000)
+    add(engine, burst(2, location="Rome"), now=0.0)
+    add(engine, burst(1_000, location="Oslo", first=2), now=1.0)
+
+    (rome,) = engine.due(AGE)
+    too_large(engine, rome, 200_000, now=AGE)
+    requests = engine.due(AGE + 1.0)
+
+    assert sorted((request.location, request.items) for request in requests) == [("Oslo", 1), ("Rome", 1)]
+
+
+def test_a_413_teaches_a_limit_that_a_single_change_may_exceed() -> None:
+    engine = build_engine()
+    add(engine, burst(4), now=0.0)
+
+    (first,) = engine.due(AGE)
+    too_large(engine, first, 40_000, now=AGE, by_gateway=True)
+    (second,) = engine.due(AGE + 0.1)
+
+    assert second.items == 2
+    assert engine.bytes_max(second) == 20_000
+    too_large(engine, second, 20_001, now=AGE + 0.1)
+    (third,) = engine.due(AGE + 0.2)
+    assert third.items == 1
+    assert engine.bytes_max(third) is None
+
+
+def test_a_single_change_whose_body_is_too_large_is_dead_lettered() -> None:
+    engine = build_engine(request_bytes_max=50_000)
+    add(engine, burst(1), now=0.0)
+
+    (request,) = engine.due(AGE)
+    (refusal,) = too_large(engine, request, 60_000, now=AGE).refusals
+
+    assert (refusal.rows.height, refusal.detail) == (1, "too large")
+    assert engine.due(AGE + 1.0) == []
+
+
+def test_an_item_whose_changes_are_too_large_together_is_sent_one_change_at_a_time() -> None:
+    engine = build_engine(request_bytes_max=50_000)
+    add(engine, burst(2).with_columns(pl.lit("the same").alias("sku")), now=0.0)
+
+    (request,) = engine.due(AGE)
+    assert not too_large(engine, request, 60_000, now=AGE).refusals
+    (part,) = engine.due(AGE + 0.1)
+
+    assert (request.taken.height, part.taken.height, part.reason) == (2, 1, SendReason.BISECTION)
+
+
+def test_a_413_for_a_body_that_is_too_large_for_nobody_only_backs_off_its_location() -> None:
+    engine = build_engine()
+    add(engine, burst(1), now=0.0)
+
+    (request,) = engine.due(AGE)
+    assert not too_large(engine, request, 200, now=AGE, by_gateway=True).refusals
+
+    assert engine.due(AGE + 6.9) == []
+    assert [again.items for again in engine.due(AGE + 7.0)] == [1]
+    assert engine.request_size.bytes_max is None
+
+
+def test_a_gateways_page_for_one_location_lets_the_others_go_on() -> None:
+    engine = build_engine()
+    for number, location in enumerate(("Rome", "Oslo", "Bern")):
+        add(engine, burst(1, location=location, first=number), now=0.0)
+
+    rome, oslo, bern = engine.due(AGE)
+    accept(engine, [oslo], AGE)
+    page = Answer(AnswerKind.GATEWAY_PAGE, status=403, detail="<html>", repeated=True)
+    settled = engine.settle(rome.request_id, page, jitter=0.0, now=AGE)
+    accept(engine, [bern], AGE)
+
+    assert (settled.fatal_reason, engine.sending_stopped) == (None, None)
+    add(engine, burst(1, location="Oslo", first=9), now=AGE)
+    assert [request.location for request in engine.due(AGE + AGE)] == ["Rome", "Oslo"]

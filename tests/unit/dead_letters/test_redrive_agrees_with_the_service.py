@@ -1,6 +1,7 @@
 """Redrive has a decoder of its own, one message at a time: it must reject exactly what the service rejects."""
 
 import json
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from consumer.avro.bundled import schema_path
+from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.wire import confluent_prefix
 from consumer.core.changes.items import LINE, OFFSET
@@ -17,7 +18,7 @@ from consumer.dead_letters.record import RecordPosition
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
-from tests.support.avro import message, raw_batch, value_of
+from tests.support.avro import TinyRegistry, message, raw_batch, value_of
 
 MESSAGES = [
     message(),
@@ -139,3 +140,24 @@ def test_redrive_reads_the_lines_of_an_event_as_the_service_does(tmp_path: Path,
 def letter_of(n: int, value: bytes) -> DeadLetter:
     source = RecordPosition("t", 0, 100 + n)
     return DeadLetter(source=source, reason="", detail=None, key=None, value=value, headers=(), timestamp=1_100 + n)
+
+
+def test_an_event_whose_schema_is_named_by_a_header_is_read_with_it() -> None:
+    registry = TinyRegistry()
+    guid = uuid.UUID(int=5)
+    registry.guids[str(guid)] = {"schema": schema_text()}
+    settings = settings_with(AVRO__SCHEMA_FILE="", AVRO__REGISTRY_URL=registry.url)
+    bare = message()[5:]
+    headers = [("__value_schema_id", b"\x01" + guid.bytes)]
+    dead_letters = [
+        DeadLetter(RecordPosition("t", 0, 100), "", None, key=None, value=bare, headers=headers, timestamp=1),
+        DeadLetter(RecordPosition("t", 0, 101), "", None, key=None, value=bare, headers=(), timestamp=1),
+    ]
+    try:
+        with closing(EventReader(settings)) as events:
+            checked = events.check(dead_letters)
+    finally:
+        registry.down()
+
+    assert checked.accepted["sku"].to_list() == ["s1"]
+    assert list(checked.rejected) == [(1, None)]

@@ -49,7 +49,7 @@ def writer(producer: QueueingProducer) -> Iterator[DeadLetterWriter]:
         DeadLetterWriter(
             KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["changes"]),
             DeadLetterSettings(),
-            schema_id_of=lambda _value: None,
+            schema_id_of=lambda _value, _headers: None,
             queue_bytes=5 * LETTER_BYTES,
         )
     ) as opened:

@@ -144,7 +144,7 @@ def test_an_error_message_contains_no_secret() -> None:
 
 def test_the_dead_letter_topic_must_not_be_a_source_topic() -> None:
     with pytest.raises(SettingsError, match=r"dead_letters\.topic"):
-        DeadLetterWriter(settings(), DeadLetterSettings(topic="changes"), schema_id_of=lambda _value: None)
+        DeadLetterWriter(settings(), DeadLetterSettings(topic="changes"), schema_id_of=lambda _value, _headers: None)
 
 
 def test_a_log_line_of_the_client_is_one_event_with_its_parts() -> None:

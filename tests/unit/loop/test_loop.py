@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
-from consumer.errors import DeadLettersError, OmsRefusedError
+from consumer.errors import DeadLettersError, OmsRefusedError, SettingsError
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.ports import CommitRefused, Reject
+from consumer.ports import AwaitedSchema, CommitRefused, Reject
 from tests.support.fakes import (
     ACCEPTED,
     Diary,
@@ -470,6 +471,19 @@ def test_too_many_rejects_stop_the_service_before_they_are_dead_lettered() -> No
     assert stage.source.committed == {1: 3}
 
 
+def test_more_to_read_again_than_fits_stops_the_service_and_names_the_setting() -> None:
+    stage = Stage(max_pending_bytes=1_000, in_hand_bytes_max=0)
+    again = assignment(2, metadata="v1;500;0;")
+    stage.source.queue.append(lambda listener: listener.on_assigned([again]))
+    stage.turns(2)
+    rows = [change("Rome", f"sku-{at}", offset=at, assignment=2) for at in range(100)]
+    stage.decoder.ready.append(decoded(frame(rows), {2: 100}))
+
+    with pytest.raises(SettingsError, match=r"^memory\.budget: .* read again"):
+        stage.loop.run()
+    assert stage.source.committed.get(2, 0) == 0
+
+
 def test_while_the_decoder_is_full_all_partitions_pause_and_polling_goes_on() -> None:
     stage = Stage()
     stage.decoder.has_room = False
@@ -664,3 +678,26 @@ def test_while_a_full_job_queue_stops_sending_reports_of_jobs_set_the_pace_and_n
     stage.diary.clear()
     stage.turns(1)
     assert stage.recorded("poll") == [("poll", options.poll_seconds_max)]
+
+
+def test_a_partition_that_waits_for_a_schema_is_paused_when_too_much_is_parked() -> None:
+    stage = Stage(options=LoopOptions(parked_bytes_max=1))
+    stage.source.queue.append(raw_batch([10, 11], [1, 1]))
+    stage.loop.turn()
+    stage.clock.now += 1.0
+    stage.loop.turn()
+    stage.decoder.ready.append(replace(decoded(frame([]), {1: 10}), awaits={1: AwaitedSchema(10, "schema 7")}))
+    stage.loop.turn()
+    stage.clock.now += 2.0
+    assert stage.source.paused == {1}
+    assert stage.source.committed.get(1, 10) <= 10
+
+    stage.loop.turn()
+    retried = stage.decoder.taken[-1]
+    assert (list(retried.offsets), len(stage.decoder.taken)) == ([10, 11], 2)
+    rows = [change("Rome", f"sku-{offset}", offset=offset) for offset in (10, 11)]
+    stage.decoder.ready.append(decoded(frame(rows), {1: 12}))
+    stage.loop.turn()
+
+    assert stage.source.paused == set()
+    assert stage.engine.pending_changes == 2

@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.items import LINES_MAX, SUPERSEDED, SUPERSEDED_TYPE, RejectReason
 from consumer.core.limits import EngineLimits
-from consumer.core.location.location import Pending
+from consumer.core.location.pending import Pending
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import AnswerKind, RetryLimits

@@ -1,11 +1,17 @@
 """What probes, operators and programs get from the status server, over real sockets."""
 
+import errno
 import http.client
 import json
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -214,6 +220,88 @@ def test_a_port_in_use_is_a_settings_error(station: Station) -> None:
     taken = HttpSettings(host="127.0.0.1", port=station.server.port)
     with pytest.raises(SettingsError, match=rf"http.port: cannot listen on 127.0.0.1:{taken.port}: .*in use"):
         StatusServer(taken, station.board, CollectorRegistry())
+
+
+def health(host: str, port: int) -> int | None:
+    """The status of /healthz at an address; None if nothing answers there."""
+    connection = http.client.HTTPConnection(host, port, timeout=WAIT_SECONDS_MAX)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+@pytest.mark.parametrize(
+    ("host", "ipv6", "ipv4"),
+    [(None, 200, 200), ("::", 200, 200), ("::1", 200, None), ("127.0.0.1", None, 200)],
+    ids=str,
+)
+def test_without_a_host_both_families_are_answered(
+    host: str | None, ipv6: int | None, ipv4: int | None, station: Station
+) -> None:
+    interfaces = Path("/proc/net/if_inet6")
+    if not interfaces.exists() or not interfaces.read_text():
+        pytest.skip("this machine has no IPv6")
+    with running_status_server(station.board, CollectorRegistry(), host) as server:
+        assert (health("::1", server.port), health("127.0.0.1", server.port)) == (ipv6, ipv4)
+        assert health(*host_and_port(server.url)) == 200
+
+
+class SocketWithoutIpv6(socket.socket):
+    """What a kernel without IPv6 answers (ipv6.disable=1)."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **more: Any) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *arguments, **more)
+
+
+def test_without_a_host_ipv4_is_answered_by_a_kernel_without_ipv6(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket", SocketWithoutIpv6)
+    with running_status_server(station.board, CollectorRegistry(), None) as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert health("127.0.0.1", server.port) == 200
+
+
+def test_ipv6_that_the_kernel_does_not_have_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket", SocketWithoutIpv6)
+    board = StatusBoard(FakeClock(), version="1", settings={}, stalled_after_seconds=60.0)
+    with pytest.raises(SettingsError, match=r"cannot listen on \[::\]:0: Address family not supported"):
+        StatusServer(HttpSettings(host="::", port=0), board, CollectorRegistry())
+
+
+WITHOUT_IPV6 = ("unshare", "--user", "--map-root-user", "--net", "sh", "-ec")
+LISTEN = """
+import urllib.request
+from prometheus_client import CollectorRegistry
+from consumer.observe.status_board import StatusBoard
+from tests.support.fakes import FakeClock
+from tests.support.status_server import running_status_server
+board = StatusBoard(FakeClock(), version="1", settings={}, stalled_after_seconds=60.0)
+with running_status_server(board, CollectorRegistry(), None) as server:
+    assert urllib.request.urlopen(server.url + "/healthz").status == 200
+"""
+
+
+def test_without_a_host_ipv4_is_answered_where_ipv6_is_switched_off() -> None:
+    prepare = "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
+    if shutil.which("unshare") is None or subprocess.run([*WITHOUT_IPV6, prepare], check=False).returncode:  # noqa: S603
+        pytest.skip("this machine does not permit new network namespaces")
+    command = [*WITHOUT_IPV6, f'{prepare}; exec "$0" -c "$1"', sys.executable, LISTEN]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)  # noqa: S603
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_client_without_a_complete_request_is_disconnected(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:

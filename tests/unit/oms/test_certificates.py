@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from consumer.core.changes.items import ITEM_KEY
 from consumer.errors import SettingsError
-from consumer.oms.certificates import load_certificates
+from consumer.oms.certificates import certificate_files
 from consumer.oms.client import build_client
 from tests.unit.oms.oms_bench import SETTINGS
 
@@ -109,11 +110,19 @@ def serve_tls(files: Files) -> Iterator[ServeTls]:
         server.server_close()
 
 
-def unreachable(token_url: str, **files: Path | None) -> str | None:
+def named(password: str | None, paths: dict[str, Path | None]) -> dict[str, Any]:
+    settings: dict[str, Any] = {name: str(path) for name, path in paths.items() if path}
+    return settings | ({"client_key_password": SecretStr(password)} if password else {})
+
+
+def unreachable(
+    token_url: str, *, password: str | None = None, is_strict: bool = True, **files: Path | None
+) -> str | None:
     """Why there is no token; None if there is one."""
-    named = {name: str(path) for name, path in files.items() if path}
     client = build_client(
-        SETTINGS.model_copy(update={"token_url": token_url, "timeout": 60.0} | named),
+        SETTINGS.model_copy(
+            update={"token_url": token_url, "timeout": 60.0, "tls_strict": is_strict} | named(password, files)
+        ),
         ITEM_KEY,
         monotonic=time.monotonic,
         wall=time.time,
@@ -149,10 +158,9 @@ def test_certificate_and_key_may_be_in_one_file(files: Files, serve_tls: ServeTl
     assert unreachable(serve_tls(clients_of=files.ca), ca_file=files.ca, client_cert_file=both) is None
 
 
-def refusal(**files: Path) -> str:
-    named = {name: str(path) for name, path in files.items()}
+def refusal(*, password: str | None = None, **files: Path | None) -> str:
     with pytest.raises(SettingsError) as caught:
-        load_certificates(SETTINGS.model_copy(update=named))
+        certificate_files(SETTINGS.model_copy(update=named(password, files))).load()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -193,8 +201,55 @@ def test_a_certificate_without_its_key_stops_the_start(files: Files) -> None:
 def test_an_encrypted_key_stops_the_start_without_a_prompt(files: Files) -> None:
     words = refusal(client_cert_file=files.client_cert, client_key_file=files.locked_key)
 
-    assert words == f"oms.client_key_file: the key in {files.locked_key} is encrypted; give one without a password"
+    assert words == f"oms.client_key_file: the key in {files.locked_key} is encrypted; set oms.client_key_password"
 
 
-def test_without_files_the_default_authorities_are_trusted() -> None:
-    assert load_certificates(SETTINGS) is None
+def test_an_encrypted_key_is_used_with_its_password(files: Files, serve_tls: ServeTls) -> None:
+    url = serve_tls(clients_of=files.ca)
+    reason = unreachable(
+        url,
+        ca_file=files.ca,
+        client_cert_file=files.client_cert,
+        client_key_file=files.locked_key,
+        password="secret",
+    )
+
+    assert reason is None
+
+
+def test_a_wrong_password_of_the_key_stops_the_start(files: Files) -> None:
+    words = refusal(client_cert_file=files.client_cert, client_key_file=files.locked_key, password="wrong")
+
+    assert "oms.client_key_password" in words
+    assert "wrong" not in words
+
+
+def test_an_authority_without_key_identifiers_is_taken_without_strict_checks(
+    files: Files, serve_tls: ServeTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ssl.create_default_context
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        """As from Python 3.13 on."""
+        context = create(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    url = serve_tls()
+
+    assert (unreachable(url, ca_file=files.ca) or "").startswith(
+        "no token from oms.token_url: the certificates fail a strict check only: have them reissued, or set "
+        "oms.tls_strict: false (ConnectError: "
+    )
+    assert unreachable(url, ca_file=files.ca, is_strict=False) is None
+    assert "CERTIFICATE_VERIFY_FAILED" in (unreachable(url, ca_file=files.other_ca, is_strict=False) or "")
+
+
+def test_a_missing_ssl_cert_file_stops_the_start_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+
+    assert refusal() == (
+        f"environment variable SSL_CERT_FILE: {tmp_path / 'gone.pem'} cannot be read: No such file or directory; "
+        "correct or unset it"
+    )

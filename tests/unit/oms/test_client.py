@@ -1,16 +1,22 @@
 import json
 import threading
 import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from importlib.metadata import version
 
 import httpx
 import pytest
+import structlog
 
 from consumer.core.changes.blocks import Rows
 from consumer.core.oms.answers import AnswerKind
 from consumer.errors import InvariantError, OmsRefusedError
+from consumer.oms.client import token_options
+from consumer.oms.token import NEW_SECONDS, PAUSES_SECONDS
 from consumer.ports import Answered, Submission
-from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
+from tests.support.frames import change, frame
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, SETTINGS, Bench, MakeBench
 
 FORBIDDEN = 403, {"code": 5004, "message": "not for you"}
 
@@ -64,23 +70,90 @@ def test_every_submission_is_answered_exactly_once_however_many_are_in_flight(be
 
 
 def test_a_stale_token_is_renewed_once_and_the_same_body_sent_again(bench: Bench) -> None:
+    bench.send()
     bench.oms.refreshes = [reply(401)]
 
     answered = bench.send()
 
     assert answered.answer.kind is AnswerKind.ACCEPTED
-    assert bench.oms.bearers == ["token-1", "token-2"]
-    first, second = bench.oms.sent_to("oms.example")
+    assert bench.oms.bearers == ["token-1", "token-1", "token-2"]
+    _, first, second = bench.oms.sent_to("oms.example")
     assert first.content == second.content
     assert answered.bytes_sent == 2 * len(first.content)
 
 
-def test_a_second_401_is_the_answer_and_the_next_request_uses_a_new_token(bench: Bench) -> None:
+def test_a_new_token_that_is_refused_rests_and_is_used_again_and_nothing_leaves_meanwhile(bench: Bench) -> None:
+    bench.oms.refreshes = [reply(401, {"error": "invalid_token"}), reply(401), reply(200, {"jobID": 7})]
+
+    first = bench.send().answer
+    meanwhile = bench.send()
+    bench.clock.now += PAUSES_SECONDS[0]
+    second = bench.send().answer
+    bench.clock.now += PAUSES_SECONDS[1]
+    third = bench.send().answer
+
+    assert [answer.kind for answer in (first, second, third)] == [
+        AnswerKind.UNAVAILABLE,
+        AnswerKind.UNAVAILABLE,
+        AnswerKind.ACCEPTED,
+    ]
+    assert (first.status, first.retry_after_seconds, second.retry_after_seconds) == (401, *PAUSES_SECONDS[:2])
+    assert "invalid_token" in first.detail
+    assert (meanwhile.answer.kind, meanwhile.bytes_sent) == (AnswerKind.UNAVAILABLE, 0)
+    assert bench.oms.bearers == ["token-1"] * 3
+
+
+def test_after_its_last_pause_a_refused_token_means_wrong_credentials_and_the_next_request_gets_another(
+    bench: Bench,
+) -> None:
+    bench.oms.refreshes = [reply(401)] * (len(PAUSES_SECONDS) + 1)
+
+    kinds = []
+    for pause in (*PAUSES_SECONDS, 0.0):
+        kinds.append(bench.send().answer.kind)
+        bench.clock.now += pause
+
+    assert kinds == [AnswerKind.UNAVAILABLE] * len(PAUSES_SECONDS) + [AnswerKind.UNAUTHORISED]
+    assert bench.send().answer.kind is AnswerKind.ACCEPTED
+    assert bench.oms.bearers == ["token-1"] * len(kinds) + ["token-2"]
+
+
+def test_a_token_renewed_after_a_401_rests_without_a_third_call(bench: Bench) -> None:
+    bench.send()
     bench.oms.refreshes = [reply(401), reply(401)]
 
-    assert bench.send().answer.kind is AnswerKind.UNAUTHORISED
+    answered = bench.send()
+
+    assert answered.answer.kind is AnswerKind.UNAVAILABLE
+    assert bench.oms.bearers == ["token-1", "token-1", "token-2"]
+
+
+def test_requests_that_a_new_token_was_refused_together_let_it_rest_once(bench: Bench) -> None:
+    gate = threading.Barrier(3, timeout=ANSWER_SECONDS_MAX)
+
+    def together(_: httpx.Request) -> httpx.Response:
+        gate.wait()
+        return reply(401)
+
+    bench.client.check_credentials()
+    bench.oms.refreshes = [together] * 3
+    for location in ("Rome", "Oslo", "Bern"):
+        bench.submit(location=location)
+    answers: list[Answered] = []
+    while len(answers) < 3:
+        bench.client.wait(ANSWER_SECONDS_MAX)
+        answers += bench.client.answers()
+
+    assert [answered.answer.retry_after_seconds for answered in answers] == [PAUSES_SECONDS[0]] * 3
+
+
+def test_an_unused_token_that_is_no_longer_new_is_renewed_at_once(bench: Bench) -> None:
+    bench.client.check_credentials()
+    bench.clock.now += NEW_SECONDS + 1.0
+    bench.oms.refreshes = [reply(401)]
+
     assert bench.send().answer.kind is AnswerKind.ACCEPTED
-    assert bench.oms.bearers == ["token-1", "token-2", "token-3"]
+    assert bench.oms.bearers == ["token-1", "token-2"]
 
 
 def test_the_body_is_sent_again_only_after_401(bench: Bench) -> None:
@@ -148,12 +221,13 @@ def test_the_fence_is_looked_at_again_before_the_repeat_after_401(bench: Bench) 
         bench.clock.now += 6.0
         return reply(401)
 
+    bench.send()
     bench.oms.refreshes = [slow_refusal]
 
     answered = bench.send()
 
     assert answered.answer.kind is AnswerKind.NOT_SENT
-    assert bench.oms.bearers == ["token-1"]
+    assert bench.oms.bearers == ["token-1", "token-1"]
     assert answered.bytes_sent > 0
 
 
@@ -400,3 +474,93 @@ def test_an_oms_that_is_down_does_not_prevent_the_start(bench: Bench, token_repl
     bench.oms.token_replies = [token_reply]
 
     assert (bench.client.check_credentials() or "").startswith("no token from oms.token_url")
+
+
+GATEWAY_HEADERS = {"Ocp-Apim-Subscription-Key": "key-of-the-gateway", "X-Channel": "shop"}
+
+
+def test_further_headers_are_sent_with_each_call_but_not_to_a_token_endpoint_elsewhere(make_bench: MakeBench) -> None:
+    bench = make_bench(headers=GATEWAY_HEADERS)
+
+    bench.send()
+    bench.asked("42")
+
+    for request in bench.oms.sent_to("oms.example"):
+        assert request.headers["Ocp-Apim-Subscription-Key"] == "key-of-the-gateway"
+        assert request.headers["X-Channel"] == "shop"
+    (token_request,) = bench.oms.sent_to("auth.example")
+    assert "Ocp-Apim-Subscription-Key" not in token_request.headers
+
+
+def test_a_token_endpoint_behind_the_same_gateway_gets_the_headers_too() -> None:
+    same_host = {
+        "token_url": "https://oms.example/token",
+        "headers": GATEWAY_HEADERS,
+        "token_fields": {"p_secret": "s"},
+    }
+    options = token_options(SETTINGS.model_copy(update=same_host))
+
+    assert options.headers == GATEWAY_HEADERS
+    assert options.secrets == ("s", "key-of-the-gateway")
+    assert token_options(SETTINGS.model_copy(update={"token_scope": "inventory", "token_audience": "oms"})).fields == {
+        "scope": "inventory",
+        "audience": "oms",
+    }
+
+
+def test_values_of_headers_are_masked_in_answers(make_bench: MakeBench) -> None:
+    bench = make_bench(headers=GATEWAY_HEADERS)
+    bench.oms.refreshes = [reply(503, {"echo": "key-of-the-gateway"}), reply(503, {"echo": "key-of-the-gateway"})]
+
+    assert bench.send().answer.detail == '{"echo": "***"}'
+    assert "key-of" not in bench.asked("42")[0].detail
+
+
+def test_a_body_over_the_limit_is_given_back_unsent_with_its_size(bench: Bench) -> None:
+    rows = Rows(frame([change("Rome", "a"), change("Rome", "b", offset=1)]))
+    sent = bench.send("a", "b")
+    size = sent.answer.body_bytes
+
+    def limited(bytes_max: int) -> Answered:
+        bench.client.submit(Submission(2, "Rome", rows, bench.clock.now, bytes_max))
+        return bench.answered()
+
+    assert size == sent.bytes_sent == len(bench.oms.sent_to("oms.example")[0].content)
+    assert limited(size).answer.kind is AnswerKind.ACCEPTED
+    refused = limited(size - 1)
+    assert (refused.answer.kind, refused.answer.status, refused.bytes_sent) == (AnswerKind.TOO_LARGE, None, 0)
+    assert refused.answer.body_bytes == size
+    assert len(bench.oms.bearers) == 2
+
+
+def test_a_413_says_the_size_of_the_body(bench: Bench) -> None:
+    bench.oms.refreshes = [httpx.Response(413, content=b"<html>413 Request Entity Too Large</html>")]
+
+    answered = bench.send()
+
+    assert (answered.answer.kind, answered.answer.status) == (AnswerKind.TOO_LARGE, 413)
+    assert answered.answer.body_bytes == answered.bytes_sent > 0
+
+
+def test_a_gateways_page_is_known_by_its_words(bench: Bench, make_bench: MakeBench) -> None:
+    own_words = {"errorCode": "VALIDATION_CONFLICT", "message": "no"}
+    bench.oms.refreshes = [reply(400, own_words)]
+    unified = make_bench(api="unified-commerce", tenant=7)
+    unified.oms.refreshes = [reply(400, own_words)]
+
+    assert bench.send().answer.kind is AnswerKind.GATEWAY_PAGE
+    assert unified.send().answer.kind is AnswerKind.REFUSED
+
+
+def test_the_skew_of_the_oms_clock_is_that_of_its_answers(bench: Bench) -> None:
+    skews = [bench.client.clock_skew_seconds]
+    date = format_datetime(datetime.fromtimestamp(bench.clock.wall() + 95.0, UTC), usegmt=True)
+    bench.oms.refreshes = [reply(200, {"jobID": 1}, Date=date), reply(200, {"jobID": 2}, Date="nonsense")]
+
+    with structlog.testing.capture_logs() as logs:
+        bench.send()
+        bench.clock.now += 60.0
+        bench.send()
+
+    assert [*skews, bench.client.clock_skew_seconds] == [None, 95.0]
+    assert [(line["event"], line["skew_seconds"]) for line in logs] == [("oms_clock_differs", 95)]

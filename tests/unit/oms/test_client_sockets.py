@@ -220,7 +220,7 @@ def test_a_refused_connection_proves_that_nothing_was_queued(server: RawServer) 
         pytest.param(reset, AnswerKind.UNKNOWN, id="reset after the request"),
         pytest.param(lambda connection: connection.sendall(b"what?\r\n\r\n"), AnswerKind.UNKNOWN, id="no HTTP"),
         pytest.param(cut_off("200 OK"), AnswerKind.UNREADABLE, id="a jobID cut off"),
-        pytest.param(cut_off("400 Bad Request"), AnswerKind.REFUSED, id="a refusal cut off"),
+        pytest.param(cut_off("400 Bad Request"), AnswerKind.GATEWAY_PAGE, id="a refusal cut off"),
         pytest.param(cut_off("504 Gateway Timeout"), AnswerKind.UNKNOWN, id="a gateway cut off"),
         pytest.param(respond(b"", "307 Moved", "Location: /token"), AnswerKind.WRONG_ADDRESS, id="a redirect"),
     ],

@@ -185,6 +185,16 @@ def test_a_compressed_answer_is_read_although_none_was_requested(encoding: str) 
     assert fetched(content=pack(b'{"jobID": 9}'), encoding=encoding) == b'{"jobID": 9}'
 
 
+def test_deflate_without_the_wrapper_of_zlib_is_read() -> None:
+    def pack(content: bytes) -> bytes:
+        raw = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return raw.compress(content) + raw.flush()
+
+    assert fetched(content=pack(b'{"jobID": 9}'), encoding="deflate") == b'{"jobID": 9}'
+    assert fetched(content=pack(b"x" * 1_000_000), encoding="deflate") == b"x" * REPLY_BYTES_MAX
+    assert fetched(content=b'{"jobID": 9}', encoding="deflate") == b'{"jobID": 9}'
+
+
 def test_a_body_that_is_not_compressed_as_declared_is_left_as_it_is() -> None:
     assert fetched(content=b"no gzip", encoding="gzip") == b"no gzip"
     assert classify(200, httpx.Headers(), fetched(content=b"\x8b\x05", encoding="br"), wall=0.0) == Answer(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.errors import InvariantError
 from consumer.oms.job_client import MESSAGES_MAX, read_report
@@ -220,6 +221,7 @@ def test_questions_and_requests_share_one_token(bench: Bench) -> None:
 
 
 def test_a_stale_token_is_renewed_once_and_the_call_repeated(bench: Bench) -> None:
+    bench.send()
     bench.oms.refreshes = [httpx.Response(401), job("SUCCESS")]
     assert bench.asked("77")[0].status is JobStatus.SUCCESS
 
@@ -227,7 +229,17 @@ def test_a_stale_token_is_renewed_once_and_the_call_repeated(bench: Bench) -> No
     (report,) = bench.asked("77")
 
     assert (report.status, report.http_status) == (None, 401)
-    assert bench.oms.bearers == ["token-1", "token-2", "token-2", "token-3"]
+    assert bench.oms.bearers == ["token-1", "token-1", "token-2", "token-2", "token-3"]
+
+
+def test_a_new_token_is_left_to_the_refresh_requests(bench: Bench) -> None:
+    bench.oms.refreshes = [httpx.Response(401)]
+
+    (report,) = bench.asked("77")
+
+    assert report.http_status == 401
+    assert bench.send().answer.kind is AnswerKind.ACCEPTED
+    assert bench.oms.bearers == ["token-1", "token-1"]
 
 
 @pytest.mark.parametrize("status", [302, 403, 404, 429, 500, 503])

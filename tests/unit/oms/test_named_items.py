@@ -194,7 +194,7 @@ def test_its_positions_are_those_of_the_body_that_was_sent(
     """Many items are sent pattern by pattern, few in their order."""
     monkeypatch.setattr("consumer.oms.body.SMALL_ITEMS", small_items_max)
     rows = [change("Rome", "a", upc="11"), change("Rome", "b", offset=1), change("Rome", "c", upc="33", offset=2)]
-    bench.oms.refreshes = [httpx.Response(400, json={"message": "items[1]: bad"})]
+    bench.oms.refreshes = [httpx.Response(400, json={"code": 5015, "message": "items[1]: bad"})]
     bench.client.submit(Submission(1, "Rome", Rows(frame(rows)), bench.clock.now))
 
     answer = bench.answered().answer

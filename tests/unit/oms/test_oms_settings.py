@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.errors import SettingsError
-from consumer.settings import Settings, load
+from consumer.settings import Settings, load, redacted
 
 ENOUGH = {
     "KAFKA__BOOTSTRAP_SERVERS": "broker:9092",
@@ -66,3 +66,45 @@ def test_a_lot_may_be_part_of_the_item_key_and_is_by_default() -> None:
 def test_jobs_are_tracked_for_a_day_by_default() -> None:
     assert (settings().oms.track_jobs, settings().oms.job_age_max) == (True, 86_400.0)
     assert settings(OMS__TRACK_JOBS="false", OMS__JOB_AGE_MAX="2h").oms.job_age_max == 7_200.0
+
+
+def test_headers_come_from_variables_and_files_and_are_never_shown() -> None:
+    found = settings(OMS__HEADERS__OCP_APIM_SUBSCRIPTION_KEY="the-gateway-key", OMS__HEADERS='{"X-Channel": "shop"}')
+
+    assert found.oms.headers == {"ocp-apim-subscription-key": "the-gateway-key", "X-Channel": "shop"}
+    assert redacted(found)["oms"]["headers"] == {"ocp-apim-subscription-key": "***", "X-Channel": "***"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({"OMS__HEADERS": '{"Authorization": "x"}'}, "the service sends it itself", id="a fixed header"),
+        pytest.param({"OMS__HEADERS": '{"X-A": "x", "x-a": "y"}'}, "given twice", id="twice"),
+        pytest.param({"OMS__HEADERS": '{"X A": "x"}'}, 'which "X A" is not', id="no name"),
+        pytest.param({"OMS__HEADERS": '{"X-A": "x\\ny"}'}, 'which "X-A" is not', id="two lines"),
+        pytest.param({"OMS__TOKEN_FIELDS": '{"scope": "x"}'}, "must not contain scope", id="scope as a field"),
+        pytest.param({"OMS__PROXY": "socks5://u:hunter2@proxy"}, "SOCKS is not supported", id="a SOCKS proxy"),
+        pytest.param({"OMS__MAX_REQUEST_BYTES": "5"}, "from 16KiB to 1GiB", id="a tiny body"),
+        pytest.param({"OMS__MAX_REQUEST_BYTES": "1MB"}, "text such as 1MiB", id="no unit"),
+    ],
+)
+def test_options_of_the_way_out_are_checked(options: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(**options)
+
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "size"), [("1MiB", 2**20), ("1048576", 2**20), ("16KiB", 2**14)])
+def test_the_largest_body_is_in_bytes_or_with_a_unit(text: str, size: int) -> None:
+    assert settings(OMS__MAX_REQUEST_BYTES=text).oms.max_request_bytes == size
+
+
+def test_proxy_and_password_are_secrets() -> None:
+    found = settings(OMS__PROXY="http://user:hunter2@proxy:3128", OMS__CLIENT_KEY_PASSWORD="hunter3")
+
+    assert found.oms.proxy is not None
+    assert found.oms.proxy.get_secret_value() == "http://user:hunter2@proxy:3128"
+    assert "hunter" not in repr(found)
+    assert "hunter" not in str(redacted(found))

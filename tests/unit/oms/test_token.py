@@ -1,13 +1,24 @@
+import json
 import threading
 import time
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
 
 from consumer.core.oms.answers import Answer, AnswerKind
-from consumer.oms.token import LIFETIME_SECONDS_DEFAULT, Token, Tokens
+from consumer.oms.token import (
+    LIFETIME_SECONDS_DEFAULT,
+    PAGE_RENEWAL_SECONDS,
+    Token,
+    TokenOptions,
+    Tokens,
+    form_request,
+    json_request,
+)
 
 URL = "https://auth.example/token"
 WAIT_SECONDS_MAX = 60.0
@@ -224,3 +235,80 @@ def together(calls: list[Any]) -> None:
         thread.start()
     for thread in threads:
         thread.join(WAIT_SECONDS_MAX)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_an_oauth_error_is_reported_whatever_its_status(auth: Auth, status: int) -> None:
+    auth.reply = httpx.Response(
+        status, json={"error": "invalid_scope", "error_description": "name a scope, the-secret"}
+    )
+
+    answer = auth.fail()
+
+    assert (answer.kind, answer.status) == (AnswerKind.UNAUTHORISED, status)
+    assert answer.detail == "no token from oms.token_url: invalid_scope: name a scope, ***"
+    assert answer.setting == "oms.token_scope"
+
+
+def test_an_oauth_outage_is_no_reason_to_stop(auth: Auth) -> None:
+    auth.reply = httpx.Response(200, json={"error": "temporarily_unavailable"}, headers={"Retry-After": "7"})
+
+    answer = auth.fail()
+
+    assert (answer.kind, answer.retry_after_seconds) == (AnswerKind.UNAVAILABLE, 7.0)
+
+
+@pytest.mark.parametrize(
+    "body", [{"timestamp": 1, "status": 404, "error": "Not Found"}, {"error": {"code": 1}}, {"error": ""}]
+)
+def test_other_errors_are_none_of_oauths(auth: Auth, body: object) -> None:
+    auth.reply = httpx.Response(404, json=body)
+
+    assert auth.fail().kind is AnswerKind.WRONG_ADDRESS
+
+
+FIELDS = TokenOptions({"scope": "inventory write", "resource": "https://oms"}, headers={"X-Api-Key": "k"})
+
+
+def test_further_fields_are_sent_in_the_form() -> None:
+    request = form_request("the-key", "the-secret", FIELDS)
+
+    assert parse_qs(request.body.decode()) == {
+        "grant_type": ["client_credentials"],
+        "scope": ["inventory write"],
+        "resource": ["https://oms"],
+    }
+    assert request.headers["X-Api-Key"] == "k"
+    assert request.headers["Authorization"].startswith("Basic ")
+
+
+def test_credentials_may_be_sent_in_the_form_and_are_masked_as_they_are_written() -> None:
+    request = form_request("the-key", "a&b c", replace(FIELDS, credentials_in_body=True))
+
+    sent = parse_qs(request.body.decode())
+    assert (sent["client_id"], sent["client_secret"]) == (["the-key"], ["a&b c"])
+    assert "Authorization" not in request.headers
+    assert "a%26b+c" in request.secrets
+
+
+def test_further_fields_are_sent_in_the_json_body() -> None:
+    content = json.loads(json_request("the-key", "the-secret", FIELDS).body)
+
+    assert content == {
+        "client_id": "the-key",
+        "client_secret": "the-secret",
+        "grant_type": "client_credentials",
+        "scope": "inventory write",
+        "resource": "https://oms",
+    }
+
+
+def test_a_gateways_403_renews_the_token_at_most_once_in_ten_minutes(auth: Auth) -> None:
+    auth.reply = lambda: None
+    for _ in range(3):
+        auth.tokens.record_forbidden(auth.get(), is_page=True)
+    assert auth.get().sequence == 2
+
+    auth.now += PAGE_RENEWAL_SECONDS
+    auth.tokens.record_forbidden(auth.get(), is_page=True)
+    assert auth.get().sequence == 3

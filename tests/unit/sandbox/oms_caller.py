@@ -60,11 +60,11 @@ class OmsCaller:
     def _fetch_token(self) -> str:
         return str(self.request_token().json()["access_token"])
 
-    def request_token(self) -> httpx.Response:
+    def request_token(self, **fields: str) -> httpx.Response:
         key, secret = CREDENTIALS[self.package]
         if self.package is Package.UNIFIED:
             return self.http.post(UNIFIED_TOKEN_PATH, json={**GRANT, "client_id": key, "client_secret": secret})
-        return self.http.post(TOKEN_PATH, data=GRANT, auth=(key, secret))
+        return self.http.post(TOKEN_PATH, data=GRANT | fields, auth=(key, secret))
 
     @property
     def bearer(self) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """Fault rules: when they apply, what they do to calls, and how the command line writes them."""
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
 from consumer.errors import SettingsError
+from consumer.sandbox.oms.app import TOKEN_PATH
 from consumer.sandbox.oms.faults.active import ActiveFaults
 from consumer.sandbox.oms.faults.outcome import CallOutcome
 from consumer.sandbox.oms.faults.rules import Latency
 from consumer.sandbox.oms.options import parse_fault, settings_from_options
+from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, Package
 from tests.unit.sandbox.oms_caller import MakeOms, ManualClock
 
 VALID = {"sku": "1", "quantity": 1}
@@ -151,3 +154,72 @@ def test_an_invalid_fault_is_an_error_that_names_it(text: str, message: str) -> 
 def test_invalid_options_are_an_error(faults: list[str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         settings_from_options(faults, **options)
+
+
+def test_a_new_token_ripens(make_oms: MakeOms) -> None:
+    clock = ManualClock()
+    oms = make_oms(clock=clock, faults=(parse_fault("ripen:seconds=2"),))
+
+    assert oms.refresh("L", [VALID]).status_code == 401
+    clock.advance(2.0)
+    assert oms.refresh("L", [VALID]).status_code == 200
+
+
+def test_a_scope_must_be_named(make_oms: MakeOms) -> None:
+    oms = make_oms()
+    oms.add_rules({"fault": "scope", "value": "inventory"})
+
+    answer = oms.request_token()
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+    assert oms.request_token(scope="inventory").status_code == 200
+
+
+def test_credentials_may_be_in_the_form(make_oms: MakeOms) -> None:
+    oms = make_oms()
+    form = {"grant_type": "client_credentials", "client_id": SPECIFIC_KEY, "client_secret": SPECIFIC_SECRET}
+
+    assert oms.http.post(TOKEN_PATH, data=form).status_code == 200
+    assert oms.http.post(TOKEN_PATH, data=form | {"client_secret": "wrong"}).status_code == 401
+
+
+def test_gateways_stop_calls_with_pages_of_their_own(make_oms: MakeOms) -> None:
+    oms = make_oms(time_scale=0)
+    oms.add_rules({"fault": "block", "contains": "SELECT"}, {"fault": "body_limit", "size": 200})
+
+    blocked = oms.refresh("L", [{"sku": "SELECT-OAK", "quantity": 1}])
+    too_large = oms.refresh("L", [{"sku": str(number), "quantity": 1} for number in range(20)])
+
+    assert [(page.status_code, "<h1>" in page.text) for page in (blocked, too_large)] == [(403, True), (413, True)]
+    assert oms.refresh("L", [VALID]).status_code == 200
+    assert oms.state.summary().fault_hits == {"block": 1, "body_limit": 1}
+
+
+def test_a_gateway_wants_a_header_of_its_own(make_oms: MakeOms) -> None:
+    oms = make_oms()
+    oms.add_rules({"fault": "require_header", "name": "X-Key", "value": "k"})
+
+    assert oms.refresh("L", [VALID]).status_code == 401
+    oms.http.headers["X-Key"] = "k"
+    assert oms.refresh("L", [VALID]).status_code == 200
+
+
+def test_the_clock_may_be_ahead(make_oms: MakeOms) -> None:
+    clock = ManualClock()
+    oms = make_oms(clock=clock)
+    oms.add_rules({"fault": "skew", "seconds": 90})
+
+    date = parsedate_to_datetime(oms.refresh("L", [VALID]).headers["Date"]).timestamp()
+    assert date == clock.now + 90
+
+
+@pytest.mark.parametrize(("style", "text"), [("float", '{"jobID": 1234567.0}'), ("blanks", '{"jobID": " 1234567 "}')])
+def test_a_job_id_may_be_written_oddly(make_oms: MakeOms, style: str, text: str) -> None:
+    assert make_oms(faults=(parse_fault(f"job_id:style={style}"),)).refresh("L", [VALID]).text == text
+
+
+def test_unified_commerce_names_its_errors_in_words(make_oms: MakeOms) -> None:
+    answer = make_oms(package=Package.UNIFIED).refresh("L", [{"sku": "1", "quantity": -1}])
+
+    assert answer.status_code == 400
+    assert answer.json()["errorCode"] == "INVALID_REQUEST_DATA"
+    assert {"name": "item", "value": 0} in answer.json()["additionalErrorData"]

@@ -7,12 +7,14 @@ for faults that depend on the clock.
 
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from consumer.sandbox.oms.faults.base import RULES_MAX, Rule
+from consumer.sandbox.oms.faults.gateway import GatewayRule, Ripen, Scope, Skew
 from consumer.sandbox.oms.faults.outcome import CallKind, CallOutcome, CannedAnswer, over_quota
-from consumer.sandbox.oms.faults.rules import RULES_MAX, CallRule, FaultRule, Limit, Refuse, Revoke, Rule
+from consumer.sandbox.oms.faults.rules import CallRule, FaultRule, Limit, Refuse, Revoke
 
 
 @dataclass(slots=True)
@@ -104,6 +106,31 @@ class ActiveFaults:
         for fault, _ in limits:
             fault.passed_at.append(now)
         return None
+
+    def gateway_answer(self, headers: Mapping[str, str], body: bytes | None, now: float) -> CannedAnswer | None:
+        """What the first gateway that stops the call answers; None if all pass it on."""
+        for fault in self._faults:
+            if isinstance(fault.rule, GatewayRule) and fault.is_active(now) and fault.rule.stops(headers, body):
+                self.count_hit(fault)
+                return fault.rule.page()
+        return None
+
+    def ripens_seconds(self, now: float) -> float:
+        """How long after its issue a token becomes valid."""
+        ripening = [fault for fault in self._faults if isinstance(fault.rule, Ripen) and fault.is_active(now)]
+        for fault in ripening:
+            self.count_hit(fault)
+        return max((fault.rule.seconds for fault in ripening if isinstance(fault.rule, Ripen)), default=0.0)
+
+    def wanted_scope(self, now: float) -> str | None:
+        """The scope that a token request must name; None if none is wanted."""
+        rules = (fault.rule for fault in self._faults if fault.is_active(now))
+        return next((rule.value for rule in rules if isinstance(rule, Scope)), None)
+
+    def skew_seconds(self, now: float) -> float:
+        """How far the clock is ahead."""
+        rules = (fault.rule for fault in self._faults if fault.is_active(now))
+        return sum(rule.seconds for rule in rules if isinstance(rule, Skew))
 
     def revocation_is_due(self, now: float) -> bool:
         """True if a ``revoke`` by the clock has come due since the last call of this method."""

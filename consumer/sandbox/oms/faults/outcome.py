@@ -9,7 +9,7 @@ CallKind = Literal["refresh", "job", "token"]
 """The OMS's calls, as faults name them: refresh requests, get-job, and both token endpoints."""
 FaultTiming = Literal["before_queue", "after_queue"]
 """Whether a fault comes before or after the refresh request is queued."""
-JobIdStyle = Literal["integer", "leading-zero", "string"]
+JobIdStyle = Literal["integer", "leading-zero", "string", "float", "blanks"]
 QuotaKind = Literal["qps", "rate"]
 """Which quota of the gateway is exceeded: calls per second, or calls per longer period."""
 ConnectionDrop = Literal["reset", "close"]

@@ -9,9 +9,26 @@ from math import exp, log
 from statistics import NormalDist
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from consumer.errors import InvariantError
+from consumer.sandbox.oms.faults.base import (
+    DELAY_SECONDS_MAX,
+    LIMIT_CALLS_MAX,
+    NO_BODY_STATUSES,
+    RULE_SECONDS_MAX,
+    TEXT_CHARACTERS_MAX,
+    VALUES_MAX,
+    Calls,
+    DelaySeconds,
+    Messages,
+    OneOrMore,
+    RetryAfter,
+    Rule,
+    Text,
+    Texts,
+)
+from consumer.sandbox.oms.faults.gateway import Block, BodyLimit, RequireHeader, Ripen, Scope, Skew
 from consumer.sandbox.oms.faults.outcome import (
     NEVER,
     CallKind,
@@ -25,51 +42,7 @@ from consumer.sandbox.oms.faults.outcome import (
     retry_after_header,
 )
 
-RULES_MAX: Final = 100
-"""Rules in force at once; every call checks each of them."""
-DELAY_SECONDS_MAX: Final = 3_600.0
-"""The longest delay of a call by one fault."""
-RULE_SECONDS_MAX: Final = 604_800.0
-"""A week: longer than any experiment with a sandbox."""
-RETRY_AFTER_SECONDS_MAX: Final = 86_400
-LIMIT_CALLS_MAX: Final = 100_000
-"""A limit keeps the time of each call it let through."""
-NO_BODY_STATUSES: Final = (204, 304)
-
-_VALUES_MAX: Final = 10_000
-"""Entries of a list, such as item identifiers."""
-_TEXT_CHARACTERS_MAX: Final = 100_000
 _Z_OF_P99: Final = NormalDist().inv_cdf(0.99)
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-_OneOrMore = BeforeValidator(_as_list)
-"""A list with one entry may be written as that entry."""
-_Text = Annotated[str, Field(min_length=1, max_length=1_000)]
-_Texts = Annotated[tuple[_Text, ...], _OneOrMore, Field(max_length=_VALUES_MAX)]
-_Calls = Annotated[tuple[CallKind, ...], _OneOrMore, Field(min_length=1, max_length=3)]
-_DelaySeconds = Annotated[float, Field(ge=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)]
-_RetryAfter = Annotated[int, Field(ge=0, le=RETRY_AFTER_SECONDS_MAX)]
-Messages = Annotated[tuple[_Text, ...], _OneOrMore, Field(max_length=100)]
-
-
-class Rule(BaseModel):
-    """What all fault rules have in common: when they are active."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    fault: str
-    begin: float = Field(default=0, ge=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
-    """Seconds from when the rule is added (on the command line: from the start) until it becomes active."""
-    duration: float | None = Field(default=None, gt=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
-    """Seconds for which the rule is active; None: until it is removed."""
-
-    def is_active(self, age_seconds: float) -> bool:
-        """True if the rule is active ``age_seconds`` after it was added."""
-        return self.begin <= age_seconds and (self.duration is None or age_seconds < self.begin + self.duration)
 
 
 class CallRule(Rule):
@@ -80,8 +53,8 @@ class CallRule(Rule):
 
     rate: float = Field(default=1, ge=0, le=1, allow_inf_nan=False)
     """The share of calls that it changes."""
-    call: _Calls = ("refresh",)
-    location: _Texts = ()
+    call: Calls = ("refresh",)
+    location: Texts = ()
     """Only calls for these locations; empty: all."""
 
     @model_validator(mode="after")
@@ -120,11 +93,11 @@ class _AnswerRule(_QueueRule):
     status: int = Field(ge=200, le=599)
     code: int | None = Field(default=None, ge=0, le=99_999)
     """The OMS's error code; the body is then the OMS's JSON."""
-    message: _Text = "injected by a fault rule"
+    message: Text = "injected by a fault rule"
     """Goes with ``code``."""
-    text: str | None = Field(default=None, max_length=_TEXT_CHARACTERS_MAX)
+    text: str | None = Field(default=None, max_length=TEXT_CHARACTERS_MAX)
     """The body as is, sent as HTML."""
-    retry_after: _RetryAfter | None = None
+    retry_after: RetryAfter | None = None
 
     @model_validator(mode="after")
     def _has_one_body(self) -> Self:
@@ -154,8 +127,8 @@ class Outage(_AnswerRule):
     fault: Literal["outage"] = "outage"
     status: int = Field(default=503, ge=200, le=599)
     code: int | None = Field(default=5001, ge=0, le=99_999)
-    message: _Text = "the OMS is unavailable"
-    call: _Calls = ("refresh", "job")
+    message: Text = "the OMS is unavailable"
+    call: Calls = ("refresh", "job")
 
 
 class Quota(CallRule):
@@ -163,7 +136,7 @@ class Quota(CallRule):
 
     fault: Literal["quota"] = "quota"
     kind: QuotaKind = "qps"
-    retry_after: _RetryAfter | None = None
+    retry_after: RetryAfter | None = None
 
     def outcome(self, _draw: float, /) -> CallOutcome:
         return CallOutcome(answer=over_quota(self.kind, self.retry_after))
@@ -173,7 +146,7 @@ class Hang(_QueueRule):
     """No answer for some seconds, then the regular one."""
 
     fault: Literal["hang"] = "hang"
-    seconds: _DelaySeconds
+    seconds: DelaySeconds
 
     def outcome(self, _draw: float, /) -> CallOutcome:
         return delayed(self.seconds, self.when)
@@ -186,9 +159,9 @@ class Latency(_QueueRule):
     """
 
     fault: Literal["latency"] = "latency"
-    seconds: _DelaySeconds | None = None
-    min: _DelaySeconds | None = None
-    max: _DelaySeconds | None = None
+    seconds: DelaySeconds | None = None
+    min: DelaySeconds | None = None
+    max: DelaySeconds | None = None
     median: Annotated[float, Field(gt=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)] | None = None
     p99: Annotated[float, Field(gt=0, le=DELAY_SECONDS_MAX, allow_inf_nan=False)] | None = None
 
@@ -239,7 +212,7 @@ class Close(_QueueRule):
 class _RefreshRule(CallRule):
     """A fault of refresh requests only."""
 
-    call: _Calls = ("refresh",)
+    call: Calls = ("refresh",)
 
     @model_validator(mode="after")
     def _is_about_refresh(self) -> Self:
@@ -273,7 +246,7 @@ class JobId(_RefreshRule):
     only_if_queued = True
 
     fault: Literal["job_id"] = "job_id"
-    style: Literal["leading-zero", "string"]
+    style: Literal["leading-zero", "string", "float", "blanks"]
 
     def outcome(self, _draw: float, /) -> CallOutcome:
         return CallOutcome(job_id_style=self.style)
@@ -314,13 +287,13 @@ class Limit(Rule):
     fault: Literal["limit"] = "limit"
     calls: int = Field(ge=1, le=LIMIT_CALLS_MAX)
     seconds: float = Field(default=1, gt=0, le=RULE_SECONDS_MAX, allow_inf_nan=False)
-    call: Annotated[tuple[Literal["refresh", "job"], ...], _OneOrMore, Field(min_length=1, max_length=2)] = (
+    call: Annotated[tuple[Literal["refresh", "job"], ...], OneOrMore, Field(min_length=1, max_length=2)] = (
         "refresh",
         "job",
     )
     """The kinds of calls that share the quota."""
     kind: QuotaKind = "qps"
-    retry_after: _RetryAfter | None = None
+    retry_after: RetryAfter | None = None
 
 
 class Revoke(Rule):
@@ -346,10 +319,10 @@ class Refuse(Rule):
     """
 
     fault: Literal["refuse"] = "refuse"
-    item: _Texts = ()
-    prefix: _Texts = ()
-    quantity: Annotated[tuple[Annotated[int, Field(ge=0)], ...], _OneOrMore, Field(max_length=_VALUES_MAX)] = ()
-    location: _Texts = ()
+    item: Texts = ()
+    prefix: Texts = ()
+    quantity: Annotated[tuple[Annotated[int, Field(ge=0)], ...], OneOrMore, Field(max_length=VALUES_MAX)] = ()
+    location: Texts = ()
     """Only requests for these locations; empty: all."""
     named: bool = True
     """Whether the answer names the first matching item, or only says that the request is invalid."""
@@ -371,6 +344,12 @@ FaultRule = Annotated[
     | Reset
     | Close
     | Revoke
+    | Ripen
+    | Scope
+    | Skew
+    | Block
+    | BodyLimit
+    | RequireHeader
     | NoJobId
     | JobId
     | FailJob

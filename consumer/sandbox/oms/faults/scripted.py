@@ -12,6 +12,14 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from consumer.sandbox.oms.faults.base import (
+    DELAY_SECONDS_MAX,
+    NO_BODY_STATUSES,
+    RETRY_AFTER_SECONDS_MAX,
+    RULE_SECONDS_MAX,
+    RULES_MAX,
+    Messages,
+)
 from consumer.sandbox.oms.faults.outcome import (
     NEVER,
     CallKind,
@@ -23,15 +31,7 @@ from consumer.sandbox.oms.faults.outcome import (
     over_quota,
     retry_after_header,
 )
-from consumer.sandbox.oms.faults.rules import (
-    DELAY_SECONDS_MAX,
-    NO_BODY_STATUSES,
-    RETRY_AFTER_SECONDS_MAX,
-    RULE_SECONDS_MAX,
-    RULES_MAX,
-    FaultRule,
-    Messages,
-)
+from consumer.sandbox.oms.faults.rules import FaultRule
 
 _ANSWERS_MAX: Final = 10_000
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")

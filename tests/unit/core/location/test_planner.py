@@ -1,6 +1,15 @@
 import pytest
 
-from consumer.core.location.planner import FlushPlan, ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
+from consumer.core.location.planner import (
+    FlushPlan,
+    ItemLimits,
+    SendReason,
+    chunks,
+    plan_at_most,
+    plan_items,
+    plan_under_pressure,
+    plan_whole_chunks,
+)
 
 FULL, AGE = SendReason.FULL, SendReason.AGE
 
@@ -66,3 +75,32 @@ def test_limits_that_contradict_each_other_are_refused(limits: dict[str, int]) -
 )
 def test_under_pressure_a_window_need_not_be_full_or_due(items: int, due: int, plan: FlushPlan) -> None:
     assert plan_under_pressure(items, due, ItemLimits()) == plan
+
+
+@pytest.mark.parametrize(
+    ("items", "due", "plan"),
+    [
+        pytest.param(2_999, 0, FlushPlan(0, None), id="less than a chunk waits"),
+        pytest.param(7_000, 0, FlushPlan(6_000, SendReason.PRESSURE), id="whole chunks"),
+        pytest.param(100, 100, FlushPlan(100, SendReason.AGE), id="a due change is still due"),
+    ],
+)
+def test_while_others_are_read_only_whole_chunks_leave_early(items: int, due: int, plan: FlushPlan) -> None:
+    assert plan_whole_chunks(items, due, ItemLimits()) == plan
+
+
+@pytest.mark.parametrize(
+    ("items", "items_max", "left"),
+    [
+        pytest.param(12_000, 12_000, 12_000, id="just enough"),
+        pytest.param(12_000, 11_999, 9_000, id="fewer whole chunks"),
+        pytest.param(12_000, 2_999, 2_999, id="less than a chunk"),
+        pytest.param(500, 499, 499, id="a partial chunk"),
+        pytest.param(500, 1, 1, id="a single item"),
+        pytest.param(0, 1, 0, id="nothing"),
+    ],
+)
+def test_a_plan_is_cut_to_what_a_body_has_room_for(items: int, items_max: int, left: int) -> None:
+    planned = FlushPlan(items, FULL if items else None)
+
+    assert plan_at_most(planned, items_max, ItemLimits()) == FlushPlan(left, planned.reason)

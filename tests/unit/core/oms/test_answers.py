@@ -9,6 +9,7 @@ from consumer.core.oms.answers import (
     Refused,
     Retry,
     RetryLimits,
+    Shrink,
     Stop,
     decide,
 )
@@ -43,6 +44,21 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
             id="refused, with the OMS's message",
         ),
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Retry(1.0, whole_oms=True), id="forbidden once"),
+        pytest.param(
+            Answer(AnswerKind.GATEWAY_PAGE, status=400),
+            Retry(1.0, whole_oms=False),
+            id="a gateway's page, only its location waits",
+        ),
+        pytest.param(
+            Answer(AnswerKind.TOO_LARGE, detail="large", body_bytes=9),
+            Shrink(9, by_gateway=False, after_seconds=1.0, detail="no HTTP answer: large"),
+            id="too large, not sent",
+        ),
+        pytest.param(
+            Answer(AnswerKind.TOO_LARGE, status=413, detail="large", body_bytes=9),
+            Shrink(9, by_gateway=True, after_seconds=1.0, detail="HTTP 413: large"),
+            id="too large for a gateway",
+        ),
     ],
 )
 def test_every_kind_of_answer_has_its_decision(answer: Answer, decision: Decision) -> None:
@@ -53,6 +69,11 @@ def test_every_kind_of_answer_has_its_decision(answer: Answer, decision: Decisio
     ("answer", "settings"),
     [
         pytest.param(Answer(AnswerKind.UNAUTHORISED, status=401), "oms.api_key and oms.api_secret", id="unauthorised"),
+        pytest.param(
+            Answer(AnswerKind.UNAUTHORISED, status=400, setting="oms.token_scope"),
+            "correct oms.token_scope",
+            id="a token request without its scope",
+        ),
         pytest.param(Answer(AnswerKind.FORBIDDEN, status=403, repeated=True), "oms.api", id="forbidden again"),
         pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=404), "oms.base_url", id="wrong address"),
     ],
@@ -122,3 +143,16 @@ def test_an_attempt_or_jitter_out_of_range_is_refused(attempt: int, jitter: floa
 def test_limits_that_contradict_each_other_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="backoff min"):
         RetryLimits(**limits)
+
+
+def test_a_gateways_page_stops_only_before_anything_was_accepted() -> None:
+    for status, setting in ((404, "oms.base_url"), (405, "oms.base_url"), (403, "oms.api_key")):
+        page = Answer(AnswerKind.GATEWAY_PAGE, status=status, repeated=True)
+        at_start = decide(page, attempt=0, jitter=0.0, limits=LIMITS)
+        later = decide(page, attempt=0, jitter=0.0, limits=LIMITS, ever_accepted=True)
+
+        assert isinstance(at_start, Stop)
+        assert setting in at_start.detail
+        assert later == Retry(1.0, whole_oms=False)
+    once = Answer(AnswerKind.GATEWAY_PAGE, status=403)
+    assert decide(once, attempt=5, jitter=0.0, limits=LIMITS) == Retry(1.0, whole_oms=True)

@@ -4,13 +4,15 @@ import polars as pl
 import pytest
 
 from consumer.core.partition.partition import TRANSITIONS, Partition, PartitionEvent, PartitionState
+from consumer.core.partition.uncommitted import UncommittedLimits
 from consumer.errors import InvariantError
 
 DOUBT_UNTIL = 120.0
 
 
 def partition(*, start: int | None = 5, read_up_to: int | None = 9, in_doubt_until: float = DOUBT_UNTIL) -> Partition:
-    return Partition(start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until)
+    limits = UncommittedLimits(offsets_max=100, bytes_max=1_000)
+    return Partition(start=start, read_up_to=read_up_to, in_doubt_until=in_doubt_until, limits=limits)
 
 
 def in_state(state: PartitionState) -> Partition:

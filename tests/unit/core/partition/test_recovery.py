@@ -9,6 +9,7 @@ from consumer.core.changes.coalesce import holding_change_ids, superseded
 from consumer.core.changes.items import ARRIVED, LINES_MAX, LOCATION, OFFSET, SUPERSEDED, ChangeId
 from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
+from consumer.core.location.planner import SendReason
 from consumer.core.oms.answers import Accepted, Refused, RetryLimits
 from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
 from consumer.loop.failed_changes import refused_changes
@@ -135,24 +136,83 @@ def test_changes_read_during_recovery_count_as_pending_and_keep_their_age() -> N
 # Limits
 
 
-def test_over_the_budget_one_recovering_partition_is_read_and_all_others_pause() -> None:
-    engine = Engine(EngineLimits(max_pending_bytes=2), size_of=len)
+def take_over_three(**limits: Any) -> Engine:
+    """Three partitions, of each of which 8 changes must be read again."""
+    engine = Engine(EngineLimits(max_age_seconds=AGE, **limits), item_key=["sku"], size_of=len)
     for assignment_id in (1, 2, 3):
-        engine.assigned(assignment_id, start=0, read_up_to=0 if assignment_id == 1 else 9, in_doubt=False, now=0.0)
-    add(engine, 0, 1, 2)
-    assert engine.update_backpressure() == {1, 3}
+        engine.assigned(assignment_id, start=0, read_up_to=8, in_doubt=False, now=0.0)
+    return engine
+
+
+def test_with_half_of_the_memory_used_recovering_partitions_are_read_one_after_another() -> None:
+    engine = take_over_three(max_pending_bytes=16)
+    add(engine, 0, 1, 2, assignment=1)
+    add(engine, 0, 1, 2, 3, 4, assignment=2)
+    assert engine.update_backpressure(0.0) == set()
+
+    add(engine, 3, assignment=1)
+    assert engine.update_backpressure(0.0) == {1, 3}
+    add(engine, 5, 6, assignment=2)
+    assert engine.update_backpressure(0.0) == {1, 3}
+
+
+def test_a_recovered_partition_is_sent_before_the_next_one_is_read() -> None:
+    engine = take_over_three(max_pending_bytes=16)
+    add(engine, 0, 1, 2, 3, assignment=1)
+    add(engine, 0, 1, 2, 3, 4, assignment=2)
+    engine.update_backpressure(0.0)
+    add(engine, 5, 6, 7, 8, assignment=2)
+    assert engine.update_backpressure(0.0) == {1, 2, 3}
+    assert engine.must_free_memory
+
+    (request,) = engine.due(1.0)
+    assert (request.reason, request.rows.height) == (SendReason.PRESSURE, 9)
+    assert engine.update_backpressure(0.0) == {1, 2, 3}
+    engine.apply(request.request_id, Accepted("1"), 1.0)
+    assert engine.update_backpressure(0.0) == {2, 3}
+
+
+def test_a_partition_is_read_again_although_what_the_others_hold_back_cannot_leave() -> None:
+    engine = take_over_three(max_pending_bytes=16)
+    for assignment_id in (1, 2, 3):
+        add(engine, 0, 1, 2, 3, 4, assignment=assignment_id)
+    assert engine.update_backpressure(0.0) == {2, 3}
+
+
+def test_active_partitions_wait_until_all_have_recovered() -> None:
+    engine = take_over_three(max_pending_bytes=16)
+    add(engine, 8, assignment=1, now=0.0)
+    add(engine, *range(7), assignment=2)
+    add(engine, 0, assignment=3)
+    assert engine.update_backpressure(0.0) == {1, 3}
 
     add(engine, 8, assignment=2)
-    assert engine.update_backpressure() == {1, 2}
+    engine.update_backpressure(0.0)
+    for request in engine.due(1.0):
+        engine.apply(request.request_id, Accepted("1"), 1.0)
+    assert engine.update_backpressure(0.0) == {1, 2}
+    add(engine, 8, assignment=3)
+    assert engine.update_backpressure(0.0) == set()
+
+
+def test_what_was_taken_over_does_not_fit_if_it_exceeds_the_memory_even_coalesced() -> None:
+    engine = take_over(read_up_to=1_000, max_pending_bytes=20, in_hand_bytes_max=5)
+    add(engine, *range(100), sku="a")
+    assert (engine.pending_changes, engine.recovery_does_not_fit) == (1, False)
+
+    add(engine, *range(100, 124))
+    assert not engine.recovery_does_not_fit
+    add(engine, 124)
+    assert engine.recovery_does_not_fit
 
 
 def test_the_limit_of_uncommitted_offsets_does_not_pause_recovery() -> None:
     engine = take_over(read_up_to=100, max_uncommitted_offsets=10)
     add(engine, 0, 50)
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
 
     add(engine, 99)
-    assert engine.update_backpressure() == {1}
+    assert engine.update_backpressure(0.0) == {1}
 
 
 def recovering_over_budget(**last: Any) -> Engine:
@@ -216,7 +276,7 @@ def test_windows_over_the_budget_are_coalesced_in_place_before_reading_pauses() 
     engine.add(frame(rows), [], {1: 101}, 0.0)
 
     assert engine.pending_changes == 10
-    assert engine.update_backpressure() == frozenset()
+    assert engine.update_backpressure(0.0) == frozenset()
     assert [point.offset for point in engine.commit_points(0.0)] == [0]
     (request,) = engine.due(AGE)
     assert sorted(request.rows["quantity"]) == list(range(91, 101))

@@ -1,0 +1,82 @@
+"""The command ``decode``: what becomes of messages, without sending anything."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from consumer.cli import app
+from tests.support.avro import message
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "inventory-change.avsc"
+
+
+def config(tmp_path: Path, events: Mapping[str, Any] | None = None) -> str:
+    settings = {
+        "kafka": {"bootstrap_servers": "127.0.0.1:1", "topics": ["stock"]},
+        "avro": {"schema_file": str(SCHEMA)},
+        "events": dict(events or {}),
+        "oms": {
+            "base_url": "https://oms.example",
+            "token_url": "https://oms.example/token",
+            "api_key": "k",
+            "api_secret": "s",
+        },
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return str(path)
+
+
+def decoded(tmp_path: Path, value: bytes, *options: str, events: Mapping[str, Any] | None = None) -> str:
+    file = tmp_path / "value.bin"
+    file.write_bytes(value)
+    result = CliRunner().invoke(app, ["decode", str(file), "--config", config(tmp_path, events), *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_message_is_shown_as_its_change_with_the_source_of_each_field(tmp_path: Path) -> None:
+    events = {"fields": {"locationName": "=Rome", "partNumber": "sku", "quantity": "quantity"}}
+
+    lines = decoded(tmp_path, message(sku="B-1", quantity=4), events=events).splitlines()
+
+    assert lines[0] == "value.bin: change"
+    shown = {tuple(line.split()) for line in lines[1:]}
+    assert shown >= {
+        ("locationName", "Rome", "=Rome"),
+        ("partNumber", "B-1", "sku", "(string)"),
+        ("quantity", "4", "quantity", "(long)"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "events", "line"),
+    [
+        (message(quantity=-1), {}, "value.bin: reject negative_quantity: quantity is -1, below 0"),
+        (message()[:-3], {}, "value.bin: reject corrupt: "),
+        (message(), {"skip": {"sku": "s1"}}, "value.bin: skipped (not_taken)"),
+    ],
+    ids=["rule", "corrupt", "skipped"],
+)
+def test_what_is_no_change_is_shown_with_its_reason(
+    tmp_path: Path, value: bytes, events: dict[str, Any], line: str
+) -> None:
+    assert decoded(tmp_path, value, events=events).startswith(line)
+
+
+def test_each_message_can_be_one_json_object(tmp_path: Path) -> None:
+    shown = json.loads(decoded(tmp_path, message(), "--json"))
+
+    assert shown["changes"][0]["sku"] == "s1"
+    assert shown["sources"]["sku"] == "sku (string)"
+    assert shown["rejects"] == []
+
+
+def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["decode", str(tmp_path / "no.bin"), "--config", config(tmp_path)])
+
+    assert "no.bin" in str(result.exception or result.output)
