@@ -39,7 +39,7 @@ def _ids(rows: pl.DataFrame) -> list[ChangeId]:
 
 def _items(rows: pl.DataFrame) -> list[bytes]:
     """Each row's item as JSON, with its location and without absent fields."""
-    names = (LOCATION, *ITEM_COLUMNS)
+    names = [name for name in (LOCATION, *ITEM_COLUMNS) if name in rows.columns]
     return [
         json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
         for row in rows.select(names).iter_rows(named=True)

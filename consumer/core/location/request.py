@@ -41,7 +41,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Changes of a location that must be dead-lettered: mostly the OMS refuses them, and ``detail`` is its message."""
+    """Changes of a location that must be dead-lettered: mostly the OMS refuses them, and ``detail`` is its message.
+
+    Columns of items without any value may be missing from ``rows``.
+    """
 
     location: str
     rows: pl.DataFrame

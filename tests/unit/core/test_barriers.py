@@ -1,4 +1,4 @@
-"""Rule 23: once a count that cannot be sent has been read, no older count of its item leaves."""
+"""Rule 27: once a count that cannot be sent has been read, no older count of its item leaves."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
