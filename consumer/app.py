@@ -165,6 +165,7 @@ class Service:
                     settings.kafka,
                     settings.dead_letters,
                     schema_id_of=schema_id_of,
+                    has_lines=settings.events.items is not None,
                     queue_bytes=self._shares.dead_letter_queue_bytes,
                     originals_bytes=self._shares.originals_bytes,
                 )

@@ -35,9 +35,9 @@ class ChangesDecoded:
 
 @dataclass(frozen=True, slots=True)
 class ChangesDeadLettered:
-    """The OMS refused these changes, or their job failed, so they are on their way to the dead-letter topic.
+    """The OMS refused these changes, their job failed, or a reject superseded them: they will be dead letters.
 
-    Emitted by the loop (refused) and by the job follower (failed). ``DeadLettersConfirmed`` counts them once the broker
+    Emitted by the loop and, for failed jobs, by the job follower. ``DeadLettersConfirmed`` counts them once the broker
     has them.
     """
 

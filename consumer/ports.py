@@ -84,8 +84,10 @@ class RawBatch:
 class Reject:
     """A change that can never be sent, with everything that its dead letter needs.
 
-    ``detail`` explains the reason in one line. ``value``, ``key``, ``headers`` and ``timestamp`` (milliseconds since
-    1970) are the record's. ``schema_id`` is the writer's schema id, None if the framing has none or it is unreadable.
+    ``detail`` explains the reason in one line. ``line`` is the index of the change in an event with several changes;
+    None: the event has a single one, or cannot be read at all. ``value``, ``key``, ``headers`` and ``timestamp``
+    (milliseconds since 1970) are the record's. ``schema_id`` is the writer's schema id, None if the framing has none or
+    it is unreadable.
     """
 
     change_id: ChangeId
@@ -94,17 +96,18 @@ class Reject:
     value: bytes | None
     key: bytes | None = None
     headers: Headers = ()
+    line: int | None = None
     timestamp: int | None = None
     schema_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FailedChanges:
-    """Changes of one partition that were sent and will not be applied. They are dead-lettered with their originals.
+    """Changes of one partition that will not be applied although they are valid.
 
-    ``change_ids`` are ascending and all of one assignment. After a failed job that assignment may have ended, and
-    nothing waits for the confirmations. ``items`` has changes' items as JSON, each used only if its original record is
-    no longer in the topic.
+    They are dead-lettered with their original records. ``change_ids`` are ascending and all of one assignment. After a
+    failed job that assignment may have ended, and nothing waits for the confirmations. ``items`` has changes' items as
+    JSON, each used only if its original record is no longer in the topic.
     """
 
     topic: str
@@ -135,11 +138,13 @@ class Decoded:
     partition's end offset if that was reached; all rows, rejects and tombstones lie below it. ``ends`` is as in
     ``RawBatch``. ``polled_at`` is that of the first batch: the changes' age counts from then on. ``skipped`` counts
     messages that have a value and are no changes of interest; ``ignored``, by field of the OMS, the values that could
-    not be used and that their change does without.
+    not be used and that their change does without. ``barriers`` are those of the rejects that are barriers, as rows
+    (``core.changes.barriers.barrier_columns``); None without any.
 
     ``awaits`` maps an assignment id to the first of its messages whose schema is unknown and may appear. From there on
     nothing of the assignment is decoded: its messages are in none of the fields above, ``next_offsets`` is that offset,
-    and ``ends`` lacks it. ``batches`` is how many raw batches this is the result of.
+    and ``ends`` lacks it. ``batches`` is how many raw batches this is the result of; 0: further parts follow, the last
+    of which has their number, their ``awaits`` and the ``tombstones`` of all.
     """
 
     frame: pl.DataFrame
@@ -148,8 +153,9 @@ class Decoded:
     next_offsets: Mapping[int, int]
     polled_at: float
     ends: Mapping[int, int] = field(default_factory=dict)
-    awaits: Mapping[int, "AwaitedSchema"] = field(default_factory=dict)
+    awaits: Mapping[int, AwaitedSchema] = field(default_factory=dict)
     batches: int = 1
+    barriers: pl.DataFrame | None = None
     skipped: Mapping[SkipReason, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
 

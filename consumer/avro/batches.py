@@ -18,6 +18,7 @@ from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, in
 from consumer.avro.record_columns import RecordColumns, Records, batch_of
 from consumer.avro.sources import SchemaSource
 from consumer.avro.wire import Framing, SchemaHeader
+from consumer.core.changes.barriers import barriers_among
 from consumer.core.changes.blocks import grouped, without_empty
 from consumer.core.changes.items import (
     ASSIGNMENT,
@@ -31,7 +32,7 @@ from consumer.core.changes.items import (
     RejectReason,
     SkipReason,
 )
-from consumer.core.changes.rules import REASON, check, describe
+from consumer.core.changes.rules import REASON, check, describe, with_zero_for_negative
 from consumer.ports import AwaitedSchema, Decoded, Headers, RawBatch, Reject
 from consumer.settings import EventsSettings
 from consumer.settings.event_sources import OCCURRED_AT_FIELD
@@ -74,7 +75,7 @@ class BatchDecoder:
         self._framing = framing
         self._item_key = tuple(item_key)
         self._mapping = mapping
-        self._values = MessageReader(framing, source)
+        self._values = MessageReader(framing, source, has_lines=mapping.items is not None)
         self._keys = keys
         self._record_columns = RecordColumns(mapping, keys)
         self._notices = Notices()
@@ -86,7 +87,8 @@ class BatchDecoder:
         (``Decoded.awaits``), unless the assignment is impatient: then the message is rejected.
 
         Raises SchemaUnavailableError if a schema is unavailable at the moment: nothing is decoded, and the caller must
-        call again with the same batches. Raises SettingsError if it can never be fetched with these settings.
+        call again with the same batches. Raises SettingsError if it can never be fetched with these settings, and
+        TooManyRowsError if the events have so many lines that fewer messages must be decoded at a time.
         """
         records = Records(batches)
         changes = self.read(records)
@@ -103,7 +105,12 @@ class BatchDecoder:
             batches=len(batches),
             skipped=changes.skipped,
             ignored=changes.ignored,
+            barriers=barriers_among(changes.broken, self._item_key) if changes.broken.height else None,
         )
+
+    def line_of(self, message: BadMessage) -> int | None:
+        """The line that a dead letter names; None: the event has a single change, or cannot be read at all."""
+        return message.line if message.line or self._mapping.items is not None else None
 
     def read(self, records: Records) -> ReadChanges:
         """Read records into rows with the columns of ``CHANGE_SCHEMA``; raises as ``decode`` does."""
@@ -122,6 +129,8 @@ class BatchDecoder:
             to_dead_letter += [] if rejected is None else [rejected]
             bad += bad_tombstones
             tombstones = 0
+        if self._mapping.settings.negative_quantity == "zero":
+            changes = with_zero_for_negative(changes)
         valid, broken = check(_with_origin(changes, records), self._item_key)
         for frame in to_dead_letter:
             broken = pl.concat([broken, _with_origin(frame, records).select(broken.columns)])
@@ -171,12 +180,13 @@ class BatchDecoder:
             value = batch.values[position]
             key, headers = batch.origin(position)
             yield Reject(
-                change_id=ChangeId(batch.assignments[position], batch.offsets[position], message.line),
+                change_id=ChangeId(batch.assignments[position], batch.offsets[position], message.line or 0),
                 reason=message.reason,
                 detail=message.detail,
                 value=value,
                 key=key,
                 headers=headers,
+                line=self.line_of(message),
                 timestamp=batch.timestamps[position],
                 schema_id=None if value is None else self._framing.schema_id_of(value, headers),
             )

@@ -21,9 +21,11 @@ from polars.exceptions import PanicException, PolarsError
 from consumer.avro.conversion import finish
 from consumer.avro.fields import FieldPlan
 from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf
-from consumer.avro.reading import POSITION, ReadResult, concat
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError, exploded
+from consumer.avro.reading import POSITION, BadMessage, ReadResult, concat, with_lines_outcome
 from consumer.avro.rows import RowReader
 from consumer.avro.wire_schema import wire_schema
+from consumer.core.changes.items import LINE, RejectReason
 
 BLOCK_BYTES_MAX: Final = 1 << 30
 """Bytes of one block. polars counts a column's bytes in 32 bits."""
@@ -76,34 +78,47 @@ class ColumnarReader:
 
     def read_together(self, values: Sequence[bytes]) -> ReadResult | None:
         """Read messages as one block; None unless all have the same prefix and are values of the schema."""
-        wire = self._wire(values)
-        return None if wire is None else finish(self._plan, wire)
+        read = self._wire(values)
+        return None if read is None else self._finished(*read)
+
+    def _finished(self, wire: pl.DataFrame, too_long: Sequence[int], empty: int) -> ReadResult:
+        """``too_long`` are the positions of events with too many lines, ``empty`` is the number of those without."""
+        result = finish(self._plan, wire)
+        if self._plan.lines is None or not (too_long or empty):
+            return result
+        detail = self._plan.lines.too_many()
+        bad = [BadMessage(position, RejectReason.TOO_MANY_LINES, detail) for position in too_long]
+        return with_lines_outcome(result, bad, empty)
 
     def read(self, values: Sequence[bytes]) -> ReadResult:
         """Read messages that all have the same prefix; a bad message does not affect the others."""
-        blocks: list[pl.DataFrame] = []
+        blocks: list[_Block] = []
         row_by_row: list[int] = []
         self._read_blocks(values, 0, blocks, row_by_row)
-        results = [finish(self._plan, block) for block in blocks]
+        results = [self._finished(*block) for block in blocks]
         return concat([*results, self._rows.read_some(values, row_by_row)])
 
-    def _read_blocks(
-        self, values: Sequence[bytes], start: int, blocks: list[pl.DataFrame], row_by_row: list[int]
-    ) -> None:
+    def _read_blocks(self, values: Sequence[bytes], start: int, blocks: list["_Block"], row_by_row: list[int]) -> None:
         """Read messages in blocks, splitting those that fail.
 
         Appends frames of wire columns to ``blocks``, and to ``row_by_row`` the remaining positions, ascending.
         """
-        wire = self._wire(values)
-        if wire is not None:
-            blocks.append(wire.with_columns(pl.col(POSITION) + start))
+        read = self._wire(values)
+        if read is not None:
+            wire, too_long, empty = read
+            blocks.append(
+                (wire.with_columns(pl.col(POSITION) + start), [position + start for position in too_long], empty)
+            )
+            rows = sum(block.height for block, _, _ in blocks)
+            if self._plan.lines is not None and rows > ROWS_MAX and (start or len(values) > 1):
+                raise TooManyRowsError
         elif len(values) <= ROW_BY_ROW_MAX:
             row_by_row.extend(range(start, start + len(values)))
         else:
             for low, high in _parts(len(values)):
                 self._read_blocks(values[low:high], start + low, blocks, row_by_row)
 
-    def _wire(self, values: Sequence[bytes]) -> pl.DataFrame | None:
+    def _wire(self, values: Sequence[bytes]) -> "_Block | None":
         """Wire columns and positions of messages; None unless all have the same prefix and are values of the schema."""
         prefix = values[0][: self._prefix_length]
         guard = _MARKER + prefix
@@ -116,11 +131,23 @@ class ColumnarReader:
         frame = read_block(_MARKER.join((head, *values[1:], prefix + _SYNC)), self._columns)
         if frame is None or len(frame) != len(values) or not (frame[_GUARD] == pl.Series([guard])).all():
             return None
-        columns = [pl.int_range(len(frame), dtype=pl.Int64, eager=True).alias(POSITION)]
+        positions = pl.int_range(len(frame), dtype=pl.Int64, eager=True).alias(POSITION)
+        if self._plan.lines is None:
+            return self._wire_columns(frame, [positions]), (), 0
+        frame, too_long = exploded(frame.drop(_GUARD).hstack([positions]), self._plan.lines, POSITION)
+        empty = len(values) - frame[POSITION].n_unique() - len(too_long)
+        return self._wire_columns(frame, [frame[POSITION], frame[LINE]]), too_long, empty
+
+    def _wire_columns(self, frame: pl.DataFrame, place: Sequence[pl.Series]) -> pl.DataFrame:
+        columns = [*place]
         columns += [_plain_column(frame, leaf) for leaf in self._plan.leaves if _is_plain(leaf)]
         if self._expressions:
             columns += frame.select(self._expressions).get_columns()
         return pl.DataFrame(columns)
+
+
+_Block = tuple[pl.DataFrame, Sequence[int], int]
+"""Wire columns, the positions of events with too many lines (they have no rows), and how many events have no lines."""
 
 
 def _is_plain(leaf: Leaf) -> bool:

@@ -30,6 +30,8 @@ from consumer.settings.event_sources import OCCURRED_AT_FIELD
 INT_MIN: Final = -(2**31)
 INT_MAX: Final = 2**31 - 1
 
+_ROW: Final = "_row"
+
 _ABSENT: Final = {name: pl.Series(name, [None], dtype=dtype) for name, dtype in TARGETS.items()}
 _FIRST_LINE: Final = pl.Series(LINE, [0], dtype=pl.Int32)
 _NOT_DELETED: Final = pl.Series(DELETED, [False])
@@ -69,7 +71,8 @@ def finish(plan: FieldPlan, wire: pl.DataFrame) -> ReadResult:
     wire = _within_range(plan, wire, outcome)
     wire = _chosen(plan, wire, outcome)
     if plan.operation is None:
-        return outcome.result([_rows(plan, plan.columns, wire, _FIRST_LINE, _deleted(plan, wire), outcome)])
+        line = _FIRST_LINE if plan.lines is None else wire[LINE]
+        return outcome.result([_rows(plan, plan.columns, wire, line, _deleted(plan, wire), outcome)])
     return outcome.result(_unwrapped(plan, plan.previous or {}, wire, wire[plan.operation.column], outcome))
 
 
@@ -303,14 +306,16 @@ def _within_range(plan: FieldPlan, wire: pl.DataFrame, outcome: _Outcome) -> pl.
     if not outside:
         return wire
     names = {leaf.column: target for target, leaves in plan.columns.items() for leaf in leaves}
+    numbered = wire.with_row_index(_ROW)
+    line = pl.lit(0) if plan.lines is None else pl.col(LINE)
     bad: set[int] = set()
     for leaf, low, high, reason in outside:
-        out = wire.filter(~pl.col(leaf.column).is_between(low, high))
-        for position, value in out.select(POSITION, leaf.column).iter_rows():
+        out = numbered.filter(~pl.col(leaf.column).is_between(low, high))
+        for row, position, number, value in out.select(_ROW, POSITION, line.alias(LINE), leaf.column).iter_rows():
             name = names.get(leaf.column, leaf.path[-1])
-            outcome.reject(position, 0, reason, f"{name} is {int(value)}, not from {low} to {high}")
-            bad.add(position)
-    return wire.filter(~pl.col(POSITION).is_in(list(bad)))
+            outcome.reject(position, number, reason, f"{name} is {int(value)}, not from {low} to {high}")
+            bad.add(row)
+    return numbered.filter(~pl.col(_ROW).is_in(list(bad))).drop(_ROW)
 
 
 __all__ = ["READ_SCHEMA", "convert", "finish"]

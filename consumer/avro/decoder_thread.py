@@ -11,6 +11,7 @@ from consumer.avro.batches import BatchDecoder
 from consumer.avro.columnar import silence_backtraces
 from consumer.avro.mapping import EventMapping
 from consumer.avro.messages import MessageReader
+from consumer.avro.parts import PartDecoder
 from consumer.avro.readers import DecodePath, KeyReaderFactory, ReaderFactory, self_test
 from consumer.avro.schema_files import FileOptions, FileSource
 from consumer.avro.sources import (
@@ -38,10 +39,15 @@ VALUE_COPIES: Final = 3
 """What is counted for a batch, for each of its messages on top of the value, and for each byte of a value: the client's
 message, the joined block and the frame. Measured: 360 bytes a message before it is decoded."""
 
+ROW_BYTES: Final = 320
+"""What is counted for each row more than one per message: the lines of an event take many times its bytes. Measured:
+110 bytes in a frame, and as much again twice while it is made."""
+
 BACKOFF_SECONDS_MIN: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 10.0
 """Back-off between attempts to get a schema; doubled after each."""
 
+PAUSE_SECONDS: Final = 0.01
 CLOSE_SECONDS_MAX: Final = 15.0
 """How long ``close`` waits for the thread, which may be waiting for an answer of the registry."""
 
@@ -153,11 +159,15 @@ class DecoderThread:
 
     def __init__(self, decoder: BatchDecoder, memory_bytes: int = DEFAULT_SHARES.decoder_bytes) -> None:
         """There is room while less than ``memory_bytes`` are put and not taken, so one more batch may go beyond."""
-        self._decoder = decoder
+        self._parts = PartDecoder(decoder)
         self._memory_bytes = memory_bytes
         self._sizes: deque[int] = deque()
         """Bytes of each batch that is put and not taken, oldest first."""
         self._pending_bytes = 0
+        self._rows_per_message = 1.0
+        """Of what was decoded last. Written by the decoder's thread only, as ``_delivered_bytes`` is."""
+        self._delivered_bytes = 0
+        self._taken_bytes = 0
         self._workers = Workers("decoder", self._work)
         self._blocked_reason: str | None = None
         """Written by the decoder's thread only."""
@@ -166,7 +176,7 @@ class DecoderThread:
         return self._pending_bytes < self._memory_bytes
 
     def put(self, batch: RawBatch) -> None:
-        self._sizes.append(_size_of(batch))
+        self._sizes.append(_size_of(batch, self._rows_per_message))
         self._pending_bytes += self._sizes[-1]
         self._workers.submit(batch)
 
@@ -176,6 +186,7 @@ class DecoderThread:
         Raises what ended the thread, once all frames before it are taken: a StopError, or the exception of a bug.
         """
         decoded = self._workers.take()
+        self._taken_bytes += sum(map(_frame_bytes, decoded))
         while len(self._sizes) > self._workers.pending:
             self._pending_bytes -= self._sizes.popleft()
         return decoded
@@ -189,26 +200,43 @@ class DecoderThread:
     def close(self) -> None:
         """Drop all pending batches, and end the thread."""
         self._workers.close(CLOSE_SECONDS_MAX)
-        self._decoder.close()
+        self._parts.close()
 
     # On the decoder's thread
 
     def _work(self, workers: Workers[RawBatch, Decoded]) -> None:
         try:
             while batches := workers.receive_many(_next_to_join):
-                decoded = self._decode(batches)
-                if decoded is None:
-                    return
-                workers.deliver(decoded, tasks=len(batches))
+                first, messages = 0, sum(map(len, batches))
+                while True:
+                    part = self._decode(batches, first)
+                    if part is None:
+                        return
+                    decoded, stop = part
+                    self._rows_per_message = max(decoded.frame.height / max(stop - first, 1), 1.0)
+                    self._delivered_bytes += _frame_bytes(decoded)
+                    workers.deliver(decoded, tasks=len(batches) if stop == messages else 0)
+                    if stop == messages:
+                        break
+                    first = stop
+                    if self._wait_for_room():
+                        return
         finally:
             self._blocked_reason = None
 
-    def _decode(self, batches: Sequence[RawBatch]) -> Decoded | None:
-        """Decode, retrying while a schema is unavailable; None when closing."""
+    def _wait_for_room(self) -> bool:
+        """Before another part, wait until the loop has taken enough of the others. True when closing."""
+        while self._delivered_bytes - self._taken_bytes > self._memory_bytes // 2:
+            if self._workers.sleep(PAUSE_SECONDS):
+                return True
+        return False
+
+    def _decode(self, batches: Sequence[RawBatch], first: int) -> tuple[Decoded, int] | None:
+        """``PartDecoder.decode_part``, retrying while a schema is unavailable; None when closing."""
         backoff_seconds = BACKOFF_SECONDS_MIN
         while True:
             try:
-                decoded = self._decoder.decode(batches)
+                part = self._parts.decode_part(batches, first)
             except SchemaUnavailableError as error:
                 if not self._blocked_reason:
                     _log.warning(
@@ -222,12 +250,17 @@ class DecoderThread:
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
             else:
                 self._blocked_reason = None
-                return decoded
+                return part
 
 
-def _size_of(batch: RawBatch) -> int:
-    """About how many bytes the batch takes until its frame is taken."""
-    return BATCH_BYTES + len(batch) * MESSAGE_BYTES + VALUE_COPIES * batch.value_bytes()
+def _size_of(batch: RawBatch, rows_per_message: float) -> int:
+    """About how many bytes the batch takes until its frames are taken."""
+    message_bytes = MESSAGE_BYTES + (rows_per_message - 1) * ROW_BYTES
+    return BATCH_BYTES + int(len(batch) * message_bytes) + VALUE_COPIES * batch.value_bytes()
+
+
+def _frame_bytes(decoded: Decoded) -> int:
+    return decoded.frame.height * ROW_BYTES
 
 
 def _next_to_join(queued: deque[RawBatch]) -> list[RawBatch]:

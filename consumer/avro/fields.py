@@ -19,6 +19,7 @@ from consumer.avro.leaves import (
     fitting_time,
     list_types,
 )
+from consumer.avro.lines import Lines, line_type
 from consumer.avro.mapping import KEY_FIELD, EventMapping
 from consumer.avro.writer_schema import Type, UnusableSchemaError
 from consumer.core.changes.items import IDENTIFIERS, LOCATION
@@ -47,6 +48,8 @@ class FieldPlan:
     ``columns`` has the leaves of each target that the schema has, in the order in which they are tried. ``previous``
     has those of the row before the change, for the location and the item key; it is None, as is ``operation``, unless
     the schema is a Debezium envelope. ``left_out`` says of each target without a leaf why its field does not fit.
+    ``lines`` says where the changes of an event are, and then the paths of leaves are those in an event with one line;
+    None: an event is one change.
     """
 
     root: Type
@@ -58,6 +61,7 @@ class FieldPlan:
     take: tuple[FieldTest, ...] = ()
     skip: tuple[FieldTest, ...] = ()
     deleted_when: tuple[FieldTest, ...] = ()
+    lines: Lines | None = None
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -72,7 +76,8 @@ class FieldPlan:
     @cached_property
     def read_fields(self) -> frozenset[str]:
         """The event's top-level fields that are read; the others are skipped."""
-        return frozenset(leaf.path[0] for leaf in self.leaves)
+        repeated = () if self.lines is None else self.lines.paths
+        return frozenset(path[0] for path in (*(leaf.path for leaf in self.leaves), *repeated))
 
 
 def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
@@ -84,7 +89,14 @@ def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
     """
     if root.kind != "record":
         raise UnusableSchemaError(f"the schema is a {root.kind}, not a record")
-    finder = _Finder(root, mapping)
+    lines = None
+    event = root
+    if mapping.items is not None:
+        event, repeated = line_type(root, mapping.items)
+        lines = Lines(repeated, mapping.settings.lines_max)
+    finder = _Finder(event, mapping)
+    if lines is not None and finder.is_envelope:
+        raise UnusableSchemaError("a Debezium envelope is one change: set events.envelope: none to read events.items")
     finder.find_all()
     previous = {
         target: finder.previous(leaves) for target, leaves in finder.columns.items() if target in REQUIRED_TARGETS
@@ -102,6 +114,7 @@ def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
         take=tuple(finder.test(condition, "take") for condition in mapping.take),
         skip=tuple(finder.test(condition, "skip") for condition in mapping.skip),
         deleted_when=tuple(finder.test(condition, "deleted_when") for condition in mapping.deleted_when),
+        lines=lines,
     )
 
 

@@ -77,6 +77,11 @@ class EventMapping:
         return self.settings.occurred_at_unit
 
     @property
+    def items(self) -> tuple[str, ...] | None:
+        """The path of ``events.items``; None: an event is one change."""
+        return None if self.settings.items is None else tuple(self.settings.items.split("."))
+
+    @property
     def deletes(self) -> WhatToDo:
         return self.settings.deletes
 

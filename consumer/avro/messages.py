@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from consumer.avro.fields import FieldPlan
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.readers import Reader, Refused
 from consumer.avro.reading import NOTHING, BadMessage, ReadResult, concat, moved
 from consumer.avro.recognise import describe_unframed, recognise
@@ -30,8 +31,10 @@ UNWRAPPED_BYTES_MAX: Final = 32 * 1024 * 1024
 class MessageReader:
     """Reads messages of a framing. Not thread-safe."""
 
-    def __init__(self, framing: Framing, source: SchemaSource) -> None:
+    def __init__(self, framing: Framing, source: SchemaSource, *, has_lines: bool = False) -> None:
+        """``has_lines``: the readers of ``source`` take events with several changes."""
         self._framing = framing
+        self._has_lines = has_lines
         self._source = source
         self._filler = bytes(framing.length)
         """Stands for the prefix where a message has none of this length: readers only compare prefixes."""
@@ -140,6 +143,8 @@ class MessageReader:
                         rows.clear()
                         size = 0
         results += [_read_rows(reader, rows) for reader, rows in readable.values() if rows]
+        if self._has_lines and len(values) > 1 and sum(result.frame.height for result in results) > ROWS_MAX:
+            raise TooManyRowsError
         results = [
             replace(result, bad=[self._described(message, values, headers_at) for message in result.bad])
             for result in results

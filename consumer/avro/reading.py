@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Final, TypeVar
 
 import polars as pl
@@ -29,12 +28,15 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """A message, or one line of it, that cannot become a change: its position among those read, and the reason."""
+    """A message, or one line of it, that cannot become a change: its position among those read, and the reason.
+
+    ``line`` is None for a message that cannot be read at all.
+    """
 
     position: int
     reason: RejectReason
     detail: str
-    line: int = 0
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ReadResult:
 
 def in_order(bad: Sequence[BadMessage]) -> tuple[BadMessage, ...]:
     """The bad messages, sorted by position."""
-    return tuple(sorted(bad, key=attrgetter("position", "line")))
+    return tuple(sorted(bad, key=lambda message: (message.position, message.line or 0)))
 
 
 def concat(results: Sequence[ReadResult]) -> ReadResult:
@@ -84,6 +86,13 @@ def add_counts(totals: dict[Key, int], counts: Mapping[Key, int]) -> None:
 def moved(bad: Sequence[BadMessage], positions: Sequence[int]) -> list[BadMessage]:
     """The bad messages among some, with their positions among all messages."""
     return [replace(message, position=positions[message.position]) for message in bad]
+
+
+def with_lines_outcome(result: ReadResult, bad: Sequence[BadMessage], empty: int) -> ReadResult:
+    """The result with further bad messages, and with the number of events that have no lines."""
+    skipped = dict(result.skipped)
+    add_counts(skipped, {SkipReason.NO_LINES: empty} if empty else {})
+    return replace(result, bad=in_order([*bad, *result.bad]), skipped=skipped)
 
 
 NOTHING: Final = ReadResult(pl.DataFrame(schema=READ_SCHEMA))

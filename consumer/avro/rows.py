@@ -1,8 +1,8 @@
 """Decoding message by message with fastavro: the reference for columnar decoding, and a complete alternative to it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from io import BytesIO
+from itertools import islice
 from typing import Any, Final
 
 import fastavro
@@ -11,10 +11,11 @@ import polars as pl
 from consumer.avro.conversion import finish
 from consumer.avro.fields import FieldPlan, value_at
 from consumer.avro.leaves import DECIMAL_DIGITS_MAX, Leaf, LeafKind
-from consumer.avro.reading import POSITION, BadMessage, ReadResult, in_order
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError, lines_of
+from consumer.avro.reading import POSITION, BadMessage, ReadResult, with_lines_outcome
 from consumer.avro.values import shortest
 from consumer.avro.wire_schema import wire_schema
-from consumer.core.changes.items import RejectReason
+from consumer.core.changes.items import LINE, RejectReason
 from consumer.errors import InvariantError
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
 
@@ -26,6 +27,7 @@ class RowReader:
         self._plan = plan
         self._prefix_length = prefix_length
         self._leaves = plan.leaves
+        self._too_many = "" if plan.lines is None else plan.lines.too_many()
         self._schema = fastavro.parse_schema(wire_schema(plan, decimals=False))
 
     def plan_of(self, _value: bytes) -> FieldPlan:
@@ -44,17 +46,35 @@ class RowReader:
         """Read only the messages at these positions (ascending)."""
         rows: list[list[Any]] = []
         good: list[int] = []
+        lines: list[int] = []
+        empty = 0
         bad: list[BadMessage] = []
         for position in positions:
             record = self._record(values[position])
             if isinstance(record, dict):
+                events = self._lines(record)
+                if events is None:
+                    bad.append(BadMessage(position, RejectReason.TOO_MANY_LINES, self._too_many))
+                    continue
                 # Only what the columns need is kept: a whole record may take a hundred times its encoded size.
-                rows.append([value_at(record, leaf.path) for leaf in self._leaves])
-                good.append(position)
+                rows += [[value_at(event, leaf.path) for leaf in self._leaves] for event in events]
+                good += [position] * len(events)
+                lines += range(len(events))
+                empty += not events
+                if self._plan.lines is not None and len(rows) > ROWS_MAX and good[0] != position:
+                    raise TooManyRowsError
             else:
                 bad.append(BadMessage(position, *record))
-        result = finish(self._plan, self._columns(rows, good))
-        return replace(result, bad=in_order([*bad, *result.bad])) if bad else result
+        result = finish(self._plan, self._columns(rows, good, lines))
+        return with_lines_outcome(result, bad, empty) if bad or empty else result
+
+    def _lines(self, record: dict[str, Any]) -> list[Mapping[str, Any]] | None:
+        """The event once per line, or just the event; None if it has too many lines."""
+        lines = self._plan.lines
+        if lines is None:
+            return [record]
+        found = list(islice(lines_of(record, lines.paths), lines.lines_max + 1))
+        return None if len(found) > lines.lines_max else found
 
     def _record(self, value: bytes) -> dict[str, Any] | tuple[RejectReason, str]:
         """The record in a message, or why it is bad."""
@@ -72,8 +92,10 @@ class RowReader:
             raise InvariantError(f"fastavro read a record as {type(record).__name__}")
         return record
 
-    def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int]) -> pl.DataFrame:
+    def _columns(self, rows: Sequence[list[Any]], positions: Sequence[int], lines: Sequence[int]) -> pl.DataFrame:
         columns = [pl.Series(POSITION, positions, dtype=pl.Int64)]
+        if self._plan.lines is not None:
+            columns.append(pl.Series(LINE, lines, dtype=pl.Int32))
         for index, leaf in enumerate(self._leaves):
             convert = _CONVERTERS.get(leaf.kind)
             values = [row[index] for row in rows]

@@ -99,7 +99,10 @@ class _SchemaWriter:
                 written = {"type": "array", "items": self._write(schema.children[0], wanted)}
             case "map":
                 entry = Type("record", (Type("string"), *schema.children), ("key", "value"))
-                written = {"type": "array", "items": self._record(self.fields(entry, {}))}
+                written = {
+                    "type": "array",
+                    "items": self._record(self.fields(entry, wanted if isinstance(wanted, dict) else {})),
+                }
             case "record" if wanted == "scaled_decimal":
                 value = self._bytes(
                     schema.children[1], is_decimal=self._decimals, precision=DECIMAL_DIGITS_MAX, scale=0

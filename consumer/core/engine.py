@@ -12,6 +12,7 @@ from typing import Final, assert_never
 import polars as pl
 
 from consumer.core.backpressure import Backpressure
+from consumer.core.changes.barriers import newest_barriers
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import ARRIVED, ITEM_COLUMNS, ITEM_KEY, ChangeId
 from consumer.core.changes.reject_ratio import RejectRatio
@@ -19,7 +20,7 @@ from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Locations
 from consumer.core.location.pending import Pending
 from consumer.core.location.planner import plan_under_pressure, plan_whole_chunks
-from consumer.core.location.request import Refusal, Request
+from consumer.core.location.request import Refusal, Request, superseded_refusals
 from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
@@ -55,6 +56,7 @@ class Engine:
     def __init__(self, limits: EngineLimits, item_key: Sequence[str] = ITEM_KEY, size_of: SizeOf = frame_bytes) -> None:
         """``size_of`` is the memory that a frame of changes takes."""
         self.limits = limits
+        self._item_key = tuple(item_key)
         self._items = limits.items
         self.partitions = Partitions(
             item_key,
@@ -87,6 +89,7 @@ class Engine:
         self.sending_stopped: str | None = None
         """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
         self._is_job_queue_full = False
+        self._superseded_in_recovery: list[Refusal] = []
 
     # Partitions
 
@@ -129,13 +132,16 @@ class Engine:
         now: float,
         ends: Collection[int] = (),
         arrived: float | None = None,
+        barriers: pl.DataFrame | None = None,
     ) -> bool:
         """Add a frame of changes and the rejects that were decoded with it.
 
         ``next_offsets`` maps assignment ids to the offset after the last one read; every assignment of a row or reject
         must be in it. ``ends`` are the assignments that were read to the end of their log. Rows and rejects of
-        assignments that have ended are ignored. The changes' age counts from ``arrived`` (None: from now). Returns
-        whether so many of the latest changes are rejects that the service should stop.
+        assignments that have ended are ignored. The changes' age counts from ``arrived`` (None: from now).
+        ``barriers`` are the rejects that are barriers, as read (``changes.barriers``): what they supersede must be
+        dead-lettered (``take_superseded``). Returns whether so many of the latest changes are rejects that the service
+        should stop.
         """
         frame = _present(frame)
         if any(assignment_id not in self.partitions for assignment_id in next_offsets):
@@ -144,12 +150,27 @@ class Engine:
         self.partitions.track(frame, rejected, next_offsets, ends)
         arrival = pl.lit(now if arrived is None else arrived).alias(ARRIVED)
         self.locations.add(self.partitions.hold_back(frame.with_columns(arrival)))
+        if barriers is not None and barriers.height:
+            self._supersede(self.partitions.drop_stale(barriers), now)
         self._end_recoveries(now)
         if self.pending_bytes > self.limits.max_pending_bytes:
             self._coalesce_in_place()
         if self.recovery_does_not_fit:
             self.partitions.coalesce_recoveries(at_once=True)
         return self._rejected_ratio.add(frame.height + len(rejected), len(rejected))
+
+    def take_superseded(self) -> list[Refusal]:
+        """What barriers have superseded since the last call (rule 27).
+
+        The caller must dead-letter it; its offsets stay open until ``dead_lettered`` confirms that.
+        """
+        taken = self._superseded_in_recovery + self.locations.superseded.take()
+        self._superseded_in_recovery = []
+        current = [replace(refusal, rows=self.partitions.drop_stale(refusal.rows)) for refusal in taken]
+        superseded = [refusal for refusal in current if refusal.rows.height]
+        for refusal in superseded:
+            self.partitions.mark_rejected(refusal.rows)
+        return superseded
 
     def dead_lettered(self, confirmed: Iterable[ChangeId]) -> None:
         """The broker has confirmed these dead letters."""
@@ -336,6 +357,12 @@ class Engine:
         return self._items.flush_items
 
     # Inside
+
+    def _supersede(self, barriers: pl.DataFrame, now: float) -> None:
+        newest = newest_barriers(barriers, self._item_key)
+        for rows, superseded in self.partitions.take_superseded(newest):
+            self._superseded_in_recovery += superseded_refusals(rows, superseded)
+        self.locations.supersede(newest, now)
 
     def _end_recoveries(self, now: float) -> None:
         for rows in self.partitions.end_recoveries(now):

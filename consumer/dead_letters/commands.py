@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from consumer.core.changes.items import LINE
 from consumer.dead_letters.filters import DeadLetterFilter
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.reader import DeadLetterReader
@@ -57,15 +58,27 @@ def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: in
     with closing(EventReader(settings)) as events:
         for dead_letters in _matching(settings, wanted, events, limit):
             decoded = events.read(dead_letters)
-            rows = {row[INDEX]: as_json(row) for row in decoded.frame.iter_rows(named=True)}
+            rows: dict[int, dict[int, dict[str, Any]]] = {}
+            for row in decoded.frame.iter_rows(named=True):
+                rows.setdefault(row[INDEX], {})[row[LINE]] = as_json(row)
             for index, dead_letter in enumerate(dead_letters):
-                fields = in_full(dead_letter, rows.get(index), decoded.undecodable.get(index))
+                event = _shown_event(dead_letter, rows.get(index, {}))
+                rejection = decoded.undecodable.get((index, dead_letter.line)) or decoded.undecodable.get((index, None))
+                fields = in_full(dead_letter, event, rejection)
                 print(json.dumps(fields) if as_lines else as_page(fields))  # noqa: T201
             shown += len(dead_letters)
     if not shown:
         raise DeadLettersError(f'no dead letter in "{settings.dead_letters.topic}" matches')
     if shown == limit:
         Console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or add filters.")
+
+
+def _shown_event(dead_letter: DeadLetter, lines: Mapping[int, dict[str, Any]]) -> Any | None:
+    """What is shown of an event: the line of the dead letter, or all, if there are several; None without any."""
+    if dead_letter.line is not None:
+        return lines.get(dead_letter.line)
+    shown = list(lines.values())
+    return shown[0] if len(shown) == 1 else shown or None
 
 
 def redrive_dead_letters(

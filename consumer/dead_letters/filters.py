@@ -59,9 +59,9 @@ def filter_of(
 
 
 def latest_by_change(dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """The latest dead letter of each change, ordered by source position: after a crash one may be written twice."""
-    by_source = {dead_letter.source: dead_letter for dead_letter in dead_letters}
-    return [by_source[source] for source in sorted(by_source)]
+    """The latest dead letter of each change, ordered by its place: after a crash one may be written twice."""
+    by_change = {(*letter.source, -1 if letter.line is None else letter.line): letter for letter in dead_letters}
+    return [by_change[change] for change in sorted(by_change)]
 
 
 def parse_time_ms(option: str, text: str, now_seconds: float) -> int:

@@ -23,7 +23,7 @@ DETAIL_CHARACTERS_MAX: Final = 1_000
 class Header(StrEnum):
     """The headers that a dead letter adds, in the order in which they are written; every value is UTF-8 text.
 
-    The first five are always there, the others only where they are known.
+    All but the line of the first six are always there, the others only where they are known.
     """
 
     REASON = f"{_PREFIX}reason"
@@ -31,6 +31,7 @@ class Header(StrEnum):
     TOPIC = f"{_PREFIX}topic"
     PARTITION = f"{_PREFIX}partition"
     OFFSET = f"{_PREFIX}offset"
+    LINE = f"{_PREFIX}line"
     TIMESTAMP = f"{_PREFIX}timestamp"
     SCHEMA_ID = f"{_PREFIX}schema_id"
     LOCATION = f"{_PREFIX}location"
@@ -47,8 +48,10 @@ REDRIVEN_FROM: Final = f"{_PREFIX}redriven_from"
 class DeadLetter:
     """A change that could not be sent or was not applied, with the reason. Times are milliseconds since 1970.
 
-    ``source`` is the position of the change in its topic; ``key``, ``headers`` and ``timestamp`` are its record's own.
-    ``position`` and ``written_at`` are those of the dead letter itself: None until it is written.
+    ``source`` is the position of the change's event in its topic; ``key``, ``headers`` and ``timestamp`` are its
+    record's own. ``line`` is the index of the change in an event with several changes; None: the event has a single
+    one, or cannot be read at all. ``position`` and ``written_at`` are those of the dead letter itself: None until it is
+    written.
     """
 
     source: RecordPosition
@@ -57,6 +60,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    line: int | None = None
     timestamp: int | None = None
     schema_id: int | None = None
     location: str | None = None
@@ -69,6 +73,11 @@ class DeadLetter:
     """Set when reading: the change was a copy made by redrive, and this is the position of the original."""
     position: RecordPosition | None = None
     written_at: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the change is, in words: ``topic/partition/offset``, with the line if there is one."""
+        return str(self.source) if self.line is None else f"{self.source}, line {self.line}"
 
     @property
     def event(self) -> bytes | None:
@@ -84,6 +93,7 @@ def write_headers(dead_letter: DeadLetter) -> list[tuple[str, str | bytes | None
         Header.TOPIC: dead_letter.source.topic,
         Header.PARTITION: dead_letter.source.partition,
         Header.OFFSET: dead_letter.source.offset,
+        Header.LINE: dead_letter.line,
         Header.TIMESTAMP: dead_letter.timestamp,
         Header.SCHEMA_ID: dead_letter.schema_id,
         Header.LOCATION: dead_letter.location,
@@ -107,6 +117,7 @@ def parse(record: Record) -> DeadLetter | None:
             key=record.key,
             value=record.value,
             headers=tuple((name, text) for name, text in record.headers if not name.startswith(_PREFIX)),
+            line=_integer(texts, Header.LINE),
             timestamp=_integer(texts, Header.TIMESTAMP),
             schema_id=_integer(texts, Header.SCHEMA_ID),
             location=texts.get(Header.LOCATION),

@@ -48,7 +48,7 @@ def as_line(dead_letter: DeadLetter) -> str:
     """A dead letter on one line."""
     written_at = _iso(dead_letter.written_at) or "-"
     detail = (dead_letter.detail or "")[:DETAIL_CHARACTERS_MAX]
-    line = f"{written_at}  {dead_letter.source}  {dead_letter.reason}  {dead_letter.location or '-'}  {detail}"
+    line = f"{written_at}  {dead_letter.place}  {dead_letter.reason}  {dead_letter.location or '-'}  {detail}"
     return printable(line.rstrip())
 
 
@@ -57,6 +57,7 @@ def as_object(dead_letter: DeadLetter) -> dict[str, Any]:
     redriven_from = dead_letter.redriven_from
     known = {
         **dead_letter.source._asdict(),
+        "line": dead_letter.line,
         "reason": dead_letter.reason,
         "detail": dead_letter.detail,
         "location": dead_letter.location,
@@ -72,7 +73,7 @@ def as_object(dead_letter: DeadLetter) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def in_full(dead_letter: DeadLetter, event: dict[str, Any] | None, rejection: Rejection | None) -> dict[str, Any]:
+def in_full(dead_letter: DeadLetter, event: Any | None, rejection: Rejection | None) -> dict[str, Any]:
     """``as_object`` with key, headers and content: the decoded event, else the item, else the value in hex."""
     fields = as_object(dead_letter)
     fields["key"] = _readable(dead_letter.key)
@@ -110,7 +111,7 @@ def skipped_lines(judged: Sequence[Judged]) -> Iterator[str]:
     for entry in skipped[:SKIPPED_SHOWN_MAX]:
         detail = f": {entry.detail}" if entry.detail else ""
         dead_letter = entry.dead_letter
-        yield printable(f"skipped: {dead_letter.source}  {dead_letter.reason}  {entry.verdict.value}{detail}")
+        yield printable(f"skipped: {dead_letter.place}  {dead_letter.reason}  {entry.verdict.value}{detail}")
     if len(skipped) > SKIPPED_SHOWN_MAX:
         yield f"and {len(skipped) - SKIPPED_SHOWN_MAX:,} more skipped"
 

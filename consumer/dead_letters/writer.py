@@ -55,14 +55,16 @@ class DeadLetterWriter:
         dead_letters: DeadLetterSettings,
         *,
         schema_id_of: Callable[[bytes, Headers], int | None],
+        has_lines: bool = False,
         queue_bytes: int = DEFAULT_SHARES.dead_letter_queue_bytes,
         originals_bytes: int = DEFAULT_SHARES.originals_bytes,
     ) -> None:
         """Connects to nothing yet.
 
         ``schema_id_of`` gives the schema id in the value and headers of an original, None without one. Rejects
-        bring theirs. ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what
-        fetching takes. Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
+        bring theirs. ``has_lines``: events may have several changes (``events.items``), so every dead letter names its
+        line. ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching
+        takes. Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
         """
         if dead_letters.topic in kafka.topics:
             raise SettingsError(
@@ -72,6 +74,7 @@ class DeadLetterWriter:
         self._kafka = kafka
         self._topic = dead_letters.topic
         self._schema_id_of = schema_id_of
+        self._has_lines = has_lines
         self._errors = ErrorLog()
         self._producer: Producer = new_client(Producer, producer_options(kafka), kafka, error_cb=self._errors.add)
         self._originals = OriginalFetcher(kafka, originals_bytes)
@@ -163,6 +166,7 @@ class DeadLetterWriter:
             key=record.key,
             value=record.value,
             headers=record.headers,
+            line=fetched.change_id.line if self._has_lines or fetched.change_id.line else None,
             timestamp=record.timestamp,
             schema_id=None if missing or record.value is None else self._schema_id_of(record.value, record.headers),
             location=changes.location,
@@ -226,6 +230,7 @@ def _from_reject(reject: Reject, assignment: Assignment) -> DeadLetter:
         key=reject.key,
         value=reject.value,
         headers=reject.headers,
+        line=reject.line,
         timestamp=reject.timestamp,
         schema_id=reject.schema_id,
     )

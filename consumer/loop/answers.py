@@ -1,6 +1,6 @@
-"""Answers of the OMS and confirmations of dead letters: what the loop does with them."""
+"""Answers of the OMS and confirmations of dead letters: what the loop does with them, and with superseded changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from consumer.core.engine import Engine
 from consumer.core.location.request import Refusal
@@ -46,6 +46,7 @@ class Answers:
                 self._engine.dead_lettered(confirmed)
                 self._observer.observe(DeadLettersConfirmed(len(confirmed)))
         errors = [self._settle_request(answered, now) for answered in self._client.answers()]
+        self._dead_letter(self._engine.take_superseded())
         return next(filter(None, errors), None)
 
     def _settle_request(self, answered: Answered, now: float) -> StopError | None:
@@ -53,13 +54,16 @@ class Answers:
         self._observer.observe(RequestAnswered(settled.request, answered, settled.decision))
         if self._job_follower and isinstance(settled.decision, Accepted):
             self._job_follower.accepted(settled.request, settled.decision.job_id, self._assignments, now)
-        for refusal in settled.refusals:
-            changes = refused_changes(refusal, self._assignments)
-            self._dead_letters.fetch_and_publish(changes)
-            self._observer.observe(ChangesDeadLettered(changes))
+        self._dead_letter(settled.refusals)
         if settled.fatal_reason is not None:
             return OmsRefusedError(settled.fatal_reason)
         return _too_many_refused(settled.refusals[-1]) if settled.too_many_refused else None
+
+    def _dead_letter(self, refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            changes = refused_changes(refusal, self._assignments)
+            self._dead_letters.fetch_and_publish(changes)
+            self._observer.observe(ChangesDeadLettered(changes))
 
 
 def _too_many_refused(last: Refusal) -> DeadLettersError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from consumer.core.changes.coalesce import change_ids
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_COLUMNS, LOCATION, ChangeId, RejectReason
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_COLUMNS, LOCATION, ChangeId
 from consumer.core.location.request import Refusal
 from consumer.ports import Assignment, FailedChanges
 
@@ -23,7 +23,7 @@ def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> 
             topic=assignments[assignment_id].topic,
             partition=assignments[assignment_id].partition,
             change_ids=tuple(_ids(change_ids(rows).sort(CHANGE_ID))),
-            reason=RejectReason.REFUSED_BY_OMS,
+            reason=refusal.reason,
             detail=refusal.detail,
             location=refusal.location,
             items=dict(zip(_ids(rows.select(CHANGE_ID)), _items(rows), strict=True)),
@@ -39,7 +39,7 @@ def _ids(rows: pl.DataFrame) -> list[ChangeId]:
 
 def _items(rows: pl.DataFrame) -> list[bytes]:
     """Each row's item as JSON, with its location and without absent fields."""
-    names = (LOCATION, *ITEM_COLUMNS)
+    names = [name for name in (LOCATION, *ITEM_COLUMNS) if name in rows.columns]
     return [
         json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
         for row in rows.select(names).iter_rows(named=True)

@@ -7,12 +7,12 @@ they are the ``request_accepted`` events without a ``job_ended``; ``inventory-re
 
 from collections.abc import Callable, Mapping
 
-from consumer.core.changes.items import ChangeId, RejectReason
+from consumer.core.changes.items import RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
-from consumer.core.oms.offset_codec import pack_changes, unpack_offsets
+from consumer.core.oms.offset_codec import pack_changes
 from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
@@ -101,7 +101,7 @@ def failed_changes(result: JobResult) -> list[FailedChanges]:
         FailedChanges(
             topic=changes.topic,
             partition=changes.partition,
-            change_ids=tuple(ChangeId(changes.assignment_id, offset) for offset in unpack_offsets(changes.offsets)),
+            change_ids=changes.change_ids(),
             reason=RejectReason.JOB_FAILED,
             detail="; ".join(result.messages) or "the job ended as FAILED, without a message",
             location=result.job.location,

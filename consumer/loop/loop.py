@@ -258,7 +258,9 @@ class Loop:
 
     def _add(self, decoded: Decoded, now: float) -> None:
         rejects = [reject.change_id for reject in decoded.rejects]
-        too_many = self._engine.add(decoded.frame, rejects, decoded.next_offsets, now, decoded.ends, decoded.polled_at)
+        too_many = self._engine.add(
+            decoded.frame, rejects, decoded.next_offsets, now, decoded.ends, decoded.polled_at, decoded.barriers
+        )
         self._observer.observe(ChangesDecoded(decoded))
         if too_many:
             reasons = sorted({reject.reason.value for reject in decoded.rejects})

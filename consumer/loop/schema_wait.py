@@ -149,6 +149,8 @@ class SchemaWait:
 
     def _settled(self, decoded: Decoded, now: float, assigned: Mapping[int, Assignment]) -> Decoded:
         """Park what must wait, and return the rest."""
+        if not decoded.batches:
+            return self._settled_part(decoded)
         taken = [self._sent.popleft() for _ in range(min(decoded.batches, len(self._sent)))]
         waiting = {owner for batch in taken for owner in _owners(batch)} & self._parked.keys()
         # What the decoder had when its partition began to wait. It must not overtake what is parked.
@@ -162,6 +164,12 @@ class SchemaWait:
         for owner in waiting - overtaking - decoded.awaits.keys():
             self._retried(owner, now, assigned)
         return _without(decoded, taken, overtaking) if overtaking else decoded
+
+    def _settled_part(self, decoded: Decoded) -> Decoded:
+        """A part that others follow: what must wait is dropped, and parked with the last of them."""
+        waiting = decoded.next_offsets.keys() & self._parked.keys()
+        overtaking = {owner for owner in waiting if not self._parked[owner].is_retrying}
+        return _without(decoded, (), overtaking) if overtaking else decoded
 
     def _park(self, assignment: Assignment, awaited: AwaitedSchema, taken: Sequence[RawBatch], now: float) -> None:
         owner = assignment.assignment_id
@@ -230,6 +238,7 @@ def _at(batch: RawBatch, positions: Sequence[int], owners: Collection[int]) -> R
         ends={owner: end for owner, end in batch.ends.items() if owner in owners},
         origin=origins.__getitem__,
         polled_at=batch.polled_at,
+        topics=batch.topics,
     )
 
 
@@ -242,12 +251,17 @@ def _without(decoded: Decoded, taken: Sequence[RawBatch], owners: Collection[int
     )
     return replace(
         decoded,
-        frame=decoded.frame.filter(~pl.col(ASSIGNMENT).is_in(list(owners))),
+        frame=_rows_without(decoded.frame, owners),
         rejects=tuple(reject for reject in decoded.rejects if reject.change_id.assignment_id not in owners),
         tombstones=decoded.tombstones - tombstones,
         next_offsets={owner: offset for owner, offset in decoded.next_offsets.items() if owner not in owners},
         ends={owner: end for owner, end in decoded.ends.items() if owner not in owners},
+        barriers=None if decoded.barriers is None else _rows_without(decoded.barriers, owners),
     )
+
+
+def _rows_without(rows: pl.DataFrame, owners: Collection[int]) -> pl.DataFrame:
+    return rows.filter(~pl.col(ASSIGNMENT).is_in(list(owners)))
 
 
 def _size_of(batch: RawBatch) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from consumer.core.changes.columns import IDENTIFIERS, LOCATION
+from consumer.core.changes.columns import EVENT_LINES_MAX, IDENTIFIERS, LOCATION
 from consumer.settings.event_sources import (
     FIELD_TARGETS,
     FieldPath,
@@ -13,7 +13,7 @@ from consumer.settings.event_sources import (
     parse_conditions,
     parse_sources,
 )
-from consumer.settings.section import Section, TextList, TextMap
+from consumer.settings.section import Section, Text, TextList, TextMap
 from consumer.settings.values import parse_value_lists
 
 ValueLists = Annotated[dict[str, str], BeforeValidator(parse_value_lists)]
@@ -84,11 +84,36 @@ class EventsSettings(Section):
         "needs json or avro.",
     )
 
+    items: Text | None = Field(
+        default=None,
+        description="Path of an array or a map in the event, each of whose elements is a change. Paths of fields lead "
+        "through it: `lines.sku`, and in a map `stock.key` and `stock.value`. If the path itself leads through an "
+        "array or a map (`stores.lines`), their elements are taken one by one, too. Unset: an event is one change.",
+    )
+    lines_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=EVENT_LINES_MAX,
+        description="Changes in one event, at most. An event with more is dead-lettered as a whole.",
+    )
+    negative_quantity: Literal["reject", "zero"] = Field(
+        default="reject",
+        description="What a quantity below 0 means: `reject` dead-letters the change, and with it older counts of its "
+        "item that have not been sent; `zero` sends 0.",
+    )
+
     def sources(self, target: str) -> tuple[Source, ...]:
         """The sources of a field of the OMS; without any, the column stays null."""
         if target in self.fields:
             return parse_sources(target, self.fields[target])
         return (FieldPath((target,)),) if self.match_by_name or not self.fields else ()
+
+    @field_validator("items")
+    @classmethod
+    def _items_are_a_path(cls, items: str | None) -> str | None:
+        if items is not None and not all(items.split(".")):
+            raise ValueError(f"must be the path of an array or a map, such as lines or a.lines, not {items!r}")
+        return items
 
     @field_validator("fields")
     @classmethod

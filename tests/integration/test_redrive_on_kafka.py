@@ -8,12 +8,15 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer.avro.bundled import schema_text
+from consumer.avro.wire import confluent_prefix
 from consumer.core.changes.items import RejectReason
 from consumer.dead_letters.filters import DeadLetterFilter
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.publisher import Publisher
 from consumer.dead_letters.redrive.redrive import Judged, Redrive
 from consumer.errors import BrokerError, SettingsError
+from tests.support.avro import SCHEMA_ID, TinyRegistry
 from tests.support.dead_letters import ENCODER, WAIT_SECONDS_MAX, Sent, Shop
 
 pytestmark = pytest.mark.integration
@@ -259,6 +262,25 @@ def test_a_later_change_that_cannot_be_decoded_blocks_unless_it_has_a_dead_lette
     assert (entry.verdict, entry.detail) == (Verdict.UNDECODABLE_AFTER, f"see {shop.topic}/0/{unread[1]}")
     shop.rejected(unread, b"\x00\x00\x00\x00\x07junk")
     assert verdicts(planned(shop)) == {sent: Verdict.REDRIVE, unread: Verdict.REJECTED_AGAIN}
+
+
+def test_a_later_change_whose_schema_may_still_be_registered_blocks_until_it_has_a_dead_letter(
+    kafka: str, topic: Callable[..., str]
+) -> None:
+    registry = TinyRegistry()
+    registry.schemas[SCHEMA_ID] = {"schema": schema_text()}
+    shop = Shop(kafka, topic(2), topic(), avro={"registry_url": registry.url})
+    sent = shop.change("a", 5)
+    new = confluent_prefix(SCHEMA_ID + 1) + encoded("a", 6)[5:]
+    waiting = shop.raw(new)
+    shop.job_failed(sent)
+    try:
+        (entry,) = planned(shop)
+        assert (entry.verdict, entry.detail) == (Verdict.UNDECODABLE_AFTER, f"see {shop.topic}/0/{waiting[1]}")
+        shop.rejected(waiting, new, RejectReason.UNKNOWN_SCHEMA)
+        assert verdicts(planned(shop)) == {sent: Verdict.REDRIVE, waiting: Verdict.REJECTED_AGAIN}
+    finally:
+        registry.down()
 
 
 def test_many_dead_letters_are_redriven_in_several_transactions_each_item_in_one(shop: Shop) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group, MemberStatus
 from tests.simulation.plan import Entry, EntryKind, SimulationPlan
+from tests.simulation.redrive import redriven
 from tests.simulation.world import World
 
 TOPIC: Final = "changes"
@@ -28,6 +29,9 @@ class Log:
 
     def entry(self, offset: int) -> Entry:
         return self.entries[offset - self.first]
+
+    def change(self, offset: int, line: int) -> Entry:
+        return self.entry(offset).changes[line]
 
     def messages(self, position: int, messages_max: int) -> tuple[list[tuple[int, Entry]], int]:
         """Up to ``messages_max`` messages from ``position`` on, and the position after them; gaps are skipped."""
@@ -61,6 +65,8 @@ class Broker:
         self.committed: dict[int, GroupOffset] = {}
         self.foreign_metadata: set[int] = set()
         """Partitions whose offset another tool will commit before the next owner reads it."""
+        self.dead_letters: set[tuple[int, int, int]] = set()
+        """Partition, offset and line of the changes that have a dead letter."""
         checker.logs = self.logs
         for entry in plan.entries:
             world.at(entry.at, lambda entry=entry: self._produce(entry))  # type: ignore[misc]
@@ -84,9 +90,18 @@ class Broker:
             found = self.committed[partition] = GroupOffset(found.offset, "by hand")
         return found
 
+    def redrive(self) -> None:
+        """Send the events of dead letters back to their partitions, as far as that is safe."""
+        for partition, offset in redriven(self.logs, self.dead_letters, self._world.now):
+            log = self.logs[partition]
+            entry = log.entry(offset)
+            self._world.note("redrive", "%d@%d again: %s", partition, log.end, _described(entry))
+            self._checker.redriven(entry, log.end)
+            log.entries.append(entry)
+
     def _produce(self, entry: Entry) -> None:
         log = self.logs[entry.partition]
-        self._world.note("topic", "%d@%d %s %s", entry.partition, log.end, entry.kind, f"{entry.item}={entry.number}")
+        self._world.note("topic", "%d@%d %s", entry.partition, log.end, _described(entry))
         self._checker.produced(entry, log.end)
         log.entries.append(entry)
 
@@ -97,6 +112,10 @@ class Broker:
             if committed is not None and committed.offset - log.start > RETENTION_LAG:
                 log.start = committed.offset - RETENTION_LAG
         self._world.after(RETENTION_SECONDS, self._retain)
+
+
+def _described(entry: Entry) -> str:
+    return ", ".join(f"{change.kind} {change.item}={change.number}" for change in entry.changes)
 
 
 RETENTION_LAG: Final = 10

@@ -19,18 +19,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from consumer.core.changes.items import CHANGE_ID, ChangeId, RejectReason
 from consumer.core.limits import EngineLimits
 from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.errors import StopError
 from consumer.facts import Snapshot
 from consumer.loop.loop import RECOVERY_DOES_NOT_FIT
-from consumer.ports import Answered, Submission
+from consumer.ports import Answered, Decoded, Submission
 from tests.simulation.plan import FENCE_SECONDS, Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.broker import Log
     from tests.simulation.oms import Oms, Wire
+
+Line = tuple[int, int]
+"""Offset and line of a change."""
 
 SENDS_MAX: Final = 2
 NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
@@ -53,12 +57,22 @@ class Checker:
         self._world = world
         self._plan = plan
         self.logs: Sequence[Log] = ()
-        self._entries = {entry.number: entry for entry in plan.entries}
+        self._changes = {change.number: change for entry in plan.entries for change in entry.changes}
         self._offsets: dict[int, int] = {}
         """By number of the change."""
+        self._redriven_to: dict[int, int] = {}
+        """By number of the change: the offset of the last copy of its event."""
         self._items: defaultdict[tuple[str, str], _Item] = defaultdict(_Item)
-        self._accepted: defaultdict[int, set[int]] = defaultdict(set)
-        """By partition: offsets in requests that the OMS has queued, and in delivered dead letters."""
+        self._accepted: defaultdict[int, set[Line]] = defaultdict(set)
+        """By partition: changes in requests that the OMS has queued, and in delivered dead letters."""
+        self._queued: set[int] = set()
+        """Numbers of the changes in requests that the OMS has queued."""
+        self._overlaid: set[int] = set()
+        """Numbers of the changes whose count and fields were laid over such requests (rule 19)."""
+        self._superseded: set[int] = set()
+        """Numbers of the changes that were dead-lettered because of a barrier."""
+        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], int]] = defaultdict(dict)
+        """By owner and assignment: the number of the newest barrier of each item that its engine was given."""
         self._committable_until = [plan.log_start] * plan.partitions
         self._committed = [plan.log_start] * plan.partitions
         self._read_up_to = [plan.log_start] * plan.partitions
@@ -73,7 +87,10 @@ class Checker:
     # Events of the broker
 
     def produced(self, entry: Entry, offset: int) -> None:
-        self._offsets[entry.number] = offset
+        self._offsets |= dict.fromkeys((change.number for change in entry.changes), offset)
+
+    def redriven(self, entry: Entry, offset: int) -> None:
+        self._redriven_to |= dict.fromkeys((change.number for change in entry.changes), offset)
 
     def assigned(self, owner: str, partition: int) -> None:
         """A new owner has read the committed offset and its metadata."""
@@ -102,26 +119,57 @@ class Checker:
             )
         self._committed[partition], self._read_up_to[partition] = offset, read_up_to
 
-    def dead_lettered(self, partition: int, offset: int) -> None:
+    def dead_lettered(self, partition: int, change_id: ChangeId) -> None:
         """The dead letter of this change was delivered."""
-        self._accepted[partition].add(offset)
+        self._accepted[partition].add(change_id[1:])
 
     # Events of members
 
-    def rejected(self, partition: int, offset: int) -> None:
-        """A member is about to dead-letter a message that it could not decode."""
-        if self.logs[partition].entry(offset).kind is not EntryKind.REJECT:
-            raise Violation(f"a valid change is rejected: {self._described(partition, offset)}")
+    def decoded(self, owner: str, partition_of: Mapping[int, int], decoded: Decoded) -> None:
+        """The engine of a member was given these changes."""
+        for reject in decoded.rejects:
+            assignment_id, offset, line = reject.change_id
+            change = self.logs[partition_of[assignment_id]].change(offset, line)
+            if change.kind is EntryKind.BARRIER:
+                known = self._barriers[owner, assignment_id]
+                item = change.location, change.item
+                known[item] = max(change.number, known.get(item, 0))
 
-    def changes_failed(self, partition: int, offsets: Sequence[int]) -> None:
-        """A member is about to dead-letter bad changes, together with the offsets that they supersede (rule 10)."""
-        entries = [self.logs[partition].entry(offset) for offset in offsets]
-        bad = {(entry.location, entry.item): entry.number for entry in entries if entry.kind is EntryKind.BAD}
-        for entry in entries:
-            if entry.kind is not EntryKind.BAD:
-                if entry.number > bad.get((entry.location, entry.item), 0) or not self._plan.has_short_memory:
-                    raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(entry.number)}")
-                self._items[entry.location, entry.item].dead_lettered_with_newer = True
+    def rejected(self, partition: int, change_id: ChangeId) -> None:
+        """A member is about to dead-letter a change that it could not decode, or a barrier."""
+        change = self.logs[partition].change(*change_id[1:])
+        if change.kind not in {EntryKind.REJECT, EntryKind.BARRIER}:
+            raise Violation(f"a valid change is rejected: {self._described_change(change.number)}")
+
+    def changes_failed(self, partition: int, change_ids: Sequence[ChangeId], reason: RejectReason) -> None:
+        """A member is about to dead-letter changes of one location."""
+        log = self.logs[partition]
+        if reason is RejectReason.SUPERSEDED_BY_REJECT:
+            for _, offset, line in change_ids:
+                self._check_superseded(log.change(offset, line), offset)
+        else:
+            self._check_refused([log.change(offset, line) for _, offset, line in change_ids])
+
+    def _check_superseded(self, change: Entry, offset: int) -> None:
+        """What is dead-lettered because of a barrier is older than one, or is redriven with it."""
+        self._superseded.add(change.number)
+        if self._redriven_to.get(change.number, 0) <= offset and self._plan.fixed_partition:
+            newer = (
+                other.kind is EntryKind.BARRIER and other.number > change.number and other.number in self._offsets
+                for other in self._changes.values()
+                if (other.location, other.item) == (change.location, change.item)
+            )
+            if not any(newer):
+                raise Violation(f"rule 27: no barrier is newer than {self._described_change(change.number)}")
+
+    def _check_refused(self, changes: Sequence[Entry]) -> None:
+        """Bad changes are dead-lettered, together with what they supersede (rule 10), and no others."""
+        bad = {(change.location, change.item): change.number for change in changes if change.kind is EntryKind.BAD}
+        for change in changes:
+            if change.kind is not EntryKind.BAD:
+                if change.number > bad.get((change.location, change.item), 0) or not self._plan.has_short_memory:
+                    raise Violation(f"rule 18: a good change is dead-lettered: {self._described_change(change.number)}")
+                self._items[change.location, change.item].dead_lettered_with_newer = True
 
     def sent(self, wire: "Wire") -> None:
         """A body leaves a worker."""
@@ -137,18 +185,29 @@ class Checker:
         if len(tokens) > SENDS_MAX:
             raise Violation(f"rule 16: a body is sent {len(tokens)} times: {wire}")
 
-    def submitted(self, owner: str, submission: Submission) -> None:
+    def submitted(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
             raise Violation(f"rule 15: {owner} has two requests in flight for {submission.location}")
         self._in_flight[owner, submission.request_id] = submission.location
+        self._check_no_barrier_is_newer(owner, partition_of, submission)
+
+    def _check_no_barrier_is_newer(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
+        for assignment_id, *line in submission.taken.body.select(CHANGE_ID).iter_rows():
+            change = self.logs[partition_of[assignment_id]].change(*line)
+            barrier = self._barriers[owner, assignment_id].get((change.location, change.item))
+            if barrier is not None and change.number < barrier:
+                raise Violation(
+                    f"rule 27: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
+                    f"it had read {self._described_change(barrier)}"
+                )
 
     def answered(self, owner: str, answered: Answered) -> None:
         del self._in_flight[owner, answered.request_id]
 
     def snapshot(self, owner: str, snapshot: Snapshot, limits: EngineLimits) -> None:
         """What is read fits the limits and what was in hand; recovery alone may read further than its successor."""
-        in_hand = self._plan.undecoded_max
-        if snapshot.pending_bytes > limits.max_recovery_bytes + in_hand:
+        in_hand, changes_in_hand = self._plan.undecoded_max, self._plan.undecoded_changes_max
+        if snapshot.pending_bytes > limits.max_recovery_bytes + changes_in_hand:
             raise Violation(
                 f"rule 10: {owner} has {snapshot.pending_bytes} pending changes with a budget of "
                 f"{limits.max_pending_bytes}"
@@ -159,7 +218,7 @@ class Checker:
             if stop > until:
                 raise Violation(f"rule 10: {owner} has read partition {view.partition} up to {stop}, past {until}")
             rows = self._rows(view.partition, start, stop)
-            if rows > limits.max_uncommitted_bytes + in_hand:
+            if rows > limits.max_uncommitted_bytes + changes_in_hand:
                 self._check_recovered(owner, view.partition, stop, rows)
 
     def _check_recovered(self, owner: str, partition: int, stop: int, rows: int) -> None:
@@ -170,8 +229,8 @@ class Checker:
     def _rows(self, partition: int, start: int, stop: int) -> int:
         """Number of changes between two offsets."""
         log = self.logs[partition]
-        kinds = [log.entry(offset).kind for offset in range(start, stop)] if stop > start else []
-        return sum(kind in {EntryKind.CHANGE, EntryKind.BAD} for kind in kinds)
+        changes = (change for offset in range(start, stop) for change in log.entry(offset).changes)
+        return sum(change.kind in {EntryKind.CHANGE, EntryKind.BAD} for change in changes)
 
     def stopped(self, owner: str, error: StopError) -> None:
         """A process stops. What members of equal memory have read can always be read again."""
@@ -183,9 +242,11 @@ class Checker:
 
     def queued(self, wire: "Wire") -> None:
         for item in wire.items:
-            self._check_order(wire, self._entries[item["quantity"]])
-        for partition, offset in wire.rows:
-            self._accepted[partition].add(offset)
+            self._check_order(wire, self._changes[item["quantity"]])
+        for partition, offset, line in wire.rows:
+            self._accepted[partition].add((offset, line))
+            self._queued.add(self.logs[partition].change(offset, line).number)
+        self._overlaid.update(wire.overlaid)
 
     def _check_order(self, wire: "Wire", change: Entry) -> None:
         """The OMS never queues an older count after a newer one."""
@@ -238,7 +299,7 @@ class Checker:
         self, location: str, name: str, found: Mapping[str, Any], expected: Mapping[str, Any]
     ) -> bool:
         """Whether the count is that of a bad change, newer than all good ones, that was accepted with older changes."""
-        change = self._entries.get(found.get("quantity", 0))
+        change = self._changes.get(found.get("quantity", 0))
         return (
             change is not None
             and (change.kind, change.location, change.item) == (EntryKind.BAD, location, name)
@@ -248,20 +309,27 @@ class Checker:
     def _expected(self, location: str, name: str) -> tuple[dict[str, Any], set[str]]:
         fields: dict[str, Any] = {}
         attributes: set[str] = set()
-        for entry in self._plan.entries:
-            if entry.kind is EntryKind.CHANGE and (entry.location, entry.item) == (location, name):
-                fields |= {key: value for key, value in entry.fields.items() if key != "attributes"}
-                fields["quantity"] = entry.number
-                attributes.update(entry.fields.get("attributes", ()))
+        for change in self._changes.values():
+            if change.kind is EntryKind.CHANGE and (change.location, change.item) == (location, name):
+                is_gone = change.number in self._superseded and change.number not in self._queued
+                if is_gone and change.number not in self._overlaid:
+                    continue
+                fields |= {key: value for key, value in change.fields.items() if key != "attributes"}
+                fields["quantity"] = change.number
+                if not is_gone:
+                    attributes.update(change.fields.get("attributes", ()))
         return fields, attributes
 
     # Internals
 
     def _committable(self, partition: int) -> int:
-        """The lowest offset that is neither accepted nor dead-lettered nor without anything to send."""
+        """The lowest offset with a change that is neither accepted nor dead-lettered."""
         log, accepted = self.logs[partition], self._accepted[partition]
         until = self._committable_until[partition]
-        while until < log.end and (until in accepted or log.entry(until).kind in NOTHING_TO_SEND):
+        while until < log.end and all(
+            (until, line) in accepted or change.kind in NOTHING_TO_SEND
+            for line, change in enumerate(log.entry(until).changes)
+        ):
             until += 1
         self._committable_until[partition] = until
         return until
@@ -270,9 +338,13 @@ class Checker:
         log = self.logs[partition]
         if offset >= log.end:
             return f"{partition}@{offset}, the end"
-        entry = log.entry(offset)
-        return f"{partition}@{offset} ({entry.kind} {entry.location} {entry.item}={entry.number})"
+        changes = (
+            f"{change.kind} {change.location} {change.item}={change.number}" for change in log.entry(offset).changes
+        )
+        return f"{partition}@{offset} ({', '.join(changes)})"
 
     def _described_change(self, number: int) -> str:
-        entry = self._entries.get(number)
-        return self._described(entry.partition, self._offsets[number]) if entry else "nothing"
+        change = self._changes.get(number)
+        if change is None:
+            return "nothing"
+        return f"{change.kind} {change.item}={number} of {self._described(change.partition, self._offsets[number])}"

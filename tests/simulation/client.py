@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.changes.coalesce import change_ids, coalesce
-from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, OFFSET
+from consumer.core.changes.items import CHANGE_ID, ITEM_KEY
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.ports import Answered, Submission
 from tests.simulation.oms import Oms, Wire
@@ -61,7 +61,7 @@ class SimulatedClient:
 
     def submit(self, submission: Submission) -> None:
         self._process.enter()
-        self._process.checker.submitted(self._process.name, submission)
+        self._process.checker.submitted(self._process.name, self._process.source.partition_of, submission)
         self._process.stop_by_chance()
         delivery = Delivery(submission, self._process.world.now, submission.commit_started_at)
         self._process.after(self._process.latency(), lambda: self._prepare(delivery))
@@ -175,7 +175,8 @@ class SimulatedClient:
 
     def _wire(self, delivery: Delivery) -> Wire:
         submission = delivery.submission
-        rows = change_ids(submission.taken.frame).select(ASSIGNMENT, OFFSET).rows()
+        rows = change_ids(submission.taken.frame).select(CHANGE_ID).rows()
+        overlay = submission.taken.overlay
         partitions = self._process.source.partition_of
         return Wire(
             owner=self._process.name,
@@ -187,7 +188,8 @@ class SimulatedClient:
             token=self._token,
             fetch=self._fetches,
             body_bytes=body_bytes(delivery.items),
-            rows=tuple((partitions[assignment_id], offset) for assignment_id, offset in rows),
+            rows=tuple((partitions[assignment_id], offset, line) for assignment_id, offset, line in rows),
+            overlaid=() if overlay is None else tuple(overlay["quantity"]),
             assigned_at={
                 partitions[assignment_id]: self._process.assigned_at[assignment_id]
                 for assignment_id in sorted({row[0] for row in rows})

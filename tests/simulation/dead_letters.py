@@ -25,15 +25,13 @@ class SimulatedDeadLetters:
         for reject in rejects:
             assignment = assignments.get(reject.change_id.assignment_id)
             if assignment is not None:
-                self._process.checker.rejected(assignment.partition, reject.change_id.offset)
+                self._process.checker.rejected(assignment.partition, reject.change_id)
                 self._produce(reject.change_id, assignment.partition)
 
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
-            self._process.checker.changes_failed(
-                change.partition, [change_id.offset for change_id in change.change_ids]
-            )
+            self._process.checker.changes_failed(change.partition, change.change_ids, change.reason)
             for change_id in change.change_ids:
                 self._fetching += 1
                 self._fetch(change_id, change.partition)
@@ -66,8 +64,9 @@ class SimulatedDeadLetters:
 
     def _deliver(self, change_id: ChangeId, partition: int) -> None:
         """The broker has the dead letter now; the confirmation comes later, or never if the process is killed first."""
-        self._process.note("dead letter of %d@%d", partition, change_id.offset)
-        self._process.checker.dead_lettered(partition, change_id.offset)
+        self._process.note("dead letter of %d@%d, line %d", partition, change_id.offset, change_id.line)
+        self._process.broker.dead_letters.add((partition, *change_id[1:]))
+        self._process.checker.dead_lettered(partition, change_id)
         self._process.after(self._process.latency(), lambda: self._confirmed.append(change_id))
 
     def _fail(self) -> None:

@@ -5,12 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OCCURRED_AT, OFFSET, ChangeId, RejectReason
+from consumer.core.changes.barriers import barrier_columns
+from consumer.core.changes.items import (
+    CHANGE_ID,
+    CHANGE_SCHEMA,
+    ITEM_KEY,
+    LOCATION,
+    OCCURRED_AT,
+    ChangeId,
+    RejectReason,
+)
 from consumer.ports import AwaitedSchema, Decoded, RawBatch, Reject
 from tests.simulation.plan import Entry, EntryKind, item_key_of
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
+
+Row = dict[str, Any]
 
 
 class SimulatedDecoder:
@@ -65,7 +76,8 @@ class SimulatedDecoder:
             self._work_later()
 
     def _decode(self, batches: list[RawBatch]) -> Decoded:
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
+        barriers: list[Row] = []
         rejects: list[Reject] = []
         next_offsets: dict[int, int] = {}
         ends: dict[int, int] = {}
@@ -84,10 +96,8 @@ class SimulatedDecoder:
                     continue
                 if is_unknown:
                     rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.UNKNOWN_SCHEMA, "", value))
-                elif entry.kind is EntryKind.REJECT:
-                    rejects.append(Reject(ChangeId(assignment_id, offset), RejectReason.CORRUPT, "", value))
-                elif entry.kind is not EntryKind.TOMBSTONE:
-                    rows.append(row_of(entry, assignment_id, offset))
+                else:
+                    _read_lines(entry, assignment_id, offset, rows, barriers, rejects)
                 next_offsets[assignment_id] = offset + 1
             for assignment_id, end in batch.ends.items():
                 if assignment_id not in awaits:
@@ -95,17 +105,42 @@ class SimulatedDecoder:
                     ends[assignment_id] = end
         ends = {assignment_id: end for assignment_id, end in ends.items() if assignment_id not in awaits}
         rows.sort(key=lambda row: row[LOCATION])
-        frame = pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
-        polled_at = batches[0].polled_at
-        return Decoded(frame, tuple(rejects), 0, next_offsets, polled_at, ends, awaits, batches=len(batches))
+        return Decoded(
+            frame=pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row"),
+            rejects=tuple(rejects),
+            tombstones=0,
+            next_offsets=next_offsets,
+            polled_at=batches[0].polled_at,
+            ends=ends,
+            barriers=pl.DataFrame(barriers, schema=CHANGE_SCHEMA, orient="row").select(barrier_columns(ITEM_KEY)),
+            awaits=awaits,
+            batches=len(batches),
+        )
+
+
+def _read_lines(
+    entry: Entry, assignment_id: int, offset: int, rows: list[Row], barriers: list[Row], rejects: list[Reject]
+) -> None:
+    """Add each line of an event to the changes, or to the rejects, some of which are barriers."""
+    value = str(entry.number).encode()
+    for line, change in enumerate(entry.changes):
+        change_id = ChangeId(assignment_id, offset, line)
+        if change.kind is EntryKind.REJECT:
+            rejects.append(Reject(change_id, RejectReason.CORRUPT, "", value))
+        elif change.kind is EntryKind.BARRIER:
+            rejects.append(Reject(change_id, RejectReason.NEGATIVE_QUANTITY, "", value))
+            barriers.append(row_of(change, change_id))
+        elif change.kind is not EntryKind.TOMBSTONE:
+            rows.append(row_of(change, change_id))
 
 
 _NOTHING = dict.fromkeys(CHANGE_SCHEMA)
 
 
-def row_of(entry: Entry, assignment: int, offset: int) -> dict[str, Any]:
+def row_of(entry: Entry, change_id: ChangeId) -> Row:
     """The change as a row of a frame. Items are identified in two ways, as producers do."""
-    row: dict[str, Any] = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
-    row |= {LOCATION: entry.location, "quantity": entry.number}
-    row |= {ASSIGNMENT: assignment, OFFSET: offset, OCCURRED_AT: int(1000 * entry.at)}
+    row: Row = _NOTHING | dict(entry.fields) | item_key_of(entry.item)
+    quantity = -entry.number if entry.kind is EntryKind.BARRIER else entry.number
+    row |= {LOCATION: entry.location, "quantity": quantity}
+    row |= dict(zip(CHANGE_ID, change_id, strict=True)) | {OCCURRED_AT: int(1000 * entry.at)}
     return row

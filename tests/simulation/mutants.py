@@ -13,11 +13,13 @@ import pytest
 
 from consumer.core import engine as engine_module
 from consumer.core.backpressure import Backpressure
+from consumer.core.changes.barriers import BARRIER_OFFSET, of_items
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import newest_last
-from consumer.core.changes.items import ASSIGNMENT, ITEM_KEY, LOCATION, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_KEY, LOCATION, OFFSET
 from consumer.core.engine import Engine
 from consumer.core.location import bisection as bisection_module
+from consumer.core.location import superseded as superseded_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
 from consumer.core.location.body_sizes import BodySizes
@@ -25,13 +27,16 @@ from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
+from consumer.core.location.superseded import SupersededChanges
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
+from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
 from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
 from consumer.core.partition.turns import Turns
 from consumer.core.partition.uncommitted import UncommittedBytes
+from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
@@ -135,6 +140,22 @@ def forgets_rejects(patch: Patch) -> None:
 
     original = Partitions.track
     patch.setattr(Partitions, "track", track)
+
+
+@_mutant("3")
+def the_first_accepted_line_commits_the_offset(patch: Patch) -> None:
+    """An event with several lines counts as accepted as soon as one of them is."""
+
+    def track(self: Any, offsets: Any, next_offset: int) -> None:
+        original_track(self, sorted(set(offsets)), next_offset)
+
+    def release(self: Any, offsets: Any) -> None:
+        still_open = dict(self._open.lines())
+        original_release(self, [offset for offset in set(offsets) if offset in still_open])
+
+    original_track, original_release = OffsetTracker.track, OffsetTracker.release
+    patch.setattr(OffsetTracker, "track", track)
+    patch.setattr(OffsetTracker, "release", release)
 
 
 @_mutant("4")
@@ -644,6 +665,63 @@ def keeps_the_body_while_a_token_rests(patch: Patch) -> None:
         self._process.after(REST_SECONDS[-1], send_again)
 
     patch.setattr(SimulatedClient, "_rest", rest)
+
+
+# Barriers
+
+
+@_mutant("27")
+def older_changes_leave_after_a_barrier(patch: Patch) -> None:
+    """A count that cannot be sent is dead-lettered, and older counts of its item are still sent."""
+    patch.setattr(Engine, "_supersede", lambda _self, _barriers, _now: None)
+
+
+@_mutant("27")
+def changes_in_recovery_leave_after_a_barrier(patch: Patch) -> None:
+    """A barrier supersedes what waits in windows, but not what waits for its partition's recovery."""
+    patch.setattr(Partitions, "take_superseded", lambda _self, _barriers: [])
+
+
+@_mutant("27")
+def failed_requests_put_back_superseded_changes(patch: Patch) -> None:
+    """What a barrier has superseded while it was in flight is sent again if its request fails."""
+    patch.setattr(SupersededChanges, "without_superseded", lambda _self, _location, returning: returning)
+
+
+@_mutant("27")
+def a_barrier_supersedes_newer_changes(patch: Patch) -> None:
+    """Every pending change of the item is dead-lettered with a barrier, newer ones too."""
+
+    def superseded(rows: pl.DataFrame, barriers: pl.DataFrame, item_key: Sequence[str]) -> pl.DataFrame:
+        return of_items(rows, barriers, item_key).select(*CHANGE_ID, pl.lit(0, pl.Int64).alias(BARRIER_OFFSET))
+
+    for module in (window_module, superseded_module, recovery_module):
+        patch.setattr(module, "superseded_by", superseded)
+
+
+# Redrive
+
+
+@_mutant("28")
+def redrive_looks_at_one_line_only(patch: Patch) -> None:
+    """An event is redriven if the log has no newer change of its first line's item, whatever its other lines are."""
+
+    def judge(events: pl.DataFrame, *args: Any) -> pl.DataFrame:
+        return judge_all(events.unique(plan_module.RECORD_ID, keep="first", maintain_order=True), *args)
+
+    judge_all = plan_module.judge
+    patch.setattr(plan_module, "judge", judge)
+
+
+@_mutant("28")
+def redrive_ignores_barriers(patch: Patch) -> None:
+    """A change is redriven although a newer count of its item was rejected because it cannot be sent."""
+
+    def newest(changes: pl.DataFrame, *args: Any) -> pl.DataFrame:
+        return newest_changes(changes.filter(pl.col("quantity") >= 0), *args)
+
+    newest_changes = plan_module.newest_changes
+    patch.setattr(plan_module, "newest_changes", newest)
 
 
 def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:

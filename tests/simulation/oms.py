@@ -35,8 +35,10 @@ class Wire:
     token: int
     fetch: int
     """Which of its owner's token requests brought the token."""
-    rows: tuple[tuple[int, int], ...]
-    """Partition and offset of every change in it, superseded ones included."""
+    rows: tuple[tuple[int, int, int], ...]
+    """Partition, offset and line of every change in it, superseded ones included."""
+    overlaid: tuple[int, ...]
+    """Numbers of the changes whose values are laid over it."""
     assigned_at: Mapping[int, float]
     """By partition: when it was assigned to the sender."""
     body_bytes: int
@@ -80,7 +82,8 @@ class Oms:
         self._gateway_bytes_max = plan.gateway_bytes_max
         self._token_ripens_seconds = plan.token_ripens_seconds
         self._checker = checker
-        self._bad_counts = {entry.number for entry in plan.entries if _has_bad_count(entry)}
+        changes = [change for entry in plan.entries for change in entry.changes]
+        self._bad_counts = {change.number for change in changes if _has_bad_count(change)}
         self._jobs: deque[Wire] = deque()
         self._jobs_made = 0
         self._jobs_done = 0

@@ -4,7 +4,7 @@ A plan is data, so that a failing one can be shortened by dropping entries and f
 All times are simulated seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
@@ -28,6 +28,9 @@ HEALED_SECONDS_MAX: Final = 900.0
 """Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
+LINES_MAX: Final = 5
+NUMBERS_PER_OFFSET: Final = 10
+"""An offset's changes are numbered from a multiple of this on."""
 LITTLE_MEMORY: Final = 6
 """Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
 LESS_MEMORY_SHARE: Final = 0.2
@@ -52,11 +55,18 @@ class EntryKind(StrEnum):
     TOMBSTONE = "tombstone"
     GAP = "gap"
     """An offset without a message: a transaction marker, or removed by compaction."""
+    BARRIER = "barrier"
+    """A change with a negative count: it is rejected, and older counts of its item must not leave after it."""
+    EVENT = "event"
+    """An event with several changes, its lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One offset of a partition's log. ``number`` is also the quantity, so that a count identifies its change."""
+    """One offset of a partition's log. ``number`` is also the quantity, so that a count identifies its change.
+
+    ``lines`` are the changes of an event with several, each with its own number; the later has the higher one.
+    """
 
     at: float
     partition: int
@@ -65,6 +75,13 @@ class Entry:
     item: str = ""
     location: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple["Entry", ...] = ()
+
+    @property
+    def changes(self) -> tuple["Entry", ...]:
+        """Its lines; an event with a single change is that change."""
+        return self.lines or (self,)
+
     schema_known_at: float = 0.0
     """When the registry learns of its schema; infinite for junk that looks like an id."""
 
@@ -87,6 +104,8 @@ class FaultKind(StrEnum):
     """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
     """Another tool commits a partition's offset again, with its own metadata."""
+    REDRIVE = "redrive"
+    """An operator redrives the dead letters."""
     BACKLOG = "backlog"
     """All members are killed and restarted after ``seconds``: a backlog waits in several partitions."""
     LESS_MEMORY = "less memory"
@@ -192,6 +211,11 @@ class SimulationPlan:
         return self.messages_max * (self.batches_pending_max + 3) + PARKED_MESSAGES_MAX
 
     @property
+    def undecoded_changes_max(self) -> int:
+        """The same as changes: an event may have several."""
+        return self.undecoded_max * max((len(entry.changes) for entry in self.entries), default=1)
+
+    @property
     def has_short_memory(self) -> bool:
         """The budget of pending changes is small, at least for some processes: changes may be coalesced in place."""
         has_less_memory = any(fault.kind is FaultKind.LESS_MEMORY for fault in self.faults)
@@ -235,8 +259,10 @@ def draw_plan(seed: int) -> SimulationPlan:
         token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
-        entries=_with_schemas(seed, _draw_entries(random, theme, partitions, fixed=fixed)),
-        faults=_draw_faults(random, theme, members, partitions),
+        entries=_with_schemas(
+            seed, _with_events(new_random(seed, "events"), _draw_entries(random, theme, partitions, fixed=fixed))
+        ),
+        faults=_with_redrives(new_random(seed, "redrives"), _draw_faults(random, theme, members, partitions)),
     )
     plan = _with_backlog(replace(plan, faults=_with_less_memory(plan)))
     match theme:
@@ -297,6 +323,45 @@ def _draw_entries(random: Random, theme: Theme, partitions: int, *, fixed: bool)
     return tuple(entries)
 
 
+def _with_events(random: Random, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The same entries, some of them as barriers, and some as the first line of an event with several."""
+    barrier_share = random.choice((0.0, 0.0, 0.1, 0.25))
+    event_share = random.choice((0.0, 0.0, 0.15, 0.5))
+    items: dict[int, set[tuple[str, str]]] = {}
+    for entry in entries:
+        if entry.item:
+            items.setdefault(entry.partition, set()).add((entry.location, entry.item))
+    drawn = []
+    for entry in entries:
+        first = replace(entry, number=NUMBERS_PER_OFFSET * entry.number)
+        if entry.kind is EntryKind.CHANGE and random.random() < barrier_share:
+            first = replace(first, kind=EntryKind.BARRIER)
+        if entry.item and random.random() < event_share:
+            choices = sorted(items[entry.partition])
+            numbers = range(first.number + 1, first.number + random.randint(2, LINES_MAX))
+            others = [_draw_line(random, first, number, random.choice(choices), barrier_share) for number in numbers]
+            first = Entry(first.at, first.partition, EntryKind.EVENT, first.number, lines=(first, *others))
+        drawn.append(first)
+    return tuple(drawn)
+
+
+def _draw_line(random: Random, first: Entry, number: int, item: tuple[str, str], barrier_share: float) -> Entry:
+    line = replace(first, number=number, location=item[0], item=item[1])
+    kind = random.choices(
+        (EntryKind.CHANGE, EntryKind.BARRIER, EntryKind.BAD, EntryKind.REJECT), (1.0, barrier_share, 0.05, 0.1)
+    )[0]
+    match kind:
+        case EntryKind.BAD:
+            return replace(line, kind=kind, fields=_bad_fields(random))
+        case EntryKind.REJECT:
+            return replace(line, kind=kind, location="", item="", fields={})
+        case _:
+            return replace(line, kind=kind, fields=_draw_fields(random, number, has_long_attributes=False))
+
+
+_WITH_ITEMS: Final = frozenset({EntryKind.CHANGE, EntryKind.BAD, EntryKind.BARRIER, EntryKind.EVENT})
+
+
 def _with_schemas(seed: int, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Some plans have a late schema, others junk that looks like an id. Not both: junk may use up all the patience."""
     random = new_random(seed, "schemas")
@@ -306,7 +371,7 @@ def _with_schemas(seed: int, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
             known_at = begin + random.uniform(2.0, 10.0)
             return tuple(
                 replace(entry, schema_known_at=known_at)
-                if entry.at >= begin and entry.kind in {EntryKind.CHANGE, EntryKind.BAD} and random.random() < 0.7
+                if entry.at >= begin and entry.kind in _WITH_ITEMS and random.random() < 0.7
                 else entry
                 for entry in entries
             )
@@ -378,6 +443,12 @@ def _draw_faults(random: Random, theme: Theme, members: int, partitions: int) ->
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
+def _with_redrives(random: Random, faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    times = [random.uniform(0.0, FAULTY_SECONDS) for _ in range(random.choice((0, 0, 1, 4)))]
+    redrives = [Fault(at, FaultKind.REDRIVE, 0) for at in times]
+    return tuple(sorted((*faults, *redrives), key=lambda fault: fault.at))
+
+
 def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
     random = new_random(plan.seed, "memory")
     if random.random() >= LESS_MEMORY_SHARE or plan.theme is Theme.TOKENS:
@@ -387,13 +458,21 @@ def _with_less_memory(plan: SimulationPlan) -> tuple[Fault, ...]:
     return tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at))
 
 
+def _numbered(entry: Entry, number: int) -> Entry:
+    """The entry as the one with this number, with the changes that belong to it."""
+    first = NUMBERS_PER_OFFSET * number
+    lines = tuple(replace(line, number=first + index) for index, line in enumerate(entry.lines))
+    return replace(entry, number=first, lines=lines)
+
+
 def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
     random = new_random(plan.seed, "backlog")
     if random.random() >= BACKLOG_SHARE or plan.theme is not Theme.MIXED:
         return plan
     fault = Fault(random.uniform(0.0, 20.0), FaultKind.BACKLOG, 0, random.uniform(10.0, 50.0))
     some = random.sample(range(plan.partitions), k=2)
-    changes = [entry for entry in plan.entries if entry.kind is EntryKind.CHANGE and entry.partition in some]
+    kinds = {EntryKind.CHANGE, EntryKind.EVENT}
+    changes = [entry for entry in plan.entries if entry.kind in kinds and entry.partition in some]
     if not changes:
         return plan
     published = [
@@ -410,7 +489,7 @@ def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
         max_pending_changes=min(plan.max_pending_changes, random.choice((40, 80))),
         messages_max=2,
         rates=replace(plan.rates, oms=0.0),
-        entries=tuple(replace(entry, number=number) for number, entry in enumerate(in_order, start=1)),
+        entries=tuple(_numbered(entry, number) for number, entry in enumerate(in_order, start=1)),
         faults=tuple(sorted((*plan.faults, fault), key=lambda fault: fault.at)),
     )
 

@@ -11,7 +11,7 @@ from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.errors import StopError
-from consumer.facts import Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
+from consumer.facts import ChangesDecoded, Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.loop.schema_wait import MESSAGE_BYTES
@@ -70,6 +70,7 @@ class Process(Strand):
         super().__init__(environment.world, name)
         self.has_little_memory = has_little_memory
         self.plan = environment.plan
+        self.broker = environment.broker
         self.checker = environment.checker
         self.random: Random = new_random(environment.plan.seed, name)
         self.disconnected_until = 0.0
@@ -251,6 +252,8 @@ class ProcessObserver:
         match fact:
             case RequestSent() if fact.request.reason is SendReason.BISECTION:
                 self.bisecting.add(fact.request.request_id)
+            case ChangesDecoded():
+                self._process.checker.decoded(self._process.name, self._process.source.partition_of, fact.decoded)
             case CommitRefused():
                 self.was_refused = True
             case Snapshot():
@@ -289,7 +292,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         bisection_requests_max=100_000,
         max_pending_bytes=plan.max_pending_changes,
         turn_bytes_min=TURN_CHANGES_MIN,
-        in_hand_bytes_max=2 * plan.undecoded_max,
+        in_hand_bytes_max=2 * plan.undecoded_changes_max,
         max_uncommitted_offsets=plan.max_uncommitted_offsets,
         max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),

@@ -125,6 +125,8 @@ class Simulation:
                 self._group.move(fault.target % self._plan.partitions)
             case FaultKind.FOREIGN_METADATA:
                 self._broker.foreign_metadata.add(fault.target % self._plan.partitions)
+            case FaultKind.REDRIVE:
+                self._broker.redrive()
             case FaultKind.TOKENS_REVOKED:
                 self._oms.revoke_tokens()
             case FaultKind.OMS_DOWN:

@@ -33,6 +33,10 @@ class Shop:
     topic: str
     dead_topic: str
     properties: Mapping[str, Any] = field(default_factory=dict)
+    avro: Mapping[str, Any] = field(
+        default_factory=lambda: {"schema_file": str(schema_path()), "schema_file_id": SCHEMA_ID}
+    )
+    events: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -43,7 +47,8 @@ class Shop:
                 "group_id": f"group-of-{self.topic}",
                 "properties": dict(self.properties),
             },
-            "avro": {"schema_file": str(schema_path())},
+            "avro": dict(self.avro),
+            "events": dict(self.events),
             "oms": {
                 "base_url": "http://127.0.0.1:1",
                 "token_url": "http://127.0.0.1:1/token",
@@ -86,13 +91,13 @@ class Shop:
         assert isinstance(offsets[0], int)
         return partition, offsets[0]
 
-    def job_failed(self, *sent: Sent, items: Mapping[int, bytes] | None = None) -> None:
-        """Write dead letters as the service does for a failed job."""
+    def job_failed(self, *sent: Sent, items: Mapping[int, bytes] | None = None, lines: Sequence[int] = (0,)) -> None:
+        """Write dead letters as the service does for a failed job, for each of these lines of each event."""
         changes = [
             FailedChanges(
                 topic=self.topic,
                 partition=partition,
-                change_ids=(ChangeId(0, offset),),
+                change_ids=tuple(ChangeId(0, offset, line) for line in lines),
                 reason=RejectReason.JOB_FAILED,
                 detail="no such location",
                 location="Rome",
@@ -101,12 +106,28 @@ class Shop:
             )
             for partition, offset in sent
         ]
-        self._written(len(sent), changes=changes)
+        self._written(len(sent) * len(lines), changes=changes)
 
-    def rejected(self, sent: Sent, value: bytes, reason: RejectReason = RejectReason.CORRUPT, key: str = "key") -> None:
+    def rejected(
+        self,
+        sent: Sent,
+        value: bytes,
+        reason: RejectReason = RejectReason.CORRUPT,
+        key: str = "key",
+        line: int | None = None,
+    ) -> None:
         """Write a dead letter as the service does for a change that it rejects."""
         partition, offset = sent
-        reject = Reject(ChangeId(1, offset), reason, "test", value, key.encode(), [("trace", b"abc")], timestamp=1_000)
+        reject = Reject(
+            ChangeId(1, offset, line or 0),
+            reason,
+            "test",
+            value,
+            key.encode(),
+            [("trace", b"abc")],
+            line=line,
+            timestamp=1_000,
+        )
         self._written(1, rejects=[reject], partition=partition)
 
     def _written(
@@ -115,7 +136,12 @@ class Shop:
         settings = self.settings
         assignment = Assignment(1, self.topic, partition, None, "", 0, 0, None)
         with closing(
-            DeadLetterWriter(settings.kafka, settings.dead_letters, schema_id_of=CONFLUENT.schema_id_of)
+            DeadLetterWriter(
+                settings.kafka,
+                settings.dead_letters,
+                schema_id_of=CONFLUENT.schema_id_of,
+                has_lines=settings.events.items is not None,
+            )
         ) as dead_letters:
             dead_letters.fetch_and_publish(changes)
             dead_letters.publish(rejects, {1: assignment})

@@ -46,6 +46,9 @@ GRANULAR_COLUMN_TYPES: Final[Mapping[str, ColumnType]] = {
 APIs these fields are not looked for in events, so the columns are all null, which costs nothing, and are never sent.
 """
 
+EVENT_LINES_MAX: Final = 2**14
+"""Changes in one event, at most; see ``items.LINES_MAX``."""
+
 IDENTIFIERS: Final = ("partNumber", "upc", "sku")
 """At least one of them names the item."""
 

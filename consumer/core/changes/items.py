@@ -52,8 +52,8 @@ SUPERSEDED: Final = "_superseded"
 """Positions (see ``LINES_MAX``) of the older changes of the row's assignment that were coalesced into it while they
 waited, ascending; null without any. The lowest of them stays open and so holds back the committable offset."""
 SUPERSEDED_TYPE: Final = pl.List(pl.Int64())
-LINES_MAX: Final = 2**14
-"""An event has fewer lines than this. A change's *position* in its partition is therefore one integer, offset *
+LINES_MAX: Final = columns.EVENT_LINES_MAX
+"""An event has at most this many lines. A change's *position* in its partition is therefore one integer, offset *
 ``LINES_MAX`` + line. It fits into 64 bits up to offset 2**49: 17 years at a million records per second."""
 
 CHANGE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
@@ -99,6 +99,8 @@ class RejectReason(StrEnum):
     """Truncated, or not a value of the writer's schema."""
     TRAILING_BYTES = "trailing_bytes"
     """A complete value is followed by more bytes."""
+    TOO_MANY_LINES = "too_many_lines"
+    """The event has more lines than ``events.lines_max``."""
     NOT_A_WHOLE_NUMBER = "not_a_whole_number"
     """A quantity, or another whole number of the OMS, has a fraction."""
     NOT_ONE_ROW = "not_one_row"
@@ -123,6 +125,8 @@ class RejectReason(StrEnum):
     """The OMS refused a request with this change alone, or bisecting its request took too many requests."""
     JOB_FAILED = "job_failed"
     """The OMS accepted its request, but the job ended as FAILED: nothing of it was applied."""
+    SUPERSEDED_BY_REJECT = "superseded_by_reject"
+    """A newer change of its item has a count that cannot be sent, so this older count would be wrong (rule 27)."""
 
 
 class SkipReason(StrEnum):
@@ -136,5 +140,7 @@ class SkipReason(StrEnum):
     """A Debezium envelope for a table that was emptied: no row says which items were in it."""
     MESSAGE = "message"
     """A Debezium envelope with a message that was written into the database's log; it has no row."""
+    NO_LINES = "no_lines"
+    """An event without any change at ``events.items``."""
     NULL_VALUE = "null_value"
     """The null branch of a union."""

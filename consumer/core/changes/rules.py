@@ -139,6 +139,13 @@ def check(frame: pl.DataFrame, item_key: Sequence[str] = ITEM_KEY) -> tuple[pl.D
     return marked.filter(pl.col(REASON).is_null()).drop(REASON), marked.filter(pl.col(REASON).is_not_null())
 
 
+def with_zero_for_negative(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with quantity 0 for quantities below 0 (``events.negative_quantity: zero``)."""
+    if _within("quantity", 0, EXACT_INTEGER_MAX)(frame):
+        return frame
+    return frame.with_columns(pl.col("quantity").clip(lower_bound=0))
+
+
 def _key_rule(item_key: Sequence[str]) -> tuple[_Rule, ...]:
     """If the item key lacks some identifiers: one of those in it must be present."""
     identifiers = [name for name in IDENTIFIERS if name in item_key]

@@ -1,10 +1,12 @@
 """Requests in flight: at most one per location, whatever happens to its window or partitions meanwhile."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from consumer.core.changes.items import ASSIGNMENT, distinct_ids
-from consumer.core.location.bisection import Suspects
+from consumer.core.location.bisection import Key, RefusedRequest, Suspects
 from consumer.core.location.request import Request
 
 
@@ -19,6 +21,13 @@ class InFlight:
     assignment_ids: frozenset[int]
     suspects: Suspects | None = None
     """The suspects of a bisection that it was sent for; None for an ordinary request."""
+
+    def refused(self, rows: pl.DataFrame, detail: str, named: Sequence[Key]) -> RefusedRequest:
+        """The request as one that was refused. ``rows`` are those of its changes whose assignments have not ended."""
+        taken = self.request.taken
+        one_change = self.suspects is not None and self.suspects.one_change_at_a_time
+        alone = taken.height == 1 and (one_change or taken.overlay is None)
+        return RefusedRequest(rows, self.suspects, alone, detail, named)
 
 
 class InFlightRequests:

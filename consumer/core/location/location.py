@@ -14,13 +14,15 @@ state follows from these and from the time. ``TRANSITIONS`` lists the states to 
 Times are monotonic seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import polars as pl
+
 from consumer.core.location.backoff import LocationBackoff
-from consumer.core.location.bisection import Bisection
+from consumer.core.location.bisection import REQUESTS_MIN, Bisection, RefusedRequest
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.window import Window
 from consumer.errors import InvariantError
@@ -49,6 +51,7 @@ class LocationEvent(StrEnum):
     OUTCOME_UNKNOWN = "outcome unknown"
     WAIT_OVER = "wait over"
     PARTITIONS_GONE = "partitions gone"
+    SUPERSEDED = "superseded by a reject"
 
 
 _State = LocationState
@@ -77,6 +80,11 @@ TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[Locati
     (_State.IN_FLIGHT, _Event.PARTITIONS_GONE): frozenset({_State.IN_FLIGHT}),
     (_State.BACKING_OFF, _Event.PARTITIONS_GONE): frozenset({_State.BACKING_OFF}),
     (_State.HELD, _Event.PARTITIONS_GONE): frozenset({_State.HELD}),
+    (_State.PENDING, _Event.SUPERSEDED): frozenset({_State.PENDING, _State.IDLE}),
+    (_State.BISECTING, _Event.SUPERSEDED): _SENDABLE,
+    (_State.IN_FLIGHT, _Event.SUPERSEDED): frozenset({_State.IN_FLIGHT}),
+    (_State.BACKING_OFF, _Event.SUPERSEDED): frozenset({_State.BACKING_OFF}),
+    (_State.HELD, _Event.SUPERSEDED): frozenset({_State.HELD}),
 }
 
 
@@ -89,6 +97,8 @@ class Location:
     in_flight: InFlight | None = None
     backoff: LocationBackoff = field(default_factory=LocationBackoff)
     bisection: Bisection | None = None
+    barriers: pl.DataFrame | None = None
+    """Barriers read while the request is in flight, of items that it has: should it fail, what is older stays here."""
     item_bytes: float = 0.0
     """Bytes per item of the location's last body that was too large; 0 without one."""
     futile_bisections: int = 0
@@ -110,6 +120,14 @@ class Location:
     def may_be_dropped(self, now: float) -> bool:
         """Whether the location is idle and has no ``futile_bisections`` to remember."""
         return self.state(now) is _State.IDLE and not self.futile_bisections
+
+    def begin_bisection(
+        self, refused: RefusedRequest, item_key: Sequence[str], chunk_items: int, requests_max: int
+    ) -> Bisection:
+        """Begin to bisect a refused request, with at most ``requests_max`` requests; fewer after futile bisections."""
+        requests = min(max(REQUESTS_MIN, requests_max >> self.futile_bisections), requests_max)
+        self.bisection = Bisection(refused, item_key, chunk_items=chunk_items, requests_max=requests)
+        return self.bisection
 
     def check(self, before: LocationState, event: LocationEvent, now: float) -> None:
         """Raise InvariantError if the table does not allow that this event led from ``before`` to the present state."""

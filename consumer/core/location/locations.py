@@ -11,7 +11,8 @@ from typing import Final
 import polars as pl
 
 from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
-from consumer.core.location.bisection import REQUESTS_MIN, Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.changes.items import LOCATION
+from consumer.core.location.bisection import Bisection, Key, RefusedRequest, Suspects, Unresolved
 from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.fullest import fullest
@@ -21,6 +22,7 @@ from consumer.core.location.pending import Pending, pending_by_location
 from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.schedule import FlushSchedule
+from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Planner, Window, Windows
 from consumer.errors import InvariantError
 
@@ -64,6 +66,7 @@ class Locations:
         self.body_sizes = BodySizes()
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
+        self.superseded = SupersededChanges(item_key)
 
     # Changes in
 
@@ -81,6 +84,20 @@ class Locations:
         for name, location in list(self._by_name.items()):
             if before[name] is not location.state(now):
                 location.check(before[name], LocationEvent.PARTITIONS_GONE, now)
+            self._drop_if_idle(location, now)
+
+    def supersede(self, barriers: pl.DataFrame, now: float) -> None:
+        """Take out what is older than these barriers (rule 27)."""
+        for (name,), of_location in barriers.partition_by(LOCATION, as_dict=True).items():
+            location = self._by_name.get(str(name))
+            if location is None:
+                continue
+            before = location.state(now)
+            if self.superseded.apply(self._windows, location, of_location):
+                self._schedule.schedule(location.window)
+                self._drop_suspects_without_changes(location)
+            if before is not location.state(now):
+                location.check(before, LocationEvent.SUPERSEDED, now)
             self._drop_if_idle(location, now)
 
     def coalesce(self) -> list[pl.DataFrame]:
@@ -159,8 +176,7 @@ class Locations:
 
     def give_back(self, request_id: int, now: float) -> None:
         """The request was not sent, or failed for a reason that does not concern its location: its rows wait again."""
-        in_flight = self._in_flight.get(request_id)
-        self._finish(in_flight, LocationEvent.RETURNED, now)
+        self._finish(self._in_flight.get(request_id), LocationEvent.RETURNED, now)
 
     def next_deadline(self) -> float | None:
         """Earliest time at which ``start_due`` may find something; None if it first needs an answer or new changes."""
@@ -204,7 +220,7 @@ class Locations:
         location.backoff.reset()
         refusals = []
         rows = self._keep_current(in_flight.request.rows)
-        if rows.height and self._bisect(location, in_flight, rows, detail, named):
+        if rows.height and self._bisect(location, in_flight.refused(rows, detail, named)):
             refusals.append(Refusal(location.name, rows, detail))
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
@@ -372,10 +388,11 @@ class Locations:
         location.in_flight = None
         if event is not LocationEvent.ACCEPTED:
             returning = self._keep_current(in_flight.request.rows) if rows is None else rows
-            self._windows.put_back(location.window, returning)
+            self._windows.put_back(location.window, self.superseded.without_superseded(location, returning))
             self._schedule.schedule(location.window)
             if location.window.rows:
                 self._schedule.mark_ready(location.window, is_waiting=location.backoff.is_waiting(now))
+        location.barriers = None
         refusals = self._continue_bisection(location)
         location.check(before, event, now)
         if location.backoff.is_waiting(now):
@@ -385,31 +402,15 @@ class Locations:
         self._drop_if_idle(location, now)
         return refusals
 
-    def _bisect(
-        self,
-        location: Location,
-        in_flight: InFlight,
-        rows: pl.DataFrame,
-        detail: str,
-        named: Sequence[Key],
-    ) -> bool:
+    def _bisect(self, location: Location, refused: RefusedRequest) -> bool:
         """Bisect a refused request. Returns True if it was a single change, which is bad."""
-        suspects, taken = in_flight.suspects, in_flight.request.taken
-        one_change = suspects is not None and suspects.one_change_at_a_time
-        alone = taken.height == 1 and (one_change or taken.overlay is None)
-        refused = RefusedRequest(rows, suspects, alone, detail, named)
-        if location.bisection is None:
-            if alone:
-                return True
-            requests = max(REQUESTS_MIN, self._bisection_requests_max >> location.futile_bisections)
-            location.bisection = Bisection(
-                refused,
-                self._item_key,
-                chunk_items=self._items.chunk_items,
-                requests_max=min(requests, self._bisection_requests_max),
-            )
-            self._bisecting[location.name] = location
-        return location.bisection.refused(refused)
+        if location.bisection is None and refused.alone:
+            return True
+        bisection = location.bisection or location.begin_bisection(
+            refused, self._item_key, self._items.chunk_items, self._bisection_requests_max
+        )
+        self._bisecting[location.name] = location
+        return bisection.refused(refused)
 
     def _continue_bisection(self, location: Location) -> list[Refusal]:
         """Mark the location ready for its next suspects, or end its bisection if that is over or at its limit."""

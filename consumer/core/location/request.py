@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from consumer.core.changes.barriers import BARRIER_OFFSET
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.coalesce import count_changes
+from consumer.core.changes.items import CHANGE_ID, LOCATION, RejectReason
 from consumer.core.location.planner import SendReason
 
 
@@ -39,8 +41,30 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Changes of a location that must be dead-lettered because the OMS refuses them. ``detail`` is its message."""
+    """Changes of a location that must be dead-lettered: mostly the OMS refuses them, and ``detail`` is its message.
+
+    Columns of items without any value may be missing from ``rows``.
+    """
 
     location: str
     rows: pl.DataFrame
     detail: str
+    reason: RejectReason = RejectReason.REFUSED_BY_OMS
+
+
+def superseded_refusals(rows: pl.DataFrame, superseded: pl.DataFrame) -> list[Refusal]:
+    """Rows that barriers supersede, by location and barrier (rule 27).
+
+    ``superseded`` is the result of ``barriers.superseded_by``, for these rows.
+    """
+    joined = rows.join(superseded, on=CHANGE_ID, how="inner", maintain_order="left")
+    parts = joined.partition_by(LOCATION, BARRIER_OFFSET, as_dict=True, maintain_order=True)
+    return [
+        Refusal(
+            location=location,
+            rows=part.drop(BARRIER_OFFSET),
+            detail=f"the newer change of the item at offset {offset} has a count that cannot be sent",
+            reason=RejectReason.SUPERSEDED_BY_REJECT,
+        )
+        for (location, offset), part in parts.items()
+    ]

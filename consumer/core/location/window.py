@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.barriers import superseded_by
 from consumer.core.changes.blocks import Blocks, Rows, SizeOf, Span, frame_bytes, live_rows, rows_of
 from consumer.core.changes.coalesce import (
     COALESCING_COPIES,
@@ -153,6 +154,22 @@ class Windows:
             self.put_back(window, rows.filter(~mask))
         return taken
 
+    def take_superseded(self, window: Window, barriers: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Take the rows that are older than a barrier of their item (rule 27); None if there are none.
+
+        Returns them with the result of ``barriers.superseded_by``.
+        """
+        spans = self._blocks.spans(window.location)
+        if not any(_may_have_item_of(span, barriers) for span in spans):
+            return None
+        rows = rows_of(spans)
+        superseded = superseded_by(rows, barriers, self._item_key)
+        if superseded.is_empty():
+            return None
+        self._clear(window, spans)
+        self.put_back(window, rows.join(superseded, on=CHANGE_ID, how="anti", maintain_order="left"))
+        return rows.join(superseded, on=CHANGE_ID, how="semi", maintain_order="left"), superseded
+
     def rows_of(self, window: Window) -> pl.DataFrame:
         """The window's rows, in the order of their arrival."""
         spans = self._blocks.spans(window.location)
@@ -282,6 +299,14 @@ def _has_one_change_per_item(spans: Sequence[Span]) -> bool:
         return False
     keys = spans[0].column(key) if len(spans) == 1 else pl.concat([span.column(key) for span in spans])
     return keys.n_unique() == len(keys)
+
+
+def _may_have_item_of(span: Span, barriers: pl.DataFrame) -> bool:
+    """Whether a span may have changes of the barriers' items, by one column of the item key: most have none."""
+    key = span.block.key
+    if key is None or barriers[key].null_count():
+        return True
+    return bool(span.column(key).is_in(barriers[key].implode()).any())
 
 
 def _oldest_rows(spans: Sequence[Span], rows: int) -> list[Span]:

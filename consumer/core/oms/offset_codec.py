@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from consumer.core.changes.coalesce import change_ids
-from consumer.core.changes.items import ASSIGNMENT, OFFSET, distinct_ids
+from consumer.core.changes.items import ASSIGNMENT, LINE, LINES_MAX, OFFSET, ChangeId, distinct_ids
 
 _WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("q", 2**63))
 """Type codes of ``array``, each with the lowest delta that is too large for it."""
@@ -22,12 +22,24 @@ _FEW: Final = 1_000
 
 
 class PackedChanges(NamedTuple):
-    """The changes of a request that are from one assignment. ``offsets`` is the result of ``pack_offsets``."""
+    """The changes of a request that are from one assignment.
+
+    ``offsets`` is the result of ``pack_offsets``: of their positions (see ``LINES_MAX``) if ``has_lines``, otherwise,
+    with line 0 throughout, of their offsets.
+    """
 
     assignment_id: int
     topic: str
     partition: int
     offsets: bytes
+    has_lines: bool = False
+
+    def change_ids(self) -> tuple[ChangeId, ...]:
+        """The changes, ascending."""
+        numbers = unpack_offsets(self.offsets)
+        if not self.has_lines:
+            return tuple(ChangeId(self.assignment_id, offset) for offset in numbers)
+        return tuple(ChangeId(self.assignment_id, *divmod(position, LINES_MAX)) for position in numbers)
 
 
 def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) -> tuple[PackedChanges, ...]:
@@ -37,13 +49,19 @@ def pack_changes(rows: pl.DataFrame, partitions: Mapping[int, tuple[str, int]]) 
     """
     rows = change_ids(rows)
     owners, offsets = rows[ASSIGNMENT], rows[OFFSET]
+    has_lines = bool(rows[LINE].max())
+    if has_lines:
+        offsets = offsets * LINES_MAX + rows[LINE]
     present = sorted(distinct_ids(owners))
     assignment_ids = [owner for owner in present if owner in partitions]
-    if len(present) == len(assignment_ids) == 1:
-        (assignment_id,) = assignment_ids
-        return (PackedChanges(assignment_id, *partitions[assignment_id], pack_offsets(offsets)),)
+    is_of_one = len(present) == len(assignment_ids) == 1
     return tuple(
-        PackedChanges(assignment_id, *partitions[assignment_id], pack_offsets(offsets.filter(owners == assignment_id)))
+        PackedChanges(
+            assignment_id,
+            *partitions[assignment_id],
+            pack_offsets(offsets if is_of_one else offsets.filter(owners == assignment_id)),
+            has_lines,
+        )
         for assignment_id in assignment_ids
     )
 

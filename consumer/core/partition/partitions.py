@@ -139,6 +139,14 @@ class Partitions:
             ):
                 self.release(released)
 
+    def take_superseded(self, barriers: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Remove the rows in recovery that are older than a barrier of their item (rule 27).
+
+        Returns them in frames, each with the result of ``barriers.superseded_by``.
+        """
+        taken = (partition.recovery.take_superseded(barriers, self._item_key) for partition in self._by_id.values())
+        return [found for found in taken if found is not None]
+
     @property
     def recovering(self) -> list[int]:
         """Assignments whose changes must not be sent yet."""

@@ -11,9 +11,10 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.barriers import of_items, superseded_by
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.coalesce import COALESCING_COPIES, superseded
-from consumer.core.changes.items import ARRIVED, LINE, LOCATION
+from consumer.core.changes.items import ARRIVED, CHANGE_ID, LINE, LOCATION
 
 COALESCE_GROWTH: Final = 2.0
 """Rows are coalesced again once they have grown by this factor, so that the total work stays proportional to them."""
@@ -61,6 +62,28 @@ class Recovery:
         self.size_bytes = sum(map(self._size_of, kept))
         self._coalesce_from = max(COALESCE_ROWS_MIN, int(COALESCE_GROWTH * self.rows))
         return all_released
+
+    def take_superseded(
+        self, barriers: pl.DataFrame, item_key: Sequence[str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Remove the rows that are older than a barrier of their item (rule 27); None if there are none.
+
+        Returns them with the result of ``barriers.superseded_by``.
+        """
+        # Only the few rows of the barriers' items are joined: all rows together may take half of the memory.
+        found = [of_items(frame, barriers, item_key) for frame in self._frames]
+        older = superseded_by(pl.concat(found), barriers, item_key) if found else None
+        if older is None or older.is_empty():
+            return None
+        taken = []
+        for at, (frame, of_barriers) in enumerate(zip(self._frames, found, strict=True)):
+            if of_barriers.height:
+                taken.append(frame.join(older, on=CHANGE_ID, how="semi", maintain_order="left"))
+                self._frames[at] = frame.join(older, on=CHANGE_ID, how="anti", maintain_order="left")
+        self._frames = [frame for frame in self._frames if frame.height]
+        self.rows = sum(frame.height for frame in self._frames)
+        self.size_bytes = sum(map(self._size_of, self._frames))
+        return pl.concat(taken, how="diagonal"), older
 
     def first_arrived(self) -> float | None:
         """When the oldest row was read; None without rows."""

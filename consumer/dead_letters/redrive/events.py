@@ -1,7 +1,7 @@
 """Decodes the events in dead letters and checks them against the OMS's rules, with the settings of the service."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -10,9 +10,11 @@ import polars as pl
 from consumer.avro.batches import ReadChanges
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.leaves import TARGETS
+from consumer.avro.lines import TooManyRowsError
 from consumer.avro.record_columns import Records
 from consumer.avro.sources import SchemaUnavailableError
-from consumer.core.changes.items import LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
+from consumer.core.changes.barriers import barriers_mask
+from consumer.core.changes.items import LINE, LOCATION, OCCURRED_AT, OFFSET, TIMESTAMP
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.redrive.plan import BYTES
 from consumer.errors import DeadLettersError
@@ -42,11 +44,26 @@ class Rejection:
 class Events:
     """Decoded events. A dead letter without its original value is in neither field.
 
-    ``frame`` has the columns of ``leaves.TARGETS`` and ``INDEX``; ``undecodable`` has the other events by index.
+    ``frame`` has a row per line, with the columns of ``leaves.TARGETS``, ``INDEX`` and ``LINE``. ``undecodable`` has
+    the other events and lines, by index and line (None: the whole event).
     """
 
     frame: pl.DataFrame
-    undecodable: Mapping[int, Rejection]
+    undecodable: Mapping[tuple[int, int | None], Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The lines of events, as the service would take them.
+
+    ``accepted`` has the changes that it would accept, ``barriers`` those that it would reject as barriers (rule 27).
+    Both have the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``. ``rejected``
+    says why it would reject lines or whole events, as ``Events.undecodable`` does.
+    """
+
+    accepted: pl.DataFrame
+    barriers: pl.DataFrame
+    rejected: Mapping[tuple[int, int | None], Rejection]
 
 
 class EventReader:
@@ -56,6 +73,7 @@ class EventReader:
         """Raises SettingsError if neither a schema file nor a registry is set."""
         avro = settings.avro.model_copy(update={"decoder": "fastavro"})
         columns = APIS[settings.oms.api].item_columns
+        self._item_key = settings.window.item_key
         self._decoder = build_batch_decoder(avro, settings.events, settings.window.item_key, columns, is_patient=False)
 
     def close(self) -> None:
@@ -63,34 +81,38 @@ class EventReader:
 
     def read(self, dead_letters: Sequence[DeadLetter]) -> Events:
         """Decode the events of dead letters. Raises DeadLettersError if a schema stays unavailable."""
-        changes = self._changes(dead_letters)
-        names = [*TARGETS, OFFSET]
-        frame = pl.concat([changes.valid.select(names), changes.broken.select(names)])
-        broken = set(changes.broken[OFFSET].to_list())
-        return Events(frame.rename({OFFSET: INDEX}).sort(INDEX), _rejections(changes, dead_letters, without=broken))
+        names = [*TARGETS, LINE, pl.col(OFFSET).alias(INDEX)]
+        frames = [pl.DataFrame(schema={**TARGETS, LINE: pl.Int32(), INDEX: pl.Int64()})]
+        undecodable: dict[tuple[int, int | None], Rejection] = {}
+        for indices, changes in self._changes(dead_letters):
+            frames += [changes.valid.select(names), changes.broken.select(names)]
+            decoded = set(changes.broken.select(OFFSET, LINE).iter_rows())
+            for bad in changes.bad:
+                if (indices[bad.position], bad.line) not in decoded:
+                    place = indices[bad.position], self._decoder.line_of(bad)
+                    undecodable[place] = Rejection(bad.reason, bad.detail)
+        return Events(pl.concat(frames).sort(INDEX, LINE), undecodable)
 
-    def _changes(self, dead_letters: Sequence[DeadLetter]) -> ReadChanges:
-        """The changes in dead letters, each with its index among them as its offset."""
-        indices = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
+    def _changes(self, dead_letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[int], ReadChanges]]:
+        """The changes in dead letters, each with its index among them as its offset, and the indices that were read."""
         topics = {topic: number for number, topic in enumerate({letter.source.topic for letter in dead_letters})}
-
-        def origin(position: int) -> tuple[bytes | None, Headers]:
-            dead_letter = dead_letters[indices[position]]
-            return dead_letter.key, dead_letter.headers
-
-        batch = RawBatch(
-            values=[dead_letters[index].event for index in indices],
-            assignments=[topics[dead_letters[index].source.topic] for index in indices],
-            offsets=indices,
-            timestamps=[dead_letters[index].timestamp for index in indices],
-            ends={},
-            origin=origin,
-            topics={number: topic for topic, number in topics.items()},
-        )
-        return retry_schema(lambda: self._decoder.read(Records([batch])))
+        todo = [[index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]]
+        while todo:
+            indices = todo.pop()
+            batch = _batch(dead_letters, indices, topics)
+            try:
+                changes = retry_schema(lambda batch=batch: self._decoder.read(Records([batch])))  # type: ignore[misc]
+            except TooManyRowsError:
+                middle = len(indices) // 2
+                todo += [indices[middle:], indices[:middle]]
+            else:
+                yield indices, changes
 
     def with_locations(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """The dead letters; those without a location get the one in their event, if it decodes."""
+        """The dead letters; those without a location get that of their line, if it decodes.
+
+        Without a line, that is the location of the event, if all of its lines have the same.
+        """
         indices = [
             index
             for index, dead_letter in enumerate(dead_letters)
@@ -98,37 +120,67 @@ class EventReader:
         ]
         completed = list(dead_letters)
         if indices:
-            frame = self.read([dead_letters[index] for index in indices]).frame
-            for position, location in frame.select(INDEX, LOCATION).iter_rows():
-                index = indices[position]
-                completed[index] = replace(dead_letters[index], location=location)
+            found: dict[int, set[str | None]] = {}
+            for position, line, location in (
+                self.read([dead_letters[index] for index in indices]).frame.select(INDEX, LINE, LOCATION).iter_rows()
+            ):
+                if dead_letters[indices[position]].line in (None, line):
+                    found.setdefault(indices[position], set()).add(location)
+            for index, locations in found.items():
+                if len(locations) == 1:
+                    completed[index] = replace(dead_letters[index], location=locations.pop())
         return completed
 
-    def check(self, dead_letters: Sequence[DeadLetter]) -> tuple[pl.DataFrame, Mapping[int, Rejection]]:
-        """The changes that the service would accept, as a frame, and why it would reject the others, by index.
+    def check(self, dead_letters: Sequence[DeadLetter]) -> Checked:
+        """What the service would do with the lines of these events, one dead letter of each. See ``read``."""
+        nothing = pl.DataFrame(schema=_CHECKED_SCHEMA)
+        accepted, barriers = [nothing], [nothing]
+        rejected: dict[tuple[int, int | None], Rejection] = {}
+        for indices, changes in self._changes(dead_letters):
+            is_barrier = barriers_mask(changes.broken, self._item_key)
+            accepted.append(_of_letters(changes.valid, dead_letters))
+            barriers.append(_of_letters(changes.broken.filter(is_barrier), dead_letters))
+            for bad in changes.bad:
+                place = indices[bad.position], self._decoder.line_of(bad)
+                rejected.setdefault(place, Rejection(bad.reason, bad.detail))
+        return Checked(pl.concat(accepted).sort(INDEX, LINE), pl.concat(barriers).sort(INDEX, LINE), rejected)
 
-        The frame has the columns of ``Events.frame``, ``OFFSET``, ``TIMESTAMP``, ``OCCURRED_AT`` and ``BYTES``.
-        """
-        changes = self._changes(dead_letters)
-        accepted = [dead_letters[index] for index in changes.valid[OFFSET]]
-        frame = changes.valid.select(*TARGETS, pl.col(OFFSET).alias(INDEX), TIMESTAMP, OCCURRED_AT).with_columns(
-            pl.Series(OFFSET, [dead_letter.source.offset for dead_letter in accepted], dtype=pl.Int64),
-            pl.Series(BYTES, [len(dead_letter.value or b"") for dead_letter in accepted], dtype=pl.Int64),
-        )
-        return frame, _rejections(changes, dead_letters)
+
+_CHECKED_SCHEMA: Final = {
+    **TARGETS,
+    LINE: pl.Int32(),
+    INDEX: pl.Int64(),
+    TIMESTAMP: pl.Int64(),
+    OCCURRED_AT: pl.Int64(),
+    OFFSET: pl.Int64(),
+    BYTES: pl.Int64(),
+}
 
 
-def _rejections(
-    changes: ReadChanges, dead_letters: Sequence[DeadLetter], without: Collection[int] = ()
-) -> dict[int, Rejection]:
-    """Why the service rejects events, by index; the first reason of an event with several lines."""
-    indices = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
-    rejections: dict[int, Rejection] = {}
-    for bad in changes.bad:
-        index = indices[bad.position]
-        if index not in without:
-            rejections.setdefault(index, Rejection(bad.reason, bad.detail))
-    return rejections
+def _batch(dead_letters: Sequence[DeadLetter], indices: Sequence[int], topics: Mapping[str, int]) -> RawBatch:
+    def origin(position: int) -> tuple[bytes | None, Headers]:
+        dead_letter = dead_letters[indices[position]]
+        return dead_letter.key, dead_letter.headers
+
+    return RawBatch(
+        values=[dead_letters[index].event for index in indices],
+        assignments=[topics[dead_letters[index].source.topic] for index in indices],
+        offsets=list(indices),
+        timestamps=[dead_letters[index].timestamp for index in indices],
+        ends={},
+        origin=origin,
+        topics={number: topic for topic, number in topics.items()},
+    )
+
+
+def _of_letters(changes: pl.DataFrame, dead_letters: Sequence[DeadLetter]) -> pl.DataFrame:
+    """Changes whose offset is the index of their dead letter, with that as ``INDEX`` and the record's own offset."""
+    letters = [dead_letters[index] for index in changes[OFFSET]]
+    frame = changes.select(*TARGETS, LINE, pl.col(OFFSET).alias(INDEX), TIMESTAMP, OCCURRED_AT)
+    return frame.with_columns(
+        pl.Series(OFFSET, [letter.source.offset for letter in letters], dtype=pl.Int64),
+        pl.Series(BYTES, [len(letter.value or b"") for letter in letters], dtype=pl.Int64),
+    )
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""Decides which dead letters can be redriven, and why the others cannot. Pure: frames in, frames out.
+"""Decides which events with a dead letter can be redriven, and why the others cannot. Pure: frames in, frames out.
 
-A dead letter can be redriven only if every newer change of its item in the log is a dead letter that is redriven after
-it. Its copy, at the end of the log, is then at least as new as anything that the OMS was sent for the item; which of
-the newer changes were accepted does not matter. Dead letters of one item are redriven together and in their order,
-since an optional field may be set only in the older one.
+What is redriven is the event of a dead letter, with all its lines: also those that were accepted. So it can be redriven
+only if, for *each* of its lines, every newer change of that line's item in the log is in an event that is redriven
+after it (rule 28). Its copy, at the end of the log, is then at least as new as anything that the OMS was sent for these
+items; which of the newer changes were accepted does not matter. Events with an item in common are redriven together and
+in their order, since an optional field may be set only in the older one.
 
-Frames of dead letters and changes have the columns of the item (location and item key), ``ASSIGNMENT`` (here: index of
-the source partition), ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``. Within a partition the higher offset is newer. A
-change in another partition counts as newer unless both its times are earlier: in doubt a dead letter is skipped.
+Frames of events have one row per line, and frames of changes one per change: the columns of the item (location and item
+key), ``ASSIGNMENT`` (here: index of the source partition), ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``. Lines that
+would be rejected again count if they are barriers (rule 27). Within a partition the higher offset is newer. A change in
+another partition counts as newer unless both its times are earlier: in doubt an event is skipped.
 """
 
 from collections.abc import Sequence
@@ -26,11 +28,13 @@ UNDECODABLE: Final = "_undecodable"
 """The highest offset in a partition of a change that cannot be decoded and has no dead letter."""
 BATCH: Final = "_batch"
 BYTES: Final = "_bytes"
-"""Size of a dead letter's value."""
+"""Size of an event's value."""
 
 RECORD_ID: Final = (ASSIGNMENT, OFFSET)
+"""The columns that identify an event."""
 TIMES: Final = (TIMESTAMP, OCCURRED_AT)
 _COUNT: Final = "_count"
+_GROUP: Final = "_group"
 _IN_LOG: Final = "_inLog"
 
 
@@ -61,13 +65,13 @@ def item_columns(item_key: Sequence[str]) -> list[str]:
     return [LOCATION, *item_key]
 
 
-def newest_changes(changes: pl.DataFrame, dead_letters: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """By item and partition the newest of these changes, for the items of the dead letters; these do not count.
+def newest_changes(changes: pl.DataFrame, events: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
+    """By item and partition the newest of these changes, for the items of the events; the events do not count.
 
     Columns: the item's, ``ASSIGNMENT``, and the highest ``OFFSET``, ``TIMESTAMP`` and ``OCCURRED_AT``.
     """
-    of_items = changes.join(dead_letters, on=item, how="semi", nulls_equal=True)
-    return newest_of(of_items.join(dead_letters, on=RECORD_ID, how="anti"), item)
+    of_items = changes.join(events, on=item, how="semi", nulls_equal=True)
+    return newest_of(of_items.join(events, on=RECORD_ID, how="anti"), item)
 
 
 def newest_of(changes: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
@@ -77,26 +81,25 @@ def newest_of(changes: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
 
 
 def judge(
-    dead_letters: pl.DataFrame,
+    events: pl.DataFrame,
     newest: pl.DataFrame,
     in_log: pl.DataFrame,
     undecodable: pl.DataFrame,
     item: Sequence[str],
 ) -> pl.DataFrame:
-    """The dead letters, in their order, with ``VERDICT``, ``BLOCKING_ASSIGNMENT`` and ``BLOCKING_OFFSET``.
+    """The verdict of each event: ``RECORD_ID``, ``VERDICT``, ``BLOCKING_ASSIGNMENT`` and ``BLOCKING_OFFSET``.
 
-    ``newest`` is what ``newest_changes`` gives for the log from the first dead letter's change on. ``in_log`` has the
-    ``RECORD_ID`` of those changes that the log still has. ``undecodable`` has ``ASSIGNMENT`` and ``UNDECODABLE``.
+    ``newest`` is what ``newest_changes`` gives for the log from the first event on. ``in_log`` has the ``RECORD_ID`` of
+    those events that the log still has. ``undecodable`` has ``ASSIGNMENT`` and ``UNDECODABLE``.
     """
-    candidates = dead_letters.join(
-        in_log.with_columns(pl.lit(True).alias(_IN_LOG)), on=RECORD_ID, how="left", maintain_order="left"
+    candidates = events.select(RECORD_ID).unique(maintain_order=True)
+    candidates = candidates.join(
+        in_log.unique().with_columns(pl.lit(True).alias(_IN_LOG)), on=RECORD_ID, how="left", maintain_order="left"
     )
     candidates = candidates.join(undecodable, on=ASSIGNMENT, how="left", maintain_order="left")
     missing = pl.col(_IN_LOG).is_null()
     followed = (pl.col(UNDECODABLE) > pl.col(OFFSET)).fill_null(value=False)
-    # A dead letter that is skipped for another reason blocks older ones, like any other change of the item.
-    skipped = newest_of(candidates.filter(missing | followed), item)
-    blocking = _blocking(dead_letters, newest_of(pl.concat([newest, skipped.select(newest.columns)]), item), item)
+    blocking = _all_blocking(events, newest, candidates.filter(missing | followed).select(RECORD_ID), item)
     verdict = (
         pl.when(missing)
         .then(pl.lit(Verdict.NOT_IN_LOG.value))
@@ -115,12 +118,28 @@ def judge(
     ).drop(_IN_LOG, UNDECODABLE)
 
 
-def _blocking(dead_letters: pl.DataFrame, newest: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
-    """``RECORD_ID`` of each dead letter that has a newer change of its item, and where one of these is."""
+def _all_blocking(
+    events: pl.DataFrame, newest: pl.DataFrame, skipped: pl.DataFrame, item: Sequence[str]
+) -> pl.DataFrame:
+    """``_blocking``, where the lines of events that are skipped block older events of their items, and so on.
+
+    ``skipped`` has the ``RECORD_ID`` of the events that are skipped for another reason.
+    """
+    while True:
+        of_skipped = newest_of(events.join(skipped, on=RECORD_ID, how="semi"), item)
+        blocking = _blocking(events, newest_of(pl.concat([newest, of_skipped.select(newest.columns)]), item), item)
+        more = pl.concat([skipped, blocking.select(RECORD_ID)]).unique()
+        if more.height == skipped.height:
+            return blocking
+        skipped = more
+
+
+def _blocking(events: pl.DataFrame, newest: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
+    """``RECORD_ID`` of each event with a line whose item has a newer change, and where one of these is."""
     other = newest.rename(
         {ASSIGNMENT: BLOCKING_ASSIGNMENT, OFFSET: BLOCKING_OFFSET} | {name: f"{name}Other" for name in TIMES}
     )
-    pairs = dead_letters.select(*item, *RECORD_ID, *TIMES).join(other, on=item, how="inner", nulls_equal=True)
+    pairs = events.select(*item, *RECORD_ID, *TIMES).join(other, on=item, how="inner", nulls_equal=True)
     same_partition = pl.col(ASSIGNMENT) == pl.col(BLOCKING_ASSIGNMENT)
     # A record without a timestamp counts as newer.
     later = pl.any_horizontal((pl.col(f"{name}Other") >= pl.col(name)).fill_null(value=True) for name in TIMES)
@@ -132,23 +151,41 @@ def _blocking(dead_letters: pl.DataFrame, newest: pl.DataFrame, item: Sequence[s
 
 
 def split_into_batches(
-    dead_letters: pl.DataFrame, item: Sequence[str], *, count_max: int, bytes_max: int
+    events: pl.DataFrame, item: Sequence[str], *, count_max: int, bytes_max: int
 ) -> list[pl.DataFrame]:
-    """Batches of about this size at most, in log order, with all dead letters of an item in the same batch.
+    """Batches of about this many events and bytes at most, in log order, with all events of an item in the same batch.
 
     If an item were split, the copies of its first part would be newer changes to the second.
     """
-    if dead_letters.is_empty():
+    if events.is_empty():
         return []
-    ordered = dead_letters.sort(RECORD_ID)
-    items = ordered.group_by(item, maintain_order=True).agg(pl.len().alias(_COUNT), pl.col(BYTES).sum())
+    ordered = events.sort(RECORD_ID, maintain_order=True)
+    grouped = _with_group(ordered, item)
+    groups = (
+        grouped.unique(RECORD_ID, keep="first", maintain_order=True)
+        .group_by(_GROUP, maintain_order=True)
+        .agg(pl.len().alias(_COUNT), pl.col(BYTES).sum())
+    )
     full = [
         ((pl.col(size).cum_sum() - pl.col(size)) // limit) for size, limit in ((_COUNT, count_max), (BYTES, bytes_max))
     ]
     # The sum of both: a new batch begins where either limit is reached.
-    numbered = items.select(*item, pl.sum_horizontal(full).alias(BATCH))
-    joined = ordered.join(numbered, on=item, how="left", nulls_equal=True, maintain_order="left")
-    return [batch.drop(BATCH) for batch in joined.partition_by(BATCH, maintain_order=True)]
+    numbered = groups.select(_GROUP, pl.sum_horizontal(full).alias(BATCH))
+    joined = grouped.join(numbered, on=_GROUP, how="left", maintain_order="left")
+    return [batch.drop(_GROUP, BATCH) for batch in joined.partition_by(BATCH, maintain_order=True)]
+
+
+def _with_group(events: pl.DataFrame, item: Sequence[str]) -> pl.DataFrame:
+    """The events with ``_GROUP``: the same for all that are connected by items that they have in common."""
+    grouped = events.with_columns(pl.struct(RECORD_ID).rank("dense").alias(_GROUP))
+    while True:
+        # Each item takes the lowest number of its events, and each event that of its items, until nothing changes.
+        spread = grouped.with_columns(pl.col(_GROUP).min().over(item)).with_columns(
+            pl.col(_GROUP).min().over(RECORD_ID)
+        )
+        if spread[_GROUP].equals(grouped[_GROUP]):
+            return spread
+        grouped = spread
 
 
 def foreign_changes(

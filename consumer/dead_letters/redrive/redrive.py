@@ -6,7 +6,7 @@ If nothing there is of the batch's items, commit. Otherwise abort and judge the 
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,7 +19,7 @@ from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.log_reader import Partition
 from consumer.dead_letters.reader import DeadLetterReader
 from consumer.dead_letters.record import RecordPosition
-from consumer.dead_letters.redrive.events import INDEX, EventReader
+from consumer.dead_letters.redrive.events import INDEX, Checked, EventReader, Rejection
 from consumer.dead_letters.redrive.plan import (
     BLOCKING_ASSIGNMENT,
     BLOCKING_OFFSET,
@@ -30,7 +30,7 @@ from consumer.dead_letters.redrive.plan import (
     split_into_batches,
 )
 from consumer.dead_letters.redrive.publisher import Copy, Publisher, require_read_committed
-from consumer.dead_letters.redrive.source_log import Progress, SourceLog
+from consumer.dead_letters.redrive.source_log import Progress, SourceLog, as_known
 from consumer.errors import SettingsError
 from consumer.settings import Settings
 
@@ -39,8 +39,13 @@ DEAD_LETTERS_MAX: Final = 100_000
 BATCH_COUNT_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of one transaction. While it is open the service reads nothing past it, so it must be short."""
+LINES_OF_EVENTS_MAX: Final = 2_000_000
+"""Of all events of one run: about 1 GB."""
 TRIES_MAX: Final = 5
 """A batch that other producers keep disturbing is skipped after this many tries."""
+
+
+_NO_LINES: Final = Rejection("no_lines", "the event has no changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Selection:
 
     dead_letters: list[DeadLetter] = field(default_factory=list)
     known: dict[Partition, "array[int]"] = field(default_factory=dict)
-    """By source partition the offsets of all changes that have a dead letter; an array takes 8 bytes per offset."""
+    """By source partition all events and lines that have a dead letter, as ``as_known`` numbers them: 8 bytes each."""
     redriven: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
     """Changes whose copy became a dead letter: from the position of the original to that of the copy."""
 
@@ -68,8 +73,10 @@ def select(settings: Settings, wanted: DeadLetterFilter, events: EventReader, li
     selection = Selection()
     with closing(DeadLetterReader(settings)) as reader:
         for dead_letters in reader.read():
-            for source in (dead_letter.source for dead_letter in dead_letters):
-                selection.known.setdefault(source[:2], array("q")).append(source.offset)
+            for dead_letter in dead_letters:
+                source = dead_letter.source
+                number = as_known(source.offset, dead_letter.line)
+                selection.known.setdefault(source[:2], array("q")).append(number)
             selection.redriven |= {
                 dead_letter.redriven_from: dead_letter.source
                 for dead_letter in dead_letters
@@ -97,7 +104,7 @@ class Redrive:
         self._settings = settings
         self._before_sending = before_sending
         self._item = item_columns(settings.window.item_key)
-        self._by_source: dict[RecordPosition, DeadLetter] = {}
+        self._by_source: dict[RecordPosition, list[DeadLetter]] = {}
         with ExitStack() as stack:
             self._events = EventReader(settings)
             stack.callback(self._events.close)
@@ -114,17 +121,28 @@ class Redrive:
         """Judge the dead letters that match. Sends nothing."""
         selection = select(self._settings, wanted, self._events, limit)
         judged, candidates = self._without_log(selection)
-        accepted, rejected = self._events.check(candidates)
-        judged += [
-            Judged(candidates[index], Verdict.REJECTED_AGAIN, f"{rejection.reason}: {rejection.detail}")
-            for index, rejection in rejected.items()
-        ]
-        if accepted.is_empty():
+        by_source: dict[RecordPosition, list[DeadLetter]] = {}
+        for dead_letter in candidates:
+            by_source.setdefault(dead_letter.source, []).append(dead_letter)
+        checked = self._events.check([dead_letters[0] for dead_letters in by_source.values()])
+        again, indices = _rejected_again(by_source, checked)
+        judged += again
+        lines = pl.concat([checked.accepted, checked.barriers]).filter(pl.col(INDEX).is_in(indices))
+        if lines.is_empty():
             return judged
-        partitions = [self._log.index_of(dead_letter.source[:2]) for dead_letter in candidates]
-        assignments = pl.Series(ASSIGNMENT, [partitions[index] for index in accepted[INDEX]], dtype=pl.Int32)
-        self._by_source = {dead_letter.source: dead_letter for dead_letter in candidates}
-        self._log.start(accepted.with_columns(assignments), self._by_source, selection.known)
+        if lines.height > LINES_OF_EVENTS_MAX:
+            raise SettingsError(
+                f"redrive: the events of these dead letters have more than {LINES_OF_EVENTS_MAX:,} lines; select fewer "
+                "with --reason, --location, --since, --until or --limit"
+            )
+        skipped = {id(entry.dead_letter) for entry in again}
+        self._by_source = {
+            source: [dead_letter for dead_letter in dead_letters if id(dead_letter) not in skipped]
+            for source, dead_letters in by_source.items()
+        }
+        partitions = [self._log.index_of(source[:2]) for source in by_source]
+        assignments = pl.Series(ASSIGNMENT, [partitions[index] for index in lines[INDEX]], dtype=pl.Int32)
+        self._log.start(lines.with_columns(assignments), self._by_source, selection.known)
         self._log.scan(progress)
         return judged + self._judged(self._log.judged())
 
@@ -133,14 +151,16 @@ class Redrive:
         if not self._by_source:
             return []
         planned = self._log.judged().filter(pl.col(VERDICT) == Verdict.REDRIVE.value)
-        batches = split_into_batches(planned, self._item, count_max=BATCH_COUNT_MAX, bytes_max=BATCH_BYTES_MAX)
+        lines = self._log.lines_of(planned)
+        batches = split_into_batches(lines, self._item, count_max=BATCH_COUNT_MAX, bytes_max=BATCH_BYTES_MAX)
         if not batches:
             return []
         publisher = Publisher(self._settings.kafka)
+        total = len(self._judged(planned))
         outcome: list[Judged] = []
         for batch in batches:
             outcome += self._send_batch(publisher, batch)
-            progress(len(outcome), len(planned))
+            progress(len(outcome), total)
         return outcome
 
     def _without_log(self, selection: Selection) -> tuple[list[Judged], list[DeadLetter]]:
@@ -169,7 +189,7 @@ class Redrive:
             if to_send.is_empty():
                 return self._judged(judged)
             self._before_sending()
-            in_the_way = self._try_to_send(publisher, to_send)
+            in_the_way = self._try_to_send(publisher, to_send.select(RECORD_ID))
             if in_the_way is None:
                 return self._judged(judged)
             if not self._log.wait_until_readable(in_the_way):
@@ -180,14 +200,14 @@ class Redrive:
             for entry in self._judged(judged)
         ]
 
-    def _try_to_send(self, publisher: Publisher, batch: pl.DataFrame) -> pl.DataFrame | None:
-        """Send the batch; None if it was committed.
+    def _try_to_send(self, publisher: Publisher, events: pl.DataFrame) -> pl.DataFrame | None:
+        """Send these events (``RECORD_ID``); None if that was committed.
 
         Otherwise it was aborted, and the result has ``RECORD_ID`` of the other producers' changes and of our copies.
         """
         try:
-            copies = self._record_ids(publisher.send(self._dead_letters_of(batch)))
-            foreign = self._log.foreign_changes(batch, copies)
+            copies = self._record_ids(publisher.send(self._dead_letters_of(events)))
+            foreign = self._log.foreign_changes(self._log.lines_of(events), copies)
             if foreign.is_empty():
                 publisher.commit()
                 return None
@@ -195,24 +215,53 @@ class Redrive:
         finally:
             publisher.abort()  # does nothing after a commit
 
-    def _dead_letters_of(self, judged: pl.DataFrame) -> list[DeadLetter]:
-        return [self._by_source[self._log.position(*row)] for row in judged.select(RECORD_ID).iter_rows()]
+    def _dead_letters_of(self, events: pl.DataFrame) -> list[DeadLetter]:
+        """One dead letter of each event: all of an event have its value, key and headers."""
+        return [self._by_source[self._log.position(*row)][0] for row in events.select(RECORD_ID).iter_rows()]
 
     def _record_ids(self, copies: Sequence[Copy]) -> pl.DataFrame:
         rows = [(self._log.index_of(copy.dead_letter.source[:2]), copy.offset) for copy in copies]
         return pl.DataFrame(rows, schema={ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64()}, orient="row")
 
     def _judged(self, frame: pl.DataFrame) -> list[Judged]:
+        """The verdict of each event as that of all its dead letters."""
         columns = (*RECORD_ID, VERDICT, BLOCKING_ASSIGNMENT, BLOCKING_OFFSET)
         rows: Iterable[Any] = frame.select(columns).iter_rows()
         return [
             Judged(
-                self._by_source[self._log.position(index, offset)],
+                dead_letter,
                 Verdict(verdict),
                 None if blocking_offset is None else f"see {self._log.position(blocking_index, blocking_offset)}",
             )
             for index, offset, verdict, blocking_index, blocking_offset in rows
+            for dead_letter in self._by_source[self._log.position(index, offset)]
         ]
+
+
+def _rejected_again(
+    by_source: Mapping[RecordPosition, Sequence[DeadLetter]], checked: Checked
+) -> tuple[list[Judged], list[int]]:
+    """The dead letters whose line the service would reject again, and the indices of the events that have others.
+
+    A dead letter without a line stands for its event: it is rejected again if no line of the event would be accepted.
+    """
+    accepted = set(checked.accepted[INDEX])
+    first_of_event: dict[int, Rejection] = {}
+    for (index, _line), found in checked.rejected.items():
+        first_of_event.setdefault(index, found)
+    again: list[Judged] = []
+    others: set[int] = set()
+    for index, dead_letters in enumerate(by_source.values()):
+        for dead_letter in dead_letters:
+            rejection = checked.rejected.get((index, dead_letter.line))
+            if rejection is None and index not in accepted:
+                rejection = first_of_event.get(index, _NO_LINES)
+            if rejection is None:
+                others.add(index)
+            else:
+                detail = f"{rejection.reason}: {rejection.detail}"
+                again.append(Judged(dead_letter, Verdict.REJECTED_AGAIN, detail))
+    return again, sorted(others)
 
 
 def _why_no_original(dead_letter: DeadLetter) -> str:

@@ -12,9 +12,9 @@ from typing import Final
 import polars as pl
 from confluent_kafka import Message
 
-from consumer.avro.batches import BatchDecoder
 from consumer.avro.decoder_thread import build_batch_decoder
-from consumer.core.changes.items import ASSIGNMENT, OCCURRED_AT, OFFSET, TIMESTAMP
+from consumer.avro.parts import PartDecoder
+from consumer.core.changes.items import ASSIGNMENT, LINES_MAX, OCCURRED_AT, OFFSET, TIMESTAMP, RejectReason
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.log_reader import LogReader, Partition
 from consumer.dead_letters.record import RecordPosition, as_bytes, position_of, record_of, timestamp_of
@@ -30,6 +30,8 @@ OPEN_TRANSACTION_SECONDS_MAX: Final = 15.0
 POLL_SECONDS: Final = 0.2
 
 CLIENT_ID: Final = "inventory-refresh-redrive"
+
+_KNOWN: Final = "_known"
 
 Progress = Callable[[int, int], None]
 """Called with the number of records scanned so far, and the number of all."""
@@ -53,9 +55,10 @@ class SourceLog:
             self._uncommitted = LogReader(settings.kafka, CLIENT_ID, isolation_level="read_uncommitted")
             stack.callback(self._uncommitted.close)
             columns = APIS[settings.oms.api].item_columns
-            self._decoder: BatchDecoder = build_batch_decoder(
+            decoder = build_batch_decoder(
                 settings.avro, settings.events, settings.window.item_key, columns, is_patient=False
             )
+            self._decoder = PartDecoder(decoder)
             stack.callback(self._decoder.close)
             self.partitions = [
                 partition for topic in settings.kafka.topics for partition in self._committed.partitions(topic)
@@ -65,8 +68,8 @@ class SourceLog:
         self._committed_offsets = self._committed.committed_offsets(self.partitions)
         """Below these the service is done: whatever it rejected became a dead letter before it committed."""
         self._next_offsets: dict[Partition, int] = {}
-        self._by_source: dict[RecordPosition, DeadLetter] = {}
-        self._dead_letters = self._known = self._newest = self._in_log = self._undecodable = pl.DataFrame()
+        self._by_source: dict[RecordPosition, Sequence[DeadLetter]] = {}
+        self._events = self._known = self._newest = self._in_log = self._undecodable = pl.DataFrame()
 
     def close(self) -> None:
         self._stack.close()
@@ -82,22 +85,23 @@ class SourceLog:
 
     def start(
         self,
-        dead_letters: pl.DataFrame,
-        by_source: Mapping[RecordPosition, DeadLetter],
+        events: pl.DataFrame,
+        by_source: Mapping[RecordPosition, Sequence[DeadLetter]],
         known: Mapping[Partition, Sequence[int]],
     ) -> None:
-        """Prepare to scan for these dead letters. ``known``: the offsets of all changes that have a dead letter.
+        """Prepare to scan for these events, a row per line, with their dead letters.
 
-        The dead-letter topic must have been read after this object was made.
+        ``known``: the events and lines that have a dead letter, each as ``as_known`` numbers it. The dead-letter topic
+        must have been read after this object was made.
         """
-        self._dead_letters = dead_letters
+        self._events = events
         self._by_source = dict(by_source)
         self._known = pl.concat(
-            [_record_ids(index, known.get(partition, ())) for index, partition in enumerate(self.partitions)]
+            [_known_ids(index, known.get(partition, ())) for index, partition in enumerate(self.partitions)]
         )
-        self._in_log = self._known.clear()
+        self._in_log = events.clear().select(RECORD_ID)
         self._undecodable = pl.DataFrame(schema={ASSIGNMENT: pl.Int32(), UNDECODABLE: pl.Int64()})
-        self._newest = pl.DataFrame(schema={**{name: dead_letters.schema[name] for name in self._item}, **_NEWEST})
+        self._newest = pl.DataFrame(schema={**{name: events.schema[name] for name in self._item}, **_NEWEST})
         self._next_offsets = self._start_offsets()
 
     def scan(self, progress: Progress = lambda _done, _of: None) -> None:
@@ -113,8 +117,12 @@ class SourceLog:
         progress(size, size)
 
     def judged(self) -> pl.DataFrame:
-        """The dead letters with their verdicts, from what was scanned: see ``plan.judge``."""
-        return plan.judge(self._dead_letters, self._newest, self._in_log, self._undecodable, self._item)
+        """The events with their verdicts, from what was scanned: see ``plan.judge``."""
+        return plan.judge(self._events, self._newest, self._in_log, self._undecodable, self._item)
+
+    def lines_of(self, events: pl.DataFrame) -> pl.DataFrame:
+        """The lines of these events (``RECORD_ID``)."""
+        return self._events.join(events, on=RECORD_ID, how="semi", maintain_order="left")
 
     def foreign_changes(self, batch: pl.DataFrame, copies: pl.DataFrame) -> pl.DataFrame:
         """``RECORD_ID`` of other producers' changes of the batch's items, after the last scan and before ``copies``.
@@ -133,8 +141,9 @@ class SourceLog:
             if end - self._next_offsets[partition] > counts.get(index, 0)  # else there are only the copies
         }
         found = [
-            plan.foreign_changes(self._decode(messages).frame, batch, copies, self._item)
+            plan.foreign_changes(self._changes_of(decoded), batch, copies, self._item)
             for messages in self._uncommitted.read(self._next_offsets, with_others)
+            for decoded in self._decode(messages)
         ]
         return pl.concat([copies.clear(), *found]).unique()
 
@@ -153,38 +162,53 @@ class SourceLog:
 
     def _start_offsets(self) -> dict[Partition, int]:
         """Where to begin: at the timestamp of the oldest change, so that the change of every dead letter is scanned."""
-        timestamps = self._dead_letters[TIMESTAMP]
+        timestamps = self._events[TIMESTAMP]
         oldest = 0 if timestamps.null_count() else min(timestamps)
         return self._committed.offsets_at(self.partitions, oldest)
 
     def _scan_messages(self, messages: Sequence[Message]) -> None:
-        decoded = self._decode(messages)
-        newest = plan.newest_changes(decoded.frame, self._dead_letters, self._item)
-        if len(newest):
-            self._newest = plan.newest_of(pl.concat([self._newest, newest.select(self._newest.columns)]), self._item)
+        for decoded in self._decode(messages):
+            newest = plan.newest_changes(self._changes_of(decoded), self._events, self._item)
+            if len(newest):
+                merged = pl.concat([self._newest, newest.select(self._newest.columns)])
+                self._newest = plan.newest_of(merged, self._item)
+            if decoded.rejects:
+                self._note_undecodable(decoded)
         self._in_log = pl.concat([self._in_log, *self._unchanged_originals(messages)]).unique()
-        if decoded.rejects:
-            self._note_undecodable(decoded)
+
+    def _changes_of(self, decoded: Decoded) -> pl.DataFrame:
+        """The changes, and the rejects that are barriers: older counts must not be sent after these either."""
+        changes = decoded.frame.select(*self._item, *_NEWEST)
+        if decoded.barriers is None:
+            return changes
+        return pl.concat([changes, decoded.barriers.select(changes.columns)])
 
     def _note_undecodable(self, decoded: Decoded) -> None:
-        """Note rejected changes that the service has committed although they have no dead letter.
+        """Note rejected changes without a dead letter that the service may accept, or has accepted.
 
-        It may have accepted them with other settings. What it has yet to read, it will reject as we do.
+        What it has committed, it may have accepted with other settings. What it has yet to read, it will reject as we
+        do, unless it waits for the schema.
         """
-        ids = [(reject.change_id.assignment_id, reject.change_id.offset) for reject in decoded.rejects]
-        done = [(index, offset) for index, offset in ids if offset < self._committed_offsets[self.partitions[index]]]
-        rejected = pl.DataFrame(done, schema=self._known.schema, orient="row").join(
-            self._known, on=RECORD_ID, how="anti"
-        )
+        ids = [(*reject.change_id[:2], reject.line, reject.reason) for reject in decoded.rejects]
+        done = [
+            (index, offset, as_known(offset, line))
+            for index, offset, line, reason in ids
+            if offset < self._committed_offsets[self.partitions[index]] or reason is RejectReason.UNKNOWN_SCHEMA
+        ]
+        schema = {ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64(), _KNOWN: pl.Int64()}
+        rejected = pl.DataFrame(done, schema=schema, orient="row")
+        whole_event = (-pl.col(OFFSET) - 1).alias(_KNOWN)
+        rejected = rejected.join(self._known, on=(ASSIGNMENT, _KNOWN), how="anti")
+        rejected = rejected.with_columns(whole_event).join(self._known, on=(ASSIGNMENT, _KNOWN), how="anti")
         highest = rejected.group_by(ASSIGNMENT).agg(pl.col(OFFSET).max().alias(UNDECODABLE))
         self._undecodable = pl.concat([self._undecodable, highest]).group_by(ASSIGNMENT).agg(pl.col(UNDECODABLE).max())
 
     def _unchanged_originals(self, messages: Sequence[Message]) -> Iterator[pl.DataFrame]:
         """``RECORD_ID`` of changes that the log has exactly as their dead letter: the topic was not recreated."""
         indices, offsets = self._ids_of(messages)
-        read = pl.DataFrame({ASSIGNMENT: indices, OFFSET: offsets}, schema=self._known.schema)
-        for row, index, offset in read.with_row_index().join(self._dead_letters, on=RECORD_ID, how="semi").iter_rows():
-            dead_letter = self._by_source[self.position(index, offset)]
+        read = pl.DataFrame({ASSIGNMENT: indices, OFFSET: offsets}, schema=self._in_log.schema)
+        for row, index, offset in read.with_row_index().join(self._events, on=RECORD_ID, how="semi").iter_rows():
+            dead_letter = self._by_source[self.position(index, offset)][0]
             record = record_of(messages[row])
             if (record.key, record.value) == (dead_letter.key, dead_letter.value):
                 yield read[row]
@@ -193,7 +217,8 @@ class SourceLog:
         positions = [position_of(message) for message in messages]
         return [self._indices[position[:2]] for position in positions], [position.offset for position in positions]
 
-    def _decode(self, messages: Sequence[Message]) -> Decoded:
+    def _decode(self, messages: Sequence[Message]) -> Iterator[Decoded]:
+        """The messages in parts (see ``PartDecoder.decode_part``)."""
         indices, offsets = self._ids_of(messages)
 
         def origin(row: int) -> tuple[bytes | None, Headers]:
@@ -209,9 +234,17 @@ class SourceLog:
             origin=origin,
             topics={index: topic for (topic, _), index in self._indices.items()},
         )
-        return retry_schema(lambda: self._decoder.decode([raw]))
+        first = 0
+        while first < len(messages):
+            decoded, first = retry_schema(lambda first=first: self._decoder.decode_part([raw], first))  # type: ignore[misc]
+            yield decoded
 
 
-def _record_ids(index: int, offsets: Sequence[int]) -> pl.DataFrame:
-    column = pl.Series(OFFSET, offsets, dtype=pl.Int64)
+def as_known(offset: int, line: int | None) -> int:
+    """A change as one number: its position (see ``items.LINES_MAX``). The number of a whole event is negative."""
+    return -offset - 1 if line is None else offset * LINES_MAX + line
+
+
+def _known_ids(index: int, numbers: Sequence[int]) -> pl.DataFrame:
+    column = pl.Series(_KNOWN, numbers, dtype=pl.Int64)
     return pl.select(pl.repeat(index, len(column), dtype=pl.Int32).alias(ASSIGNMENT)).with_columns(column)

@@ -12,11 +12,14 @@ from consumer.avro.decoder_thread import (
     BATCH_BYTES,
     JOINED_MESSAGES_MAX,
     MESSAGE_BYTES,
+    PAUSE_SECONDS,
+    ROW_BYTES,
     VALUE_COPIES,
     DecoderThread,
     build_batch_decoder,
     build_decoder,
 )
+from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.sources import SchemaUnavailableError
 from consumer.core.changes.items import OFFSET, RejectReason
 from consumer.errors import SettingsError
@@ -257,3 +260,55 @@ def test_messages_of_several_schemas_stay_in_order(registry: TinyRegistry) -> No
         done = taken(decoder, 150)
 
     assert [sku for decoded in done for sku in decoded.frame["sku"]] == 3 * [f"s{number}" for number in range(50)]
+
+
+class Expanding(BatchDecoder):
+    """Each message becomes ``rows`` rows; more than ``ROWS_MAX`` of several messages are too many."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def decode(self, batches: Sequence[RawBatch]) -> Decoded:
+        offsets = [offset for batch in batches for offset in batch.offsets]
+        if len(offsets) > 1 and len(offsets) * self.rows > ROWS_MAX:
+            raise TooManyRowsError
+        frame = pl.DataFrame({OFFSET: [offset for offset in offsets for _ in range(self.rows)]})
+        return Decoded(frame, (), 0, {1: offsets[-1] + 1}, 0.0)
+
+    def close(self) -> None:
+        pass
+
+
+def test_events_with_many_lines_come_in_several_frames_and_in_order() -> None:
+    with closing(DecoderThread(Expanding(ROWS_MAX // 4), memory_bytes=1 << 40)) as decoder:
+        decoder.put(raw_batch([b""] * 10, first_offset=0))
+        done = taken(decoder, 10 * (ROWS_MAX // 4))
+
+        assert not decoder.busy()
+    assert [offset for decoded in done for offset in decoded.frame[OFFSET].unique(maintain_order=True)] == [*range(10)]
+    assert max(decoded.frame.height for decoded in done) <= ROWS_MAX
+
+
+def test_no_further_frame_is_decoded_before_those_that_fill_the_memory_are_taken() -> None:
+    rows = ROWS_MAX // 2
+    with closing(DecoderThread(Expanding(rows), memory_bytes=2 * rows * ROW_BYTES)) as decoder:
+        decoder.put(raw_batch([b""] * 20, first_offset=0))
+        until(lambda: decoder._delivered_bytes > decoder._memory_bytes // 2)
+        full = decoder._delivered_bytes
+        time.sleep(5 * PAUSE_SECONDS)
+        assert decoder._delivered_bytes == full
+
+        assert sum(decoded.frame.height for decoded in taken(decoder, 20 * rows)) == 20 * rows
+
+
+def test_lines_count_towards_the_memory_of_what_is_put() -> None:
+    memory_bytes = 10 * 1_000 * ROW_BYTES
+    with closing(DecoderThread(Expanding(1_000), memory_bytes=memory_bytes)) as decoder:
+        decoder.put(raw_batch([b""], first_offset=0))
+        taken(decoder, 1_000)
+        messages = 0
+        while decoder.room():
+            decoder.put(raw_batch([b""], first_offset=1 + messages))
+            messages += 1
+
+    assert 5 <= messages <= 10

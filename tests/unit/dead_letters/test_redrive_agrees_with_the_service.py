@@ -3,19 +3,22 @@
 import json
 import uuid
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from consumer.avro.bundled import schema_path, schema_text
 from consumer.avro.decoder_thread import build_batch_decoder
-from consumer.core.changes.items import OFFSET
+from consumer.avro.wire import confluent_prefix
+from consumer.core.changes.items import LINE, OFFSET
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.record import RecordPosition
 from consumer.dead_letters.redrive.events import EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
-from tests.support.avro import TinyRegistry, message, raw_batch
+from tests.support.avro import TinyRegistry, message, raw_batch, value_of
 
 MESSAGES = [
     message(),
@@ -50,32 +53,93 @@ def settings_with(**options: Any) -> Settings:
 @pytest.mark.parametrize("item_key", [["sku"], ["partNumber", "upc", "sku"]])
 def test_redrive_rejects_what_the_service_rejects_for_the_same_reason_and_nothing_else(item_key: list[str]) -> None:
     settings = settings_with(WINDOW__ITEM_KEY=json.dumps(item_key))
-    dead_letters = [
-        DeadLetter(
-            source=RecordPosition("t", 0, 100 + n),
-            reason="",
-            detail=None,
-            key=None,
-            value=value,
-            headers=(),
-            timestamp=1_100 + n,
-        )
-        for n, value in enumerate(MESSAGES)
-    ]
+    dead_letters = [letter_of(n, value) for n, value in enumerate(MESSAGES)]
     item_columns = APIS[settings.oms.api].item_columns
     with closing(
         build_batch_decoder(settings.avro, settings.events, settings.window.item_key, item_columns)
     ) as decoder:
         decoded = decoder.decode([raw_batch(MESSAGES)])
     with closing(EventReader(settings)) as events:
-        accepted, rejected = events.check(dead_letters)
+        checked = events.check(dead_letters)
 
-    by_offset = {100 + n: (rejection.reason, rejection.detail) for n, rejection in rejected.items()}
+    by_offset = {100 + n: (rejection.reason, rejection.detail) for (n, _), rejection in checked.rejected.items()}
     assert by_offset == {reject.change_id.offset: (reject.reason, reject.detail) for reject in decoded.rejects}
     assert len(by_offset) > len(MESSAGES) / 2
-    columns = [name for name in decoded.frame.columns if name in accepted.columns]
-    assert OFFSET in columns
-    assert accepted.sort(OFFSET).select(columns).equals(decoded.frame.sort(OFFSET).select(columns))
+    assert decoded.barriers is not None
+    assert_same_changes(checked.accepted, decoded.frame)
+    assert_same_changes(checked.barriers, decoded.barriers)
+
+
+def assert_same_changes(checked: pl.DataFrame, decoded: pl.DataFrame) -> None:
+    columns = [name for name in decoded.columns if name in checked.columns]
+    assert {OFFSET, LINE} <= set(columns)
+    assert decoded.height
+    order = (OFFSET, LINE)
+    assert checked.sort(order).select(columns).equals(decoded.sort(order).select(columns))
+
+
+LINE_TYPE = {
+    "type": "record",
+    "name": "Line",
+    "fields": [
+        {"name": "sku", "type": "string"},
+        {"name": "quantity", "type": "long"},
+        {"name": "binID", "type": ["null", "int"]},
+    ],
+}
+COUNTED = {
+    "type": "record",
+    "name": "Counted",
+    "fields": [
+        {"name": "locationName", "type": "string"},
+        {"name": "lines", "type": {"type": "array", "items": LINE_TYPE}},
+    ],
+}
+
+
+def counted(*lines: tuple[str, int], location: str = "Rome") -> dict[str, Any]:
+    rows = [{"sku": sku, "quantity": quantity, "binID": None} for sku, quantity in lines]
+    return {"locationName": location, "lines": rows}
+
+
+@pytest.mark.parametrize("negative", ["reject", "zero"])
+def test_redrive_reads_the_lines_of_an_event_as_the_service_does(tmp_path: Path, negative: str) -> None:
+    schema = tmp_path / "schema.avsc"
+    schema.write_text(json.dumps(COUNTED))
+    settings = settings_with(
+        AVRO__SCHEMA_FILE=str(schema),
+        EVENTS__ITEMS="lines",
+        EVENTS__LINES_MAX="4",
+        EVENTS__NEGATIVE_QUANTITY=negative,
+        EVENTS__MATCH_BY_NAME="true",
+        EVENTS__FIELDS='{"sku": "lines.sku", "quantity": "lines.quantity", "binID": "lines.binID"}',
+    )
+    events_with_lines = [
+        counted(("a", 1), ("b", -2), ("c", 2**60)),
+        counted(),
+        counted(*[("d", 1)] * 5),
+        counted(("e", 1), ("", 2), ("f", 3)),
+        counted(("g", 1), location=""),
+    ]
+    values = [confluent_prefix(7) + value_of(COUNTED, event) for event in events_with_lines]
+    values.append(values[0][:-1])
+    dead_letters = [letter_of(n, value) for n, value in enumerate(values)]
+    with closing(build_batch_decoder(settings.avro, settings.events, settings.window.item_key)) as decoder:
+        decoded = decoder.decode([raw_batch(values)])
+    with closing(EventReader(settings)) as events:
+        checked = events.check(dead_letters)
+
+    rejected = {(100 + n, line): found.reason for (n, line), found in checked.rejected.items()}
+    assert rejected == {(found.change_id.offset, found.line): found.reason for found in decoded.rejects}
+    assert len(rejected) == (6 if negative == "reject" else 5)
+    assert decoded.barriers is not None
+    assert_same_changes(checked.accepted, decoded.frame)
+    assert_same_changes(checked.barriers, decoded.barriers)
+
+
+def letter_of(n: int, value: bytes) -> DeadLetter:
+    source = RecordPosition("t", 0, 100 + n)
+    return DeadLetter(source=source, reason="", detail=None, key=None, value=value, headers=(), timestamp=1_100 + n)
 
 
 def test_an_event_whose_schema_is_named_by_a_header_is_read_with_it() -> None:
@@ -91,9 +155,9 @@ def test_an_event_whose_schema_is_named_by_a_header_is_read_with_it() -> None:
     ]
     try:
         with closing(EventReader(settings)) as events:
-            accepted, rejected = events.check(dead_letters)
+            checked = events.check(dead_letters)
     finally:
         registry.down()
 
-    assert accepted["sku"].to_list() == ["s1"]
-    assert list(rejected) == [1]
+    assert checked.accepted["sku"].to_list() == ["s1"]
+    assert list(checked.rejected) == [(1, None)]

@@ -172,6 +172,44 @@ def test_batches_are_bounded_by_count_and_by_bytes() -> None:
     assert split_into_batches(small.clear(), ITEM, count_max=10, bytes_max=10) == []
 
 
+def test_an_event_is_redriven_only_if_no_line_of_it_has_a_newer_change() -> None:
+    events = frame(change("a", 10), change("b", 10), change("c", 11), change("d", 11))
+    log = pl.concat([events, frame(change("b", 12))])
+    frame_judged = judged(events, log)
+    assert verdicts(frame_judged) == {10: "superseded", 11: "redrive"}
+    assert frame_judged.height == 2
+    assert frame_judged.select(BLOCKING_ASSIGNMENT, BLOCKING_OFFSET).row(0) == (0, 12)
+
+
+def test_the_lines_of_an_event_that_is_skipped_block_older_events_and_so_on() -> None:
+    events = frame(
+        change("a", 10), change("b", 10), change("b", 11), change("c", 11), change("c", 12), change("d", 12),
+        change("e", 13),
+    )  # fmt: skip
+    assert verdicts(judged(events, events)) == {10: "redrive", 11: "redrive", 12: "redrive", 13: "redrive"}
+    log = pl.concat([events, frame(change("d", 20))])
+    assert verdicts(judged(events, log)) == {10: "superseded", 11: "superseded", 12: "superseded", 13: "redrive"}
+
+
+def test_two_lines_of_one_item_do_not_block_each_other() -> None:
+    events = frame(change("a", 10), change("a", 10))
+    assert verdicts(judged(events, events)) == {10: "redrive"}
+
+
+def test_events_that_share_items_share_a_batch_with_all_their_lines() -> None:
+    events = frame(
+        change("a", 1), change("b", 1), change("z", 2), change("b", 3), change("c", 3), change("c", 4), change("y", 5),
+    )  # fmt: skip
+    batches = split_into_batches(events, ITEM, count_max=1, bytes_max=1_000_000)
+    assert [batch[OFFSET].to_list() for batch in batches] == [[1, 1, 3, 3, 4], [2], [5]]
+
+
+def test_an_event_counts_its_bytes_once_however_many_lines_it_has() -> None:
+    events = frame(*(change(f"s{event}-{line}", event) for event in range(4) for line in range(50)))
+    batches = split_into_batches(events, ITEM, count_max=100, bytes_max=20)
+    assert [batch[OFFSET].unique().sort().to_list() for batch in batches] == [[0, 1], [2, 3]]
+
+
 def test_copies_are_not_foreign_changes() -> None:
     batch = frame(change("a", 10), change("b", 11))
     added = frame(change("a", 100), change("b", 101), change("b", 102), change("c", 103))

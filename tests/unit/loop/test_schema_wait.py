@@ -1,7 +1,8 @@
 """How partitions wait for a schema that the registry does not know yet (rule 23)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumer.avro.lines import TooManyRowsError
+from consumer.avro.parts import PartDecoder
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, LOCATION, OFFSET, ChangeId, RejectReason
 from consumer.facts import Fact, SchemaWaitBegan, SchemaWaitEnded
 from consumer.loop.schema_wait import MESSAGE_BYTES, PERIOD_SECONDS, RETRY_SECONDS_MAX, SchemaWait
@@ -22,10 +25,14 @@ WAIT_SECONDS = 60.0
 class SlowDecoder:
     """``ports.Decoder`` that decodes when ``work`` is called. A value is the name of its schema; None a tombstone."""
 
-    def __init__(self, known: Iterable[str] = ("known",)) -> None:
+    def __init__(self, known: Iterable[str] = ("known",), *, part_messages_max: int | None = None) -> None:
+        """``part_messages_max``: events have so many lines that at most this many are decoded at a time."""
         self.known = set(known)
         self.queued: list[RawBatch] = []
         self.has_room = True
+        self.take_max: int | None = None
+        self._part_messages_max = part_messages_max
+        self._parts = PartDecoder(self)
         self._done: list[Decoded] = []
 
     def room(self) -> bool:
@@ -35,7 +42,8 @@ class SlowDecoder:
         self.queued.append(batch)
 
     def take(self) -> list[Decoded]:
-        done, self._done = self._done, []
+        taken = len(self._done) if self.take_max is None else self.take_max
+        done, self._done = self._done[:taken], self._done[taken:]
         return done
 
     def busy(self) -> bool:
@@ -54,10 +62,18 @@ class SlowDecoder:
                 self.work(1)
             return
         taken, self.queued = self.queued[:batches], self.queued[batches:]
-        if taken:
-            self._done.append(self._decode(taken))
+        first, messages = 0, sum(map(len, taken))
+        while taken:
+            decoded, first = self._parts.decode_part(taken, first)
+            self._done.append(decoded)
+            if first == messages:
+                break
 
-    def _decode(self, batches: list[RawBatch]) -> Decoded:
+    def decode(self, batches: Sequence[RawBatch]) -> Decoded:
+        """Decode batches at once; ``work`` calls it, for parts."""
+        messages = sum(map(len, batches))
+        if messages > 1 and self._part_messages_max is not None and messages > self._part_messages_max:
+            raise TooManyRowsError
         rows: list[tuple[int, int]] = []
         rejects: list[Reject] = []
         awaits: dict[int, AwaitedSchema] = {}
@@ -84,7 +100,17 @@ class SlowDecoder:
         ends = {owner: end for owner, end in ends.items() if owner not in awaits}
         columns = {ASSIGNMENT: [owner for owner, _ in rows], OFFSET: [offset for _, offset in rows]}
         frame = pl.DataFrame({**columns, LOCATION: ["Berlin"] * len(rows)}, schema_overrides=CHANGE_SCHEMA)
-        return Decoded(frame, tuple(rejects), tombstones, next_offsets | ends, 0.0, ends, awaits, batches=len(batches))
+        return Decoded(
+            frame=frame,
+            rejects=tuple(rejects),
+            tombstones=tombstones,
+            next_offsets=next_offsets | ends,
+            polled_at=0.0,
+            ends=ends,
+            awaits=awaits,
+            batches=len(batches),
+            barriers=frame,  # as if each count were followed by one that cannot be sent
+        )
 
 
 def batch(owner: int, first: int, *names: str | None, end: int | None = None) -> RawBatch:
@@ -110,8 +136,10 @@ def both(*batches: RawBatch) -> RawBatch:
 class Bench:
     """A ``SchemaWait`` with its decoder, what came out of it, and the time."""
 
-    def __init__(self, *, bytes_max: int = 1_000_000, wait_seconds: float = WAIT_SECONDS) -> None:
-        self.decoder = SlowDecoder()
+    def __init__(
+        self, *, bytes_max: int = 1_000_000, wait_seconds: float = WAIT_SECONDS, part_messages_max: int | None = None
+    ) -> None:
+        self.decoder = SlowDecoder(part_messages_max=part_messages_max)
         self.wait = SchemaWait(self.decoder, self, wait_seconds, bytes_max)
         self.assigned: dict[int, Assignment] = {owner: assignment(owner) for owner in (1, 2, 3)}
         self.now = 1_000.0
@@ -181,9 +209,10 @@ def test_once_the_schema_is_known_everything_is_decoded_in_order_and_with_its_en
     assert (round(ended.seconds, 1), ended.is_impatient) == (1.1, False)
 
 
+@pytest.mark.parametrize("part_messages_max", [None, 1, 2])
 @pytest.mark.parametrize("joined", [1, 3])
-def test_what_the_decoder_had_when_the_wait_began_does_not_overtake(joined: int) -> None:
-    bench = Bench()
+def test_what_the_decoder_had_when_the_wait_began_does_not_overtake(joined: int, part_messages_max: int | None) -> None:
+    bench = Bench(part_messages_max=part_messages_max)
     bench.put(batch(1, 0, "new"), both(batch(1, 1, "known", None), batch(2, 0, "known")), batch(1, 3, "junk", end=4))
     bench.turn(batches=1)
     bench.put(batch(1, 4, "known"))
@@ -200,6 +229,33 @@ def test_what_the_decoder_had_when_the_wait_began_does_not_overtake(joined: int)
 
     assert bench.rows() == [0, 1, 3, 4]
     assert sum(decoded.tombstones for decoded in bench.decoded) == 1
+
+
+@pytest.mark.parametrize("part_messages_max", [1, 2])
+def test_once_one_part_of_a_batch_awaits_a_schema_the_next_parts_have_nothing_of_its_partition(
+    part_messages_max: int,
+) -> None:
+    bench = Bench(part_messages_max=part_messages_max)
+    bench.put(both(batch(1, 0, "known", "new", None, "known"), batch(2, 0, "known"), batch(1, 4, "known", end=5)))
+    bench.turn()
+
+    assert (bench.rows(), bench.next_offset(), bench.rows(2)) == ([0], 1, [0])
+    assert sum(decoded.tombstones for decoded in bench.decoded) == 0
+    assert bench.wait.parked_messages == 4
+
+    bench.decoder.known.add("new")
+    bench.turn(1.0)
+    assert (bench.rows(), bench.next_offset()) == ([0, 1, 3, 4], 5)
+    assert sum(decoded.tombstones for decoded in bench.decoded) == 1
+
+
+def test_a_message_that_has_waited_still_has_its_topic() -> None:
+    bench = Bench()
+    bench.put(replace(both(batch(1, 0, "new"), batch(2, 0, "known")), topics={1: "shops", 2: "depots"}))
+    bench.turn()
+    bench.wait.retry(bench.now + 1.0)
+
+    assert bench.decoder.queued[-1].topics[1] == "shops"
 
 
 def test_what_is_read_while_the_decoder_tries_again_does_not_overtake() -> None:
@@ -340,7 +396,7 @@ def test_what_is_parked_of_a_revoked_partition_is_dropped() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.randoms(use_true_random=False))
 def test_no_message_is_lost_or_overtaken_whatever_is_unknown_and_for_however_long(random: Random) -> None:
-    bench = Bench(bytes_max=20 * MESSAGE_BYTES)
+    bench = Bench(bytes_max=20 * MESSAGE_BYTES, part_messages_max=random.choice((None, None, 1, 3)))
     sent: defaultdict[int, list[int]] = defaultdict(list)
     ends = [1_000.0 + random.uniform(0, 20) for _ in range(3)]
     for _ in range(random.randint(5, 60)):
@@ -351,13 +407,16 @@ def test_no_message_is_lost_or_overtaken_whatever_is_unknown_and_for_however_lon
             sent[owner] += range(len(sent[owner]), len(sent[owner]) + len(names))
         bench.put(both(*parts))
         bench.decoder.known |= {f"new{at}" for at, end in enumerate(ends) if bench.now >= end}
+        bench.decoder.take_max = random.choice((None, 0, 1, 2))
         bench.turn(random.uniform(0, 1.0), batches=random.randint(0, 3))
     bench.decoder.known |= {"new0", "new1", "new2"}
+    bench.decoder.take_max = None
     for _ in range(20):
         bench.turn(RETRY_SECONDS_MAX)
 
     rows = {owner: bench.rows(owner) for owner in (1, 2, 3)}
     assert all(offsets == sorted(set(offsets)) for offsets in rows.values())
+    assert all(decoded.frame.equals(decoded.barriers) for decoded in bench.decoded if decoded.barriers is not None)
     tombstones = sum(decoded.tombstones for decoded in bench.decoded)
     assert sum(map(len, rows.values())) + tombstones == sum(map(len, sent.values()))
     assert all(bench.next_offset(owner) == len(offsets) for owner, offsets in sent.items() if offsets)

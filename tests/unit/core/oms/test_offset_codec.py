@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.core.changes.items import ASSIGNMENT, LINE, OFFSET
+from consumer.core.changes.items import ASSIGNMENT, LINE, OFFSET, ChangeId
 from consumer.core.oms.offset_codec import pack_changes, pack_offsets, unpack_offsets
+from tests.support.frames import change, frame
 
 
 def series(offsets: list[int]) -> pl.Series:
@@ -70,3 +71,12 @@ def test_changes_of_one_partition_are_packed_together() -> None:
     (packed,) = pack_changes(rows, {4: ("stock", 2), 9: ("stock", 3)})
 
     assert (packed[:3], unpack_offsets(packed.offsets)) == ((4, "stock", 2), (3, 8))
+
+
+def test_the_lines_of_an_event_are_packed_with_their_offsets() -> None:
+    lines = [(3, 0), (3, 9_999), (2**40, 1), (3, 7)]
+    rows = frame([change("Rome", "a", offset=offset, line=line, assignment=4) for offset, line in lines])
+
+    (packed,) = pack_changes(rows, {4: ("stock", 2)})
+
+    assert packed.change_ids() == tuple(ChangeId(4, *line) for line in sorted(lines))
