@@ -25,6 +25,7 @@ from consumer.avro.wire import framing_of
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
+from consumer.core.location.location import LOCATION_BYTES
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
@@ -294,6 +295,7 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
         max_requests_per_second=settings.oms.max_requests_per_second,
         bisection_requests_max=settings.oms.bisection_requests_max,
         max_pending_bytes=shares.pending_bytes,
+        location_bytes=LOCATION_BYTES,
         coalescing_bytes_max=shares.coalescing_bytes,
         in_hand_bytes_max=shares.decoder_bytes + shares.parked_bytes,
         turn_bytes_min=shares.consumer_queue_bytes,

@@ -73,6 +73,7 @@ class Engine:
             keep_current=self.partitions.drop_stale,
             size_of=size_of,
             coalescing_bytes_max=limits.coalescing_bytes_max,
+            location_bytes=limits.location_bytes,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._backpressure = Backpressure(self.partitions, limits)

@@ -26,6 +26,8 @@ class EngineLimits:
     """Requests that one bisection may take."""
     max_pending_bytes: int = 96 * 1024 * 1024
     """Memory of rows in windows, recovering and in flight: above it reading pauses."""
+    location_bytes: int = 0
+    """Memory of a location with pending changes besides its rows."""
     coalescing_bytes_max: int = 24 * 1024 * 1024
     """Memory of copies while rows are merged or coalesced in place."""
     in_hand_bytes_max: int = 24 * 1024 * 1024

@@ -88,6 +88,10 @@ TRANSITIONS: Final[Mapping[tuple[LocationState, LocationEvent], frozenset[Locati
 }
 
 
+LOCATION_BYTES: Final = 640
+"""Memory of a location besides its rows, with its window and its places in schedules and runs. Measured: 650."""
+
+
 @dataclass(eq=False, slots=True)
 class Location:
     """A location and everything that it owns. ``window`` may be empty."""

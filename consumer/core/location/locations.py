@@ -46,7 +46,9 @@ class Locations:
         keep_current: KeepCurrent,
         size_of: SizeOf = frame_bytes,
         coalescing_bytes_max: int = 24 * 1024 * 1024,
+        location_bytes: int = 0,
     ) -> None:
+        self._location_bytes = location_bytes
         self._item_key = tuple(item_key)
         self._items = items
         self._bisection_requests_max = bisection_requests_max
@@ -138,10 +140,9 @@ class Locations:
         requests: list[Request] = []
         while len(requests) < requests_max and (window := self._schedule.take_ready()):
             location = self._by_name[window.location]
-            if location.may_send(now):
-                request = self._start(location, now)
-                if request:
-                    requests.append(request)
+            request = self._start(location, now) if location.may_send(now) else None
+            if request:
+                requests.append(request)
         return requests
 
     def start_fullest(self, requests_max: int, free_bytes: float, now: float) -> list[Request]:
@@ -259,8 +260,8 @@ class Locations:
 
     @property
     def size_bytes(self) -> float:
-        """Memory of the rows in windows and in flight."""
-        return self._windows.size_bytes + self._in_flight.size_bytes
+        """Memory of the locations, and of their rows in windows and in flight."""
+        return self._location_bytes * len(self._by_name) + self._windows.size_bytes + self._in_flight.size_bytes
 
     @property
     def in_flight_bytes(self) -> int:
@@ -422,8 +423,7 @@ class Locations:
         unresolved = bisection.unresolved()
         if unresolved is None:
             return []
-        if not bisection.any_accepted:
-            location.futile_bisections += 1
+        location.futile_bisections += not bisection.any_accepted
         self._end_bisection(location)
         return self._refuse_unresolved(location, unresolved)
 

@@ -101,3 +101,15 @@ def test_recovering_rows_are_coalesced_some_locations_at_a_time() -> None:
     assert [(point.offset, point.read_up_to) for point in engine.commit_points(2.0)] == [(0, 1_000)]
     kept = pl.concat(engine.locations._windows.rows_of(found.window) for found in engine.locations._by_name.values())
     assert sorted(kept["quantity"]) == list(range(180, 200))
+
+
+def test_many_locations_with_few_changes_each_count_as_memory_too() -> None:
+    engine = build_engine(max_pending_bytes=1_000, location_bytes=90)
+    for offset in range(11):
+        add(engine, range(offset, offset + 1), f"store {offset}")
+    assert engine.pending_bytes == 11 * (90 + 1)
+
+    engine.update_backpressure(0.0)
+    assert engine.is_over_budget
+    assert accept_all(engine, 0.0)
+    assert engine.pending_bytes <= 750
