@@ -166,7 +166,7 @@ class Service:
                     settings.kafka,
                     settings.dead_letters,
                     schema_id_of=schema_id_of,
-                    has_lines=settings.events.items is not None,
+                    has_lines=settings.has_lines,
                     queue_bytes=self._shares.dead_letter_queue_bytes,
                     originals_bytes=self._shares.originals_bytes,
                 )

@@ -75,7 +75,13 @@ class BatchDecoder:
         self._framing = framing
         self._item_key = tuple(item_key)
         self._mapping = mapping
-        self._values = MessageReader(framing, source, has_lines=mapping.items is not None)
+        self._has_lines = mapping.items is not None or framing.name == "container"
+        self._values = MessageReader(
+            framing,
+            source,
+            has_lines=self._has_lines,
+            file_rows_max=mapping.settings.lines_max if mapping.items is None else None,
+        )
         self._keys = keys
         self._record_columns = RecordColumns(mapping, keys)
         self._notices = Notices()
@@ -110,7 +116,7 @@ class BatchDecoder:
 
     def line_of(self, message: BadMessage) -> int | None:
         """The line that a dead letter names; None: the event has a single change, or cannot be read at all."""
-        return message.line if message.line or self._mapping.items is not None else None
+        return message.line if message.line or self._has_lines else None
 
     def read(self, records: Records) -> ReadChanges:
         """Read records into rows with the columns of ``CHANGE_SCHEMA``; raises as ``decode`` does."""

@@ -1,6 +1,6 @@
 """Avro object container files as values: a magic, metadata with the schema, and blocks of rows.
 
-Only the frame is read here. Where a row ends, only its schema says, so a block of several rows stays in one piece.
+Only the frame is read here. Where a row ends, only its schema says: see ``container_rows``.
 """
 
 from collections.abc import Sequence
@@ -43,21 +43,13 @@ class ContainerFile:
     def rows(self) -> int:
         return sum(block.rows for block in self.blocks)
 
-    def row_bytes(self) -> list[bytes]:
-        """The bytes of each block's rows. Raises BadContainerFileError."""
+    def block_bytes(self) -> list[bytes]:
+        """The bytes of each block, decompressed. Raises BadContainerFileError."""
         left, found = DECOMPRESSED_BYTES_MAX, []
         for block in self.blocks:
             found.append(self._decompressed(block.data, left))
             left -= len(found[-1])
         return found
-
-    def only_row(self) -> bytes:
-        """The bytes of the file's only row. Raises BadContainerFileError, also unless there is exactly one."""
-        if self.rows != 1:
-            raise BadContainerFileError(
-                f"the container file has {self.rows} rows; a value must have exactly one", RejectReason.NOT_ONE_ROW
-            )
-        return b"".join(self.row_bytes())
 
     def _decompressed(self, data: bytes, bytes_max: int) -> bytes:
         if self.codec in {b"", b"null"}:

@@ -41,7 +41,12 @@ class Lines:
 
     def too_many(self) -> str:
         """Why an event with more lines is rejected."""
-        return f"more than {self.lines_max:,} lines (events.lines_max)"
+        return too_many_lines(self.lines_max)
+
+
+def too_many_lines(lines_max: int) -> str:
+    """Why an event with more than ``lines_max`` lines is rejected."""
+    return f"more than {lines_max:,} lines (events.lines_max)"
 
 
 def line_type(root: Type, path: Path) -> tuple[Type, tuple[Path, ...]]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
+from consumer.avro.container_file import BadContainerFileError
+from consumer.avro.container_rows import ContainerReader
 from consumer.avro.fields import FieldPlan
 from consumer.avro.lines import ROWS_MAX, TooManyRowsError
 from consumer.avro.readers import Reader, Refused
@@ -31,9 +33,12 @@ UNWRAPPED_BYTES_MAX: Final = 32 * 1024 * 1024
 class MessageReader:
     """Reads messages of a framing. Not thread-safe."""
 
-    def __init__(self, framing: Framing, source: SchemaSource, *, has_lines: bool = False) -> None:
-        """``has_lines``: the readers of ``source`` take events with several changes."""
+    def __init__(
+        self, framing: Framing, source: SchemaSource, *, has_lines: bool = False, file_rows_max: int | None = None
+    ) -> None:
+        """``has_lines``: a message may have several changes. ``file_rows_max`` is as for ``ContainerReader``."""
         self._framing = framing
+        self._containers = ContainerReader(file_rows_max) if framing.name == "container" else None
         self._has_lines = has_lines
         self._source = source
         self._filler = bytes(framing.length)
@@ -52,6 +57,12 @@ class MessageReader:
         reader = None if ref is None else self._source.reader(ref, must_ask=True)
         if key is None or reader is None or isinstance(reader, Refused):
             return None
+        if self._containers is not None:
+            try:
+                rows = self._containers.rows_of(reader, value)
+            except BadContainerFileError:
+                return None
+            return reader.plan_of(rows[0]) if rows else None
         for _, row in self._unwrapped(key, [0], [value], []):
             return reader.plan_of(row)
         return None
@@ -121,6 +132,7 @@ class MessageReader:
         bad: list[BadMessage] = []
         awaiting: list[BadMessage] = []
         results: list[ReadResult] = []
+        rows_read = 0
         readable: dict[int, tuple[Reader, list[tuple[int, bytes]]]] = {}
         for key, positions in groups.items():
             ref = None if key is None else self._framing.ref_of(key)
@@ -132,6 +144,11 @@ class MessageReader:
                 for position in positions:
                     waits = reader.may_appear and position not in cannot_wait
                     (awaiting if waits else bad).append(BadMessage(position, reader.reason, reader.detail))
+            elif self._containers is not None:
+                results.append(self._containers.read(reader, [(position, values[position]) for position in positions]))
+                rows_read += results[-1].frame.height
+                if rows_read > ROWS_MAX and len(values) > 1:
+                    raise TooManyRowsError
             else:
                 rows = readable.setdefault(id(reader), (reader, []))[1]
                 size = 0

@@ -55,19 +55,35 @@ class Cutter:
     def cut(self, message: bytes, begin: int) -> bytes:
         """The message without the fields that are cut; its value begins at ``begin``. Raises NoValueError."""
         edits: list[Edit] = []
-        try:
-            end = self._walk(message, begin, LEVELS_MAX, edits)
-        except IndexError:
-            raise NoValueError("the value is cut off") from None
-        except RecursionError:
-            raise NoValueError("the value nests too deep") from None
-        if end > len(message):
-            raise NoValueError("the value is cut off")
+        _end_of(self._walk, message, begin, edits)
         parts, at = [], 0
         for start, stop, replacement in edits:
             parts += [message[at:start], replacement]
             at = stop
         return b"".join((*parts, message[at:]))
+
+
+class Walker:
+    """Finds where values of a type end."""
+
+    def __init__(self, schema: Type) -> None:
+        self._walk = _Compiler().skip(schema)
+
+    def end_of(self, data: bytes, begin: int) -> int:
+        """Where the value that begins here ends. Raises NoValueError."""
+        return _end_of(self._walk, data, begin, [])
+
+
+def _end_of(walk: Walk, data: bytes, begin: int, edits: list[Edit]) -> int:
+    try:
+        end = walk(data, begin, LEVELS_MAX, edits)
+    except IndexError:
+        raise NoValueError("the value is cut off") from None
+    except RecursionError:
+        raise NoValueError("the value nests too deep") from None
+    if end > len(data):
+        raise NoValueError("the value is cut off")
+    return end
 
 
 class CuttingReader:

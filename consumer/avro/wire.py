@@ -126,20 +126,12 @@ class Framing:
         return self.name != "aws-glue" or key.startswith(_GLUE_UNCOMPRESSED)
 
     def value_of(self, key: SchemaKey, message: bytes) -> bytes:
-        """The Avro value in a message. Raises BadValueError.
-
-        A container file has any number of rows. Only one with a single row is a change so far: where an event may have
-        several lines, ``read_container`` has all of them.
-        """
+        """The Avro value in a message; a container file has rows instead (``container_rows``). Raises BadValueError."""
         if isinstance(key, SchemaHeader):
             return message
         try:
-            if self.name == "container":
-                return read_container(message).only_row()
             if self.name == "aws-glue" and key.startswith(_GLUE_ZLIB):
                 return decompress(zlib.decompressobj(), message[self.length :])
-        except BadContainerFileError as error:
-            raise BadValueError(error.reason, str(error)) from error
         except DecompressionError as error:
             raise BadValueError(RejectReason.CORRUPT, str(error)) from error
         return message[self.length :]

@@ -62,9 +62,9 @@ class DeadLetterWriter:
         """Connects to nothing yet.
 
         ``schema_id_of`` gives the schema id in the value and headers of an original, None without one. Rejects
-        bring theirs. ``has_lines``: events may have several changes (``events.items``), so every dead letter names its
-        line. ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching
-        takes. Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
+        bring theirs. ``has_lines``: events may have several changes, so every dead letter names its line.
+        ``queue_bytes`` is what dead letters may take until they are confirmed, ``originals_bytes`` what fetching takes.
+        Raises SettingsError if an option is wrong, or the dead-letter topic is also read for changes.
         """
         if dead_letters.topic in kafka.topics:
             raise SettingsError(

@@ -88,7 +88,8 @@ class EventsSettings(Section):
         default=None,
         description="Path of an array or a map in the event, each of whose elements is a change. Paths of fields lead "
         "through it: `lines.sku`, and in a map `stock.key` and `stock.value`. If the path itself leads through an "
-        "array or a map (`stores.lines`), their elements are taken one by one, too. Unset: an event is one change.",
+        "array or a map (`stores.lines`), their elements are taken one by one, too. Unset: an event is one change, "
+        "or one for each row of a container file.",
     )
     lines_max: int = Field(
         default=10_000,

@@ -88,9 +88,9 @@ class AvroSettings(Section):
         description="What precedes the Avro value: `confluent` a zero byte and a schema id of 4 bytes, `apicurio` a "
         "zero byte and an id of 8 bytes, `aws-glue` the header of AWS Glue with a schema version id, `single-object` "
         "the marker and fingerprint of Avro's single-object encoding, `bare` nothing. `container`: the value is an "
-        "Avro object container file with one row. With `confluent` and `apicurio`, a header that names the schema "
-        "(`__value_schema_id`, `apicurio.value.globalId`, `apicurio.value.contentId`) takes precedence, and the whole "
-        "value is then the Avro value.",
+        "Avro object container file, and each of its rows is a change; with `events.items` it must have one row. With "
+        "`confluent` and `apicurio`, a header that names the schema (`__value_schema_id`, `apicurio.value.globalId`, "
+        "`apicurio.value.contentId`) takes precedence, and the whole value is then the Avro value.",
     )
     decoder: Literal["columnar", "fastavro"] = Field(
         default="columnar",
@@ -393,6 +393,11 @@ class Settings(Section):
     http: HttpSettings = Field(default_factory=HttpSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether an event may have several changes, so that each is named by its line."""
+        return self.events.items is not None or self.avro.framing == "container"
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:

@@ -140,7 +140,7 @@ class Shop:
                 settings.kafka,
                 settings.dead_letters,
                 schema_id_of=CONFLUENT.schema_id_of,
-                has_lines=settings.events.items is not None,
+                has_lines=settings.has_lines,
             )
         ) as dead_letters:
             dead_letters.fetch_and_publish(changes)

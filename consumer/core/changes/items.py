@@ -104,7 +104,8 @@ class RejectReason(StrEnum):
     NOT_A_WHOLE_NUMBER = "not_a_whole_number"
     """A quantity, or another whole number of the OMS, has a fraction."""
     NOT_ONE_ROW = "not_one_row"
-    """A container file without a row, or with several."""
+    """A container file with several rows, where each must be an event of its own: with ``events.items``, as a Debezium
+    envelope, or as a key."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
     """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
     NO_LOCATION = "no_location"
@@ -141,6 +142,6 @@ class SkipReason(StrEnum):
     MESSAGE = "message"
     """A Debezium envelope with a message that was written into the database's log; it has no row."""
     NO_LINES = "no_lines"
-    """An event without any change at ``events.items``."""
+    """An event without any change at ``events.items``, or a container file without rows."""
     NULL_VALUE = "null_value"
     """The null branch of a union."""

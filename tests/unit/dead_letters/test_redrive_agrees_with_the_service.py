@@ -3,9 +3,11 @@
 import json
 import uuid
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import polars as pl
 import pytest
 
@@ -15,7 +17,7 @@ from consumer.avro.wire import confluent_prefix
 from consumer.core.changes.items import LINE, OFFSET
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.record import RecordPosition
-from consumer.dead_letters.redrive.events import EventReader
+from consumer.dead_letters.redrive.events import INDEX, EventReader
 from consumer.oms.apis import APIS
 from consumer.settings import PREFIX, Settings, load
 from tests.support.avro import TinyRegistry, message, raw_batch, value_of
@@ -78,7 +80,7 @@ def assert_same_changes(checked: pl.DataFrame, decoded: pl.DataFrame) -> None:
     assert checked.sort(order).select(columns).equals(decoded.sort(order).select(columns))
 
 
-LINE_TYPE = {
+LINE_TYPE: dict[str, Any] = {
     "type": "record",
     "name": "Line",
     "fields": [
@@ -135,6 +137,39 @@ def test_redrive_reads_the_lines_of_an_event_as_the_service_does(tmp_path: Path,
     assert decoded.barriers is not None
     assert_same_changes(checked.accepted, decoded.frame)
     assert_same_changes(checked.barriers, decoded.barriers)
+
+
+def test_redrive_reads_all_rows_of_a_container_file_as_the_service_does() -> None:
+    settings = settings_with(AVRO__SCHEMA_FILE="", AVRO__FRAMING="container", EVENTS__LINES_MAX="4")
+    values = [
+        file_of(("a", 1), ("b", -2), ("", 1), ("c", 3)),
+        file_of(),
+        file_of(*[("d", 1)] * 5),
+        file_of(("e", 1), ("f", 2))[:-1],
+        file_of(("g", 1)),
+    ]
+    dead_letters = [letter_of(n, value) for n, value in enumerate(values)]
+    with closing(build_batch_decoder(settings.avro, settings.events, settings.window.item_key)) as decoder:
+        decoded = decoder.decode([raw_batch(values)])
+    with closing(EventReader(settings)) as events:
+        checked = events.check(dead_letters)
+        read = events.read(dead_letters)
+
+    assert [(100 + n, line) for n, line in checked.rejected] == [(100, 1), (100, 2), (102, None), (103, None)]
+    rejected = {(100 + n, line): found.reason for (n, line), found in checked.rejected.items()}
+    assert rejected == {(found.change_id.offset, found.line): found.reason for found in decoded.rejects}
+    assert decoded.barriers is not None
+    assert_same_changes(checked.accepted, decoded.frame)
+    assert_same_changes(checked.barriers, decoded.barriers)
+    assert read.frame.select(INDEX, LINE, "sku").rows()[:4] == [(0, 0, "a"), (0, 1, "b"), (0, 2, None), (0, 3, "c")]
+
+
+def file_of(*lines: tuple[str, int]) -> bytes:
+    stream = BytesIO()
+    row_type = {**LINE_TYPE, "fields": [{"name": "locationName", "type": "string"}, *LINE_TYPE["fields"]]}
+    rows = [{"locationName": "Rome", "sku": sku, "quantity": quantity, "binID": None} for sku, quantity in lines]
+    fastavro.writer(stream, fastavro.parse_schema(row_type), rows)
+    return stream.getvalue()
 
 
 def letter_of(n: int, value: bytes) -> DeadLetter:
