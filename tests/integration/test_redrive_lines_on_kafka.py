@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 
 from consumer.avro.wire import confluent_prefix
@@ -137,3 +139,39 @@ def test_a_dead_letter_is_listed_and_shown_with_its_line(shop: Shop, capsys: pyt
     show_dead_letters(shop.settings, ANY, limit=1, as_lines=True)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["line"], shown["event"]) == (1, {"locationName": "Rome", "sku": "b", "quantity": 2})
+
+
+def file_of(**rows: int) -> bytes:
+    row_type = {
+        "type": "record",
+        "name": "Row",
+        "fields": [
+            {"name": "locationName", "type": "string"},
+            {"name": "sku", "type": "string"},
+            {"name": "quantity", "type": "int"},
+        ],
+    }
+    stream = BytesIO()
+    events = [{"locationName": "Rome", "sku": sku, "quantity": quantity} for sku, quantity in rows.items()]
+    fastavro.writer(stream, fastavro.parse_schema(row_type), events, sync_marker=b"s" * 16)
+    return stream.getvalue()
+
+
+def test_a_container_file_goes_back_only_if_that_is_right_for_all_of_its_rows(
+    kafka: str, topic: Callable[..., str]
+) -> None:
+    shop = Shop(kafka, topic(2), topic(), avro={"framing": "container"})
+    files = [file_of(a=1, b=2), file_of(c=3, d=-4), file_of(b=5, e=6)]
+    old, other, newer = [shop.raw(file) for file in files]
+    shop.job_failed(old, other, lines=(0,))
+    shop.rejected(other, files[1], RejectReason.NEGATIVE_QUANTITY, line=1)
+
+    with closing(Redrive(shop.settings)) as redrive:
+        details = {entry.dead_letter.place: entry.detail for entry in redrive.plan(ANY)}
+    assert details[f"{shop.topic}/0/{old[1]}, line 0"] == f"see {shop.topic}/0/{newer[1]}"
+    assert redriven(shop) == {
+        (old[1], 0): Verdict.SUPERSEDED,
+        (other[1], 0): Verdict.REDRIVE,
+        (other[1], 1): Verdict.REJECTED_AGAIN,
+    }
+    assert values(shop) == [*files, files[1]]

@@ -347,3 +347,9 @@ def test_credentials_that_cannot_be_reloaded_stay_as_they_were(tmp_path: Path) -
     with structlog.testing.capture_logs() as events:
         assert reload() == ("key-1", "secret-1")
     assert [event["event"] for event in events] == ["credentials_not_reloaded"]
+
+
+def test_events_have_lines_with_items_and_as_container_files() -> None:
+    assert not settings().has_lines
+    assert settings(EVENTS__ITEMS="lines").has_lines
+    assert settings(AVRO__FRAMING="container", AVRO__REGISTRY_URL="").has_lines

@@ -29,6 +29,7 @@ SCHEMA: dict[str, Any] = {
         {"name": "checksum", "type": {"type": "fixed", "name": "Checksum", "size": 4}},
     ],
 }
+OTHER: dict[str, Any] = {"type": "record", "name": "Other", "fields": [{"name": "text", "type": "string"}]}
 NODE: dict[str, Any] = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
 
 
@@ -117,10 +118,9 @@ def test_a_bad_row_is_rejected_with_its_line_and_the_others_are_changes(decoder:
 
 
 def test_a_row_of_a_branch_that_cannot_be_read_is_rejected_with_its_line(decoder: BatchDecoder) -> None:
-    other = {"type": "record", "name": "Other", "fields": [{"name": "text", "type": "string"}]}
     rows = [("Stock", row("a")), ("Other", {"text": "x"}), ("Stock", row("c"))]
 
-    decoded = decode(decoder, file_of(*rows, schema=[SCHEMA, other]))
+    decoded = decode(decoder, file_of(*rows, schema=[SCHEMA, OTHER]))
 
     assert changes(decoded) == [(100, 0, "a", 1), (100, 2, "c", 1)]
     assert rejects(decoded) == [(100, 1, "unusable_schema")]
@@ -219,6 +219,15 @@ def test_files_with_too_many_rows_together_are_read_fewer_at_a_time(
         found += [change[:2] for change in changes(part)]
 
     assert found == [(100 + n, line) for n, rows in ((0, 7), (1, 2), (3, 2), (4, 7)) for line in range(rows)]
+
+
+def test_rows_that_are_no_changes_count_too(decoder: BatchDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_rows, "ROWS_MAX", 5)
+    files = [file_of(*[("Other", {"text": "x"})] * 3, schema=[SCHEMA, OTHER])] * 2
+
+    with pytest.raises(TooManyRowsError):
+        decode(decoder, *files)
+    assert len(decode(decoder, files[0]).rejects) == 3
 
 
 # Where each row must be an event of its own
