@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.avro import columnar, fields
+from consumer.avro import columnar, conversion
 from tests.fuzz.__main__ import ROOT
 from tests.fuzz.cases import check, draw
 
@@ -59,12 +59,12 @@ def _without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _without_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accept an Avro int of more than 32 bits."""
-    monkeypatch.setattr(fields, "_INT_MIN", -(2**63))
-    monkeypatch.setattr(fields, "_INT_MAX", 2**63 - 1)
+    monkeypatch.setattr(conversion, "INT_MIN", -(2**63))
+    monkeypatch.setattr(conversion, "INT_MAX", 2**63 - 1)
 
 
 def _with_empty_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields, "_EMPTY_MEANS_ABSENT", ("locationName",))
+    monkeypatch.setattr(conversion, "absent_removed", lambda column, _: column)
 
 
 @pytest.mark.parametrize("fault", [_without_guard, _without_range, _with_empty_texts])
