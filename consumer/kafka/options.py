@@ -81,9 +81,9 @@ QUEUED_MESSAGES_MAX: Final = 50_000
 and smaller fetches a fast reader takes a third less CPU and 40 % less memory."""
 MESSAGE_OVERHEAD_BYTES: Final = 256
 """Of librdkafka, for every message in a queue."""
-MESSAGE_BYTES_MIN: Final = 64
+MESSAGE_BYTES_MIN: Final = 128
 """Messages are taken to be at least this large: librdkafka bounds a queue by the bytes of its messages alone, and many
-small ones would take several times that."""
+small ones would take several times that. With half of this, a thousand locations cost a tenth more CPU."""
 
 _CONSUMER_ALWAYS: Final[Mapping[str, Any]] = {
     "auto.offset.reset": "earliest",

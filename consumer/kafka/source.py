@@ -104,8 +104,12 @@ class KafkaSource:
         self._settings = settings
         self._renews_tokens = uses_tokens(settings)
         self._errors = ErrorLog()
+        self._subscribed_listener: RebalanceListener | None = None
+        self._logged_at: dict[int, float] = {}
+        """Error code to the monotonic time when it was logged last."""
         self._incremental = is_incremental(options)
         self._on_statistics = on_statistics
+        # The client may report an error before it exists.
         self._consumer: Consumer = new_client(
             Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
         )
@@ -113,11 +117,8 @@ class KafkaSource:
         self._topics = TopicLookup(lambda: self._admin)
         self._loader = AssignmentLoader(self._consumer, self._topics)
         self._log_end_offsets = LogEndOffsets(self._consumer, lambda: self._admin)
-        self._subscribed_listener: RebalanceListener | None = None
         self._member_id: str | None = None
         """The member id under which the assignments in the table were given."""
-        self._logged_at: dict[int, float] = {}
-        """Error code to the monotonic time when it was logged last."""
         self._closed = False
 
     # Life cycle

@@ -55,7 +55,7 @@ def test_the_users_properties_override_our_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queue_bytes", "messages", "kbytes"), [(28 * MIB, 45_875, 2_867), (64 * MIB, 50_000, 6_553), (1, 1, 1)]
+    ("queue_bytes", "messages", "kbytes"), [(28 * MIB, 38_229, 4_778), (64 * MIB, 50_000, 10_922), (1, 1, 1)]
 )
 def test_what_is_fetched_ahead_follows_the_memory_budget(queue_bytes: int, messages: int, kbytes: int) -> None:
     options = consumer_options(settings(), queue_bytes)

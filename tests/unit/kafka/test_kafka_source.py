@@ -1,11 +1,13 @@
 """What the source makes of messages that the client returns. The client itself is not connected."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 
 from consumer.errors import InvariantError
+from consumer.kafka.options import new_client
 from consumer.kafka.source import KafkaSource
 from consumer.ports import Assignment
 from consumer.settings import KafkaSettings
@@ -88,3 +90,17 @@ def test_a_rebalance_before_subscribe_is_a_bug() -> None:
     source = KafkaSource(KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["changes"]))
     with pytest.raises(InvariantError, match="before subscribe"):
         source._add([assignment(1, partition=0)])
+
+
+def test_an_error_that_the_client_reports_while_it_is_being_made_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login can fail that early."""
+
+    def failing(kind: Any, options: Any, settings: Any, *, error_cb: Any, **more: Any) -> Any:
+        error_cb(KafkaError(KafkaError._AUTHENTICATION, "no token"))
+        return new_client(kind, options, settings, error_cb=error_cb, **more)
+
+    monkeypatch.setattr("consumer.kafka.source.new_client", failing)
+
+    source = KafkaSource(KafkaSettings(bootstrap_servers="127.0.0.1:1", topics=["changes"]))
+
+    source.close()
