@@ -109,7 +109,7 @@ class KafkaSource:
         """Error code to the monotonic time when it was logged last."""
         self._incremental = is_incremental(options)
         self._on_statistics = on_statistics
-        # The client may report an error before it exists.
+        # The client may call back before it exists, if a login takes long.
         self._consumer: Consumer = new_client(
             Consumer, options, settings, error_cb=self._on_error, stats_cb=self._on_stats
         )
@@ -410,6 +410,8 @@ class KafkaSource:
             _log.warning("kafka_error", error=text_of(error), detail="the client retries by itself")
 
     def _on_stats(self, text: str) -> None:
+        if self._subscribed_listener is None:
+            return  # there is nothing to say yet, and the client may still be being made
         self._log_end_offsets.refresh(self._table.assignments)
         statistics = read_statistics(text)
         if statistics is not None:

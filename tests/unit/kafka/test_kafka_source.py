@@ -92,12 +92,13 @@ def test_a_rebalance_before_subscribe_is_a_bug() -> None:
         source._add([assignment(1, partition=0)])
 
 
-def test_an_error_that_the_client_reports_while_it_is_being_made_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login can fail that early."""
+def test_the_client_may_call_back_while_it_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login can take long, and fail that early."""
 
-    def failing(kind: Any, options: Any, settings: Any, *, error_cb: Any, **more: Any) -> Any:
+    def failing(kind: Any, options: Any, settings: Any, *, error_cb: Any, stats_cb: Any) -> Any:
         error_cb(KafkaError(KafkaError._AUTHENTICATION, "no token"))
-        return new_client(kind, options, settings, error_cb=error_cb, **more)
+        stats_cb("{}")
+        return new_client(kind, options, settings, error_cb=error_cb, stats_cb=stats_cb)
 
     monkeypatch.setattr("consumer.kafka.source.new_client", failing)
 
