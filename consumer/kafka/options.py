@@ -257,15 +257,17 @@ def group_times(settings: KafkaSettings, broker_times: SessionTimes = ASSUMED) -
 def new_client(make: Callable[..., Client], options: Options, settings: KafkaSettings, **callbacks: Any) -> Client:
     """A Kafka client that logs to our log, with tokens of ``kafka.token_provider`` if that is set.
 
-    Raises SettingsError if it rejects an option, BrokerError if the provider has no token.
+    Raises SettingsError if it rejects an option or cannot log in with it, BrokerError if the provider has no token.
     """
     callbacks |= token_callback(options, settings)
     for name in options.keys() & callbacks.keys():
         raise SettingsError(f'kafka.properties: "{name}" cannot be set there: it is a callback of this service')
     try:
         return make(options | callbacks, logger=_ClientLog())
-    except (ImportError, KafkaException, TypeError, ValueError) as error:
-        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    except (ImportError, KafkaException, SystemError, TypeError, ValueError) as error:
+        # If a login of the client's own fails while other callbacks run, what is raised says only that something was.
+        cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
+        reason = cause.args[0].str() if isinstance(cause, KafkaException) else f"{cause}"
         hint = without_mechanism(reason, settings.properties)
         raise SettingsError(f"kafka.properties: {_redacted(reason, settings)}{hint}") from None
 

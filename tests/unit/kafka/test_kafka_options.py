@@ -165,3 +165,11 @@ def test_a_log_line_about_an_error_that_the_callback_reports_too_is_for_debuggin
     with capture_logs() as logs:
         _ClientLog().log(logging.ERROR, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", "Connection refused")
     assert [event["log_level"] for event in logs] == ["debug"]
+
+
+def test_a_login_that_fails_while_the_client_is_made_is_a_wrong_setting() -> None:
+    def make(options: object, **more: object) -> object:
+        raise SystemError("a callback returned a result with an exception set") from RuntimeError("no AWS credentials")
+
+    with pytest.raises(SettingsError, match=r"kafka\.properties: no AWS credentials"):
+        new_client(make, {}, settings())
