@@ -265,9 +265,9 @@ def new_client(make: Callable[..., Client], options: Options, settings: KafkaSet
     try:
         return make(options | callbacks, logger=_ClientLog())
     except (ImportError, KafkaException, SystemError, TypeError, ValueError) as error:
-        # If a login of the client's own fails while other callbacks run, what is raised says only that something was.
-        cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
-        reason = cause.args[0].str() if isinstance(cause, KafkaException) else f"{cause}"
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        if isinstance(error, SystemError):  # a login of the client's own failed; at most the cause says why
+            reason = f"the client could not log in: {error.__cause__ or 'check the options that begin with sasl.'}"
         hint = without_mechanism(reason, settings.properties)
         raise SettingsError(f"kafka.properties: {_redacted(reason, settings)}{hint}") from None
 

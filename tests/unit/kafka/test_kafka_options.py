@@ -171,5 +171,5 @@ def test_a_login_that_fails_while_the_client_is_made_is_a_wrong_setting() -> Non
     def make(options: object, **more: object) -> object:
         raise SystemError("a callback returned a result with an exception set") from RuntimeError("no AWS credentials")
 
-    with pytest.raises(SettingsError, match=r"kafka\.properties: no AWS credentials"):
+    with pytest.raises(SettingsError, match=r"kafka\.properties: the client could not log in: no AWS credentials"):
         new_client(make, {}, settings())
