@@ -71,8 +71,9 @@ class Checker:
         """Numbers of the changes whose count and fields were laid over such requests (rule 19)."""
         self._superseded: set[int] = set()
         """Numbers of the changes that were dead-lettered because of a barrier."""
-        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], int]] = defaultdict(dict)
-        """By owner and assignment: the number of the newest barrier of each item that its engine was given."""
+        self._barriers: defaultdict[tuple[str, int], dict[tuple[str, str], Line]] = defaultdict(dict)
+        """By owner and assignment: the newest barrier of each item that its engine was given. What is redriven after it
+        is newer, whatever its number."""
         self._committable_until = [plan.log_start] * plan.partitions
         self._committed = [plan.log_start] * plan.partitions
         self._read_up_to = [plan.log_start] * plan.partitions
@@ -133,7 +134,7 @@ class Checker:
             if change.kind is EntryKind.BARRIER:
                 known = self._barriers[owner, assignment_id]
                 item = change.location, change.item
-                known[item] = max(change.number, known.get(item, 0))
+                known[item] = max((offset, line), known.get(item, (offset, line)))
 
     def rejected(self, partition: int, change_id: ChangeId) -> None:
         """A member is about to dead-letter a change that it could not decode, or a barrier."""
@@ -192,13 +193,13 @@ class Checker:
         self._check_no_barrier_is_newer(owner, partition_of, submission)
 
     def _check_no_barrier_is_newer(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
-        for assignment_id, *line in submission.taken.body.select(CHANGE_ID).iter_rows():
-            change = self.logs[partition_of[assignment_id]].change(*line)
+        for assignment_id, offset, line in submission.taken.body.select(CHANGE_ID).iter_rows():
+            change = self.logs[partition_of[assignment_id]].change(offset, line)
             barrier = self._barriers[owner, assignment_id].get((change.location, change.item))
-            if barrier is not None and change.number < barrier:
+            if barrier is not None and (offset, line) < barrier:
                 raise Violation(
-                    f"rule 27: {owner}#{submission.request_id} has {self._described_change(change.number)}, although "
-                    f"it had read {self._described_change(barrier)}"
+                    f"rule 27: {owner}#{submission.request_id} has {self._described_change(change.number)} at {offset} "
+                    f"and had read a barrier at {barrier[0]}"
                 )
 
     def answered(self, owner: str, answered: Answered) -> None:
