@@ -45,7 +45,7 @@ class EngineLimits:
     request_bytes_max: int | None = None
     """Largest body of a request; None while no limit is known."""
     credible_bytes_min: int = 4_096
-    """A smaller body is too large for nobody: no server's limit is lower, whatever answers 413."""
+    """No server refuses a smaller body for its size, whatever answers 413."""
     refused_changes_max: int = 100_000
     """If too large a share of this many latest changes was refused by the OMS, the service stops."""
     refused_changes_min: int = 30_000

@@ -94,7 +94,7 @@ class Rebalance:
     def _commit_at_last(self, assigned: Sequence[int], now: float, deadline: float, *, with_dead_letters: bool) -> None:
         """Commit these assignments; repeat that until the deadline if it is refused to a member of the group.
 
-        The group may have a new generation, which this member has joined but not heard of. Nobody else owns the
+        The group may have a new generation, which this member has joined but not heard of. No other member owns the
         partitions before the hand-over ends. Without the commit, the next owner would send once more what was accepted.
         """
         while not self._commits.commit(self._commits.moved(now, assigned)):
