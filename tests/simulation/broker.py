@@ -92,12 +92,15 @@ class Broker:
 
     def redrive(self) -> None:
         """Send the events of dead letters back to their partitions, as far as that is safe."""
+        entries: list[Entry] = []
         for partition, offset in redriven(self.logs, self.dead_letters, self._world.now):
             log = self.logs[partition]
             entry = log.entry(offset)
+            entries.append(entry)
             self._world.note("redrive", "%d@%d again: %s", partition, log.end, _described(entry))
             self._checker.redriven(entry, log.end)
             log.entries.append(entry)
+        self._checker.redrive_ended(entries)
 
     def _produce(self, entry: Entry) -> None:
         log = self.logs[entry.partition]

@@ -15,7 +15,7 @@ Retention never deletes uncommitted changes, and offsets are never reset by hand
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,6 +93,30 @@ class Checker:
     def redriven(self, entry: Entry, offset: int) -> None:
         self._redriven_to |= dict.fromkeys((change.number for change in entry.changes), offset)
 
+    def redrive_ended(self, entries: Sequence[Entry]) -> None:
+        """No barrier that can be decoded is newer than what was redriven, unless it was redriven after it."""
+        if not self._plan.fixed_partition:
+            return
+        for change in (change for entry in entries for change in entry.changes):
+            for barrier in self._newer_barriers(change):
+                entry = self.logs[barrier.partition].entry(self._offsets[barrier.number])
+                is_known = entry.schema_known_at <= self._world.now
+                if is_known and self._last_offset(barrier) < self._last_offset(change):
+                    raise Violation(
+                        f"rule 28: {self._described_change(change.number)} is redriven, although "
+                        f"{self._described_change(barrier.number)} is newer"
+                    )
+
+    def _newer_barriers(self, change: Entry) -> Iterator[Entry]:
+        for other in self._changes.values():
+            is_newer = other.number > change.number and other.number in self._offsets
+            is_of_item = (other.location, other.item) == (change.location, change.item)
+            if other.kind is EntryKind.BARRIER and is_newer and is_of_item:
+                yield other
+
+    def _last_offset(self, change: Entry) -> int:
+        return self._redriven_to.get(change.number, self._offsets[change.number])
+
     def assigned(self, owner: str, partition: int) -> None:
         """A new owner has read the committed offset and its metadata."""
         self._recovers_to[owner, partition] = self._read_up_to[partition]
@@ -154,14 +178,9 @@ class Checker:
     def _check_superseded(self, change: Entry, offset: int) -> None:
         """What is dead-lettered because of a barrier is older than one, or is redriven with it."""
         self._superseded.add(change.number)
-        if self._redriven_to.get(change.number, 0) <= offset and self._plan.fixed_partition:
-            newer = (
-                other.kind is EntryKind.BARRIER and other.number > change.number and other.number in self._offsets
-                for other in self._changes.values()
-                if (other.location, other.item) == (change.location, change.item)
-            )
-            if not any(newer):
-                raise Violation(f"rule 27: no barrier is newer than {self._described_change(change.number)}")
+        is_redriven = self._redriven_to.get(change.number, 0) > offset
+        if self._plan.fixed_partition and not is_redriven and not any(self._newer_barriers(change)):
+            raise Violation(f"rule 27: no barrier is newer than {self._described_change(change.number)}")
 
     def _check_refused(self, changes: Sequence[Entry]) -> None:
         """Bad changes are dead-lettered, together with what they supersede (rule 10), and no others."""
