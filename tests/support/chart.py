@@ -23,7 +23,7 @@ from tests.support.release import CHART, HELM_SECONDS_MAX, Object
 
 VALUES_FILES: Final = {file.name.removesuffix("-values.yaml"): file for file in sorted(CHART.glob("ci/*-values.yaml"))}
 DEFINITIONS: Final = ROOT / "tests" / "deploy" / "crds"
-"""Custom resource definitions, generated from the operators' own types (``make crds``)."""
+"""Custom resource definitions; the README there says where they come from."""
 
 KUBERNETES_OLDEST: Final = "1.29"
 """As in kubeVersion of Chart.yaml."""

@@ -27,7 +27,9 @@ spec:
             fieldRef:
               fieldPath: metadata.name
         {{- end }}
-      {{- include "inventory-refresh.envFrom" . | indent 6 }}
+      {{- with include "inventory-refresh.envFrom" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
       ports:
         - name: http
           containerPort: {{ .Values.config.http.port }}
@@ -111,7 +113,7 @@ volumeMounts:
 
 {{/* Variables from ConfigMaps and Secrets. */}}
 {{- define "inventory-refresh.envFrom" -}}
-{{- with .Values.extraEnvFrom }}
+{{- with .Values.extraEnvFrom -}}
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
