@@ -31,6 +31,7 @@ from tests.support.release import CHART, HELM_SECONDS_MAX
 pytestmark = pytest.mark.usefixtures("helm")
 
 SECRETS = "/etc/inventory-refresh/secrets"
+SCRIPT_MANIFEST = "templates/tests/status.yaml"
 
 every_values_file = pytest.mark.parametrize("values", VALUES_FILES)
 
@@ -57,6 +58,14 @@ def test_every_object_is_valid_for_its_api(values: str, kubernetes: str) -> None
         if (said := problem(found, kubernetes))
     }
     assert not refused
+
+
+@every_values_file
+def test_no_line_of_a_manifest_ends_in_blanks(values: str) -> None:
+    manifests = run_helm("template", values).split("\n---\n")
+    # The script of the status test is a text in which blank lines are indented.
+    lines = [line for manifest in manifests if SCRIPT_MANIFEST not in manifest for line in manifest.splitlines()]
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_a_packaged_chart_renders_the_same_objects(helm: Path, tmp_path: Path) -> None:

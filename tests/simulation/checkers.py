@@ -178,8 +178,8 @@ class Checker:
     def _check_superseded(self, change: Entry, offset: int) -> None:
         """What is dead-lettered because of a barrier is older than one, or is redriven with it."""
         self._superseded.add(change.number)
-        is_redriven = self._redriven_to.get(change.number, 0) > offset
-        if self._plan.fixed_partition and not is_redriven and not any(self._newer_barriers(change)):
+        has_later_copy = self._redriven_to.get(change.number, 0) > offset
+        if self._plan.fixed_partition and not has_later_copy and not any(self._newer_barriers(change)):
             raise Violation(f"rule 27: no barrier is newer than {self._described_change(change.number)}")
 
     def _check_refused(self, changes: Sequence[Entry]) -> None:
