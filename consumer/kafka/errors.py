@@ -13,6 +13,8 @@ PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 GROUP_GONE: Final = KafkaError._DESTROY
 """What the client returns once it has left its group."""
+NOT_FETCHED: Final = KafkaError._STATE
+"""What a seek gets while the client does not fetch the partition yet, or any more."""
 ILLEGAL_GENERATION: Final = KafkaError.ILLEGAL_GENERATION
 """What a member gets that has joined the group's next generation and not heard of it yet. A broker answers
 UNKNOWN_MEMBER_ID to one that is no longer in the group."""

@@ -1,11 +1,13 @@
 """Columns over a list of Kafka messages, for the decoder; each element is read when it is asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, TypeVar, cast
 
 from confluent_kafka import Message
 
 from consumer.ports import Headers
+
+Id = TypeVar("Id", bound=int | None)
 
 # Messages without an error always have a topic, a partition and an offset; the client's types allow None.
 topic_of: Final = cast("Callable[[Message], str]", Message.topic)
@@ -70,3 +72,11 @@ class HeaderColumn(Sequence[Headers | None]):
 
     def __getitem__(self, position: Any) -> Any:
         return headers_of(self._messages[position])
+
+
+def without(
+    messages: Sequence[Message], ids: Sequence[Id], dropped: Collection[int | None]
+) -> tuple[list[Message], list[Id]]:
+    """The messages, and the assignment id of each, without those of the ``dropped`` ids."""
+    kept = [position for position, assignment_id in enumerate(ids) if assignment_id not in dropped]
+    return [messages[position] for position in kept], [ids[position] for position in kept]

@@ -64,7 +64,7 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "allow.auto.create.topics": False,
     # By default the fetcher pauses for a second whenever the queue is full, and a fast reader starves.
     "fetch.queue.backoff.ms": 10,
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 50,
     "fetch.min.bytes": 1,
     # Fetches of this size keep the queue small and warm: larger ones make the kernel clear fresh pages all the time.
     "max.partition.fetch.bytes": 262_144,

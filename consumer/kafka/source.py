@@ -15,7 +15,7 @@ restart loads the assignment again.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -28,7 +28,7 @@ from consumer.kafka.assignment_table import AssignmentTable, offset_ranges, star
 from consumer.kafka.calls import broker_errors
 from consumer.kafka.closing import close_within
 from consumer.kafka.commit_outcome import NOT_A_MEMBER, commit_outcome
-from consumer.kafka.errors import GROUP_GONE, PARTITION_EOF, ErrorClass, classify, error_of, text_of
+from consumer.kafka.errors import GROUP_GONE, NOT_FETCHED, PARTITION_EOF, ErrorClass, classify, error_of, text_of
 from consumer.kafka.log_end_offsets import LogEndOffsets
 from consumer.kafka.message_columns import (
     HeaderColumn,
@@ -38,6 +38,7 @@ from consumer.kafka.message_columns import (
     offset_of,
     partition_of,
     topic_of,
+    without,
 )
 from consumer.kafka.options import (
     CONSUMER_PROTOCOL,
@@ -64,8 +65,6 @@ from consumer.ports import (
 )
 from consumer.settings import KafkaSettings
 from consumer.settings.memory import DEFAULT_SHARES
-
-Id = TypeVar("Id", bound=int | None)
 
 BATCH_SECONDS_MAX: Final = 0.1
 """How long a poll that has messages waits for more, within its timeout: each poll costs, however little it brings."""
@@ -218,14 +217,14 @@ class KafkaSource:
         found = self._table.ids_of_messages(map(topic_of, messages), map(partition_of, messages))
         if None in found:
             # Read before their partition was revoked within the same call: its next owner reads them again.
-            messages, found = _without(messages, found, {None})
+            messages, found = without(messages, found, {None})
         ids = cast("list[int]", found)
         offsets = list(map(offset_of, messages))
         ranges = offset_ranges(ids, offsets)
         discontinuous = self._table.discontinuous(ranges, ends, reassigned)
         if discontinuous:
             self._reset(discontinuous, LOG_DISCONTINUOUS)
-            messages, ids = _without(messages, ids, discontinuous)
+            messages, ids = without(messages, ids, discontinuous)
             offsets = list(map(offset_of, messages))
             ranges = offset_ranges(ids, offsets)
             ends = {assignment_id: end for assignment_id, end in ends.items() if assignment_id not in discontinuous}
@@ -328,6 +327,19 @@ class KafkaSource:
         """Undo ``pause``; ids of earlier assignments are ignored."""
         with broker_errors("resume partitions"):
             self._consumer.resume(self._partitions_of(assignment_ids))
+        self._fetch_at_once(assignment_ids)
+
+    def _fetch_at_once(self, assignment_ids: Sequence[int]) -> None:
+        """Make the client ask for these partitions now.
+
+        Its thread for a broker sleeps for up to a second while all partitions there are paused, and a resume does not
+        wake it. A seek does, with a leader epoch. It goes to the position where the partition is anyway.
+        """
+        for position in self._consumer.position(self._partitions_of(assignment_ids)):
+            for assignment_id in self._ids_of([position]):
+                if position.offset == self._table.next_offset(assignment_id):
+                    with broker_errors("resume partitions", ignored_code=NOT_FETCHED):
+                        self._consumer.seek(position)
 
     def log_end_offset(self, assignment_id: int) -> int | None:
         """The last known log end offset, without waiting; None for an earlier assignment."""
@@ -431,11 +443,3 @@ class KafkaSource:
     def _partitions_of(self, assignment_ids: Sequence[int]) -> list[TopicPartition]:
         assignments = filter(None, map(self._table.get, assignment_ids))
         return [TopicPartition(assignment.topic, assignment.partition) for assignment in assignments]
-
-
-def _without(
-    messages: Sequence[Message], ids: Sequence[Id], dropped: Collection[int | None]
-) -> tuple[list[Message], list[Id]]:
-    """The messages, and the assignment id of each, without those of the ``dropped`` ids."""
-    kept = [position for position, assignment_id in enumerate(ids) if assignment_id not in dropped]
-    return [messages[position] for position in kept], [ids[position] for position in kept]

@@ -272,6 +272,34 @@ def test_a_paused_partition_is_not_read_and_resumes_where_it_was(kafka: str, top
     assert [offset for assignment_id, offset in member.rows if assignment_id == 1] == list(range(100))
 
 
+def test_a_partition_that_is_resumed_is_fetched_at_once_though_all_were_paused(
+    kafka: str, topic: MakeTopic, join: Join
+) -> None:
+    """The client itself asks for it only when its thread for that broker next wakes up, once a second."""
+    name = topic()
+    publish(kafka, name, [(0, b"x" * 50)] * 4_000)
+    source = KafkaSource(settings(kafka, name))
+    member = Member.of(source)
+    poll_until(lambda: member.rows, member, messages_max=100)
+
+    def waits_for(resume: Callable[[], None]) -> float:
+        source.pause(list(member.held))
+        paused_until = time.monotonic() + 0.3
+        while time.monotonic() < paused_until:
+            member.poll(timeout_seconds=0.05)
+        before, resumed_at = len(member.rows), time.monotonic()
+        resume()
+        poll_until(lambda: len(member.rows) > before, member, messages_max=100)
+        return time.monotonic() - resumed_at
+
+    partition = TopicPartition(name, 0)
+    ours = sum(waits_for(lambda: source.resume(list(member.held))) for _ in range(4))
+    of_the_client = sum(waits_for(lambda: source._consumer.resume([partition])) for _ in range(4))
+    source.close()
+    assert ours < of_the_client / 2
+    assert [offset for _, offset in member.rows] == list(range(len(member.rows)))
+
+
 def test_nothing_is_lost_or_read_twice_while_a_busy_partition_is_paused_and_resumed(
     kafka: str, topic: MakeTopic, join: Join
 ) -> None:
