@@ -1,9 +1,9 @@
 """The cases: what is published, how the service is set, and what stands for the OMS."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from consumer.settings.values import OMS_ITEMS_MAX
 
@@ -13,8 +13,8 @@ CHUNK_ITEMS: Final = 3_000
 LONG_AGE_SECONDS: Final = 300.0
 """The service's default. A case with it has no request that waits for its age, or it takes so long that one sees it."""
 
-TIGHT_ROOM: Final[Mapping[str, Mapping[str, Any]]] = {"memory": {"budget": "10MiB"}}
-"""Settings that leave room for a tenth of the changes that full windows of 100 locations x 5,000 items need."""
+TIGHT_PENDING_BYTES: Final = 5_000_000
+"""Room for about a tenth of the changes that full windows of 100 locations x 5,000 items need."""
 
 Shape = Literal["usual", "wide", "mixed", "debezium"]
 """Of the events: a few fields; all fields; a few fields, in two versions of the schema in turn; a Debezium envelope
@@ -42,8 +42,8 @@ class Case:
     flush_items: int = OMS_ITEMS_MAX
     chunk_items: int = CHUNK_ITEMS
     max_age_seconds: float = LONG_AGE_SECONDS
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Further settings of the service, by section."""
+    pending_bytes_max: int | None = None
+    """Limit of the engine; None: what the memory budget gives."""
     members: int = 1
     memory_bytes: int | None = None
     """Limit of a memory cgroup for the service."""
@@ -212,7 +212,7 @@ CASES: Final[Sequence[Case]] = (
         flush_items=5_000,
         chunk_items=5_000,
         max_age_seconds=20.0,
-        settings=TIGHT_ROOM,
+        pending_bytes_max=TIGHT_PENDING_BYTES,
         tail_share=0.1,
         by_hand=True,
     ),
@@ -262,7 +262,7 @@ def miniature(case: Case) -> Case:
         flush_items=round(case.flush_items * scale),
         chunk_items=_MINI_CHUNK_ITEMS,
         max_age_seconds=case.max_age_seconds if _never_waits(case) else _MINI_AGE_SECONDS,
-        settings={},
+        pending_bytes_max=None,
         seconds_per_chunk=min(case.seconds_per_chunk, _MINI_SECONDS_PER_CHUNK),
         seconds_max=_MINI_SECONDS_MAX,
     )

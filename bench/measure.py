@@ -117,9 +117,9 @@ def _run(case: Case, world: World, topic: str | None, load: Load) -> Round:
             settings = service_settings(
                 case, servers=world.servers, topic=topic, group=group, sink_url=sink.url, port=free_port()
             )
-            services.append(
-                stack.enter_context(running_service(settings, folder, cgroup.command([]) if cgroup else None))
-            )
+            wrap = cgroup.command([]) if cgroup else None
+            service = running_service(settings, folder, wrap=wrap, pending_bytes_max=case.pending_bytes_max)
+            services.append(stack.enter_context(service))
         watch = Watch(case, services, sink, world.notify)
         watch.wait_for_assignment()
         if not is_filled:

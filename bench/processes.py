@@ -76,12 +76,22 @@ class Service:
 
 
 @contextmanager
-def running_service(config: Mapping[str, Any], folder: Path, wrap: Sequence[str] | None = None) -> Iterator[Service]:
-    """Start the service, by the command ``wrap`` if one is given; kill it after the block if it still runs."""
+def running_service(
+    config: Mapping[str, Any],
+    folder: Path,
+    *,
+    wrap: Sequence[str] | None = None,
+    pending_bytes_max: int | None = None,
+) -> Iterator[Service]:
+    """Start the service; kill it after the block if it still runs.
+
+    ``wrap`` is a command that starts it; ``pending_bytes_max`` is a limit for its engine (``bench.small_room``).
+    """
     name = f"service-{config['http']['port']}"
     path, log = folder / f"{name}.yaml", folder / f"{name}.log"
     path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
-    command = [*(wrap or ()), sys.executable, "-m", "consumer", "run", "--config", str(path)]
+    program = ["consumer"] if pending_bytes_max is None else ["bench.small_room", str(pending_bytes_max)]
+    command = [*(wrap or ()), sys.executable, "-m", *program, "run", "--config", str(path)]
     environment = os.environ | _image_environment()
     with log.open("wb") as output, _running(command, output, environment) as process:
         yield Service(process, log, f"http://127.0.0.1:{config['http']['port']}")

@@ -15,7 +15,7 @@ def service_settings(
     """For ``port`` on the loopback interface. Dead letters go to ``dead_letter_topic(topic)``."""
     schema = DEBEZIUM_SCHEMA if case.shape == "debezium" else schema_path()
     registry = {"registry_url": sink_url} if case.shape == "mixed" else {"schema_file": str(schema)}
-    settings: dict[str, dict[str, Any]] = {
+    return {
         "kafka": {"bootstrap_servers": servers, "topics": [topic], "group_id": group},
         "avro": registry,
         "window": {"flush_items": case.flush_items, "max_age": case.max_age_seconds},
@@ -30,9 +30,6 @@ def service_settings(
         "http": {"host": "127.0.0.1", "port": port},
         "log": {"format": "json"},
     }
-    for section, values in case.settings.items():
-        settings[section] = settings.get(section, {}) | dict(values)
-    return settings
 
 
 def dead_letter_topic(topic: str) -> str:
