@@ -31,14 +31,16 @@ class BlockingLocations:
         self._look_up = look_up
         self._found: deque[Blocking] = deque()
         self._looked_up_at = float("-inf")
+        self._looked_up_for: frozenset[int] = frozenset()
 
     def take(self, offsets: Mapping[int, int], now: float) -> Iterator[Blocking]:
-        """The locations that were not taken yet, oldest first; they are looked up at most every ``LOOK_UP_SECONDS``.
+        """The locations that were not taken yet, oldest first. Their changes may have left since.
 
-        Their changes may have left since.
+        They are looked up at most every ``LOOK_UP_SECONDS``, and at once for other partitions than the last time.
         """
-        if now - self._looked_up_at >= LOOK_UP_SECONDS:
+        if now - self._looked_up_at >= LOOK_UP_SECONDS or self._looked_up_for != offsets.keys():
             self._found, self._looked_up_at = deque(self._look_up(offsets)), now
+            self._looked_up_for = frozenset(offsets)
         while self._found:
             yield self._found.popleft()
 

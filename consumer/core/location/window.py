@@ -30,18 +30,21 @@ _NEVER: Final = float("inf")
 class Window:
     """One location's pending changes; the rows themselves are in ``Windows``.
 
-    ``items_max`` bounds its distinct items from above; counting makes it exact.
+    ``items_max`` bounds its distinct items from above; counting makes it exact. ``is_coalesced``: redundant rows were
+    dropped, and no row was added since.
     """
 
     location: str
     rows: int = 0
     items_max: int = 0
     first_arrived: float = _NEVER
+    is_coalesced: bool = False
 
     def add(self, rows: int, first_arrived: float) -> None:
         self.rows += rows
         self.items_max += rows
         self.first_arrived = min(self.first_arrived, first_arrived)
+        self.is_coalesced = False
 
     def clear(self) -> None:
         self.rows, self.items_max, self.first_arrived = 0, 0, _NEVER
@@ -102,6 +105,7 @@ class Windows:
             window.rows += count
             window.items_max += count
             window.first_arrived = min(window.first_arrived, first_arrived)
+            window.is_coalesced = False
             grown.append(window)
         self.rows += rows.height
         self._blocks.merge()
@@ -182,11 +186,11 @@ class Windows:
     def coalesce(self) -> tuple[list[Window], list[pl.DataFrame]]:
         """Drop the rows that newer ones make redundant, in all windows, some locations at a time.
 
-        Returns the windows with rows, and the released change ids (columns ``CHANGE_ID``). Copies take at most
-        ``coalescing_bytes_max``, or what a single location needs.
+        Returns the windows that have had rows added since the last time, and the released change ids (columns
+        ``CHANGE_ID``). Copies take at most ``coalescing_bytes_max``, or what a single location needs.
         """
         locations = sorted({location for block in self._blocks for location in block.runs})
-        windows = [self._window_of(location) for location in locations]
+        windows = [window for window in map(self._window_of, locations) if not window.is_coalesced]
         rows_max = int(self._coalescing_bytes_max / (COALESCING_COPIES * max(self.row_bytes, 1.0)))
         released = [self._coalesce_some(group) for group in _grouped(windows, rows_max)]
         return windows, released
@@ -197,6 +201,7 @@ class Windows:
         repeated = have_several(rows, (LOCATION, *self._item_key))
         with_repeats = set(rows.filter(repeated)[LOCATION].unique().to_list())
         for window in windows:
+            window.is_coalesced = True
             if window.location not in with_repeats:
                 window.items_max = window.rows
         if not with_repeats:  # windows of distinct items stay where they are: to move them takes their memory again
@@ -211,6 +216,7 @@ class Windows:
             window = self._window_of(location)
             window.add(count, first_arrived)
             window.items_max = min(window.items_max, bounds[location])
+            window.is_coalesced = True
         self._blocks.merge()
         return released
 

@@ -64,6 +64,22 @@ def test_the_first_taken_row_is_the_oldest(items: int) -> None:
     assert found.rows.first_arrived() == 1.0
 
 
+def test_only_windows_with_new_rows_are_coalesced_again() -> None:
+    """Over the budget, coalescing took a third of the time of a backlog of distinct items."""
+    by_name = {name: Window(name) for name in ("Rome", "Oslo")}
+    windows = Windows(["sku"], by_name.__getitem__)
+    rows = [(name, sku) for name in by_name for sku in ("a", "a", "b")]
+    windows.add(frame([change(name, sku, offset=at, arrived=0.0) for at, (name, sku) in enumerate(rows)]))
+    assert [window.location for window in windows.coalesce()[0]] == ["Oslo", "Rome"]
+    assert windows.coalesce()[0] == []
+
+    windows.add(frame([change("Rome", "b", offset=9, arrived=1.0)]))
+    assert windows.coalesce()[0] == [by_name["Rome"]]
+    windows.put_back(by_name["Oslo"], frame([change("Oslo", "a", offset=8, arrived=1.0)]))
+    assert windows.coalesce()[0] == [by_name["Oslo"]]
+    assert {name: window.rows for name, window in by_name.items()} == {"Rome": 2, "Oslo": 2}
+
+
 def test_coalescing_moves_no_rows_of_a_window_whose_items_are_distinct() -> None:
     """Moving them would need their memory again, when there is none."""
     windows, window = filled([1.0, 2.0], [3.0])
