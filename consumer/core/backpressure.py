@@ -1,8 +1,9 @@
 """Which partitions are read, so that what is pending fits into the memory for it (rules 10 and 24).
 
-Above ``max_pending_bytes`` nothing is read until changes have left. A partition that has recovered is read only so far
-past its committable offset that a new owner can read it again. Of what holds the offset back whole chunks leave then,
-and everything if no other partition has a backlog, so that reading would only wait.
+Near ``max_pending_bytes`` changes leave before they are full or due, so that reading need not stop. Above it nothing is
+read until some have left. A partition that has recovered is read only so far past its committable offset that a new
+owner can read it again. Of what holds the offset back whole chunks leave then, and everything if no other partition has
+a backlog, so that reading would only wait.
 
 **Recovery.** Rows of a partition that is not read up to its predecessor's position cannot leave, so waiting for them
 would be a deadlock. Once half of the memory is used, such partitions are read one after another, and nothing else is
@@ -24,6 +25,10 @@ from consumer.core.partition.turns import Turns
 
 BACKLOG_SHARE: Final = 1 / 128
 """Of the memory for pending rows: a partition has a backlog if more was read without reaching its end."""
+NEAR_SHARE: Final = 0.9
+"""Of the memory for pending rows: above it changes leave before they are full or due."""
+KEEP_SHARE: Final = 0.7
+"""And they leave until the others take this much: a little less than what lets reading resume."""
 
 
 class Backpressure:
@@ -34,8 +39,10 @@ class Backpressure:
         self._limits = limits
         self.is_over_budget = False
         """Nothing that has recovered is read, until memory is free again."""
+        self.is_near_budget = False
+        """Changes leave before they are full or due, so that reading need not stop."""
         self.keep_bytes: float | None = None
-        """Reading waits until pending changes take at most this much; None: it waits for nothing to leave."""
+        """Changes leave until pending ones take at most this much; None: none needs to."""
         self.resume_offsets: Mapping[int, int] = {}
         """Assignments that are not read until their committable offset has come this far."""
         self.waits_for_offsets = False
@@ -60,9 +67,10 @@ class Backpressure:
         # With nothing pending, a pause could free nothing.
         is_memory_short = is_memory_short and pending_bytes > 0
         self.is_over_budget = is_above or is_memory_short
+        self.is_near_budget = pending_bytes > (RESUME_SHARE if self.is_near_budget else NEAR_SHARE) * limit
         self.keep_bytes, self.resume_offsets, self.waits_for_offsets = None, {}, False
-        if self.is_over_budget:
-            self.keep_bytes = 0.0 if is_memory_short else RESUME_SHARE * limit
+        if self.is_over_budget or self.is_near_budget:
+            self.keep_bytes = 0.0 if is_memory_short else KEEP_SHARE * limit
         partitions.update_limits()
         catching_up = partitions.catching_up
         self._is_one_by_one = bool(catching_up) and (

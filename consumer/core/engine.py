@@ -11,7 +11,7 @@ from typing import Final, assert_never
 
 import polars as pl
 
-from consumer.core.backpressure import Backpressure
+from consumer.core.backpressure import NEAR_SHARE, Backpressure
 from consumer.core.changes.barriers import newest_barriers
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import ARRIVED, ITEM_COLUMNS, ITEM_KEY, ChangeId
@@ -154,7 +154,7 @@ class Engine:
         if barriers is not None and barriers.height:
             self._supersede(self.partitions.drop_stale(barriers), now)
         self._end_recoveries(now)
-        if self.pending_bytes > self.limits.max_pending_bytes:
+        if self.pending_bytes > NEAR_SHARE * self.limits.max_pending_bytes:
             self._coalesce_in_place()
         if self.recovery_does_not_fit:
             self.partitions.coalesce_recoveries(at_once=True)
@@ -302,7 +302,7 @@ class Engine:
         # Without rows their size may be a rounding error, and waiting for that to leave would be a deadlock.
         window_bytes = self.locations.size_bytes if self.locations.rows else 0.0
         paused = self._backpressure.update(window_bytes, now, is_memory_short=memory_pressure)
-        if not self._backpressure.is_over_budget:
+        if not self._backpressure.is_near_budget:
             self.locations.allow_coalescing()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
         if self.sending_stopped is not None and self.locations.rows:
@@ -318,7 +318,7 @@ class Engine:
 
     @property
     def must_free_memory(self) -> bool:
-        """Whether reading waits until changes have left, as of the last ``update_backpressure``."""
+        """Whether changes must leave so that reading can go on, as of the last ``update_backpressure``."""
         return self._backpressure.keep_bytes is not None or self._backpressure.waits_for_offsets
 
     @property

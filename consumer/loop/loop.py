@@ -52,8 +52,8 @@ class LoopOptions:
     fetching_changes_max: int = 100_000
     """All partitions are paused while the original records of more failed changes are still to be fetched."""
     poll_interval_seconds_max: float = 1.0
-    """While the decoder is full there is no need to poll, but a member that does not poll is removed from its group. So
-    poll at least this often, with all partitions paused."""
+    """While the decoder is full or nothing may be read there is no need to poll, but a member that does not poll is
+    removed from its group. So poll at least this often, with all partitions paused."""
     commit_interval_seconds: float = 1.0
     round_interval_seconds: float = 0.03
     snapshot_interval_seconds: float = 0.25
@@ -136,15 +136,13 @@ class Loop:
         self._paused: set[int] = set()
         self._is_decoder_full = False
         """The decoder has had no room for so long that turns poll with everything paused."""
-        self._collector = BatchCollector(
-            messages_due=options.collect_messages,
-            bytes_due=options.collect_bytes,
-            seconds=min(options.collect_seconds_max, options.collect_age_share * engine.limits.max_age_seconds),
-        )
+        self._collector = _new_collector(options, engine.limits.max_age_seconds)
         self._schema_wait = SchemaWait(decoder, observer, options.schema_wait_seconds, options.parked_bytes_max)
         self._last_read = 0
         """Messages of the last poll."""
-        self._polled_at = clock.monotonic()
+        self._puts_poll_off = False
+        """Nothing may be read, and the partitions are not paused yet."""
+        self._poll_due_at = clock.monotonic() + options.poll_interval_seconds_max
         self._commit_timer = Timer(options.commit_interval_seconds)
         self._round_timer = Timer(options.round_interval_seconds)
         self._snapshot_timer = Timer(options.snapshot_interval_seconds)
@@ -187,11 +185,11 @@ class Loop:
         for decoded in self._schema_wait.take(now, self._commits.assignments):
             self._add(decoded, now)
         self._settle(now)
+        self._apply_backpressure(now)
         self._send_round(now)
         if self._job_follower:
             self._job_follower.turn(now)
         self._commit_if_moved(now)
-        self._apply_backpressure(now)
         if self._snapshot_timer.is_due(now):
             self._snapshot_timer.restart(now)
             self._take_snapshot(now)
@@ -207,22 +205,25 @@ class Loop:
     # Changes in
 
     def _poll(self) -> RawBatch | None:
-        """What a poll brings; None without a poll, while the decoder is full."""
+        """What a poll brings; None without a poll, while nothing can be taken in."""
         has_room = self._decoder.room()
         now = self._clock.monotonic()
-        is_late = now - self._polled_at >= self._options.poll_interval_seconds_max
+        is_late = now >= self._poll_due_at
         self._is_decoder_full = not has_room and (self._is_decoder_full or is_late)
         if not has_room and not is_late:
             self._client.wait(self._options.poll_seconds_busy)
             return None
         self._apply_backpressure(now)
         timeout = self._poll_seconds(now) if has_room else 0.0
+        if self._puts_poll_off:
+            self._client.wait(min(timeout, self._poll_due_at - now))
+            return None
         if self._engine.locations.requests_in_flight and self._is_quiet:
             # An answer ends this wait, but no poll. What comes meanwhile waits in the client's queue.
             self._client.wait(timeout)
             timeout = 0.0
         batch = self._source.poll(messages_max=self._options.poll_messages_max, timeout_seconds=timeout)
-        self._polled_at = now
+        self._poll_due_at = now + self._options.poll_interval_seconds_max
         self._last_read = len(batch)
         return batch
 
@@ -241,6 +242,8 @@ class Loop:
         deadline = engine.next_deadline(now)
         if deadline is not None and not self._commits.is_fenced:
             times.append(max(deadline, self._round_timer.due_at))
+        if engine.must_free_memory:
+            times.append(now + self._options.round_interval_seconds)
         times += [time for time in (self._collector.due_at, self._schema_wait.retry_at) if time is not None]
         return max(min(times) - now, self._options.poll_seconds_busy if in_flight else 0.0)
 
@@ -250,7 +253,7 @@ class Loop:
         if batch is not None and (len(batch) or batch.ends):
             self._observer.observe(MessagesRead(len(batch)))
             collector.add(batch, now)
-        if self._engine.partitions.catching_up:
+        if self._engine.partitions.catching_up or self._paused:
             collector.hurry()
         if collector.is_due(now) and self._decoder.room():
             self._schema_wait.put(collector.take(), now)
@@ -276,12 +279,20 @@ class Loop:
             self._dead_letters.publish(current, assignments)
 
     def _apply_backpressure(self, now: float) -> None:
-        """Pause the partitions that must not be read now, and resume the others."""
+        """Pause the partitions that must not be read now, and resume the others.
+
+        If nothing may be read, the next poll is put off first: a pause would cost what the client has fetched.
+        """
         wanted = self._engine.update_backpressure(now, memory_pressure=self._memory_pressure())
         wanted |= self._schema_wait.to_pause()
         if self._is_decoder_full or self._dead_letters.fetching() > self._options.fetching_changes_max:
             wanted = frozenset(self._commits.assignments)
         to_pause, to_resume = wanted - self._paused, self._paused - wanted
+        self._puts_poll_off = (
+            bool(to_pause) and wanted.issuperset(self._commits.assignments) and now < self._poll_due_at
+        )
+        if self._puts_poll_off:
+            return
         if to_pause:
             self._source.pause(sorted(to_pause))
         if to_resume:
@@ -348,3 +359,11 @@ class Loop:
         if self._options.locations_interval_seconds is not None and self._locations_timer.is_due(now):
             self._locations_timer.restart(now)
             self._observer.observe(PendingByLocation(self._engine.pending_by_location(), now))
+
+
+def _new_collector(options: LoopOptions, max_age_seconds: float) -> BatchCollector:
+    return BatchCollector(
+        messages_due=options.collect_messages,
+        bytes_due=options.collect_bytes,
+        seconds=min(options.collect_seconds_max, options.collect_age_share * max_age_seconds),
+    )

@@ -40,6 +40,7 @@ from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
+from consumer.loop.loop import Loop
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
 from consumer.ports import Assignment, Commit, Decoded, Submission
@@ -308,6 +309,18 @@ def waits_for_full_windows_under_pressure(patch: Patch) -> None:
     """Over the budget only full and due windows are sent, although nothing more can be read."""
 
     patch.setattr(Locations, "start_fullest", lambda _self, _requests_max, _free_bytes, _now: [])
+
+
+@_mutant("10")
+def polls_although_the_poll_is_put_off(patch: Patch) -> None:
+    """Over the budget the loop polls, though it has not paused the partitions yet."""
+
+    def apply_backpressure(self: Loop, now: float) -> None:
+        original(self, now)
+        self._puts_poll_off = False
+
+    original = Loop._apply_backpressure
+    patch.setattr(Loop, "_apply_backpressure", apply_backpressure)
 
 
 # The fence

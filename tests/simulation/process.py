@@ -122,11 +122,20 @@ class Process(Strand):
 
     def _check_turn(self, engine: Engine, now: float) -> None:
         self._check_progress(engine, now)
-        recovering = self.source.unpaused.intersection(engine.partitions.catching_up)
+        assert self._loop is not None
+        read = set() if self._loop._puts_poll_off else self.source.unpaused
+        recovering = read.intersection(engine.partitions.catching_up)
         self._check_waiting(engine, now)
         half = UNCOMMITTED_SHARE * engine.limits.max_pending_bytes
         if len(recovering) > 1 and engine.pending_bytes > half:
             raise Violation(f"rule 10: {self.name} recovers {len(recovering)} partitions at once")
+
+    def check_read(self, assignment_ids: set[int]) -> None:
+        """A poll has read messages of these, which were assigned before it."""
+        assert self._loop is not None
+        engine = self._loop._engine
+        if engine.is_over_budget and assignment_ids.difference(engine.partitions.catching_up):
+            raise Violation(f"rule 10: {self.name} reads although it is over the budget")
 
     def _check_waiting(self, engine: Engine, now: float) -> None:
         """While memory is short each partition with a backlog has its turn within ``max_age``."""

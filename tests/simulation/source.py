@@ -54,6 +54,7 @@ class SimulatedSource:
 
     def poll(self, *, messages_max: int, timeout_seconds: float) -> RawBatch:
         self.membership.polled()
+        owned = set(self._assignments)
         at_once = bool(self.membership.calls) or self._has_messages()
         self._process.sleep(max(POLL_SECONDS_MIN, 0.0 if at_once else timeout_seconds) * self._random.uniform(0.5, 1.0))
         while self.membership.calls:
@@ -61,7 +62,9 @@ class SimulatedSource:
             self.membership.done()
             if self._random.random() < 0.5:
                 break
-        return self._fetch(self._random.randint(1, messages_max))
+        batch = self._fetch(self._random.randint(1, messages_max))
+        self._process.check_read(owned.intersection(batch.assignments))
+        return batch
 
     def commit(self, commits: Sequence[Commit]) -> Committed | CommitRefused:
         self._last_commit = self._commit(commits)

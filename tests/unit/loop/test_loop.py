@@ -359,12 +359,47 @@ def test_an_oms_that_refuses_nearly_everything_stops_the_service() -> None:
 def test_reading_pauses_while_too_many_originals_are_being_fetched() -> None:
     stage = Stage()
     stage.dead_letters.fetching_count = 100_001
-    stage.turns()
+    stage.turns(seconds=2.0)
     assert stage.source.paused == {1}
 
     stage.dead_letters.fetching_count = 0
     stage.turns()
     assert stage.source.paused == set()
+
+
+def test_a_short_stop_of_reading_puts_the_poll_off_and_pauses_nothing() -> None:
+    """A pause makes the client drop what it has fetched."""
+    stage = Stage()
+    stage.dead_letters.fetching_count = 100_001
+    stage.turns(2, seconds=0.1)
+    assert not stage.recorded("poll")
+    assert stage.source.paused == set()
+
+    stage.dead_letters.fetching_count = 0
+    stage.turns()
+    assert stage.recorded("poll")
+
+
+def test_a_long_stop_of_reading_pauses_everything_and_polling_goes_on() -> None:
+    stage = Stage()
+    stage.dead_letters.fetching_count = 100_001
+    stage.turns(10)
+    assert stage.source.paused == {1}
+    assert len(stage.recorded("poll")) > 1
+
+
+def test_what_was_collected_is_decoded_at_once_while_other_partitions_are_paused() -> None:
+    """Turns of partitions took 0.3 s longer, because the end of a partition waited for more messages."""
+    stage = Stage(max_uncommitted_offsets=1)
+    stage.add_changes(0)
+    stage.turns(2, seconds=2.0)
+    stage.source.queue.append(lambda listener: listener.on_assigned([assignment(2)]))
+    stage.turns()
+    assert stage.source.paused == {1}
+
+    stage.source.queue.append(raw_batch([0], [2]))
+    stage.turns(seconds=0.0)
+    assert [list(batch.offsets) for batch in stage.decoder.taken] == [[0]]
 
 
 def test_refused_credentials_stop_the_service_at_once_without_losing_other_answers() -> None:
@@ -419,7 +454,7 @@ def test_credentials_revoked_later_pause_the_partitions_without_leaving_the_grou
     stage.turns(3)
     stage.client.reply = Answer(AnswerKind.UNAUTHORISED, status=401, detail="no")
     stage.add_changes(3)
-    stage.turns(3)
+    stage.turns(3, seconds=1.0)
 
     assert stage.source.paused == {1}
     assert stage.observer.latest is not None
@@ -687,8 +722,7 @@ def test_a_partition_that_waits_for_a_schema_is_paused_when_too_much_is_parked()
     stage.clock.now += 1.0
     stage.loop.turn()
     stage.decoder.ready.append(replace(decoded(frame([]), {1: 10}), awaits={1: AwaitedSchema(10, "schema 7")}))
-    stage.loop.turn()
-    stage.clock.now += 2.0
+    stage.turns(2, seconds=1.0)
     assert stage.source.paused == {1}
     assert stage.source.committed.get(1, 10) <= 10
 
