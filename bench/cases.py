@@ -90,6 +90,15 @@ class Case:
         return self.changes_per_item == 1 and self.members == 1
 
 
+_BACKLOG: Final = Case(
+    name="backlog",
+    what="3 M changes, 125 locations, requests of up to 12,000 items, memory limit 1 GiB",
+    locations=125,
+    items_per_location=24_000,
+    max_age_seconds=30.0,
+    memory_bytes=GIB,
+    tail_share=0.1,
+)
 _NIGHTLY: Final = Case(
     name="nightly",
     what="9 M changes of 1,000 locations in 12 partitions, keyed by location",
@@ -175,15 +184,7 @@ CASES: Final[Sequence[Case]] = (
         changes_per_second=50,
         max_age_seconds=5.0,
     ),
-    Case(
-        name="backlog",
-        what="3 M changes, 125 locations, requests of up to 12,000 items, memory limit 1 GiB",
-        locations=125,
-        items_per_location=24_000,
-        max_age_seconds=30.0,
-        memory_bytes=GIB,
-        tail_share=0.1,
-    ),
+    _BACKLOG,
     Case(
         name="slow",
         what="240,000 changes in 10 s, the sink takes 0.3 s a chunk and one request at a time, max_age 3 s",
@@ -214,6 +215,22 @@ CASES: Final[Sequence[Case]] = (
         max_age_seconds=20.0,
         pending_bytes_max=TIGHT_PENDING_BYTES,
         tail_share=0.1,
+        by_hand=True,
+    ),
+    replace(
+        _BACKLOG,
+        name="backlog-small",
+        what="as backlog, with 512 MiB",
+        memory_bytes=GIB // 2,
+        seconds_max=600.0,
+        by_hand=True,
+    ),
+    replace(
+        _BACKLOG,
+        name="backlog-wide",
+        what="as backlog, with the events of wide",
+        shape="wide",
+        seconds_max=600.0,
         by_hand=True,
     ),
     _NIGHTLY,
