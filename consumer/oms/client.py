@@ -230,8 +230,10 @@ class HttpRefreshClient:
         return replace(answer, kind=AnswerKind.UNAVAILABLE), _SENDS_MAX * len(body)
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
+        open_until = submission.commit_started_at + self._fence_seconds
+
         def check_fence() -> None:
-            if self._monotonic() - submission.commit_started_at > self._fence_seconds:
+            if self._monotonic() > open_until:
                 raise FenceClosedError
 
         try:

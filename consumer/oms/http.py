@@ -181,7 +181,7 @@ class Endpoint:
             httpx.URL(f"{self._url}{path}") if path else self._url,
             headers=[*self._headers, *headers],
             content=body,
-            extensions=waits.extensions,
+            extensions=waits.extensions(),
         )
         with waits.watching():
             response = self._transport.handle_request(request)
@@ -212,7 +212,7 @@ def call(
     Raises httpx.HTTPError if no response headers arrived. After them, a lost connection only cuts off the body.
     """
     waits = _Waits(seconds_max, monotonic, before_first_byte)
-    request = http.build_request(method, url, headers=headers, content=body, extensions=waits.extensions)
+    request = http.build_request(method, url, headers=headers, content=body, extensions=waits.extensions())
     with waits.watching():
         response = http.send(request, stream=True)
     try:
@@ -238,8 +238,11 @@ class _Waits:
             "write": seconds_max,
             "pool": seconds_max,
         }
+
+    def extensions(self) -> dict[str, object]:
+        """Of the request. They are not kept here: objects in a cycle keep their memory until garbage is collected."""
         # httpx looks the seconds up again for each step of the exchange.
-        self.extensions = {"trace": self._trace, "timeout": self._seconds}
+        return {"trace": self._trace, "timeout": self._seconds}
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -1,10 +1,12 @@
 """The client over real connections: behaviour that only sockets can show."""
 
+import gc
 import itertools
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -389,3 +391,23 @@ def test_a_large_reply_is_read_up_to_the_limit(server: RawServer, http: httpx.Cl
     server.scripts = [respond(b"x" * 1_000_000)]
 
     assert exchange(http, server.url) == b"x" * REPLY_BYTES_MAX
+
+
+@pytest.mark.parametrize("script", [JOB, respond(b"busy", "503 Busy"), reset], ids=["accepted", "unavailable", "reset"])
+def test_a_request_frees_its_memory_without_the_garbage_collector(
+    client: HttpRefreshClient, server: RawServer, script: Script
+) -> None:
+    """The service collects garbage once a minute: until then, requests of wide events took hundreds of megabytes."""
+    server.scripts = [script, JOB]
+    rows = frame([change("Rome", "a")])
+    taken = weakref.ref(rows)
+    gc.disable()
+    try:
+        client.submit(Submission(1, "Rome", Rows(rows), time.monotonic()))
+        del rows
+        client.wait(WAIT_SECONDS_MAX)
+        client.answers()
+        send(client, 2)  # a worker keeps its last request
+        assert taken() is None
+    finally:
+        gc.enable()
