@@ -6,7 +6,7 @@ poll would cost 6 kB each, however few its rows.)
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from operator import attrgetter, sub
 from typing import Final
 
@@ -37,8 +37,9 @@ MERGE_FACTOR = 8
 """Blocks of one generation that are merged into one of the next."""
 RUN_ROWS_MIN = 256
 """Blocks whose runs are longer on average are not merged: a request needs few of them."""
-MERGED_ROWS_MAX = 262_144
-"""Blocks with more rows are not merged: a merge needs as much memory again as its result."""
+MERGED_ROWS_MAX = 327_680
+MERGED_BYTES_MAX = 40 * 1024 * 1024
+"""A merge makes no larger block than this: it needs two or three times the memory of its result."""
 
 GROUPED_ONE_BY_ONE_MAX: Final = 256
 """Up to this many rows are grouped without queries, each of which costs as much as a hundred rows."""
@@ -261,10 +262,11 @@ class Blocks:
         for block in self._blocks:
             if block.is_scattered and not block.is_sparse:
                 generations.setdefault(block.merges, []).append(block)
-        full = [blocks for blocks in generations.values() if len(blocks) >= MERGE_FACTOR]
-        for blocks in [[block] for block in sparse] + full:
+        full = [_as_many_as_fit(blocks) for blocks in generations.values() if len(blocks) >= MERGE_FACTOR]
+        merged = [blocks for blocks in full if len(blocks) > 1]
+        for blocks in [[block] for block in sparse] + merged:
             self.replace(blocks, live_rows(blocks))
-        return bool(sparse or full)
+        return bool(sparse or merged)
 
     def replace(self, blocks: Sequence[Block], rows: pl.DataFrame) -> None:
         """Put these rows in place of the blocks that they come from."""
@@ -299,6 +301,14 @@ class Blocks:
     def _drop(self, block: Block) -> None:
         del self._blocks[block]
         self.size_bytes -= block.live * block.row_bytes
+
+
+def _as_many_as_fit(blocks: Sequence[Block]) -> list[Block]:
+    """The first blocks, as many as fit into one."""
+    rows = accumulate(block.live for block in blocks)
+    sizes = accumulate(block.live * block.row_bytes for block in blocks)
+    fits = [count <= MERGED_ROWS_MAX and size <= MERGED_BYTES_MAX for count, size in zip(rows, sizes, strict=True)]
+    return list(compress(blocks, fits))
 
 
 def grouped(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[int], list[int]]:

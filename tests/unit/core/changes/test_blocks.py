@@ -42,6 +42,17 @@ def test_blocks_whose_runs_are_long_are_not_copied() -> None:
     assert all(block.merges == 0 for block in blocks)
 
 
+@pytest.mark.parametrize("limit", ["MERGED_ROWS_MAX", "MERGED_BYTES_MAX"])
+def test_no_merge_makes_a_larger_block_than_its_limit(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Blocks below the limit were merged into one of eight times as much, which took half a gigabyte for a moment."""
+    monkeypatch.setattr(f"consumer.core.changes.blocks.{limit}", 45)
+    blocks = filled(MERGE_FACTOR**2)
+
+    assert max(block.frame.height for block in blocks) == 40
+    assert sum(block.live for block in blocks) == 10 * MERGE_FACTOR**2
+    assert rows_of(blocks.spans("store 3"))[OFFSET].to_list() == [10 * number + 3 for number in range(MERGE_FACTOR**2)]
+
+
 def test_rows_that_are_put_back_keep_their_place_by_arrival_through_merges() -> None:
     blocks = filled(3)
     spans = blocks.spans("store 3")
