@@ -15,14 +15,16 @@ TENANT_HEADER: Final = "x-vol-tenant"
 class Api:
     """One API. It belongs to a package of the OMS, and accepts only API keys of that package.
 
-    Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. ``item_columns`` are the item columns that
-    the API accepts; ``token_request`` builds the token request from API key, secret and options; with ``has_tenants``
-    every call but the token request carries the header ``TENANT_HEADER``. ``is_own`` says whether the JSON of an error
-    is in the OMS's own words, and not in a gateway's.
+    Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. At ``job_list_path`` one call returns many
+    jobs; None: the API has no such call. ``item_columns`` are the item columns that the API accepts; ``token_request``
+    builds the token request from API key, secret and options; with ``has_tenants`` every call but the token request
+    carries the header ``TENANT_HEADER``. ``is_own`` says whether the JSON of an error is in the OMS's own words, and
+    not in a gateway's.
     """
 
     refresh_path: str
     job_path: str
+    job_list_path: str | None = None
     location_field: str = LOCATION
     item_columns: tuple[str, ...] = tuple(PLAIN_COLUMNS)
     token_request: Callable[[str, str, TokenOptions], TokenRequest] = form_request
@@ -36,6 +38,7 @@ APIS: Final[Mapping[str, Api]] = {
     "unified-commerce": Api(
         "/commerce/inventory/v5/inventory/refresh",
         "/commerce/inventory/v1/queue/",
+        "/commerce/inventory/v1/queue",
         location_field="locationCode",
         item_columns=tuple(ITEM_COLUMNS),
         token_request=json_request,

@@ -329,12 +329,10 @@ def build_client(
     )
     jobs = None
     if settings.track_jobs:
+        lists = endpoint(api.job_list_path) if api.job_list_path else None
+        seconds = settings.timeout
         jobs = HttpJobClient(
-            endpoint(api.job_path),
-            tokens,
-            timeout_seconds=settings.timeout,
-            monotonic=monotonic,
-            wall=wall,
+            endpoint(api.job_path), tokens, timeout_seconds=seconds, monotonic=monotonic, wall=wall, lists=lists
         )
     return HttpRefreshClient(
         [http] if token_http is http else [http, token_http],

@@ -1,26 +1,19 @@
-"""Get-job calls on worker threads: the status of a job. Each question gets exactly one report."""
+"""Queries about jobs on worker threads: get-job, and the list of jobs. Each gets exactly one report."""
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import httpx
 
 from consumer.core.oms.answers import Answer, AnswerKind
-from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.core.oms.job_list import JobList, ListQuery
+from consumer.core.oms.job_schedule import JobReport
+from consumer.errors import InvariantError
 from consumer.oms.answers import classify_error
-from consumer.oms.http import Endpoint
-from consumer.oms.reply_parsing import (
-    is_over_quota,
-    read_code,
-    read_job_id,
-    read_json,
-    read_message,
-    read_retry_after,
-    short_line,
-    write_json,
-)
-from consumer.oms.token import Tokens
+from consumer.oms.http import Endpoint, Reply
+from consumer.oms.job_list import query_string, read_job_list
+from consumer.oms.job_reports import read_report
+from consumer.oms.token import Token, Tokens
 from consumer.workers import Workers
 
 THREADS: Final = 2
@@ -31,15 +24,8 @@ CLOSE_SECONDS_MAX: Final = 2.0
 """How long ``close`` waits for calls in flight. Their reports are not used any more."""
 REPLY_BYTES_MAX: Final = 2 * 1024 * 1024
 """Enough for one message per item of the largest request."""
-MESSAGES_MAX: Final = 20
-"""Messages kept of a job. If there are more, one further line says how many."""
-
-_TOO_DEEP: Final = "a message that nests too deep to be shown"
-
 _CALLS_MAX: Final = 2
 """Calls for one question: a second one only after a 401, with a new token."""
-_NO_SUCH_JOB_CODES: Final = (5002, 5012, 5013)
-"""The OMS's own codes for not found, id mismatch and invalid id."""
 
 
 class HttpJobClient:
@@ -53,14 +39,23 @@ class HttpJobClient:
         timeout_seconds: float,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        lists: Endpoint | None = None,
     ) -> None:
-        """``endpoint`` is the address of a job without its jobID."""
+        """``endpoint`` is the address of a job without its jobID, ``lists`` that of the list; None: there is none."""
+        self._lists = lists
         self._endpoint = endpoint
         self._tokens = tokens
         self._timeout_seconds = min(timeout_seconds, CALL_SECONDS_MAX)
         self._monotonic = monotonic
         self._wall = wall
+        self._reports: list[JobReport] = []
+        self._taken_lists: list[JobList] = []
         self._workers = Workers("oms-jobs", self._work, count=THREADS, monotonic=monotonic)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether ``ask_list`` may be called."""
+        return self._lists is not None
 
     # ports.JobClient
 
@@ -68,39 +63,87 @@ class HttpJobClient:
         """Ask for the status of this job. Raises InvariantError after ``close``."""
         self._workers.submit(job_id)
 
+    def ask_list(self, query: ListQuery) -> None:
+        """Ask for a list of jobs. Raises InvariantError after ``close``, or if the API has no list."""
+        if self._lists is None:
+            raise InvariantError("this API has no list of jobs")
+        self._workers.submit(query)
+
     def reports(self) -> list[JobReport]:
         """The reports that have come, without waiting.
 
         Raises the unexpected exception of a worker, which is a bug, once all reports before it are taken.
         """
-        return self._workers.take()
+        self._take()
+        reports, self._reports = self._reports, []
+        return reports
+
+    def lists(self) -> list[JobList]:
+        """The lists that have come, as ``reports`` does."""
+        self._take()
+        lists, self._taken_lists = self._taken_lists, []
+        return lists
 
     def close(self) -> None:
         """Make no further calls. Waits a moment for those in flight, then abandons them. May be called again."""
         self._workers.close(CLOSE_SECONDS_MAX)
 
+    def _take(self) -> None:
+        for taken in self._workers.take():
+            if isinstance(taken, JobList):
+                self._taken_lists.append(taken)
+            else:
+                self._reports.append(taken)
+
     # On a worker's thread
 
-    def _work(self, workers: Workers[str, JobReport]) -> None:
-        while (job_id := workers.receive()) is not None:
-            workers.deliver(self._report(job_id))
+    def _work(self, workers: Workers[str | ListQuery, JobReport | JobList]) -> None:
+        while (query := workers.receive()) is not None:
+            workers.deliver(self._list(query) if isinstance(query, ListQuery) else self._report(query))
 
     def _report(self, job_id: str) -> JobReport:
-        report = JobReport(job_id)
-        for _ in range(_CALLS_MAX):
-            token = self._tokens.get()
+        called = self._call(self._endpoint, job_id)
+        if isinstance(called, Answer):
+            return JobReport(
+                job_id,
+                detail=called.detail,
+                over_quota=called.kind is AnswerKind.OVER_QUOTA,
+                retry_after_seconds=called.retry_after_seconds,
+            )
+        reply, token = called
+        report = read_report(job_id, reply.status, reply.headers, reply.body, wall=self._wall())
+        if report.status:
+            self._tokens.record_let_in(token)
+        return report
+
+    def _list(self, query: ListQuery) -> JobList:
+        if self._lists is None:
+            raise InvariantError("a list was asked for of an API without one")
+        called = self._call(self._lists, query_string(query))
+        if isinstance(called, Answer):
+            return JobList(
+                query,
+                detail=called.detail,
+                over_quota=called.kind is AnswerKind.OVER_QUOTA,
+                retry_after_seconds=called.retry_after_seconds,
+            )
+        reply, token = called
+        jobs = read_job_list(query, reply.status, reply.headers, reply.body, wall=self._wall())
+        if jobs.jobs is not None:
+            self._tokens.record_let_in(token)
+        return jobs
+
+    def _call(self, endpoint: Endpoint, path: str) -> tuple[Reply, Token] | Answer:
+        """The reply and the token that got it, a new one after a 401; or why there is no reply."""
+        token = self._tokens.get()
+        for calls in range(1, _CALLS_MAX + 1):
             if isinstance(token, Answer):
-                # The status of the token request says nothing about get-job, so it is left out.
-                return JobReport(
-                    job_id,
-                    detail=token.detail,
-                    over_quota=token.kind is AnswerKind.OVER_QUOTA,
-                    retry_after_seconds=token.retry_after_seconds,
-                )
+                # The status of the token request says nothing about jobs, so callers leave it out.
+                return token
             try:
-                reply = self._endpoint.call(
+                reply = endpoint.call(
                     "GET",
-                    job_id,
+                    path,
                     headers=[token.header],
                     body=None,
                     seconds_max=self._timeout_seconds,
@@ -108,88 +151,10 @@ class HttpJobClient:
                     reply_bytes_max=REPLY_BYTES_MAX,
                 )
             except httpx.HTTPError as error:
-                return JobReport(job_id, detail=classify_error(error).detail)
-            reply = reply.without(token.value, *self._endpoint.secrets)
-            report = read_report(job_id, reply.status, reply.headers, reply.body, wall=self._wall())
-            if reply.status != 401 or not self._tokens.replace(token):
-                # A 403 is not counted against the token: a key without permission for get-job may still refresh.
-                if report.status:
-                    self._tokens.record_let_in(token)
-                return report
-        return report
-
-
-def read_report(job_id: str, status: int, headers: Mapping[str, str], body: bytes, *, wall: float) -> JobReport:
-    """Read what a response says about a job.
-
-    ``headers`` must ignore case, as httpx.Headers do; ``body`` may be cut off at the caller's limit; ``wall`` is the
-    time in seconds since 1970, against which a date in Retry-After is read.
-    """
-    content = read_json(body)
-    if 200 <= status <= 299:
-        return _read_job(job_id, status, content, read_message({}, content, body))
-    return JobReport(
-        job_id,
-        unknown=_is_no_such_job(status, content),
-        detail=f"HTTP {status}: {read_message(headers, content, body)}",
-        over_quota=is_over_quota(status, headers),
-        retry_after_seconds=read_retry_after(headers, wall),
-        http_status=status,
-    )
-
-
-def _read_job(job_id: str, status: int, content: Any, message: str) -> JobReport:
-    """The job in a 2xx response. Without a job, with another job or an unknown status the report has no status."""
-    if not isinstance(content, dict):
-        return JobReport(job_id, detail=f"HTTP {status} without a job: {message}", http_status=status)
-    returned_id = read_job_id(content)
-    if returned_id and returned_id != job_id:
-        return JobReport(job_id, detail=f"the OMS returned job {returned_id} for job {job_id}", http_status=status)
-    name = content.get("status")
-    known = name.strip().upper() if isinstance(name, str) else ""
-    if known not in JobStatus.__members__:
-        return JobReport(job_id, detail=f"a job with an unknown status: {message}", http_status=status)
-    return JobReport(
-        job_id,
-        JobStatus(known),
-        added=_read_time(content.get("added")),
-        started=_read_time(content.get("started")),
-        finished=_read_time(content.get("finished")),
-        messages=_read_messages(content.get("messages")),
-        http_status=status,
-    )
-
-
-def _is_no_such_job(status: int, content: Any) -> bool:
-    """Whether the OMS does not know the job, as opposed to a gateway that does not know the path."""
-    if status == 404:
-        return isinstance(content, dict)
-    return status == 400 and read_code(content) in _NO_SUCH_JOB_CODES
-
-
-def _read_time(value: object) -> float | None:
-    """An ISO 8601 time in seconds since 1970; without a zone it is UTC.
-
-    None for a time before 1970: some programs write the year 1 for "not yet".
-    """
-    if not isinstance(value, str):
-        return None
-    try:
-        at = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    return seconds if seconds > 0 else None
-
-
-def _read_messages(value: object) -> tuple[str, ...]:
-    """The first ``MESSAGES_MAX`` messages of a job, and a line with the number of further ones.
-
-    A single value in place of a list counts as one message.
-    """
-    found = value if isinstance(value, list) else [value] if value else []
-    kept = [
-        message if isinstance(message, str) else write_json(message) or _TOO_DEEP for message in found[:MESSAGES_MAX]
-    ]
-    more = len(found) - MESSAGES_MAX
-    return (*map(short_line, kept), *([f"and {more} more messages"] if more > 0 else []))
+                return classify_error(error)
+            reply = reply.without(token.value, *endpoint.secrets)
+            # A 403 is not counted against the token: a key without permission for jobs may still refresh.
+            if reply.status != 401 or not self._tokens.replace(token) or calls == _CALLS_MAX:
+                return reply, token
+            token = self._tokens.get()
+        raise InvariantError("a call that is neither answered nor failed")

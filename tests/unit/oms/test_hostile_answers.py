@@ -17,7 +17,7 @@ from consumer.core.changes.items import ITEM_COLUMNS, ITEM_KEY
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.answers import classify
 from consumer.oms.http import REPLY_BYTES_MAX, Reply, call, open_http
-from consumer.oms.job_client import MESSAGES_MAX, read_report
+from consumer.oms.job_reports import MESSAGES_MAX, read_report
 from consumer.oms.named_items import NAMED_MAX, find_named
 from consumer.oms.reply_parsing import RETRY_AFTER_SECONDS_MAX, read_json
 from consumer.text import DETAIL_CHARACTERS_MAX

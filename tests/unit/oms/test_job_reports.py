@@ -12,7 +12,7 @@ import pytest
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.errors import InvariantError
-from consumer.oms.job_client import MESSAGES_MAX, read_report
+from consumer.oms.job_reports import MESSAGES_MAX, read_report
 from consumer.text import DETAIL_CHARACTERS_MAX
 from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
 

@@ -1,0 +1,114 @@
+"""The list of jobs: asking for it, reading its answers, and what it proves."""
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from consumer.core.oms.job_list import JobList, ListQuery
+from consumer.core.oms.job_schedule import JobStatus
+from consumer.errors import InvariantError
+from consumer.oms.job_list import query_string, read_job_list
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
+
+OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS", "Retry-After": "9"}
+UNIFIED = {"api": "unified-commerce", "tenant": 7}
+
+
+def job(job_id: int, status: str = "SUCCESS", location: str | None = "Rome", **more: Any) -> dict[str, Any]:
+    named = {} if location is None else {"locationCode": location}
+    return {"jobID": job_id, "type": "REFRESH", "status": status, "itemCount": 3, **named, **more}
+
+
+def read(
+    body: Any, status: int = 200, *, query: ListQuery | None = None, headers: dict[str, str] | None = None
+) -> JobList:
+    raw = json.dumps(body).encode()
+    return read_job_list(query or ListQuery("Rome"), status, httpx.Headers(headers), raw, wall=0.0)
+
+
+def listed(bench: Bench, query: ListQuery) -> JobList:
+    assert bench.client.jobs is not None
+    bench.client.jobs.ask_list(query)
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    while not (lists := bench.client.jobs.lists()):
+        assert time.monotonic() < deadline, "no list came"
+        time.sleep(0.002)
+    return lists[0]
+
+
+def test_jobs_of_a_list_are_read_with_location_size_and_times() -> None:
+    (found,) = read([job(77, "WORKING", added="2026-01-02T03:04:05Z", messages=["slow"])]).jobs or ()
+
+    assert (found.report.job_id, found.report.status, found.location, found.items) == ("77", "WORKING", "Rome", 3)
+    assert (found.report.added, found.report.messages) == (1_767_323_045.0, ("slow",))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_idle"),
+    [
+        pytest.param([], True, id="no job"),
+        pytest.param([job(1), job(2, "FAILED")], True, id="all ended"),
+        pytest.param([job(1), job(2, "PENDING")], False, id="pending"),
+        pytest.param([job(1, "WORKING")], False, id="working"),
+        pytest.param([job(1, "NEW")], False, id="unknown status"),
+        pytest.param([job(1, "PENDING", "Oslo")], True, id="pending elsewhere"),
+        pytest.param([job(1, "PENDING", None)], False, id="pending, without a location"),
+        pytest.param([job(1, "PENDING", type="ADJUST")], True, id="no refresh"),
+        pytest.param([{"status": "SUCCESS"}], False, id="without a jobID"),
+        pytest.param([job(at) for at in range(1, 101)], False, id="cut at its limit"),
+    ],
+)
+def test_a_list_proves_that_a_location_is_idle_only_if_it_cannot_lack_an_unfinished_refresh(
+    body: Any,
+    is_idle: bool,  # noqa: FBT001
+) -> None:
+    assert read(body).proves_idle("Rome") is is_idle
+
+
+def test_a_list_of_another_location_proves_nothing() -> None:
+    assert not read([]).proves_idle("Oslo")
+    assert read([], query=ListQuery()).proves_idle("Oslo")
+
+
+def test_an_answer_without_a_list_has_no_jobs_and_says_why() -> None:
+    page = read({"jobs": []})
+    assert (page.jobs, page.proves_idle("Rome")) == (None, False)
+    assert "without a list" in page.detail
+
+    throttled = read({}, 403, headers=OVER_QPS)
+    assert (throttled.jobs, throttled.over_quota, throttled.retry_after_seconds) == (None, True, 9.0)
+
+
+def test_the_query_names_location_type_and_limit() -> None:
+    assert query_string(ListQuery("Rome & Co/1", 5)) == "?locationCode=Rome%20%26%20Co%2F1&types=REFRESH&limit=5"
+    assert query_string(ListQuery()) == "?types=REFRESH&limit=100"
+
+
+def test_a_list_is_asked_for_with_token_and_tenant_and_again_after_a_401(make_bench: MakeBench) -> None:
+    bench = make_bench(**UNIFIED)
+    bench.send()  # so the token is not new
+    bench.oms.refreshes = [httpx.Response(401), httpx.Response(200, json=[job(8, "PENDING")])]
+
+    (found,) = listed(bench, ListQuery("Rome")).jobs or ()
+
+    assert found.report.status is JobStatus.PENDING
+    request = bench.oms.sent_to("oms.example")[-1]
+    assert (request.method, str(request.url)) == (
+        "GET",
+        "https://oms.example/commerce/inventory/v1/queue?locationCode=Rome&types=REFRESH&limit=100",
+    )
+    assert (request.headers["x-vol-tenant"], bench.oms.bearers) == (
+        "7",
+        ["token-1", "token-1", "token-2"],
+    )
+
+
+def test_an_api_without_lists_cannot_be_asked_for_one(make_bench: MakeBench) -> None:
+    jobs = make_bench().client.jobs
+    assert jobs is not None
+    assert not jobs.has_lists
+    with pytest.raises(InvariantError):
+        jobs.ask_list(ListQuery())
