@@ -16,6 +16,7 @@ import polars as pl
 from consumer.core.changes.blocks import Rows
 from consumer.core.changes.items import ChangeId, RejectReason, SkipReason
 from consumer.core.oms.answers import Answer
+from consumer.core.oms.job_list import JobList, ListQuery
 from consumer.core.oms.job_schedule import JobReport
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -306,10 +307,20 @@ class RefreshClient(Protocol):
 
 
 class JobClient(Protocol):
-    """Queries the status of jobs (the OMS's get-job) on worker threads."""
+    """Queries the status of jobs (the OMS's get-job, and its list of jobs) on worker threads."""
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether the API has a list of jobs."""
 
     def ask(self, job_id: str) -> None:
         """Queue a query. It gets exactly one report."""
+
+    def ask_list(self, query: ListQuery) -> None:
+        """Queue a query for many jobs. It gets exactly one list."""
+
+    def lists(self) -> list[JobList]:
+        """Return the lists that have arrived since the last call."""
 
     def reports(self) -> list[JobReport]:
         """Return the reports that have arrived since the last call."""

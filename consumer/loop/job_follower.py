@@ -14,6 +14,7 @@ from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes
 from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
+from consumer.loop.job_queries import JobQueries
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
@@ -35,7 +36,7 @@ class JobFollower:
         adaptive_items: ItemLimits | None = None,
     ) -> None:
         self.jobs = JobSchedule(limits)
-        self._client = client
+        self._queries = JobQueries(client)
         self._engine = engine
         self._dead_letters = dead_letters
         self._observer = observer
@@ -55,7 +56,8 @@ class JobFollower:
 
     def turn(self, now: float) -> None:
         """Take the reports that have arrived, and query the jobs that are due."""
-        for report in self._client.reports():
+        reports, calls = self._queries.reports(now)
+        for report in reports:
             if report.over_quota:
                 self._engine.breaker.rate_limiter.on_throttled(sent_at=now, now=now)
             result = self.jobs.on_report(report, now, self._jitter())
@@ -64,9 +66,8 @@ class JobFollower:
         for result in self.jobs.expired(now):
             self._end(result)
         job_ids = self.jobs.due(now, self._engine.breaker.background_permits(now))
-        self._engine.breaker.rate_limiter.spend(len(job_ids), now)
-        for job_id in job_ids:
-            self._client.ask(job_id)
+        calls += self._queries.ask(job_ids, self.jobs.unfinished, now)
+        self._engine.breaker.rate_limiter.spend(calls, now)
         self._limit_queue()
         items = self._adaptive_items
         if items:

@@ -29,6 +29,8 @@ from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
+from consumer.core.oms.job_list import JobList
+from consumer.core.oms.job_schedule import JobReport
 from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
@@ -40,6 +42,7 @@ from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
+from consumer.loop.job_queries import JobQueries
 from consumer.loop.loop import Loop
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
@@ -556,6 +559,18 @@ def sends_into_a_full_job_queue(patch: Patch) -> None:
 def sends_no_probe_with_a_full_job_queue(patch: Patch) -> None:
     """With a full queue not even a probe leaves, while no job is asked about until a probe was accepted."""
     patch.setattr(Engine, "waits_for_jobs", property(lambda self: self._is_job_queue_full))
+
+
+@_mutant("29")
+def a_job_that_a_list_lacks_is_unknown(patch: Patch) -> None:
+    """A job counts as unknown to the OMS when a list, which was cut, does not have it."""
+
+    def found(self: JobQueries, listed: JobList, due: Sequence[str], now: float) -> tuple[list[JobReport], list[str]]:
+        reports, missing = original(self, listed, due, now)
+        return reports + [JobReport(job_id, unknown=True) for job_id in missing for _ in range(2)], []
+
+    original = JobQueries._found
+    patch.setattr(JobQueries, "_found", found)
 
 
 @_mutant("22")

@@ -7,11 +7,14 @@ from typing import Any, Final
 
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from tests.simulation.checkers import Checker
 from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Rates, SimulationPlan
 from tests.simulation.world import Violation, World, new_random
 
+LISTED_JOBS_MAX: Final = 3
+"""A list of jobs has the newest ones, as many as this."""
 WORK_SECONDS: Final = 0.5
 SLOW_WORK_SECONDS: Final = 6.0
 """The longest that the OMS works on a job; slow, it falls behind what it accepts."""
@@ -209,10 +212,21 @@ class Oms:
         """The answer to get-job; the OMS finishes jobs in order."""
         if self._world.now < self.down_until or self._random.random() < self.rates.oms:
             return JobReport(job_id, detail="HTTP 503", http_status=503)
-        if int(job_id) <= self._jobs_done:
-            return JobReport(job_id, JobStatus.SUCCESS, http_status=200)
-        is_next = int(job_id) == self._jobs_done + 1
-        return JobReport(job_id, JobStatus.WORKING if is_next else JobStatus.PENDING, http_status=200)
+        return JobReport(job_id, self.job_status(int(job_id)), http_status=200)
+
+    def job_list(self, query: ListQuery) -> JobList:
+        """The newest jobs of all members and others, cut at a few, so that it often lacks the oldest ones."""
+        if self._world.now < self.down_until or self._random.random() < self.rates.oms:
+            return JobList(query, detail="HTTP 503", http_status=503)
+        numbers = range(max(self._jobs_made - LISTED_JOBS_MAX, 0) + 1, self._jobs_made + 1)
+        reports = (JobReport(str(number), self.job_status(number), http_status=200) for number in numbers)
+        return JobList(query, tuple(map(ListedJob, reports)), http_status=200)
+
+    def job_status(self, number: int) -> JobStatus:
+        """The jobs end in order."""
+        if number <= self._jobs_done:
+            return JobStatus.SUCCESS
+        return JobStatus.WORKING if number == self._jobs_done + 1 else JobStatus.PENDING
 
     def _work_later(self) -> None:
         self._working = True

@@ -9,7 +9,7 @@ from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
-from consumer.core.oms.job_schedule import JobLimits
+from consumer.core.oms.job_schedule import JobLimits, JobResult
 from consumer.errors import StopError
 from consumer.facts import ChangesDecoded, Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
 from consumer.loop.job_follower import JobFollower
@@ -82,6 +82,7 @@ class Process(Strand):
         self.dead_letters = SimulatedDeadLetters(self)
         self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_pending_max)
         self.observer = ProcessObserver(self)
+        self._oms = environment.oms
         self._jobs = SimulatedJobs(self, environment.oms)
         self.job_follower: JobFollower | None = None
         self._loop: Loop | None = None
@@ -181,6 +182,12 @@ class Process(Strand):
             jitter=self.random.random,
         )
 
+    def check_job_ended(self, result: JobResult) -> None:
+        """A job ends as the OMS says, and none that is queued counts as unknown."""
+        status = self._oms.job_status(int(result.job.job_id))
+        if result.outcome.name != status.name:
+            raise Violation(f"rule 29: job {result.job.job_id} of {self.name} is {status}, not {result.outcome}")
+
     def terminate(self) -> None:
         """SIGTERM."""
         if self._loop is not None:
@@ -256,6 +263,7 @@ class ProcessObserver:
                 self._unfinished_jobs += 1
             case JobEnded():
                 self._unfinished_jobs -= 1
+                self._process.check_job_ended(fact.result)
             case _:
                 pass
         match fact:

@@ -8,6 +8,7 @@ import polars as pl
 
 from consumer.core.changes.items import ChangeId
 from consumer.core.oms.answers import Answer, AnswerKind
+from consumer.core.oms.job_list import JobList, ListQuery
 from consumer.core.oms.job_schedule import JobReport
 from consumer.errors import DeadLettersError
 from consumer.facts import (
@@ -170,10 +171,20 @@ class FakeClient:
 
 @dataclass
 class FakeJobs:
-    """Returns the job reports that a test puts into ``ready``."""
+    """Returns the job reports and lists that a test puts into ``ready`` and ``ready_lists``."""
 
     asked: list[str] = field(default_factory=list)
     ready: list[JobReport] = field(default_factory=list)
+    has_lists: bool = False
+    asked_lists: list[ListQuery] = field(default_factory=list)
+    ready_lists: list[JobList] = field(default_factory=list)
+
+    def ask_list(self, query: ListQuery) -> None:
+        self.asked_lists.append(query)
+
+    def lists(self) -> list[JobList]:
+        ready, self.ready_lists = self.ready_lists, []
+        return ready
 
     def ask(self, job_id: str) -> None:
         self.asked.append(job_id)

@@ -6,8 +6,8 @@ from typing import Final
 
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 
-LIST_JOBS_MAX: Final = 100
-"""Jobs asked for in one list."""
+LIST_JOBS: Final = 100
+"""Jobs asked for in one list, in addition to twice those that are followed: others use the OMS, too."""
 
 _UNFINISHED: Final = frozenset({JobStatus.PENDING, JobStatus.WORKING, None})
 """A job whose status cannot be read may be unfinished."""
@@ -18,7 +18,7 @@ class ListQuery:
     """Ask for the refresh jobs of a location; None: of all locations."""
 
     location: str | None = None
-    limit: int = LIST_JOBS_MAX
+    limit: int = LIST_JOBS
 
 
 @dataclass(frozen=True, slots=True)

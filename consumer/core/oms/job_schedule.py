@@ -40,7 +40,7 @@ JOB_BYTES: Final = 512
 ROOM_SHARE: Final = 0.9
 """A full queue has room again below this share of its limit: not for one request at every job that ends."""
 
-_REFUSALS: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
+QUERY_REFUSALS: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
 """HTTP codes that are most likely the same at the next query: redirects, no permission, no such address."""
 _DOUBLINGS_MAX: Final = 32
 """More doublings exceed any maximum, and 2.0**1024 would overflow."""
@@ -329,7 +329,7 @@ class JobSchedule:
         """No usable answer: pause all queries, longer each time, and at least for the OMS's Retry-After."""
         self._failures += 1
         self.unavailable_reason = report.detail
-        is_refused = report.http_status in _REFUSALS and not report.over_quota
+        is_refused = report.http_status in QUERY_REFUSALS and not report.over_quota
         seconds_max = REFUSED_SECONDS_MAX if is_refused else QUERY_SECONDS_MAX
         retry_after = report.retry_after_seconds or 0.0
         retry_after = min(retry_after, RETRY_AFTER_SECONDS_MAX) if isfinite(retry_after) else 0.0

@@ -8,6 +8,7 @@
 | POST /api/v5/inventory/refresh | Inventory V5: accepts only tokens of its own key |
 | POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and requires the tenant header |
 | GET /inv/api/v1/queue/{jobID}, /api/v1/queue/{jobID}, /commerce/inventory/v1/queue/{jobID} | one job |
+| GET /commerce/inventory/v1/queue[?locationCode=][&limit=] | the newest jobs |
 | GET / | the status page |
 | GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | current items, jobs with their cost, totals |
 | GET, POST, DELETE /sandbox/faults | list, add, or remove all faults |
@@ -51,6 +52,9 @@ JOB_PATHS: Final = {
     Package.V5: "/api/v1/queue/{job_id}",
     Package.UNIFIED: "/commerce/inventory/v1/queue/{job_id}",
 }
+JOB_LIST_PATH: Final = "/commerce/inventory/v1/queue"
+JOBS_LISTED: Final = 100
+"""Jobs in a list whose request has no limit."""
 
 _FAULTS_BODY_BYTES_MAX: Final = 1024 * 1024
 _INLINE_BYTES_MAX: Final = 64 * 1024
@@ -83,6 +87,7 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
     routes += [Route(UNIFIED_TOKEN_PATH, json_token, methods=["POST"])]
     routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in REFRESH_PATHS.items()]
     routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in JOB_PATHS.items()]
+    routes += [Route(JOB_LIST_PATH, _job_list, methods=["GET"])]
     routes += [
         Route("/sandbox/inventory", _inventory),
         Route("/sandbox/jobs", _jobs),
@@ -168,6 +173,24 @@ def _job_at(package: Package) -> Endpoint:
         return replacement_answer(outcome) or JSONResponse(oms_job(record))
 
     return job
+
+
+async def _job_list(request: Request) -> Response:
+    """The newest jobs, of one location if it is given; ``limit`` of them."""
+    denied = gateway_answer(request) or access_denied(request, Package.UNIFIED, "job")
+    if denied is not None:
+        return denied
+    location = request.query_params.get("locationCode")
+    limit = request.query_params.get("limit", str(JOBS_LISTED))
+    if not re.fullmatch(r"[0-9]{1,4}", limit):
+        raise RefusalError(400, OmsCode.INVALID_ID, "limit must be a number of at most 4 digits")
+    sandbox = sandbox_of(request)
+    records = await anyio.to_thread.run_sync(sandbox.state.jobs)
+    outcome = sandbox.state.apply_faults("job", location)
+    await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
+    newest = [record for record in reversed(records) if location in (None, record.location)][: int(limit)]
+    jobs = [oms_job(record) | {"locationCode": record.location} for record in newest]
+    return replacement_answer(outcome) or JSONResponse(jobs)
 
 
 # The next four are not coroutines, so that starlette runs them on worker threads: they may copy a lot.

@@ -9,6 +9,7 @@ from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Accepted, Retry
+from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
 from consumer.core.oms.job_schedule import JobLimits, JobOutcome, JobReport, JobStatus
 from consumer.loop.job_follower import JobFollower
 from tests.support.fakes import Diary, FakeDeadLetters, FakeJobs, FakeObserver, assignment
@@ -20,9 +21,16 @@ ITEMS = ItemLimits(chunk_items=3, max_items=12, flush_items=3)
 class Stage:
     """An engine with requests of three items, and a follower of their jobs."""
 
-    def __init__(self, *, adaptive_items: ItemLimits | None = None, unfinished_max: int = 1_000, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        adaptive_items: ItemLimits | None = None,
+        unfinished_max: int = 1_000,
+        has_lists: bool = False,
+        **limits: Any,
+    ) -> None:
         self.diary: Diary = []
-        self.client = FakeJobs()
+        self.client = FakeJobs(has_lists=has_lists)
         self.engine = Engine(EngineLimits(items=ITEMS, **limits))
         self.engine.assigned(1, start=0, read_up_to=0)
         self.assignments = {1: assignment(1)}
@@ -210,3 +218,83 @@ def test_unfinished_jobs_are_reported_when_the_process_ends() -> None:
 
     ((abandoned,),) = stage.recorded("jobs abandoned")
     assert (abandoned.job_id, abandoned.location, abandoned.items) == ("7", "Rome", 3)
+
+
+def listed(*reports: JobReport, **more: Any) -> JobList:
+    return JobList(ListQuery(), tuple(map(ListedJob, reports)), http_status=200, **more)
+
+
+def with_lists(*job_ids: str) -> Stage:
+    """A stage whose OMS has lists of jobs, with these unfinished jobs."""
+    stage = Stage(has_lists=True)
+    for job_id in job_ids:
+        stage.accept(job_id)
+    return stage
+
+
+def test_one_call_asks_about_several_jobs_where_the_api_has_a_list() -> None:
+    stage = with_lists("7", "8", "9")
+    assert stage.queried(2.0) == []
+    assert stage.client.asked_lists == [ListQuery(limit=106)]
+
+    stage.client.ready_lists = [
+        listed(JobReport("9", JobStatus.PENDING), JobReport("8", JobStatus.SUCCESS), JobReport("7", JobStatus.FAILED))
+    ]
+    assert stage.queried(2.1) == []
+    assert {ended.job.job_id: ended.outcome.value for ended in stage.recorded("job ended")} == {
+        "7": "failed",
+        "8": "success",
+    }
+    assert stage.job_follower.jobs.unfinished == 1
+
+
+def test_a_single_unfinished_job_is_asked_about_by_itself() -> None:
+    stage = with_lists("7")
+    assert stage.queried(2.0) == ["7"]
+    assert stage.client.asked_lists == []
+
+
+def test_a_job_that_a_list_lacks_is_asked_about_singly_and_never_counts_as_unknown() -> None:
+    stage = with_lists("7", "8", "9")
+    stage.queried(2.0)
+    stage.client.ready_lists = [listed(JobReport("8", JobStatus.PENDING), JobReport("9", JobStatus.PENDING))]
+    assert stage.queried(2.1) == ["7"]
+
+    stage.report(2.2, "7", JobStatus.WORKING)
+    assert stage.queried(10.0) == ["7"], "the list has none of the jobs that are due: none is asked for within a minute"
+    assert stage.recorded("job ended") == []
+    assert len(stage.client.asked_lists) == 1
+
+
+def test_a_list_that_is_refused_is_not_asked_for_again_soon_and_its_jobs_are_asked_about_singly() -> None:
+    stage = with_lists("7", "8")
+    stage.queried(2.0)
+    stage.client.ready_lists = [JobList(ListQuery(), detail="HTTP 403: no", http_status=403)]
+    assert stage.queried(2.1) == ["7"]
+    assert stage.job_follower.jobs.unavailable_reason is None
+
+    stage.report(2.2, "7", JobStatus.SUCCESS)
+    assert stage.queried(5.0) == ["8"]
+    assert len(stage.client.asked_lists) == 1
+
+
+def test_a_list_that_fails_pauses_all_queries_as_a_single_one_does() -> None:
+    stage = with_lists("7", "8")
+    stage.queried(2.0)
+    stage.client.ready_lists = [
+        JobList(ListQuery(), detail="HTTP 429: slow down", over_quota=True, retry_after_seconds=30.0, http_status=429)
+    ]
+    assert stage.queried(2.1) == []
+    assert stage.job_follower.jobs.unavailable_reason == "HTTP 429: slow down"
+    assert stage.queried(31.0) == []
+    stage.queried(33.0)
+    assert len(stage.client.asked_lists) == 2
+
+
+def test_while_a_list_is_awaited_a_job_that_is_due_is_asked_about_singly() -> None:
+    stage = with_lists("7", "8")
+    stage.queried(2.0)
+    stage.accept("9", 2.0)
+    stage.client.ready = [JobReport("9", JobStatus.WORKING)]
+    stage.queried(2.5)
+    assert len(stage.client.asked_lists) == 1

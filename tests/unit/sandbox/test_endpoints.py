@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from consumer.core.oms.job_list import JobList, ListQuery
 from consumer.errors import SettingsError
-from consumer.sandbox.oms.app import REFRESH_PATHS, TOKEN_PATH
+from consumer.oms.job_list import query_string, read_job_list
+from consumer.sandbox.oms.app import JOB_LIST_PATH, REFRESH_PATHS, TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, V5_KEY, V5_SECRET, Package, SandboxSettings
 from tests.unit.sandbox.oms_caller import MakeOms, ManualClock, OmsCaller
@@ -158,6 +160,36 @@ def test_get_job_follows_a_job_from_pending_to_success(make_oms: MakeOms, clock:
     clock.advance(11)
     assert (job()["status"], job()["success"], job()["finished"]) == ("SUCCESS", True, "2023-11-14T22:13:42.000Z")
     assert oms.state.inventory("second") == {"second": [{"sku": "1", "quantity": 2}]}
+
+
+def test_a_list_of_jobs_has_the_newest_ones_as_the_service_reads_it(make_oms: MakeOms, clock: ManualClock) -> None:
+    oms = make_oms(package=Package.UNIFIED, clock=clock, seconds_per_job=1, seconds_per_chunk=10)
+    job_ids = [str(oms.refresh(location, [GOOD]).json()["jobID"]) for location in ("L", "M", "L", "L")]
+    clock.advance(12)
+
+    def jobs(query: ListQuery) -> JobList:
+        answer = oms.http.get(JOB_LIST_PATH + query_string(query), headers=oms.bearer)
+        return read_job_list(query, answer.status_code, answer.headers, answer.content, wall=0.0)
+
+    found = jobs(ListQuery())
+    assert [(job.report.job_id, job.location, job.items) for job in found.jobs or ()] == [
+        (job_ids[3], "L", 1),
+        (job_ids[2], "L", 1),
+        (job_ids[1], "M", 1),
+        (job_ids[0], "L", 1),
+    ]
+    assert [job.report.status for job in found.jobs or ()] == ["PENDING", "PENDING", "WORKING", "SUCCESS"]
+    assert found.is_complete
+    cut = jobs(ListQuery("L", limit=2))
+    assert [job.report.job_id for job in cut.jobs or ()] == [job_ids[3], job_ids[2]]
+    assert not cut.is_complete
+
+
+@pytest.mark.parametrize("limit", ["x", "-1", "12345"])
+def test_a_list_with_a_bad_limit_is_refused(make_oms: MakeOms, limit: str) -> None:
+    oms = make_oms(package=Package.UNIFIED)
+    answer = oms.http.get(f"{JOB_LIST_PATH}?limit={limit}", headers=oms.bearer)
+    assert answer.status_code == 400
 
 
 def test_get_job_accepts_leading_zeros(quick_oms: OmsCaller) -> None:
