@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from consumer.errors import SettingsError
-from consumer.kafka.sasl import check_sasl, sasl_options, without_mechanism
+from consumer.kafka.sasl import check_sasl, login_hint, sasl_options, without_mechanism
 from consumer.kafka.tokens import TokenSource, load_provider
 from consumer.settings import KafkaSettings
 from consumer.settings.memory import DEFAULT_SHARES, KIB
@@ -267,7 +267,7 @@ def new_client(make: Callable[..., Client], options: Options, settings: KafkaSet
     except (ImportError, KafkaException, SystemError, TypeError, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         if isinstance(error, SystemError):  # a login of the client's own failed; at most the cause says why
-            reason = f"the client could not log in: {error.__cause__ or 'check the options that begin with sasl.'}"
+            reason = f"the client could not log in: {error.__cause__ or login_hint(options)}"
         hint = without_mechanism(reason, settings.properties)
         raise SettingsError(f"kafka.properties: {_redacted(reason, settings)}{hint}") from None
 

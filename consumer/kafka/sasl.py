@@ -85,6 +85,17 @@ def _check_oidc(properties: Mapping[str, Any]) -> None:
         )
 
 
+def login_hint(properties: Mapping[str, Any]) -> str:
+    """What to look at if the client fails to log in while it is made, and does not say why."""
+    if properties.get("sasl.oauthbearer.metadata.authentication.type") == "aws_iam":
+        return (
+            "with aws_iam it needs credentials of AWS and looks for them: the role of the pod's service account, "
+            "the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the machine; and they must "
+            'permit sts:GetWebIdentityToken for the audience of "sasl.oauthbearer.config"'
+        )
+    return "check the options that begin with sasl."
+
+
 def without_mechanism(reason: str, properties: Mapping[str, Any]) -> str:
     """What to add to librdkafka's ``reason`` for refusing its own default mechanism."""
     if "GSSAPI" in reason and mechanism_of(properties) is None:

@@ -173,3 +173,14 @@ def test_a_login_that_fails_while_the_client_is_made_is_a_wrong_setting() -> Non
 
     with pytest.raises(SettingsError, match=r"kafka\.properties: the client could not log in: no AWS credentials"):
         new_client(make, {}, settings())
+
+
+def test_a_login_with_aws_that_fails_without_a_cause_says_what_it_needs() -> None:
+    def make(options: object, **more: object) -> object:
+        raise SystemError("a callback returned a result with an exception set")
+
+    properties = {"sasl.oauthbearer.metadata.authentication.type": "aws_iam"}
+    with pytest.raises(SettingsError, match=r"could not log in: with aws_iam it needs credentials of AWS.*role of the"):
+        new_client(make, properties, settings())
+    with pytest.raises(SettingsError, match=r"could not log in: check the options that begin with sasl\."):
+        new_client(make, {}, settings())
