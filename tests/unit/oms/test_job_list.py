@@ -7,11 +7,21 @@ from typing import Any
 import httpx
 import pytest
 
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.items import ITEM_KEY
 from consumer.core.oms.job_list import JobList, ListQuery
-from consumer.core.oms.job_schedule import JobStatus
+from consumer.core.oms.job_schedule import Job, JobLimits, JobSchedule, JobStatus
 from consumer.errors import InvariantError
+from consumer.loop.job_queries import JobQueries
+from consumer.oms.client import build_client
 from consumer.oms.job_list import query_string, read_job_list
-from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, Bench, MakeBench
+from consumer.ports import Submission
+from consumer.sandbox.oms.app import UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms.server import SandboxServer
+from consumer.sandbox.oms.settings import UNIFIED_KEY, UNIFIED_SECRET, SandboxSettings
+from tests.support.frames import change, frame
+from tests.support.service_process import wait_until
+from tests.unit.oms.oms_bench import ANSWER_SECONDS_MAX, SETTINGS, Bench, MakeBench
 
 OVER_QPS = {"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS", "Retry-After": "9"}
 UNIFIED = {"api": "unified-commerce", "tenant": 7}
@@ -112,3 +122,39 @@ def test_an_api_without_lists_cannot_be_asked_for_one(make_bench: MakeBench) -> 
     assert not jobs.has_lists
     with pytest.raises(InvariantError):
         jobs.ask_list(ListQuery())
+
+
+def test_thirty_jobs_of_the_sandbox_are_followed_with_a_few_calls() -> None:
+    with SandboxServer(SandboxSettings(seconds_per_job=0.05, seconds_per_chunk=0.05)) as server:
+        urls = {"base_url": server.url, "token_url": server.url + UNIFIED_TOKEN_PATH}
+        tenant = {"api": "unified-commerce", "tenant": server.settings.tenant}
+        client = build_client(
+            SETTINGS.model_copy(update=urls | tenant | {"timeout": ANSWER_SECONDS_MAX}),
+            ITEM_KEY,
+            monotonic=time.monotonic,
+            wall=time.time,
+            fence_seconds=ANSWER_SECONDS_MAX,
+            credentials=lambda: (UNIFIED_KEY, UNIFIED_SECRET),
+        )
+        assert client.jobs is not None
+        schedule, queries = JobSchedule(JobLimits()), JobQueries(client.jobs)
+        for number in range(30):
+            rows = Rows(frame([change(f"store {number}", "a")]))
+            client.submit(Submission(number, f"store {number}", rows, time.monotonic()))
+        accepted = calls = 0
+
+        def has_followed_all() -> bool:
+            nonlocal accepted, calls
+            now = time.monotonic()
+            for answered in client.answers():
+                accepted += 1
+                schedule.follow(Job(answered.answer.job_id or "", "store", 1, 1), now)
+            reports, calls_made = queries.reports(now)
+            for report in reports:
+                schedule.on_report(report, now, 0.5)
+            calls += calls_made + queries.ask(schedule.due(now, 10), schedule.unfinished, now)
+            return accepted == 30 and not schedule.unfinished
+
+        wait_until(has_followed_all, "all jobs have ended")
+        client.close()
+        assert calls < 10
