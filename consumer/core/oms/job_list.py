@@ -1,16 +1,12 @@
-"""The OMS's list of jobs: what one call says about many jobs, and what it proves."""
+"""The OMS's list of jobs: what one call says about many jobs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.core.oms.job_schedule import JobReport
 
 LIST_JOBS: Final = 100
 """Jobs asked for in one list, in addition to twice those that are followed: others use the OMS, too."""
-
-_UNFINISHED: Final = frozenset({JobStatus.PENDING, JobStatus.WORKING, None})
-"""A job whose status cannot be read may be unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,3 @@ class JobList:
     over_quota: bool = False
     retry_after_seconds: float | None = None
     http_status: int | None = None
-
-    def at(self, location: str) -> Iterator[ListedJob]:
-        """The jobs that may be of this location."""
-        return (job for job in self.jobs or () if job.location in (location, None))
-
-    def proves_idle(self, location: str) -> bool:
-        """Whether no refresh of this location was PENDING or WORKING. False says nothing."""
-        covers = self.query.location in (location, None)
-        return covers and self.is_complete and all(job.report.status not in _UNFINISHED for job in self.at(location))
