@@ -1,7 +1,7 @@
 """How jobs are asked about: with one list for many where the API has it, else one by one (rule 29).
 
 A list is cut at its limit, so a job that it lacks may still be queued: it is asked about singly. Where the list is
-refused, or has none of the jobs that are due, they are asked about singly for a while.
+refused, or lacks the job that is due, jobs are asked about singly for a while.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from consumer.ports import JobClient
 LIST_JOBS_MIN: Final = 2
 """With fewer unfinished jobs a list says no more than a single query."""
 USELESS_SECONDS: Final = 60.0
-"""For so long no list is asked for after one that had none of the jobs that were due."""
+"""For so long no list is asked for after one that lacked the job that was due."""
 REFUSED_SECONDS: Final = 900.0
 """And after one that was refused: no permission, no such address."""
 
@@ -28,16 +28,19 @@ class JobQueries:
     def __init__(self, client: JobClient) -> None:
         self._client = client
         self._listed: tuple[str, ...] = ()
-        """The jobs that were due when the list in flight was asked for."""
+        """The job for which the list in flight was asked, if there is one."""
         self._no_list_until = -inf if client.has_lists else inf
 
     def ask(self, job_ids: Sequence[str], unfinished: int, now: float) -> int:
-        """Ask about these jobs, of so many unfinished ones. Returns the number of calls."""
+        """Ask about these jobs; ``unfinished`` is the number of all that have not ended. Returns the number of calls.
+
+        A list stands for the query of one job, so that one failed call counts as one failure.
+        """
         if not job_ids or self._listed or unfinished < LIST_JOBS_MIN or now < self._no_list_until:
             return self._ask_singly(job_ids)
-        self._listed = tuple(job_ids)
+        self._listed = tuple(job_ids[:1])
         self._client.ask_list(ListQuery(limit=LIST_JOBS + 2 * unfinished))
-        return 1
+        return 1 + self._ask_singly(job_ids[1:])
 
     def reports(self, now: float) -> tuple[list[JobReport], int]:
         """The reports that have come, and the number of calls for jobs that a list lacks."""
@@ -56,7 +59,7 @@ class JobQueries:
         return len(job_ids)
 
     def _found(self, listed: JobList, due: Sequence[str], now: float) -> tuple[list[JobReport], list[str]]:
-        """What a list says, and which of the jobs that were due it lacks."""
+        """What a list says, and the job that was due if the list lacks it."""
         if listed.jobs is None:
             if listed.http_status in {400, *QUERY_REFUSALS} and not listed.over_quota:
                 self._no_list_until = now + REFUSED_SECONDS
@@ -64,7 +67,7 @@ class JobQueries:
             return [_failure(job_id, listed) for job_id in due], []
         by_id = {job.report.job_id: job.report for job in listed.jobs if job.report.status is not None}
         missing = [job_id for job_id in due if job_id not in by_id]
-        if len(missing) == len(due):
+        if missing:
             self._no_list_until = now + USELESS_SECONDS
         # The end of a job makes another one due; what the list says of that one must come after it.
         return sorted(by_id.values(), key=lambda report: report.status not in _ENDED), missing

@@ -291,6 +291,16 @@ def test_a_list_that_fails_pauses_all_queries_as_a_single_one_does() -> None:
     assert len(stage.client.asked_lists) == 2
 
 
+def test_a_list_that_fails_counts_as_one_failure_however_many_jobs_are_due() -> None:
+    stage = with_lists("7", "8", "9")
+    stage.report(0.5, "8", JobStatus.WORKING)
+    assert stage.queried(2.6) == ["8"], "7, which the OMS has overtaken, is due as well: the list is for it"
+
+    stage.client.ready_lists = [JobList(ListQuery(), detail="HTTP 429", over_quota=True, http_status=429)]
+    stage.queried(2.7)
+    assert stage.job_follower.jobs._failures == 1
+
+
 def test_while_a_list_is_awaited_a_job_that_is_due_is_asked_about_singly() -> None:
     stage = with_lists("7", "8")
     stage.queried(2.0)
