@@ -10,9 +10,9 @@ from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import LOCATION
-from consumer.core.location.bisection import Bisection, Key, Suspects
+from consumer.core.location.bisection import Key
 from consumer.core.location.bisections import Bisections, KeepCurrent
 from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.body_sizes import BodySizes
@@ -20,12 +20,12 @@ from consumer.core.location.fullest import fullest
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.pending import Pending, pending_by_location
-from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
+from consumer.core.location.planner import ItemLimits, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
+from consumer.core.location.request_starter import RequestStarter
 from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Planner, Window, Windows
-from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
 """Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
@@ -61,7 +61,6 @@ class Locations:
         self._in_flight = InFlightRequests()
         self._waiting: dict[str, Location] = {}
         """Locations that back off or are held, so that they are found without visiting all."""
-        self._requests_started = 0
         self.body_sizes = BodySizes()
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
@@ -72,6 +71,9 @@ class Locations:
             items.chunk_items,
             requests_max=bisection_requests_max,
             keep_current=keep_current,
+        )
+        self._starter = RequestStarter(
+            self._windows, self._schedule, self._in_flight, self._bisections, self.body_sizes, self._item_key
         )
         self.superseded = SupersededChanges(item_key)
 
@@ -327,59 +329,7 @@ class Locations:
             del self._by_name[location.name]
 
     def _start(self, location: Location, now: float, plan: Planner = plan_items) -> Request | None:
-        """Start the next request of the location; None if the planner wants to send nothing."""
-        window = location.window
-        row_bytes = self._windows.row_bytes
-        self._schedule.unmark_ready(window)
-        while location.bisection:
-            request = self._start_suspects(location, location.bisection, row_bytes, now)
-            if request:
-                return request
-        if not window.rows:
-            return None
-        due_arrived = self._schedule.due_arrived(window, now)
-        plan = self.body_sizes.within(location, plan)
-        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
-        if taken is None or taken.plan.reason is None:
-            self._schedule.schedule(window)
-            return None
-        size_bytes = int(taken.rows.height * row_bytes)
-        return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, size_bytes, now)
-
-    def _start_suspects(self, location: Location, bisection: Bisection, row_bytes: float, now: float) -> Request | None:
-        """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""
-        suspects = bisection.next_suspects
-        rows = self._windows.take_items(location.window, suspects.keys) if location.window.rows else None
-        if rows is not None and rows.height:
-            selection = suspects.select(rows, self._item_key)
-            self._windows.put_back(location.window, selection.staying)
-            if selection.leaving.height:
-                leaving = Rows(selection.leaving, overlay=selection.overlay)
-                items, size_bytes = suspects.keys.height, int(leaving.height * row_bytes)
-                return self._start_request(location, leaving, items, SendReason.BISECTION, size_bytes, now, suspects)
-        bisection.drop(suspects)
-        self._bisections.end_if_over(location)
-        return None
-
-    def _start_request(
-        self,
-        location: Location,
-        rows: Rows,
-        items: int,
-        reason: SendReason,
-        size_bytes: int,
-        now: float,
-        suspects: Suspects | None = None,
-    ) -> Request:
-        self._schedule.schedule(location.window)
-        self._requests_started += 1
-        request = Request(
-            self._requests_started, location.name, rows, items, chunks(items, self._items.chunk_items), reason
-        )
-        if location.in_flight:
-            raise InvariantError(f"location {location.name!r} already has a request in flight")
-        location.in_flight = self._in_flight.start(request, now, suspects, size_bytes)
-        return request
+        return self._starter.start(location, self._items, plan, now)
 
     def _finish(
         self, in_flight: InFlight, event: LocationEvent, now: float, rows: pl.DataFrame | None = None
