@@ -3,6 +3,7 @@
 ``python docs/generate.py`` writes them; ``--check`` only reports stale ones (exit code 1).
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -127,6 +128,26 @@ To use it, set `oms.base_url: http://127.0.0.1:8090`, and depending on `oms.api`
 | `inventory-v5` | `TOKEN_PATH` | `V5_KEY` | `V5_SECRET` |
 | `unified-commerce` | `UNIFIED_TOKEN_PATH` | `UNIFIED_KEY` | `UNIFIED_SECRET` |
 
+## The vendor's client
+
+The paths of `unified-commerce` also work below `/api`, and `GET /api/platform/tenants/TENANT` answers with the tenant
+and, as its `domain`, the host that was asked. So the vendor's client for Node.js, `@kibocommerce/rest-sdk`, works
+unchanged, with its own token call. It calls https addresses only: put any TLS proxy in front of the sandbox, and let
+Node.js trust its authority (`NODE_EXTRA_CA_CERTS`).
+
+```js
+const configuration = new Configuration({
+  tenantId: TENANT,
+  clientId: "UNIFIED_KEY",
+  sharedSecret: "UNIFIED_SECRET",
+  authHost: "127.0.0.1:8443", // the TLS proxy
+});
+await new ModifyInventoryApi(configuration).refresh({ refreshRequest: { locationCode: "Rome", items } });
+```
+
+Without a proxy, give the client a token and the address in place of the credentials: `{ tenantId: TENANT, accessToken,
+apiHost: "http://127.0.0.1:8090" }`.
+
 ## Fault rules
 
 A fault rule makes calls fail at random or by the clock, until it is removed. Write it as `--fault NAME:KEY=VALUE,...`
@@ -175,7 +196,8 @@ def sandbox() -> str:
     )
     head = _SANDBOX_HEAD
     for name in ("SPECIFIC_KEY", "SPECIFIC_SECRET", "V5_KEY", "V5_SECRET", "UNIFIED_KEY", "UNIFIED_SECRET"):
-        head = head.replace(f"`{name}`", f"`{getattr(oms_settings, name)}`")
+        head = re.sub(rf"([`\"]){name}\1", rf"\g<1>{getattr(oms_settings, name)}\1", head)
+    head = re.sub(r"\bTENANT\b", str(oms_settings.TENANT), head)
     head = head.replace("`TOKEN_PATH`", f"`{TOKEN_PATH}`").replace("`UNIFIED_TOKEN_PATH`", f"`{UNIFIED_TOKEN_PATH}`")
     return "\n".join((head, *tables))
 

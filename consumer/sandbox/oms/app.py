@@ -8,15 +8,18 @@
 | POST /api/v5/inventory/refresh | Inventory V5: accepts only tokens of its own key |
 | POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and requires the tenant header |
 | GET /inv/api/v1/queue/{jobID}, /api/v1/queue/{jobID}, /commerce/inventory/v1/queue/{jobID} | one job |
-| GET /commerce/inventory/v1/queue[?locationCode=][&limit=] | the newest jobs |
+| GET /commerce/inventory/v1/queue[?locationCode=][&types=][&limit=] | the newest jobs |
+| GET /api/platform/tenants/{id} | the tenant of Unified Commerce, with the host that serves it |
 | GET / | the status page |
 | GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | current items, jobs with their cost, totals |
 | GET, POST, DELETE /sandbox/faults | list, add, or remove all faults |
+
+The paths of Unified Commerce also work below ``/api``, where the vendor's own client looks for them.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -29,7 +32,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from consumer.errors import InvariantError
-from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, gateway_answer, json_token
+from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, gateway_answer, json_token, tenant
 from consumer.sandbox.oms.context import Sandbox, sandbox_of
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
 from consumer.sandbox.oms.faults.outcome import JobIdStyle
@@ -37,7 +40,7 @@ from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.http import CountAnswers, json_body, replacement_answer
 from consumer.sandbox.oms.page import render_page
 from consumer.sandbox.oms.settings import Package, SandboxSettings
-from consumer.sandbox.oms.state import Clock, SandboxState, oms_job, sandbox_job, summary_json
+from consumer.sandbox.oms.state import REFRESH, Clock, SandboxState, oms_job, sandbox_job, summary_json, unified_job
 from consumer.sandbox.oms.validation import Refresh
 
 TOKEN_PATH: Final = "/oauthserver/oauth2/token"  # noqa: S105 - a path
@@ -53,6 +56,9 @@ JOB_PATHS: Final = {
     Package.UNIFIED: "/commerce/inventory/v1/queue/{job_id}",
 }
 JOB_LIST_PATH: Final = "/commerce/inventory/v1/queue"
+TENANT_PATH: Final = "/api/platform/tenants/{tenant_id}"
+UNIFIED_BASE: Final = "/api"
+"""What the addresses of the vendor's client have before the paths of Unified Commerce."""
 JOBS_LISTED: Final = 100
 """Jobs in a list whose request has no limit."""
 
@@ -85,9 +91,10 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
 
     routes = [Route("/", _page), Route(TOKEN_PATH, form_token, methods=["POST"])]
     routes += [Route(UNIFIED_TOKEN_PATH, json_token, methods=["POST"])]
-    routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in REFRESH_PATHS.items()]
-    routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in JOB_PATHS.items()]
-    routes += [Route(JOB_LIST_PATH, _job_list, methods=["GET"])]
+    routes += [Route(TENANT_PATH, tenant, methods=["GET"])]
+    routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in _paths(REFRESH_PATHS)]
+    routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in _paths(JOB_PATHS)]
+    routes += [Route(base + JOB_LIST_PATH, _job_list, methods=["GET"]) for base in ("", UNIFIED_BASE)]
     routes += [
         Route("/sandbox/inventory", _inventory),
         Route("/sandbox/jobs", _jobs),
@@ -104,6 +111,10 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
     app.router.redirect_slashes = False
     app.state.sandbox = sandbox
     return app
+
+
+def _paths(paths: Mapping[Package, str]) -> list[tuple[Package, str]]:
+    return [*paths.items(), (Package.UNIFIED, UNIFIED_BASE + paths[Package.UNIFIED])]
 
 
 def _refresh_at(package: Package) -> Endpoint:
@@ -170,17 +181,19 @@ def _job_at(package: Package) -> Endpoint:
             raise RefusalError(404, OmsCode.NOT_FOUND, f"there is no job {job_id}")
         outcome = sandbox.state.apply_faults("job", record.location)
         await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
-        return replacement_answer(outcome) or JSONResponse(oms_job(record))
+        content = unified_job(record, sandbox.state.settings.tenant) if package is Package.UNIFIED else oms_job(record)
+        return replacement_answer(outcome) or JSONResponse(content)
 
     return job
 
 
 async def _job_list(request: Request) -> Response:
-    """The newest jobs, of one location if it is given; ``limit`` of them."""
+    """The newest jobs, of one location and of some types if they are given; ``limit`` of them."""
     denied = gateway_answer(request) or access_denied(request, Package.UNIFIED, "job")
     if denied is not None:
         return denied
     location = request.query_params.get("locationCode")
+    types = request.query_params.getlist("types")
     limit = request.query_params.get("limit", str(JOBS_LISTED))
     if not re.fullmatch(r"[0-9]{1,4}", limit):
         raise RefusalError(400, OmsCode.INVALID_ID, "limit must be a number of at most 4 digits")
@@ -188,8 +201,9 @@ async def _job_list(request: Request) -> Response:
     records = await anyio.to_thread.run_sync(sandbox.state.jobs)
     outcome = sandbox.state.apply_faults("job", location)
     await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
-    newest = [record for record in reversed(records) if location in (None, record.location)][: int(limit)]
-    jobs = [oms_job(record) | {"locationCode": record.location} for record in newest]
+    listed = reversed(records) if not types or REFRESH in types else ()
+    newest = [record for record in listed if location in (None, record.location)][: int(limit)]
+    jobs = [unified_job(record, sandbox.state.settings.tenant) for record in newest]
     return replacement_answer(outcome) or JSONResponse(jobs)
 
 
@@ -242,7 +256,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _is_unified(request: Request) -> bool:
-    return request.url.path.startswith("/commerce/")
+    return request.url.path.startswith(("/commerce/", f"{UNIFIED_BASE}/commerce/", f"{UNIFIED_BASE}/platform/"))
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -101,7 +101,7 @@ def endpoint_of(scope: Scope) -> str:
     for ending, name in endings.items():
         if path.endswith(ending):
             return name
-    return "job" if "/v1/queue/" in path else "other"
+    return "job" if "/v1/queue" in path else "other"
 
 
 async def json_body(request: Request, bytes_max: int) -> bytes:

@@ -27,6 +27,9 @@ from consumer.text import iso_time
 SCRIPTED: Final = "scripted"
 """The name under which scripted answers are counted, among the names of the fault rules."""
 
+REFRESH: Final = "REFRESH"
+"""The type of all the sandbox's jobs."""
+
 Clock = Callable[[], float]
 
 
@@ -342,7 +345,7 @@ def oms_job(record: JobRecord) -> dict[str, Any]:
     """The job in the OMS's get-job format. ``success`` is true for the status SUCCESS."""
     return {
         "jobID": record.job_id,
-        "type": "REFRESH",
+        "type": REFRESH,
         "status": record.status,
         "added": _iso(record.added),
         "started": _iso(record.started),
@@ -353,8 +356,13 @@ def oms_job(record: JobRecord) -> dict[str, Any]:
     }
 
 
+def unified_job(record: JobRecord, tenant: int) -> dict[str, Any]:
+    """The same by Unified Commerce, which also says whose job it is. ``hasData``: it does not come from a file."""
+    return oms_job(record) | {"locationCode": record.location, "tenantID": tenant, "hasData": True}
+
+
 def sandbox_job(record: JobRecord) -> dict[str, Any]:
-    """The same, with what the OMS does not report: location, chunks, and cost in OMS seconds."""
+    """The job in the OMS's format, with what the OMS does not report: location, chunks, and cost in OMS seconds."""
     return oms_job(record) | {
         "locationName": record.location,
         "chunks": record.chunks,
