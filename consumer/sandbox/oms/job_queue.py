@@ -21,11 +21,15 @@ from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.oms.validation import Item
 
 _ATTRIBUTES_MAX: Final = 63
-_KEY: Final = ("partNumber", "upc", "sku", "binID", "lotCode", "condition", "date", "serialNumber", "externalID")
-"""The fields that identify an item; the last five exist in Unified Commerce only."""
+_KEY: Final = (
+    *("partNumber", "upc", "sku", "binID"),
+    *("lotCode", "condition", "date", "serialNumber", "externalID", "deliveryDate"),
+)
+_TAGS: Final = "tags"
+"""The fields that identify an item; all but the first four exist in Unified Commerce only."""
 _FAILED: Final = ("the job failed because of an injected fault",)
 
-ItemKey = tuple[str | int | None, ...]
+ItemKey = tuple[str | int | frozenset[tuple[str, str]] | None, ...]
 HeldItem = dict[str, Any]
 
 
@@ -223,7 +227,9 @@ class JobQueue:
 
 def _key(item: Item) -> ItemKey:
     get = cast("Mapping[str, Any]", item).get
-    return tuple([get(name) for name in _KEY])
+    key = tuple([get(name) for name in _KEY])
+    tags = get(_TAGS)
+    return key if tags is None else (*key, frozenset(tags.items()))
 
 
 def _merged(held: HeldItem | None, item: Item) -> HeldItem:

@@ -94,6 +94,19 @@ SAME_ITEM = {
         [{"sku": "1", "quantity": 5}, {"upc": "1", "quantity": 3}, {"sku": "1", "upc": "1", "quantity": 4}],
         [{"sku": "1", "quantity": 5}, {"upc": "1", "quantity": 3}, {"sku": "1", "upc": "1", "quantity": 4}],
     ),
+    "another segment or delivery is another item": (
+        [
+            {"sku": "1", "quantity": 5, "tags": {"A": "1", "B": "2"}},
+            {"sku": "1", "quantity": 3, "deliveryDate": "2027-01-15T12:00:00-0500"},
+            {"sku": "1", "quantity": 4},
+            {"sku": "1", "quantity": 6, "tags": {"B": "2", "A": "1"}},
+        ],
+        [
+            {"sku": "1", "quantity": 6, "tags": {"A": "1", "B": "2"}},
+            {"sku": "1", "quantity": 3, "deliveryDate": "2027-01-15T12:00:00-0500"},
+            {"sku": "1", "quantity": 4},
+        ],
+    ),
 }
 
 

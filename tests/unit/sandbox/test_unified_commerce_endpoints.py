@@ -1,5 +1,7 @@
 """What the sandbox has for Unified Commerce only: the tenant, paths below /api, jobs with their owner."""
 
+from typing import Any
+
 import pytest
 
 from consumer.sandbox.oms.app import JOB_LIST_PATH, JOB_PATHS, REFRESH_PATHS, TENANT_PATH, UNIFIED_BASE
@@ -60,3 +62,46 @@ def test_below_the_vendors_base_refusals_have_the_same_form(oms: OmsCaller) -> N
 def test_a_list_of_jobs_has_only_the_types_that_were_asked_for(oms: OmsCaller, types: str, listed: int) -> None:
     oms.refresh("L", [GOOD])
     assert len(oms.http.get(JOB_LIST_PATH + types, headers=oms.bearer).json()) == listed
+
+
+GRANULAR: dict[str, Any] = {
+    "lotCode": "l",
+    "condition": "c",
+    "date": "d",
+    "serialNumber": "s",
+    "externalID": "e",
+    "deliveryDate": "2027-01-15T12:00:00-0500",
+    "tags": {"Channel": "Web"},
+    "lTD": 1.5,
+}
+
+
+def test_granular_fields_are_accepted_and_kept(oms: OmsCaller) -> None:
+    oms.refresh("L", [GOOD | GRANULAR])
+    assert oms.state.inventory() == {"L": [GOOD | GRANULAR]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tags": {}}, "items[0].tags must be an object of at least 1 string"),
+        ({"tags": "Web"}, "items[0].tags must be an object"),
+        ({"tags": ["Web"]}, "items[0].tags must be an object"),
+        ({"tags": {"Channel": ""}}, "items[0].tags must be an object"),
+        ({"tags": {"": "Web"}}, "items[0].tags must be an object"),
+        ({"tags": {"Channel": None}}, "items[0].tags must be an object"),
+        ({"tags": None}, "items[0].tags must be an object"),
+        ({"deliveryDate": ""}, "items[0].deliveryDate must be a string of at least 1 character"),
+        ({"deliveryDate": 20270115}, "items[0].deliveryDate must be a string"),
+    ],
+)
+def test_granular_fields_with_another_value_are_refused(oms: OmsCaller, fields: dict[str, Any], message: str) -> None:
+    refused = oms.refresh("L", [GOOD | fields])
+    assert refused.status_code == 400
+    assert message in refused.json()["message"]
+
+
+@pytest.mark.parametrize("name", GRANULAR)
+def test_the_older_apis_know_no_granular_field(make_oms: MakeOms, name: str) -> None:
+    refused = make_oms(package=Package.V5).refresh("L", [GOOD | {name: GRANULAR[name]}])
+    assert (refused.status_code, refused.json()["field"]) == (400, name)
