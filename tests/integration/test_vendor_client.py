@@ -70,8 +70,15 @@ def test_the_vendors_client_refreshes_follows_its_job_and_lists_the_jobs_of_a_lo
     assert (job["jobID"], job["status"], job["itemCount"], job["locationCode"]) == (job_id, "SUCCESS", 2, LOCATION)
     assert results["refused"]["status"] == 400
     assert "quantity" in results["refused"]["message"]
+    tagged = {"sku": "A", "tags": {"Channel": "Web"}}
+    applied = tagged | {"onHand": 8, "success": True, "messages": []}
+    assert results["smart refresh"] == {"method": "sync", "jobID": None, "results": [applied]}
     assert sandbox.state.inventory() == {
-        LOCATION: [{"sku": "A", "quantity": 7}, {"upc": "B", "quantity": 0, "safetyStock": 1}]
+        LOCATION: [
+            {"sku": "A", "quantity": 7},
+            {"upc": "B", "quantity": 0, "safetyStock": 1},
+            tagged | {"quantity": 8},
+        ]
     }
     assert sandbox.state.summary().tokens_issued == 1
 

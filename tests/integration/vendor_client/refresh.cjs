@@ -1,4 +1,4 @@
-// Calls a sandbox with the vendor's client, as the vendor documents it, and prints each call's result as a line of JSON.
+// Calls a sandbox with the vendor's client, as the vendor documents it, and prints each result as a line of JSON.
 //
 // node refresh.cjs HOST TENANT CLIENT_ID SHARED_SECRET LOCATION
 
@@ -31,6 +31,9 @@ async function main() {
   }
   print("getJob", job);
   print("getJobs", await jobs.getJobs({ locationCode: location, types: ["REFRESH"], limit: 100 }));
+
+  const tagged = { locationCode: location, items: [{ sku: "A", quantity: 8, tags: { Channel: "Web" } }] };
+  print("smart refresh", await inventory.smartRefreshInventory({ refreshRequest: tagged }));
 
   try {
     await inventory.refresh({ refreshRequest: { locationCode: location, items: [{ sku: "A", quantity: -1 }] } });
