@@ -4,12 +4,17 @@ from contextlib import nullcontext
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 
+from consumer.core.changes.items import ITEM_KEY, map_text
+from consumer.oms.smart_reply import SmartApplied, SmartQueued, SmartUnknown, read_smart_reply
 from consumer.sandbox.oms.app import SMART_REFRESH_PATH, UNIFIED_BASE
 from consumer.sandbox.oms.settings import Package
 from tests.unit.sandbox.oms_caller import MakeOms, ManualClock, OmsCaller
 
+FIRST = {"sku": "0", "binID": 1, "tags": map_text({"Channel": "Web"})}
+FIRST_KEY: tuple[Any, ...] = tuple(map(FIRST.get, ITEM_KEY))
 ONE = {"sku": "1", "quantity": 1}
 TWO = {"sku": "2", "quantity": 2}
 
@@ -198,7 +203,9 @@ def test_an_answer_may_be_wrong(oms: OmsCaller, form: str, *, scripted: bool) ->
     else:
         oms.add_rules({"fault": "smart_answer", "form": form})
     answer = oms.smart_refresh("L", [ONE, TWO]).json()
-    good = [{"sku": str(number), "onHand": number, "success": True, "messages": []} for number in (1, 2)]
+    good: list[dict[str, Any]] = [
+        {"sku": str(number), "onHand": number, "success": True, "messages": []} for number in (1, 2)
+    ]
     error = {"sku": "1", "success": False, "messages": ["items[0] is refused by an injected fault"]}
     assert (
         answer
@@ -210,6 +217,28 @@ def test_an_answer_may_be_wrong(oms: OmsCaller, form: str, *, scripted: bool) ->
         }[form]
     )
     assert oms.state.inventory() == {"L": [TWO] if form == "item-error" else [ONE, TWO]}
+
+
+@pytest.mark.parametrize(
+    ("form", "count", "reply"),
+    [
+        (None, 2, SmartApplied()),
+        (None, 26, SmartQueued("1234567")),
+        ("item-error", 2, SmartApplied({FIRST_KEY: "items[0] is refused by an injected fault"})),
+        ("no-method", 2, SmartUnknown),
+        ("no-results", 2, SmartUnknown),
+        ("missing-result", 2, SmartUnknown),
+        ("no-method", 26, SmartUnknown),
+    ],
+)
+def test_the_service_reads_its_answers(oms: OmsCaller, form: str | None, count: int, reply: Any) -> None:
+    if form is not None:
+        oms.add_rules({"fault": "smart_answer", "form": form})
+    items = [item | {"tags": {"Channel": "Web"}, "binID": 1} for item in some(count)]
+    answer = oms.smart_refresh("L", items)
+    rows = pl.DataFrame([item | {"tags": map_text({"Channel": "Web"})} for item in items])
+    found = read_smart_reply(answer.content, rows, ITEM_KEY)
+    assert found == reply or type(found) is reply
 
 
 def test_the_answer_of_a_large_request_may_lack_its_method(oms: OmsCaller) -> None:
