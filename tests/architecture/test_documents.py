@@ -126,9 +126,8 @@ def test_every_reject_reason_is_explained() -> None:
 def test_no_file_names_a_machine_path_or_a_package_host() -> None:
     # Assembled here so that this file does not contain what it looks for.
     paths = "|".join("/" + place + "/" for place in ("root", "work", "home/[a-z]+", "Users/[a-z]+"))
-    hosts = "|".join(
-        re.escape(host) for host in ("pypi" + ".org", "files.python" + "hosted", "maven" + ".org", "proxy.go" + "lang")
-    )
+    names = ("pypi" + ".org", "files.python" + "hosted", "maven" + ".org", "proxy.go" + "lang", "npm" + "js.")
+    hosts = "|".join(re.escape(name) for name in names)
     banned = re.compile(rf"(?<![\w.:/-])(?:{paths})|{hosts}")
     found = []
     for file in tracked_files():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from consumer.core.changes.items import ITEM_KEY
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
@@ -234,9 +235,7 @@ class Oms:
     def _named(self, wire: Wire, bad: list[Mapping[str, Any]]) -> tuple[tuple[str | int | None, ...], ...]:
         """The items that the OMS's message names: the bad ones, another one, or none."""
         chosen = self._random.choice(([], [], bad, [self._random.choice(wire.items)]))
-        return tuple(
-            (item.get("partNumber"), None, item.get("sku"), item.get("binID")) + (None,) * 5 for item in chosen
-        )
+        return tuple(tuple(item.get(name) for name in ITEM_KEY) for item in chosen)
 
     def _latency(self) -> float:
         return self._random.choice((0.02, 0.1, 0.4)) * self._random.uniform(0.5, 1.5)
