@@ -18,7 +18,7 @@ from consumer.dead_letters.log_reader import LogReader
 from consumer.errors import SettingsError
 from consumer.plan.records import Range, Wanted, range_of
 from consumer.plan.simulate import Outcome, Simulation, simulate
-from consumer.settings import Settings
+from consumer.settings import Settings, is_secret
 from consumer.settings.memory import MIB
 from consumer.text import iso_time
 
@@ -46,6 +46,7 @@ def print_plan(
     Bodies are written into ``out``, with ``tried`` into a folder each. Raises SettingsError, BrokerError and
     DeadLettersError.
     """
+    assignments = [_without_secret(assignment) for assignment in assignments]
     runs = {TODAY: settings} if tried is None else {TODAY: settings, WHAT_IF: tried}
     if tried is not None:
         _check_same_records(settings, tried)
@@ -70,6 +71,12 @@ def _check_same_records(today: Settings, tried: Settings) -> None:
     for name in READ_ONCE:
         if getattr(today.kafka, name) != getattr(tried.kafka, name):
             raise SettingsError(f"--set: kafka.{name} cannot be tried, because both runs read the same records")
+
+
+def _without_secret(assignment: str) -> str:
+    """The assignment as it may be shown: that of a secret without its value."""
+    path, _, _ = assignment.partition("=")
+    return path if is_secret(*path.split(".", 2)) else assignment
 
 
 def _progress() -> Progress:

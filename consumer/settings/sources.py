@@ -118,7 +118,11 @@ def from_assignments(assignments: Sequence[str], option: str) -> Found:
         path, equals, text = assignment.partition("=")
         if not equals or not text:
             raise SettingsError(f"{option} {assignment!r} is not an assignment such as window.max_age=15m")
-        found |= _option(path.split(".", 2), text, f"{option} {path}", path.replace(".", "__", 1), is_variable=False)
+        parts = path.split(".", 2)
+        known = [f"{section}.{name}" for section, options in names().items() for name in options]
+        if ".".join(parts[:2]) not in known:
+            raise SettingsError(f"{option}: {path} is not a known setting{_near(path, known)}")
+        found |= _option(parts, text, f"{option} {path}", path, is_variable=False)
     return found
 
 
