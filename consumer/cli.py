@@ -169,7 +169,7 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Write the bodies of the requests into this new folder.")] = None,
     memory: Annotated[
         str, typer.Option(help="What may be pending, if the service has that much; a larger value needs that memory.")
-    ] = "16MiB",
+    ] = "8MiB",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what would be sent for the records of the topics, and try other settings. Sends and commits nothing.

@@ -1,4 +1,6 @@
-"""What the service would send for records of its topics: reading them, a simulated run of the engine, and the report.
+"""What the service would send for records of its topics.
 
-Nothing here sends, commits or joins a group. Decisions are the engine's (``core``), and bodies those of ``oms``.
+Belongs here: reading a range of records, playing them to the engine on a virtual clock, and the report.
+Does not: decisions about what leaves (``core``), decoding (``avro``), bodies (``oms``). Nothing here sends, commits or
+joins a group.
 """

@@ -29,6 +29,8 @@ SLICE_MESSAGES: Final = 5_000
 SLICE_MESSAGES_MAX: Final = 4 * SLICE_MESSAGES
 SLICE_BYTES: Final = 4 * MIB
 """What is more than either, within a millisecond, is not sorted together, but handed on as it comes."""
+BACKLOG_MESSAGES: Final = 2_000
+"""Messages of a backlog that are decoded at once."""
 SLICE_MS_FIRST: Final = 3_600_000
 SLICE_SHARE_MIN: Final = 4
 """A slice with fewer than this part of ``SLICE_MESSAGES`` makes the next one twice as long."""
@@ -127,7 +129,8 @@ def by_time(log: LogReader, found: Range, tick_seconds: float) -> Iterator[Slice
 def as_backlog(log: LogReader, found: Range) -> Iterator[Slice]:
     """The messages as the broker returns them, all of them now."""
     for messages in log.read(found.starts, found.ends):
-        yield Slice(messages, 0.0, 0.0)
+        for begin in range(0, len(messages), BACKLOG_MESSAGES):
+            yield Slice(messages[begin : begin + BACKLOG_MESSAGES], 0.0, 0.0)
 
 
 @dataclass(slots=True)

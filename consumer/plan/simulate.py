@@ -36,7 +36,7 @@ class Simulation:
     backlog: bool = False
     answer_seconds: float = 1.0
     chunk_seconds: float | None = None
-    pending_bytes_max: int = 16 * MIB
+    pending_bytes_max: int = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)

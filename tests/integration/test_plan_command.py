@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
@@ -33,11 +32,6 @@ class Records(Shop):
         with self.producing() as producer:
             timestamp = BEGIN_MS + int(minute * MINUTE_MS)
             producer.produce(self.topic, value=value, partition=partition, timestamp=timestamp)
-
-    def commit(self, offset: int, partition: int = 0) -> None:
-        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"group-of-{self.topic}"})
-        consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=False)
-        consumer.close()
 
 
 @pytest.fixture
@@ -112,7 +106,7 @@ def test_reading_begins_at_the_committed_offsets_and_neither_commits_nor_joins_t
 ) -> None:
     for minute in range(6):
         records.record(minute, f"sku-{minute}")
-    records.commit(4)
+    records.commit(0, 4)
 
     found = planned()
 
@@ -170,12 +164,33 @@ def test_the_bodies_are_written_as_they_would_be_sent(records: Records, planned:
 def test_the_table_has_a_column_for_todays_settings_and_one_for_the_others(records: Records, run: Run) -> None:
     records.record(0, "a")
 
-    shown = run("--from-start", "--set", "window.max_age=15m").stdout
+    done = run("--from-start", "--set", "window.max_age=15m")
 
+    shown = done.stdout
+    assert done.stderr == ""  # a progress bar is for terminals
     lines = [line.split() for line in shown.splitlines()]
     assert ["today", "window.max_age=15m"] in lines
     assert ["chunks", "1", "1"] in lines
     assert "give --chunk-seconds" in shown
+
+
+def test_a_secret_that_is_tried_is_not_shown(records: Records, run: Run) -> None:
+    records.record(0, "a")
+
+    done = run("--from-start", "--set", "oms.api_secret=do-not-show", "--json")
+
+    assert json.loads(done.stdout)["set"] == ["oms.api_secret"]
+    assert "do-not-show" not in done.output
+
+
+def test_timestamps_that_go_back_change_neither_order_nor_number(records: Records, planned: Planned) -> None:
+    for minute, quantity in ((5, 1), (3, 2), (30, 3), (2, 4)):
+        records.record(minute, "a", quantity)
+
+    today = planned("--from-start")["today"]
+
+    assert (today["messages"], today["items"]) == (4, 2)
+    assert (today["first"], today["last"]) == ("2026-05-28T20:31:40.000Z", "2026-05-28T20:56:40.000Z")
 
 
 @pytest.mark.parametrize(
