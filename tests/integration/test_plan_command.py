@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from consumer.cli import app
+from consumer.dead_letters.log_reader import LogReader
+from consumer.plan.records import Wanted, by_time, range_of
 from tests.support.dead_letters import ENCODER, Shop
 
 pytestmark = pytest.mark.integration
@@ -223,3 +227,37 @@ def test_bodies_are_not_mixed_with_other_files(records: Records, run: Run, tmp_p
     done = run("--from-start", "--out", str(tmp_path))
 
     assert "is not empty; name a new folder" in str(done.exception)
+
+
+def test_so_many_records_are_read_at_a_time_as_fit_into_memory(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minute in range(20):
+        for partition in (0, 1):
+            records.record(minute, "a", partition=partition)
+    monkeypatch.setattr("consumer.plan.records.SLICE_MESSAGES", 8)
+
+    with closing(LogReader(records.settings.kafka, "test")) as log:
+        found = range_of(log, [records.topic], Wanted(from_start=True))
+        slices = list(by_time(log, found, tick_seconds=1e9))
+
+    assert sum(len(piece.messages) for piece in slices) == 40
+    assert all(2 <= len(piece.messages) <= 8 for piece in slices)
+    assert all(before.last_seconds < after.first_seconds for before, after in pairwise(slices))
+
+
+def test_what_does_not_fit_is_handed_on_as_it_comes_and_time_never_goes_back(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minute in range(20):
+        for partition in (0, 1):
+            records.record(minute, "a", partition=partition)
+    monkeypatch.setattr("consumer.plan.records.SLICE_MESSAGES_MAX", 0)
+
+    with closing(LogReader(records.settings.kafka, "test")) as log:
+        found = range_of(log, [records.topic], Wanted(from_start=True))
+        slices = list(by_time(log, found, tick_seconds=60.0))
+
+    assert sum(len(piece.messages) for piece in slices) == 40
+    assert all(before.last_seconds <= after.first_seconds for before, after in pairwise(slices))
+    assert all(piece.first_seconds <= piece.last_seconds for piece in slices)

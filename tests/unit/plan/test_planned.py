@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from consumer.core.changes.barriers import barrier_columns
 from consumer.core.changes.items import ITEM_KEY, ChangeId, RejectReason
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
@@ -35,7 +37,14 @@ class Shop:
         self.run.assign([(1, 0)], 0.0)
         self.offset = 0
 
-    def read(self, at: float, changes: Iterable[tuple[str, str, int]], rejects: Sequence[RejectReason] = ()) -> None:
+    def read(
+        self,
+        at: float,
+        changes: Iterable[tuple[str, str, int]],
+        rejects: Sequence[RejectReason] = (),
+        barrier: tuple[str, str] | None = None,
+    ) -> None:
+        """``barrier`` is location and item of a last change whose count cannot be sent."""
         rows = [
             change(location, sku, quantity, offset=self.offset + index)
             for index, (location, sku, quantity) in enumerate(changes)
@@ -46,7 +55,13 @@ class Shop:
         for reason in rejects:
             rejected.append(Reject(ChangeId(1, self.offset), reason, "", b""))
             self.offset += 1
-        decoded = Decoded(frame(rows), tuple(rejected), 0, {1: self.offset}, at)
+        barriers = None
+        if barrier is not None:
+            rejected.append(Reject(ChangeId(1, self.offset), RejectReason.NEGATIVE_QUANTITY, "", b""))
+            row = change(*barrier, -1, offset=self.offset)
+            barriers = frame([row]).select(barrier_columns(ITEM_KEY))
+            self.offset += 1
+        decoded = Decoded(frame(rows), tuple(rejected), 0, {1: self.offset}, at, barriers=barriers)
         self.run.add(decoded, at, arrived=at, messages=len(rows) + len(rejected), ends={1})
 
     @property
@@ -125,14 +140,49 @@ def test_a_backlog_is_sent_in_full_requests_and_its_rest_by_age() -> None:
     assert totals.chunks == totals.fewest_chunks == 10
 
 
+NEAR = replace(LIMITS, items=ItemLimits(20, 80, 40), max_uncommitted_offsets=15)
+"""What holds the committable offset back soon makes requests leave early."""
+
+
+def read_more(shop: Shop) -> None:
+    """Three windows, each nearly as long as the committable offset may be behind."""
+    for second in (1_000.0, 2_000.0, 3_000.0):
+        shop.read(second, items("Oslo", 7))
+        shop.read(second + 10.0, items("Oslo", 7, first=7))
+
+
 def test_rejects_are_counted_by_reason_and_hold_nothing_back() -> None:
-    shop = Shop()
+    shop = Shop(NEAR)
     shop.read(0.0, items("Rome", 1), [RejectReason.NO_QUANTITY, RejectReason.NO_QUANTITY, RejectReason.CORRUPT])
+    read_more(shop)
     shop.run.finish()
 
+    assert shop.run.totals.requests == {SendReason.AGE: 4}
     assert shop.run.totals.rejects == {RejectReason.NO_QUANTITY: 2, RejectReason.CORRUPT: 1}
-    assert shop.run.totals.messages == 4
+    assert shop.run.totals.messages == 46
     assert not shop.run.totals.stops
+
+
+def test_a_change_before_one_that_cannot_be_sent_is_not_sent_and_holds_nothing_back() -> None:
+    shop = Shop(NEAR)
+    shop.read(0.0, items("Rome", 2))
+    shop.read(1.0, [], barrier=("Rome", "sku-0"))
+    read_more(shop)
+    shop.run.finish()
+
+    assert shop.run.totals.rejects == {RejectReason.NEGATIVE_QUANTITY: 1, RejectReason.SUPERSEDED_BY_REJECT: 1}
+    assert shop.run.totals.requests == {SendReason.AGE: 4}
+    assert shop.quantities[0] == [1]
+
+
+def test_a_single_change_with_too_large_a_body_is_a_reject_and_holds_nothing_back() -> None:
+    shop = Shop(replace(NEAR, request_bytes_max=2_000))
+    shop.read(0.0, [("Rome", "s" * 3_000, 1)])
+    read_more(shop)
+    shop.run.finish()
+
+    assert shop.run.totals.rejects == {RejectReason.REFUSED_BY_OMS: 1}
+    assert shop.run.totals.requests == {SendReason.AGE: 3}
 
 
 def test_so_many_rejects_that_the_service_would_stop_are_reported_and_the_run_goes_on() -> None:
