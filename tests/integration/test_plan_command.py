@@ -1,7 +1,7 @@
 """The command ``plan`` on a real Kafka: what would be sent, without a group and without the OMS."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
@@ -256,6 +257,13 @@ def test_what_does_not_fit_is_handed_on_as_it_comes_and_time_never_goes_back(
 
     with closing(LogReader(records.settings.kafka, "test")) as log:
         found = range_of(log, [records.topic], Wanted(from_start=True))
+        read = log.read
+
+        def partition_by_partition(*bounds: Any) -> Iterator[list[Message]]:
+            messages = [message for read_together in read(*bounds) for message in read_together]
+            yield from ([message] for message in sorted(messages, key=lambda message: message.partition() or 0))
+
+        monkeypatch.setattr(log, "read", partition_by_partition)
         slices = list(by_time(log, found, tick_seconds=60.0))
 
     assert sum(len(piece.messages) for piece in slices) == 40
