@@ -33,6 +33,7 @@ from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.originals import changes_max
 from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.kafka.source import KafkaSource
+from consumer.loop.hold_queries import OnlySender
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.observe.composite import CompositeObserver
@@ -227,6 +228,7 @@ class Service:
                 observer=observer,
                 jitter=jitter,
                 adaptive_items=engine.limits.items if settings.window.flush_items == "auto" else None,
+                only_sender=self._only_sender(client, source),
             )
         return Loop(
             engine=engine,
@@ -249,6 +251,17 @@ class Service:
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
         )
+
+    def _only_sender(self, client: HttpRefreshClient, source: KafkaSource) -> OnlySender | None:
+        """What may end holds early; None unless nobody else sends."""
+        if not self._settings.oms.only_sender:
+            return None
+
+        def oms_time() -> float | None:
+            skew = client.clock_skew_seconds
+            return None if skew is None else self._clock.wall() + skew
+
+        return OnlySender(oms_time, source.partitions_total)
 
 
 def check_service(settings: Settings, credentials: Credentials) -> None:
@@ -295,6 +308,7 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             dead_letter=frozenset(settings.oms.dead_letter_locations),
             change_bytes=CHANGE_ID_BYTES,
         ),
+        only_sender=settings.oms.only_sender,
         max_age_seconds=settings.window.max_age,
         request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,
