@@ -74,29 +74,38 @@ def _options(
 
 
 @app.command()
-def run(
-    context: typer.Context,
-    config: Config = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
-    ] = False,
-) -> None:
+def run(context: typer.Context, config: Config = None) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
-    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.settings import credentials_reader, load  # noqa: PLC0415
+    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
+    from consumer.settings import credentials_reader  # noqa: PLC0415
 
-    settings = load(config, os.environ)
-    configure_logging(settings.log)
-    credentials = credentials_reader(settings, config, os.environ)
-    if check:
-        check_service(settings, credentials)
-        typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
-    else:
-        run_service(settings, credentials, context.obj or StopSignals())
+    settings = _load(config)
+    run_service(settings, credentials_reader(settings, config, os.environ), context.obj or StopSignals())
+
+
+@app.command()
+def check(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/check.md.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log.")] = False,
+) -> None:
+    """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
+
+    Example: inventory-refresh check --config config.yaml
+    """
+    from consumer.checks.command import print_checks  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import Credentials, LogSettings, credentials_reader, load  # noqa: PLC0415
+
+    def loaded() -> "tuple[Settings, Credentials]":
+        settings = load(config, os.environ)
+        configure_logging(settings.log if verbose else LogSettings(level="error"))
+        return settings, credentials_reader(settings, config, os.environ)
+
+    raise typer.Exit(print_checks(loaded, as_json=as_json))
 
 
 @app.command()
