@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: ``--help`` must not wait for po
 """
 
 import importlib.util
+import io
 import os
 import sys
 import time
@@ -98,11 +99,12 @@ def check(
     """
     from consumer.checks.command import print_checks  # noqa: PLC0415
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.settings import Credentials, LogSettings, credentials_reader, load  # noqa: PLC0415
+    from consumer.settings import Credentials, credentials_reader, load  # noqa: PLC0415
 
     def loaded() -> "tuple[Settings, Credentials]":
         settings = load(config, os.environ)
-        configure_logging(settings.log if verbose else LogSettings(level="error"))
+        # The report says what the log would, and what to do.
+        configure_logging(settings.log, None if verbose else io.StringIO())
         return settings, credentials_reader(settings, config, os.environ)
 
     raise typer.Exit(print_checks(loaded, as_json=as_json))

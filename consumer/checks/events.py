@@ -73,14 +73,14 @@ def judge_schemas(tried: Tried, settings: Settings) -> Finding:
     """Whether the schema of each message is known and can be used."""
     unframed = tried.schemas[None]
     if unframed:
-        line = f"{unframed} of {_of(tried)} are not framed as avro.framing={settings.avro.framing} says"
+        line = f"not framed as avro.framing={settings.avro.framing} says: {unframed} of {_of(tried)}"
         example = tried.examples.get("not_framed")
         line += f" ({example})" if example else ""
         return _by_share("schemas", line, "correct avro.framing, or what is published", unframed, tried, settings)
     if tried.refusals:
         unreadable = sum(tried.schemas[ref] for ref in tried.refusals)
         each = (f"{_named(ref)} of {tried.schemas[ref]}: {detail}" for ref, detail in tried.refusals.items())
-        line = f"{unreadable} of {_of(tried)} have a schema that cannot be used: {listed(each, REFUSALS_SHOWN_MAX)}"
+        line = f"the schema of {unreadable} of {_of(tried)} cannot be used: {listed(each, REFUSALS_SHOWN_MAX)}"
         advice = "correct events.fields, or avro.registry_url, avro.registry_ids and avro.schema_file"
         return _by_share("schemas", line, advice, unreadable, tried, settings)
     shown = listed(f"{_named(ref)} ({count})" for ref, count in tried.schemas.most_common() if ref is not None)
@@ -104,7 +104,7 @@ def judge_mapping(tried: Tried, settings: Settings) -> list[Finding]:
 def _counts(tried: Tried) -> str:
     line = f"{tried.changed} of {_of(tried)} become changes"
     if tried.skipped:
-        line += f", {tried.skipped} are skipped"
+        line += f", {tried.skipped} skipped"
     if tried.rejected:
         reasons = listed(
             (
@@ -115,7 +115,7 @@ def _counts(tried: Tried) -> str:
             ),
             REASONS_SHOWN_MAX,
         )
-        line += f", {tried.rejected} are rejected: {reasons}"
+        line += f", {tried.rejected} rejected: {reasons}"
     return line
 
 

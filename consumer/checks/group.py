@@ -66,7 +66,7 @@ def judge_lag(bounds: Bounds, committed: Committed) -> Finding:
     if beyond:
         return warning(
             "lag",
-            f"the committed offsets of {listed(beyond)} lie after the end of the log: the topic was truncated or "
+            f"{listed(beyond)}: the committed offset lies after the end of the log: the topic was truncated or "
             "recreated",
             "none if that was intended: the service starts again at the beginning of these partitions",
         )

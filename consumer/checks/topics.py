@@ -31,13 +31,13 @@ def judge_topic(name: str, found: FoundTopic, bounds: Bounds) -> Finding:
         return _not_found("topics", "kafka.topics", name, found, "READ")
     leaderless = _leaderless(found)
     if leaderless:
-        return failed("topics", f"{name}: partitions {listed(leaderless)} have no leader", _BROKERS)
+        return failed("topics", f"{name} [{listed(leaderless)}]: no leader", _BROKERS)
     silent = {
         number: entry for (topic, number), entry in bounds.items() if topic == name and isinstance(entry, Unanswered)
     }
     if silent:
         reason = next(iter(silent.values())).reason
-        return failed("topics", f"{name}: the leaders of partitions {listed(silent)} do not answer: {reason}", _NETWORK)
+        return failed("topics", f"{name} [{listed(silent)}]: the leader does not answer: {reason}", _NETWORK)
     return ok("topics", f"{name}: {counted(len(found.partitions), 'partition')}, all with a leader")
 
 
@@ -60,7 +60,7 @@ def judge_dead_letters(name: str, found: FoundTopic, sources: Mapping[str, Found
         return _not_found("dead_letters", "dead_letters.topic", name, found, "WRITE")
     leaderless = _leaderless(found)
     if leaderless:
-        return failed("dead_letters", f"{name}: partitions {listed(leaderless)} have no leader", _BROKERS)
+        return failed("dead_letters", f"{name} [{listed(leaderless)}]: no leader", _BROKERS)
     operations = found.operations
     if isinstance(operations, frozenset) and "WRITE" not in operations:
         return failed("dead_letters", f"{name}: these credentials may not write to it", _grant("WRITE", name))
@@ -78,7 +78,7 @@ def _judge_configs(
     in_sync_min = int(configs.get("min.insync.replicas", "1"))
     short = [number for number, state in found.partitions.items() if state.in_sync < in_sync_min]
     if short:
-        line = f"{name}: partitions {listed(short)} have fewer replicas in sync than min.insync.replicas={in_sync_min}"
+        line = f"{name} [{listed(short)}]: fewer replicas in sync than min.insync.replicas={in_sync_min}"
         return failed("dead_letters", f"{line}: nothing can be written", _BROKERS)
     if "compact" in configs.get("cleanup.policy", ""):
         return warning("dead_letters", f"{name}: is compacted, which deletes dead letters", "set cleanup.policy=delete")
@@ -119,13 +119,13 @@ def judge_retention(
     if deleted:
         return warning(
             "retention",
-            f"{name}: changes of partitions {listed(deleted)} were deleted before they were accepted",
+            f"{name} [{listed(deleted)}]: changes were deleted before they were accepted",
             "have the counts published again, and raise retention.ms",
         )
     if old:
         return warning(
             "retention",
-            f"{name}: changes of partitions {listed(old)} are uncommitted and older than half of retention.ms",
+            f"{name} [{listed(old)}]: uncommitted changes are older than half of retention.ms",
             "raise retention.ms until the lag is gone, or they are deleted",
         )
     if isinstance(configs, Unanswered):
@@ -138,7 +138,7 @@ def judge_retention(
     return ok("retention", f"{name}: keeps changes {kept}{also}; nothing uncommitted is near that")
 
 
-_BROKERS: Final = "bring its brokers back"
+_BROKERS: Final = "bring back the brokers that hold these partitions"
 
 
 def _not_found(check: str, setting: str, name: str, found: MissingTopic | Unanswered, operation: str) -> Finding:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,7 +32,10 @@ from consumer.sandbox.oms.faults.gateway import Skew
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import V5_KEY, V5_SECRET, SandboxSettings
 from tests.support.avro import message
+from tests.support.certificates import Certificates
+from tests.support.identity_kafka import use_identity_kafka
 from tests.support.keeper import free_ports
+from tests.support.parts import or_skip
 from tests.support.service_process import (
     REQUEST_SECONDS_MAX,
     ROOT,
@@ -50,6 +54,7 @@ from tests.support.services import (
     format_storage,
     kafka_command,
 )
+from tests.support.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
 from tests.support.topics import make_topic
 
 pytestmark = pytest.mark.integration
@@ -334,7 +339,7 @@ def test_a_mapping_to_fields_that_do_not_exist_is_an_error(world: World, tmp_pat
     world.config["events"] = {"fields": fields | {"sku": "articel"}}
     required = check(world.config, tmp_path)
     assert (required.exit_code, required.bad()) == (2, {"schemas", "mapping"})
-    assert "40 are rejected: 40 unusable_schema" in required.of("mapping")[0]
+    assert "40 rejected: 40 unusable_schema" in required.of("mapping")[0]
 
 
 def test_a_message_that_is_no_event_is_a_warning_with_its_position(world: World, tmp_path: Path) -> None:
@@ -468,7 +473,7 @@ def test_uncommitted_changes_that_are_near_their_deletion_are_a_warning(world: W
     old.commit(1)
     report = check(config, tmp_path)
     assert (report.exit_code, report.bad()) == (0, {"retention"})
-    assert "partitions 0 are uncommitted and older than half of retention.ms" in report.of("retention")[0]
+    assert "[0]: uncommitted changes are older than half of retention.ms" in report.of("retention")[0]
     old.commit(2)
     assert check(config, tmp_path).bad() == set()
 
@@ -476,9 +481,9 @@ def test_uncommitted_changes_that_are_near_their_deletion_are_a_warning(world: W
     for result in deleted.values():
         result.result(REQUEST_SECONDS_MAX)
     report = check(config, tmp_path)
-    assert "changes of partitions 0 were deleted before they were accepted" in report.of("retention")[0]
+    assert "[0]: changes were deleted before they were accepted" in report.of("retention")[0]
     old.commit(9)
-    assert "lie after the end of the log" in check(config, tmp_path).of("lag")[0]
+    assert "lies after the end of the log" in check(config, tmp_path).of("lag")[0]
 
 
 def test_a_session_timeout_outside_the_brokers_limits_is_an_error(world: World, tmp_path: Path) -> None:
@@ -545,3 +550,36 @@ def test_brokers_that_answer_at_the_bootstrap_address_alone_are_an_error(
     assert "resolve" in brokers
     assert "check the brokers' advertised.listeners" in brokers
     assert report.of("dead_letters")[0].startswith("skipped: stock.dead: exists; ")
+
+
+def test_a_login_with_tokens_is_used_for_every_question(registry: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        identity = or_skip(lambda: use_identity_kafka(stack))
+        endpoint = stack.enter_context(token_endpoint(identity, lifetime_seconds=60.0))
+        sandbox = stack.enter_context(SandboxServer(SandboxSettings()))
+        name = f"checked-{uuid.uuid4().hex[:8]}"
+        admin = AdminClient({"bootstrap.servers": identity.plain_servers})
+        for topic in (name, f"{name}.dead"):
+            make_topic(admin, topic, 1, None)
+        config = service_config(identity.token_servers, name, sandbox, avro={"registry_url": registry})
+        config["kafka"]["properties"] = {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(Certificates(Path(identity.folder)).ca),
+            "sasl.mechanism": "OAUTHBEARER",
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.client.id": CLIENT_ID,
+            "sasl.oauthbearer.client.secret": CLIENT_SECRET,
+            "sasl.oauthbearer.token.endpoint.url": endpoint.url,
+        }
+
+        report = check(config, tmp_path)
+        config["kafka"]["properties"]["sasl.oauthbearer.client.secret"] = "not-the-secret"
+        refused = check(config, tmp_path)
+
+    assert (report.exit_code, report.bad()) == (0, set()), report.findings
+    assert report.of("permissions") == [f"ok: {name}: may be read"]
+    assert report.of("mapping") == ["skipped: the topics have no message yet; check again later"]
+    assert (refused.exit_code, refused.bad()) == (3, {"brokers"})
+    assert "the login with a token failed" in refused.of("brokers")[0]
+    assert "kafka_client" in run(config, tmp_path, "--verbose").stderr, "the log has more, if it is wanted"
+    assert "not-the-secret" not in json.dumps(refused.findings)

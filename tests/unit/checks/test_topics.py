@@ -61,10 +61,10 @@ def test_a_topic_that_may_not_be_seen_is_an_error_that_says_what_to_grant() -> N
 
 def test_partitions_without_a_leader_or_with_a_silent_one_are_an_error() -> None:
     leaderless = judge_topic("stock", topic(HEALTHY, PartitionState(None, 3, 0)), {})
-    assert (leaderless.status, leaderless.text) == (Status.ERROR, "stock: partitions 1 have no leader")
+    assert (leaderless.status, leaderless.text) == (Status.ERROR, "stock [1]: no leader")
     silent = judge_topic("stock", topic(), {("other", 3): SILENT, ("stock", 0): SILENT})
     assert silent.status is Status.ERROR
-    assert silent.text == "stock: the leaders of partitions 0 do not answer: no answer within 5 s"
+    assert silent.text == "stock [0]: the leader does not answer: no answer within 5 s"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_topic_that_is_only_compacted_keeps_changes_without_a_limit(
         ({"retention.ms": str(WEEK_MS)}, [], [], Status.OK, "168 h"),
         ({"retention.ms": "-1"}, [], [], Status.OK, "without a limit"),
         ({"retention.ms": "-1", "retention.bytes": "5000"}, [], [], Status.OK, "at most 5,000 bytes a partition"),
-        ({"retention.ms": str(WEEK_MS)}, [], [2], Status.WARNING, "partitions 2 are uncommitted and older than half"),
-        ({"retention.ms": str(WEEK_MS)}, [1], [2], Status.WARNING, "partitions 1 were deleted"),
+        ({"retention.ms": str(WEEK_MS)}, [], [2], Status.WARNING, "stock [2]: uncommitted changes are older than half"),
+        ({"retention.ms": str(WEEK_MS)}, [1], [2], Status.WARNING, "stock [1]: changes were deleted"),
         (DENIED, [], [], Status.SKIPPED, "may not see its configs"),
         (SILENT, [], [], Status.SKIPPED, "no answer"),
     ],
