@@ -91,6 +91,9 @@ def run(context: typer.Context, config: Config = None) -> None:
 def check(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/check.md.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that each of brokers, registry and OMS may take to answer.", min=1, max=600)
+    ] = 5.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log.")] = False,
 ) -> None:
     """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
@@ -107,7 +110,7 @@ def check(
         configure_logging(settings.log, None if verbose else io.StringIO())
         return settings, credentials_reader(settings, config, os.environ)
 
-    raise typer.Exit(print_checks(loaded, as_json=as_json))
+    raise typer.Exit(print_checks(loaded, as_json=as_json, seconds_max=timeout))
 
 
 @app.command()

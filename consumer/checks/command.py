@@ -17,6 +17,7 @@ from consumer.checks.findings import Finding, Status, caught, exit_code, failed,
 from consumer.checks.kafka import KafkaChecked, check_kafka
 from consumer.checks.machine import check_disk, judge_memory
 from consumer.checks.oms import check_oms
+from consumer.checks.patience import SECONDS_DEFAULT, impatient
 from consumer.container import ContainerMemory
 from consumer.errors import StopError
 from consumer.settings import Credentials, Settings
@@ -29,16 +30,17 @@ _STATUS_WIDTH: Final = max(map(len, Status))
 _CHECK_WIDTH: Final = 12
 
 
-def print_checks(load: Load, *, as_json: bool) -> int:
+def print_checks(load: Load, *, as_json: bool, seconds_max: float = SECONDS_DEFAULT) -> int:
     """Print a line per finding, or one JSON object at the end. Returns the exit code: that of the first error.
 
-    ``load`` reads the settings; what is wrong with them is a finding as well.
+    ``load`` reads the settings; what is wrong with them is a finding as well. ``seconds_max`` is how long each of
+    brokers, registry and OMS may take to answer.
     """
     began = time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
     findings: list[Finding] = []
     with console.status("checking") if console.is_terminal and not as_json else nullcontext():
-        for finding in run_checks(load):
+        for finding in run_checks(load, seconds_max):
             findings.append(finding)
             if not as_json:
                 console.print(as_line(finding))
@@ -50,13 +52,14 @@ def print_checks(load: Load, *, as_json: bool) -> int:
     return exit_code(findings)
 
 
-def run_checks(load: Load) -> Iterator[Finding]:
+def run_checks(load: Load, seconds_max: float) -> Iterator[Finding]:
     """Run all checks. Kafka and the OMS are asked at the same time."""
     try:
         settings, credentials = load()
     except StopError as error:
         yield failed("settings", str(error), None, type(error))
         return
+    settings = impatient(settings, seconds_max)
     oms = _in_background(lambda: caught("token", lambda: check_oms(settings, credentials, time.time)))
     kafka = _in_background(lambda: _kafka(settings))
     yield ok("settings", "valid")

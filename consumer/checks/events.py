@@ -1,8 +1,8 @@
 """Registry, schemas and mapping, tried on the last messages of each partition."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Final
 
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.registry import RegistryApi
@@ -17,7 +17,6 @@ from consumer.oms.apis import APIS
 from consumer.settings import AvroSettings, Settings
 from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
-REGISTRY_SECONDS_MAX: Final = 5.0
 ANY_ID: Final = 1
 """A schema id that is asked about to see whether the registry answers; it need not exist."""
 REASONS_SHOWN_MAX: Final = 5
@@ -30,11 +29,10 @@ _DECODE: Final = "inventory-refresh decode shows each message"
 
 def check_events(settings: Settings, records: Sequence[Record] | str) -> list[Finding]:
     """Registry, schemas and mapping on these messages; in words why there are none."""
-    avro = _quick(settings.avro)
-    registry = caught("registry", lambda: [check_registry(avro, records)])
+    registry = caught("registry", lambda: [check_registry(settings.avro, records)])
     if registry[0].error is not None:
         return [*registry, *(skipped(name, "no schema can be fetched") for name in ("schemas", "mapping"))]
-    return [*registry, *caught("schemas", lambda: _check_mapping(settings, avro, records))]
+    return [*registry, *caught("schemas", lambda: _check_mapping(settings, records))]
 
 
 def check_registry(avro: AvroSettings, records: Sequence[Record] | str) -> Finding:
@@ -53,10 +51,10 @@ def check_registry(avro: AvroSettings, records: Sequence[Record] | str) -> Findi
     return ok("registry", f"{avro.registry_url} answers")
 
 
-def _check_mapping(settings: Settings, avro: AvroSettings, records: Sequence[Record] | str) -> list[Finding]:
+def _check_mapping(settings: Settings, records: Sequence[Record] | str) -> list[Finding]:
     columns = APIS[settings.oms.api].item_columns
     with closing(
-        build_batch_decoder(avro, settings.events, settings.window.item_key, columns, is_patient=False)
+        build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns, is_patient=False)
     ) as decoder:
         if not records or isinstance(records, str):
             reason = records if isinstance(records, str) else "the topics have no message yet; check again later"
@@ -196,14 +194,3 @@ def _named(ref: SchemaRef) -> str:
             return "their own schema"
         case _:
             return str(ref)
-
-
-def _quick(avro: AvroSettings) -> AvroSettings:
-    """The same, with a registry that has less time to answer, and decoded message by message.
-
-    For a few messages that is as quick, and a corrupt one does not make polars write to the terminal.
-    """
-    given: Any = avro.registry.get("timeout")
-    seconds = min(given, REGISTRY_SECONDS_MAX) if isinstance(given, int | float) else REGISTRY_SECONDS_MAX
-    options: Mapping[str, Any] = {**avro.registry, "timeout": seconds, "max.retries": 0}
-    return avro.model_copy(update={"registry": options, "decoder": "fastavro"})

@@ -28,7 +28,7 @@ from consumer.dead_letters.log_reader import LogReader
 from consumer.dead_letters.record import Record, record_of
 from consumer.errors import BrokerError, StopError
 from consumer.kafka.cluster_state import FoundTopic, Inspection, Partition, TopicState, Unanswered
-from consumer.kafka.inspection import Cluster, quick
+from consumer.kafka.inspection import Cluster
 from consumer.kafka.options import consumer_options, group_protocol
 from consumer.settings import KafkaSettings
 from consumer.settings.memory import MIB
@@ -39,7 +39,6 @@ MESSAGES_MAX: Final = 500
 PARTITION_MESSAGES_MAX: Final = 20
 RECORDS_BYTES_MAX: Final = 8 * MIB
 """Of the messages' values, so that the command fits next to the service in its container. Further ones are left out."""
-SILENT_SECONDS_MAX: Final = 5.0
 NEED_BROKERS: Final = ("topics", "permissions", "session", "group", "lag", "retention", "dead_letters")
 
 
@@ -53,7 +52,6 @@ class KafkaChecked:
 
 def check_kafka(settings: KafkaSettings, dead_letter_topic: str) -> KafkaChecked:
     """All checks of Kafka. Raises SettingsError for a wrong option."""
-    settings = quick(settings)
     consumer_options(settings)
     with closing(Cluster(settings)) as cluster:
         try:
@@ -124,7 +122,7 @@ def _last_records(settings: KafkaSettings, found: Inspection) -> list[Record] | 
     records: list[Record] = []
     left_bytes = RECORDS_BYTES_MAX
     try:
-        with closing(LogReader(settings, CLIENT_ID, silent_seconds_max=SILENT_SECONDS_MAX)) as log:
+        with closing(LogReader(settings, CLIENT_ID, silent_seconds_max=settings.unreachable_timeout)) as log:
             for messages in log.read(starts, ends):
                 for record in map(record_of, messages):
                     left_bytes -= len(record.value or b"")

@@ -16,7 +16,6 @@ from consumer.oms.job_client import HttpJobClient
 from consumer.oms.probe import ProbeAnswer
 from consumer.settings import Credentials, Settings
 
-CALL_SECONDS_MAX: Final = 5.0
 JOB_ID: Final = "1"
 """Asked about only to see whether get-job answers; the OMS may well not know it."""
 POLL_SECONDS: Final = 0.02
@@ -37,7 +36,7 @@ _ADVICE_OTHERWISE: Final = "check oms.base_url, the network and oms.proxy, and t
 
 def check_oms(settings: Settings, credentials: Credentials | None, wall: Callable[[], float]) -> list[Finding]:
     """All checks of the OMS. Raises SettingsError if a certificate file or a proxy cannot be used."""
-    oms = settings.oms.model_copy(update={"timeout": min(settings.oms.timeout, CALL_SECONDS_MAX)})
+    oms = settings.oms
     with closing(
         build_client(
             oms,

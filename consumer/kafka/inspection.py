@@ -1,12 +1,12 @@
 """What a cluster says about topics and a group, asked without joining the group: for the command ``check``.
 
-Questions are asked at the same time where that is possible, so that brokers that do not answer cost one time-out.
+Questions are asked at the same time where that is possible, so that brokers that do not answer cost one time-out,
+which is ``kafka.unreachable_timeout``.
 """
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import MappingProxyType
 from typing import Any, Final
 
 from confluent_kafka import (
@@ -44,9 +44,6 @@ from consumer.kafka.options import new_client as open_client
 from consumer.kafka.preflight import TOPIC_APPEARS_SECONDS_MAX, ErrorLog, Preflight, session_times, similar_names
 from consumer.settings import KafkaSettings
 
-REQUEST_SECONDS_MAX: Final = 5.0
-"""How long brokers may take for the questions that are asked at the same time."""
-
 
 class Cluster:
     """The brokers of the settings. Use it from one thread."""
@@ -54,6 +51,7 @@ class Cluster:
     def __init__(self, settings: KafkaSettings) -> None:
         """Connects to nothing yet. Raises SettingsError for a wrong option."""
         self._settings = settings
+        self._seconds_max = settings.unreachable_timeout
         self._errors = ErrorLog()
         # This consumer never subscribes. Unlike that of an administrator, its metadata request creates no topic.
         options = connection_options(settings) | {"group.id": settings.group_id, "allow.auto.create.topics": False}
@@ -90,7 +88,7 @@ class Cluster:
         if self._controller in silent:
             self._controller = None
         existing = [name for name, found in topics.items() if isinstance(found, TopicState)]
-        offsets = _Offsets(self._admin, {name: topics[name] for name in sources}, silent)
+        offsets = _Offsets(self._admin, {name: topics[name] for name in sources}, silent, self._seconds_max)
         earliest = offsets.ask(OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         latest = offsets.ask(OffsetSpec.latest())  # type: ignore[no-untyped-call]
         operations, configs = self._describe_topics(existing), self._describe_configs(existing)
@@ -119,7 +117,7 @@ class Cluster:
         """
         asked = []
         for topic, time_ms in times_ms.items():
-            offsets = _Offsets(self._admin, {topic: found.topics[topic]}, self._silent)
+            offsets = _Offsets(self._admin, {topic: found.topics[topic]}, self._silent, self._seconds_max)
             asked.append((offsets, offsets.ask(OffsetSpec.for_timestamp(time_ms))))
         taken = [offsets.take(requests) for offsets, requests in asked]
         return {
@@ -143,7 +141,7 @@ class Cluster:
     def _find_topic(self, name: str, deadline: float) -> FoundTopic:
         while True:
             try:
-                found = self._consumer.list_topics(name, timeout=REQUEST_SECONDS_MAX).topics[name]
+                found = self._consumer.list_topics(name, timeout=self._seconds_max).topics[name]
             except KafkaException as exception:
                 return _unanswered(error_of(exception))
             if found.error is None:
@@ -156,7 +154,7 @@ class Cluster:
 
     def _visible_topics(self) -> list[str]:
         try:
-            return list(self._consumer.list_topics(timeout=REQUEST_SECONDS_MAX).topics)
+            return list(self._consumer.list_topics(timeout=self._seconds_max).topics)
         except KafkaException:
             return []  # only for a hint
 
@@ -164,11 +162,11 @@ class Cluster:
         if self._controller is None or not names:
             return lambda _name: NO_CONTROLLER
         requests = self._admin.describe_topics(
-            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=REQUEST_SECONDS_MAX
+            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=self._seconds_max
         )
 
         def operations(name: str) -> frozenset[str] | Unanswered | None:
-            found = _result(requests[name])
+            found = _result(requests[name], self._seconds_max)
             return found if isinstance(found, Unanswered) else _names(found.authorized_operations)
 
         return operations
@@ -177,8 +175,8 @@ class Cluster:
         resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names}
         if self._controller is None or not names:
             return lambda _name: NO_CONTROLLER
-        requests = self._admin.describe_configs([*resources.values()], request_timeout=REQUEST_SECONDS_MAX)
-        return lambda name: _configs(_result(requests[resources[name]]))
+        requests = self._admin.describe_configs([*resources.values()], request_timeout=self._seconds_max)
+        return lambda name: _configs(_result(requests[resources[name]], self._seconds_max))
 
     def _ask_brokers(self, leaders: Collection[int]) -> dict[int, Mapping[str, str] | Unanswered]:
         """The configs of these brokers and of the controller.
@@ -190,8 +188,8 @@ class Cluster:
         requests = {}
         for number in sorted({*leaders, self._controller}):
             resource = ConfigResource(ResourceType.BROKER, str(number))
-            requests[number] = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS_MAX)[resource]
-        answers = {number: _configs(_result(request)) for number, request in requests.items()}
+            requests[number] = self._admin.describe_configs([resource], request_timeout=self._seconds_max)[resource]
+        answers = {number: _configs(_result(request, self._seconds_max)) for number, request in requests.items()}
         self._admin.poll(0)  # serves the error callback
         last = self._admin_errors.last
         if last is None:
@@ -221,7 +219,7 @@ class Cluster:
             )
             return requests[group_id].result(seconds + 1.0)
 
-        found = _retried(describe)
+        found = _retried(describe, self._seconds_max)
         if isinstance(found, Unanswered):
             return found
         members = [Member(member.client_id, member.host.strip("/")) for member in found.members]
@@ -230,7 +228,9 @@ class Cluster:
     def _committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None] | Unanswered:
         """By the consumer: the same request of an administrator aborts the process while a coordinator moves."""
         wanted = [TopicPartition(*partition) for partition in partitions]
-        found = _retried(lambda seconds: self._consumer.committed(wanted, timeout=seconds)) if wanted else []
+        found: Any = []
+        if wanted:
+            found = _retried(lambda seconds: self._consumer.committed(wanted, timeout=seconds), self._seconds_max)
         if isinstance(found, Unanswered):
             return found
         failures = [entry.error for entry in found if entry.error is not None]
@@ -249,10 +249,12 @@ class _Offsets:
         self,
         admin: AdminClient,
         topics: Mapping[str, FoundTopic],
-        silent: Mapping[int, Unanswered] = MappingProxyType({}),
+        silent: Mapping[int, Unanswered],
+        seconds_max: float,
     ) -> None:
         """``silent`` are leaders that need not be asked."""
         self._admin = admin
+        self._seconds_max = seconds_max
         self._silent = silent
         self._by_leader: dict[int, list[Partition]] = {}
         for name, found in topics.items():
@@ -271,27 +273,21 @@ class _Offsets:
             sent = self._admin.list_offsets(
                 {TopicPartition(*partition): spec for partition in partitions},
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=REQUEST_SECONDS_MAX,
+                request_timeout=self._seconds_max,
             )
             requests |= {(asked.topic, asked.partition): request for asked, request in sent.items()}
         return requests
 
     def take(self, requests: _Requests) -> dict[Partition, int | Unanswered]:
         return {
-            partition: request if isinstance(request, Unanswered) else _offset(_result(request))
+            partition: request if isinstance(request, Unanswered) else _offset(_result(request, self._seconds_max))
             for partition, request in requests.items()
         }
 
 
-def quick(settings: KafkaSettings) -> KafkaSettings:
-    """The same, with less patience for brokers that do not answer."""
-    seconds = min(settings.unreachable_timeout, REQUEST_SECONDS_MAX)
-    return settings.model_copy(update={"unreachable_timeout": seconds})
-
-
-def _retried(request: Callable[[float], Any]) -> Any:
+def _retried(request: Callable[[float], Any], seconds_max: float) -> Any:
     """The answer to a request to the group's coordinator, which may be moving; or Unanswered."""
-    deadline = time.monotonic() + REQUEST_SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     while True:
         left_seconds = max(deadline - time.monotonic(), RETRY_SECONDS)
         try:
@@ -305,10 +301,10 @@ def _retried(request: Callable[[float], Any]) -> Any:
         time.sleep(RETRY_SECONDS)
 
 
-def _result(request: "Future[Any]") -> Any:
+def _result(request: "Future[Any]", seconds_max: float) -> Any:
     """What a request returned, or Unanswered."""
     try:
-        return request.result(REQUEST_SECONDS_MAX + 1.0)
+        return request.result(seconds_max + 1.0)
     except KafkaException as exception:
         return _unanswered(error_of(exception))
     except TimeoutError:
@@ -316,7 +312,7 @@ def _result(request: "Future[Any]") -> Any:
 
 
 _NO_BROKER: Final = Unanswered("no broker answers")
-_TIMED_OUT: Final = Unanswered(f"no answer within {REQUEST_SECONDS_MAX:g} s")
+_TIMED_OUT: Final = Unanswered("no answer in time")
 
 
 def _unanswered(error: KafkaError) -> Unanswered:

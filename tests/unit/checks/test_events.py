@@ -11,6 +11,7 @@ from consumer.avro.bundled import schema_text
 from consumer.avro.wire import confluent_prefix
 from consumer.checks.events import check_events
 from consumer.checks.findings import Finding, Status
+from consumer.checks.patience import impatient
 from consumer.dead_letters.record import Record, RecordPosition
 from consumer.errors import SettingsError
 from consumer.settings import Settings
@@ -70,7 +71,7 @@ def count(**changed: Any) -> bytes:
 
 
 def checked(registry: TinyRegistry, values: Sequence[bytes | None], **sections: Mapping[str, Any]) -> list[Finding]:
-    return check_events(settings({"registry_url": registry.url}, **sections), records(values))
+    return check_events(impatient(settings({"registry_url": registry.url}, **sections), 60.0), records(values))
 
 
 def of(findings: Sequence[Finding], check: str, status: Status) -> list[str]:
@@ -255,3 +256,10 @@ def test_a_schema_file_is_used_in_place_of_a_registry(tmp_path: Path) -> None:
     found = check_events(settings({"schema_file": str(file)}), records([message()]))
     assert {finding.status for finding in found} == {Status.OK, Status.SKIPPED}
     assert of(found, "schemas", Status.OK) == ["those of the last 1 messages can be used: schema 7 (1)"]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 5.0), ({"timeout": 2.0}, 2.0), ({"timeout": 9}, 5.0)])
+def test_nothing_is_waited_for_longer_than_the_time_given(given: dict[str, float], seconds: float) -> None:
+    found = impatient(settings({"registry_url": "http://r", "registry": {"max.retries": 3, **given}}), 5.0)
+    assert (found.avro.registry["timeout"], found.avro.registry["max.retries"]) == (seconds, 0)
+    assert (found.kafka.unreachable_timeout, found.oms.timeout) == (5.0, 5.0)
