@@ -189,7 +189,7 @@ def test_lines_of_one_message_are_one_message(registry: TinyRegistry) -> None:
     }
     registry.add(9, json.dumps(schema))
     fields = {"locationName": "locationName", "sku": "lines.sku", "quantity": "lines.quantity"}
-    lines = [{"sku": "a", "quantity": 1}, {"sku": "", "quantity": 1}, {"sku": "", "quantity": 2}]
+    lines = [{"sku": sku, "quantity": 1} for sku in ("a", "b", "", "")]
     value = confluent_prefix(9) + value_of(schema, {"locationName": "Rome", "lines": lines})
 
     found = checked(
