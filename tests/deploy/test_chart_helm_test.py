@@ -75,12 +75,13 @@ def test_the_status_test_fails_if_no_pod_answers_or_none_exists(server: tuple[St
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)
-def test_the_check_uses_the_settings_secrets_and_volumes_of_the_service(values: str) -> None:
+def test_the_check_uses_the_settings_secrets_volumes_and_resources_of_the_service(values: str) -> None:
     checking, service = hook_pod(values, "check")["spec"], container(rendered(values))
     container_spec = checking["containers"][0]
     assert container_spec["args"] == ["check"]
     assert container_spec["image"] == service["image"]
     assert container_spec["volumeMounts"] == service["volumeMounts"]
+    assert container_spec["resources"] == service["resources"], "it judges memory.budget by the limit"
     assert [variable for variable in service["env"] if variable not in container_spec["env"]] == [
         variable for variable in service["env"] if variable["name"].endswith("GROUP_INSTANCE_ID")
     ]
