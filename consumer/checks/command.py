@@ -128,7 +128,7 @@ def _in_background(run: Callable[[], Result]) -> "Future[Result]":
     def work() -> None:
         try:
             future.set_result(run())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the result
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is taken
             future.set_exception(error)
 
     Thread(target=work, name="check", daemon=True).start()

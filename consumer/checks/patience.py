@@ -5,7 +5,7 @@ from typing import Any, Final
 from consumer.settings import AvroSettings, Settings
 
 SECONDS_DEFAULT: Final = 5.0
-"""What answers at all answers sooner, and nobody waits half a minute for a report."""
+"""Healthy servers answer sooner; half a minute, the patience of the service, is too long for a report."""
 
 
 def impatient(settings: Settings, seconds_max: float) -> Settings:
