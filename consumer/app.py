@@ -126,16 +126,11 @@ class Service:
                 self._loop.stop()
             return self._loop is not None
 
-    def check(self) -> None:
-        """Check Kafka, the dead-letter topic and the OMS against the settings, without sending anything.
-
-        Raises StopError: one line that says what to change.
-        """
-        with ExitStack() as stack:
-            self._open(stack)
-
     def run(self) -> None:
-        """Check as above, then work until stopped. Raises StopError if the service cannot start or continue."""
+        """Check Kafka, the dead-letter topic and the OMS, then work until stopped.
+
+        Raises StopError if the service cannot start or continue.
+        """
         _log.info(
             "memory_budget",
             budget_bytes=self._shares.budget_bytes,
@@ -262,11 +257,6 @@ class Service:
             return None if skew is None else self._clock.wall() + skew
 
         return OnlySender(oms_time, source.partitions_total)
-
-
-def check_service(settings: Settings, credentials: Credentials) -> None:
-    """Check what ``run_service`` checks before it starts. Raises StopError."""
-    Service(settings, credentials).check()
 
 
 def run_service(settings: Settings, credentials: Credentials, signals: StopSignals) -> NoReturn:
