@@ -1,10 +1,8 @@
-"""Publishes inventory changes as events: encoding, files with changes, and the producer."""
+"""Publishes inventory changes as events: encoding and the producer."""
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,8 +24,6 @@ DELIVERY_SECONDS_MAX: Final = 60.0
 FLUSH_SECONDS_EXTRA: Final = 10.0
 PROGRESS_EVENTS: Final = 1_000
 """Events between two progress reports."""
-LINE_BYTES_MAX: Final = 1_000_000
-"""Of a file with changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +72,6 @@ def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = 
             reason = one_line(str(error))
             raise SettingsError(f"avro.registry_url: cannot register the schema at {registry_url}: {reason}") from error
         return schema_id
-
-
-def changes_in(path: Path) -> Iterator[Change]:
-    """The changes in a file: one JSON object per line; empty lines are skipped.
-
-    ``occurredAt`` is milliseconds since 1970. Raises SettingsError, which names the line, if it is not a JSON object.
-    """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if len(line) > LINE_BYTES_MAX:
-                raise SettingsError(f"{path.name}, line {number}: longer than {LINE_BYTES_MAX:,} bytes")
-            if line.strip():
-                yield _change_in(line, f"{path.name}, line {number}")
-
-
-def _change_in(line: bytes, where: str) -> Change:
-    try:
-        change = json.loads(line)
-    except ValueError as error:
-        raise SettingsError(f"{where}: not JSON: {error}") from error
-    if not isinstance(change, dict):
-        raise SettingsError(f"{where}: a change must be a JSON object, as in schemas/examples")
-    return change
-
-
-def events_in(path: Path, encoder: Encoder) -> Iterator[Event]:
-    """The events for the changes in a file.
-
-    Raises SettingsError, which names the change by its number, if it does not fit the schema.
-    """
-    for number, change in enumerate(changes_in(path), start=1):
-        try:
-            yield encoder.event(change)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise SettingsError(f"{path.name}, change {number} does not fit the schema: {error}") from error
 
 
 def publish(

@@ -66,6 +66,7 @@ def tracked_files() -> list[Path]:
 @pytest.mark.parametrize(
     "page",
     [
+        "config.schema.json",
         "configuration.md",
         "metrics.md",
         "performance.md",

@@ -1,12 +1,11 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.errors import BrokerError, SettingsError
+from consumer.errors import BrokerError
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
-from consumer.sandbox.publisher import Encoder, Event, changes_in, events_in, publish
+from consumer.sandbox.publisher import Event, publish
 
 
 @pytest.fixture
@@ -34,34 +33,3 @@ def test_events_of_one_key_are_published_in_order_to_one_partition(servers: str)
 def test_an_event_that_cannot_be_delivered_is_an_error() -> None:
     with pytest.raises(BrokerError, match="could not be published"):
         publish([Event(b"k", b"v")], bootstrap_servers="127.0.0.1:1", topic="changes", delivery_seconds_max=0.5)
-
-
-def test_each_line_of_a_file_is_a_change_and_fields_not_given_are_absent(tmp_path: Path) -> None:
-    path = tmp_path / "changes.jsonl"
-    path.write_text(
-        '{"locationName": "L", "sku": "S", "quantity": 1}\n\n{"locationName": "L", "upc": "U", "quantity": 2}\n'
-    )
-    assert [change["quantity"] for change in changes_in(path)] == [1, 2]
-    first, second = events_in(path, Encoder(7))
-    assert (first.key, second.key) == (b"L|||S|", b"L||U||")
-    assert (first.value or b"")[:5] == b"\x00\x00\x00\x00\x07"
-
-
-@pytest.mark.parametrize(
-    ("line", "error"),
-    [
-        pytest.param("{", "line 2: not JSON", id="not JSON"),
-        pytest.param("[1]", "line 2: a change must be a JSON object", id="not an object"),
-        pytest.param('{"sku": "S"}', "change 2 does not fit the schema", id="a missing field"),
-        pytest.param(
-            '{"locationName": "L", "quantity": 1, "colour": "red"}', "change 2 does not fit", id="an unknown field"
-        ),
-        pytest.param('{"locationName": "L", "quantity": "many"}', "change 2 does not fit", id="a wrong type"),
-        pytest.param('{"sku": "' + "x" * 1_000_000 + '"}', "line 2: longer than 1,000,000 bytes", id="too long"),
-    ],
-)
-def test_an_invalid_line_is_named(tmp_path: Path, line: str, error: str) -> None:
-    path = tmp_path / "changes.jsonl"
-    path.write_text('{"locationName": "L", "sku": "S", "quantity": 1}\n' + line + "\n")
-    with pytest.raises(SettingsError, match=error):
-        list(events_in(path, Encoder(1)))
