@@ -13,7 +13,7 @@ import typer
 
 from consumer.cli_config import config_app
 from consumer.cli_dead_letters import dead_letters_app
-from consumer.cli_options import HELP_NAMES, Config, Verbose, load_settings
+from consumer.cli_options import HELP_NAMES, Config, Verbose, load_settings, log_settings
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
 
@@ -82,15 +82,17 @@ def run(
     Example: inventory-refresh run --config config.yaml
     """
     from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
-    from consumer.settings import credentials_reader  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
-    settings = load_settings(context, config)
+    settings = load(config, os.environ)
+    warnings = configure_logging(log_settings(context, settings), folds=True)
     credentials = credentials_reader(settings, config, os.environ)
     if check:
         check_service(settings, credentials)
         typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
     else:
-        run_service(settings, credentials, context.obj or StopSignals())
+        run_service(settings, credentials, context.obj or StopSignals(), warnings)
 
 
 @app.command(rich_help_panel=LOOK)

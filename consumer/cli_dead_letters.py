@@ -50,6 +50,12 @@ JobId = Annotated[
     str | None,
     typer.Option("--job", help="Only changes of this job; its jobID is in the log.", rich_help_panel=FILTERS),
 ]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request", help="Only changes of this request; its request_id is in the log.", rich_help_panel=FILTERS
+    ),
+]
 
 
 @dead_letters_app.command("list")
@@ -64,6 +70,7 @@ def list_dead_letters(
     partition: SourcePartition = None,
     offset: SourceOffset = None,
     job: JobId = None,
+    request: RequestId = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many matching dead letters.", min=1)] = None,
     lines: Annotated[bool, typer.Option("--lines", "-l", help="Also print one line per dead letter.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
@@ -86,6 +93,7 @@ def list_dead_letters(
         partition=partition,
         offset=offset,
         job_id=job,
+        request_id=request,
     )
     commands.list_dead_letters(
         load_settings(context, config), wanted, limit=limit, with_lines=lines, as_json_lines=as_json
@@ -104,6 +112,7 @@ def show_dead_letters(
     partition: SourcePartition = None,
     offset: SourceOffset = None,
     job: JobId = None,
+    request: RequestId = None,
     limit: Annotated[int, typer.Option(help="Read at most this many matching dead letters.", min=1)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
     _verbose: Verbose = False,
@@ -125,6 +134,7 @@ def show_dead_letters(
         partition=partition,
         offset=offset,
         job_id=job,
+        request_id=request,
     )
     commands.show_dead_letters(load_settings(context, config), wanted, limit=limit, as_json_lines=as_json)
 
@@ -141,6 +151,7 @@ def redrive_dead_letters(
     partition: SourcePartition = None,
     offset: SourceOffset = None,
     job: JobId = None,
+    request: RequestId = None,
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many matching dead letters.", min=1, max=100_000)
     ] = None,
@@ -171,6 +182,7 @@ def redrive_dead_letters(
         partition=partition,
         offset=offset,
         job_id=job,
+        request_id=request,
     )
     commands.redrive_dead_letters(
         load_settings(context, config),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from consumer.settings import Settings
+    from consumer.settings import LogSettings, Settings
 
 HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
 
@@ -40,12 +40,16 @@ def is_verbose(context: typer.Context) -> bool:
     return bool(context.meta.get(_VERBOSE))
 
 
+def log_settings(context: typer.Context, settings: "Settings") -> "LogSettings":
+    """The settings of the log, with what -v says."""
+    return settings.log.model_copy(update={"level": "debug"}) if is_verbose(context) else settings.log
+
+
 def load_settings(context: typer.Context, config: Path | None) -> "Settings":
     """Load the settings of a command, and send the log to standard error. Raises SettingsError."""
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415 - see consumer.cli
     from consumer.settings import load  # noqa: PLC0415
 
     settings = load(config, os.environ)
-    log = settings.log.model_copy(update={"level": "debug"}) if is_verbose(context) else settings.log
-    configure_logging(log)
+    configure_logging(log_settings(context, settings))
     return settings

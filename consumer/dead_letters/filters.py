@@ -23,12 +23,14 @@ class DeadLetterFilter:
     partition: int | None = None
     offset: int | None = None
     job_id: str | None = None
+    request_id: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
 
     def matches(self, dead_letter: DeadLetter) -> bool:
-        expected = (self.reason, self.location, self.job_id, self.topic, self.partition, self.offset)
-        actual = (dead_letter.reason, dead_letter.location, dead_letter.job_id, *dead_letter.source)
+        expected = (self.reason, self.location, self.job_id, self.request_id, self.topic, self.partition, self.offset)
+        known = (dead_letter.reason, dead_letter.location, dead_letter.job_id, dead_letter.request_id)
+        actual = (*known, *dead_letter.source)
         written_at = dead_letter.written_at or 0
         return (
             all(value is None or value == own for value, own in zip(expected, actual, strict=True))
@@ -45,6 +47,7 @@ def filter_of(
     reason: str | None = None,
     location: str | None = None,
     job_id: str | None = None,
+    request_id: str | None = None,
     topic: str | None = None,
     partition: int | None = None,
     offset: int | None = None,
@@ -57,6 +60,7 @@ def filter_of(
         partition=partition,
         offset=offset,
         job_id=job_id,
+        request_id=request_id,
         since_ms=None if since is None else parse_time_ms("--since", since, now_seconds),
         until_ms=None if until is None else parse_time_ms("--until", until, now_seconds),
     )

@@ -47,6 +47,7 @@ _FIXED_HEADERS: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-request-id",
         "x-vol-tenant",
     ]
 )
