@@ -158,9 +158,12 @@ def demo(
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.settings import LogSettings  # noqa: PLC0415
+    from consumer.terminal import native_stderr_discarded  # noqa: PLC0415
 
-    configure_logging(LogSettings(level="error"))
-    sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port, faults=faults))
+    with native_stderr_discarded():
+        configure_logging(LogSettings(level="error"))
+        exit_code = run_demo(as_json=as_json, forever=forever, seed=seed, port=port, faults=faults)
+    sys.exit(exit_code)
 
 
 @app.command(rich_help_panel=TRY_OUT)

@@ -105,4 +105,4 @@ def _with_totals(line: Line, earlier: Line) -> Line:
 
 
 def _written(fold: _Fold) -> Line:
-    return fold.latest | {REPEATED: fold.repetitions}
+    return {REPEATED: fold.repetitions} | fold.latest

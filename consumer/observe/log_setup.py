@@ -53,7 +53,7 @@ def configure_logging(
     stream = stream if stream is not None else sys.stderr
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    finish = [
+    finish: list[Processor] = [
         _time_stamper(console=console),
         structlog.processors.StackInfoRenderer(),
         *_renderers(stream, console=console),
@@ -136,7 +136,7 @@ class RepeatedWarnings:
             raise structlog.DropEvent
         return line
 
-    def filter_record(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+    def filter_record(self, record: logging.LogRecord) -> bool:
         """As a filter of the standard library's handler: whether a library's warning is logged."""
         if record.levelno != logging.WARNING:
             return True
@@ -204,18 +204,18 @@ def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
     return event
 
 
-def _without_our_name(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Leave out which of our loggers it was: the event's name says more, and lines fit the terminal."""
+def _shortened(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Leave out fields without a value, and which of our loggers it was: the event's name says more."""
     if str(event.get("logger", "")).startswith("inventory_refresh"):
         del event["logger"]
-    return event
+    return {name: value for name, value in event.items() if value is not None and value != []}
 
 
 def _renderers(stream: TextIO, *, console: bool) -> list[Processor]:
     if console:
         return [
             _printable,
-            _without_our_name,
+            _shortened,
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty() and allows_color(os.environ.get(NO_COLOR_VARIABLE)),
                 exception_formatter=structlog.dev.plain_traceback,

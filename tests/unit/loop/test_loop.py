@@ -14,7 +14,7 @@ from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
 from consumer.errors import DeadLettersError, OmsRefusedError, SettingsError
-from consumer.facts import RequestAnswered, RequestSent
+from consumer.facts import Fact, RequestAnswered, RequestSent
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import AwaitedSchema, CommitRefused, Reject
@@ -740,8 +740,12 @@ def test_a_partition_that_waits_for_a_schema_is_paused_when_too_much_is_parked()
 
 def test_a_request_has_one_id_for_the_oms_the_observers_and_the_dead_letters_of_its_changes() -> None:
     stage = Stage(options=LoopOptions(instance="0badc0ffee"))
-    facts: list[Any] = []
-    stage.observer.observe = facts.append  # type: ignore[method-assign]
+    facts: list[Fact] = []
+
+    def observe(fact: Fact) -> None:
+        facts.append(fact)
+
+    stage.observer.observe = observe  # type: ignore[method-assign]
     stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such item")
     stage.add_changes(0, count=1)
     stage.turns(60)

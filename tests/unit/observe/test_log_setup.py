@@ -175,5 +175,5 @@ def test_lines_for_a_terminal_are_in_colour_unless_no_color_is_set(
 def test_lines_for_people_have_the_time_of_day_the_event_and_its_fields_in_their_order() -> None:
     stream = io.StringIO()
     configure_logging(LogSettings(format="console"), stream)
-    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome", items=3)
+    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome", items=3, status=None)
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[info +\] request_accepted +location=Rome items=3\n", stream.getvalue())
