@@ -59,16 +59,20 @@ def print_decoded(settings: Settings, files: Sequence[Path], *, topic: str | Non
 
     Raises SettingsError if a file cannot be read, BrokerError if the topic cannot be.
     """
-    samples = _from_files(files) if files else _from_topic(settings, topic or settings.kafka.topics[0], last)
+    source = topic or settings.kafka.topics[0]
+    samples = _from_files(files) if files else _from_topic(settings, source, last)
+    count = 0
     columns = APIS[settings.oms.api].item_columns
     out = console(highlight=False, soft_wrap=True)
     with closing(build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns)) as decoder:
-        for sample in samples:
+        for count, sample in enumerate(samples, start=1):  # noqa: B007 - used after the loop
             shown = decode(decoder, sample)
             if as_json:
                 print(json.dumps(_as_object(shown), ensure_ascii=False))  # noqa: T201 - the result of the command
             else:
                 out.print(_as_text(shown), markup=False)
+    if not count:
+        console(stderr=True).print(f'Topic "{source}" has no messages.', markup=False)
 
 
 def decode(decoder: BatchDecoder, sample: Sample) -> Shown:

@@ -65,6 +65,8 @@ def _as_object(report: JobReport) -> dict[str, Any]:
 
 def _table(reports: Sequence[JobReport]) -> Table:
     table = Table("jobID", "status", "added", "started", "finished", "messages")
+    for column in table.columns:
+        column.overflow = "fold"
     for report in reports:
         times = [_iso(time) or "" for time in (report.added, report.started, report.finished)]
         table.add_row(report.job_id, _status(report), *times, "\n".join(report.messages) or report.detail)

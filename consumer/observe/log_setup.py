@@ -29,6 +29,7 @@ WARNINGS_ONLY: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "
 _WARNING: Final = "warning"
 _DUE_SECONDS: Final = 1.0
 """How often is looked for repetitions that are due, at most."""
+_FIRST: Final = ("timestamp", "level", "event")
 _EVENT_WIDTH: Final = 24
 """On a terminal, fields begin in the same column unless the event's name is longer."""
 
@@ -204,6 +205,11 @@ def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
     return event
 
 
+def _in_order(event: EventDict) -> EventDict:
+    """With what every line has at its beginning, so that people find it there."""
+    return {name: event[name] for name in _FIRST if name in event} | event
+
+
 def _shortened(_logger: object, _name: str, event: EventDict) -> EventDict:
     """Leave out fields without a value, and which of our loggers it was: the event's name says more."""
     if str(event.get("logger", "")).startswith("inventory_refresh"):
@@ -225,5 +231,5 @@ def _renderers(stream: TextIO, *, console: bool) -> list[Processor]:
         ]
     return [
         structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(lambda event, **_: _ENCODE(event)),
+        structlog.processors.JSONRenderer(lambda event, **_: _ENCODE(_in_order(event))),
     ]

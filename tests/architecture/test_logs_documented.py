@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from consumer.facts import MessagesRead, Snapshot
 from consumer.observe.folding import RULES, FoldRule
+from consumer.observe.summary import Summary
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "consumer"
@@ -133,3 +135,10 @@ def test_warnings_are_folded_by_fields_that_they_have() -> None:
     events = logged()
     for name, rule in RULES.items():
         assert events[name].has_more_fields or events[name].fields >= {*rule.same, *rule.totals}, name
+
+
+def test_the_page_has_every_field_of_the_summary() -> None:
+    summary = Summary()
+    summary.due(Snapshot(at=0.0))
+    summary.add(MessagesRead(1))
+    assert documented()["summary"].fields == set(summary.due(Snapshot(at=60.0)) or {})

@@ -177,3 +177,11 @@ def test_lines_for_people_have_the_time_of_day_the_event_and_its_fields_in_their
     configure_logging(LogSettings(format="console"), stream)
     structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome", items=3, status=None)
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[info +\] request_accepted +location=Rome items=3\n", stream.getvalue())
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_json_begins_with_time_level_and_event() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json"), stream)
+    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome")
+    assert list(lines(stream)[0]) == ["timestamp", "level", "event", "location", "logger"]
