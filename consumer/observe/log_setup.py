@@ -207,7 +207,7 @@ def _printable(_logger: object, _name: str, event: EventDict) -> EventDict:
 
 def _in_order(event: EventDict) -> EventDict:
     """With what every line has at its beginning, so that people find it there."""
-    return {name: event[name] for name in _FIRST if name in event} | event
+    return {name: event[name] for name in _FIRST if name in event} | dict(event)
 
 
 def _shortened(_logger: object, _name: str, event: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from consumer.__main__ import command_of
 from consumer.cli import app
 from consumer.cli_options import Verbose, is_verbose
 
@@ -107,6 +108,16 @@ def test_shells_complete_commands_and_options_without_loading_heavy_libraries() 
         env=os.environ | environment | {"COMP_WORDS": "inventory-refresh d"},
     )
     assert done.stdout.split() == ["decode", "demo", "dead-letters", "heavy:"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(["run", "-c", "x"], "run"), (["-v", "run"], "run"), (["--version"], None), (["-v", "decode", "run"], "decode")],
+)
+def test_the_command_is_known_before_anything_is_loaded_so_that_signals_come_first(
+    arguments: list[str], command: str | None
+) -> None:
+    assert command_of(arguments) == command
 
 
 @pytest.mark.parametrize(
