@@ -7,6 +7,8 @@ rejected changes from the dead-letter topic, the inventory from the sandbox; the
 import itertools
 import json
 import math
+import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
@@ -29,7 +32,15 @@ from consumer.core.oms.breaker import BreakerState
 from consumer.dead_letters.reader import dead_letter_of
 from consumer.errors import InvariantError
 from consumer.sandbox.demo_faults import demo_faults
-from consumer.sandbox.demo_result import DIFFERENCES_SHOWN_MAX, REASONS_AFTER_SENDING, Result, SentRequest, show
+from consumer.sandbox.demo_result import (
+    DIFFERENCES_SHOWN_MAX,
+    PROGRAM,
+    REASONS_AFTER_SENDING,
+    Result,
+    SentRequest,
+    program_name,
+    show,
+)
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.generator import (
     BURST_ITEMS,
@@ -98,7 +109,7 @@ def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool
     if as_json:
         print(json.dumps(asdict(result)))  # noqa: T201 - the output of --json
     else:
-        show(screen, result)
+        show(screen, result, program_name(sys.argv[0], shutil.which(PROGRAM), Path.cwd()))
     return 0 if result.ok else 1
 
 

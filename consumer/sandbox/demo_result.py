@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +14,7 @@ from consumer.core.changes.items import RejectReason
 DIFFERENCES_SHOWN_MAX: Final = 20
 REASONS_AFTER_SENDING: Final = {RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value}
 """Reject reasons that depend on the OMS's answers."""
+PROGRAM: Final = "inventory-refresh"
 LARGEST_SHOWN: Final = 2
 SECONDS_PER_CHUNK: Final = 1.0
 """Only to give an idea of how long the OMS would be busy."""
@@ -54,15 +56,29 @@ class Result:
     seconds: float
 
 
-def show(console: Console, result: Result) -> None:
-    """Tell the story: what came in, what was sent in place of single requests, the proof, and what to do next."""
+def show(console: Console, result: Result, program: str = PROGRAM) -> None:
+    """Tell the story: what came in, what was sent in place of single requests, the proof, and what to do next.
+
+    ``program`` is how commands begin.
+    """
     console.print(_story(result))
     for difference in result.differences:
         console.print(Text(difference, style="red"))
     console.print(Text(verdict(result), style="bold green" if result.ok else "bold red"))
     if result.ok:
         console.print()
-        console.print(_next_steps(with_faults=bool(result.faults)))
+        console.print(_next_steps(program, with_faults=bool(result.faults)))
+
+
+def program_name(called: str, on_path: str | None, folder: Path) -> str:
+    """How the program can be called again from this folder: by its name alone if that finds the same one.
+
+    ``called`` is its path (``sys.argv[0]``), ``on_path`` what its name finds.
+    """
+    path = Path(called)
+    if path.name != PROGRAM or (on_path is not None and Path(on_path).absolute() == path.absolute()):
+        return PROGRAM
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else called
 
 
 def verdict(result: Result) -> str:
@@ -137,17 +153,15 @@ def _reasons(dead_letters: dict[str, int], shown_max: int = 3) -> Sequence[str]:
     return [f"{reason} {count}" for reason, count in ordered[:shown_max]] + ([f"{rest} more"] if rest > 0 else [])
 
 
-def _next_steps(*, with_faults: bool) -> Table:
+def _next_steps(program: str, *, with_faults: bool) -> Table:
     steps = Table.grid(padding=(0, 2))
     steps.add_column(style="bold", no_wrap=True)
     steps.add_column(style="cyan", no_wrap=True)
     steps.add_column()
     if not with_faults:
-        steps.add_row("Next", "inventory-refresh demo --faults", "the same with an OMS that fails")
-    steps.add_row(
-        "Next" if with_faults else "", "inventory-refresh demo --forever", "keeps publishing; with a status page"
-    )
-    steps.add_row("", "docs/first-steps.md", "your own topic, and a staging OMS")
+        steps.add_row("Next", f"{program} demo --faults", "with an OMS that fails")
+    steps.add_row("Next" if with_faults else "", f"{program} demo --forever", "watch the status page")
+    steps.add_row("", "docs/first-steps.md", "your topic, a staging OMS")
     return steps
 
 

@@ -2,12 +2,13 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from consumer.core.changes.items import RejectReason
-from consumer.sandbox.demo_result import Result, SentRequest, show
+from consumer.sandbox.demo_result import Result, SentRequest, program_name, show
 
 COMMAND_LINES = 3
 """``make demo``, what it runs, and the next prompt are on the screen, too."""
@@ -35,7 +36,7 @@ FAULTS = {f"answers: {kind}": 10 for kind in ("refused", "over_quota", "unavaila
 
 def screen(result: Result, width: int = 80) -> list[str]:
     printed = io.StringIO()
-    show(Console(width=width, file=printed), result)
+    show(Console(width=width, file=printed), result, ".venv/bin/inventory-refresh")
     return [line.rstrip() for line in printed.getvalue().splitlines()]
 
 
@@ -49,7 +50,7 @@ def test_the_story_has_what_came_in_what_went_out_what_was_saved_the_proof_and_w
     assert "24,067 of 24,067 items have their last value in the OMS" in text
     assert "27,572 of 27,572 offsets are committed" in text
     assert "OK: the OMS holds the latest value of every item, and every offset is committed." in text
-    assert "inventory-refresh demo --forever" in text
+    assert ".venv/bin/inventory-refresh demo --forever" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -76,3 +77,18 @@ def test_what_is_wrong_is_listed_and_there_is_no_next_step() -> None:
     assert "Store 1: expected 4" in text
     assert "FAILED: the OMS does not hold the latest value of every item" in text
     assert "demo --forever" not in text
+
+
+@pytest.mark.parametrize(
+    ("called", "on_path", "program"),
+    [
+        (".venv/bin/inventory-refresh", None, ".venv/bin/inventory-refresh"),
+        ("/work/.venv/bin/inventory-refresh", None, ".venv/bin/inventory-refresh"),
+        ("/work/.venv/bin/inventory-refresh", "/usr/bin/inventory-refresh", ".venv/bin/inventory-refresh"),
+        ("/usr/bin/inventory-refresh", "/usr/bin/inventory-refresh", "inventory-refresh"),
+        ("/opt/bin/inventory-refresh", None, "/opt/bin/inventory-refresh"),
+        ("/work/consumer/__main__.py", None, "inventory-refresh"),
+    ],
+)
+def test_the_next_commands_can_be_typed_as_they_stand(called: str, on_path: str | None, program: str) -> None:
+    assert program_name(called, on_path, Path("/work")) == program
