@@ -89,7 +89,8 @@ def publish(
     Only the connection options of ``properties`` (``kafka.properties``) are used; ``callbacks`` are the client's.
     ``on_progress`` is called every 1,000 events, and at the end, with the number published.
 
-    Raises BrokerError if an event cannot be delivered.
+    Raises BrokerError if an event cannot be delivered. A SettingsError of ``events`` is raised with how many were
+    published before it.
     """
     failures: list[KafkaError] = []
 
@@ -100,17 +101,23 @@ def publish(
     options = _options(bootstrap_servers, properties or {}, delivery_seconds_max)
     producer = Producer(options | dict(callbacks or {}), logger=logging.getLogger("inventory_refresh.publisher"))
     published = 0
-    for event in events:
-        _produce(producer, topic, event, on_delivery)
-        published += 1
-        if published % PROGRESS_EVENTS == 0:
-            producer.poll(0)
-            on_progress(published)
-            _raise_first(failures, topic)
+    wrong: SettingsError | None = None
+    try:
+        for event in events:
+            _produce(producer, topic, event, on_delivery)
+            published += 1
+            if published % PROGRESS_EVENTS == 0:
+                producer.poll(0)
+                on_progress(published)
+                _raise_first(failures, topic)
+    except SettingsError as error:
+        wrong = error
     producer.flush(delivery_seconds_max + FLUSH_SECONDS_EXTRA)
     _raise_first(failures, topic)
     if len(producer):
         raise BrokerError(f"{bootstrap_servers} did not acknowledge {len(producer)} events in time")
+    if wrong:
+        raise SettingsError(f"{wrong}; the {published:,} changes before it were published") from wrong
     on_progress(published)
     return published
 
