@@ -83,12 +83,12 @@ def test_what_is_wrong_is_listed_and_there_is_no_next_step() -> None:
     ("called", "on_path", "program"),
     [
         (".venv/bin/inventory-refresh", None, ".venv/bin/inventory-refresh"),
-        ("/work/.venv/bin/inventory-refresh", None, ".venv/bin/inventory-refresh"),
-        ("/work/.venv/bin/inventory-refresh", "/usr/bin/inventory-refresh", ".venv/bin/inventory-refresh"),
+        ("/shop/.venv/bin/inventory-refresh", None, ".venv/bin/inventory-refresh"),
+        ("/shop/.venv/bin/inventory-refresh", "/usr/bin/inventory-refresh", ".venv/bin/inventory-refresh"),
         ("/usr/bin/inventory-refresh", "/usr/bin/inventory-refresh", "inventory-refresh"),
         ("/opt/bin/inventory-refresh", None, "/opt/bin/inventory-refresh"),
-        ("/work/consumer/__main__.py", None, "inventory-refresh"),
+        ("/shop/consumer/__main__.py", None, "inventory-refresh"),
     ],
 )
 def test_the_next_commands_can_be_typed_as_they_stand(called: str, on_path: str | None, program: str) -> None:
-    assert program_name(called, on_path, Path("/work")) == program
+    assert program_name(called, on_path, Path("/shop")) == program
