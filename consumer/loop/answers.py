@@ -49,6 +49,7 @@ class Answers:
                 self._engine.dead_lettered(confirmed)
                 self._observer.observe(DeadLettersConfirmed(len(confirmed)))
         errors = [self._settle_request(answered, now) for answered in self._client.answers()]
+        self._dead_letter(self._engine.end_set_aside(now), None)
         self._dead_letter(self._engine.take_superseded(), None)
         return next(filter(None, errors), None)
 
@@ -64,7 +65,7 @@ class Answers:
         return _too_many_refused(settled.refusals[-1]) if settled.too_many_refused else None
 
     def _dead_letter(self, refusals: Sequence[Refusal], name: str | None) -> None:
-        """``name`` is the id of the request whose answer led to these refusals; None if no answer did."""
+        """``name`` is the id of the request whose answer led to these refusals; None if no single answer did."""
         for refusal in refusals:
             changes = refused_changes(refusal, self._assignments, name)
             self._dead_letters.fetch_and_publish(changes)

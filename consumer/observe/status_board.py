@@ -85,6 +85,8 @@ class StatusBoard:
                 self._heartbeat_at = fact.at
             case Snapshot():
                 self._heartbeat_at = fact.at
+                for location in fact.set_aside.keys() - self._snapshot.set_aside.keys():
+                    self._add_problem("location set aside", f"{location}: {fact.set_aside[location]}")
                 self._snapshot = fact
             case MessagesRead():
                 self._count(messages_read=fact.count)

@@ -35,6 +35,7 @@ _CARDS: Final = (
     ("requests_in_flight", "requests in flight"),
     ("held_locations", "locations on hold"),
     ("bisecting_locations", "locations in bisection"),
+    ("set_aside_locations", "locations set aside"),
     ("unconfirmed_dead_letters", "unconfirmed dead letters"),
     ("oms_consecutive_failures", "consecutive OMS failures"),
     ("flush_items", "items in a full window"),
