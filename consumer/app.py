@@ -37,8 +37,8 @@ from consumer.loop.loop import Loop, LoopOptions
 from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import StatusBoard
-from consumer.observe.status_http import StatusServer
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.server import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted

@@ -19,6 +19,8 @@ _ENCODE: Final = json.JSONEncoder(default=str).encode
 
 WARNINGS_ONLY: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info level: of these, only warnings are logged."""
+ERRORS_ONLY: Final = ("uvicorn",)
+"""It warns of every malformed request, which anyone can send."""
 
 _QUOTED: Final = frozenset(" \t=\r\n\"'")
 """The console renderer writes a value (but not the event) with one of these as a Python literal, so escaped."""
@@ -45,6 +47,8 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
     root.setLevel(settings.level.upper())
     for name in WARNINGS_ONLY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ERRORS_ONLY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     structlog.configure(
         # Not through the standard library: that costs twice as much, and there is a line for every request.
         processors=[
