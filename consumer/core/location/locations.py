@@ -5,7 +5,7 @@ with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hol
 dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -69,6 +69,9 @@ class Locations:
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
         self.superseded = SupersededChanges(item_key)
+
+    def __iter__(self) -> Iterator[Location]:
+        return iter(self._by_name.values())
 
     # Changes in
 
