@@ -6,8 +6,8 @@ No I/O here: the loop reports what happened, and carries out what the engine dec
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from dataclasses import replace
+from typing import Final
 
 import polars as pl
 
@@ -21,29 +21,13 @@ from consumer.core.location.locations import Locations
 from consumer.core.location.pending import Pending
 from consumer.core.location.planner import plan_under_pressure, plan_whole_chunks
 from consumer.core.location.request import Refusal, Request, superseded_refusals
-from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
+from consumer.core.oms.answers import Answer, Decision
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.rate_limit import RateLimiter
 from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import CommitPoint, Partitions
 from consumer.core.partition.uncommitted import UncommittedLimits
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The outcome of a request.
-
-    The caller must dead-letter ``refusals``; their offsets stay open until ``Engine.dead_lettered`` confirms them.
-    ``fatal_reason`` is not None if the service must stop, because the OMS refuses the service itself and has never
-    accepted a request. ``too_many_refused``: so many of the latest changes were refused that the service should stop.
-    """
-
-    request: Request
-    decision: Decision
-    refusals: Sequence[Refusal] = ()
-    fatal_reason: str | None = None
-    too_many_refused: bool = False
-
+from consumer.core.settlement import Settled, Settlement
 
 QUEUED_PER_SLOT: Final = 7
 """A round may start this many more requests per slot than slots are free. They wait at the client's workers, covered by
@@ -79,16 +63,8 @@ class Engine:
         self._backpressure = Backpressure(self.partitions, limits)
         self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
         self.locations.body_sizes.bytes_max = limits.request_bytes_max
-        self._answers_since_round = 0
+        self._settlement = Settlement(limits, self.partitions, self.locations, self.breaker, self.request_size)
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
-        self._refused_ratio = RejectRatio(
-            limits.rejected_ratio_max,
-            changes_max=limits.refused_changes_max,
-            changes_min=limits.refused_changes_min,
-        )
-        self._ever_accepted = False
-        self.sending_stopped: str | None = None
-        """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
         self._is_job_queue_full = False
         self._superseded_in_recovery: list[Refusal] = []
 
@@ -189,11 +165,11 @@ class Engine:
         is_ready = self.locations.advance(now) or keep_bytes is not None or resume_offsets
         if not is_ready or self.waits_for_jobs:
             return []
-        queued_max = min(self._answers_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
+        queued_max = min(self._settlement.accepted_since_round, QUEUED_PER_SLOT * self.limits.max_in_flight)
         permits = self.breaker.permits(self.locations.requests_in_flight, now, queued_max=queued_max)
         if not permits:
             return []
-        self._answers_since_round = 0
+        self._settlement.accepted_since_round = 0
         requests = self.locations.start_due(permits, now)
         if resume_offsets and len(requests) < permits:
             plan = plan_under_pressure if self._backpressure.waits_for_offsets else plan_whole_chunks
@@ -241,49 +217,11 @@ class Engine:
 
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
-        attempt = max(self.locations.failures(request_id), self.breaker.failures)
-        decision = decide(
-            answer, attempt=attempt, jitter=jitter, limits=self.limits.retry, ever_accepted=self._ever_accepted
-        )
-        return self.apply(request_id, decision, now)
+        return self._settlement.settle(request_id, answer, jitter=jitter, now=now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
-        """Apply a decision to a request in flight.
-
-        Unless the request was accepted, its changes return to their window (rule 16), except for refused changes and
-        those of assignments that have ended (rule 17).
-        """
-        in_flight = self.locations.in_flight(request_id)
-        request, sent_at = in_flight.request, in_flight.sent_at
-        match decision:
-            case Accepted():
-                self._answers_since_round += 1
-                self.partitions.mark_accepted(request.taken.present)
-                self._record_success(sent_at)
-                self._ever_accepted, self.sending_stopped = True, None
-                self.request_size.on_accepted(decision.body_bytes)
-                self._refused_ratio.add(request.taken.height, 0)
-                return self._settled(request, decision, self.locations.accept(request_id, now))
-            case Refused():
-                # The OMS works: the fault is in the content of the request.
-                self._record_success(sent_at)
-                refusals = self.locations.refuse(request_id, decision.detail, decision.named, now)
-                return self._settled(request, decision, refusals)
-            case Shrink():
-                return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
-            case Retry():
-                self._retry(request_id, decision, sent_at, now)
-            case Hold():
-                self.locations.hold(request_id, now + decision.seconds, now)
-                self._record_failure(sent_at, now, decision.breaker_seconds)
-            case Stop():
-                self.sending_stopped = decision.detail
-                self.locations.give_back(request_id, now)
-                self._record_failure(sent_at, now, self.limits.stopped_retry_seconds)
-                return Settled(request, decision, fatal_reason=None if self._ever_accepted else decision.detail)
-            case _:
-                assert_never(decision)
-        return Settled(request, decision)
+        """Apply a decision to a request in flight: see ``Settlement.apply``."""
+        return self._settlement.apply(request_id, decision, now)
 
     # Commits out
 
@@ -310,6 +248,11 @@ class Engine:
         return paused
 
     # Questions
+
+    @property
+    def sending_stopped(self) -> str | None:
+        """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
+        return self._settlement.sending_stopped
 
     @property
     def is_over_budget(self) -> bool:
@@ -374,40 +317,6 @@ class Engine:
         self.partitions.coalesce_recoveries()
         for released in self.locations.coalesce():
             self.partitions.release(released)
-
-    def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
-        if decision.by_gateway:
-            if not self.request_size.is_credible(decision.body_bytes):
-                self.locations.back_off(request_id, now + decision.after_seconds, now)
-                return []
-            self._record_success(sent_at)
-            self.request_size.on_too_large(decision.body_bytes)
-            self.locations.body_sizes.bytes_max = self.request_size.bytes_max
-        return self.locations.shrink(request_id, decision.body_bytes, decision.detail, now)
-
-    def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:
-        if decision.after_seconds is None:
-            self.locations.give_back(request_id, now)
-        else:
-            self.locations.back_off(request_id, now + decision.after_seconds, now)
-            if decision.whole_oms:
-                self._record_failure(sent_at, now, decision.after_seconds)
-        if decision.over_quota:
-            self.breaker.rate_limiter.on_throttled(sent_at=sent_at, now=now)
-
-    def _settled(self, request: Request, decision: Decision, refusals: Sequence[Refusal]) -> Settled:
-        """Offsets of refused changes stay open until their dead letters are confirmed."""
-        too_many = False
-        for refusal in refusals:
-            self.partitions.mark_rejected(refusal.rows)
-            too_many = self._refused_ratio.add(refusal.rows.height, refusal.rows.height)
-        return Settled(request, decision, refusals, too_many_refused=too_many)
-
-    def _record_success(self, sent_at: float) -> None:
-        self.breaker.record_success(sent_at=sent_at)
-
-    def _record_failure(self, sent_at: float, now: float, backoff_seconds: float) -> None:
-        self.breaker.record_failure(sent_at=sent_at, now=now, backoff_seconds=backoff_seconds)
 
 
 def _present(frame: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from consumer.facts import (
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -102,6 +103,7 @@ class EventLog:
                 | OffsetsCommitted()
                 | Heartbeat()
                 | PendingByLocation()
+                | LocationViews()
                 | KafkaStatistics()
             ):
                 pass  # too frequent for a log; metrics show them

@@ -5,31 +5,30 @@ with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hol
 dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.blocks import Rows, SizeOf, frame_bytes
+from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import LOCATION
-from consumer.core.location.bisection import Bisection, Key, RefusedRequest, Suspects, Unresolved
+from consumer.core.location.bisection import Key
+from consumer.core.location.bisections import Bisections, KeepCurrent
 from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.fullest import fullest
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.pending import Pending, pending_by_location
-from consumer.core.location.planner import ItemLimits, SendReason, chunks, plan_items, plan_under_pressure
+from consumer.core.location.planner import ItemLimits, plan_items, plan_under_pressure
 from consumer.core.location.request import Refusal, Request
+from consumer.core.location.request_starter import RequestStarter
 from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Planner, Window, Windows
-from consumer.errors import InvariantError
 
 COALESCE_GROWTH: Final = 1.25
 """Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
-KeepCurrent = Callable[[pl.DataFrame], pl.DataFrame]
-"""Returns the rows without those of assignments that have ended (``Partitions.drop_stale``)."""
 
 
 class Locations:
@@ -51,7 +50,6 @@ class Locations:
         self._location_bytes = location_bytes
         self._item_key = tuple(item_key)
         self._items = items
-        self._bisection_requests_max = bisection_requests_max
         self._keep_current = keep_current
         self._by_name: dict[str, Location] = {}
         self._windows = Windows(
@@ -63,11 +61,20 @@ class Locations:
         self._in_flight = InFlightRequests()
         self._waiting: dict[str, Location] = {}
         """Locations that back off or are held, so that they are found without visiting all."""
-        self._bisecting: dict[str, Location] = {}
-        self._requests_started = 0
         self.body_sizes = BodySizes()
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
+        self._bisections = Bisections(
+            self._windows,
+            self._schedule,
+            item_key,
+            items.chunk_items,
+            requests_max=bisection_requests_max,
+            keep_current=keep_current,
+        )
+        self._starter = RequestStarter(
+            self._windows, self._schedule, self._in_flight, self._bisections, self.body_sizes, self._item_key
+        )
         self.superseded = SupersededChanges(item_key)
 
     def __iter__(self) -> Iterator[Location]:
@@ -84,8 +91,8 @@ class Locations:
         """Drop the rows and suspects of these assignments, which have ended. Requests stay in flight."""
         before = {name: location.state(now) for name, location in self._by_name.items()}
         self._windows.forget(assignment_ids)
-        for location in list(self._bisecting.values()):
-            self._drop_suspects_without_changes(location)
+        for location in self._bisections.locations:
+            self._bisections.drop_suspects_without_changes(location)
         for name, location in list(self._by_name.items()):
             if before[name] is not location.state(now):
                 location.check(before[name], LocationEvent.PARTITIONS_GONE, now)
@@ -100,7 +107,7 @@ class Locations:
             before = location.state(now)
             if self.superseded.apply(self._windows, location, of_location):
                 self._schedule.schedule(location.window)
-                self._drop_suspects_without_changes(location)
+                self._bisections.drop_suspects_without_changes(location)
             if before is not location.state(now):
                 location.check(before, LocationEvent.SUPERSEDED, now)
             self._drop_if_idle(location, now)
@@ -224,7 +231,7 @@ class Locations:
         location.backoff.reset()
         refusals = []
         rows = self._keep_current(in_flight.request.rows)
-        if rows.height and self._bisect(location, in_flight.refused(rows, detail, named)):
+        if rows.height and self._bisections.refused(location, in_flight.refused(rows, detail, named)):
             refusals.append(Refusal(location.name, rows, detail))
             rows = rows.clear()
         return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
@@ -281,7 +288,7 @@ class Locations:
 
     @property
     def bisecting_locations(self) -> int:
-        return len(self._bisecting)
+        return len(self._bisections.locations)
 
     def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests in flight with changes of these assignments."""
@@ -325,59 +332,7 @@ class Locations:
             del self._by_name[location.name]
 
     def _start(self, location: Location, now: float, plan: Planner = plan_items) -> Request | None:
-        """Start the next request of the location; None if the planner wants to send nothing."""
-        window = location.window
-        row_bytes = self._windows.row_bytes
-        self._schedule.unmark_ready(window)
-        while location.bisection:
-            request = self._start_suspects(location, location.bisection, row_bytes, now)
-            if request:
-                return request
-        if not window.rows:
-            return None
-        due_arrived = self._schedule.due_arrived(window, now)
-        plan = self.body_sizes.within(location, plan)
-        taken = self._windows.take(window, due_arrived=due_arrived, limits=self._items, plan=plan)
-        if taken is None or taken.plan.reason is None:
-            self._schedule.schedule(window)
-            return None
-        size_bytes = int(taken.rows.height * row_bytes)
-        return self._start_request(location, taken.rows, taken.plan.items, taken.plan.reason, size_bytes, now)
-
-    def _start_suspects(self, location: Location, bisection: Bisection, row_bytes: float, now: float) -> Request | None:
-        """Start a request with the next suspects; None if they have no pending changes any more and are dropped."""
-        suspects = bisection.next_suspects
-        rows = self._windows.take_items(location.window, suspects.keys) if location.window.rows else None
-        if rows is not None and rows.height:
-            selection = suspects.select(rows, self._item_key)
-            self._windows.put_back(location.window, selection.staying)
-            if selection.leaving.height:
-                leaving = Rows(selection.leaving, overlay=selection.overlay)
-                items, size_bytes = suspects.keys.height, int(leaving.height * row_bytes)
-                return self._start_request(location, leaving, items, SendReason.BISECTION, size_bytes, now, suspects)
-        bisection.drop(suspects)
-        self._end_bisection_if_over(location)
-        return None
-
-    def _start_request(
-        self,
-        location: Location,
-        rows: Rows,
-        items: int,
-        reason: SendReason,
-        size_bytes: int,
-        now: float,
-        suspects: Suspects | None = None,
-    ) -> Request:
-        self._schedule.schedule(location.window)
-        self._requests_started += 1
-        request = Request(
-            self._requests_started, location.name, rows, items, chunks(items, self._items.chunk_items), reason
-        )
-        if location.in_flight:
-            raise InvariantError(f"location {location.name!r} already has a request in flight")
-        location.in_flight = self._in_flight.start(request, now, suspects, size_bytes)
-        return request
+        return self._starter.start(location, self._items, plan, now)
 
     def _finish(
         self, in_flight: InFlight, event: LocationEvent, now: float, rows: pl.DataFrame | None = None
@@ -397,7 +352,7 @@ class Locations:
             if location.window.rows:
                 self._schedule.mark_ready(location.window, is_waiting=location.backoff.is_waiting(now))
         location.barriers = None
-        refusals = self._continue_bisection(location)
+        refusals = self._bisections.go_on(location)
         location.check(before, event, now)
         if location.backoff.is_waiting(now):
             self._waiting[location.name] = location
@@ -405,49 +360,3 @@ class Locations:
             self._schedule.queue_again(location.window)
         self._drop_if_idle(location, now)
         return refusals
-
-    def _bisect(self, location: Location, refused: RefusedRequest) -> bool:
-        """Bisect a refused request. Returns True if it was a single change, which is bad."""
-        if location.bisection is None and refused.alone:
-            return True
-        bisection = location.bisection or location.begin_bisection(
-            refused, self._item_key, self._items.chunk_items, self._bisection_requests_max
-        )
-        self._bisecting[location.name] = location
-        return bisection.refused(refused)
-
-    def _continue_bisection(self, location: Location) -> list[Refusal]:
-        """Mark the location ready for its next suspects, or end its bisection if that is over or at its limit."""
-        bisection = location.bisection
-        if bisection is None or bisection.is_over or not location.window.rows:
-            self._end_bisection(location)
-            return []
-        self._schedule.mark_ready(location.window)
-        unresolved = bisection.unresolved()
-        if unresolved is None:
-            return []
-        location.futile_bisections += not bisection.any_accepted
-        self._end_bisection(location)
-        return self._refuse_unresolved(location, unresolved)
-
-    def _refuse_unresolved(self, location: Location, unresolved: Unresolved) -> list[Refusal]:
-        """Take the changes of the remaining suspects, to be dead-lettered without being tried."""
-        rows = self._windows.take_items(location.window, unresolved.keys, arrived_until=unresolved.arrived_until)
-        return [Refusal(location.name, rows, unresolved.detail)] if rows.height else []
-
-    def _drop_suspects_without_changes(self, location: Location) -> None:
-        """Drop the suspects without a change in the window or in flight."""
-        if location.bisection:
-            frames = [self._windows.rows_of(location.window)]
-            if location.in_flight:
-                frames.append(self._keep_current(location.in_flight.request.rows))
-            location.bisection.drop_without_changes(pl.concat(frames, how="diagonal"))
-            self._end_bisection_if_over(location)
-
-    def _end_bisection_if_over(self, location: Location) -> None:
-        if location.bisection and location.bisection.is_over:
-            self._end_bisection(location)
-
-    def _end_bisection(self, location: Location) -> None:
-        location.bisection = None
-        self._bisecting.pop(location.name, None)

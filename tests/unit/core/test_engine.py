@@ -8,12 +8,13 @@ import pytest
 
 from consumer.core.changes.coalesce import coalesce
 from consumer.core.changes.items import ASSIGNMENT, CHANGE_SCHEMA, ITEM_KEY, OFFSET, ChangeId
-from consumer.core.engine import Engine, Settled
+from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.pending import Pending
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Hold, Retry, Shrink, Stop
+from consumer.core.settlement import Settled
 from tests.support.frames import change, frame
 
 AGE = 300.0

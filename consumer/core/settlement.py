@@ -1,0 +1,138 @@
+"""What follows from the answers to requests: for their changes, their location, and the OMS as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from consumer.core.changes.reject_ratio import RejectRatio
+from consumer.core.limits import EngineLimits
+from consumer.core.location.locations import Locations
+from consumer.core.location.request import Refusal, Request
+from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
+from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.request_size import RequestSize
+from consumer.core.partition.partitions import Partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The outcome of a request.
+
+    The caller must dead-letter ``refusals``; their offsets stay open until ``Engine.dead_lettered`` confirms them.
+    ``fatal_reason`` is not None if the service must stop, because the OMS refuses the service itself and has never
+    accepted a request. ``too_many_refused``: so many of the latest changes were refused that the service should stop.
+    """
+
+    request: Request
+    decision: Decision
+    refusals: Sequence[Refusal] = ()
+    fatal_reason: str | None = None
+    too_many_refused: bool = False
+
+
+class Settlement:
+    """Decides what follows from each answer, and applies it. Part of the engine."""
+
+    def __init__(
+        self,
+        limits: EngineLimits,
+        partitions: Partitions,
+        locations: Locations,
+        breaker: CircuitBreaker,
+        request_size: RequestSize,
+    ) -> None:
+        self._limits = limits
+        self._partitions = partitions
+        self._locations = locations
+        self._breaker = breaker
+        self._request_size = request_size
+        self.accepted_since_round = 0
+        """Requests accepted since the engine's last round; it resets this."""
+        self._refused_ratio = RejectRatio(
+            limits.rejected_ratio_max,
+            changes_max=limits.refused_changes_max,
+            changes_min=limits.refused_changes_min,
+        )
+        self._ever_accepted = False
+        self.sending_stopped: str | None = None
+        """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
+
+    def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
+        """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
+        attempt = max(self._locations.failures(request_id), self._breaker.failures)
+        decision = decide(
+            answer, attempt=attempt, jitter=jitter, limits=self._limits.retry, ever_accepted=self._ever_accepted
+        )
+        return self.apply(request_id, decision, now)
+
+    def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
+        """Apply a decision to a request in flight.
+
+        Unless the request was accepted, its changes return to their window (rule 16), except for refused changes and
+        those of assignments that have ended (rule 17).
+        """
+        in_flight = self._locations.in_flight(request_id)
+        request, sent_at = in_flight.request, in_flight.sent_at
+        match decision:
+            case Accepted():
+                self.accepted_since_round += 1
+                self._partitions.mark_accepted(request.taken.present)
+                self._record_success(sent_at)
+                self._ever_accepted, self.sending_stopped = True, None
+                self._request_size.on_accepted(decision.body_bytes)
+                self._refused_ratio.add(request.taken.height, 0)
+                return self._settled(request, decision, self._locations.accept(request_id, now))
+            case Refused():
+                # The OMS works: the fault is in the content of the request.
+                self._record_success(sent_at)
+                refusals = self._locations.refuse(request_id, decision.detail, decision.named, now)
+                return self._settled(request, decision, refusals)
+            case Shrink():
+                return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
+            case Retry():
+                self._retry(request_id, decision, sent_at, now)
+            case Hold():
+                self._locations.hold(request_id, now + decision.seconds, now)
+                self._record_failure(sent_at, now, decision.breaker_seconds)
+            case Stop():
+                self.sending_stopped = decision.detail
+                self._locations.give_back(request_id, now)
+                self._record_failure(sent_at, now, self._limits.stopped_retry_seconds)
+                return Settled(request, decision, fatal_reason=None if self._ever_accepted else decision.detail)
+            case _:
+                assert_never(decision)
+        return Settled(request, decision)
+
+    def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
+        if decision.by_gateway:
+            if not self._request_size.is_credible(decision.body_bytes):
+                self._locations.back_off(request_id, now + decision.after_seconds, now)
+                return []
+            self._record_success(sent_at)
+            self._request_size.on_too_large(decision.body_bytes)
+            self._locations.body_sizes.bytes_max = self._request_size.bytes_max
+        return self._locations.shrink(request_id, decision.body_bytes, decision.detail, now)
+
+    def _retry(self, request_id: int, decision: Retry, sent_at: float, now: float) -> None:
+        if decision.after_seconds is None:
+            self._locations.give_back(request_id, now)
+        else:
+            self._locations.back_off(request_id, now + decision.after_seconds, now)
+            if decision.whole_oms:
+                self._record_failure(sent_at, now, decision.after_seconds)
+        if decision.over_quota:
+            self._breaker.rate_limiter.on_throttled(sent_at=sent_at, now=now)
+
+    def _settled(self, request: Request, decision: Decision, refusals: Sequence[Refusal]) -> Settled:
+        """Offsets of refused changes stay open until their dead letters are confirmed."""
+        too_many = False
+        for refusal in refusals:
+            self._partitions.mark_rejected(refusal.rows)
+            too_many = self._refused_ratio.add(refusal.rows.height, refusal.rows.height)
+        return Settled(request, decision, refusals, too_many_refused=too_many)
+
+    def _record_success(self, sent_at: float) -> None:
+        self._breaker.record_success(sent_at=sent_at)
+
+    def _record_failure(self, sent_at: float, now: float, backoff_seconds: float) -> None:
+        self._breaker.record_failure(sent_at=sent_at, now=now, backoff_seconds=backoff_seconds)
