@@ -239,6 +239,7 @@ class Service:
             job_follower=job_follower,
             log_end=source.log_end_offset,
             memory_pressure=self._memory.is_short,
+            views_wanted=self.board.views_wanted,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),

@@ -12,14 +12,15 @@ from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.errors import DeadLettersError, SettingsError, StopError
-from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
+from consumer.facts import ChangesDecoded, MessagesRead, Observer, RequestSent
 from consumer.loop.answers import Answers
 from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
+from consumer.loop.location_reports import LocationReports
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
-from consumer.loop.snapshot import LogEnd, take_location_views, take_snapshot
+from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
 from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
 
@@ -59,8 +60,6 @@ class LoopOptions:
     snapshot_interval_seconds: float = 0.25
     locations_interval_seconds: float | None = None
     """How often ``PendingByLocation`` is emitted; None for never."""
-    views_interval_seconds: float = 1.0
-    """How often ``LocationViews`` is emitted while somebody looks at them."""
     revoke_seconds_max: float = 30.0
     schema_wait_seconds: float = 60.0
     """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
@@ -100,8 +99,7 @@ class Loop:
     ) -> None:
         """Without ``job_follower``, jobs of accepted requests are not followed.
 
-        ``memory_pressure`` says whether the process is close to its container's memory limit, and ``views_wanted``
-        whether somebody looks at the locations.
+        ``memory_pressure``: the process is close to its container's memory limit. ``views_wanted``: somebody looks.
         """
         self._engine = engine
         self._clock = clock
@@ -114,7 +112,6 @@ class Loop:
         self._job_follower = job_follower
         self._log_end = log_end
         self._memory_pressure = memory_pressure
-        self._views_wanted = views_wanted
         self._life = Life.RUNNING
         self._stop_requested = False
         """Separate from ``_life``, because another thread or a signal handler may set it at any time."""
@@ -151,8 +148,7 @@ class Loop:
         self._commit_timer = Timer(options.commit_interval_seconds)
         self._round_timer = Timer(options.round_interval_seconds)
         self._snapshot_timer = Timer(options.snapshot_interval_seconds)
-        self._locations_timer = Timer(options.locations_interval_seconds or 0.0)
-        self._views_timer = Timer(options.views_interval_seconds)
+        self._location_reports = LocationReports(engine, observer, options.locations_interval_seconds, views_wanted)
 
     # Life
 
@@ -362,12 +358,7 @@ class Loop:
                 now=now,
             )
         )
-        if self._options.locations_interval_seconds is not None and self._locations_timer.is_due(now):
-            self._locations_timer.restart(now)
-            self._observer.observe(PendingByLocation(self._engine.pending_by_location(), now))
-        if self._views_timer.is_due(now) and self._views_wanted():
-            self._views_timer.restart(now)
-            self._observer.observe(take_location_views(self._engine, now))
+        self._location_reports.turn(now)
 
 
 def _new_collector(options: LoopOptions, max_age_seconds: float) -> BatchCollector:

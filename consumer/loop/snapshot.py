@@ -3,8 +3,7 @@
 from collections.abc import Callable, Collection
 
 from consumer.core.engine import Engine
-from consumer.core.location.views import location_views
-from consumer.facts import LocationViews, PartitionView, Snapshot
+from consumer.facts import PartitionView, Snapshot
 from consumer.loop.commits import FENCED, Commits
 from consumer.loop.job_follower import JobFollower
 
@@ -53,14 +52,6 @@ def take_snapshot(
         parked_messages=parked_messages,
         memory_pressure=memory_pressure,
     )
-
-
-def take_location_views(engine: Engine, now: float) -> LocationViews:
-    """Visits every location: only for when somebody looks."""
-    views = location_views(
-        engine.locations, max_age_seconds=engine.limits.max_age_seconds, flush_items=engine.flush_items, now=now
-    )
-    return LocationViews(views, now)
 
 
 def _partitions(

@@ -73,6 +73,8 @@ def tracked_files() -> list[Path]:
         "performance-rates.svg",
         "protocol.md",
         "sandbox.md",
+        "status-api.md",
+        "status-api.schema.json",
     ],
 )
 def test_the_generated_pages_are_current(page: str) -> None:
@@ -105,7 +107,7 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
     shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
     assert shown <= make_targets()
     commands = set(re.findall(r"^(?:\$ )?(?:\.venv/bin/)?inventory-refresh ([a-z]+)", text, re.MULTILINE))
-    assert commands <= {"run", "demo", "sandbox", "produce"}
+    assert commands <= {"run", "demo", "sandbox", "produce", "status"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

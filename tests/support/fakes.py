@@ -17,6 +17,7 @@ from consumer.facts import (
     Fact,
     JobEnded,
     JobsAbandoned,
+    LocationViews,
     PartitionsAssigned,
     PartitionsLost,
     PartitionsRevoked,
@@ -257,6 +258,8 @@ class FakeObserver:
                 self.diary.append(("out of range", fact.assignment.assignment_id))
             case PendingByLocation():
                 self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
+            case LocationViews():
+                self.diary.append(("views", ", ".join(view.name for view in fact.views)))
             case _:
                 pass
 

@@ -3,6 +3,7 @@
 import errno
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -27,8 +28,10 @@ from consumer.errors import SettingsError
 from consumer.facts import Heartbeat, MessagesRead, PartitionsAssigned, PartitionsLost, PartitionsRevoked, Snapshot
 from consumer.observe.metrics import Metrics
 from consumer.observe.status import connection
-from consumer.observe.status.board import PROBLEMS_MAX, StatusBoard
+from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.connection import CONNECTIONS_MAX, REQUEST_BYTES_MAX, REQUEST_LINE_BYTES_MAX
+from consumer.observe.status.page import FILE_TYPES, file_bytes
+from consumer.observe.status.problems import PROBLEMS_MAX
 from consumer.observe.status.server import WORKERS, StatusServer
 from consumer.ports import CommitRefused
 from consumer.settings import HttpSettings
@@ -461,6 +464,38 @@ def test_no_path_serves_a_file(station: Station, path: str) -> None:
     assert answer.endswith(b"not found\n")
 
 
+def test_the_page_loads_only_its_own_files_and_they_may_be_kept(station: Station) -> None:
+    page = station.get("/").body
+    addresses = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
+    assert len(addresses) == len(FILE_TYPES)
+    for address in addresses:
+        answer = station.get(f"/{address}")
+        assert answer.status == 200
+        assert answer.body
+        assert "immutable" in answer.headers["Cache-Control"]
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    assert station.get("/static/uPlot.LICENSE.txt").status == 404
+    assert sum(len(file_bytes(name)) for name in FILE_TYPES) < 100_000
+
+
+@pytest.mark.parametrize("path", ["/", "/api/locations"])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limit=501", "limit: Input should be less than or equal to 500"),
+        ("limit=x", "limit: Input should be a valid integer"),
+        ("offset=-1", "offset: "),
+        ("sort=sku", "sort: Input should be 'name', 'pending', "),
+        ("search=" + "x" * 201, "search: String should have at most 200 characters"),
+        ("page=2", "page: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_what_is_allowed(station: Station, path: str, query: str, said: str) -> None:
+    answer = station.get(f"{path}?{query}")
+    assert answer.status == 400
+    assert answer.body.startswith(said)
+
+
 @pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/metrics", "/nowhere"])
 def test_every_response_has_the_security_headers(station: Station, path: str) -> None:
     headers = station.get(path).headers
@@ -500,8 +535,9 @@ def test_topic_names_and_text_from_the_oms_are_escaped_on_the_page(station: Stat
     )
     page = station.get("/").body
 
-    for hostile in ("<img", "<script", "<i>", "<iframe"):
+    for hostile in ("<img", "<script>", "<i>", "<iframe"):
         assert hostile not in page
+    assert page.count("<script") == page.count('<script src="static/')
     status = station.get("/api/status")
     assert status.headers["Content-Type"].startswith("application/json")
     assert json.loads(status.body)["snapshot"]["sending_stopped"] == stopped
