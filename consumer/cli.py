@@ -115,6 +115,29 @@ def job(
 
 
 @app.command()
+def status(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(help="Addresses of status pages; default: http://127.0.0.1:8080.", metavar="URL..."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="Show this many locations, those with the oldest changes.", min=0, max=500)
+    ] = 10,
+) -> None:
+    """Show what running processes do: their state, what waits and why, locations, problems; live, until Ctrl-C.
+
+    Exits with 1 if a process does not answer (with --once).
+
+    Example: inventory-refresh status http://pod-0:8080 http://pod-1:8080
+    """
+    from consumer.status_command import show_status  # noqa: PLC0415 - see the module docstring
+
+    if not show_status(urls or ["http://127.0.0.1:8080"], once=once, locations_max=locations):
+        raise typer.Exit(1)
+
+
+@app.command()
 def decode(
     values: Annotated[
         list[Path] | None, typer.Argument(help="Files with one message's value each; default: read a topic.")

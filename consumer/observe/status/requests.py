@@ -15,8 +15,8 @@ from consumer.text import one_line
 REQUESTS_MAX: Final = 100
 """The latest ones are shown."""
 LOCATIONS_MAX: Final = 10_000
-"""The last request is kept of this many locations; the one whose last request is oldest is dropped first. About 0.6 kB
-each."""
+"""The last request is kept of this many locations; the one whose last request is oldest is dropped first. They take
+0.3 to 0.6 kB each, so at most 6 MB of what a process needs without its memory budget."""
 DETAIL_CHARACTERS_MAX: Final = 200
 
 

@@ -154,7 +154,7 @@ class Chart {
         ...this.size(),
         cursor: { y: false, drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.08] } },
-        axes: [{ ...axis, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(compact) }],
+        axes: [{ ...axis, incrs: [60, 120, 300], values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(compact) }],
         series: [
           {},
           ...this.names.map((label, index) => ({
