@@ -26,16 +26,13 @@ from typing import Final, cast
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from pydantic import BaseModel, ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consumer.errors import SettingsError
-from consumer.observe.status import queries
-from consumer.observe.status.api import LocationQuery
 from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.connection import (
     CONNECTIONS_MAX,
@@ -45,13 +42,10 @@ from consumer.observe.status.connection import (
     Connection,
     Opened,
 )
-from consumer.observe.status.page import FILE_TYPES, file_bytes, render_page
 from consumer.settings import HttpSettings
 
 WORKERS: Final = 4
 """Pages and scrapes that are made at a time; they share one processor with the loop."""
-FILE_SECONDS: Final = 86_400
-"""How long browsers may keep a file of the page."""
 STOP_SECONDS_MAX: Final = 5.0
 _SHUTDOWN_SECONDS: Final = 1
 """For responses that are being sent when the server stops."""
@@ -165,53 +159,28 @@ def _has_ipv6() -> bool:
 
 
 def _application(board: StatusBoard, registry: CollectorRegistry, workers: ThreadPoolExecutor) -> ASGIApp:
-    pages: dict[str, Answer] = {
-        "/": lambda request: HTMLResponse(render_page(board, _query(request))),
+    answers: dict[str, Answer] = {
+        "/": partial(_content, board),
         "/api/status": lambda _: Response(json.dumps(board.status(), indent=2) + "\n", media_type="application/json"),
-        "/api/overview": lambda _: _as_json(queries.overview(board)),
-        "/api/locations": lambda request: _as_json(queries.locations(board, _query(request))),
-        "/api/requests": lambda _: _as_json(queries.requests(board)),
-        "/api/problems": lambda _: _as_json(queries.problems(board)),
-        "/api/partitions": lambda _: _as_json(queries.partitions(board)),
-        "/api/history": lambda _: _as_json(queries.history(board)),
+        "/api/{name}": partial(_content, board),
+        "/static/{name}": partial(_content, board),
         "/metrics": partial(_metrics, registry),
     }
     probes = {"/healthz": board.stalled, "/readyz": board.not_ready}
-    routes = [Route(path, _on_worker(answer, workers)) for path, answer in pages.items()]
+    routes = [Route(path, _on_worker(answer, workers)) for path, answer in answers.items()]
     routes += [Route(path, _probe(problem)) for path, problem in probes.items()]
-    routes += [Route(f"/static/{name}", partial(_file, name)) for name in FILE_TYPES]
     return _ReadOnly(Router(routes, redirect_slashes=False, default=PlainTextResponse("not found\n", 404)))
 
 
-class _BadQueryError(Exception):
-    """A parameter of the query is wrong; the text says which, and what is allowed."""
+def _content(board: StatusBoard, request: Request) -> Response:
+    from consumer.observe.status import content  # noqa: PLC0415 - see its docstring
 
-
-def _query(request: Request) -> LocationQuery:
-    try:
-        return LocationQuery.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise _BadQueryError(f"{where}: {problem['msg']}") from None
-
-
-def _as_json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
-
-
-async def _file(name: str, _request: Request) -> Response:
-    """A file of the page. Its address changes with its content, so it may be kept."""
-    headers = {"Cache-Control": f"public, max-age={FILE_SECONDS}, immutable"}
-    return Response(file_bytes(name), media_type=FILE_TYPES[name], headers=headers)
+    return content.answer(board, request)
 
 
 def _on_worker(answer: Answer, workers: ThreadPoolExecutor) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(workers, answer, request)
-        except _BadQueryError as error:
-            return PlainTextResponse(f"{error}\n", 400)
+        return await asyncio.get_running_loop().run_in_executor(workers, answer, request)
 
     return endpoint
 
@@ -231,7 +200,7 @@ def _metrics(registry: CollectorRegistry, request: Request) -> Response:
     environ = {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": "/metrics",
-        "QUERY_STRING": request.url.query,
+        "QUERY_STRING": request.scope["query_string"].decode("latin-1"),
         "HTTP_ACCEPT": request.headers.get("accept", ""),
         "HTTP_ACCEPT_ENCODING": request.headers.get("accept-encoding", ""),
     }

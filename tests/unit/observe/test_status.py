@@ -25,7 +25,15 @@ from consumer.core.limits import EngineLimits
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
-from consumer.facts import Heartbeat, MessagesRead, PartitionsAssigned, PartitionsLost, PartitionsRevoked, Snapshot
+from consumer.facts import (
+    Heartbeat,
+    LocationViews,
+    MessagesRead,
+    PartitionsAssigned,
+    PartitionsLost,
+    PartitionsRevoked,
+    Snapshot,
+)
 from consumer.observe.metrics import Metrics
 from consumer.observe.status import connection
 from consumer.observe.status.board import StatusBoard
@@ -521,6 +529,25 @@ def test_a_scrape_with_strange_headers_is_answered(station: Station, header: str
     answer = talk(station, f"GET /metrics?name[]=x&&=%ff HTTP/1.0\r\n{header}\r\n\r\n".encode("latin-1"))
 
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_templates_and_models_are_loaded_when_the_page_is_first_opened() -> None:
+    script = "import sys, consumer.app; print({'jinja2', 'consumer.observe.status.api'} & sys.modules.keys())"
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX
+    )
+    assert ran.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/overview", "/metrics", "/readyz"])
+@pytest.mark.parametrize("host", [b"[", b"x?y=/", b"a/b", b"\xff", b""])
+def test_a_strange_host_changes_no_answer(station: Station, path: str, host: bytes) -> None:
+    station.board.observe(PartitionsAssigned([assignment()]))
+    station.board.observe(Snapshot(at=station.clock.now))
+    station.board.observe(LocationViews((), station.clock.now))
+    answer = talk(station, b"GET " + path.encode() + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ") or (host == b"\xff" and answer.startswith(b"HTTP/1.1 400 "))
 
 
 def test_topic_names_and_text_from_the_oms_are_escaped_on_the_page(station: Station) -> None:
