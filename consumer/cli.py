@@ -387,6 +387,6 @@ def _load(config: Path | None) -> "Settings":
 
 
 def _need_sandbox() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("anyio", "typing_extensions") if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")

@@ -15,7 +15,7 @@ import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTION_SECONDS_MAX: Final = 10.0
-"""For a client to send its request. A response that the client does not take may wait for as long."""
+"""For a client to send its request, and then to take the response."""
 CONNECTIONS_MAX: Final = 32
 """Open at a time. One more closes the oldest, so that slow clients cannot shut probes out; probes and Prometheus need a
 handful, for milliseconds each."""
@@ -122,18 +122,8 @@ class Connection(H11Protocol):
 
     # The response
 
-    def pause_writing(self) -> None:
-        """The client does not take the response as fast as it is sent."""
-        super().pause_writing()
-        self._set_deadline()
-
-    def resume_writing(self) -> None:
-        """The client has taken most of what was sent."""
-        super().resume_writing()
-        self._clear_deadline()
-
     def on_response_complete(self) -> None:
-        """The connection closes once the client has taken the rest."""
+        """The response is in the transport's buffer; the connection closes once the client has taken it."""
         super().on_response_complete()
         self._set_deadline()
 

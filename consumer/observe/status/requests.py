@@ -101,5 +101,5 @@ class Requests:
 
         self.latest = tuple(map(ended, self.latest))
         known = self._by_location.get(result.job.location)
-        if known and known.accepted and known.accepted.job_id == job_id:
+        if known and known.accepted:
             self._by_location[result.job.location] = LastRequests(ended(known.last), ended(known.accepted))

@@ -418,6 +418,16 @@ def test_a_connection_serves_one_request(station: Station) -> None:
     assert b"connection: close\r\n" in answer.lower()
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_malformed_body_does_not_spoil_the_answer(station: Station, method: bytes) -> None:
+    head = b" /healthz HTTP/1.1\r\nHost: pod\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = talk(station, method + head + b"no chunk\r\nat all\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 " if method == b"GET" else b"HTTP/1.1 405 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_an_upgrade_is_ignored_and_not_logged(station: Station, caplog: pytest.LogCaptureFixture) -> None:
     upgrade = b"GET /healthz HTTP/1.1\r\nHost: pod\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 
