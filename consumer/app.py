@@ -27,6 +27,7 @@ from consumer.core.engine import Engine
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.location import LOCATION_BYTES
 from consumer.core.location.planner import ItemLimits
+from consumer.core.location.set_aside import CHANGE_ID_BYTES, SetAsideLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.originals import changes_max
@@ -289,6 +290,11 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             backoff_seconds_min=settings.oms.backoff_min,
             backoff_seconds_max=settings.oms.backoff_max,
             unknown_hold_seconds=settings.oms.unknown_hold,
+        ),
+        set_aside=SetAsideLimits(
+            seconds_max=settings.oms.set_aside_max,
+            dead_letter=frozenset(settings.oms.dead_letter_locations),
+            change_bytes=CHANGE_ID_BYTES,
         ),
         max_age_seconds=settings.window.max_age,
         request_bytes_max=settings.oms.max_request_bytes,

@@ -194,6 +194,9 @@ def sandbox(
     seconds_per_job: Annotated[float, typer.Option(help="Seconds that a job takes in addition to its chunks.")] = 0.5,
     token_seconds: Annotated[int, typer.Option(help="Lifetime of a token, in seconds.")] = 3_600,
     max_items: Annotated[int, typer.Option(help="Items accepted in a request, at most.")] = 12_000,
+    sync_items_max: Annotated[
+        int, typer.Option(help="Items up to which a request of smart refresh is applied at once.")
+    ] = 25,
     tenant: Annotated[int, typer.Option(help="Tenant for Unified Commerce, as in oms.tenant.")] = 10_001,
     fault: Annotated[
         list[str] | None,
@@ -239,6 +242,7 @@ def sandbox(
         seconds_per_job=seconds_per_job,
         token_seconds=token_seconds,
         max_items=max_items,
+        sync_items_max=sync_items_max,
         tenant=tenant,
         validation="count" if count_only else "full",
     )

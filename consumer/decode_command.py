@@ -13,7 +13,7 @@ from rich.console import Console
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.decoder_thread import build_batch_decoder
 from consumer.avro.leaves import TARGETS
-from consumer.core.changes.items import LINE, OCCURRED_AT
+from consumer.core.changes.items import LINE, OCCURRED_AT, json_values
 from consumer.dead_letters.log_reader import LogReader
 from consumer.dead_letters.record import record_of
 from consumer.dead_letters.redrive.events import retry_schema
@@ -89,7 +89,7 @@ def decode(decoder: BatchDecoder, sample: Sample) -> Shown:
     rows = decoded.frame.sort(LINE).select([name for name in TARGETS if name in decoded.frame.columns] + [OCCURRED_AT])
     return Shown(
         sample.name,
-        [{name.lstrip("_"): value for name, value in row.items() if value is not None} for row in rows.to_dicts()],
+        [{name.lstrip("_"): value for name, value in json_values(row).items()} for row in rows.to_dicts()],
         [(reject.reason.value, reject.detail) for reject in decoded.rejects],
         skipped,
         decoded.ignored,

@@ -6,7 +6,7 @@ monotonic clock (``ports.Clock``) unless a field says otherwise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from consumer.core.location.pending import Pending
@@ -211,6 +211,9 @@ class Snapshot:
     requests_per_second_max: float | None = None
     """The OMS's rate limit, as configured or learned; None: no limit."""
     bisecting_locations: int = 0
+    set_aside_locations: int = 0
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """What was said about locations that are set aside, by name; the first hundred of them."""
     flush_items: int = 0
     """How many items make a window full, at present."""
     unfinished_jobs: int = 0

@@ -17,6 +17,7 @@ from consumer.avro.values import (
     Problems,
     absent_removed,
     is_between,
+    maps_of,
     nulls,
     numbers_of,
     texts_of,
@@ -24,7 +25,7 @@ from consumer.avro.values import (
     trimmed,
     whole_numbers_of,
 )
-from consumer.core.changes.items import IDENTIFIERS, LINE, LOCATION, RejectReason, SkipReason
+from consumer.core.changes.items import IDENTIFIERS, LINE, LOCATION, MAP_COLUMNS, RejectReason, SkipReason
 from consumer.settings.event_sources import OCCURRED_AT_FIELD
 
 INT_MIN: Final = -(2**31)
@@ -279,6 +280,8 @@ def convert(mapping: EventMapping, target: str, leaf: Leaf, column: pl.Series, p
         return times_of(leaf, column, problems)
     if target in TEXT_TARGETS:
         return texts_of(leaf, column, target, problems)
+    if target in MAP_COLUMNS:
+        return maps_of(column, absent)
     dtype = TARGETS[target]
     if dtype == pl.Int64():
         return whole_numbers_of(leaf, column, target, problems)

@@ -12,19 +12,27 @@ from typing import Final, Literal
 import polars as pl
 
 from consumer.avro.writer_schema import Type
-from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, MAP_COLUMNS
 from consumer.settings.event_sources import OCCURRED_AT_FIELD, RECORD_NAME
 
 TARGETS: Final[Mapping[str, pl.DataType]] = {LOCATION: pl.String(), **ITEM_COLUMNS, OCCURRED_AT_FIELD: pl.Int64()}
 """The columns that events are read into, in this order; ``occurredAt`` in milliseconds since 1970."""
 
-TEXT_TARGETS: Final = (LOCATION, *IDENTIFIERS, "inventoryLocatorName", *GRANULAR_COLUMNS)
+DATE_FORMATS: Final[Mapping[str, str]] = {"date": "%m/%d/%Y", "deliveryDate": "%Y-%m-%dT%H:%M:%S+0000"}
+"""By target, how the OMS writes a date, in which times of a declared unit are sent. Text is sent as it is."""
+TEXT_TARGETS: Final = (
+    LOCATION,
+    *IDENTIFIERS,
+    "inventoryLocatorName",
+    *(name for name in GRANULAR_COLUMNS if name not in MAP_COLUMNS),
+)
 
 LeafKind = Literal[
-    "integer", "double", "float", "boolean", "text", "enum", "decimal", "scaled_decimal", "mixed", "texts"
+    "integer", "double", "float", "boolean", "text", "enum", "decimal", "scaled_decimal", "mixed", "texts", "text_map"
 ]
 """``scaled_decimal``: a record with a scale and the bytes of a number, as Debezium writes decimals of no fixed scale.
-``mixed``: a union of several numbers, or of numbers and text; its wire column is text."""
+``mixed``: a union of several numbers, or of numbers and text; its wire column is text. ``text_map``: a map of texts;
+its wire column has its entries."""
 
 WIRE_TYPES: Final[Mapping[LeafKind, pl.DataType]] = {
     "integer": pl.Int64(),
@@ -37,6 +45,7 @@ WIRE_TYPES: Final[Mapping[LeafKind, pl.DataType]] = {
     "scaled_decimal": pl.String(),
     "mixed": pl.String(),
     "texts": pl.List(pl.String()),
+    "text_map": pl.List(pl.Struct({"key": pl.String(), "value": pl.String()})),
 }
 
 BRANCH: Final = "branch "
@@ -188,6 +197,20 @@ def _texts(path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
     return None
 
 
+def _text_map(path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
+    if len(types) == 1 and types[0].kind == "map":
+        values = types[0].children[0]
+        if [branch.kind for branch in values.branches] == ["string"]:
+            return Leaf(path, "text_map", described="map of string")
+    return None
+
+
+def _date(path: tuple[str, ...], types: Sequence[Type]) -> Leaf | None:
+    if len(types) == 1 and types[0].kind != "string" and _declared_units(types[0]):
+        return fitting_time("milliseconds")(path, types)
+    return _text(path, types)
+
+
 def fitting_time(undeclared: TimeUnit) -> Fitting:
     """What fits ``occurredAt``; ``undeclared`` is the unit of numbers whose schema does not declare one."""
 
@@ -240,6 +263,8 @@ def _fitting(dtype: pl.DataType) -> Fitting:
 
 
 FITTING: Final[Mapping[str, Fitting]] = {
-    target: _fitting(dtype) for target, dtype in TARGETS.items() if target != OCCURRED_AT_FIELD
+    **{target: _fitting(dtype) for target, dtype in TARGETS.items() if target != OCCURRED_AT_FIELD},
+    **dict.fromkeys(MAP_COLUMNS, _text_map),
+    **dict.fromkeys(DATE_FORMATS, _date),
 }
 """By target, without ``occurredAt``."""

@@ -4,8 +4,9 @@ Numbers come in many forms: an integer, a float that is a whole number, a decima
 converted as a column; only unusual ones, such as ``6E+1``, are looked at one by one.
 """
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isfinite
@@ -13,8 +14,8 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from consumer.avro.leaves import Leaf, TimeUnit
-from consumer.core.changes.items import RejectReason
+from consumer.avro.leaves import DATE_FORMATS, Leaf, TimeUnit
+from consumer.core.changes.items import RejectReason, map_text
 from consumer.core.changes.rules import EXACT_INTEGER_MAX
 from consumer.text import DETAIL_CHARACTERS_MAX, one_line
 
@@ -32,6 +33,9 @@ _PER_SECOND: Final[Mapping[TimeUnit, int]] = {
     "nanoseconds": 1_000_000_000,
 }
 _DAY_MILLIS: Final = 86_400_000
+_DATE_MILLIS: Final = (-62_135_596_800_000, 253_402_300_799_999)
+"""The years 1 to 9999."""
+_NO_TEXT: Final = pl.Series([None], dtype=pl.String)
 _DAYS_MAX: Final = 10**8
 """Far beyond any date, and small enough for milliseconds in 64 bits."""
 
@@ -209,7 +213,13 @@ def _with_unusual(texts: pl.Series, numbers: pl.Series, parse: Callable[[int, st
 
 
 def texts_of(leaf: Leaf, column: pl.Series, target: str, problems: Problems) -> pl.Series:
-    """Texts: an enum's symbols, the digits of whole numbers. A fraction is NOT_A_WHOLE_NUMBER."""
+    """Texts: an enum's symbols, the digits of whole numbers. A fraction is NOT_A_WHOLE_NUMBER.
+
+    For a target in ``DATE_FORMATS``, times of a declared unit are written as the OMS does, in UTC. One that is not in
+    the years 1 to 9999 is INTEGER_OUT_OF_RANGE.
+    """
+    if target in DATE_FORMATS and leaf.unit not in {None, "text"}:
+        return _dates(leaf, column, target, problems)
     match leaf.kind:
         case "enum":
             symbols = list(leaf.symbols)
@@ -230,7 +240,37 @@ def _digits(text: str, row: int, target: str, problems: Problems) -> str | None:
     return None if number is None else str(number)
 
 
+# Maps
+
+
+def maps_of(column: pl.Series, absent: Sequence[str]) -> pl.Series:
+    """Maps, read as lists of entries, as ``map_text``. An entry with an absent text is left out.
+
+    Python sees each different map once: of many items, most have the same few.
+    """
+    if column.null_count() == len(column):
+        return _NO_TEXT.new_from_index(0, len(column))
+    written = column.alias("map").to_frame().select(pl.struct("map").struct.json_encode()).to_series()
+    left_out = {"", None, *absent}
+    found = written.unique().to_list()
+    texts = [map_text(_entries(json.loads(text)["map"] or (), left_out)) for text in found]
+    return written.replace_strict(found, texts, return_dtype=pl.String())
+
+
+def _entries(entries: Sequence[Mapping[str, str | None]], left_out: Collection[str | None]) -> dict[str, str]:
+    return {str(entry["key"]): str(entry["value"]) for entry in entries if entry["value"] not in left_out}
+
+
 # Times
+
+
+def _dates(leaf: Leaf, column: pl.Series, target: str, problems: Problems) -> pl.Series:
+    # What ``times_of`` ignores is rejected here: without its date the item would be another one.
+    times = _within(times_of(leaf, column, Problems()), *_DATE_MILLIS)
+    for row in (times.is_null() & column.is_not_null()).arg_true():
+        detail = f"{target} is {column[row]}, which is no date of the years 1 to 9999"
+        problems.reject(row, RejectReason.INTEGER_OUT_OF_RANGE, detail)
+    return times.cast(pl.Datetime("ms")).dt.strftime(DATE_FORMATS[target])
 
 
 def times_of(leaf: Leaf, column: pl.Series, problems: Problems) -> pl.Series:

@@ -71,6 +71,10 @@ def _want(wanted: Wanted, path: Sequence[str], kind: LeafKind) -> None:
         _want(inner, rest, kind)
 
 
+_ENTRIES: Final[Wanted] = {"key": "text", "value": "text"}
+"""What is read of a map as a whole."""
+
+
 class _SchemaWriter:
     """Writes types as JSON. Of what is not read, strings are read as bytes: they are not checked."""
 
@@ -99,10 +103,8 @@ class _SchemaWriter:
                 written = {"type": "array", "items": self._write(schema.children[0], wanted)}
             case "map":
                 entry = Type("record", (Type("string"), *schema.children), ("key", "value"))
-                written = {
-                    "type": "array",
-                    "items": self._record(self.fields(entry, wanted if isinstance(wanted, dict) else {})),
-                }
+                inside = _ENTRIES if wanted == "text_map" else wanted if isinstance(wanted, dict) else {}
+                written = {"type": "array", "items": self._record(self.fields(entry, inside))}
             case "record" if wanted == "scaled_decimal":
                 value = self._bytes(
                     schema.children[1], is_decimal=self._decimals, precision=DECIMAL_DIGITS_MAX, scale=0

@@ -58,6 +58,7 @@ class Engine:
             size_of=size_of,
             coalescing_bytes_max=limits.coalescing_bytes_max,
             location_bytes=limits.location_bytes,
+            set_aside=limits.set_aside,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._backpressure = Backpressure(self.partitions, limits)
@@ -223,6 +224,19 @@ class Engine:
         """Apply a decision to a request in flight: see ``Settlement.apply``."""
         return self._settlement.apply(request_id, decision, now)
 
+    def end_set_aside(self, now: float) -> list[Refusal]:
+        """What must be dead-lettered because its location was set aside for too long (rule 30).
+
+        Nothing while the OMS may refuse everybody. The caller must dead-letter it; its offsets stay open until
+        ``dead_lettered`` confirms that.
+        """
+        if self.sending_stopped is not None or self.breaker.failures:
+            return []
+        refusals = self.locations.end_set_aside(self.partitions.are_far, now)
+        for refusal in refusals:
+            self.partitions.mark_rejected(refusal.rows)
+        return refusals
+
     # Commits out
 
     def commit_points(self, now: float) -> list[CommitPoint]:
@@ -235,7 +249,8 @@ class Engine:
         """Apply the limits of what may be pending (``Backpressure``). Returns the assignments that must be paused now.
 
         ``memory_pressure``: the process is close to its container's memory limit, which counts as over the budget.
-        While the OMS refuses all requests, everything is paused as soon as anything is pending.
+        While the OMS refuses the service itself, everything is paused as soon as anything is pending. While it refuses
+        locations, reading goes on: others may be accepted.
         """
         # Without rows their size may be a rounding error, and waiting for that to leave would be a deadlock.
         window_bytes = self.locations.size_bytes if self.locations.rows else 0.0
@@ -243,7 +258,7 @@ class Engine:
         if not self._backpressure.is_near_budget:
             self.locations.allow_coalescing()
         # Without pending changes there would be nothing to probe with, and sending would never resume.
-        if self.sending_stopped is not None and self.locations.rows:
+        if self._settlement.is_access_refused and self.locations.rows:
             return frozenset(self.partitions.ids)
         return paused
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consumer.core.location.planner import ItemLimits
+from consumer.core.location.set_aside import SetAsideLimits
 from consumer.core.oms.answers import RetryLimits
+from consumer.core.oms.refused_locations import SHARE_LOCATIONS_MIN
 
 UNCOMMITTED_SHARE: Final = 0.5
 """Of the memory for pending rows: what a partition may be read past its committable offset. A new owner holds all of
@@ -17,6 +19,7 @@ class EngineLimits:
 
     items: ItemLimits = field(default_factory=ItemLimits)
     retry: RetryLimits = field(default_factory=RetryLimits)
+    set_aside: SetAsideLimits = field(default_factory=SetAsideLimits)
     max_age_seconds: float = 300.0
     due_within_seconds: float = 1.0
     """Changes due within this time count as due, so that a burst read in several polls leaves in one request."""
@@ -42,6 +45,9 @@ class EngineLimits:
     """How far a partition is read past its committable offset, in memory of its rows. Must be at most
     ``UNCOMMITTED_SHARE`` of ``max_pending_bytes`` for a new owner to be sure to have room."""
     rejected_ratio_max: float = 0.5
+    share_locations_min: int = SHARE_LOCATIONS_MIN
+    """If a larger share than ``rejected_ratio_max`` of at least this many locations is refused whole, nothing is
+    dead-lettered (rule 32)."""
     request_bytes_max: int | None = None
     """Largest body of a request; None while no limit is known."""
     credible_bytes_min: int = 4_096

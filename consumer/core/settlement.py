@@ -8,8 +8,21 @@ from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
-from consumer.core.oms.answers import Accepted, Answer, Decision, Hold, Refused, Retry, Shrink, Stop, decide
+from consumer.core.location.set_aside import WholeRefusal
+from consumer.core.oms.answers import (
+    Accepted,
+    Answer,
+    Decision,
+    Hold,
+    Refused,
+    RefusedWhole,
+    Retry,
+    Shrink,
+    Stop,
+    decide,
+)
 from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.refused_locations import RefusedLocations
 from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import Partitions
 
@@ -54,15 +67,18 @@ class Settlement:
             changes_min=limits.refused_changes_min,
         )
         self._ever_accepted = False
+        self._refused_locations = RefusedLocations(
+            share_max=limits.rejected_ratio_max, share_locations_min=limits.share_locations_min
+        )
         self.sending_stopped: str | None = None
         """Why the OMS refuses all requests, such as wrong credentials, until it accepts one again; None otherwise."""
+        self.is_access_refused = False
+        """It does so whatever the location is: reading more would be in vain."""
 
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self._locations.failures(request_id), self._breaker.failures)
-        decision = decide(
-            answer, attempt=attempt, jitter=jitter, limits=self._limits.retry, ever_accepted=self._ever_accepted
-        )
+        decision = decide(answer, attempt=attempt, jitter=jitter, limits=self._limits.retry)
         return self.apply(request_id, decision, now)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
@@ -78,15 +94,15 @@ class Settlement:
                 self.accepted_since_round += 1
                 self._partitions.mark_accepted(request.taken.present)
                 self._record_success(sent_at)
-                self._ever_accepted, self.sending_stopped = True, None
+                self._ever_accepted, self.sending_stopped, self.is_access_refused = True, None, False
+                self._refused_locations.accepted(request.location)
                 self._request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self._locations.accept(request_id, now))
             case Refused():
-                # The OMS works: the fault is in the content of the request.
-                self._record_success(sent_at)
-                refusals = self._locations.refuse(request_id, decision.detail, decision.named, now)
-                return self._settled(request, decision, refusals)
+                return self._settled(request, decision, self._refuse(request, decision, sent_at, now))
+            case RefusedWhole():
+                return self._refuse_whole(request, decision, sent_at, now)
             case Shrink():
                 return self._settled(request, decision, self._shrink(request_id, decision, sent_at, now))
             case Retry():
@@ -95,7 +111,7 @@ class Settlement:
                 self._locations.hold(request_id, now + decision.seconds, now)
                 self._record_failure(sent_at, now, decision.breaker_seconds)
             case Stop():
-                self.sending_stopped = decision.detail
+                self.sending_stopped, self.is_access_refused = decision.detail, True
                 self._locations.give_back(request_id, now)
                 self._record_failure(sent_at, now, self._limits.stopped_retry_seconds)
                 return Settled(request, decision, fatal_reason=None if self._ever_accepted else decision.detail)
@@ -123,6 +139,39 @@ class Settlement:
         if decision.over_quota:
             self._breaker.rate_limiter.on_throttled(sent_at=sent_at, now=now)
 
+    def _refuse(self, request: Request, decision: Refused, sent_at: float, now: float) -> list[Refusal]:
+        """Unless most locations are refused, the OMS works, and the fault is in the content of the request."""
+        locations, request_id = self._locations, request.request_id
+        if not locations.any_part_accepted(request.location):
+            self._refused_locations.content_refused(request.location)
+        reason = self._refused_locations.share_reason()
+        if reason is None:
+            self._record_success(sent_at)
+            return locations.refuse(request_id, decision.detail, decision.named, now)
+        self.sending_stopped = reason
+        self._record_failure(sent_at, now, decision.after_seconds)
+        wait_until = now + decision.after_seconds
+        return locations.refuse(request_id, decision.detail, decision.named, now, wait_until=wait_until)
+
+    def _refuse_whole(self, request: Request, decision: RefusedWhole, sent_at: float, now: float) -> Settled:
+        """Find out whether it concerns this location, or all of them (rules 30 to 32)."""
+        latest, locations = self._refused_locations, self._locations
+        if not locations.is_set_aside(request.location):
+            latest.refused(request.location, decision)
+        share_reason = latest.share_reason()
+        refuses_all = share_reason is not None or latest.may_be_all
+        refusals = locations.refuse_whole(request.request_id, _for_location(decision), now, refuses_all=refuses_all)
+        for refusal in refusals:
+            self._partitions.mark_rejected(refusal.rows)
+        stop_reason = latest.stop_reason(locations.are_others_pending)
+        if stop_reason or share_reason:
+            self.sending_stopped, self.is_access_refused = stop_reason or share_reason, False
+        if stop_reason:
+            self._record_failure(sent_at, now, self._limits.stopped_retry_seconds)
+        elif refuses_all:
+            self._record_failure(sent_at, now, decision.after_seconds)
+        return Settled(request, decision, refusals, fatal_reason=None if self._ever_accepted else stop_reason)
+
     def _settled(self, request: Request, decision: Decision, refusals: Sequence[Refusal]) -> Settled:
         """Offsets of refused changes stay open until their dead letters are confirmed."""
         too_many = False
@@ -136,3 +185,14 @@ class Settlement:
 
     def _record_failure(self, sent_at: float, now: float, backoff_seconds: float) -> None:
         self._breaker.record_failure(sent_at=sent_at, now=now, backoff_seconds=backoff_seconds)
+
+
+def _for_location(decision: RefusedWhole) -> WholeRefusal:
+    """What its location needs to know."""
+    return WholeRefusal(
+        answer=f"{decision.kind} {decision.status}",
+        is_page=decision.is_page,
+        detail=decision.detail,
+        after_seconds=decision.after_seconds,
+        retry_after_seconds=decision.retry_after_seconds,
+    )

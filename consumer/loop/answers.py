@@ -46,6 +46,7 @@ class Answers:
                 self._engine.dead_lettered(confirmed)
                 self._observer.observe(DeadLettersConfirmed(len(confirmed)))
         errors = [self._settle_request(answered, now) for answered in self._client.answers()]
+        self._dead_letter(self._engine.end_set_aside(now))
         self._dead_letter(self._engine.take_superseded())
         return next(filter(None, errors), None)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from consumer.core.changes.coalesce import change_ids
-from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_COLUMNS, LOCATION, ChangeId
+from consumer.core.changes.items import ASSIGNMENT, CHANGE_ID, ITEM_COLUMNS, LOCATION, ChangeId, json_values
 from consumer.core.location.request import Refusal
 from consumer.ports import Assignment, FailedChanges
 
@@ -41,6 +41,5 @@ def _items(rows: pl.DataFrame) -> list[bytes]:
     """Each row's item as JSON, with its location and without absent fields."""
     names = [name for name in (LOCATION, *ITEM_COLUMNS) if name in rows.columns]
     return [
-        json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
-        for row in rows.select(names).iter_rows(named=True)
+        json.dumps(json_values(row), ensure_ascii=False).encode() for row in rows.select(names).iter_rows(named=True)
     ]

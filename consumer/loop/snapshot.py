@@ -1,12 +1,14 @@
 """Takes a snapshot of the loop's state for metrics, probes and the status page."""
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.facts import PartitionView, Snapshot
 from consumer.loop.commits import FENCED, Commits
 from consumer.loop.job_follower import JobFollower
 
+SET_ASIDE_SHOWN: Final = 100
 LogEnd = Callable[[int], int | None]
 """Returns the log end offset of an assignment as last reported by the broker; None if not reported yet."""
 
@@ -27,6 +29,7 @@ def take_snapshot(
     oldest = engine.oldest_arrival()
     jobs = job_follower.jobs if job_follower else None
     locations = engine.locations
+    set_aside = locations.set_aside.locations
     return Snapshot(
         at=now,
         partitions=_partitions(engine, commits, paused, log_end, now),
@@ -41,6 +44,8 @@ def take_snapshot(
         breaker=engine.breaker.state(now),
         requests_per_second_max=engine.breaker.rate_limiter.limit(now),
         bisecting_locations=locations.bisecting_locations,
+        set_aside_locations=len(set_aside),
+        set_aside={found.name: locations.set_aside.said_of(found) for found in set_aside[:SET_ASIDE_SHOWN]},
         flush_items=engine.flush_items,
         unfinished_jobs=jobs.unfinished if jobs else 0,
         unfinished_job_items=jobs.unfinished_items if jobs else 0,

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, Retry
+from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, RefusedWhole, Retry
 from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
 from consumer.facts import (
     ChangesDeadLettered,
@@ -145,6 +145,21 @@ class EventLog:
                 _log.info("job_status_restored")
         EventLog._log_waiting(before, now)
 
+        EventLog._log_set_aside(before, now)
+
+    @staticmethod
+    def _log_set_aside(before: Snapshot, now: Snapshot) -> None:
+        for location in sorted(now.set_aside.keys() - before.set_aside.keys()):
+            _log.warning(
+                "location_set_aside",
+                location=location,
+                detail=now.set_aside[location],
+                next_step="add the location to the OMS, or correct its name upstream; else its changes are "
+                "dead-lettered after oms.set_aside_max, or at once with oms.dead_letter_locations",
+            )
+        for location in sorted(before.set_aside.keys() - now.set_aside.keys()):
+            _log.info("location_set_aside_ended", location=location)
+
     @staticmethod
     def _log_waiting(before: Snapshot, now: Snapshot) -> None:
         """What keeps changes waiting, when it begins and when it ends."""
@@ -200,7 +215,7 @@ def _log_answer(fact: RequestAnswered) -> None:
             outcome=answer.kind.value,
             http_status=answer.status,
             detail=answer.detail,
-            decision=type(fact.decision).__name__.lower(),
+            decision=_decision_name(fact.decision),
             wait_seconds=_wait_seconds(fact.decision),
         )
 
@@ -259,9 +274,13 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+def _decision_name(decision: Decision) -> str:
+    return "refused_whole" if isinstance(decision, RefusedWhole) else type(decision).__name__.lower()
+
+
 def _wait_seconds(decision: Decision) -> float | None:
     match decision:
-        case Retry():
+        case Retry() | RefusedWhole():
             return _rounded(decision.after_seconds)
         case Hold():
             return round(decision.seconds, 3)

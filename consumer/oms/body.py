@@ -6,15 +6,19 @@ items are written at once, and their nulls cut out of the text: the result is th
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
-from consumer.core.changes.items import ITEM_COLUMNS, LOCATION
+from consumer.core.changes.items import ITEM_COLUMNS, LOCATION, MAP_COLUMNS
 from consumer.errors import InvariantError
 
 _ATTRIBUTES: Final = "attributes"
+_MAP_AS_TEXT: Final = re.compile(rf'([{{,]"(?:{"|".join(MAP_COLUMNS)})":)("(?:[^"\\]|\\.)*")')
+"""A map, as polars writes its text. No other text can look like it: within a text, each quotation mark comes after a
+backslash."""
 
 SMALL_ITEMS: Final = 500
 """Up to this many items are written with their nulls, which are then cut out: every call of polars costs as much as a
@@ -39,6 +43,8 @@ def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION
     else:
         # write_json returns one array for each part: "[{...},{...}]".
         written = ",".join(part.write_json()[1:-1] for part in _by_pattern(items, mixed))
+    if any(name in items.columns for name in MAP_COLUMNS):
+        written = _with_objects(written)
     return f'{head},"items":[{written}]}}'.encode()
 
 
@@ -69,6 +75,20 @@ def _by_pattern(items: pl.DataFrame, mixed: Sequence[str]) -> list[pl.DataFrame]
     # A filter for each of the few patterns: to partition by them takes several times as long.
     parts = [items.filter(pattern == value) for value in pattern.unique(maintain_order=True)]
     return [part[[name for name in part.columns if not part[name].null_count()]] for part in parts]
+
+
+def _with_objects(written: str) -> str:
+    """The items as JSON with maps as objects, whose texts are JSON already."""
+    objects: dict[str, str] = {}  # a few tags repeat from item to item
+
+    def as_object(match: re.Match[str]) -> str:
+        text = match[2]
+        found = objects.get(text)
+        if found is None:
+            found = objects[text] = json.loads(text)
+        return match[1] + found
+
+    return _MAP_AS_TEXT.sub(as_object, written)
 
 
 def _without_nulls(written: str, first: str, mixed: Sequence[str]) -> str:

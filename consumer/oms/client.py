@@ -41,6 +41,8 @@ _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
 _LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
 """Answers that only a valid token gets."""
+_REFUSED_WHOLE: Final = frozenset({AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS, AnswerKind.GATEWAY_PAGE})
+"""Refusals that are not about the request's content. They may be about the token, the location or the address."""
 _SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.TOO_LARGE})
 """Answers that say something about the size of a body."""
 _NO_FAILURES: Final = frozenset(
@@ -263,9 +265,8 @@ class HttpRefreshClient:
             self._tokens.record_let_in(token)
         if answer.kind is AnswerKind.ACCEPTED:
             self._tokens.record_accepted()
-        is_page = answer.kind is AnswerKind.GATEWAY_PAGE and answer.status == 403
-        if answer.kind is AnswerKind.FORBIDDEN or is_page:
-            return replace(answer, repeated=self._tokens.record_forbidden(token, is_page=is_page))
+        if answer.kind in _REFUSED_WHOLE:
+            return replace(answer, repeated=self._tokens.record_refused_whole(token))
         return answer
 
 

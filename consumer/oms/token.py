@@ -32,8 +32,9 @@ LIFETIME_SECONDS_DEFAULT: Final = 300.0
 LIFETIME_SECONDS_MAX: Final = 86_400.0
 NEW_SECONDS: Final = 60.0
 """A token counts as new for this long, or until a call with it was let in."""
-PAGE_RENEWAL_SECONDS: Final = 600.0
-"""A gateway's 403 may mean a stale token, but rarely does: a token is renewed for it at most once in this time."""
+RENEWAL_SECONDS: Final = 600.0
+"""A refusal other than a 401 may mean a stale token, but rarely does: a token is renewed for one at most once in this
+time."""
 PAUSES_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 """How long a new token rests after each 401. One more 401 after the last pause means wrong credentials."""
 
@@ -149,9 +150,9 @@ class Tokens:
         self._failure: Answer | None = None
         self._attempts = 0
         self._keep_until = float("-inf")
-        """Until then no page is a reason to drop the token."""
-        self._first_forbidden: int | None = None
-        """Sequence of the first token that got a 403 since a request was last accepted."""
+        """Until then no refusal but a 401 is a reason to drop the token."""
+        self._first_refused: int | None = None
+        """Sequence of the first token with which a request was refused whole since one was last accepted."""
         self.fetched = 0
         """Number of tokens that this process has received."""
 
@@ -222,19 +223,20 @@ class Tokens:
             if self._token and self._token.sequence == token.sequence:
                 self._token = None
 
-    def record_forbidden(self, token: Token, *, is_page: bool = False) -> bool:
-        """Record a 403 and drop the token; after a gateway's page at most once in ``PAGE_RENEWAL_SECONDS``.
+    def record_refused_whole(self, token: Token) -> bool:
+        """Record a refusal that is not about the request's content.
 
-        True if an earlier token got a 403 as well, and no request was accepted in between.
+        A new token may help, so this one is dropped, but at most once in ``RENEWAL_SECONDS``. Returns whether a request
+        with an earlier token got such a refusal as well, and none was accepted in between.
         """
         with self._state:
             now = self._monotonic()
-            if self._token and self._token.sequence == token.sequence and not (is_page and now < self._keep_until):
+            if self._token and self._token.sequence == token.sequence and now >= self._keep_until:
                 self._token = None
-                self._keep_until = now + PAGE_RENEWAL_SECONDS
-            if self._first_forbidden is None:
-                self._first_forbidden = token.sequence
-            return token.sequence > self._first_forbidden
+                self._keep_until = now + RENEWAL_SECONDS
+            if self._first_refused is None:
+                self._first_refused = token.sequence
+            return token.sequence > self._first_refused
 
     def record_let_in(self, token: Token) -> None:
         """Record that a call with this token was let in: it is valid."""
@@ -244,9 +246,9 @@ class Tokens:
                     self._is_proven, self._refusals = True, 0
 
     def record_accepted(self) -> None:
-        """Record that a request was accepted: earlier 403s no longer count."""
+        """Record that a request was accepted: earlier refusals no longer count."""
         with self._state:
-            self._first_forbidden = None
+            self._first_refused = None
 
     def _usable(self) -> Token | Answer | None:
         """The token if it has not expired; an answer while it rests."""

@@ -41,9 +41,9 @@ from consumer.sandbox.generator import (
     plan_demo,
 )
 from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.reports import JobRecord
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
-from consumer.sandbox.oms.state import JobRecord
 from consumer.sandbox.publisher import publish
 from consumer.settings import Settings
 

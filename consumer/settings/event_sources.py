@@ -27,6 +27,9 @@ _COLUMN_TYPES: Final[Mapping[str, ColumnType]] = {
     **GRANULAR_COLUMN_TYPES,
 }
 
+_COMPOUND: Final[Mapping[ColumnType, str]] = {ColumnType.TEXT_LIST: "a list", ColumnType.TEXT_MAP: "a map"}
+"""Types whose values are no text."""
+
 NONE: Final = "none"
 """Leaves a field out, although the event has one of its name."""
 RECORD_NAME: Final = "$record"
@@ -152,8 +155,8 @@ def _source(target: str, text: str) -> Source:
             if target != OCCURRED_AT_FIELD:
                 raise ValueError(f"cannot map {target} to the record's timestamp, only {OCCURRED_AT_FIELD}")
             return RecordTime()
-        case "$key" | "$header" if _COLUMN_TYPES.get(target) is ColumnType.TEXT_LIST:
-            raise ValueError(f"cannot map {target} to {name}: it is a list")
+        case "$key" | "$header" if _COLUMN_TYPES.get(target) in _COMPOUND:
+            raise ValueError(f"cannot map {target} to {name}: it is {_COMPOUND[_COLUMN_TYPES[target]]}")
         case "$key":
             return Key(_path(rest, f"must map {target} to a path such as $key.a.b, not {text!r}") if rest else ())
         case "$header" if rest:
@@ -165,7 +168,7 @@ def _source(target: str, text: str) -> Source:
 
 def _constant(target: str, text: str) -> Constant:
     kind = _COLUMN_TYPES.get(target)
-    if kind is None or kind is ColumnType.TEXT_LIST:
+    if kind is None or kind in _COMPOUND:
         raise ValueError(f"cannot map {target} to a constant")
     if not text:
         raise ValueError(f"must map {target} to a constant such as =Berlin; use {NONE} to leave it out")

@@ -36,7 +36,8 @@ class EventsSettings(Section):
     match_by_name: bool = Field(
         default=False,
         description="Look up fields that are not mapped under their own names. Without any `events.fields` this is "
-        "always done (lotCode, condition, date, serialNumber and externalID only with oms.api unified-commerce).",
+        "always done (lotCode, condition, date, serialNumber, externalID, deliveryDate and tags only with oms.api "
+        "unified-commerce).",
     )
     take: ValueLists = Field(
         default_factory=dict,

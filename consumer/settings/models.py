@@ -275,6 +275,19 @@ class OmsSettings(Section):
         description="Requests spent on the bisection of a refused request, at most. Changes that are still suspect "
         "after that are dead-lettered.",
     )
+    set_aside_max: Seconds = Field(
+        default=3_600.0,
+        ge=60,
+        le=2_592_000,
+        description="A location that is refused whole while others are accepted is set aside: it is probed, and the "
+        "others go on. After this long, the changes in its refused requests are dead-lettered.",
+    )
+    dead_letter_locations: TextList = Field(
+        default_factory=list,
+        max_length=1_000,
+        description="Locations that need not be set aside that long: once they are, the changes in their refused "
+        "requests are dead-lettered at once.",
+    )
     track_jobs: bool = Field(
         default=True,
         description="Poll the OMS for the status of each job, with few calls, until it has ended.",

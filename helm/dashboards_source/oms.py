@@ -51,11 +51,13 @@ def _answers() -> AnyPanel:
             "Answers to refresh requests per second, by outcome (docs/oms-answers.md): accepted is a jobID.",
             "unavailable, over_quota: temporary, the changes are sent again later. unknown, unreadable: the "
             "request may have been queued; its location is held for oms.unknown_hold. refused: items are "
-            "wrong. unauthorised, forbidden, wrong_address: an operator must fix credentials, permission or "
+            "wrong. forbidden, wrong_address, gateway_page: for one location, it is set aside. For all, and for "
+            "unauthorised, an operator must fix credentials, permission or "
             "oms.base_url.",
             alerts=(
                 "InventoryRefreshOmsUnavailable",
                 "InventoryRefreshRequestsRefused",
+                "InventoryRefreshLocationSetAside",
             ),
         ),
         Query(f"sum by (outcome) ({rate('inventory_refresh_requests_answered_total')}) > 0", "{{outcome}}"),

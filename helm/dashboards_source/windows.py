@@ -119,13 +119,15 @@ def _locations() -> AnyPanel:
         "Waiting locations",
         Description(
             "Locations with pending changes, held locations (after a request with an unknown outcome), "
-            "locations whose refused request is being bisected, and locations with a request in flight.",
+            "locations whose refused request is being bisected, locations that are set aside because they are "
+            "refused whole, and locations with a request in flight.",
             "Held for long: outcomes keep being unknown. See Answers by outcome (unknown, unreadable): a "
             "gateway in front of the OMS may lose answers.",
         ),
         Query(f"sum({of('inventory_refresh_pending_locations')})", "with pending changes", BLUE),
         Query(f"sum({of('inventory_refresh_held_locations')})", "held", RED),
         Query(f"sum({of('inventory_refresh_bisecting_locations')})", "in bisection", PURPLE),
+        Query(f"sum({of('inventory_refresh_set_aside_locations')})", "set aside", ORANGE),
         Query(f"sum({of('inventory_refresh_requests_in_flight')})", "with a request in flight", GREY),
         unit=units.Short,
         decimals=0,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from io import BytesIO
 from itertools import count
 from typing import Any
@@ -16,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.avro.columnar import ColumnarReader
-from consumer.avro.leaves import TARGETS
+from consumer.avro.leaves import DATE_FORMATS, TARGETS
 from consumer.avro.readers import Reader, ReaderFactory, Refused
 from consumer.avro.reading import POSITION, READ_SCHEMA
+from consumer.core.changes.items import map_text
 from tests.support.avro import by_name
 
 PREFIX = b"\x00\x00\x00\x00\x07"
@@ -28,6 +30,8 @@ TEXTS = st.text(max_size=6)
 PLACEHOLDER = "__debezium_unavailable_value"
 PLAUSIBLE = (946_684_800_000, 4_133_980_799_999)
 """Milliseconds from 2000 to 2100: only then is a time believed whose schema declares no unit."""
+CALENDAR = -62_135_596_800_000, 253_402_300_799_999
+"""Milliseconds of the years 1 to 9999."""
 Values = st.SearchStrategy[Any]
 
 
@@ -174,6 +178,25 @@ class Schemas:
                 Drawn("float", st.integers(-(10**5), 10**5).map(lambda cents: cents / 100), float),
                 Drawn("string", thousandths.map("{:f}".format), float),
             ]
+        if name == "tags":
+            tags = st.dictionaries(TEXTS, TEXTS | st.just(PLACEHOLDER), max_size=3)
+            some = st.dictionaries(TEXTS, st.none() | TEXTS, max_size=3)
+            return [
+                Drawn({"type": "map", "values": "string"}, tags, _tags),
+                Drawn({"type": "map", "values": ["null", "string"]}, some, _tags),
+            ]
+        return [*self.texts(name), *self.dates(name)] if name in DATE_FORMATS else self.texts(name)
+
+    def dates(self, name: str) -> list[Drawn]:
+        """Times of a declared unit, which are written as the OMS does."""
+        text = partial(_date_text, DATE_FORMATS[name])
+        instants = st.integers(*CALENDAR)
+        return [
+            Drawn({"type": "int", "logicalType": "date"}, st.integers(-(10**5), 10**6), lambda day: text(day * 86_400)),
+            Drawn({"type": "long", "logicalType": "timestamp-millis"}, instants, lambda value: text(value // 1_000)),
+        ]
+
+    def texts(self, name: str) -> list[Drawn]:
         symbols = ["S1", "S2", "S3"]
         enum = Drawn({"type": "enum", "name": self.name(), "symbols": symbols}, st.sampled_from(symbols))
         return [
@@ -219,6 +242,16 @@ def _unscaled(value: dict[str, Any]) -> Decimal:
 def _text(name: str, text: str) -> str | None:
     trimmed = text.rstrip(" ") if name in {"locationName", "partNumber", "upc", "sku"} else text
     return None if trimmed in {"", PLACEHOLDER} else trimmed
+
+
+def _tags(tags: dict[str, str | None]) -> str | None:
+    return map_text({name: tag for name, tag in tags.items() if tag is not None and tag not in {"", PLACEHOLDER}})
+
+
+def _date_text(date_format: str, seconds: int) -> str:
+    # Formatted by hand: strftime of the C library writes the year 1 as "1".
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return instant.strftime(date_format.replace("%Y", f"{instant.year:04}"))
 
 
 def _is_plausible(millis: int) -> bool:

@@ -9,6 +9,7 @@ The rules are those of docs/protocol.md. Not checked, because nothing is guarant
   counts again, and if a barrier then supersedes the newest one, an older one stays;
 * items of which a good change was coalesced in place into a bad one: both are dead-lettered, while older changes with
   other fields are still sent;
+* items of which a good change was dead-lettered because its location was refused whole;
 * the count of a bad change that was accepted in a request with older changes, before the change itself was refused for
   its other fields: it is the newest count.
 
@@ -26,8 +27,9 @@ from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.errors import StopError
 from consumer.facts import Snapshot
 from consumer.loop.loop import RECOVERY_DOES_NOT_FIT
-from consumer.ports import Answered, Decoded, Submission
+from consumer.ports import Answered, Decoded, FailedChanges, Submission
 from tests.simulation.plan import FENCE_SECONDS, Entry, EntryKind, FaultKind, SimulationPlan, item_key_of
+from tests.simulation.refusals import RefusalChecker
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class _Item:
     queued: int = 0
     """Number of the newest change whose count the OMS has queued."""
     dead_lettered_with_newer: bool = False
-    """A good change was dead-lettered with the bad one that superseded it."""
+    """A good change was dead-lettered, with the bad one that superseded it or with its location."""
 
 
 class Checker:
@@ -167,14 +169,21 @@ class Checker:
         if change.kind not in {EntryKind.REJECT, EntryKind.BARRIER}:
             raise Violation(f"a valid change is rejected: {self._described_change(change.number)}")
 
-    def changes_failed(self, partition: int, change_ids: Sequence[ChangeId], reason: RejectReason) -> None:
-        """A member is about to dead-letter changes of one location."""
-        log = self.logs[partition]
-        if reason is RejectReason.SUPERSEDED_BY_REJECT:
-            for _, offset, line in change_ids:
+    def changes_failed(self, failed: FailedChanges, refusals: RefusalChecker) -> None:
+        """A member is about to dead-letter changes of one location. ``refusals`` is its own checker."""
+        log = self.logs[failed.partition]
+        if failed.reason is RejectReason.SUPERSEDED_BY_REJECT:
+            for _, offset, line in failed.change_ids:
                 self._check_superseded(log.change(offset, line), offset)
-        else:
-            self._check_refused([log.change(offset, line) for _, offset, line in change_ids])
+            return
+        others = []
+        for change_id in failed.change_ids:
+            change = log.change(*change_id[1:])
+            if refusals.may_dead_letter(failed.location, change_id):
+                self._items[change.location, change.item].dead_lettered_with_newer = True
+            else:
+                others.append(change)
+        self._check_refused(others)
 
     def _check_superseded(self, change: Entry, offset: int) -> None:
         """What is dead-lettered because of a barrier is older than one, or is redriven with it."""
@@ -342,7 +351,8 @@ class Checker:
         fields: dict[str, Any] = {}
         attributes: set[str] = set()
         for change in self._changes.values():
-            if change.kind is EntryKind.CHANGE and (change.location, change.item) == (location, name):
+            is_of_item = (change.location, change.item) == (location, name)
+            if change.kind is EntryKind.CHANGE and is_of_item and change.number in self._offsets:
                 is_gone = change.number in self._superseded and change.number not in self._queued
                 if is_gone and change.number not in self._overlaid:
                     continue

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.changes.coalesce import change_ids, coalesce
@@ -22,6 +22,9 @@ SENDS_MAX: Final = 2
 REST_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 """The pauses of a new token that is refused, as in ``oms/token.py``."""
 NEW_SECONDS: Final = 0.5
+RENEWAL_SECONDS: Final = 10.0
+"""A refusal that is not about the content renews the token at most once in this time."""
+REFUSED_WHOLE: Final = (AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS, AnswerKind.GATEWAY_PAGE)
 
 
 def body_bytes(items: Sequence[Mapping[str, Any]]) -> int:
@@ -55,6 +58,9 @@ class SimulatedClient:
         self._fetched_at = 0.0
         self._rests = 0
         self._rests_until = 0.0
+        self._keep_until = 0.0
+        self._first_refused: int | None = None
+        """Number of the first token with which a request was refused whole since one was accepted."""
         self._ready: list[Answered] = []
 
     # ports.RefreshClient
@@ -146,7 +152,20 @@ class SimulatedClient:
             answer = Answer(AnswerKind.UNAVAILABLE, status=401)
         elif self._token == wire.token and answer.kind in (AnswerKind.ACCEPTED, AnswerKind.REFUSED):
             self._is_proven = True
-        self._answer(delivery, answer)
+        self._answer(delivery, self._recorded(wire, answer))
+
+    def _recorded(self, wire: Wire, answer: Answer) -> Answer:
+        """The answer, after recording what it says about the token."""
+        if answer.kind is AnswerKind.ACCEPTED:
+            self._first_refused = None
+        if answer.kind not in REFUSED_WHOLE:
+            return answer
+        if self._process.world.now >= self._keep_until:
+            self._token = 0
+            self._keep_until = self._process.world.now + RENEWAL_SECONDS
+        if self._first_refused is None:
+            self._first_refused = wire.fetch
+        return replace(answer, repeated=wire.fetch > self._first_refused)
 
     def _refused_while_new(self, delivery: Delivery, answer: Answer) -> None:
         now = self._process.world.now

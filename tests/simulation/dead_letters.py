@@ -31,7 +31,7 @@ class SimulatedDeadLetters:
     def fetch_and_publish(self, changes: Sequence[FailedChanges]) -> None:
         self._process.enter()
         for change in changes:
-            self._process.checker.changes_failed(change.partition, change.change_ids, change.reason)
+            self._process.checker.changes_failed(change, self._process.refusals)
             for change_id in change.change_ids:
                 self._fetching += 1
                 self._fetch(change_id, change.partition)

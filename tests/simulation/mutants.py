@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 import pytest
 
-from consumer.core import engine as engine_module
+from consumer.core import settlement as settlement_module
 from consumer.core.backpressure import Backpressure
 from consumer.core.changes.barriers import BARRIER_OFFSET, of_items
 from consumer.core.changes.blocks import Rows
@@ -27,10 +27,13 @@ from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
+from consumer.core.location.set_aside import SetAsideLocations
 from consumer.core.location.superseded import SupersededChanges
+from consumer.core.location.window import Windows
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
 from consumer.core.oms.job_list import JobList
 from consumer.core.oms.job_schedule import JobReport
+from consumer.core.oms.refused_locations import RefusedLocations
 from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
@@ -643,7 +646,40 @@ def bisects_a_gateways_page(patch: Patch) -> None:
         is_page = answer.kind is AnswerKind.GATEWAY_PAGE
         return Refused("page") if is_page else decide(answer, **more)
 
-    patch.setattr(engine_module, "decide", decided)
+    patch.setattr(settlement_module, "decide", decided)
+
+
+# Locations that are refused whole
+
+
+@_mutant("30", Theme.LOCATIONS)
+def dead_letters_a_location_that_was_refused_once(patch: Patch) -> None:
+    """What is refused whole is dead-lettered at once, although the location may soon be known."""
+    patch.setattr(SetAsideLocations, "_has_ended", lambda *_args: True)
+
+
+@_mutant("30", Theme.LOCATIONS)
+def dead_letters_changes_that_were_not_refused(patch: Patch) -> None:
+    """The end of setting a location aside also takes the changes that were read since."""
+    patch.setattr(Windows, "take_changes", lambda self, window, _ids: self.take_items(window, self.rows_of(window)))
+
+
+@_mutant("30", Theme.LOCATIONS)
+def dead_letters_a_change_at_the_first_page(patch: Patch) -> None:
+    """A change that a gateway refuses alone is dead-lettered, although nothing else of its location was accepted."""
+    patch.setattr(Bisection, "_is_bad", lambda *_args: True)
+
+
+@_mutant("31", Theme.LOCATIONS)
+def one_refused_location_stops_all(patch: Patch) -> None:
+    """Nothing is sent any more because one location is refused, as by a 403."""
+    patch.setattr(RefusedLocations, "stop_reason", lambda self, _pending: self._said and self._said.advice)
+
+
+@_mutant("32", Theme.LOCATIONS)
+def dead_letters_although_most_locations_are_refused(patch: Patch) -> None:
+    """Each location's bad changes are found and dead-lettered, whatever the other locations are answered."""
+    patch.setattr(RefusedLocations, "share_reason", lambda _self: None)
 
 
 # Size of requests, new tokens
@@ -756,4 +792,4 @@ def _decides(patch: Patch, instead: Callable[[Decision], Decision]) -> None:
     def decided(answer: Answer, **more: Any) -> Decision:
         return instead(decide(answer, **more))
 
-    patch.setattr(engine_module, "decide", decided)
+    patch.setattr(settlement_module, "decide", decided)

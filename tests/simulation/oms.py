@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from consumer.core.changes.items import ITEM_KEY
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
@@ -97,7 +98,11 @@ class Oms:
         self._token_valid_from = 0.0
         self.down_until = 0.0
         self.refuses_until = 0.0
-        self.refuses_with = AnswerKind.UNAUTHORISED
+        self.refuses_with = Answer(AnswerKind.UNAUTHORISED)
+        self._refused_locations: dict[str, tuple[float, Answer]] = {}
+        """Until when each is refused, and what is said."""
+        self._refused_items: dict[tuple[str, str], tuple[float, Answer]] = {}
+        """The same for bodies with an item, by location and item."""
         self.items: dict[ItemKey, ItemState] = {}
 
     @property
@@ -162,17 +167,48 @@ class Oms:
 
     def _judge(self, wire: Wire) -> Answer | None:
         """The answer if the OMS does not queue the request, else None."""
+        return self._refuse_all(wire) or self._refused_whole(wire) or self._refuse_content(wire)
+
+    def _refuse_all(self, wire: Wire) -> Answer | None:
         if self._world.now < self.refuses_until:
-            return Answer(self.refuses_with, status=404, repeated=True)
+            return self.refuses_with
         if self._world.now < self.down_until:
             return Answer(AnswerKind.UNAVAILABLE, status=503, detail="5001")
         if self._gateway_bytes_max is not None and wire.body_bytes > self._gateway_bytes_max:
             return Answer(AnswerKind.TOO_LARGE, status=413, body_bytes=wire.body_bytes)
         if wire.token < self.token or self._world.now < self._token_valid_from:
             return Answer(AnswerKind.UNAUTHORISED, status=401)
+        return None
+
+    def _refuse_content(self, wire: Wire) -> Answer | None:
         bad = [item for item in wire.items if self._is_bad(item)]
         if bad:
             return Answer(AnswerKind.REFUSED, status=400, detail="5015", named=self._named(wire, bad))
+        return None
+
+    def refuse_location(self, location: str, seconds: float) -> None:
+        """From now on the OMS or a gateway refuses whatever is sent for this location."""
+        said = (
+            Answer(AnswerKind.FORBIDDEN, status=403, detail="not your location"),
+            Answer(AnswerKind.WRONG_ADDRESS, status=404, detail="no such location"),
+            Answer(AnswerKind.GATEWAY_PAGE, status=403, detail="<html>"),
+            Answer(AnswerKind.GATEWAY_PAGE, status=400, detail="<html>"),
+        )
+        self._refused_locations[location] = (self._world.now + seconds, self._random.choice(said))
+
+    def refuse_item(self, location: str, item: str, seconds: float) -> None:
+        """From now on a gateway refuses each body with this item."""
+        page = Answer(AnswerKind.GATEWAY_PAGE, status=self._random.choice((400, 403)), detail="<html>item</html>")
+        self._refused_items[location, item] = (self._world.now + seconds, page)
+
+    def _refused_whole(self, wire: Wire) -> Answer | None:
+        until, answer = self._refused_locations.get(wire.location, (0.0, None))
+        if self._world.now < until:
+            return answer
+        for item in wire.items:
+            until, answer = self._refused_items.get((wire.location, item.get("sku") or item["partNumber"]), (0.0, None))
+            if self._world.now < until:
+                return answer
         return None
 
     def _queue(self, wire: Wire) -> Answer:
@@ -199,9 +235,7 @@ class Oms:
     def _named(self, wire: Wire, bad: list[Mapping[str, Any]]) -> tuple[tuple[str | int | None, ...], ...]:
         """The items that the OMS's message names: the bad ones, another one, or none."""
         chosen = self._random.choice(([], [], bad, [self._random.choice(wire.items)]))
-        return tuple(
-            (item.get("partNumber"), None, item.get("sku"), item.get("binID")) + (None,) * 5 for item in chosen
-        )
+        return tuple(tuple(item.get(name) for name in ITEM_KEY) for item in chosen)
 
     def _latency(self) -> float:
         return self._random.choice((0.02, 0.1, 0.4)) * self._random.uniform(0.5, 1.5)

@@ -24,6 +24,17 @@ REVOKE_SECONDS_MAX: Final = 6.0
 FAULTY_SECONDS: Final = 80.0
 REFUSALS_SHARE: Final = 0.15
 """Share of plans with the theme ``REFUSALS``."""
+LOCATIONS_SHARE: Final = 0.15
+"""Share of plans with the theme ``LOCATIONS``."""
+SET_ASIDE_SECONDS: Final = 40.0
+"""``oms.set_aside_max``."""
+PROBE_SECONDS: Final = 2.0
+"""Until the first probe of a location that is set aside; a gateway's page counts if it comes again so much later."""
+HEALTHY_LOCATION: Final = "Kiel"
+"""With the theme ``LOCATIONS``: it has a change now and then, which is accepted."""
+HEALTHY_CHANGES: Final = 60
+BAD_SECONDS: Final = 20.0
+"""With the theme ``LOCATIONS``: upstream may send nothing but bad counts for so long."""
 HEALED_SECONDS_MAX: Final = 900.0
 """Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
@@ -33,6 +44,8 @@ NUMBERS_PER_OFFSET: Final = 10
 """An offset's changes are numbered from a multiple of this on."""
 LITTLE_MEMORY: Final = 6
 """Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
+OPERATOR_SECONDS: Final = 400.0
+"""After the faults: until an operator makes a location known, or raises ``dead_letters.max_ratio`` to 1."""
 LESS_MEMORY_SHARE: Final = 0.2
 """Share of plans with that fault."""
 BACKLOG_SHARE: Final = 0.2
@@ -100,6 +113,10 @@ class FaultKind(StrEnum):
     OMS_DOWN = "OMS unavailable"
     OMS_REFUSES = "OMS refuses"
     """The OMS refuses the credentials, the permission or the address."""
+    LOCATION_REFUSED = "location refused"
+    """The OMS or a gateway refuses whatever is sent for one location, the target."""
+    ITEM_REFUSED = "item refused"
+    """A gateway refuses each body that has a certain item of one location, the target."""
     TOKENS_REVOKED = "tokens revoked"
     """All tokens become invalid."""
     FOREIGN_METADATA = "foreign metadata"
@@ -166,6 +183,8 @@ class Theme(StrEnum):
     """Tokens are revoked, and processes pause while they renew them."""
     REFUSALS = "refusals"
     """Many changes are bad, items have too many attributes for one request, memory is short, answers are lost."""
+    LOCATIONS = "locations"
+    """The OMS or a gateway refuses locations whole while it accepts others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,8 @@ class SimulationPlan:
     """``oms.max_request_bytes``, in bytes as ``client.body_bytes`` counts them."""
     gateway_bytes_max: int | None
     """A larger body is answered 413; the service does not know this limit. Any single change fits."""
+    share_locations_min: int
+    """Of so many locations more than half must be refused before nothing is dead-lettered any more."""
     token_ripens_seconds: float
     """A new token is refused for so long after the one before was revoked."""
     fixed_partition: bool
@@ -234,6 +255,8 @@ def draw_plan(seed: int) -> SimulationPlan:
     theme = random.choice((Theme.MIXED, Theme.MIXED, Theme.MIXED, Theme.HANDOVERS, Theme.TOKENS))
     if new_random(seed, "theme").random() < REFUSALS_SHARE:
         theme = Theme.REFUSALS
+    if new_random(seed, "locations").random() < LOCATIONS_SHARE:
+        theme = Theme.LOCATIONS
     partitions = random.randint(2, 4)
     members = random.choice((2, 2, 3, 3, 4))
     fixed = random.random() < 0.9
@@ -256,6 +279,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
         request_bytes_max=new_random(seed, "bytes").choice((None, None, 700, 1_500)),
         gateway_bytes_max=new_random(seed, "gateway").choice((None, None, 700, 1_200)),
+        share_locations_min=5,
         token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
         fixed_partition=fixed,
         rates=_draw_rates(random),
@@ -274,8 +298,41 @@ def draw_plan(seed: int) -> SimulationPlan:
         case Theme.REFUSALS:
             rates = replace(plan.rates, oms=0.3, late=0.7)
             return replace(plan, max_pending_changes=random.choice((6, 12, 25, ROOMY)), rates=rates)
+        case Theme.LOCATIONS:
+            return _with_refused_locations(plan)
         case _:
             return plan
+
+
+def _with_refused_locations(plan: SimulationPlan) -> SimulationPlan:
+    random = new_random(plan.seed, "refused locations")
+    kinds = random.choices((FaultKind.LOCATION_REFUSED, FaultKind.ITEM_REFUSED), k=random.randint(1, 3))
+    faults = [
+        Fault(random.uniform(0.0, 0.6 * FAULTY_SECONDS), kind, random.randrange(len(LOCATIONS)), seconds)
+        for kind in kinds
+        for seconds in (random.choice((10.0, FAULTY_SECONDS, OPERATOR_SECONDS)),)
+    ]
+    every = random.choice((2.0, 6.0))
+    healthy = [
+        Entry(every * (1 + number), 0, EntryKind.CHANGE, 0, f"{HEALTHY_LOCATION[0]}{number % 2}", HEALTHY_LOCATION)
+        for number in range(HEALTHY_CHANGES)
+    ]
+    healthy += [replace(healthy[0], at=FAULTY_SECONDS + 10.0 * number + 0.005) for number in range(HEALTHY_CHANGES)]
+    bad_from = random.choice((random.uniform(0.0, 0.6 * FAULTY_SECONDS), FAULTY_SECONDS))
+    entries = [
+        replace(entry, kind=EntryKind.BAD, fields={})
+        if entry.kind is EntryKind.CHANGE and 0.0 <= entry.at - bad_from <= BAD_SECONDS
+        else entry
+        for entry in plan.entries
+    ]
+    in_order = sorted((*entries, *healthy), key=lambda entry: entry.at)
+    return replace(
+        plan,
+        share_locations_min=random.choice((3, 3, 5)),
+        rates=replace(plan.rates, oms=random.choice((0.0, 0.05, 0.2))),
+        entries=tuple(_numbered(entry, number) for number, entry in enumerate(in_order, start=1)),
+        faults=tuple(sorted((*plan.faults, *faults), key=lambda fault: fault.at)),
+    )
 
 
 def _draw_rates(random: Random) -> Rates:

@@ -7,11 +7,20 @@ from typing import Final
 from consumer.core.engine import Engine
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
+from consumer.core.location.set_aside import SetAsideLimits
 from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.job_schedule import JobLimits, JobResult
-from consumer.errors import StopError
-from consumer.facts import ChangesDecoded, Fact, JobEnded, RequestAnswered, RequestSent, Snapshot
+from consumer.errors import OmsRefusedError, StopError
+from consumer.facts import (
+    ChangesDeadLettered,
+    ChangesDecoded,
+    Fact,
+    JobEnded,
+    RequestAnswered,
+    RequestSent,
+    Snapshot,
+)
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.loop.schema_wait import MESSAGE_BYTES
@@ -25,16 +34,22 @@ from tests.simulation.jobs import SimulatedJobs
 from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     CHUNK_ITEMS,
+    FAULTY_SECONDS,
     LITTLE_MEMORY,
     MAX_ITEMS,
+    OPERATOR_SECONDS,
     PARKED_MESSAGES_MAX,
+    PROBE_SECONDS,
     REVOKE_SECONDS_MAX,
     SCHEMA_WAIT_SECONDS,
+    SET_ASIDE_SECONDS,
     Entry,
     Rates,
     SimulationPlan,
+    Theme,
     draw_pause_seconds,
 )
+from tests.simulation.refusals import RefusalChecker
 from tests.simulation.source import SimulatedSource
 from tests.simulation.world import Strand, Violation, World, new_random
 
@@ -81,6 +96,7 @@ class Process(Strand):
         self.client = SimulatedClient(self, environment.oms)
         self.dead_letters = SimulatedDeadLetters(self)
         self.decoder = SimulatedDecoder(self, environment.entries, batches_max=self.plan.batches_pending_max)
+        self.refusals = RefusalChecker(name, environment.plan, lambda: environment.world.now, lambda: self.engine)
         self.observer = ProcessObserver(self)
         self._oms = environment.oms
         self._jobs = SimulatedJobs(self, environment.oms)
@@ -99,7 +115,9 @@ class Process(Strand):
             limits = replace(
                 limits, max_pending_bytes=LITTLE_MEMORY, max_uncommitted_bytes=LITTLE_MEMORY // 2, in_hand_bytes_max=0
             )
-        engine = Engine(limits, size_of=len)
+        if self.plan.theme is Theme.LOCATIONS and self.world.now > FAULTY_SECONDS + OPERATOR_SECONDS:
+            limits = replace(limits, rejected_ratio_max=1.0)
+        self.engine = engine = Engine(limits, size_of=len)
         self.job_follower = self._follower(engine)
         self._loop = Loop(
             engine=engine,
@@ -119,6 +137,8 @@ class Process(Strand):
         except StopError as error:
             self.note("stops: %s", error)
             self.checker.stopped(self.name, error)
+            if isinstance(error, OmsRefusedError):
+                self.refusals.stops()
         self.note("has ended")
 
     def _check_turn(self, engine: Engine, now: float) -> None:
@@ -260,8 +280,12 @@ class ProcessObserver:
         match fact:
             case RequestSent():
                 self._check_job_queue(fact)
-            case RequestAnswered() if isinstance(fact.decision, Accepted):
-                self._unfinished_jobs += 1
+            case RequestAnswered():
+                self._unfinished_jobs += isinstance(fact.decision, Accepted)
+                self._process.refusals.answered(fact)
+            case ChangesDeadLettered():
+                for failed in fact.changes:
+                    self._process.refusals.dead_lettered(failed)
             case JobEnded():
                 self._unfinished_jobs -= 1
                 self._process.check_job_ended(fact.result)
@@ -315,6 +339,10 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         max_uncommitted_bytes=int(UNCOMMITTED_SHARE * plan.max_pending_changes),
         retry=RetryLimits(backoff_seconds_min=0.3, backoff_seconds_max=3.0, unknown_hold_seconds=plan.hold_seconds),
         stopped_retry_seconds=2.0,
+        set_aside=SetAsideLimits(
+            seconds_max=SET_ASIDE_SECONDS, probe_seconds_min=PROBE_SECONDS, probe_seconds_max=4 * PROBE_SECONDS
+        ),
+        share_locations_min=plan.share_locations_min,
         request_bytes_max=plan.request_bytes_max,
         credible_bytes_min=100,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.core.oms.answers import AnswerKind
+from consumer.core.oms.answers import Answer, AnswerKind
 from tests.simulation.broker import Broker
 from tests.simulation.checkers import Checker
 from tests.simulation.group import Group
@@ -11,17 +11,27 @@ from tests.simulation.oms import Oms
 from tests.simulation.plan import (
     FAULTY_SECONDS,
     HEALED_SECONDS_MAX,
+    LOCATIONS,
+    OPERATOR_SECONDS,
     POLL_SECONDS_MAX,
     SESSION_SECONDS,
     Fault,
     FaultKind,
     SimulationPlan,
+    Theme,
 )
 from tests.simulation.process import Environment, Process
 from tests.simulation.world import Violation, World, new_random
 
 RESTART_SECONDS: Final = 2.0
 """How long after its end a process is restarted, as Kubernetes does."""
+REFUSALS_OF_ALL: Final = (
+    Answer(AnswerKind.UNAUTHORISED),
+    Answer(AnswerKind.FORBIDDEN, status=403),
+    Answer(AnswerKind.WRONG_ADDRESS, status=404),
+    Answer(AnswerKind.WRONG_ADDRESS, status=405),
+    Answer(AnswerKind.GATEWAY_PAGE, status=404),
+)
 CHECK_SECONDS: Final = 1.0
 """Interval of the check whether everything is done, once the faults are over."""
 
@@ -133,8 +143,12 @@ class Simulation:
                 self._oms.down_until = self.world.now + fault.seconds
             case FaultKind.OMS_REFUSES:
                 self._oms.refuses_until = self.world.now + fault.seconds
-                kinds = (AnswerKind.UNAUTHORISED, AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS)
-                self._oms.refuses_with = self._random.choice(kinds)
+                self._oms.refuses_with = self._random.choice(REFUSALS_OF_ALL)
+            case FaultKind.LOCATION_REFUSED:
+                self._oms.refuse_location(LOCATIONS[fault.target], fault.seconds)
+            case FaultKind.ITEM_REFUSED:
+                location = LOCATIONS[fault.target]
+                self._oms.refuse_item(location, f"{location[0]}{self._random.randrange(3)}", fault.seconds)
             case FaultKind.BACKLOG:
                 self._kill_all(fault.seconds)
             case _:
@@ -183,7 +197,16 @@ class Simulation:
                 process.terminate()
             else:
                 process.stopped_until = process.disconnected_until = 0.0
+        if self._plan.theme is Theme.LOCATIONS:
+            self.world.after(OPERATOR_SECONDS + 1.0, self._raise_ratio)
         self._check_done()
+
+    def _raise_ratio(self) -> None:
+        """The operator restarts all members with another ``dead_letters.max_ratio``."""
+        for member in range(self._plan.members):
+            process = self._running(member)
+            if process is not None:
+                process.terminate()
 
     def _check_done(self) -> None:
         """Finish the run if everything is sent and applied."""

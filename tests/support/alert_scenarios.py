@@ -21,6 +21,7 @@ CHANGE_BYTES = 100
 HEALTHY: Final[Mapping[str, float]] = {
     "ready": 1,
     "sending_stopped": 0,
+    "set_aside_locations": 0,
     "decoding_blocked": 0,
     "kafka_brokers_up": 3,
     "job_queue_full": 0,

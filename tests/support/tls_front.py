@@ -1,4 +1,4 @@
-"""A TLS proxy in front of a plain test server: it requires client certificates, and records what clients send."""
+"""A TLS proxy in front of a plain test server: it records what clients send, and can require client certificates."""
 
 import socket
 import ssl
@@ -10,9 +10,9 @@ from tests.support.certificates import Certificates
 
 
 class TlsFront:
-    """Accepts TLS connections of clients whose certificate the authority signed, and forwards their bytes."""
+    """Accepts TLS connections and forwards their bytes; unless ``any_client``, of clients with our certificate."""
 
-    def __init__(self, certificates: Certificates, target_port: int) -> None:
+    def __init__(self, certificates: Certificates, target_port: int, *, any_client: bool = False) -> None:
         self.received: list[bytes] = []
         """What clients sent, part by part: one connection may carry several requests."""
         self.refused = 0
@@ -20,7 +20,7 @@ class TlsFront:
         self._target_port = target_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates.server)
-        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.verify_mode = ssl.CERT_NONE if any_client else ssl.CERT_REQUIRED
         self._context.load_verify_locations(certificates.ca)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -63,8 +63,8 @@ def _forward(source: socket.socket, sink: socket.socket, record: list[bytes] | N
 
 
 @contextmanager
-def tls_front(certificates: Certificates, target_port: int) -> Iterator[TlsFront]:
-    front = TlsFront(certificates, target_port)
+def tls_front(certificates: Certificates, target_port: int, *, any_client: bool = False) -> Iterator[TlsFront]:
+    front = TlsFront(certificates, target_port, any_client=any_client)
     try:
         yield front
     finally:

@@ -15,6 +15,7 @@ class ColumnType(Enum):
     INTEGER = auto()
     NUMBER = auto()
     TEXT_LIST = auto()
+    TEXT_MAP = auto()
 
 
 LOCATION: Final = "locationName"
@@ -41,9 +42,12 @@ GRANULAR_COLUMN_TYPES: Final[Mapping[str, ColumnType]] = {
     "date": ColumnType.TEXT,
     "serialNumber": ColumnType.TEXT,
     "externalID": ColumnType.TEXT,
+    "deliveryDate": ColumnType.TEXT,
+    "tags": ColumnType.TEXT_MAP,
 }
-"""What only the newest API accepts, to keep the stock of an item apart by lot, condition, date or piece. With the older
-APIs these fields are not looked for in events, so the columns are all null, which costs nothing, and are never sent.
+"""What only the newest API accepts, to keep the stock of an item apart by lot, condition, date, piece, delivery or
+segment. With the older APIs these fields are not looked for in events, so the columns are all null, which costs
+nothing, and are never sent.
 """
 
 EVENT_LINES_MAX: Final = 2**14

@@ -4,9 +4,10 @@ Item columns have the OMS's JSON names, so that encoding renames nothing; the na
 underscore.
 """
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -22,6 +23,8 @@ _POLARS_TYPES: Final[Mapping[ColumnType, pl.DataType]] = {
     ColumnType.INTEGER: pl.Int64(),
     ColumnType.NUMBER: pl.Float64(),
     ColumnType.TEXT_LIST: pl.List(pl.String()),
+    # A JSON object as text (``map_text``): equal maps are equal texts, and so can be part of the item key.
+    ColumnType.TEXT_MAP: pl.String(),
 }
 
 PLAIN_COLUMNS: Final[Mapping[str, pl.DataType]] = {
@@ -32,6 +35,12 @@ GRANULAR_COLUMNS: Final[Mapping[str, pl.DataType]] = {
 }
 ITEM_COLUMNS: Final[Mapping[str, pl.DataType]] = {**PLAIN_COLUMNS, **GRANULAR_COLUMNS}
 """The columns of an item. Any value except ``quantity`` may be null, which means absent."""
+MAP_COLUMNS: Final = tuple(
+    name
+    for name, kind in {**columns.PLAIN_COLUMN_TYPES, **columns.GRANULAR_COLUMN_TYPES}.items()
+    if kind is ColumnType.TEXT_MAP
+)
+"""Their values are maps from text to text, written by ``map_text``."""
 
 ASSIGNMENT: Final = "_assignment"
 """Id of the assignment through which the row was read (``ports.Assignment``)."""
@@ -80,6 +89,18 @@ class ChangeId(NamedTuple):
     line: int = 0
 
 
+def map_text(entries: Mapping[str, str]) -> str | None:
+    """A map as the value of one of ``MAP_COLUMNS``: a JSON object, sorted by name; null for an empty map."""
+    return json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if entries else None
+
+
+def json_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row as in JSON: without absent ones, and with maps as objects."""
+    return {
+        name: json.loads(value) if name in MAP_COLUMNS else value for name, value in row.items() if value is not None
+    }
+
+
 def distinct_ids(ids: pl.Series) -> frozenset[int]:
     """The distinct values of a column of ids. Mostly there is one, as the smallest and the largest show cheaply."""
     lowest, highest = ids.min(), ids.max()
@@ -107,7 +128,8 @@ class RejectReason(StrEnum):
     """A container file with several rows, where each must be an event of its own: with ``events.items``, as a Debezium
     envelope, or as a key."""
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
-    """An Avro int beyond 32 bits, or an integer that JSON readers cannot represent exactly (beyond 2**53 - 1)."""
+    """An Avro int beyond 32 bits, an integer that JSON readers cannot represent exactly (beyond 2**53 - 1), or a number
+    that is no date of the years 1 to 9999."""
     NO_LOCATION = "no_location"
     NO_IDENTIFIER = "no_identifier"
     NO_QUANTITY = "no_quantity"

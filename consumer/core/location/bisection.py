@@ -12,6 +12,7 @@ The number of requests is limited. At the limit, the remaining suspects are dead
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final
 
 import polars as pl
@@ -24,6 +25,27 @@ REQUESTS_MIN: Final = 32
 
 Key = tuple[str | int | None, ...]
 """The values of the item key's columns, in their order."""
+
+
+class Verdict(Enum):
+    """Whether a change that was refused alone is bad."""
+
+    AT_ONCE = auto()
+    """It is: the OMS refused its content."""
+    TWICE = auto()
+    """Only if it is refused again, some time later, and other parts were accepted in between (rule 30)."""
+    NOT_NOW = auto()
+    """It need not be, because most locations are refused (rule 32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedAlone:
+    """A change that was refused alone and need not be bad."""
+
+    change: tuple[Any, ...]
+    at: float
+    parts_accepted: int
+    """How many parts of the bisection had been accepted by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,8 @@ class Suspects:
         """With ``one_change_at_a_time``: ``CHANGE_ID`` of the changes still to be sent; None at first."""
         self._accepted: pl.DataFrame | None = None
         """With ``one_change_at_a_time``: the accepted changes, without attributes."""
+        self.refused_alone: RefusedAlone | None = None
+        """With ``one_change_at_a_time``: the change that was refused alone last, if it need not be bad."""
 
     def select(self, pending: pl.DataFrame, item_key: Sequence[str]) -> Selection:
         """Choose what the next request contains. ``pending`` are all pending changes of the items."""
@@ -125,21 +149,35 @@ class Bisection:
     """The bisection of a refused request of one location: a stack of suspects that are still to be sent."""
 
     def __init__(
-        self, refused: RefusedRequest, item_key: Sequence[str], *, chunk_items: int, requests_max: int
+        self,
+        refused: RefusedRequest,
+        item_key: Sequence[str],
+        *,
+        chunk_items: int,
+        requests_max: int,
+        apart_seconds: float = 60.0,
     ) -> None:
+        """``apart_seconds`` lie between the two refusals of a change that are needed with ``Verdict.TWICE``."""
+        self._apart_seconds = apart_seconds
         self._item_key = list(item_key)
         self._chunk_items = chunk_items
         self._requests_left = requests_max
         latest: Any = refused.rows[ARRIVED].max()
         self._arrived_until = float(latest)
         self._detail = refused.detail
-        self.any_accepted = False
-        """Some suspects were accepted, so the OMS does not refuse everything of this location."""
+        self._parts_accepted = 0
+        self._is_patient = False
+        """The location is set aside: the time ends the bisection, and not the number of requests."""
         self._stack: list[Suspects] = []
 
     @property
     def is_over(self) -> bool:
         return not self._stack
+
+    @property
+    def any_accepted(self) -> bool:
+        """Some suspects were accepted, so the OMS does not refuse everything of this location."""
+        return self._parts_accepted > 0
 
     @property
     def next_suspects(self) -> Suspects:
@@ -150,15 +188,23 @@ class Bisection:
         """A request with these rows was accepted. Does nothing unless it was sent for suspects of this bisection."""
         if suspects in self._stack:
             self._requests_left -= 1
-            self.any_accepted = True
+            self._parts_accepted += 1
             self._settle(suspects, rows, accepted=True)
 
-    def refused(self, request: RefusedRequest) -> bool:
-        """A request was refused. Returns True if it was a single change, which must be dead-lettered."""
+    def refused(self, request: RefusedRequest, verdict: Verdict = Verdict.AT_ONCE, now: float = 0.0) -> bool:
+        """A request was refused. Returns True if it was a single change, which must be dead-lettered.
+
+        A single change that need not be bad is sent again behind the other suspects.
+        """
         self._detail = request.detail
+        self._is_patient = self._is_patient or verdict is Verdict.TWICE
         if request.suspects in self._stack:
-            self._requests_left -= 1
+            self._requests_left -= verdict is not Verdict.NOT_NOW
             if request.alone:
+                if verdict is not Verdict.AT_ONCE and not self._is_bad(request, verdict, now):
+                    self._stack.remove(request.suspects)
+                    self._stack.insert(0, request.suspects)
+                    return False
                 self._settle(request.suspects, request.rows, accepted=False)
                 return True
             self._stack.remove(request.suspects)
@@ -167,7 +213,7 @@ class Bisection:
 
     def unresolved(self) -> Unresolved | None:
         """The remaining suspects at the limit of requests, and then the caller must end the bisection; None before."""
-        if self._requests_left > 0:
+        if self._requests_left > 0 or self._is_patient:
             return None
         keys = pl.concat([suspects.keys for suspects in self._stack])
         return Unresolved(keys, self._arrived_until, self._detail)
@@ -182,6 +228,18 @@ class Bisection:
     def drop(self, suspects: Suspects) -> None:
         """Drop these suspects: none of their changes is pending any more."""
         self._stack.remove(suspects)
+
+    def _is_bad(self, request: RefusedRequest, verdict: Verdict, now: float) -> bool:
+        """Whether this single change counts as bad. Otherwise its refusal is remembered, if it is the first one."""
+        suspects, change = request.suspects, request.rows.select(CHANGE_ID).row(0)
+        if suspects is None:
+            return False
+        before = suspects.refused_alone
+        if before is None or before.change != change:
+            suspects.refused_alone = RefusedAlone(change, now, self._parts_accepted)
+            return False
+        is_later = now - before.at >= self._apart_seconds and self._parts_accepted > before.parts_accepted
+        return verdict is Verdict.TWICE and is_later
 
     def _settle(self, suspects: Suspects, rows: pl.DataFrame, *, accepted: bool) -> None:
         suspects.settle(rows, accepted=accepted)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import polars as pl
 
-from consumer.core.location.bisection import RefusedRequest, Unresolved
+from consumer.core.location.bisection import RefusedRequest, Unresolved, Verdict
 from consumer.core.location.location import Location
 from consumer.core.location.request import Refusal
 from consumer.core.location.schedule import FlushSchedule
@@ -25,6 +25,7 @@ class Bisections:
         chunk_items: int,
         *,
         requests_max: int,
+        apart_seconds: float,
         keep_current: KeepCurrent,
     ) -> None:
         self._windows = windows
@@ -32,6 +33,7 @@ class Bisections:
         self._item_key = tuple(item_key)
         self._chunk_items = chunk_items
         self._requests_max = requests_max
+        self._apart_seconds = apart_seconds
         self._keep_current = keep_current
         self._bisecting: dict[str, Location] = {}
 
@@ -40,15 +42,19 @@ class Bisections:
         """The locations that are bisecting."""
         return list(self._bisecting.values())
 
-    def refused(self, location: Location, refused: RefusedRequest) -> bool:
+    def refused(self, location: Location, refused: RefusedRequest, verdict: Verdict, now: float) -> bool:
         """Bisect a refused request. Returns True if it was a single change, which is bad."""
         if location.bisection is None and refused.alone:
-            return True
+            return verdict is Verdict.AT_ONCE
         bisection = location.bisection or location.begin_bisection(
-            refused, self._item_key, self._chunk_items, self._requests_max
+            refused,
+            self._item_key,
+            chunk_items=self._chunk_items,
+            requests_max=self._requests_max,
+            apart_seconds=self._apart_seconds,
         )
         self._bisecting[location.name] = location
-        return bisection.refused(refused)
+        return bisection.refused(refused, verdict, now)
 
     def go_on(self, location: Location) -> list[Refusal]:
         """Mark the location ready for its next suspects, or end its bisection if that is over or at its limit.
@@ -57,14 +63,14 @@ class Bisections:
         """
         bisection = location.bisection
         if bisection is None or bisection.is_over or not location.window.rows:
-            self._end(location)
+            self.end(location)
             return []
         self._schedule.mark_ready(location.window)
         unresolved = bisection.unresolved()
         if unresolved is None:
             return []
         location.futile_bisections += not bisection.any_accepted
-        self._end(location)
+        self.end(location)
         return self._refuse_unresolved(location, unresolved)
 
     def drop_suspects_without_changes(self, location: Location) -> None:
@@ -79,13 +85,14 @@ class Bisections:
     def end_if_over(self, location: Location) -> None:
         """End the location's bisection if it has no suspects left."""
         if location.bisection and location.bisection.is_over:
-            self._end(location)
+            self.end(location)
 
     def _refuse_unresolved(self, location: Location, unresolved: Unresolved) -> list[Refusal]:
         """Take the changes of the remaining suspects, to be dead-lettered without being tried."""
         rows = self._windows.take_items(location.window, unresolved.keys, arrived_until=unresolved.arrived_until)
         return [Refusal(location.name, rows, unresolved.detail)] if rows.height else []
 
-    def _end(self, location: Location) -> None:
+    def end(self, location: Location) -> None:
+        """End the location's bisection, if it has one."""
         location.bisection = None
         self._bisecting.pop(location.name, None)

@@ -126,11 +126,19 @@ class Location:
         return self.state(now) is _State.IDLE and not self.futile_bisections
 
     def begin_bisection(
-        self, refused: RefusedRequest, item_key: Sequence[str], chunk_items: int, requests_max: int
+        self,
+        refused: RefusedRequest,
+        item_key: Sequence[str],
+        *,
+        chunk_items: int,
+        requests_max: int,
+        apart_seconds: float,
     ) -> Bisection:
         """Begin to bisect a refused request, with at most ``requests_max`` requests; fewer after futile bisections."""
         requests = min(max(REQUESTS_MIN, requests_max >> self.futile_bisections), requests_max)
-        self.bisection = Bisection(refused, item_key, chunk_items=chunk_items, requests_max=requests)
+        self.bisection = Bisection(
+            refused, item_key, chunk_items=chunk_items, requests_max=requests, apart_seconds=apart_seconds
+        )
         return self.bisection
 
     def check(self, before: LocationState, event: LocationEvent, now: float) -> None:

@@ -1,8 +1,8 @@
 """All locations that have something to do, and their requests.
 
 ``start_due`` asks the planner about every ready location, and starts the requests that it plans. Each request must end
-with exactly one call of ``accept``, ``refuse``, ``shrink``, ``back_off``, ``hold`` or ``give_back``. Idle locations are
-dropped, unless they must remember futile bisections. Times are monotonic seconds.
+with exactly one call of ``accept``, ``refuse``, ``refuse_whole``, ``shrink``, ``back_off``, ``hold`` or ``give_back``.
+Idle locations are dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import polars as pl
 
 from consumer.core.changes.blocks import SizeOf, frame_bytes
 from consumer.core.changes.items import LOCATION
-from consumer.core.location.bisection import Key
+from consumer.core.location.bisection import Key, Verdict
 from consumer.core.location.bisections import Bisections, KeepCurrent
 from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.body_sizes import BodySizes
@@ -24,6 +24,7 @@ from consumer.core.location.planner import ItemLimits, plan_items, plan_under_pr
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.request_starter import RequestStarter
 from consumer.core.location.schedule import FlushSchedule
+from consumer.core.location.set_aside import IsFar, SetAsideLimits, SetAsideLocations, WholeRefusal
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Planner, Window, Windows
 
@@ -46,6 +47,7 @@ class Locations:
         size_of: SizeOf = frame_bytes,
         coalescing_bytes_max: int = 24 * 1024 * 1024,
         location_bytes: int = 0,
+        set_aside: SetAsideLimits = SetAsideLimits(),  # noqa: B008 - it is frozen
     ) -> None:
         self._location_bytes = location_bytes
         self._item_key = tuple(item_key)
@@ -61,6 +63,7 @@ class Locations:
         self._in_flight = InFlightRequests()
         self._waiting: dict[str, Location] = {}
         """Locations that back off or are held, so that they are found without visiting all."""
+        self.set_aside = SetAsideLocations(set_aside)
         self.body_sizes = BodySizes()
         self._coalesce_from = 0
         self._blocking = BlockingLocations(self._windows.blocking_locations)
@@ -70,6 +73,7 @@ class Locations:
             item_key,
             items.chunk_items,
             requests_max=bisection_requests_max,
+            apart_seconds=set_aside.probe_seconds_min,
             keep_current=keep_current,
         )
         self._starter = RequestStarter(
@@ -209,32 +213,68 @@ class Locations:
         return self._by_name[self._in_flight.get(request_id).request.location].backoff.failures
 
     def accept(self, request_id: int, now: float) -> list[Refusal]:
-        """The OMS accepted the request.
+        """The OMS accepted the request, and so its location.
 
         Returns changes to be dead-lettered: the remaining suspects, if the bisection has reached its limit.
         """
         in_flight = self._in_flight.get(request_id)
         request, location = in_flight.request, self._by_name[in_flight.request.location]
-        location.backoff.reset()
+        self._end_wait(location)
         location.futile_bisections = 0
         if location.bisection:
             location.bisection.accepted(in_flight.suspects, request.rows)
-        return self._finish(in_flight, LocationEvent.ACCEPTED, now)
+        refusals = self._finish(in_flight, LocationEvent.ACCEPTED, now)
+        self.set_aside.accepted(location)
+        return refusals
 
-    def refuse(self, request_id: int, detail: str, named: Sequence[Key], now: float) -> list[Refusal]:
+    def refuse(
+        self, request_id: int, detail: str, named: Sequence[Key], now: float, *, wait_until: float | None = None
+    ) -> list[Refusal]:
         """The OMS refused the request for its content. Returns the changes that must be dead-lettered.
 
-        ``named`` are item keys that its message ``detail`` seems to name.
+        ``named`` are item keys that its message ``detail`` seems to name. With ``wait_until``, because it refuses most
+        locations, none is dead-lettered now, and the location waits until this time (rule 32).
         """
         in_flight = self._in_flight.get(request_id)
         location = self._by_name[in_flight.request.location]
         location.backoff.reset()
-        refusals = []
+        if wait_until is None:
+            return self._bisect(in_flight, detail, named, Verdict.AT_ONCE, LocationEvent.REFUSED, now)
+        self._wait_after_refusal(location, wait_until, now)
+        return self._bisect(in_flight, detail, named, Verdict.NOT_NOW, LocationEvent.NOT_QUEUED, now)
+
+    def refuse_whole(self, request_id: int, said: WholeRefusal, now: float, *, refuses_all: bool) -> list[Refusal]:
+        """The request was refused whatever is in it: its location waits, and may be set aside (rule 30).
+
+        ``refuses_all``: most locations are. Returns the changes that must be dead-lettered.
+        """
+        in_flight = self._in_flight.get(request_id)
+        location = self._by_name[in_flight.request.location]
         rows = self._keep_current(in_flight.request.rows)
-        if rows.height and self._bisections.refused(location, in_flight.refused(rows, detail, named)):
-            refusals.append(Refusal(location.name, rows, detail))
-            rows = rows.clear()
-        return refusals + self._finish(in_flight, LocationEvent.REFUSED, now, rows)
+        self._wait_after_refusal(location, self.set_aside.refused(location, rows, said, now), now)
+        if location not in self.set_aside:
+            return self._finish(in_flight, LocationEvent.NOT_QUEUED, now)
+        verdict = Verdict.NOT_NOW if refuses_all else Verdict.TWICE
+        refusals = self._bisect(in_flight, said.detail, (), verdict, LocationEvent.NOT_QUEUED, now)
+        if refusals and not location.bisection:  # what is bad has been found
+            self.set_aside.forget(location)
+            self._end_wait(location)
+        return refusals
+
+    def end_set_aside(self, is_far: IsFar, now: float) -> list[Refusal]:
+        """End what has been set aside long enough. Returns the changes that must be dead-lettered.
+
+        These are the pending changes of refused requests; later ones are sent as usual.
+        """
+        refusals = []
+        for location in self.set_aside.ended(is_far, now):
+            ended = self.set_aside.end(location)
+            self._bisections.end(location)
+            rows = self._windows.take_changes(location.window, ended.change_ids)
+            self._schedule.schedule(location.window)
+            self._end_wait(location)
+            refusals += [Refusal(location.name, rows, ended.said.detail)] if rows.height else []
+        return refusals
 
     def shrink(self, request_id: int, body_bytes: int, detail: str, now: float) -> list[Refusal]:
         """The request's body was too large and was not taken: its location sends fewer items at once.
@@ -271,7 +311,8 @@ class Locations:
     @property
     def size_bytes(self) -> float:
         """Memory of the locations, and of their rows in windows and in flight."""
-        return self._location_bytes * len(self._by_name) + self._windows.size_bytes + self._in_flight.size_bytes
+        rows_bytes = self._windows.size_bytes + self._in_flight.size_bytes
+        return rows_bytes + self._location_bytes * len(self._by_name) + self.set_aside.size_bytes
 
     @property
     def in_flight_bytes(self) -> int:
@@ -282,6 +323,11 @@ class Locations:
     def pending_locations(self) -> int:
         return sum(bool(location.window.rows) for location in self._by_name.values())
 
+    def are_others_pending(self, names: Collection[str]) -> bool:
+        """Whether other locations than these have pending changes."""
+        pending = (location for location in self._by_name.values() if location.window.rows or location.in_flight)
+        return any(location.name not in names for location in pending)
+
     @property
     def requests_in_flight(self) -> int:
         return len(self._in_flight)
@@ -289,6 +335,14 @@ class Locations:
     @property
     def bisecting_locations(self) -> int:
         return len(self._bisections.locations)
+
+    def is_set_aside(self, location: str) -> bool:
+        return self._by_name[location] in self.set_aside
+
+    def any_part_accepted(self, location: str) -> bool:
+        """Whether the location is bisecting, and something of it was accepted."""
+        bisection = self._by_name[location].bisection
+        return bisection is not None and bisection.any_accepted
 
     def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests in flight with changes of these assignments."""
@@ -329,10 +383,38 @@ class Locations:
         if location.may_be_dropped(now):
             self._schedule.drop(location.window)
             self._waiting.pop(location.name, None)
+            self.set_aside.forget(location)
             del self._by_name[location.name]
 
     def _start(self, location: Location, now: float, plan: Planner = plan_items) -> Request | None:
         return self._starter.start(location, self._items, plan, now)
+
+    def _wait_after_refusal(self, location: Location, until: float, now: float) -> None:
+        """The location waits, and is then sent behind all others."""
+        location.backoff.back_off(until)
+        location.window.refused_at = now
+
+    def _end_wait(self, location: Location) -> None:
+        location.backoff.reset()
+        location.window.refused_at = float("-inf")
+
+    def _bisect(
+        self,
+        in_flight: InFlight,
+        detail: str,
+        named: Sequence[Key],
+        verdict: Verdict,
+        event: LocationEvent,
+        now: float,
+    ) -> list[Refusal]:
+        """End a refused request, and bisect it. Returns the changes that must be dead-lettered."""
+        location = self._by_name[in_flight.request.location]
+        refusals = []
+        rows = self._keep_current(in_flight.request.rows)
+        if rows.height and self._bisections.refused(location, in_flight.refused(rows, detail, named), verdict, now):
+            refusals.append(Refusal(location.name, rows, detail))
+            rows = rows.clear()
+        return refusals + self._finish(in_flight, event, now, rows)
 
     def _finish(
         self, in_flight: InFlight, event: LocationEvent, now: float, rows: pl.DataFrame | None = None

@@ -24,8 +24,9 @@ class FlushSchedule:
         self._queued: dict[Window, float] = {}
         """The first arrival with which a window is in the heap."""
         self._ready: set[Window] = set()
-        self._ready_queue: list[tuple[float, int, Window]] = []
-        """A heap of ready windows, oldest change first. Entries that disagree with ``_entries`` are stale."""
+        self._ready_queue: list[tuple[float, float, int, Window]] = []
+        """A heap of ready windows, by their last refusal and their oldest change. Entries that disagree with
+        ``_entries`` are stale."""
         self._entries: dict[Window, int] = {}
         """The tie-breaker with which a ready window is in the heap; those that were taken out of it are not here."""
 
@@ -54,15 +55,16 @@ class FlushSchedule:
         """The location of a ready window may send again: let ``take_ready`` return it once more."""
         if window in self._ready and window not in self._entries:
             self._entries[window] = entry = next(self._order)
-            heapq.heappush(self._ready_queue, (window.first_arrived, entry, window))
+            heapq.heappush(self._ready_queue, (window.refused_at, window.first_arrived, entry, window))
 
     def take_ready(self) -> Window | None:
         """The ready window with the oldest change; None if there is none.
 
-        It stays ready. If its location may not send now, ``queue_again`` must be called once it may.
+        Those of locations that were refused whole come behind all others, the latest refused last (rule 30). The window
+        stays ready. If its location may not send now, ``queue_again`` must be called once it may.
         """
         while self._ready_queue:
-            _, entry, window = heapq.heappop(self._ready_queue)
+            *_, entry, window = heapq.heappop(self._ready_queue)
             if self._entries.get(window) == entry:
                 del self._entries[window]
                 return window

@@ -31,7 +31,7 @@ class Window:
     """One location's pending changes; the rows themselves are in ``Windows``.
 
     ``items_max`` bounds its distinct items from above; counting makes it exact. ``is_coalesced``: redundant rows were
-    dropped, and no row was added since.
+    dropped, and no row was added since. ``refused_at`` is when its location was last refused whole.
     """
 
     location: str
@@ -39,6 +39,7 @@ class Window:
     items_max: int = 0
     first_arrived: float = _NEVER
     is_coalesced: bool = False
+    refused_at: float = -_NEVER
 
     def add(self, rows: int, first_arrived: float) -> None:
         self.rows += rows
@@ -156,6 +157,16 @@ class Windows:
         if taken.height:
             self._clear(window, spans)
             self.put_back(window, rows.filter(~mask))
+        return taken
+
+    def take_changes(self, window: Window, change_ids: pl.DataFrame) -> pl.DataFrame:
+        """Take these changes (columns ``CHANGE_ID``), as far as they are pending."""
+        spans = self._blocks.spans(window.location)
+        rows = rows_of(spans)
+        taken = rows.join(change_ids, on=CHANGE_ID, how="semi", maintain_order="left")
+        if taken.height:
+            self._clear(window, spans)
+            self.put_back(window, rows.join(change_ids, on=CHANGE_ID, how="anti", maintain_order="left"))
         return taken
 
     def take_superseded(self, window: Window, barriers: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame] | None:

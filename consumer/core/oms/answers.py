@@ -24,9 +24,10 @@ class AnswerKind(StrEnum):
     UNAUTHORISED = "unauthorised"
     """401, also with a new token: the credentials are wrong or revoked."""
     FORBIDDEN = "forbidden"
-    """403 of the OMS that is not about a quota: the key lacks the permission."""
+    """403 of the OMS that is not about a quota: the key lacks the permission, for all locations or for this one."""
     WRONG_ADDRESS = "wrong_address"
-    """404 or 405 of the OMS: wrong base URL, or the wrong API package for this key. Also any redirect."""
+    """404 or 405 of the OMS: wrong base URL, the wrong API package for this key, or an unknown location. Also any
+    redirect."""
     OVER_QUOTA = "over_quota"
     """429, or a gateway's 403 for too many calls."""
     UNAVAILABLE = "unavailable"
@@ -47,8 +48,8 @@ class Answer:
 
     ``job_id`` is set if and only if the kind is ACCEPTED. ``status`` is the HTTP code, None without an HTTP answer.
     ``retry_after_seconds`` is the answer's Retry-After, None without one. ``detail`` is the OMS's message, shortened
-    and without secrets. ``repeated``, only for FORBIDDEN and a gateway's 403: an earlier token was forbidden, too, and
-    no request has been accepted since.
+    and without secrets. ``repeated``, only for FORBIDDEN, WRONG_ADDRESS and GATEWAY_PAGE: an earlier token was refused,
+    too, and no request has been accepted since.
     """
 
     kind: AnswerKind
@@ -58,7 +59,7 @@ class Answer:
     detail: str = ""
     repeated: bool = False
     setting: str | None = None
-    """Only for UNAUTHORISED: the setting to correct, if the answer says which; otherwise it is key or secret."""
+    """Only without a token: the setting to correct, if the answer says which; otherwise it is key or secret."""
     body_bytes: int = 0
     """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
@@ -120,10 +121,38 @@ class Refused:
     """The request or one of its items is wrong: sent again unchanged, it would be refused again.
 
     ``named`` are the item keys that the OMS's message seems to name. They are only a hint: bisection tries them first.
+    ``after_seconds`` is the wait if most locations are refused (rule 32).
     """
 
     detail: str
     named: tuple[tuple[str | int | None, ...], ...] = ()
+    after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedWhole:
+    """The request was refused whatever is in it, by the OMS or by a gateway's page: it may concern its location alone.
+
+    The location waits for ``after_seconds``, or longer if it is set aside, and at least for ``retry_after_seconds``.
+    ``repeated``: an earlier token was refused, too. ``advice`` is what to change if all locations are refused.
+    """
+
+    kind: AnswerKind
+    status: int | None
+    after_seconds: float
+    retry_after_seconds: float
+    detail: str
+    repeated: bool
+    advice: str
+
+    @property
+    def is_page(self) -> bool:
+        """Whether a gateway says it, in other words than the OMS's."""
+        return self.kind is AnswerKind.GATEWAY_PAGE
+
+    def is_same(self, other: "RefusedWhole") -> bool:
+        """Whether the answers are the same. Their texts may differ, as by the time or the number of an incident."""
+        return (self.kind, self.status) == (other.kind, other.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +177,7 @@ class Stop:
     detail: str
 
 
-Decision = Accepted | Retry | Hold | Refused | Shrink | Stop
+Decision = Accepted | Retry | Hold | Refused | RefusedWhole | Shrink | Stop
 
 _DOUBLINGS_MAX: Final = 32
 """More doublings exceed any sensible maximum, and 2.0**1024 would overflow."""
@@ -165,15 +194,25 @@ _WHAT_TO_CHANGE: Final = {
 }
 
 
-_PAGES_ABOUT_ADDRESS: Final = (404, 405, 410)
+_GATEWAY_ADVICE: Final = (
+    "a gateway refuses all requests: correct oms.base_url or what is between the service and the OMS"
+)
+_KIND_OF_PAGE: Final = {
+    403: AnswerKind.FORBIDDEN,
+    404: AnswerKind.WRONG_ADDRESS,
+    405: AnswerKind.WRONG_ADDRESS,
+    410: AnswerKind.WRONG_ADDRESS,
+}
+"""What to look at if a gateway's page with this status comes for all locations."""
+_ABOUT_LOCATIONS: Final = (404, 410)
+"""With these the OMS says that the address or the location is unknown; with others only the address can be wrong."""
 
 
 def decide(  # noqa: C901, PLR0911 - one return per row of the table
-    answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits, ever_accepted: bool = False
+    answer: Answer, *, attempt: int, jitter: float, limits: RetryLimits
 ) -> Decision:
     """Decide what happens to the changes of a request that got this answer.
 
-    ``ever_accepted``: the OMS has accepted a request of this process, so credentials and address are right.
     ``attempt`` is the number of failures in a row before this answer. ``jitter`` is random in 0 to 1; it spreads the
     retries of the group's members. No wait is shorter than the answer's Retry-After.
     """
@@ -193,16 +232,15 @@ def decide(  # noqa: C901, PLR0911 - one return per row of the table
             wait = _wait_seconds(answer, attempt, jitter, limits)
             return Hold(max(limits.unknown_hold_seconds, wait), breaker_seconds=wait)
         case AnswerKind.REFUSED:
-            return Refused(_quoted(answer), answer.named)
-        case AnswerKind.GATEWAY_PAGE:
-            return _on_page(answer, attempt, jitter, limits, ever_accepted=ever_accepted)
+            return Refused(_quoted(answer), answer.named, _wait_seconds(answer, attempt, jitter, limits))
+        case AnswerKind.GATEWAY_PAGE | AnswerKind.FORBIDDEN:
+            return _refused_whole(answer, _wait_seconds(answer, attempt, jitter, limits), limits)
+        case AnswerKind.WRONG_ADDRESS if answer.status in _ABOUT_LOCATIONS and answer.setting is None:
+            return _refused_whole(answer, _wait_seconds(answer, attempt, jitter, limits), limits)
         case AnswerKind.TOO_LARGE:
             wait = _wait_seconds(answer, attempt, jitter, limits)
             return Shrink(answer.body_bytes, answer.status is not None, wait, _quoted(answer))
-        case AnswerKind.FORBIDDEN if not answer.repeated:
-            # The token may be stale. The client has dropped it, so the next request gets a new one.
-            return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
-        case AnswerKind.FORBIDDEN | AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
+        case AnswerKind.UNAUTHORISED | AnswerKind.WRONG_ADDRESS:
             what = (
                 f"the token request is refused: correct {answer.setting}" if answer.setting else _WHAT_TO_CHANGE[kind]
             )
@@ -211,15 +249,18 @@ def decide(  # noqa: C901, PLR0911 - one return per row of the table
             assert_never(kind)
 
 
-def _on_page(answer: Answer, attempt: int, jitter: float, limits: RetryLimits, *, ever_accepted: bool) -> Retry | Stop:
-    """A gateway's page concerns one location, unless nothing was ever accepted and it may be about key or address."""
-    if not ever_accepted and answer.status in _PAGES_ABOUT_ADDRESS:
-        return Stop(AnswerKind.WRONG_ADDRESS, f"{_WHAT_TO_CHANGE[AnswerKind.WRONG_ADDRESS]} ({_quoted(answer)})")
-    if not ever_accepted and answer.status == 403:
-        if answer.repeated:
-            return Stop(AnswerKind.FORBIDDEN, f"{_WHAT_TO_CHANGE[AnswerKind.FORBIDDEN]} ({_quoted(answer)})")
-        return Retry(_wait_seconds(answer, 0, jitter, limits), whole_oms=True)
-    return Retry(_wait_seconds(answer, attempt, jitter, limits), whole_oms=False)
+def _refused_whole(answer: Answer, wait_seconds: float, limits: RetryLimits) -> RefusedWhole:
+    kind = _KIND_OF_PAGE.get(answer.status or 0) if answer.kind is AnswerKind.GATEWAY_PAGE else answer.kind
+    advice = _WHAT_TO_CHANGE[kind] if kind else _GATEWAY_ADVICE
+    return RefusedWhole(
+        kind=answer.kind,
+        status=answer.status,
+        after_seconds=wait_seconds,
+        retry_after_seconds=_retry_after_seconds(answer, limits),
+        detail=_quoted(answer),
+        repeated=answer.repeated,
+        advice=f"{advice} ({_quoted(answer)})",
+    )
 
 
 def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
@@ -236,10 +277,14 @@ def backoff_seconds(attempt: int, jitter: float, limits: RetryLimits) -> float:
 
 
 def _wait_seconds(answer: Answer, attempt: int, jitter: float, limits: RetryLimits) -> float:
+    return max(backoff_seconds(attempt, jitter, limits), _retry_after_seconds(answer, limits))
+
+
+def _retry_after_seconds(answer: Answer, limits: RetryLimits) -> float:
     retry_after = answer.retry_after_seconds
     if retry_after is None or not isfinite(retry_after):
-        retry_after = 0.0
-    return max(backoff_seconds(attempt, jitter, limits), min(retry_after, limits.retry_after_seconds_max))
+        return 0.0
+    return min(retry_after, limits.retry_after_seconds_max)
 
 
 def _quoted(answer: Answer) -> str:

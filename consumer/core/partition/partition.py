@@ -22,6 +22,8 @@ from consumer.core.partition.recovery import Recovery
 from consumer.core.partition.uncommitted import UncommittedBytes, UncommittedLimits
 from consumer.errors import InvariantError
 
+HALF_WAY_SHARE: Final = 0.5
+"""Of the limit: from there on no location of the partition stays set aside."""
 RESUME_SHARE: Final = 0.75
 """A paused partition resumes below this share of the limit, because each pause discards prefetched messages."""
 SPANS_MAX: Final = 256
@@ -163,20 +165,27 @@ class Partition:
 
         It is judged by the offsets that are released by now.
         """
-        committable_offset = self.offsets.committable_offset or 0
-        self.uncommitted.drop_below(committable_offset)
-        share = RESUME_SHARE if self.is_over_limit else 1.0
-        uncommitted_offsets = (self.offsets.next_offset or 0) - committable_offset
-        return (
-            uncommitted_offsets > share * self._limits.offsets_max
-            or self.uncommitted.size_bytes > share * self._limits.bytes_max
-        )
+        return self._is_past(RESUME_SHARE if self.is_over_limit else 1.0)
+
+    @property
+    def is_half_way_to_limit(self) -> bool:
+        """Whether it was read half as far past its committable offset as it may."""
+        return self._is_past(HALF_WAY_SHARE)
 
     @property
     def resumes_at(self) -> int:
         """The committable offset from which on it is below its limit again."""
         by_offsets = (self.offsets.next_offset or 0) - int(RESUME_SHARE * self._limits.offsets_max)
         return max(by_offsets, self.uncommitted.offset_that_leaves(RESUME_SHARE * self._limits.bytes_max))
+
+    def _is_past(self, share: float) -> bool:
+        committable_offset = self.offsets.committable_offset or 0
+        self.uncommitted.drop_below(committable_offset)
+        uncommitted_offsets = (self.offsets.next_offset or 0) - committable_offset
+        return (
+            uncommitted_offsets > share * self._limits.offsets_max
+            or self.uncommitted.size_bytes > share * self._limits.bytes_max
+        )
 
     def _apply(self, event: PartitionEvent) -> None:
         after = TRANSITIONS.get((self.state, event))

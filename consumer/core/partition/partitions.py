@@ -272,6 +272,11 @@ class Partitions:
         """Memory of the rows that were read of this assignment so far."""
         return self._by_id[assignment_id].read_bytes
 
+    def are_far(self, assignment_ids: Iterable[int]) -> bool:
+        """Whether one of these assignments was read half as far past its committable offset as it may (rule 30)."""
+        found = (self._by_id[assignment_id] for assignment_id in assignment_ids if assignment_id in self._by_id)
+        return any(partition.is_half_way_to_limit for partition in found)
+
     def state(self, assignment_id: int) -> PartitionState:
         return self._by_id[assignment_id].state
 

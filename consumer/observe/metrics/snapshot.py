@@ -91,6 +91,11 @@ _PROCESS_GAUGES: Final[Sequence[tuple[str, str, Callable[[Snapshot], float]]]] =
         "Locations where a refused request is being bisected to find the items that cause the refusal.",
         lambda snapshot: snapshot.bisecting_locations,
     ),
+    (
+        "set_aside_locations",
+        "Locations that the OMS refuses whole while it accepts others; the log and the status page name them.",
+        lambda snapshot: snapshot.set_aside_locations,
+    ),
     ("unfinished_jobs", "Jobs of this process that have not ended.", lambda snapshot: snapshot.unfinished_jobs),
     ("unfinished_job_items", "Items in unfinished jobs.", lambda snapshot: snapshot.unfinished_job_items),
     (

@@ -91,6 +91,7 @@ class StatusBoard:
                 self._heartbeat_at = fact.at
             case Snapshot():
                 self._heartbeat_at = fact.at
+                self._set_aside(fact)
                 self._snapshot = fact
                 totals = self._totals
                 self.history.add(fact, messages_read=totals.messages_read, changes_accepted=totals.changes_accepted)
@@ -142,6 +143,11 @@ class StatusBoard:
                 count=fact.unanswered_requests,
                 unit="requests",
             )
+
+    def _set_aside(self, snapshot: Snapshot) -> None:
+        for location in sorted(snapshot.set_aside.keys() - self._snapshot.set_aside.keys()):
+            detail = snapshot.set_aside[location]
+            self._add_problem("location set aside", f"{location}: {detail}", location=location, latest=detail)
 
     def _rejected(self, decoded: Decoded) -> None:
         rejects = decoded.rejects

@@ -13,6 +13,7 @@ from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.history import SAMPLE_SECONDS, Sample, lag
 from consumer.observe.status.words import ahead, counted, duration
 
+NAMES_MAX: Final = 3
 RATE_SECONDS: Final = 60.0
 """Rates are averages of about this long."""
 LAG_MIN: Final = 1_000
@@ -64,7 +65,7 @@ def health(board: StatusBoard) -> tuple[Level, str]:
         return "bad", f"Nothing is sent until this is corrected: {snapshot.sending_stopped}"
     if not_ready:
         return "waiting", f"Not ready: {not_ready}"
-    reason = _impediment(snapshot) or _catching_up(snapshot, rates(board.history.samples))
+    reason = next(_impediments(snapshot), None) or _catching_up(snapshot, rates(board.history.samples))
     if reason:
         return "waiting", reason
     return "good", f"All is well: {_well(snapshot)}"
@@ -79,20 +80,28 @@ def _well(snapshot: Snapshot) -> str:
     return f"{what} waiting, the oldest for {duration(snapshot.oldest_pending_seconds or 0.0)}"
 
 
-def _impediment(snapshot: Snapshot) -> str | None:
-    """What keeps the service waiting, or working below its best, until it passes; None if nothing does."""
+def _impediments(snapshot: Snapshot) -> Iterator[str]:
+    """What keeps the service waiting, or working below its best, until it passes; the most urgent first."""
     if snapshot.decoding_blocked:
-        return f"Decoding is blocked: {snapshot.decoding_blocked}"
+        yield f"Decoding is blocked: {snapshot.decoding_blocked}"
     if snapshot.breaker is not BreakerState.CLOSED:
-        return _BREAKER[snapshot.breaker]
+        yield _BREAKER[snapshot.breaker]
     if snapshot.memory_pressure:
-        return "Memory is short: reading pauses until enough has been sent"
+        yield "Memory is short: reading pauses until enough has been sent"
     if snapshot.job_queue_full:
-        return f"Waiting for the OMS to finish jobs: {snapshot.job_queue_full}; changes wait and no data is lost"
+        yield f"Waiting for the OMS to finish jobs: {snapshot.job_queue_full}; changes wait and no data is lost"
     if snapshot.job_status_unavailable:
         reason = snapshot.job_status_unavailable
-        return f"Requests are accepted, but the OMS does not report the status of jobs: {reason}"
-    return None
+        yield f"Requests are accepted, but the OMS does not report the status of jobs: {reason}"
+    if snapshot.set_aside_locations:
+        yield f"The OMS refuses {_set_aside_names(snapshot)} whole and accepts others: set aside, and probed"
+
+
+def _set_aside_names(snapshot: Snapshot) -> str:
+    """The locations by name while they are few."""
+    if snapshot.set_aside_locations > NAMES_MAX:
+        return counted(snapshot.set_aside_locations, "location")
+    return ", ".join(sorted(snapshot.set_aside))
 
 
 def _catching_up(snapshot: Snapshot, at: Rates) -> str | None:
@@ -111,7 +120,8 @@ def _catching_up(snapshot: Snapshot, at: Rates) -> str | None:
 
 def waits(board: StatusBoard, views: Sequence[LocationView], now: float) -> list[Wait]:
     """What waits and why, the most urgent first. ``now`` is monotonic."""
-    found = [*_whole_service(board.latest), *_locations(board.latest, views, board.settings, now)]
+    latest = board.latest
+    found = [*_whole_service(latest), *_partitions(latest), *_locations(latest, views, board.settings, now)]
     order: Sequence[Level] = ("bad", "waiting", "good")
     return sorted(found, key=lambda wait: order.index(wait.level))
 
@@ -132,6 +142,16 @@ def _whole_service(snapshot: Snapshot) -> Iterator[Wait]:
         yield Wait(level="waiting", what="All requests", why=f"the OMS is behind: {snapshot.job_queue_full}")
     if snapshot.memory_pressure:
         yield Wait(level="waiting", what="Reading", why="memory is short until enough has been sent")
+    if snapshot.set_aside_locations:
+        said = next(iter(snapshot.set_aside.values()), "")
+        why = f"refused whole while others are accepted; they are probed, at growing intervals. Last said: {said}"
+        yield Wait(level="waiting", what=f"Set aside: {_set_aside_names(snapshot)}", why=why)
+    if snapshot.unconfirmed_dead_letters:
+        what = counted(snapshot.unconfirmed_dead_letters, "dead letter")
+        yield Wait(level="good", what=what, why="the broker has not confirmed them yet")
+
+
+def _partitions(snapshot: Snapshot) -> Iterator[Wait]:
     paused = sum(partition.paused for partition in snapshot.partitions)
     if paused:
         why = "they are paused: enough is pending, or something else has to come first"
@@ -140,9 +160,6 @@ def _whole_service(snapshot: Snapshot) -> Iterator[Wait]:
     if recovering:
         why = "what the previous owner had read is read again before anything is sent"
         yield Wait(level="waiting", what=counted(recovering, "partition"), why=why)
-    if snapshot.unconfirmed_dead_letters:
-        what = counted(snapshot.unconfirmed_dead_letters, "dead letter")
-        yield Wait(level="good", what=what, why="the broker has not confirmed them yet")
 
 
 _State = LocationState
@@ -181,19 +198,17 @@ def _is_due(view: LocationView, now: float) -> bool:
     return not waits_for_time and (view.send_at is None or view.send_at <= now)
 
 
-def next_send(view: LocationView, now: float) -> str:
+def next_send(view: LocationView, now: float, *, is_set_aside: bool = False) -> str:
     """When the location's next request leaves, with the reason."""
     after = (view.send_at or now) - now
-    match view.state:
-        case LocationState.IN_FLIGHT:
-            return "after the answer to the request in flight"
-        case LocationState.HELD:
-            return f"{ahead(after)}: the last request may have been queued"
-        case LocationState.BACKING_OFF:
-            return f"{ahead(after)}: the last request failed"
-        case LocationState.BISECTING:
-            return "now: the items that the OMS refuses are being found"
-        case LocationState.PENDING:
-            return f"{ahead(after)}, or when full" if after > 0 else "as soon as a request may leave"
-        case _:
-            return "nothing to send"
+    when = ahead(after)
+    if view.state is _State.PENDING:
+        return f"{when}, or when full" if after > 0 else "as soon as a request may leave"
+    if view.state is _State.BACKING_OFF:
+        return f"{when}, as a probe: set aside" if is_set_aside else f"{when}: the last request failed"
+    said = {
+        _State.IN_FLIGHT: "after the answer to the request in flight",
+        _State.HELD: f"{when}: the last request may have been queued",
+        _State.BISECTING: "now: the items that the OMS refuses are being found",
+    }
+    return said.get(view.state, "nothing to send")

@@ -83,7 +83,10 @@ def locations(board: StatusBoard, query: api.LocationQuery) -> api.Locations:
         total=len(names),
         offset=query.offset,
         limit=query.limit,
-        locations=[_location(name, views.get(name), requests.get(name), now, wall) for name in page],
+        locations=[
+            _location(name, views.get(name), requests.get(name), now, wall, is_set_aside=name in board.latest.set_aside)
+            for name in page
+        ],
     )
 
 
@@ -99,7 +102,13 @@ _SORT: Final[dict[api.SortKey, _Key]] = {
 
 
 def _location(
-    name: str, view: LocationView | None, requests: LastRequests | None, now: float, wall: float
+    name: str,
+    view: LocationView | None,
+    requests: LastRequests | None,
+    now: float,
+    wall: float,
+    *,
+    is_set_aside: bool,
 ) -> api.LocationReport:
     view = view or LocationView(name, LocationState.IDLE, 0, 0, None, None)
     accepted = requests.accepted if requests else None
@@ -110,7 +119,7 @@ def _location(
         pending_items=view.pending_items,
         oldest_seconds=None if view.oldest_arrived is None else max(now - view.oldest_arrived, 0.0),
         next_send_at=None if view.send_at is None else _time(wall + view.send_at - now),
-        next_send=next_send(view, now),
+        next_send=next_send(view, now, is_set_aside=is_set_aside),
         last_request=_request(requests.last) if requests else None,
         last_accepted=_request(accepted) if accepted else None,
     )
@@ -149,7 +158,8 @@ def _text(group: ProblemGroup) -> str:
     words = _PROBLEMS.get(group.what, group.what.replace("_", " "))
     where = f" of {group.location}" if group.location else ""
     if group.unit == "times":
-        return f"{words}: {'once' if group.count == 1 else f'{count(group.count)} times'}"
+        times = "once" if group.count == 1 else f"{count(group.count)} times"
+        return f"{words}: {group.location}, {times}" if group.location else f"{words}: {times}"
     if group.unit == "changes" and group.what not in _PROBLEMS:
         words = f"rejected ({words})"
     return f"{words}: {counted(group.count, group.unit.removesuffix('s'))}{where}"

@@ -62,6 +62,23 @@ async def json_token(request: Request) -> Response:
     return await _token(request, (key, secret), (Package.UNIFIED,), content.get("scope"))
 
 
+async def tenant(request: Request) -> Response:
+    """The tenant, as the vendor's client looks it up: ``domain`` is the host that the call came to.
+
+    Such a client then sends everything to ``https://<domain>/api``, and so to a TLS proxy that it reached this by.
+    """
+    state = sandbox_of(request).state
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    granted = state.package_of(token.strip()) if scheme.lower() == "bearer" else None
+    if granted is None:
+        return _invalid_token()
+    tenant_id = request.path_params["tenant_id"]
+    if granted is not Package.UNIFIED or tenant_id != str(state.settings.tenant):
+        raise RefusalError(403, OmsCode.NOT_AUTHORISED, f"this client_id may not see the tenant {tenant_id}")
+    host = request.headers.get("host", "")
+    return JSONResponse({"id": state.settings.tenant, "name": "sandbox", "domain": host, "sites": []})
+
+
 def access_denied(request: Request, package: Package, call: CallKind) -> Response | None:
     """The answer to a call without a valid token (401) or over its quota (403); None if the call may pass.
 
@@ -71,9 +88,7 @@ def access_denied(request: Request, package: Package, call: CallKind) -> Respons
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     granted = state.authenticate(token.strip(), call) if scheme.lower() == "bearer" else None
     if granted is None:
-        answer = _oauth_error(401, "invalid_token", "the access token is missing, unknown, expired or revoked")
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="OMS sandbox", error="invalid_token"'
-        return answer
+        return _invalid_token()
     over_limit = state.over_limit(call)
     if over_limit is not None:
         return canned_response(over_limit)
@@ -138,6 +153,12 @@ def _wrong_grant(*, given: bool) -> Response:
     if given:
         return _oauth_error(400, "unsupported_grant_type", f"grant_type must be {_GRANT}")
     return _oauth_error(400, "invalid_request", "grant_type is required")
+
+
+def _invalid_token() -> Response:
+    answer = _oauth_error(401, "invalid_token", "the access token is missing, unknown, expired or revoked")
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="OMS sandbox", error="invalid_token"'
+    return answer
 
 
 def _oauth_error(status: int, error: str, description: str) -> Response:

@@ -7,18 +7,23 @@
 | POST /inv/api/v5/inventory/refresh | Inventory Specific: accepts only tokens of its own key |
 | POST /api/v5/inventory/refresh | Inventory V5: accepts only tokens of its own key |
 | POST /commerce/inventory/v5/inventory/refresh | Unified Commerce: the same, and requires the tenant header |
+| POST /commerce/inventory/v5/inventory/smart-refresh[/] | the same, applied at once if it is small |
 | GET /inv/api/v1/queue/{jobID}, /api/v1/queue/{jobID}, /commerce/inventory/v1/queue/{jobID} | one job |
-| GET /commerce/inventory/v1/queue[?locationCode=][&limit=] | the newest jobs |
+| GET /commerce/inventory/v1/queue[?locationCode=][&types=][&limit=] | the newest jobs |
+| GET /api/platform/tenants/{id} | the tenant of Unified Commerce, with the host that serves it |
 | GET / | the status page |
 | GET /sandbox/inventory[?location=], /sandbox/jobs, /sandbox/summary | current items, jobs with their cost, totals |
+| GET /sandbox/applied[?location=][&after=] | when each item was applied, by which request; after a number |
 | GET, POST, DELETE /sandbox/faults | list, add, or remove all faults |
+
+The paths of Unified Commerce also work below ``/api``, where the vendor's own client looks for them.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import anyio.to_thread
 from pydantic import ValidationError
@@ -29,15 +34,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from consumer.errors import InvariantError
-from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, gateway_answer, json_token
+from consumer.sandbox.oms.access import Endpoint, access_denied, form_token, gateway_answer, json_token, tenant
 from consumer.sandbox.oms.context import Sandbox, sandbox_of
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.outcome import JobIdStyle
+from consumer.sandbox.oms.faults.outcome import CallOutcome, JobIdStyle
 from consumer.sandbox.oms.faults.scripted import FaultRequest
-from consumer.sandbox.oms.http import CountAnswers, json_body, replacement_answer
+from consumer.sandbox.oms.http import CountAnswers, job_id_text, json_body, replacement_answer
 from consumer.sandbox.oms.page import render_page
+from consumer.sandbox.oms.reports import REFRESH, applied_json, oms_job, sandbox_job, summary_json, unified_job
 from consumer.sandbox.oms.settings import Package, SandboxSettings
-from consumer.sandbox.oms.state import Clock, SandboxState, oms_job, sandbox_job, summary_json
+from consumer.sandbox.oms.smart_refresh import SyncRefresh
+from consumer.sandbox.oms.state import Clock, SandboxState
 from consumer.sandbox.oms.validation import Refresh
 
 TOKEN_PATH: Final = "/oauthserver/oauth2/token"  # noqa: S105 - a path
@@ -53,8 +60,16 @@ JOB_PATHS: Final = {
     Package.UNIFIED: "/commerce/inventory/v1/queue/{job_id}",
 }
 JOB_LIST_PATH: Final = "/commerce/inventory/v1/queue"
+SMART_REFRESH_PATH: Final = "/commerce/inventory/v5/inventory/smart-refresh"
+TENANT_PATH: Final = "/api/platform/tenants/{tenant_id}"
+UNIFIED_BASE: Final = "/api"
+"""What the addresses of the vendor's client have before the paths of Unified Commerce."""
 JOBS_LISTED: Final = 100
 """Jobs in a list whose request has no limit."""
+
+Parsed = TypeVar("Parsed", bound=Refresh | SyncRefresh)
+Parse: TypeAlias = Callable[[Sandbox, bytes, Package], Parsed]
+Accept: TypeAlias = Callable[[SandboxState, Parsed, CallOutcome], Response]
 
 _FAULTS_BODY_BYTES_MAX: Final = 1024 * 1024
 _INLINE_BYTES_MAX: Final = 64 * 1024
@@ -85,11 +100,16 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
 
     routes = [Route("/", _page), Route(TOKEN_PATH, form_token, methods=["POST"])]
     routes += [Route(UNIFIED_TOKEN_PATH, json_token, methods=["POST"])]
-    routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in REFRESH_PATHS.items()]
-    routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in JOB_PATHS.items()]
-    routes += [Route(JOB_LIST_PATH, _job_list, methods=["GET"])]
+    routes += [Route(TENANT_PATH, tenant, methods=["GET"])]
+    routes += [Route(path, _refresh_at(package), methods=["POST"]) for package, path in _paths(REFRESH_PATHS)]
+    # The vendor's pages have the slash at its end, and so has its client; both are accepted.
+    smart = [base + path for base in ("", UNIFIED_BASE) for path in (SMART_REFRESH_PATH, f"{SMART_REFRESH_PATH}/")]
+    routes += [Route(path, _smart_refresh, methods=["POST"]) for path in smart]
+    routes += [Route(path, _job_at(package), methods=["GET"]) for package, path in _paths(JOB_PATHS)]
+    routes += [Route(base + JOB_LIST_PATH, _job_list, methods=["GET"]) for base in ("", UNIFIED_BASE)]
     routes += [
         Route("/sandbox/inventory", _inventory),
+        Route("/sandbox/applied", _applied),
         Route("/sandbox/jobs", _jobs),
         Route("/sandbox/summary", _summary),
         Route("/sandbox/faults", _faults, methods=["GET", "POST", "DELETE"]),
@@ -106,54 +126,76 @@ def create_app(settings: SandboxSettings, *, clock: Clock | None = None) -> Star
     return app
 
 
+def _paths(paths: Mapping[Package, str]) -> list[tuple[Package, str]]:
+    return [*paths.items(), (Package.UNIFIED, UNIFIED_BASE + paths[Package.UNIFIED])]
+
+
 def _refresh_at(package: Package) -> Endpoint:
     async def refresh(request: Request) -> Response:
-        sandbox = sandbox_of(request)
-        arrived = sandbox.state.clock()
-        denied = gateway_answer(request) or access_denied(request, package, "refresh")
-        if denied is not None:
-            return denied
-        body = await json_body(request, sandbox.state.settings.max_body_bytes)
-        sandbox.state.count_bytes(len(body))
-        denied = gateway_answer(request, body)
-        if denied is not None:
-            return denied
-        if len(body) > _INLINE_BYTES_MAX:
-            parsed = await anyio.to_thread.run_sync(sandbox.parse_refresh, body, package)
-        else:
-            parsed = sandbox.parse_refresh(body, package)
-        with sandbox.state.in_flight(parsed.location, arrived):
-            _, delay_seconds = sandbox.state.script()
-            await sandbox.delay(delay_seconds)
-            return await _answer(sandbox, parsed)
+        return await _refresh(request, package, Sandbox.parse_refresh, _job_answer)
 
     return refresh
 
 
-async def _answer(sandbox: Sandbox, refresh: Refresh) -> Response:
-    """Queue the request and answer with its jobID, unless a fault changes that."""
-    outcome = sandbox.state.apply_faults("refresh", refresh.location)
-    await sandbox.delay(outcome.delay_before_queue_seconds)
-    job_id = sandbox.state.accept(refresh, outcome.job) if outcome.is_queued else None
-    await sandbox.delay(outcome.delay_after_queue_seconds)
+async def _smart_refresh(request: Request) -> Response:
+    return await _refresh(request, Package.UNIFIED, Sandbox.parse_smart_refresh, _smart_answer)
+
+
+async def _refresh(request: Request, package: Package, parse: Parse[Parsed], answer: Accept[Parsed]) -> Response:
+    """Check the call, read its body, accept the request and answer it, unless a fault changes that.
+
+    ``answer`` queues the request, or applies it, and returns the regular answer.
+    """
+    sandbox = sandbox_of(request)
+    arrived = sandbox.state.clock()
+    denied = gateway_answer(request) or access_denied(request, package, "refresh")
+    if denied is not None:
+        return denied
+    body = await json_body(request, sandbox.state.settings.max_body_bytes)
+    sandbox.state.count_bytes(len(body))
+    denied = gateway_answer(request, body)
+    if denied is not None:
+        return denied
+    if len(body) > _INLINE_BYTES_MAX:
+        parsed = await anyio.to_thread.run_sync(parse, sandbox, body, package)
+    else:
+        parsed = parse(sandbox, body, package)
+    with sandbox.state.in_flight(parsed.location, arrived):
+        _, delay_seconds = sandbox.state.script()
+        await sandbox.delay(delay_seconds)
+        outcome = sandbox.state.apply_faults("refresh", parsed.location)
+        await sandbox.delay(outcome.delay_before_queue_seconds)
+        answered = answer(sandbox.state, parsed, outcome) if outcome.is_queued else None
+        await sandbox.delay(outcome.delay_after_queue_seconds)
     replacement = replacement_answer(outcome)
     if replacement is not None:
         return replacement
-    if job_id is None:
+    if answered is None:
         raise InvariantError("a request whose answer is not replaced was not queued")
-    return _job_id_answer(job_id, outcome.job_id_style or sandbox.state.settings.job_id_style)
+    return answered
+
+
+def _job_answer(state: SandboxState, refresh: Refresh, outcome: CallOutcome) -> Response:
+    job_id = state.accept(refresh, outcome.job)
+    return _job_id_answer(job_id, outcome.job_id_style or state.settings.job_id_style)
+
+
+def _smart_answer(state: SandboxState, refresh: Refresh | SyncRefresh, outcome: CallOutcome) -> Response:
+    form = outcome.sync_form
+    if isinstance(refresh, Refresh):
+        job_id = job_id_text(state.accept(refresh, outcome.job), outcome.job_id_style or "string")
+        method = "" if form == "no-method" else '"method": "async", '
+        return Response(f'{{{method}"jobID": {job_id}}}', media_type="application/json")
+    results = state.apply_at_once(refresh, form)
+    if form == "missing-result":
+        results.pop()
+    content = {"method": "sync", "jobID": None, "results": results}
+    left_out = {"no-method": "method", "no-results": "results"}.get(form or "")
+    return JSONResponse({name: value for name, value in content.items() if name != left_out})
 
 
 def _job_id_answer(job_id: int, style: JobIdStyle) -> Response:
-    texts: dict[JobIdStyle, str] = {
-        "integer": str(job_id),
-        "leading-zero": f"0{job_id}",
-        "string": f'"{job_id}"',
-        "float": f"{job_id}.0",
-        "blanks": f'" {job_id} "',
-    }
-    text = texts[style]
-    return Response(f'{{"jobID": {text}}}', media_type="application/json")
+    return Response(f'{{"jobID": {job_id_text(job_id, style)}}}', media_type="application/json")
 
 
 def _job_at(package: Package) -> Endpoint:
@@ -170,17 +212,19 @@ def _job_at(package: Package) -> Endpoint:
             raise RefusalError(404, OmsCode.NOT_FOUND, f"there is no job {job_id}")
         outcome = sandbox.state.apply_faults("job", record.location)
         await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
-        return replacement_answer(outcome) or JSONResponse(oms_job(record))
+        content = unified_job(record, sandbox.state.settings.tenant) if package is Package.UNIFIED else oms_job(record)
+        return replacement_answer(outcome) or JSONResponse(content)
 
     return job
 
 
 async def _job_list(request: Request) -> Response:
-    """The newest jobs, of one location if it is given; ``limit`` of them."""
+    """The newest jobs, of one location and of some types if they are given; ``limit`` of them."""
     denied = gateway_answer(request) or access_denied(request, Package.UNIFIED, "job")
     if denied is not None:
         return denied
     location = request.query_params.get("locationCode")
+    types = request.query_params.getlist("types")
     limit = request.query_params.get("limit", str(JOBS_LISTED))
     if not re.fullmatch(r"[0-9]{1,4}", limit):
         raise RefusalError(400, OmsCode.INVALID_ID, "limit must be a number of at most 4 digits")
@@ -188,17 +232,26 @@ async def _job_list(request: Request) -> Response:
     records = await anyio.to_thread.run_sync(sandbox.state.jobs)
     outcome = sandbox.state.apply_faults("job", location)
     await sandbox.delay(outcome.delay_before_queue_seconds + outcome.delay_after_queue_seconds)
-    newest = [record for record in reversed(records) if location in (None, record.location)][: int(limit)]
-    jobs = [oms_job(record) | {"locationCode": record.location} for record in newest]
+    listed = reversed(records) if not types or REFRESH in types else ()
+    newest = [record for record in listed if location in (None, record.location)][: int(limit)]
+    jobs = [unified_job(record, sandbox.state.settings.tenant) for record in newest]
     return replacement_answer(outcome) or JSONResponse(jobs)
 
 
-# The next four are not coroutines, so that starlette runs them on worker threads: they may copy a lot.
+# The next five are not coroutines, so that starlette runs them on worker threads: they may copy a lot.
 
 
 def _inventory(request: Request) -> Response:
     location = request.query_params.get("location")
     return JSONResponse({"locations": sandbox_of(request).state.inventory(location)})
+
+
+def _applied(request: Request) -> Response:
+    after = request.query_params.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,15}", after):
+        raise RefusalError(400, OmsCode.INVALID_ID, "after must be a number of at most 15 digits")
+    applied = sandbox_of(request).state.applied(request.query_params.get("location"), after=int(after))
+    return JSONResponse({"applied": applied_json(applied)})
 
 
 def _jobs(request: Request) -> Response:
@@ -242,7 +295,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _is_unified(request: Request) -> bool:
-    return request.url.path.startswith("/commerce/")
+    return request.url.path.startswith(("/commerce/", f"{UNIFIED_BASE}/commerce/", f"{UNIFIED_BASE}/platform/"))
 
 
 def _http_error(request: Request, error: Exception) -> Response:

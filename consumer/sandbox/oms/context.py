@@ -6,6 +6,7 @@ import anyio.to_thread
 from starlette.requests import Request
 
 from consumer.sandbox.oms.settings import Package
+from consumer.sandbox.oms.smart_refresh import SyncRefresh, parse_smart_refresh
 from consumer.sandbox.oms.state import SandboxState
 from consumer.sandbox.oms.validation import Refresh, count_refresh, parse_refresh
 
@@ -46,6 +47,19 @@ class Sandbox:
         parse = parse_refresh if settings.validation == "full" else count_refresh
         refresh = parse(body, max_items=settings.max_items, package=package)
         self.state.check_refusals(refresh)
+        return refresh
+
+    def parse_smart_refresh(self, body: bytes, _package: Package) -> Refresh | SyncRefresh:
+        """Parse and validate a body of smart refresh; raises as ``parse_refresh``, but not for items of a small one."""
+        settings = self.state.settings
+        refresh = parse_smart_refresh(
+            body,
+            max_items=settings.max_items,
+            sync_items_max=settings.sync_items_max,
+            counts_only=settings.validation == "count",
+        )
+        if isinstance(refresh, Refresh):
+            self.state.check_refusals(refresh)
         return refresh
 
 

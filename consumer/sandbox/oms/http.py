@@ -13,12 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
-from consumer.sandbox.oms.faults.outcome import CallOutcome, CannedAnswer, ConnectionDrop
+from consumer.sandbox.oms.faults.outcome import CallOutcome, CannedAnswer, ConnectionDrop, JobIdStyle
 from consumer.sandbox.oms.state import SandboxState
 
 DROPPED: Final = "dropped"
 """Counts connections dropped on purpose, in place of an HTTP status."""
 
+_ENDPOINTS: Final = {
+    "/oauth2/token": "token",
+    "/authtickets/oauth": "token",
+    "/v5/inventory/refresh": "refresh",
+    "/v5/inventory/smart-refresh": "smart-refresh",
+}
+"""By the end of the path."""
 _TRANSPORT: Final = "transport"
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with 0 seconds: closing the socket then sends RST instead of FIN."""
@@ -70,6 +77,18 @@ def canned_response(answer: CannedAnswer) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 
+def job_id_text(job_id: int, style: JobIdStyle) -> str:
+    """The jobID as it is written in an answer's JSON."""
+    texts: dict[JobIdStyle, str] = {
+        "integer": str(job_id),
+        "leading-zero": f"0{job_id}",
+        "string": f'"{job_id}"',
+        "float": f"{job_id}.0",
+        "blanks": f'" {job_id} "',
+    }
+    return texts[style]
+
+
 class CountAnswers:
     """Middleware that counts each answer by endpoint and HTTP status, before its first byte is sent, and dates it."""
 
@@ -93,15 +112,14 @@ class CountAnswers:
 
 
 def endpoint_of(scope: Scope) -> str:
-    """The name under which a request is counted: token, refresh, job, sandbox, or other."""
+    """The name under which a request is counted: token, refresh, smart-refresh, job, sandbox, or other."""
     path: str = scope["path"]
     if path.startswith("/sandbox/") or path == "/":
         return "sandbox"
-    endings = {"/oauth2/token": "token", "/authtickets/oauth": "token", "/v5/inventory/refresh": "refresh"}
-    for ending, name in endings.items():
-        if path.endswith(ending):
+    for ending, name in _ENDPOINTS.items():
+        if path.rstrip("/").endswith(ending):
             return name
-    return "job" if "/v1/queue/" in path else "other"
+    return "job" if "/v1/queue" in path else "other"
 
 
 async def json_body(request: Request, bytes_max: int) -> bytes:

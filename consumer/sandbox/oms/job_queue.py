@@ -10,23 +10,18 @@ the queue needs no thread: time is an argument, and ``finish_next`` applies a jo
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import Any, Final, cast
+from typing import Final
 
 from consumer.sandbox.oms.faults.outcome import JobOverride
+from consumer.sandbox.oms.inventory import Inventory
 from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.oms.validation import Item
 
-_ATTRIBUTES_MAX: Final = 63
-_KEY: Final = ("partNumber", "upc", "sku", "binID", "lotCode", "condition", "date", "serialNumber", "externalID")
-"""The fields that identify an item; the last five exist in Unified Commerce only."""
 _FAILED: Final = ("the job failed because of an injected fault",)
-
-ItemKey = tuple[str | int | None, ...]
-HeldItem = dict[str, Any]
 
 
 class JobStatus(StrEnum):
@@ -42,10 +37,12 @@ class JobStatus(StrEnum):
 class Job:
     """One accepted request. ``items`` is None once the job is done, and where items are only counted.
 
-    At ``released_at`` the queue moves on to the next job: when this one is ``finished``, or earlier if it stalls.
+    ``request`` is its number among all accepted requests. At ``released_at`` the queue moves on to the next job: when
+    this one is ``finished``, or earlier if it stalls.
     """
 
     job_id: int
+    request: int
     location: str
     item_count: int
     chunks: int
@@ -69,10 +66,11 @@ class Job:
 
 
 class JobQueue:
-    """Jobs, and the items that the finished ones have set."""
+    """Jobs; the finished ones have set their items in the inventory."""
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    def __init__(self, settings: SandboxSettings, inventory: Inventory) -> None:
         self._settings = settings
+        self.inventory = inventory
         self._next_job_id = settings.first_job_id
         self._free_at: float | None = None
         """When the queue is done with its last job; None before the first."""
@@ -82,12 +80,8 @@ class JobQueue:
         self.stalled = 0
         """Jobs that the queue has moved past and that have not finished."""
         self._jobs: dict[int, Job] = {}
-        self._held: dict[str, dict[ItemKey, HeldItem]] = {}
-        self.held_items = 0
         self.queued_items = 0
         self.items = 0
-        self.repeated_items = 0
-        """Items that were repeated within one request: 0 with a consumer that coalesces."""
         self.chunks = 0
         self.cost_seconds = 0.0
         self.ended: dict[JobStatus, int] = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 0}
@@ -115,6 +109,7 @@ class JobQueue:
         released_at = started + cost * settings.time_scale
         job = Job(
             job_id=self._next_job_id,
+            request=self.inventory.next_request(),
             location=location,
             item_count=item_count,
             chunks=chunks,
@@ -171,10 +166,6 @@ class JobQueue:
         """Every job that is still kept, oldest first."""
         return self._jobs.values()
 
-    def held(self) -> Mapping[str, Mapping[ItemKey, HeldItem]]:
-        """The items that finished jobs have set: by location and item key, the item's current fields."""
-        return self._held
-
     def _stall(self, job: Job) -> None:
         self.stalled += 1
         if job.finished < inf:
@@ -200,41 +191,6 @@ class JobQueue:
             return
         if job.items is None:
             return
-        keys = [_key(item) for item in job.items]
-        distinct = set(keys)
-        location = self._held.get(job.location, {})
-        new = len(distinct.difference(location))
-        if self.held_items + new > self._settings.held_items_max:
-            job.fails = True
-            job.messages.append(f"the sandbox holds at most {self._settings.held_items_max} items (held_items_max)")
-            return
-        self.held_items += new
-        self.repeated_items += len(keys) - len(distinct)
-        self._held[job.location] = location
-        overfull = 0
-        for key, item in zip(keys, job.items, strict=True):
-            held = location.get(key)
-            location[key] = now_held = _merged(held, item)
-            if "attributes" in now_held and len(now_held["attributes"]) > _ATTRIBUTES_MAX:
-                overfull += 1
-        if overfull:
-            job.messages.append(f"items with more than {_ATTRIBUTES_MAX} attributes after merging: {overfull}")
-
-
-def _key(item: Item) -> ItemKey:
-    get = cast("Mapping[str, Any]", item).get
-    return tuple([get(name) for name in _KEY])
-
-
-def _merged(held: HeldItem | None, item: Item) -> HeldItem:
-    """The held item after this update: the quantity and the given fields are set, absent fields stay.
-
-    Attributes are merged. The documentation does not say what happens when that makes too many, so none are cut off.
-    The request's own dict is reused where possible, since nothing else needs it: twice as fast as a copy.
-    """
-    merged = cast("HeldItem", item)
-    merged["quantity"] = int(item["quantity"])
-    attributes: Sequence[str] = held.get("attributes", ()) if held else ()
-    if "attributes" in merged:
-        merged["attributes"] = list(dict.fromkeys([*attributes, *merged["attributes"]]))
-    return merged if held is None or held.keys() <= merged.keys() else {**held, **merged}
+        is_applied, messages = self.inventory.apply(job.location, job.items, job.request, job.finished)
+        job.fails = not is_applied
+        job.messages.extend(messages)

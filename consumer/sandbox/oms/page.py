@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from consumer.sandbox.oms.reports import JobRecord, Summary
 from consumer.sandbox.oms.settings import SandboxSettings
-from consumer.sandbox.oms.state import JobRecord, Summary
 
 _JOBS_SHOWN_MAX: Final = 100
 _RELOAD_SECONDS: Final = 2
@@ -70,6 +70,8 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         ("Jobs waiting or running", f"{unfinished:,}"),
         ("Jobs failed", f"{summary.jobs_by_status['FAILED']:,}"),
         ("Items accepted", f"{summary.items:,}"),
+        ("Items applied at once", f"{summary.sync_items:,}"),
+        ("Items that went backwards", f"{summary.backward_items:,}"),
         ("Items in stock", f"{summary.held_items:,}"),
         ("Locations", f"{summary.locations:,}"),
         ("Chunks used", f"{summary.chunks:,}"),

@@ -59,13 +59,16 @@ class SandboxSettings(BaseModel):
 
     max_items: int = Field(default=12_000, ge=1)
     """Items in one request; more are answered 400."""
+    sync_items_max: int = Field(default=25, ge=0, le=1_000)
+    """Items up to which a request of smart refresh is applied at once; a larger one becomes a job."""
     chunk_items: int = Field(default=3_000, ge=1)
     """Items processed at once: a partly filled chunk costs as much as a full one."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1_024)
     """Bytes of one request's body; more are answered 413. 12,000 items with every field and 63 attributes each fit."""
     validation: Literal["full", "count"] = "full"
     """``full``: every rule is checked, and quantities are applied. ``count``: items are counted by their ``quantity``
-    keys, not parsed, and no quantities are held, so that a benchmark measures the consumer and not the sandbox."""
+    keys, not parsed, and no quantities are held, so that a benchmark measures the consumer and not the sandbox. Only
+    requests that are applied at once, which are small, are checked and held all the same."""
 
     seconds_per_chunk: float = Field(default=1.0, ge=0, le=3_600, allow_inf_nan=False)
     """OMS seconds for each chunk, full or not."""
@@ -84,6 +87,8 @@ class SandboxSettings(BaseModel):
     """Items held (about 0.4 kB each); a job that would exceed it ends as FAILED."""
     locations_max: int = Field(default=100_000, ge=1)
     """Known locations; a request for one more is answered 503 with code 5001."""
+    applied_kept_max: int = Field(default=100_000, ge=0)
+    """Applied items (about 0.2 kB each) of which time and request are kept."""
     jobs_kept_max: int = Field(default=100_000, ge=1)
     """Finished jobs that are kept for get-job and the page; totals include all jobs."""
 

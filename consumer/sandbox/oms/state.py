@@ -9,20 +9,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
 from consumer.sandbox.oms.faults.active import ActiveFaults
-from consumer.sandbox.oms.faults.outcome import CallKind, CallOutcome, CannedAnswer, JobOverride
+from consumer.sandbox.oms.faults.outcome import CallKind, CallOutcome, CannedAnswer, JobOverride, SyncForm
 from consumer.sandbox.oms.faults.refusals import ItemRefusals
 from consumer.sandbox.oms.faults.rules import Refuse
 from consumer.sandbox.oms.faults.scripted import FaultRequest, FaultScript
-from consumer.sandbox.oms.job_queue import HeldItem, Job, JobQueue, JobStatus
+from consumer.sandbox.oms.inventory import AppliedItem, HeldItem, Inventory
+from consumer.sandbox.oms.job_queue import JobQueue, JobStatus
+from consumer.sandbox.oms.reports import JobRecord, Summary, job_record
 from consumer.sandbox.oms.settings import Package, SandboxSettings
+from consumer.sandbox.oms.smart_refresh import SyncRefresh
 from consumer.sandbox.oms.tokens import Tokens
 from consumer.sandbox.oms.validation import Refresh
-from consumer.text import iso_time
 
 SCRIPTED: Final = "scripted"
 """The name under which scripted answers are counted, among the names of the fault rules."""
@@ -36,51 +37,6 @@ def steady_wall_clock() -> Clock:
     return lambda: offset + time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A job at one moment. Times are seconds since 1970, the cost is in OMS seconds."""
-
-    job_id: int
-    location: str
-    items: int
-    chunks: int
-    cost_seconds: float
-    status: JobStatus
-    added: float
-    started: float | None
-    finished: float | None
-    messages: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Totals since the start.
-
-    ``requests`` counts answers by endpoint and HTTP status ("dropped": the connection was dropped on purpose).
-    ``fault_hits`` counts calls by the fault that changed them. ``stalled_jobs`` counts the WORKING jobs that the queue
-    has moved past.
-    """
-
-    jobs: int
-    jobs_by_status: dict[str, int]
-    items: int
-    repeated_items: int
-    chunks: int
-    unused_chunk_items: int
-    cost_seconds: float
-    busy_seconds: float
-    tokens_issued: int
-    requests: dict[str, dict[str, int]]
-    bytes_received: int
-    max_in_flight: int
-    max_in_flight_per_location: int
-    locations: int
-    held_items: int
-    scripted_answers_left: int
-    fault_hits: dict[str, int]
-    stalled_jobs: int
-
-
 class SandboxState:
     """Tokens, queue, faults and counters of one sandbox."""
 
@@ -91,7 +47,10 @@ class SandboxState:
         """Called after a job was added, without the lock."""
         self._lock = threading.Lock()
         self._tokens = Tokens(settings)
-        self._queue = JobQueue(settings)
+        self._inventory = Inventory(settings)
+        self._queue = JobQueue(settings, self._inventory)
+        self._sync_requests = 0
+        self._sync_items = 0
         self._script = FaultScript()
         self._scripted_hits = 0
         self._faults = ActiveFaults(settings.fault_seed)
@@ -207,6 +166,41 @@ class SandboxState:
         self.on_job_added()
         return job.job_id
 
+    def apply_at_once(self, refresh: SyncRefresh, form: SyncForm | None = None) -> list[dict[str, Any]]:
+        """Apply the valid items of a small request of smart refresh; returns each item's result.
+
+        It overtakes the requests in the queue. Raises RefusalError (503, nothing applied) if the sandbox would hold too
+        many items.
+        """
+        errors = self._errors_of(refresh, form)
+        self._finish_due_jobs()
+        with self._lock:
+            now = self.clock()
+            # What is due by now was applied before; usually that is nothing more.
+            while self._queue.finish_next(now):
+                pass
+            items = refresh.without(errors)
+            is_applied, messages = self._inventory.apply(refresh.location, items, self._inventory.next_request(), now)
+            if not is_applied:
+                raise RefusalError(503, OmsCode.UNAVAILABLE, messages[0])
+            self._sync_requests += 1
+            self._sync_items += len(items)
+        return refresh.results(errors)
+
+    def _errors_of(self, refresh: SyncRefresh, form: SyncForm | None) -> dict[int, str]:
+        """By position, why items are refused: they are invalid, or a fault says so."""
+        errors = dict(refresh.errors)
+        with self._lock:
+            for fault, rule in self._faults.refusals(refresh.location, self.clock()):
+                refused = ItemRefusals(rule).find_all(refresh.items, except_for=errors)
+                if refused:
+                    self._faults.count_hit(fault)
+                errors = refused | errors
+        first = next((index for index in range(len(refresh.items)) if index not in errors), None)
+        if form == "item-error" and first is not None:
+            errors[first] = f"items[{first}] is refused by an injected fault"
+        return errors
+
     def finish_due_jobs(self) -> float | None:
         """Finish every job that is due; returns the seconds until the next one is, None if no job will become due."""
         now = self._finish_due_jobs()
@@ -266,22 +260,31 @@ class SandboxState:
         now = self._finish_due_jobs()
         with self._lock:
             job = self._queue.job(job_id)
-            return None if job is None else _record(job, now)
+            return None if job is None else job_record(job, now)
 
     def jobs(self) -> list[JobRecord]:
         """Every job that is still kept, oldest first."""
         now = self._finish_due_jobs()
         with self._lock:
-            return [_record(job, now) for job in self._queue.jobs()]
+            return [job_record(job, now) for job in self._queue.jobs()]
 
     def inventory(self, location: str | None = None) -> dict[str, list[HeldItem]]:
         """The items that finished jobs have set, by location; of one location if it is given."""
         self._finish_due_jobs()
         with self._lock:
-            held = self._queue.held()
+            held = self._inventory.held()
             names = held.keys() if location is None else held.keys() & {location}
             # Values are replaced, never changed in place, so shallow copies of the items are enough.
             return {name: [dict(item) for item in held[name].values()] for name in names}
+
+    def applied(self, location: str | None = None, *, after: int = 0) -> list[AppliedItem]:
+        """What was applied with a number above ``after``, in that order; at one location if it is given.
+
+        Only the last ``applied_kept_max`` items are kept.
+        """
+        self._finish_due_jobs()
+        with self._lock:
+            return list(self._inventory.applied(location, after=after))
 
     def summary(self) -> Summary:
         """Totals since the start."""
@@ -294,8 +297,11 @@ class SandboxState:
             return Summary(
                 jobs=queue.jobs_added,
                 jobs_by_status={str(status): count for status, count in by_status.items()},
-                items=queue.items,
-                repeated_items=queue.repeated_items,
+                items=queue.items + self._sync_items,
+                sync_requests=self._sync_requests,
+                sync_items=self._sync_items,
+                repeated_items=self._inventory.repeated_items,
+                backward_items=self._inventory.backward_items,
                 chunks=queue.chunks,
                 unused_chunk_items=queue.chunks * self.settings.chunk_items - queue.items,
                 cost_seconds=queue.cost_seconds,
@@ -306,7 +312,7 @@ class SandboxState:
                 max_in_flight=self._max_in_flight,
                 max_in_flight_per_location=self._max_in_flight_per_location,
                 locations=len(self._locations),
-                held_items=queue.held_items,
+                held_items=self._inventory.held_items,
                 scripted_answers_left=len(self._script),
                 fault_hits=self._fault_hits(),
                 stalled_jobs=queue.stalled,
@@ -336,51 +342,3 @@ class SandboxState:
             message = f"the sandbox accepts at most {self.settings.locations_max} locations (locations_max)"
             raise RefusalError(503, OmsCode.UNAVAILABLE, message)
         self._locations.add(location)
-
-
-def oms_job(record: JobRecord) -> dict[str, Any]:
-    """The job in the OMS's get-job format. ``success`` is true for the status SUCCESS."""
-    return {
-        "jobID": record.job_id,
-        "type": "REFRESH",
-        "status": record.status,
-        "added": _iso(record.added),
-        "started": _iso(record.started),
-        "finished": _iso(record.finished),
-        "itemCount": record.items,
-        "success": record.status is JobStatus.SUCCESS,
-        "messages": list(record.messages),
-    }
-
-
-def sandbox_job(record: JobRecord) -> dict[str, Any]:
-    """The same, with what the OMS does not report: location, chunks, and cost in OMS seconds."""
-    return oms_job(record) | {
-        "locationName": record.location,
-        "chunks": record.chunks,
-        "costSeconds": record.cost_seconds,
-    }
-
-
-def summary_json(summary: Summary) -> dict[str, Any]:
-    """The summary as a JSON object, with its fields' names."""
-    return asdict(summary)
-
-
-def _record(job: Job, now: float) -> JobRecord:
-    return JobRecord(
-        job_id=job.job_id,
-        location=job.location,
-        items=job.item_count,
-        chunks=job.chunks,
-        cost_seconds=job.cost_seconds,
-        status=job.status(now),
-        added=job.added,
-        started=job.started if job.started <= now else None,
-        finished=job.finished if job.finished <= now else None,
-        messages=tuple(job.messages),
-    )
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else iso_time(seconds)

@@ -56,13 +56,19 @@ class Item(TypedDict):
 
 @with_config(_STRICT)
 class GranularItem(Item):
-    """One item of a Unified Commerce request, where these fields also identify the item."""
+    """One item of a Unified Commerce request, where these fields also identify the item.
+
+    ``lTD`` does not: it is how the vendor's client spells ``ltd``.
+    """
 
     lotCode: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
     condition: NotRequired[Annotated[str, Field(min_length=1, max_length=50)]]
     date: NotRequired[_Name]
     serialNumber: NotRequired[Annotated[str, Field(min_length=1, max_length=30)]]
     externalID: NotRequired[_Name]
+    deliveryDate: NotRequired[_Name]
+    tags: NotRequired[Annotated[dict[_Name, _Name], Field(min_length=1)]]
+    lTD: NotRequired[_Number]
 
 
 _FIELD_RULES: Final = {
@@ -85,6 +91,9 @@ _FIELD_RULES: Final = {
     "date": "a string of at least 1 character",
     "serialNumber": "a string of 1 to 30 characters",
     "externalID": "a string of at least 1 character",
+    "deliveryDate": "a string of at least 1 character",
+    "tags": "an object of at least 1 string, with names and strings of at least 1 character",
+    "lTD": "a number",
 }
 """What a field must be, for error messages; the types above check it."""
 

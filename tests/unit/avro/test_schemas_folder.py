@@ -9,7 +9,7 @@ from consumer.avro.fields import plan_fields
 from consumer.avro.leaves import TARGETS
 from consumer.avro.readers import self_test
 from consumer.avro.writer_schema import parse
-from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION
+from consumer.core.changes.items import GRANULAR_COLUMNS, IDENTIFIERS, ITEM_COLUMNS, LOCATION, MAP_COLUMNS
 from consumer.core.changes.rules import (
     ATTRIBUTES_MAX,
     BIN_ID_MIN,
@@ -50,7 +50,11 @@ def test_the_granular_schema_is_the_bundled_one_with_the_granular_fields_after_i
     more = granular["fields"][len(bundled["fields"]) :]
     assert granular["fields"][: len(bundled["fields"])] == bundled["fields"]
     assert [field["name"] for field in more] == list(GRANULAR_COLUMNS)
-    assert all(field["doc"] and field["type"] == ["null", "string"] and field["default"] is None for field in more)
+    types = {
+        name: {"type": "map", "values": "string"} if name in MAP_COLUMNS else "string" for name in GRANULAR_COLUMNS
+    }
+    assert all(field["doc"] and field["type"] == ["null", types[field["name"]]] for field in more)
+    assert all(field["default"] is None for field in more)
     assert (granular["name"], granular["namespace"]) == (bundled["name"], bundled["namespace"])
     paths = {name: name for name in GRANULAR_COLUMNS}
     assert len(plan_fields(parse(granular_text()), by_name(paths)).leaves) == len(TARGETS)

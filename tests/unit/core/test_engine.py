@@ -13,7 +13,7 @@ from consumer.core.limits import EngineLimits
 from consumer.core.location.pending import Pending
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Hold, Retry, Shrink, Stop
+from consumer.core.oms.answers import Accepted, AnswerKind, Hold, Retry, Shrink, Stop
 from consumer.core.settlement import Settled
 from tests.support.frames import change, frame
 
@@ -613,19 +613,3 @@ def test_a_413_for_a_body_that_is_too_large_for_nobody_only_backs_off_its_locati
     assert engine.due(AGE + 6.9) == []
     assert [again.items for again in engine.due(AGE + 7.0)] == [1]
     assert engine.request_size.bytes_max is None
-
-
-def test_a_gateways_page_for_one_location_lets_the_others_go_on() -> None:
-    engine = build_engine()
-    for number, location in enumerate(("Rome", "Oslo", "Bern")):
-        add(engine, burst(1, location=location, first=number), now=0.0)
-
-    rome, oslo, bern = engine.due(AGE)
-    accept(engine, [oslo], AGE)
-    page = Answer(AnswerKind.GATEWAY_PAGE, status=403, detail="<html>", repeated=True)
-    settled = engine.settle(rome.request_id, page, jitter=0.0, now=AGE)
-    accept(engine, [bern], AGE)
-
-    assert (settled.fatal_reason, engine.sending_stopped) == (None, None)
-    add(engine, burst(1, location="Oslo", first=9), now=AGE)
-    assert [request.location for request in engine.due(AGE + AGE)] == ["Rome", "Oslo"]

@@ -26,8 +26,8 @@ ITEM = item_columns(ITEM_KEY)
 SCHEMA = {
     LOCATION: pl.String(), "partNumber": pl.String(), "upc": pl.String(), "sku": pl.String(), "binID": pl.Int64(),
     "lotCode": pl.String(), "condition": pl.String(), "date": pl.String(), "serialNumber": pl.String(),
-    "externalID": pl.String(), ASSIGNMENT: pl.Int32(), OFFSET: pl.Int64(), TIMESTAMP: pl.Int64(),
-    OCCURRED_AT: pl.Int64(), BYTES: pl.Int64(),
+    "externalID": pl.String(), "deliveryDate": pl.String(), "tags": pl.String(), ASSIGNMENT: pl.Int32(),
+    OFFSET: pl.Int64(), TIMESTAMP: pl.Int64(), OCCURRED_AT: pl.Int64(), BYTES: pl.Int64(),
 }  # fmt: skip
 
 

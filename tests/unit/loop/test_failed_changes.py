@@ -2,7 +2,7 @@
 
 import json
 
-from consumer.core.changes.items import ChangeId, RejectReason
+from consumer.core.changes.items import ChangeId, RejectReason, map_text
 from consumer.core.location.request import Refusal
 from consumer.loop.failed_changes import refused_changes
 from consumer.ports import Assignment
@@ -19,3 +19,12 @@ def test_an_item_is_written_with_the_columns_that_its_rows_have() -> None:
 
     assert failed.reason is RejectReason.SUPERSEDED_BY_REJECT
     assert json.loads(failed.items[ChangeId(1, 0)]) == {"locationName": "Rome", "sku": "a", "quantity": 4}
+
+
+def test_tags_are_written_as_they_are_sent() -> None:
+    tags = {"Channel": "Web", "Area": 'the "North"'}
+    rows = frame([change("Rome", "a", 4, tags=map_text(tags))])
+
+    (failed,) = refused_changes(Refusal("Rome", rows, "refused", RejectReason.REFUSED_BY_OMS), {1: ASSIGNED})
+
+    assert json.loads(failed.items[ChangeId(1, 0)])["tags"] == tags

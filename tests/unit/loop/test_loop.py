@@ -343,19 +343,37 @@ def test_a_change_refused_alone_is_dead_lettered_with_the_oms_message_and_the_re
     assert stage.source.committed == {1: 3}
 
 
-def test_an_oms_that_refuses_nearly_everything_stops_the_service() -> None:
+def test_an_oms_that_refuses_nearly_everything_of_few_locations_stops_the_service() -> None:
     stage = Stage(rejected_ratio_max=0.5, refused_changes_min=100)
-    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such location")
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
 
     def feed() -> None:
         for offset in itertools.count(0, 3):
-            stage.add_changes(offset, location=f"store {offset % 2_000}")
+            stage.add_changes(offset, location=f"store {offset % 4}")
             stage.turns(1, seconds=0.05)
 
-    with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such location"):
+    with pytest.raises(DeadLettersError, match=r"refuses too many.*store.*no such sku"):
         feed()
 
     assert stage.recorded("fetch")
+
+
+def test_an_oms_that_refuses_most_locations_whole_gets_probes_and_nothing_more_is_dead_lettered() -> None:
+    stage = Stage()
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such sku")
+    for number in range(20):
+        stage.add_changes(3 * number, location=f"store {number}")
+    stage.turns(200, seconds=10.0)
+
+    assert not stage.recorded("fetch")
+    assert stage.observer.latest
+    assert "nothing is dead-lettered until it accepts" in (stage.observer.latest.sending_stopped or "")
+
+    stage.client.reply = ACCEPTED
+    stage.turns(200, seconds=10.0)
+    assert stage.observer.latest.sending_stopped is None
+    assert stage.source.committed == {1: 60}
+    assert not stage.recorded("fetch")
 
 
 def test_reading_pauses_while_too_many_originals_are_being_fetched() -> None:

@@ -201,6 +201,28 @@ def test_rejects_of_one_batch_are_grouped_by_reason_and_the_latest_group_comes_f
     assert shown[0].detail == "truncated"
 
 
+def test_a_location_that_is_set_aside_is_named_with_what_was_said_and_listed_once() -> None:
+    status, clock = board()
+    status.observe(PartitionsAssigned([assignment()]))
+    status.observe(
+        LocationViews([LocationView("Rome", LocationState.BACKING_OFF, 3, 3, 900.0, clock.now + 300)], clock.now)
+    )
+    for _ in range(2):
+        status.observe(Snapshot(at=clock.now, set_aside_locations=1, set_aside={"Rome": "HTTP 404: no such location"}))
+    overview = queries.overview(status)
+    assert overview.health == "The OMS refuses Rome whole and accepts others: set aside, and probed"
+    assert overview.waits[0].what == "Set aside: Rome"
+    assert overview.waits[0].why.endswith("HTTP 404: no such location")
+    (location,) = queries.locations(status, LocationQuery()).locations
+    assert location.next_send == "in 5 minutes, as a probe: set aside"
+    (problem,) = queries.problems(status).problems
+    assert (problem.text, problem.detail) == ("location set aside: Rome, once", "HTTP 404: no such location")
+
+    many = {f"Shop {number}": "no" for number in range(100)}
+    status.observe(Snapshot(at=clock.now, set_aside_locations=120, set_aside=many))
+    assert queries.overview(status).health.startswith("The OMS refuses 120 locations whole")
+
+
 def test_only_the_groups_with_the_latest_problems_are_kept() -> None:
     status, _ = board()
     for number in range(GROUPS_MAX + 5):

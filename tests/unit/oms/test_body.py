@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.core.changes.items import ITEM_COLUMNS
+from consumer.core.changes.items import ITEM_COLUMNS, json_values, map_text
 from consumer.errors import InvariantError
-from consumer.oms.body import encode, in_body_order
+from consumer.oms.body import SMALL_ITEMS, encode, in_body_order
 
 exact = st.integers(-(2**53) + 1, 2**53 - 1)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -32,8 +32,12 @@ items = st.fixed_dictionaries(
         "date": texts,
         "serialNumber": texts,
         "externalID": texts,
+        "deliveryDate": texts,
+        "tags": st.none() | st.dictionaries(st.text(max_size=4), st.text(max_size=8), max_size=3).map(map_text),
     }
 )
+TAGS_LOOKALIKE = '{"tags":"{}"}' + "\\"
+"""A text that looks like a map as polars writes it, unless it is escaped."""
 
 
 def rows_of(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -51,8 +55,18 @@ def test_the_body_is_the_json_of_the_items_without_missing_values(location: str,
 
     assert list(body) == ["locationName", "items"]
     assert body["locationName"] == location
-    expected = [{name: value for name, value in row.items() if value is not None and value != []} for row in rows]
+    expected = [{name: value for name, value in json_values(row).items() if value != []} for row in rows]
     assert by_words(body["items"]) == by_words(expected)
+
+
+@pytest.mark.parametrize("copies", [1, SMALL_ITEMS + 1], ids=["few", "many"])
+def test_tags_are_an_object_whatever_their_names_and_the_other_texts_are(copies: int) -> None:
+    tags = {TAGS_LOOKALIKE: TAGS_LOOKALIKE, "Zürich": "\u2028\n\t"}
+    row = {"sku": TAGS_LOOKALIKE, "partNumber": ',"tags":"{}"', "quantity": 1, "tags": map_text(tags)}
+
+    body = json.loads(encode(TAGS_LOOKALIKE, rows_of(*[row] * copies, {"sku": "a", "quantity": 1})))
+
+    assert body["items"] == [row | {"tags": tags}] * copies + [{"sku": "a", "quantity": 1}]
 
 
 def test_a_body_looks_as_in_the_omss_documentation() -> None:
@@ -77,13 +91,13 @@ def test_an_api_may_have_another_name_for_the_location() -> None:
 
 def test_items_of_all_patterns_are_in_one_body() -> None:
     values: dict[Any, Any] = {pl.String(): "x", pl.Int64(): 1, pl.Float64(): 1.5}
-    full = {name: values.get(dtype, ["x"]) for name, dtype in ITEM_COLUMNS.items()}
+    full = {name: values.get(dtype, ["x"]) for name, dtype in ITEM_COLUMNS.items()} | {"tags": '{"x":"y"}'}
     rows: list[dict[str, Any]] = [full, {"quantity": 1}]
     rows += [{name: full[name], "quantity": 1} for name in ITEM_COLUMNS if name != "quantity"]
 
     body = json.loads(encode("Rome", rows_of(*rows)))
 
-    assert by_words(body["items"]) == by_words(rows)
+    assert by_words(body["items"]) == by_words([json_values(row) for row in rows])
 
 
 def test_a_request_without_items_is_a_bug() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from consumer.core.changes.columns import GRANULAR_COLUMN_TYPES
 from consumer.errors import SettingsError
 from consumer.settings import Settings, load, redacted
 
@@ -60,7 +61,7 @@ def test_unified_commerce_accepts_a_tenant_and_granular_fields() -> None:
 
 def test_a_lot_may_be_part_of_the_item_key_and_is_by_default() -> None:
     assert settings(WINDOW__ITEM_KEY="sku,lotCode").window.item_key == ["sku", "lotCode"]
-    assert {"lotCode", "condition", "date", "serialNumber", "externalID"} <= set(settings().window.item_key)
+    assert set(GRANULAR_COLUMN_TYPES) <= set(settings().window.item_key)
 
 
 def test_jobs_are_tracked_for_a_day_by_default() -> None:

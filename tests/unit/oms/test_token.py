@@ -12,7 +12,7 @@ import pytest
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.token import (
     LIFETIME_SECONDS_DEFAULT,
-    PAGE_RENEWAL_SECONDS,
+    RENEWAL_SECONDS,
     Token,
     TokenOptions,
     Tokens,
@@ -303,12 +303,12 @@ def test_further_fields_are_sent_in_the_json_body() -> None:
     }
 
 
-def test_a_gateways_403_renews_the_token_at_most_once_in_ten_minutes(auth: Auth) -> None:
+def test_a_refusal_other_than_a_401_renews_the_token_at_most_once_in_ten_minutes(auth: Auth) -> None:
     auth.reply = lambda: None
     for _ in range(3):
-        auth.tokens.record_forbidden(auth.get(), is_page=True)
+        auth.tokens.record_refused_whole(auth.get())
     assert auth.get().sequence == 2
 
-    auth.now += PAGE_RENEWAL_SECONDS
-    auth.tokens.record_forbidden(auth.get(), is_page=True)
+    auth.now += RENEWAL_SECONDS
+    auth.tokens.record_refused_whole(auth.get())
     assert auth.get().sequence == 3

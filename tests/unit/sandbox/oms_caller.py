@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from consumer.sandbox.oms.access import TENANT_HEADER
-from consumer.sandbox.oms.app import JOB_PATHS, REFRESH_PATHS, TOKEN_PATH, UNIFIED_TOKEN_PATH
+from consumer.sandbox.oms.app import JOB_PATHS, REFRESH_PATHS, SMART_REFRESH_PATH, TOKEN_PATH, UNIFIED_TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import (
     SPECIFIC_KEY,
@@ -75,7 +75,10 @@ class OmsCaller:
     def refresh(self, location: str, items: list[dict[str, Any]]) -> httpx.Response:
         return self.send(self.body(location, items))
 
-    def body(self, location: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    def smart_refresh(self, location: str, items: list[Any]) -> httpx.Response:
+        return self.http.post(f"{SMART_REFRESH_PATH}/", json=self.body(location, items), headers=self.bearer)
+
+    def body(self, location: str, items: list[Any]) -> dict[str, Any]:
         return {LOCATION_FIELDS[self.package]: location, "items": items}
 
     def job(self, job_id: object) -> httpx.Response:

@@ -210,7 +210,7 @@ def test_jobs_finish_without_any_call(make_oms: MakeOms) -> None:
     oms = make_oms(seconds_per_job=0, seconds_per_chunk=0.01)
     oms.refresh("L", [GOOD])
     deadline = time.monotonic() + 60
-    while not oms.state._queue.held():
+    while not oms.state._inventory.held():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from consumer.sandbox.oms.faults.outcome import JobOverride
-from consumer.sandbox.oms.job_queue import HeldItem, Job, JobQueue, JobStatus
+from consumer.sandbox.oms.inventory import HeldItem, Inventory
+from consumer.sandbox.oms.job_queue import Job, JobQueue, JobStatus
 from consumer.sandbox.oms.settings import SandboxSettings
 
 
 def queue(**settings: Any) -> JobQueue:
-    return JobQueue(SandboxSettings(**{"seconds_per_job": 1, "seconds_per_chunk": 10, **settings}))
+    made = SandboxSettings(**{"seconds_per_job": 1, "seconds_per_chunk": 10, **settings})
+    return JobQueue(made, Inventory(made))
 
 
 def add(jobs: JobQueue, location: str, items: list[Any], *, now: float = 0.0, fails: bool = False) -> Job:
@@ -23,7 +25,7 @@ def finish(jobs: JobQueue, now: float) -> None:
 
 
 def held(jobs: JobQueue, location: str = "L") -> list[HeldItem]:
-    return list(jobs.held().get(location, {}).values())
+    return list(jobs.inventory.held().get(location, {}).values())
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,19 @@ SAME_ITEM = {
         [{"sku": "1", "quantity": 5}, {"upc": "1", "quantity": 3}, {"sku": "1", "upc": "1", "quantity": 4}],
         [{"sku": "1", "quantity": 5}, {"upc": "1", "quantity": 3}, {"sku": "1", "upc": "1", "quantity": 4}],
     ),
+    "another segment or delivery is another item": (
+        [
+            {"sku": "1", "quantity": 5, "tags": {"A": "1", "B": "2"}},
+            {"sku": "1", "quantity": 3, "deliveryDate": "2027-01-15T12:00:00-0500"},
+            {"sku": "1", "quantity": 4},
+            {"sku": "1", "quantity": 6, "tags": {"B": "2", "A": "1"}},
+        ],
+        [
+            {"sku": "1", "quantity": 6, "tags": {"A": "1", "B": "2"}},
+            {"sku": "1", "quantity": 3, "deliveryDate": "2027-01-15T12:00:00-0500"},
+            {"sku": "1", "quantity": 4},
+        ],
+    ),
 }
 
 
@@ -105,7 +120,7 @@ def test_items_after_several_refresh_requests(items: Any, expected: Any, *, toge
         add(jobs, "L", [dict(item) for item in request])
     finish(jobs, 1_000)
     assert held(jobs) == expected
-    assert jobs.repeated_items == (len(items) - len(expected) if together else 0)
+    assert jobs.inventory.repeated_items == (len(items) - len(expected) if together else 0)
 
 
 def test_the_same_item_is_held_separately_at_each_location() -> None:

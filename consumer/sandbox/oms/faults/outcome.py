@@ -8,8 +8,11 @@ from typing import Final, Literal
 CallKind = Literal["refresh", "job", "token"]
 """The OMS's calls, as faults name them: refresh requests, get-job, and both token endpoints."""
 FaultTiming = Literal["before_queue", "after_queue"]
-"""Whether a fault comes before or after the refresh request is queued."""
+"""Whether a fault comes before or after the refresh request is queued, or applied at once."""
 JobIdStyle = Literal["integer", "leading-zero", "string", "float", "blanks"]
+SyncForm = Literal["no-method", "no-results", "missing-result", "item-error"]
+"""How the answer of smart refresh is wrong: without ``method``, without results or without that of the last item, or
+with an error for the first item, which is then not applied."""
 QuotaKind = Literal["qps", "rate"]
 """Which quota of the gateway is exceeded: calls per second, or calls per longer period."""
 ConnectionDrop = Literal["reset", "close"]
@@ -49,8 +52,8 @@ class JobOverride:
 class CallOutcome:
     """What happens to a call, in this order; by default the regular answer, at once.
 
-    Wait ``delay_before_queue_seconds``; queue the request if ``is_queued``; wait ``delay_after_queue_seconds``; then
-    drop the connection, send ``answer``, or send the regular answer.
+    Wait ``delay_before_queue_seconds``; queue the request if ``is_queued`` (a small one of smart refresh is applied
+    instead); wait ``delay_after_queue_seconds``; then drop the connection, send ``answer``, or send the regular answer.
     """
 
     delay_before_queue_seconds: float = 0.0
@@ -61,6 +64,7 @@ class CallOutcome:
     answer: CannedAnswer | None = None
     job_id_style: JobIdStyle | None = None
     """None: as the sandbox's settings say."""
+    sync_form: SyncForm | None = None
     job: JobOverride = JobOverride()
 
     @property
@@ -86,6 +90,7 @@ class CallOutcome:
             delay_before_queue_seconds=self.delay_before_queue_seconds + other.delay_before_queue_seconds,
             delay_after_queue_seconds=self.delay_after_queue_seconds + other.delay_after_queue_seconds,
             job_id_style=self.job_id_style or other.job_id_style,
+            sync_form=self.sync_form or other.sync_form,
             job=job,
         )
 

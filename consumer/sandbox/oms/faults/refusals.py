@@ -1,6 +1,7 @@
 """Business rules that the consumer cannot know: finds the first item of a request that a ``refuse`` fault covers."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 from consumer.sandbox.oms.errors import OmsCode, RefusalError
 from consumer.sandbox.oms.faults.rules import Refuse
@@ -27,6 +28,15 @@ class ItemRefusals:
             message = f"items[{index}].{field} is refused by a rule of this OMS"
             return RefusalError(400, OmsCode.INVALID_REQUEST_DATA, message, item=index, field=field)
         return None
+
+    def find_all(self, items: Sequence[Any], *, except_for: Container[int]) -> dict[int, str]:
+        """By position, why items are refused, except for those positions."""
+        found: dict[int, str] = {}
+        for index, item in enumerate(items):
+            refusal = None if index in except_for else self.find([item])
+            if refusal is not None:
+                found[index] = str(refusal).replace("items[0]", f"items[{index}]")
+        return found
 
     def _refused_field(self, item: Item) -> str | None:
         for name in IDENTIFIERS:

@@ -37,6 +37,7 @@ from consumer.sandbox.oms.faults.outcome import (
     FaultTiming,
     JobOverride,
     QuotaKind,
+    SyncForm,
     delayed,
     over_quota,
     retry_after_header,
@@ -252,6 +253,22 @@ class JobId(_RefreshRule):
         return CallOutcome(job_id_style=self.style)
 
 
+class SmartAnswer(_RefreshRule):
+    """The answer of smart refresh is wrong.
+
+    It has no `method`, no results or not that of the last item, or it refuses the first item, which is then not
+    applied. Of an answer with a jobID only the `method` can be missing.
+    """
+
+    only_if_queued = True
+
+    fault: Literal["smart_answer"] = "smart_answer"
+    form: SyncForm
+
+    def outcome(self, _draw: float, /) -> CallOutcome:
+        return CallOutcome(sync_form=self.form)
+
+
 class FailJob(_RefreshRule):
     """The request is accepted, and its job ends as FAILED."""
 
@@ -314,6 +331,8 @@ class Revoke(Rule):
 class Refuse(Rule):
     """A business rule unknown to the consumer: requests with a matching item are answered 400.
 
+    A request of smart refresh that is applied at once gets an error for each such item instead.
+
     An item matches if its partNumber, upc or sku is in ``item`` or starts with one of ``prefix``, or if its quantity is
     in ``quantity``.
     """
@@ -352,6 +371,7 @@ FaultRule = Annotated[
     | RequireHeader
     | NoJobId
     | JobId
+    | SmartAnswer
     | FailJob
     | StallJob
     | Refuse,

@@ -28,6 +28,7 @@ from consumer.sandbox.oms.faults.outcome import (
     FaultTiming,
     JobIdStyle,
     JobOverride,
+    SyncForm,
     over_quota,
     retry_after_header,
 )
@@ -73,6 +74,8 @@ class ScriptedAnswer(BaseModel):
     """Body of that answer, sent as is; for bodies that are not JSON."""
     job_id_style: JobIdStyle | None = None
     """The format of the jobID, if one is sent; by default the one in the settings."""
+    sync_form: SyncForm | None = None
+    """How the answer of smart refresh is wrong, as the fault `smart_answer` says."""
     fail_job: bool = False
     """The job ends as FAILED, if the request is queued."""
     job_messages: Messages = ()
@@ -104,7 +107,8 @@ class ScriptedAnswer(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_call(self) -> Self:
-        needs_queue = self.queues_first() or self.fail_job or self.stall_job or self.job_id_style is not None
+        formed = self.job_id_style is not None or self.sync_form is not None
+        needs_queue = self.queues_first() or self.fail_job or self.stall_job or formed
         if needs_queue and self.call != "refresh":
             raise ValueError(f"a {self.call} call queues nothing: leave out all keys about queue, job and jobID")
         if self.location is not None and self.call == "token":
@@ -128,6 +132,7 @@ class ScriptedAnswer(BaseModel):
             drop="reset" if self.reset else "close" if self.close else None,
             answer=self._answer(),
             job_id_style=self.job_id_style,
+            sync_form=self.sync_form,
             job=JobOverride(self.fail_job, self.job_messages, stall_seconds),
         )
 

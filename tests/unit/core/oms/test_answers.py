@@ -7,6 +7,7 @@ from consumer.core.oms.answers import (
     Decision,
     Hold,
     Refused,
+    RefusedWhole,
     Retry,
     RetryLimits,
     Shrink,
@@ -40,14 +41,8 @@ def decided(answer: Answer, attempt: int = 0, jitter: float = 0.0, limits: Retry
         ),
         pytest.param(
             Answer(AnswerKind.REFUSED, status=400, detail="no such sku", named=(("a",),)),
-            Refused("HTTP 400: no such sku", named=(("a",),)),
+            Refused("HTTP 400: no such sku", named=(("a",),), after_seconds=1.0),
             id="refused, with the OMS's message",
-        ),
-        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403), Retry(1.0, whole_oms=True), id="forbidden once"),
-        pytest.param(
-            Answer(AnswerKind.GATEWAY_PAGE, status=400),
-            Retry(1.0, whole_oms=False),
-            id="a gateway's page, only its location waits",
         ),
         pytest.param(
             Answer(AnswerKind.TOO_LARGE, detail="large", body_bytes=9),
@@ -74,8 +69,13 @@ def test_every_kind_of_answer_has_its_decision(answer: Answer, decision: Decisio
             "correct oms.token_scope",
             id="a token request without its scope",
         ),
-        pytest.param(Answer(AnswerKind.FORBIDDEN, status=403, repeated=True), "oms.api", id="forbidden again"),
-        pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=404), "oms.base_url", id="wrong address"),
+        pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=405), "oms.base_url", id="wrong address"),
+        pytest.param(Answer(AnswerKind.WRONG_ADDRESS, status=302), "oms.base_url", id="redirected"),
+        pytest.param(
+            Answer(AnswerKind.WRONG_ADDRESS, status=404, setting="oms.token_url"),
+            "oms.token_url",
+            id="no token endpoint there",
+        ),
     ],
 )
 def test_an_answer_that_needs_an_operator_stops_and_names_the_setting_to_change(answer: Answer, settings: str) -> None:
@@ -145,14 +145,24 @@ def test_limits_that_contradict_each_other_are_refused(limits: dict[str, float])
         RetryLimits(**limits)
 
 
-def test_a_gateways_page_stops_only_before_anything_was_accepted() -> None:
-    for status, setting in ((404, "oms.base_url"), (405, "oms.base_url"), (403, "oms.api_key")):
-        page = Answer(AnswerKind.GATEWAY_PAGE, status=status, repeated=True)
-        at_start = decide(page, attempt=0, jitter=0.0, limits=LIMITS)
-        later = decide(page, attempt=0, jitter=0.0, limits=LIMITS, ever_accepted=True)
+@pytest.mark.parametrize(
+    ("kind", "status", "advice"),
+    [
+        (AnswerKind.FORBIDDEN, 403, "oms.api_key"),
+        (AnswerKind.WRONG_ADDRESS, 404, "oms.base_url"),
+        (AnswerKind.WRONG_ADDRESS, 410, "oms.base_url"),
+        (AnswerKind.GATEWAY_PAGE, 400, "a gateway refuses"),
+        (AnswerKind.GATEWAY_PAGE, 403, "oms.api_key"),
+        (AnswerKind.GATEWAY_PAGE, 404, "oms.base_url"),
+        (AnswerKind.GATEWAY_PAGE, 405, "oms.base_url"),
+    ],
+)
+def test_a_refusal_that_may_concern_the_location_alone_says_what_to_change_if_it_does_not(
+    kind: AnswerKind, status: int, advice: str
+) -> None:
+    decision = decided(Answer(kind, status=status, detail="no", repeated=True, retry_after_seconds=7.0))
 
-        assert isinstance(at_start, Stop)
-        assert setting in at_start.detail
-        assert later == Retry(1.0, whole_oms=False)
-    once = Answer(AnswerKind.GATEWAY_PAGE, status=403)
-    assert decide(once, attempt=5, jitter=0.0, limits=LIMITS) == Retry(1.0, whole_oms=True)
+    assert isinstance(decision, RefusedWhole)
+    assert (decision.kind, decision.status, decision.detail) == (kind, status, f"HTTP {status}: no")
+    assert (decision.after_seconds, decision.retry_after_seconds, decision.repeated) == (7.0, 7.0, True)
+    assert advice in decision.advice
