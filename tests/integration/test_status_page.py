@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from consumer.core.location.location import LocationState
 from consumer.core.oms.breaker import BreakerState
-from tests.support.browser import DESKTOP, PHONE, running_browser, violations
+from tests.support.browser import DESKTOP, PHONE, chromium_path, running_browser, violations
+from tests.support.parts import or_skip
 from tests.support.status_server import running_status_server
 from tests.support.status_story import STORES, Story, store
 
@@ -21,6 +22,7 @@ QUARTER = 900.0
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    or_skip(chromium_path)
     with running_browser() as browser:
         yield browser
 
