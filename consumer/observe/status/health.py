@@ -169,8 +169,6 @@ def _locations(
     snapshot: Snapshot, views: Sequence[LocationView], settings: Mapping[str, Any], now: float
 ) -> Iterator[Wait]:
     """Locations by what they wait for."""
-    limit = snapshot.requests_per_second_max
-    quota = f"; at most {limit:.3g} requests per second, the OMS's quota" if limit is not None else ""
     max_age = settings.get("window", {}).get("max_age")
     age = f" or the oldest change is {duration(max_age)} old" if isinstance(max_age, int | float) else ""
     full = f"until a request is worth sending: {snapshot.flush_items:,} items{age}"
@@ -179,7 +177,7 @@ def _locations(
         ("waiting", _State.BACKING_OFF, False, "the last request failed; the next try is {when}"),
         ("waiting", _State.BISECTING, True, "the OMS refused a request; the items that it refuses are being found"),
         ("good", _State.IN_FLIGHT, False, "a request is in flight; the OMS has not answered it yet"),
-        ("good", _State.PENDING, True, f"due, and sent as soon as a request may leave{quota}"),
+        ("good", _State.PENDING, True, f"due; sent {_when_due(snapshot)}"),
         ("good", _State.PENDING, False, f"{full}; the first is due {{when}}"),
     )
     for level, state, due, why in reasons:
@@ -191,6 +189,19 @@ def _locations(
         where = chosen[0].name if len(chosen) == 1 else counted(len(chosen), "location")
         when = ahead(first - now) if state is not _State.HELD else f"for another {duration(first - now)}"
         yield Wait(level=level, what=f"{counted(changes, 'change')} of {where}", why=why.replace("{when}", when))
+
+
+def _when_due(snapshot: Snapshot) -> str:
+    """When what is due is sent."""
+    if snapshot.sending_stopped:
+        return "once that is corrected"
+    if snapshot.breaker is not BreakerState.CLOSED:
+        return "once the OMS works again"
+    if snapshot.job_queue_full:
+        return "once the OMS has finished more jobs"
+    limit = snapshot.requests_per_second_max
+    quota = f"; at most {limit:.3g} requests per second, the OMS's quota" if limit is not None else ""
+    return f"as soon as a request may leave{quota}"
 
 
 def _is_due(view: LocationView, now: float) -> bool:

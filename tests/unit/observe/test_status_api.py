@@ -138,6 +138,26 @@ def test_the_next_request_is_said_in_words_and_what_waits_too(
     assert "{" not in wait.why
 
 
+@pytest.mark.parametrize(
+    ("of_snapshot", "said"),
+    [
+        ({}, "due; sent as soon as a request may leave"),
+        (
+            {"requests_per_second_max": 2.5},
+            "due; sent as soon as a request may leave; at most 2.5 requests per second, the OMS's quota",
+        ),
+        ({"breaker": BreakerState.OPEN}, "due; sent once the OMS works again"),
+        ({"job_queue_full": "1,000 jobs"}, "due; sent once the OMS has finished more jobs"),
+        ({"sending_stopped": "correct oms.api_key"}, "due; sent once that is corrected"),
+    ],
+)
+def test_what_is_due_says_what_it_still_waits_for(of_snapshot: dict[str, Any], said: str) -> None:
+    status, clock = board()
+    status.observe(LocationViews([LocationView("Rome", LocationState.PENDING, 2, 2, 1.0, clock.now)], clock.now))
+    status.observe(Snapshot(at=clock.now, **of_snapshot))
+    assert queries.overview(status).waits[-1].why == said
+
+
 def test_locations_with_the_same_reason_are_one_line() -> None:
     status, clock = board()
     views = [LocationView(f"Shop {n}", LocationState.HELD, 10, 10, 0.0, clock.now + 60 * n) for n in (2, 5, 9)]
