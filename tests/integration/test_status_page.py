@@ -177,6 +177,17 @@ def test_a_phone_shows_everything_without_scrolling_sideways(phone: Page, story:
     expect(phone.locator("#found")).to_have_text("1 to 1 of 1")
 
 
+def test_the_latest_requests_and_the_partitions_are_listed(page: Page, story: Story) -> None:
+    requests = page.locator("#request-rows tr")
+    expect(requests).to_have_count(20)
+    expect(requests.first).to_contain_text("Store 120")
+    expect(requests.first).to_contain_text("accepted after 0.3 s")
+    expect(requests.nth(1)).to_contain_text("job 7119: applied")
+    partitions = page.locator("#partition-rows tr")
+    expect(partitions).to_have_count(2)
+    assert partitions.first.inner_text().split("\t") == ["stock[0]", "reading", "35,900", "36,000", "38,500", "38,500"]
+
+
 def test_the_charts_are_drawn_and_say_their_latest_values(page: Page) -> None:
     expect(page.locator("#chart-changes canvas")).to_be_visible()
     label = page.locator("#chart-rates").get_attribute("aria-label")

@@ -14,6 +14,8 @@ from consumer.observe.status.api import LocationQuery
 from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.words import ago, count, counted, duration
 
+REQUESTS_SHOWN: Final = 20
+"""On the page, the latest ones; the JSON has more."""
 _HERE: Final = "consumer.observe.status"
 FILE_TYPES: Final = {
     "icon.svg": "image/svg+xml",
@@ -45,7 +47,7 @@ def render_page(board: StatusBoard, query: LocationQuery) -> str:
         .render(
             overview=overview,
             locations=queries.locations(board, query),
-            requests=queries.requests(board).requests,
+            requests=queries.requests(board).requests[:REQUESTS_SHOWN],
             problems=queries.problems(board).problems,
             partitions=queries.partitions(board).partitions,
             totals=overview.totals.model_dump(),
