@@ -117,12 +117,12 @@ class SetAsideLocations:
         return now + max(min(wait, self.limits.probe_seconds_max), said.retry_after_seconds)
 
     def accepted(self, location: Location) -> None:
-        """A request of this location was accepted. It stays set aside while suspects of it are left."""
+        """A request of this location was accepted. If it is set aside, it stays so while suspects of it are left."""
         self._acceptances += 1
         refusals = self._refused.get(location)
         if refusals is not None:
             refusals.probes = 0
-            if not location.bisection:
+            if refusals.since is None or not location.bisection:
                 del self._refused[location]
 
     def forget(self, location: Location) -> None:

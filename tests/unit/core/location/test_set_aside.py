@@ -104,6 +104,17 @@ def test_a_location_is_set_aside_only_after_others_were_accepted_since_its_first
     assert not any(settled.fatal_reason for settled in stage.settled)
 
 
+def test_an_accepted_part_of_the_location_itself_proves_nothing_about_others() -> None:
+    """An accepted part of a bisection once counted as another location, and the next page set its location aside."""
+    answers = iter([REFUSED, PAGE, ACCEPTED, NOT_FOUND])
+    stage = Stage(lambda _: next(answers, NOT_FOUND))
+    stage.add("Rome", "a", "b", "c", "d")
+    stage.run(AGE + 20.0)
+
+    assert len(stage.sent) > 4
+    assert stage.set_aside == []
+
+
 def test_it_is_probed_every_minute_first_and_every_quarter_of_an_hour_in_the_end() -> None:
     stage = begin(only_rome(NOT_FOUND), set_aside=SetAsideLimits(seconds_max=7_200.0))
     stage.sent.clear()
