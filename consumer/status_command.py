@@ -1,5 +1,6 @@
 """The command ``status``: what the status page shows, in a terminal, for one or several processes."""
 
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ REFRESH_SECONDS: Final = 2.0
 ANSWER_SECONDS_MAX: Final = 5.0
 """For each call; the first one waits up to a second for the process's loop."""
 MEMBERS_MAX: Final = 100
+THREADS: Final = 8
+"""That many processes are asked at a time."""
 PROBLEMS_MAX: Final = 10
 _STYLES: Final[dict[api.Level, str]] = {"good": "green", "waiting": "yellow", "bad": "bold red"}
 
@@ -43,20 +46,19 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
 
     Raises SettingsError for a wrong URL.
     """
-    if len(urls) > MEMBERS_MAX:
-        raise SettingsError(f"status: {len(urls)} addresses are more than the {MEMBERS_MAX} that can be shown")
-    bases = [_base(url) for url in urls]
+    given = [_base(url) for url in urls]
+    bases = _members(given)
     console = Console(highlight=False)
     # The addresses are those of pods and port-forwards, so no proxy is used.
     with (
         httpx.Client(timeout=ANSWER_SECONDS_MAX, trust_env=False) as client,
-        ThreadPoolExecutor(min(len(bases), 8)) as threads,
+        ThreadPoolExecutor(THREADS) as threads,
     ):
 
-        def ask_all() -> list[Member]:
+        def ask_all(bases: Sequence[str]) -> list[Member]:
             return list(threads.map(lambda base: _ask(client, base, locations_max), bases))
 
-        members = ask_all()
+        members = ask_all(bases)
         if once or not console.is_terminal:
             console.print(_shown(members, locations_max))
             return all(member.problem is None for member in members)
@@ -64,7 +66,7 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
             with Live(_shown(members, locations_max), console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(REFRESH_SECONDS)
-                    live.update(_shown(ask_all(), locations_max), refresh=True)
+                    live.update(_shown(ask_all(_members(given)), locations_max), refresh=True)
         except KeyboardInterrupt:
             return True
 
@@ -80,6 +82,34 @@ def _base(url: str) -> str:
     if not usable:
         raise SettingsError(f"status: {url!r} is not the address of a status page, such as http://127.0.0.1:8080")
     return full.rstrip("/")
+
+
+def _members(bases: Sequence[str]) -> list[str]:
+    """The addresses to ask: a name with several addresses, such as that of the chart's Service, has several processes.
+
+    Raises SettingsError if there are too many.
+    """
+    members = [member for base in bases for member in _addresses(base)]
+    if len(members) > MEMBERS_MAX:
+        raise SettingsError(f"status: {len(members)} addresses are more than the {MEMBERS_MAX} that can be shown")
+    return members
+
+
+def _addresses(base: str) -> list[str]:
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if parts.scheme == "https":  # a certificate is for the name
+        return [base]
+    try:
+        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError:
+        return [base]  # the call that follows says what is wrong
+    # Of a process with IPv4 and IPv6, one address is enough.
+    addresses = sorted({str(address[0]) for family, _, _, _, address in found if family == found[0][0]})
+    if len(addresses) < 2:
+        return [base]
+    port = f":{parts.port}" if parts.port else ""
+    return [f"http://{f'[{address}]' if ':' in address else address}{port}{parts.path}" for address in addresses]
 
 
 def _ask(client: httpx.Client, base: str, locations_max: int) -> Member:

@@ -3,16 +3,19 @@
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer import status_command
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
 from consumer.status_command import show_status
@@ -92,6 +95,31 @@ def test_text_from_outside_cannot_steer_the_terminal(
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[bold]" in shown
+
+
+def test_a_name_with_several_addresses_has_several_processes(
+    stories: list[Story], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def resolve(host: str, port: int, **_more: object) -> list[Any]:
+        assert host == "release.shop.svc"
+        addresses = ("127.0.0.2", "127.0.0.1", "127.0.0.2")
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        return [*found, (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))]
+
+    with running_status_server(stories[0].board, CollectorRegistry(), "0.0.0.0") as server:  # noqa: S104 - a test of loopback addresses
+        monkeypatch.setattr("consumer.status_command.socket.getaddrinfo", resolve)
+        members = status_command._members([f"http://release.shop.svc:{server.port}"])
+        monkeypatch.undo()
+        assert members == [f"http://127.0.0.1:{server.port}", f"http://127.0.0.2:{server.port}"]
+        assert show_status(members, once=True, locations_max=0)
+    assert all(member in capsys.readouterr().out for member in members[:1])
+
+
+def test_one_address_or_a_certificate_for_a_name_is_asked_by_its_name() -> None:
+    assert status_command._members(["http://localhost:8080", "https://release.example"]) == [
+        "http://localhost:8080",
+        "https://release.example",
+    ]
 
 
 @pytest.mark.parametrize("url", ["ftp://pod", "http://", "http://pod:99999999"])
