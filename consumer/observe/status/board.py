@@ -82,6 +82,8 @@ class StatusBoard:
         self._views_came = Event()
         """Set by the loop's thread when there are new ones."""
         self._views_wanted_until = -math.inf
+        self._views_late_until = -math.inf
+        """The loop is in a long turn: until then nobody waits for it again, as that would keep all workers busy."""
 
     # Facts, on the loop's thread
 
@@ -260,8 +262,10 @@ class StatusBoard:
         self._views_came.clear()
         now = self._clock.monotonic()
         self._views_wanted_until = now + WANTED_SECONDS
-        if now - self._views.at > FRESH_SECONDS and self._joined and self.stalled() is None:
-            self._views_came.wait(wait_seconds_max)
+        is_old = now - self._views.at > FRESH_SECONDS
+        may_wait = now >= self._views_late_until and self._joined and self.stalled() is None
+        if is_old and may_wait and not self._views_came.wait(wait_seconds_max):
+            self._views_late_until = now + WANTED_SECONDS
         return self._views
 
     def stalled(self) -> str | None:

@@ -9,8 +9,8 @@ It answers GET and HEAD:
 - ``/metrics``: Prometheus metrics. ``/``: the status page, with its files below ``/static/``.
 - ``/api/*``: what the page shows as JSON (``api``); ``/api/status``: the latest snapshot and the settings.
 
-Probes are answered by the server's own thread. Everything else is made on a few workers, so that a probe never waits
-for a page or a scrape. What a client can use is bounded in time, bytes and connections (``connection``).
+Probes are answered by the server's own thread, scrapes and pages are made on a few others: neither waits for a page.
+What a client can use is bounded in time, bytes and connections (``connection``).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from consumer.observe.status.connection import (
 from consumer.settings import HttpSettings
 
 WORKERS: Final = 4
-"""Pages and scrapes that are made at a time; they share one processor with the loop."""
+"""Pages that are made at a time; they share one processor with the loop. Scrapes have one more."""
 STOP_SECONDS_MAX: Final = 5.0
 _SHUTDOWN_SECONDS: Final = 1
 """For responses that are being sent when the server stops."""
@@ -67,8 +67,10 @@ class StatusServer:
         self._listener = _listen(settings)
         self.port: int = self._listener.getsockname()[1]
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="status-worker")
+        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="status-scrape")
         self._opened: Opened = {}
-        self._server = uvicorn.Server(_config(_application(board, registry, self._workers), self._opened))
+        application = _application(board, registry, self._workers, self._scrapes)
+        self._server = uvicorn.Server(_config(application, self._opened))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="status", daemon=True
         )
@@ -95,7 +97,8 @@ class StatusServer:
             self._server.should_exit = True
             self._thread.join(STOP_SECONDS_MAX)
         self._listener.close()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._workers, self._scrapes):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _config(application: ASGIApp, opened: Opened) -> uvicorn.Config:
@@ -158,16 +161,18 @@ def _has_ipv6() -> bool:
 # Pages
 
 
-def _application(board: StatusBoard, registry: CollectorRegistry, workers: ThreadPoolExecutor) -> ASGIApp:
+def _application(
+    board: StatusBoard, registry: CollectorRegistry, workers: ThreadPoolExecutor, scrapes: ThreadPoolExecutor
+) -> ASGIApp:
     answers: dict[str, Answer] = {
         "/": partial(_content, board),
         "/api/status": lambda _: Response(json.dumps(board.status(), indent=2) + "\n", media_type="application/json"),
         "/api/{name}": partial(_content, board),
         "/static/{name}": partial(_content, board),
-        "/metrics": partial(_metrics, registry),
     }
     probes = {"/healthz": board.stalled, "/readyz": board.not_ready}
     routes = [Route(path, _on_worker(answer, workers)) for path, answer in answers.items()]
+    routes.append(Route("/metrics", _on_worker(partial(_metrics, registry), scrapes)))
     routes += [Route(path, _probe(problem)) for path, problem in probes.items()]
     return _ReadOnly(Router(routes, redirect_slashes=False, default=PlainTextResponse("not found\n", 404)))
 

@@ -383,7 +383,9 @@ def test_a_client_that_does_not_take_its_response_is_disconnected(
         wait_until(lambda: not station.server.connections, "it is disconnected")
 
 
-def test_a_page_that_takes_long_keeps_no_probe_waiting(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_takes_long_keeps_neither_probes_nor_scrapes_waiting(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
     may_go_on, threads = threading.Event(), []
     monkeypatch.setattr(station.board, "status", lambda: may_go_on.wait(WAIT_SECONDS_MAX) and {})
     for _ in range(2 * WORKERS):
@@ -392,6 +394,7 @@ def test_a_page_that_takes_long_keeps_no_probe_waiting(station: Station, monkeyp
     wait_until(lambda: station.server.connections == len(threads), "all workers are busy")
 
     assert station.get("/healthz").status == 200
+    assert station.get("/metrics").status == 200
     may_go_on.set()
     for thread in threads:
         thread.join(WAIT_SECONDS_MAX)

@@ -17,7 +17,7 @@ from consumer.core.location.views import LocationView
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
-from consumer.facts import JobEnded, LocationViews, PartitionsAssigned, Snapshot
+from consumer.facts import Heartbeat, JobEnded, LocationViews, PartitionsAssigned, Snapshot
 from consumer.observe.status import queries, requests
 from consumer.observe.status.api import ANSWERS, LocationQuery, json_schema
 from consumer.observe.status.board import FRESH_SECONDS, WANTED_SECONDS, StatusBoard
@@ -356,6 +356,15 @@ def test_the_first_to_ask_waits_for_the_loop_and_the_next_ones_do_not() -> None:
     loop.join(WAIT_SECONDS_MAX)
     clock.now += FRESH_SECONDS
     assert status.location_views(WAIT_SECONDS_MAX) is fresh
+
+
+def test_only_the_first_to_ask_waits_for_a_loop_in_a_long_turn() -> None:
+    status, clock = board()
+    status.observe(PartitionsAssigned([assignment()]))
+    assert status.location_views(0.01).views == ()
+    clock.now += WANTED_SECONDS - 1
+    status.observe(Heartbeat(clock.now))
+    assert status.location_views(threading.TIMEOUT_MAX).views == ()  # this one does not wait
 
 
 def test_nobody_waits_for_a_loop_that_is_stalled_or_has_not_joined() -> None:
