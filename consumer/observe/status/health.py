@@ -40,19 +40,27 @@ class Rates:
 
 def rates(samples: Sequence[Sample]) -> Rates:
     """The rates of the last minute."""
-    if len(samples) < 2:
+    if not samples:
         return Rates()
     last = samples[-1]
-    first = next(sample for sample in samples if sample.at >= last.at - RATE_SECONDS - SAMPLE_SECONDS / 2)
-    seconds = last.at - first.at
-    if seconds <= 0:
+    recent = [sample for sample in samples if sample.at >= last.at - RATE_SECONDS - SAMPLE_SECONDS / 2]
+    first, seconds = recent[0], last.at - recent[0].at
+    if not seconds:
         return Rates()
-    known = first.lag is not None and last.lag is not None
     return Rates(
         messages=(last.messages_read - first.messages_read) / seconds,
         changes=(last.changes_accepted - first.changes_accepted) / seconds,
-        lag_shrinks=((first.lag or 0) - (last.lag or 0)) / seconds if known else None,
+        lag_shrinks=_lag_shrinks(recent),
     )
+
+
+def _lag_shrinks(recent: Sequence[Sample]) -> float | None:
+    """Per second. The first samples of a process, and those after a rebalance, may not know the lag yet."""
+    known = [(sample.at, sample.lag) for sample in recent if sample.lag is not None]
+    if len(known) < 2:
+        return None
+    (first_at, first_lag), (last_at, last_lag) = known[0], known[-1]
+    return (first_lag - last_lag) / (last_at - first_at)
 
 
 def health(board: StatusBoard) -> tuple[Level, str]:
@@ -200,7 +208,7 @@ def _when_due(snapshot: Snapshot) -> str:
     if snapshot.job_queue_full:
         return "once the OMS has finished more jobs"
     limit = snapshot.requests_per_second_max
-    quota = f"; at most {limit:.3g} requests per second, the OMS's quota" if limit is not None else ""
+    quota = f"; requests are limited to {limit:.3g} per second, the OMS's quota" if limit is not None else ""
     return f"as soon as a request may leave{quota}"
 
 

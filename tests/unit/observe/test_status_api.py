@@ -144,7 +144,7 @@ def test_the_next_request_is_said_in_words_and_what_waits_too(
         ({}, "due; sent as soon as a request may leave"),
         (
             {"requests_per_second_max": 2.5},
-            "due; sent as soon as a request may leave; at most 2.5 requests per second, the OMS's quota",
+            "due; sent as soon as a request may leave; requests are limited to 2.5 per second, the OMS's quota",
         ),
         ({"breaker": BreakerState.OPEN}, "due; sent once the OMS works again"),
         ({"job_queue_full": "1,000 jobs"}, "due; sent once the OMS has finished more jobs"),
@@ -287,6 +287,15 @@ def test_the_health_line_says_how_far_behind_the_service_is(lag: int, read_per_s
     story = Story(lag=lag)
     story.wait(300, read_per_second=read_per_second)
     assert queries.overview(story.board).health.startswith(said)
+
+
+def test_the_time_to_catch_up_counts_from_when_the_lag_was_known() -> None:
+    story = Story(lag=1_000_000)
+    story.board.observe(Snapshot(at=story.clock.now))  # no partition has its end yet
+    story.wait(30, read_per_second=5_000)
+    health = queries.overview(story.board).health
+    assert health.startswith("Catching up: ")
+    assert health.endswith(" minutes at this rate")
 
 
 def test_the_health_line_names_the_most_urgent_thing() -> None:
