@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command that the arguments name; see ``consumer.cli.main``."""
     arguments = sys.argv[1:]
     signals = None
-    if arguments[:1] == ["run"] and "--check" not in arguments:
+    if arguments[:1] == ["run"]:
         signals = StopSignals()
     else:
         end_on_sigterm()

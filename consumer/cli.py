@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: ``--help`` must not wait for po
 """
 
 import importlib.util
+import io
 import os
 import sys
 import time
@@ -74,29 +75,42 @@ def _options(
 
 
 @app.command()
-def run(
-    context: typer.Context,
-    config: Config = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
-    ] = False,
-) -> None:
+def run(context: typer.Context, config: Config = None) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
-    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.settings import credentials_reader, load  # noqa: PLC0415
+    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
+    from consumer.settings import credentials_reader  # noqa: PLC0415
 
-    settings = load(config, os.environ)
-    configure_logging(settings.log)
-    credentials = credentials_reader(settings, config, os.environ)
-    if check:
-        check_service(settings, credentials)
-        typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
-    else:
-        run_service(settings, credentials, context.obj or StopSignals())
+    settings = _load(config)
+    run_service(settings, credentials_reader(settings, config, os.environ), context.obj or StopSignals())
+
+
+@app.command()
+def check(
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/check.md.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that each of brokers, registry and OMS may take to answer.", min=1, max=600)
+    ] = 5.0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log.")] = False,
+) -> None:
+    """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
+
+    Example: inventory-refresh check --config config.yaml
+    """
+    from consumer.checks.command import print_checks  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import Credentials, credentials_reader, load  # noqa: PLC0415
+
+    def loaded() -> "tuple[Settings, Credentials]":
+        settings = load(config, os.environ)
+        # The report says what the log would, and what to do.
+        configure_logging(settings.log, None if verbose else io.StringIO())
+        return settings, credentials_reader(settings, config, os.environ)
+
+    raise typer.Exit(print_checks(loaded, as_json=as_json, seconds_max=timeout))
 
 
 @app.command()

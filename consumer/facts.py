@@ -152,6 +152,14 @@ class SchemaWaitEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldShortened:
+    """A hold has ended this long before its time, because the job of the lost request has. Emitted by the loop."""
+
+    location: str
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetsCommitted:
     """The broker confirmed a commit for this many partitions. Emitted by the loop."""
 
@@ -279,6 +287,7 @@ Fact: TypeAlias = (
     | CommittedOffsetOutOfRange
     | SchemaWaitBegan
     | SchemaWaitEnded
+    | HoldShortened
     | OffsetsCommitted
     | CommitRefused
     | Heartbeat

@@ -23,7 +23,14 @@ def loaded_after(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "--help"], ["demo", "--help"], ["dead-letters", "redrive", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["check", "--help"],
+        ["demo", "--help"],
+        ["dead-letters", "redrive", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_and_version_load_no_heavy_library(arguments: list[str]) -> None:

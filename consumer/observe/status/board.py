@@ -17,6 +17,7 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
@@ -129,6 +130,7 @@ class StatusBoard:
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()
                 | SchemaWaitEnded()
+                | HoldShortened()
                 | PendingByLocation()
                 | KafkaStatistics()
             ):
