@@ -133,7 +133,7 @@ def status(
     urls: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL..."
+            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL"
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,

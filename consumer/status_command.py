@@ -135,9 +135,9 @@ def _ask(client: httpx.Client, base: str, locations_max: int) -> Member:
 
 
 def _shown(members: Sequence[Member], locations_max: int) -> RenderableType:
-    several = len(members) > 1
-    parts: list[RenderableType] = [_states(members), Text()]
-    parts += [_waits(members, several=several)]
+    if all(member.overview is None for member in members):
+        return _states(members)
+    parts: list[RenderableType] = [_states(members), Text(), _waits(members, several=len(members) > 1)]
     if locations_max:
         parts += [Text(), _locations(members, locations_max)]
     parts += [Text(), _problems(members)]

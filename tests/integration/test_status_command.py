@@ -87,6 +87,13 @@ def test_a_process_that_does_not_answer_is_named_and_the_others_are_shown(urls: 
     assert "All is well: " in ran.stdout
 
 
+def test_without_any_answer_nothing_is_said_about_what_waits() -> None:
+    ran = run(f"127.0.0.1:{free_port()}", "--once")
+    assert ran.returncode == 1
+    assert "does not answer" in ran.stdout
+    assert "Nothing waits" not in ran.stdout
+
+
 def test_text_from_outside_cannot_steer_the_terminal(
     stories: list[Story], urls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
