@@ -132,6 +132,31 @@ def job(
 
 
 @app.command(rich_help_panel=LOOK)
+def status(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL"
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="Show this many locations, those with the oldest changes.", min=0, max=500)
+    ] = 10,
+) -> None:
+    """Show what running processes do: their state, what waits and why, locations, problems; live, until Ctrl-C.
+
+    Exits with 1 if a process does not answer (with --once).
+
+    Example: inventory-refresh status http://pod-0:8080 http://pod-1:8080
+    """
+    from consumer.status_command import show_status  # noqa: PLC0415 - see the module docstring
+
+    if not show_status(urls or ["http://127.0.0.1:8080"], once=once, locations_max=locations):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=LOOK)
 def decode(
     context: typer.Context,
     values: Annotated[
@@ -317,6 +342,6 @@ app.add_typer(config_app, rich_help_panel=LOOK)
 
 
 def _need_sandbox() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("anyio", "typing_extensions") if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")
