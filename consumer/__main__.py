@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command that the arguments name; see ``consumer.cli.main``."""
     arguments = sys.argv[1:]
     signals = None
-    if command_of(arguments) == "run" and "--check" not in arguments:
+    if command_of(arguments) == "run":
         signals = StopSignals()
     else:
         end_on_sigterm()

@@ -36,6 +36,7 @@ from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.originals import changes_max
 from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.kafka.source import KafkaSource
+from consumer.loop.hold_queries import OnlySender
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.observe.composite import CompositeObserver
@@ -133,16 +134,10 @@ class Service:
                 self._loop.stop()
             return self._loop is not None
 
-    def check(self) -> None:
-        """Check Kafka, the dead-letter topic and the OMS against the settings, without sending anything.
-
-        Raises StopError: one line that says what to change.
-        """
-        with ExitStack() as stack:
-            self._open(stack)
-
     def run(self, *, after_turn: Callable[[], None] = lambda: None) -> None:
-        """Check as above, then work until stopped; ``after_turn`` is called after each turn of the loop.
+        """Check Kafka, the dead-letter topic and the OMS, then work until stopped.
+
+        ``after_turn`` is called after each turn of the loop.
 
         Raises StopError if the service cannot start or continue.
         """
@@ -252,6 +247,7 @@ class Service:
                 observer=observer,
                 jitter=jitter,
                 adaptive_items=engine.limits.items if settings.window.flush_items == "auto" else None,
+                only_sender=self._only_sender(client, source),
             )
         return Loop(
             engine=engine,
@@ -276,10 +272,16 @@ class Service:
             ),
         )
 
+    def _only_sender(self, client: HttpRefreshClient, source: KafkaSource) -> OnlySender | None:
+        """What may end holds early; None unless nobody else sends."""
+        if not self._settings.oms.only_sender:
+            return None
 
-def check_service(settings: Settings, credentials: Credentials) -> None:
-    """Check what ``run_service`` checks before it starts. Raises StopError."""
-    Service(settings, credentials).check()
+        def oms_time() -> float | None:
+            skew = client.clock_skew_seconds
+            return None if skew is None else self._clock.wall() + skew
+
+        return OnlySender(oms_time, source.partitions_total)
 
 
 def run_service(
@@ -327,6 +329,7 @@ def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             dead_letter=frozenset(settings.oms.dead_letter_locations),
             change_bytes=CHANGE_ID_BYTES,
         ),
+        only_sender=settings.oms.only_sender,
         max_age_seconds=settings.window.max_age,
         request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,

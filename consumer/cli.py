@@ -4,18 +4,22 @@ Each command imports what it needs when it runs: ``--help`` must not wait for po
 """
 
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from consumer.cli_config import config_app
 from consumer.cli_dead_letters import dead_letters_app
-from consumer.cli_options import HELP_NAMES, Config, Verbose, load_settings, log_settings
+from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
+
+if TYPE_CHECKING:
+    from consumer.settings import Credentials, Settings
 
 RUN: Final = "Run"
 LOOK: Final = "Look into it"
@@ -69,30 +73,46 @@ def _options(
 
 
 @app.command(rich_help_panel=RUN)
-def run(
-    context: typer.Context,
-    config: Config = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
-    ] = False,
-    _verbose: Verbose = False,
-) -> None:
+def run(context: typer.Context, config: Config = None, _verbose: Verbose = False) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
+    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
     settings = load(config, os.environ)
     warnings = configure_logging(log_settings(context, settings), folds=True)
     credentials = credentials_reader(settings, config, os.environ)
-    if check:
-        check_service(settings, credentials)
-        typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
-    else:
-        run_service(settings, credentials, context.obj or StopSignals(), warnings)
+    run_service(settings, credentials, context.obj or StopSignals(), warnings)
+
+
+@app.command(rich_help_panel=RUN)
+def check(
+    context: typer.Context,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/check.md.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that each of brokers, registry and OMS may take to answer.", min=1, max=600)
+    ] = 5.0,
+    _verbose: Verbose = False,
+) -> None:
+    """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
+
+    Example: inventory-refresh check --config config.yaml
+    """
+    from consumer.checks.command import print_checks  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import credentials_reader, load  # noqa: PLC0415
+
+    def loaded() -> "tuple[Settings, Credentials]":
+        settings = load(config, os.environ)
+        # The report says what the log would, and what to do.
+        configure_logging(log_settings(context, settings), None if is_verbose(context) else io.StringIO())
+        return settings, credentials_reader(settings, config, os.environ)
+
+    raise typer.Exit(print_checks(loaded, as_json=as_json, seconds_max=timeout))
 
 
 @app.command(rich_help_panel=LOOK)

@@ -156,6 +156,14 @@ class SchemaWaitEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldShortened:
+    """A hold has ended this long before its time, because the job of the lost request has. Emitted by the loop."""
+
+    location: str
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetsCommitted:
     """The broker confirmed a commit for this many partitions. Emitted by the loop."""
 
@@ -275,6 +283,7 @@ Fact: TypeAlias = (
     | CommittedOffsetOutOfRange
     | SchemaWaitBegan
     | SchemaWaitEnded
+    | HoldShortened
     | OffsetsCommitted
     | CommitRefused
     | Heartbeat

@@ -14,6 +14,7 @@ from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes
 from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
+from consumer.loop.hold_queries import HoldQueries, OnlySender
 from consumer.loop.job_queries import JobQueries
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
@@ -34,9 +35,12 @@ class JobFollower:
         observer: Observer,
         jitter: Callable[[], float],
         adaptive_items: ItemLimits | None = None,
+        only_sender: OnlySender | None = None,
     ) -> None:
+        """With ``only_sender``, holds may end early; the client must have lists."""
         self.jobs = JobSchedule(limits)
         self._queries = JobQueries(client)
+        self._holds = HoldQueries(client, engine, observer, only_sender) if only_sender else None
         self._engine = engine
         self._dead_letters = dead_letters
         self._observer = observer
@@ -73,8 +77,11 @@ class JobFollower:
                 self._end(result)
         for result in self.jobs.expired(now):
             self._end(result)
-        job_ids = self.jobs.due(now, self._engine.breaker.background_permits(now))
+        permits = self._engine.breaker.background_permits(now)
+        job_ids = self.jobs.due(now, permits)
         calls += self._queries.ask(job_ids, self.jobs.unfinished, now)
+        if self._holds:
+            calls += self._holds.turn(self._queries.lists_of_locations(), max(permits - calls, 0), now)
         self._engine.breaker.rate_limiter.spend(calls, now)
         self._limit_queue()
         items = self._adaptive_items

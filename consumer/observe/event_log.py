@@ -15,6 +15,7 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
@@ -96,6 +97,8 @@ class EventLog:
                     next_step="none if the schema has just been registered: its partition waits "
                     "(avro.unknown_schema_wait)",
                 )
+            case HoldShortened():
+                _log.info("hold_shortened", location=fact.location, seconds_left=round(fact.seconds_left, 1))
             case SchemaWaitEnded():
                 _log_wait_ended(fact)
             case CommitRefused():

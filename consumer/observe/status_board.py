@@ -14,6 +14,7 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
@@ -123,6 +124,7 @@ class StatusBoard:
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()
                 | SchemaWaitEnded()
+                | HoldShortened()
                 | PendingByLocation()
                 | KafkaStatistics()
             ):

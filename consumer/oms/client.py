@@ -6,6 +6,7 @@ therefore never gets more requests than there are threads, and the circuit break
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,6 +25,7 @@ from consumer.oms.clock_skew import ClockSkew
 from consumer.oms.http import Endpoint, open_http
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
+from consumer.oms.probe import ProbeAnswer, RefreshProbe
 from consumer.oms.token import Credentials, Token, TokenOptions, Tokens
 from consumer.oms.transport import open_transports
 from consumer.ports import Answered, Submission
@@ -155,6 +157,20 @@ class HttpRefreshClient:
                 raise OmsRefusedError(f"correct oms.token_url: HTTP {token.status}, {token.detail}")
             case _:
                 return token.detail
+
+    def probe(self, sleep: Callable[[float], None] = time.sleep) -> ProbeAnswer:
+        """Post a body that changes nothing, on the caller's thread; see ``RefreshProbe``."""
+        target = self._target
+        return RefreshProbe(
+            target.endpoint,
+            self._tokens,
+            target.api,
+            self._clock_skew,
+            self._timeout_seconds,
+            self._monotonic,
+            self._wall,
+            sleep,
+        ).send()
 
     # ports.RefreshClient
 

@@ -15,6 +15,7 @@ from consumer.facts import (
     ChangesDeadLettered,
     CommittedOffsetOutOfRange,
     Fact,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     PartitionsAssigned,
@@ -255,6 +256,8 @@ class FakeObserver:
                 self.diary.append(("lost", _ids(fact.assignments)))
             case CommittedOffsetOutOfRange():
                 self.diary.append(("out of range", fact.assignment.assignment_id))
+            case HoldShortened():
+                self.diary.append(("hold shortened", (fact.location, fact.seconds_left)))
             case PendingByLocation():
                 self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
             case _:

@@ -37,6 +37,7 @@ def loaded_after(code: str) -> list[str]:
         ["--version"],
         ["-V"],
         ["run", "--help"],
+        ["check", "--help"],
         ["demo", "--help"],
         ["produce", "--help"],
         ["dead-letters", "redrive", "--help"],

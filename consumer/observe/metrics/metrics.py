@@ -20,6 +20,7 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
@@ -273,7 +274,7 @@ class Metrics:
                 self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
-            case SchemaWaitBegan() | SchemaWaitEnded():
+            case SchemaWaitBegan() | SchemaWaitEnded() | HoldShortened():
                 pass  # the snapshot counts what is parked
             case OffsetsCommitted():
                 self._commits.inc()
