@@ -57,9 +57,13 @@ class DeadLettersConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class RequestSent:
-    """A request was handed to the OMS client. Emitted by the loop, after the commit."""
+    """A request was handed to the OMS client. Emitted by the loop, after the commit.
+
+    ``x_request_id`` is the id by which the OMS, the log and dead letters know it (``ports.x_request_id``).
+    """
 
     request: Request
+    x_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,13 @@ class RequestAnswered:
     """A request has its one answer, and ``decision`` says what follows from it. Emitted by the loop.
 
     The answer's kind is NOT_SENT if the client held the request back: its commit was too old, or another request failed
-    while it was queued.
+    while it was queued. ``x_request_id`` is as in ``RequestSent``.
     """
 
     request: Request
     answered: Answered
     decision: Decision
+    x_request_id: str | None = None
 
 
 # Jobs

@@ -49,13 +49,21 @@ class JobFollower:
         self.queue_full: str | None = None
         """Why nothing is sent until more jobs have ended; None while there is room."""
 
-    def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
+    def accepted(
+        self,
+        request: Request,
+        x_request_id: str,
+        job_id: str,
+        assignments: Mapping[int, Assignment],
+        now: float,
+    ) -> None:
         """Follow the job of a request that was just accepted."""
         partitions = {
             assignment_id: (assignment.topic, assignment.partition) for assignment_id, assignment in assignments.items()
         }
         changes = pack_changes(request.taken.present, partitions)
-        self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
+        job = Job(job_id, request.location, request.items, request.chunks, changes, x_request_id)
+        self.jobs.follow(job, now)
         self._limit_queue()
 
     def turn(self, now: float) -> None:
@@ -113,6 +121,7 @@ def failed_changes(result: JobResult) -> list[FailedChanges]:
             reason=RejectReason.JOB_FAILED,
             detail="; ".join(result.messages) or "the job ended as FAILED, without a message",
             location=result.job.location,
+            x_request_id=result.job.x_request_id,
             job_id=result.job.job_id,
         )
         for changes in result.job.changes

@@ -22,7 +22,17 @@ from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
-from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
+from consumer.ports import (
+    Clock,
+    DeadLetters,
+    Decoded,
+    Decoder,
+    RawBatch,
+    RefreshClient,
+    Source,
+    Submission,
+    x_request_id,
+)
 
 RECOVERY_DOES_NOT_FIT: Final = (
     "memory.budget: the partitions that were taken over have more changes to read again than half of it holds, even "
@@ -65,6 +75,8 @@ class LoopOptions:
     """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
     parked_bytes_max: int = DEFAULT_PARKED_BYTES
     """Waiting partitions are paused once this much is parked."""
+    instance: str = "0"
+    """Names the process in the ids of its requests: unique among all members of the group and their restarts."""
 
 
 class Life(Enum):
@@ -124,6 +136,7 @@ class Loop:
             jitter=jitter,
             assignments=self._commits.assignments,
             job_follower=job_follower,
+            instance=options.instance,
         )
         self.rebalance = Rebalance(
             engine=engine,
@@ -319,8 +332,9 @@ class Loop:
             return
         for request in requests:
             bytes_max = self._engine.bytes_max(request)
-            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max))
-            self._observer.observe(RequestSent(request))
+            name = x_request_id(self._options.instance, request.request_id)
+            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max, name))
+            self._observer.observe(RequestSent(request, name))
 
     def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback
         """Take answers and confirmations. Raises StopError if the service must stop because of one."""

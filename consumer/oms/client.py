@@ -36,6 +36,8 @@ from consumer.workers import Workers
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long ``close`` waits for requests in flight. Their answers are not used any more."""
 
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+"""By this header, people at the OMS and at its gateways find a request of our log."""
 _CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
 _ENCODING_FACTOR: Final = 4
 """Memory for a body while it is made, in sizes of its items' frame. Measured: 3.2 to 4.1; afterwards about 2."""
@@ -249,6 +251,9 @@ class HttpRefreshClient:
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         open_until = submission.commit_started_at + self._fence_seconds
+        headers = [token.header, _CONTENT_TYPE]
+        if submission.x_request_id is not None:
+            headers.append((REQUEST_ID_HEADER.encode(), submission.x_request_id.encode()))
 
         def check_fence() -> None:
             if self._monotonic() > open_until:
@@ -258,7 +263,7 @@ class HttpRefreshClient:
             check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
             reply = self._target.endpoint.call(
                 "POST",
-                headers=[token.header, _CONTENT_TYPE],
+                headers=headers,
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,

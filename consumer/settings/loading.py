@@ -16,6 +16,7 @@ from consumer.settings.sources import (
     SECRETS_DIR_VARIABLE,
     Found,
     Given,
+    OptionPath,
     from_environment,
     from_file,
     from_secret_files,
@@ -32,6 +33,9 @@ SHOWN_CHARACTERS_MAX: Final = 80
 
 Credentials = Callable[[], tuple[str, str]]
 """Returns the current API key and API secret."""
+
+Origins = Mapping[OptionPath, str]
+"""Where a value comes from, such as ``environment variable INVENTORY_REFRESH_HTTP__PORT``. Defaults have no entry."""
 
 _log = structlog.get_logger("inventory_refresh.settings")
 
@@ -67,11 +71,20 @@ def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | No
     separated by colons, if set).
     Raises SettingsError: one line with the setting, its value unless it is a secret, and what is allowed.
     """
+    settings, _ = load_with_origins(config, environ, secrets_dir)
+    return settings
+
+
+def load_with_origins(
+    config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None
+) -> tuple[Settings, Origins]:
+    """As ``load``, with where each given value comes from."""
     found = _found(config, environ, secrets_dir)
     try:
-        return Settings.model_validate(_nested(found))
+        settings = Settings.model_validate(_nested(found))
     except ValidationError as error:
         raise SettingsError(_line(error.errors(include_url=False), found)) from None
+    return settings, {path: given.origin for path, given in found.items()}
 
 
 def credentials_reader(

@@ -14,6 +14,7 @@ from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
 from consumer.errors import DeadLettersError, OmsRefusedError, SettingsError
+from consumer.facts import Fact, RequestAnswered, RequestSent
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import AwaitedSchema, CommitRefused, Reject
@@ -770,3 +771,40 @@ def test_a_partition_that_waits_for_a_schema_is_paused_when_too_much_is_parked()
 
     assert stage.source.paused == set()
     assert stage.engine.pending_changes == 2
+
+
+def test_a_request_has_one_id_for_the_oms_the_observers_and_the_dead_letters_of_its_changes() -> None:
+    stage = Stage(options=LoopOptions(instance="0badc0ffee"))
+    facts: list[Fact] = []
+
+    def observe(fact: Fact) -> None:
+        facts.append(fact)
+
+    stage.observer.observe = observe  # type: ignore[method-assign]
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such item")
+    stage.add_changes(0, count=1)
+    stage.turns(60)
+
+    sent = [fact.x_request_id for fact in facts if isinstance(fact, RequestSent)]
+    assert sent[0] == "0badc0ffee-1"
+    assert [submission.x_request_id for submission in stage.client.submitted] == sent
+    assert [fact.x_request_id for fact in facts if isinstance(fact, RequestAnswered)] == sent
+    (failed,) = [changes for _, fetched in stage.recorded("fetch") for changes in fetched]
+    assert failed.x_request_id == sent[-1]
+
+
+def test_changes_that_no_request_had_have_dead_letters_without_the_id_of_one() -> None:
+    stage = Stage()
+    stage.decoder.ready.append(decoded(frame([change("Rome", "sku-0", offset=0)]), {1: 1}))
+    stage.turns()
+    barriers = frame([change("Rome", "sku-0", offset=1)])
+    stage.decoder.ready.append(
+        replace(
+            decoded(frame([]), {1: 2}, [Reject(ChangeId(1, 1), RejectReason.NEGATIVE_QUANTITY, "", b"v")]),
+            barriers=barriers,
+        )
+    )
+    stage.turns()
+
+    (failed,) = [changes for _, fetched in stage.recorded("fetch") for changes in fetched]
+    assert (failed.reason, failed.x_request_id) == (RejectReason.SUPERSEDED_BY_REJECT, None)
