@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from consumer import terminal
 from consumer.errors import SettingsError
 from consumer.observe.status import api
 from consumer.observe.status.words import ago, count, counted, duration
@@ -48,7 +49,7 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
     """
     given = [_base(url) for url in urls]
     bases = _members(given)
-    console = Console(highlight=False)
+    console = terminal.console(highlight=False)
     # The addresses are those of pods and port-forwards, so no proxy is used.
     with (
         httpx.Client(timeout=ANSWER_SECONDS_MAX, trust_env=False) as client,
