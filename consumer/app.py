@@ -5,9 +5,12 @@ for the command ``run``; the demo runs it against an embedded broker and the OMS
 """
 
 import gc
+import hashlib
 import math
+import os
 import platform
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -28,13 +31,15 @@ from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.originals import changes_max
 from consumer.dead_letters.writer import DeadLetterWriter
 from consumer.kafka.source import KafkaSource
+from consumer.loop.hold_queries import OnlySender
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
+from consumer.observe.log_setup import RepeatedWarnings
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import StatusBoard
-from consumer.observe.status_http import StatusServer
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.server import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
@@ -47,6 +52,8 @@ LOCATIONS_SECONDS: Final = 5.0
 STALLED_SECONDS: Final = 180.0
 """A loop without a heartbeat for this long counts as stalled, and /healthz asks for a restart. A turn of a healthy loop
 can take 60 s to load what was assigned and 30 s to commit; while it waits for a revoke, it sends heartbeats."""
+INSTANCE_DIGITS: Final = 10
+"""Of a process's name: 40 bits, so that even 10,000 starts hardly ever share one."""
 COLLECT_IDLE_SECONDS_MIN: Final = 5.0
 """In idle turns garbage is collected at most this often."""
 COLLECT_SECONDS_MAX: Final = 60.0
@@ -79,6 +86,8 @@ class Service:
         self._credentials = credentials
         self._clock = SystemClock()
         build = _build()
+        self._version = build["version"]
+        self._instance = instance_of(socket.gethostname(), os.getpid(), time.time_ns())
         self.board = StatusBoard(
             self._clock,
             version=build["version"],
@@ -121,16 +130,18 @@ class Service:
                 self._loop.stop()
             return self._loop is not None
 
-    def check(self) -> None:
-        """Check Kafka, the dead-letter topic and the OMS against the settings, without sending anything.
+    def run(self, *, after_turn: Callable[[], None] = lambda: None) -> None:
+        """Check Kafka, the dead-letter topic and the OMS, then work until stopped.
 
-        Raises StopError: one line that says what to change.
+        ``after_turn`` is called after each turn of the loop. Raises StopError if the service cannot start or continue.
         """
-        with ExitStack() as stack:
-            self._open(stack)
-
-    def run(self) -> None:
-        """Check as above, then work until stopped. Raises StopError if the service cannot start or continue."""
+        _log.info(
+            "starting",
+            version=self._version,
+            instance=self._instance,
+            group_id=self._settings.kafka.group_id,
+            topics=self._settings.kafka.topics,
+        )
         _log.info(
             "memory_budget",
             budget_bytes=self._shares.budget_bytes,
@@ -148,7 +159,12 @@ class Service:
                     return
                 self._loop = loop
             with _collecting_in_idle_turns() as collect:
-                loop.run(after_turn=collect)
+
+                def end_turn(now: float, idle: bool) -> None:  # noqa: FBT001 - a fact, not a switch
+                    collect(now, idle)
+                    after_turn()
+
+                loop.run(after_turn=end_turn)
 
     def _open(self, stack: ExitStack) -> tuple[KafkaSource, DeadLetterWriter, HttpRefreshClient]:
         """Open and check the connections to Kafka and the OMS. ``stack`` closes them in reverse order."""
@@ -207,7 +223,9 @@ class Service:
         self.metrics.count_tokens(lambda: client.tokens_fetched)
         self.metrics.show_clock_skew(lambda: client.clock_skew_seconds)
         engine = Engine(self._limits, settings.window.item_key)
-        observer = CompositeObserver(self.metrics, self.board, EventLog())
+        event_log = EventLog()
+        stack.callback(event_log.close)
+        observer = CompositeObserver(self.metrics, self.board, event_log)
         jitter = random.SystemRandom().random
         job_follower = None
         if client.jobs:
@@ -223,6 +241,7 @@ class Service:
                 observer=observer,
                 jitter=jitter,
                 adaptive_items=engine.limits.items if settings.window.flush_items == "auto" else None,
+                only_sender=self._only_sender(client, source),
             )
         return Loop(
             engine=engine,
@@ -236,23 +255,33 @@ class Service:
             job_follower=job_follower,
             log_end=source.log_end_offset,
             memory_pressure=self._memory.is_short,
+            views_wanted=self.board.views_wanted,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),
                 revoke_seconds_max=settings.kafka.revoke_timeout,
                 schema_wait_seconds=settings.avro.unknown_schema_wait,
                 parked_bytes_max=self._shares.parked_bytes,
+                instance=self._instance,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
         )
 
+    def _only_sender(self, client: HttpRefreshClient, source: KafkaSource) -> OnlySender | None:
+        """What may end holds early; None unless nobody else sends."""
+        if not self._settings.oms.only_sender:
+            return None
 
-def check_service(settings: Settings, credentials: Credentials) -> None:
-    """Check what ``run_service`` checks before it starts. Raises StopError."""
-    Service(settings, credentials).check()
+        def oms_time() -> float | None:
+            skew = client.clock_skew_seconds
+            return None if skew is None else self._clock.wall() + skew
+
+        return OnlySender(oms_time, source.partitions_total)
 
 
-def run_service(settings: Settings, credentials: Credentials, signals: StopSignals) -> NoReturn:
+def run_service(
+    settings: Settings, credentials: Credentials, signals: StopSignals, warnings: RepeatedWarnings
+) -> NoReturn:
     """Run the service until SIGTERM or SIGINT, then end the process with exit code 0. Raises StopError.
 
     A signal that arrives before the loop runs ends the process at once: nothing has been read, sent or committed, and
@@ -263,14 +292,23 @@ def run_service(settings: Settings, credentials: Credentials, signals: StopSigna
     def on_signal(number: Signals) -> None:
         _log.info("stopping", signal=number.name)
         if not service.stop():
+            warnings.close()
             _log.info("stopped")
             exit_now()
 
     signals.call(on_signal)
-    service.run()
+    try:
+        service.run(after_turn=warnings.write_due)
+    finally:
+        warnings.close()
     _log.info("stopped")
     # Everything is closed. Python's own cleanup of all modules and objects would take up to a second of CPU time.
     exit_now()
+
+
+def instance_of(host: str, pid: int, started_ns: int) -> str:
+    """A short name of a process, which differs between the members of a group and between the starts of each."""
+    return hashlib.sha256(f"{host} {pid} {started_ns}".encode()).hexdigest()[:INSTANCE_DIGITS]
 
 
 def _build() -> dict[str, str]:

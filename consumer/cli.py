@@ -4,42 +4,38 @@ Each command imports what it needs when it runs: ``--help`` must not wait for po
 """
 
 import importlib.util
+import io
 import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final, Literal
 
 import typer
 
+from consumer.cli_config import config_app
+from consumer.cli_dead_letters import dead_letters_app
+from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
+from consumer.cli_plan import plan
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
 
-if TYPE_CHECKING:
-    from consumer.settings import Settings
+RUN: Final = "Run"
+LOOK: Final = "Look into it"
+TRY_OUT: Final = "Try it out"
+"""Groups of commands in the help."""
+FROM_FILE: Final = "Changes from a file"
+GENERATED: Final = "Generated changes"
+QUEUE: Final = "How fast the OMS works"
+FAULTS: Final = "Faults"
+"""Groups of options in the help."""
 
 app = typer.Typer(
     name="inventory-refresh",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP_NAMES,
+    epilog="Example: inventory-refresh demo, or inventory-refresh run --config config.yaml",
 )
-
-dead_letters = typer.Typer(
-    name="dead-letters",
-    help="Inspect dead letters, and redrive them to their topics once the cause is fixed.",
-    no_args_is_help=True,
-)
-app.add_typer(dead_letters)
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="YAML file with settings; see config.example.yaml. INVENTORY_REFRESH_* variables take precedence.",
-    ),
-]
 
 
 def main(signals: StopSignals | None = None) -> None:
@@ -66,44 +62,66 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    _verbose: Verbose = False,
 ) -> None:
     """Sends inventory changes from Kafka to the OMS in few, large refresh requests."""
 
 
-@app.command()
-def run(
-    context: typer.Context,
-    config: Config = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check settings, Kafka, the dead-letter topic and credentials, then exit.")
-    ] = False,
-) -> None:
+@app.command(rich_help_panel=RUN)
+def run(context: typer.Context, config: Config = None, _verbose: Verbose = False) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Example: inventory-refresh run --config config.yaml
     """
-    from consumer.app import check_service, run_service  # noqa: PLC0415 - see the module docstring
+    from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
 
     settings = load(config, os.environ)
-    configure_logging(settings.log)
+    warnings = configure_logging(log_settings(context, settings), folds=True)
     credentials = credentials_reader(settings, config, os.environ)
-    if check:
-        check_service(settings, credentials)
-        typer.echo("Settings, Kafka, the dead-letter topic and the credentials are fine.")
-    else:
-        run_service(settings, credentials, context.obj or StopSignals())
+    run_service(settings, credentials, context.obj or StopSignals(), warnings)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
+def check(
+    context: typer.Context,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/check.md.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that each of brokers, registry and OMS may take to answer.", min=1, max=600)
+    ] = 5.0,
+    _verbose: Verbose = False,
+) -> None:
+    """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
+
+    The log is shown only with --verbose.
+
+    Example: inventory-refresh check --config config.yaml
+    """
+    from consumer.checks.command import print_checks  # noqa: PLC0415
+    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
+    from consumer.settings import Credentials, Settings, credentials_reader, load  # noqa: PLC0415
+
+    def loaded() -> tuple[Settings, Credentials]:
+        settings = load(config, os.environ)
+        # The report says what the log would, and what to do.
+        configure_logging(log_settings(context, settings), None if is_verbose(context) else io.StringIO())
+        return settings, credentials_reader(settings, config, os.environ)
+
+    raise typer.Exit(print_checks(loaded, as_json=as_json, seconds_max=timeout))
+
+
+@app.command(rich_help_panel=LOOK)
 def job(
+    context: typer.Context,
     job_ids: Annotated[list[str], typer.Argument(help="jobIDs, as shown in the log.", metavar="JOBID...")],
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job.")] = False,
+    _verbose: Verbose = False,
 ) -> None:
     """Ask the OMS for the status of jobs, such as those logged in jobs_abandoned.
 
@@ -111,11 +129,37 @@ def job(
     """
     from consumer.job_command import print_jobs  # noqa: PLC0415
 
-    print_jobs(_load(config), job_ids, as_json=as_json)
+    print_jobs(load_settings(context, config), job_ids, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
+def status(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL"
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="Show this many locations, those with the oldest changes.", min=0, max=500)
+    ] = 10,
+) -> None:
+    """Show what running processes do: their state, what waits and why, locations, problems; live, until Ctrl-C.
+
+    Exits with 1 if a process does not answer (with --once).
+
+    Example: inventory-refresh status http://pod-0:8080 http://pod-1:8080
+    """
+    from consumer.status_command import show_status  # noqa: PLC0415 - see the module docstring
+
+    if not show_status(urls or ["http://127.0.0.1:8080"], once=once, locations_max=locations):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=LOOK)
 def decode(
+    context: typer.Context,
     values: Annotated[
         list[Path] | None, typer.Argument(help="Files with one message's value each; default: read a topic.")
     ] = None,
@@ -123,6 +167,7 @@ def decode(
     topic: Annotated[str | None, typer.Option(help="Topic to read; default: the first of kafka.topics.")] = None,
     last: Annotated[int, typer.Option(help="Show this many of the latest messages.", min=1, max=10_000)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per message.")] = False,
+    _verbose: Verbose = False,
 ) -> None:
     """Show what becomes of messages: the change or the reject, and where each field comes from. Sends nothing.
 
@@ -130,83 +175,13 @@ def decode(
     """
     from consumer.decode_command import print_decoded  # noqa: PLC0415
 
-    print_decoded(_load(config), values or [], topic=topic, last=last, as_json=as_json)
+    print_decoded(load_settings(context, config), values or [], topic=topic, last=last, as_json=as_json)
 
 
-@app.command()
-def plan(
-    config: Config = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Begin with the records since then: an ISO 8601 time, or how long ago: 90s, 15m, 2h. Default: the "
-            "group's committed offsets."
-        ),
-    ] = None,
-    from_start: Annotated[bool, typer.Option("--from-start", help="Begin at the start of the log.")] = False,
-    until: Annotated[
-        str | None, typer.Option(help="End with the records before then; same format as --since. Default: now.")
-    ] = None,
-    messages_max: Annotated[
-        int | None,
-        typer.Option("--messages-max", help="Read at most this many records, evenly of all partitions.", min=1),
-    ] = None,
-    as_backlog: Annotated[
-        bool, typer.Option("--as-backlog", help="All records are there at once, instead of at their timestamps.")
-    ] = False,
-    chunk_seconds: Annotated[
-        float | None, typer.Option(help="Seconds that the OMS takes for a chunk, for the OMS's time.", min=0.0)
-    ] = None,
-    answer_seconds: Annotated[
-        float, typer.Option(help="Seconds until the OMS answers a request.", min=0.001, max=600.0)
-    ] = 1.0,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.NAME=VALUE", help="Try another setting next to today's; may be repeated."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the bodies of the requests into this new folder.")] = None,
-    memory: Annotated[
-        str, typer.Option(help="What may be pending, if the service has that much; a larger value needs that memory.")
-    ] = "8MiB",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Show what would be sent for the records of the topics, and try other settings. Sends and commits nothing.
-
-    Example: inventory-refresh plan --config config.yaml --since 24h --set window.max_age=15m
-    """
-    from consumer.dead_letters.filters import parse_time_ms  # noqa: PLC0415
-    from consumer.plan.command import print_plan  # noqa: PLC0415
-    from consumer.plan.records import Wanted  # noqa: PLC0415
-    from consumer.plan.simulate import Simulation, pending_bytes  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
-
-    if since is not None and from_start:
-        raise SettingsError("plan: give either --since or --from-start")
-    now = time.time()
-    print_plan(
-        _load(config),
-        load(config, os.environ, assignments=assignments) if assignments else None,
-        assignments or (),
-        Wanted(
-            since_ms=None if since is None else parse_time_ms("--since", since, now),
-            from_start=from_start,
-            until_ms=None if until is None else parse_time_ms("--until", until, now),
-            messages_max=messages_max,
-        ),
-        Simulation(
-            backlog=as_backlog,
-            answer_seconds=answer_seconds,
-            chunk_seconds=chunk_seconds,
-            pending_bytes_max=pending_bytes("--memory", memory),
-        ),
-        out=out,
-        as_json=as_json,
-    )
+app.command(rich_help_panel=LOOK)(plan)
 
 
-@app.command()
+@app.command(rich_help_panel=TRY_OUT)
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print only the result, as one JSON object.")] = False,
     forever: Annotated[
@@ -223,25 +198,33 @@ def demo(
 ) -> None:
     """Run the whole service on this machine, between an embedded Kafka broker and an OMS sandbox.
 
+    Example: inventory-refresh demo --forever --port 8080
+
     Exits with 0 only if the OMS then holds the last change of every item and every offset is committed.
     """
     _need_sandbox()
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.settings import LogSettings  # noqa: PLC0415
+    from consumer.terminal import native_stderr_discarded  # noqa: PLC0415
 
-    configure_logging(LogSettings(level="error"))
-    sys.exit(run_demo(as_json=as_json, forever=forever, seed=seed, port=port, faults=faults))
+    with native_stderr_discarded():
+        configure_logging(LogSettings(level="error"))
+        exit_code = run_demo(as_json=as_json, forever=forever, seed=seed, port=port, faults=faults)
+    sys.exit(exit_code)
 
 
-@app.command()
+@app.command(rich_help_panel=TRY_OUT)
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65_535)] = 8_090,
     seconds_per_chunk: Annotated[
-        float, typer.Option(help="Seconds that each started chunk of 3,000 items takes.")
+        float,
+        typer.Option(help="Seconds that each started chunk of 3,000 items takes.", rich_help_panel=QUEUE),
     ] = 1.0,
-    seconds_per_job: Annotated[float, typer.Option(help="Seconds that a job takes in addition to its chunks.")] = 0.5,
+    seconds_per_job: Annotated[
+        float, typer.Option(help="Seconds that a job takes in addition to its chunks.", rich_help_panel=QUEUE)
+    ] = 0.5,
     token_seconds: Annotated[int, typer.Option(help="Lifetime of a token, in seconds.")] = 3_600,
     max_items: Annotated[int, typer.Option(help="Items accepted in a request, at most.")] = 12_000,
     sync_items_max: Annotated[
@@ -250,10 +233,15 @@ def sandbox(
     tenant: Annotated[int, typer.Option(help="Tenant for Unified Commerce, as in oms.tenant.")] = 10_001,
     fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:KEY=VALUE,...", help="Fault to inject; may be repeated. See docs/sandbox.md."),
+        typer.Option(
+            metavar="NAME:KEY=VALUE,...",
+            help="Fault to inject; may be repeated. See docs/sandbox.md.",
+            rich_help_panel=FAULTS,
+        ),
     ] = None,
     fault_seed: Annotated[
-        int, typer.Option(help="Seed of the faults: the same seed and calls give the same faults.")
+        int,
+        typer.Option(help="Seed of the faults: the same seed and calls give the same faults.", rich_help_panel=FAULTS),
     ] = 1,
     count_only: Annotated[
         bool, typer.Option("--count-only", help="Only count items, without checking or storing them; for benchmarks.")
@@ -299,148 +287,65 @@ def sandbox(
     serve(settings, lambda url: typer.echo(f"OMS sandbox at {url} (with a status page; stop with Ctrl-C)", err=True))
 
 
-@app.command()
+@app.command(rich_help_panel=TRY_OUT)
 def produce(
+    context: typer.Context,
     config: Config = None,
     topic: Annotated[str | None, typer.Option(help="Topic to publish to; default: the first of kafka.topics.")] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Events as JSON lines, with the fields of schemas/inventory-change.avsc; - reads standard input."
+            help="Changes as JSON lines or CSV, with the fields of schemas/inventory-change.avsc; - reads standard "
+            "input.",
+            rich_help_panel=FROM_FILE,
+        ),
+    ] = None,
+    file_format: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option(
+            "--format",
+            help="Format of the file; default: csv if its name ends in .csv, else jsonl.",
+            rich_help_panel=FROM_FILE,
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Generate this many changes of distinct items instead.", min=1)
+        int | None,
+        typer.Option(help="Generate this many changes of distinct items instead.", min=1, rich_help_panel=GENERATED),
     ] = None,
     locations: Annotated[
-        int, typer.Option(help="Number of locations to spread the generated changes over.", min=1)
+        int,
+        typer.Option(
+            help="Number of locations to spread the generated changes over.", min=1, rich_help_panel=GENERATED
+        ),
     ] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the generated changes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the generated changes.", rich_help_panel=GENERATED)] = 1,
+    _verbose: Verbose = False,
 ) -> None:
     """Publish inventory changes from a file, or generated ones, to try out a setup.
 
     Example: inventory-refresh produce --config config.yaml --count 10000
-    """
-    from consumer.sandbox.produce import produce_events  # noqa: PLC0415
 
-    if (file is None) == (count is None):
+    Example: inventory-refresh produce --config config.yaml --file stock.csv, whose first line names the columns:
+    locationName,sku,quantity
+    """
+    from consumer.sandbox.change_files import FileFormat  # noqa: PLC0415 - see the module docstring
+    from consumer.sandbox.produce import ChangesFile, Generated, produce_events  # noqa: PLC0415
+
+    settings = load_settings(context, config)
+    if file is not None and count is None:
+        known = FileFormat(file_format) if file_format else None
+        produce_events(settings, ChangesFile(file, known), topic=topic)
+    elif file is None and count is not None:
+        produce_events(settings, Generated(count, locations, seed), topic=topic)
+    else:
         raise SettingsError("produce: give either --file or --count")
-    produce_events(_load(config), topic=topic, file=file, count=count, locations=locations, seed=seed)
 
 
-Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, such as no_quantity.")]
-Location = Annotated[str | None, typer.Option(help="Only dead letters of this location.")]
-Since = Annotated[
-    str | None,
-    typer.Option(help="Only dead letters written since then: an ISO 8601 time, or how long ago: 90s, 15m, 2h."),
-]
-Until = Annotated[str | None, typer.Option(help="Only dead letters written before then; same format as --since.")]
-SourceTopic = Annotated[str | None, typer.Option("--topic", help="Only changes from this source topic.")]
-SourcePartition = Annotated[
-    int | None, typer.Option("--partition", help="Only changes from this source partition.", min=0)
-]
-SourceOffset = Annotated[int | None, typer.Option("--offset", help="Only the change at this source offset.", min=0)]
-
-
-@dead_letters.command("list")
-def list_dead_letters(
-    config: Config = None,
-    reason: Reason = None,
-    location: Location = None,
-    since: Since = None,
-    until: Until = None,
-    topic: SourceTopic = None,
-    partition: SourcePartition = None,
-    offset: SourceOffset = None,
-    limit: Annotated[int | None, typer.Option(help="Read at most this many matching dead letters.", min=1)] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per dead letter.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
-) -> None:
-    """Count dead letters by reason and location.
-
-    Example: inventory-refresh dead-letters list --config config.yaml --since 2h
-    """
-    from consumer.dead_letters import commands  # noqa: PLC0415
-    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
-
-    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
-    commands.list_dead_letters(_load(config), wanted, limit=limit, verbose=verbose, as_lines=as_json)
-
-
-@dead_letters.command("show")
-def show_dead_letters(
-    config: Config = None,
-    reason: Reason = None,
-    location: Location = None,
-    since: Since = None,
-    until: Until = None,
-    topic: SourceTopic = None,
-    partition: SourcePartition = None,
-    offset: SourceOffset = None,
-    limit: Annotated[int, typer.Option(help="Read at most this many matching dead letters.", min=1)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object per dead letter.")] = False,
-) -> None:
-    """Print dead letters in full: reason, headers, and the decoded event, or its bytes if it cannot be decoded.
-
-    Example: inventory-refresh dead-letters show --config config.yaml --topic changes --partition 3 --offset 4711
-    """
-    from consumer.dead_letters import commands  # noqa: PLC0415
-    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
-
-    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
-    commands.show_dead_letters(_load(config), wanted, limit=limit, as_lines=as_json)
-
-
-@dead_letters.command("redrive")
-def redrive_dead_letters(
-    config: Config = None,
-    reason: Reason = None,
-    location: Location = None,
-    since: Since = None,
-    until: Until = None,
-    topic: SourceTopic = None,
-    partition: SourcePartition = None,
-    offset: SourceOffset = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Read at most this many matching dead letters.", min=1, max=100_000)
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be redriven and what would be skipped.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Redrive without asking for confirmation.")] = False,
-) -> None:
-    """Redrive dead letters: send changes back to their topics, unless a topic has something newer for the item.
-
-    Example: inventory-refresh dead-letters redrive --config config.yaml --reason job_failed --location Rome --dry-run
-    """
-    from consumer.dead_letters import commands  # noqa: PLC0415
-    from consumer.dead_letters.filters import filter_of  # noqa: PLC0415
-
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise SettingsError(
-            "redrive: there is no terminal to ask for confirmation: use --yes to redrive, or --dry-run to only look"
-        )
-    wanted = filter_of(time.time(), reason, location, since, until, topic, partition, offset)
-    commands.redrive_dead_letters(
-        _load(config),
-        wanted,
-        limit=limit,
-        dry_run=dry_run,
-        confirm=lambda question: yes or typer.confirm(question),
-    )
-
-
-def _load(config: Path | None) -> "Settings":
-    """Load the settings for a command that prints results, and send the log to standard error."""
-    from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.settings import load  # noqa: PLC0415
-
-    settings = load(config, os.environ)
-    configure_logging(settings.log)
-    return settings
+app.add_typer(dead_letters_app, rich_help_panel=LOOK)
+app.add_typer(config_app, rich_help_panel=LOOK)
 
 
 def _need_sandbox() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("anyio", "typing_extensions") if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")

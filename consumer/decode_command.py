@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Message
-from rich.console import Console
 
 from consumer.avro.batches import BatchDecoder
 from consumer.avro.decoder_thread import build_batch_decoder
@@ -21,6 +20,7 @@ from consumer.errors import SettingsError
 from consumer.oms.apis import APIS
 from consumer.ports import Headers, RawBatch
 from consumer.settings import Settings
+from consumer.terminal import console
 
 CLIENT_ID: Final = "inventory-refresh-decode"
 VALUE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -59,16 +59,20 @@ def print_decoded(settings: Settings, files: Sequence[Path], *, topic: str | Non
 
     Raises SettingsError if a file cannot be read, BrokerError if the topic cannot be.
     """
-    samples = _from_files(files) if files else _from_topic(settings, topic or settings.kafka.topics[0], last)
+    source = topic or settings.kafka.topics[0]
+    samples = _from_files(files) if files else _from_topic(settings, source, last)
+    count = 0
     columns = APIS[settings.oms.api].item_columns
-    console = Console(highlight=False, soft_wrap=True)
+    out = console(highlight=False, soft_wrap=True)
     with closing(build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns)) as decoder:
-        for sample in samples:
+        for count, sample in enumerate(samples, start=1):  # noqa: B007 - used after the loop
             shown = decode(decoder, sample)
             if as_json:
                 print(json.dumps(_as_object(shown), ensure_ascii=False))  # noqa: T201 - the result of the command
             else:
-                console.print(_as_text(shown), markup=False)
+                out.print(_as_text(shown), markup=False)
+    if not count:
+        console(stderr=True).print(f'Topic "{source}" has no messages.', markup=False)
 
 
 def decode(decoder: BatchDecoder, sample: Sample) -> Shown:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from consumer.core.location.pending import Pending
 from consumer.core.location.request import Request
+from consumer.core.location.views import LocationView
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState
 from consumer.core.oms.job_schedule import Job, JobResult
@@ -56,9 +57,13 @@ class DeadLettersConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class RequestSent:
-    """A request was handed to the OMS client. Emitted by the loop, after the commit."""
+    """A request was handed to the OMS client. Emitted by the loop, after the commit.
+
+    ``x_request_id`` is the id by which the OMS, the log and dead letters know it (``ports.x_request_id``).
+    """
 
     request: Request
+    x_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,13 @@ class RequestAnswered:
     """A request has its one answer, and ``decision`` says what follows from it. Emitted by the loop.
 
     The answer's kind is NOT_SENT if the client held the request back: its commit was too old, or another request failed
-    while it was queued.
+    while it was queued. ``x_request_id`` is as in ``RequestSent``.
     """
 
     request: Request
     answered: Answered
     decision: Decision
+    x_request_id: str | None = None
 
 
 # Jobs
@@ -148,6 +154,14 @@ class SchemaWaitEnded:
     assignment: Assignment
     seconds: float
     is_impatient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldShortened:
+    """A hold has ended this long before its time, because the job of the lost request has. Emitted by the loop."""
+
+    location: str
+    seconds_left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +252,14 @@ class PendingByLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class LocationViews:
+    """What each location does that is not idle. Emitted by the loop every second while somebody looks at them."""
+
+    views: Sequence[LocationView]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaStatistics:
     """The Kafka client's latest statistics. Emitted by the Kafka source in a poll, every ``statistics.interval.ms``.
 
@@ -270,11 +292,13 @@ Fact: TypeAlias = (
     | CommittedOffsetOutOfRange
     | SchemaWaitBegan
     | SchemaWaitEnded
+    | HoldShortened
     | OffsetsCommitted
     | CommitRefused
     | Heartbeat
     | Snapshot
     | PendingByLocation
+    | LocationViews
     | KafkaStatistics
 )
 """Everything that an observer is given. ``CommitRefused`` is the source's answer to a commit, passed on by the loop."""

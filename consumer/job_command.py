@@ -8,13 +8,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
 
 from consumer.core.oms.job_schedule import JobReport
 from consumer.errors import InvariantError, OmsRefusedError, SettingsError
 from consumer.oms.client import build_client
 from consumer.settings import Settings
+from consumer.terminal import console
 
 POLL_SECONDS: Final = 0.02
 JOB_ID_DIGITS_MAX: Final = 30
@@ -33,7 +33,7 @@ def print_jobs(settings: Settings, job_ids: Sequence[str], *, as_json: bool) -> 
         for report in reports:
             print(json.dumps(_as_object(report)))  # noqa: T201 - the result of the command
     else:
-        Console().print(_table(reports))
+        console().print(_table(reports))
     unreported = [report for report in reports if report.status is None]
     if unreported:
         first = unreported[0]
@@ -65,6 +65,8 @@ def _as_object(report: JobReport) -> dict[str, Any]:
 
 def _table(reports: Sequence[JobReport]) -> Table:
     table = Table("jobID", "status", "added", "started", "finished", "messages")
+    for column in table.columns:
+        column.overflow = "fold"
     for report in reports:
         times = [_iso(time) or "" for time in (report.added, report.started, report.finished)]
         table.add_row(report.job_id, _status(report), *times, "\n".join(report.messages) or report.detail)

@@ -107,7 +107,8 @@ class FailedChanges:
     """Changes of one partition that will not be applied although they are valid.
 
     They are dead-lettered with their original records. ``change_ids`` are ascending and all of one assignment. After a
-    failed job that assignment may have ended, and nothing waits for the confirmations. ``items`` has changes' items as
+    failed job that assignment may have ended, and nothing waits for the confirmations. ``x_request_id`` names the
+    request that had them last (``x_request_id``); None if none had. ``items`` has changes' items as
     JSON, each used only if its original record is no longer in the topic.
     """
 
@@ -117,6 +118,7 @@ class FailedChanges:
     reason: RejectReason
     detail: str
     location: str
+    x_request_id: str | None = None
     job_id: str | None = None
     items: Mapping[ChangeId, bytes] = field(default_factory=dict)
 
@@ -280,7 +282,7 @@ class Submission:
 
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
     too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
-    than ``bytes_max`` (rule 25); None: there is no limit.
+    than ``bytes_max`` (rule 25); None: there is no limit. ``x_request_id`` is sent as a header; None: without one.
     """
 
     request_id: int
@@ -288,6 +290,15 @@ class Submission:
     taken: Rows
     commit_started_at: float
     bytes_max: int | None = None
+    x_request_id: str | None = None
+
+
+def x_request_id(instance: str, request_id: int) -> str:
+    """The id of a request as others see it: in the header X-Request-Id, the log and dead letters.
+
+    ``instance`` is of the process, unique among all members and their restarts, and ``request_id`` within the process.
+    """
+    return f"{instance}-{request_id}"
 
 
 class RefreshClient(Protocol):

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from bench import pictures, report
 from bench.results import Results, from_json
+from consumer.config_command import schema_text
 from consumer.core.limits import EngineLimits
 from consumer.core.location import location as locations
 from consumer.core.partition import partition as partitions
@@ -39,6 +40,7 @@ from consumer.settings.memory import (
 from consumer.settings.models import MemorySettings
 from consumer.settings.section import ItemsOrAuto
 from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_seconds
+from docs import status_api
 
 DOCS: Final = Path(__file__).parent
 _STATES_BEGIN: Final = "<!-- states:begin -->"
@@ -69,6 +71,11 @@ A setting has a section and a name. It can be given in three places; the first o
 2. **Secret files:** files named `section__name` in the directory `INVENTORY_REFRESH_SECRETS_DIR`, as Kubernetes mounts
    a Secret; or in several, separated by colons. A trailing newline is dropped; hidden files are ignored.
 3. **YAML file:** `--config FILE`, or `INVENTORY_REFRESH_CONFIG`; see [config.example.yaml](../config.example.yaml).
+
+`inventory-refresh config show --config config.yaml` prints the settings in effect, each with the place that it comes
+from; with `--given` only those that some place has. With the first line of
+[config.example.yaml](../config.example.yaml), editors that know YAML complete and check the file as you type, by the
+JSON Schema in [config.schema.json](config.schema.json); `inventory-refresh config schema` prints the same.
 
 Rules for all of them:
 
@@ -411,6 +418,7 @@ def _results() -> Results:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "config.schema.json": schema_text,
     "configuration.md": configuration,
     "metrics.md": metrics,
     "performance.md": performance,
@@ -418,6 +426,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "performance-rates.svg": lambda: pictures.rates(_results()),
     "protocol.md": protocol,
     "sandbox.md": sandbox,
+    "status-api.md": status_api.page,
+    "status-api.schema.json": status_api.schema,
 }
 
 

@@ -12,22 +12,15 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final
 
 import yaml
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from consumer.kafka.options import OWNED
-from consumer.settings import Section, Settings
-from consumer.settings.values import (
-    OMS_ITEMS_MAX,
-    parse_body_bytes,
-    parse_bytes_or_auto,
-    parse_items_or_auto,
-    parse_seconds,
-)
+from consumer.settings import Settings
+from consumer.settings.json_schema import bare, option_schema, sections_of
 
 CHART: Final = Path(__file__).parent / "inventory-refresh"
 
@@ -36,19 +29,6 @@ TABLE_END: Final = "<!-- end of values -->"
 
 ValuePath = tuple[str, ...]
 """The names that lead from the top of values.yaml to a value."""
-
-DURATION_PATTERN: Final = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
-SIZE_PATTERN: Final = r"^\s*(auto|\d+(\.\d+)?\s*[KMG]iB)?\s*$"
-_BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-"""Attribute of a bound in pydantic's metadata to its keyword in JSON Schema."""
-_PARSED: Final[Mapping[Any, dict[str, Any]]] = {
-    parse_seconds: {"type": ["number", "string"], "pattern": DURATION_PATTERN},
-    parse_bytes_or_auto: {"type": "string", "pattern": SIZE_PATTERN},
-    parse_body_bytes: {"type": ["integer", "string"], "pattern": SIZE_PATTERN},
-    parse_items_or_auto: {"type": ["integer", "string"], "minimum": 1, "maximum": OMS_ITEMS_MAX, "pattern": "^auto$"},
-}
-"""Settings that a function parses, to what it takes."""
-_TYPES: Final[Mapping[Any, str]] = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 NARROWER: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
     # 0 picks a free port, which the probes could not know.
@@ -122,12 +102,11 @@ def settings_schema() -> dict[str, Any]:
     """JSON Schema of the settings file, as far as JSON Schema can express the checks of ``consumer.settings``."""
     sections = {
         name: _closed(
-            {option: _option(name, option, info) for option, info in field.annotation.model_fields.items()},
+            {option: _option(name, option, info) for option, info in model.model_fields.items()},
             NEEDED.get(name, []),
         )
-        | {"description": (field.annotation.__doc__ or "").strip()}
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        | {"description": (model.__doc__ or "").strip()}
+        for name, model in sections_of(Settings).items()
     }
     return _closed(sections, list(NEEDED)) | {
         "description": "The settings file of the service; see docs/configuration.md."
@@ -140,59 +119,11 @@ def _closed(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
 
 
 def _option(section: str, name: str, info: FieldInfo) -> dict[str, Any]:
-    description = (info.description or "").replace("`", "")
-    if _bare(info.annotation) is SecretStr:
+    if bare(info.annotation) is SecretStr:
         # Listed so that templates/_validate.tpl can refuse it and say where it belongs.
+        description = (info.description or "").replace("`", "")
         return {"type": "string", "description": f"Not here, but in a secret file {section}__{name}. {description}"}
-    schema = _kind(info) | NARROWER.get((section, name), {}) | {"description": description}
-    if not info.is_required() and (default := info.get_default(call_default_factory=True)) is not None:
-        schema["default"] = default
-    return schema
-
-
-def _kind(info: FieldInfo) -> dict[str, Any]:
-    bare = _bare(info.annotation)
-    # The metadata of ``X | None`` is inside, with X.
-    within = [part for choice in get_args(info.annotation) for part in getattr(choice, "__metadata__", ())]
-    for part in (*info.metadata, *within):
-        if kind := _PARSED.get(getattr(part, "func", None)):
-            return kind | _bounds(info)
-    if get_origin(bare) is Literal:
-        return {"type": "string", "enum": list(get_args(bare))}
-    if get_origin(bare) is dict:
-        _, kind = get_args(bare)
-        return {
-            "type": "object",
-            "additionalProperties": {"type": "string" if kind is str else ["string", "number", "boolean"]},
-        }
-    if get_origin(bare) is list:
-        return {"type": "array", "uniqueItems": True, "items": {"type": "string", "minLength": 1}}
-    return {"type": _TYPES[bare]} | _bounds(info)
-
-
-def _bare(annotation: Any) -> Any:
-    """The type without ``| None`` and without annotations."""
-    if get_origin(annotation) is Annotated:
-        return _bare(get_args(annotation)[0])
-    if get_origin(annotation) in {Union, UnionType} and type(None) in get_args(annotation):
-        return _bare(next(part for part in get_args(annotation) if part is not type(None)))
-    return annotation
-
-
-def _bounds(info: FieldInfo) -> dict[str, Any]:
-    """Bounds and pattern. Lengths are left out: in the chart, an empty value counts as not given."""
-    found = {
-        keyword: _whole(getattr(part, attribute))
-        for attribute, keyword in _BOUNDS.items()
-        for part in info.metadata
-        if hasattr(part, attribute)
-    }
-    patterns = [part.pattern for part in info.metadata if getattr(part, "pattern", None)]
-    return found | ({"pattern": patterns[0]} if patterns else {})
-
-
-def _whole(number: float) -> float:
-    return int(number) if float(number).is_integer() else number
+    return option_schema(info) | NARROWER.get((section, name), {})
 
 
 def schema() -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from consumer.avro.deletes import without_deletes
 from consumer.avro.fields import described_sources
 from consumer.avro.mapping import EventMapping
-from consumer.avro.messages import MessageReader, Reading
+from consumer.avro.messages import MessageReader, MessageSchema, Reading
 from consumer.avro.notices import Notices
 from consumer.avro.reading import DELETED, POSITION, READ_SCHEMA, BadMessage, in_order
 from consumer.avro.record_columns import RecordColumns, Records, batch_of
@@ -145,9 +145,13 @@ class BatchDecoder:
             valid, broken, in_order([*result.bad, *bad, *_rule_breaks(broken)]), tombstones, skipped, ignored, awaits
         )
 
+    def schema_of(self, value: bytes, headers: Headers = ()) -> MessageSchema:
+        """The schema that a message names, and the plan with which it is read; raises as ``decode`` does."""
+        return self._values.schema_of(value, headers)
+
     def sources_of(self, value: bytes | None, headers: Headers = ()) -> Mapping[str, str]:
         """In words, where each column of a message comes from; raises as ``decode`` does."""
-        plan = None if value is None else self._values.plan_of(value, headers)
+        plan = None if value is None else self.schema_of(value, headers).plan
         return described_sources(self._mapping, plan)
 
     def close(self) -> None:

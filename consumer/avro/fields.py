@@ -48,6 +48,7 @@ class FieldPlan:
     ``columns`` has the leaves of each target that the schema has, in the order in which they are tried. ``previous``
     has those of the row before the change, for the location and the item key; it is None, as is ``operation``, unless
     the schema is a Debezium envelope. ``left_out`` says of each target without a leaf why its field does not fit.
+    ``absent`` are the settings that name a field which the schema does not have, each with the field.
     ``lines`` says where the changes of an event are, and then the paths of leaves are those in an event with one line;
     None: an event is one change.
     """
@@ -56,6 +57,7 @@ class FieldPlan:
     mapping: EventMapping
     columns: Mapping[str, tuple[Leaf, ...]]
     left_out: Mapping[str, str]
+    absent: frozenset[tuple[str, str]] = frozenset()
     previous: Mapping[str, tuple[Leaf, ...]] | None = None
     operation: Leaf | None = None
     take: tuple[FieldTest, ...] = ()
@@ -104,17 +106,24 @@ def plan_fields(root: Type, mapping: EventMapping) -> FieldPlan:
     # The row's own time is not that of its deletion.
     times = finder.columns.get(OCCURRED_AT_FIELD, ())
     previous[OCCURRED_AT_FIELD] = tuple(leaf for leaf in times if leaf.path[0] != _ROW)
+    tests = {
+        setting: tuple(finder.test(condition, setting) for condition in conditions)
+        for setting, conditions in (
+            ("take", mapping.take),
+            ("skip", mapping.skip),
+            ("deleted_when", mapping.deleted_when),
+        )
+    }
     return FieldPlan(
         root,
         mapping,
         finder.columns,
         finder.left_out,
+        frozenset(finder.absent),
         previous if finder.is_envelope else None,
         finder.leaf((_OPERATION,), fit_condition, "the operation") if finder.is_envelope else None,
-        take=tuple(finder.test(condition, "take") for condition in mapping.take),
-        skip=tuple(finder.test(condition, "skip") for condition in mapping.skip),
-        deleted_when=tuple(finder.test(condition, "deleted_when") for condition in mapping.deleted_when),
         lines=lines,
+        **tests,
     )
 
 
@@ -156,7 +165,7 @@ def is_envelope(root: Type) -> bool:
 
 
 class _Finder:
-    """Finds leaves in one schema. ``columns`` and ``left_out`` are as in ``FieldPlan``."""
+    """Finds leaves in one schema. ``columns``, ``left_out`` and ``absent`` are as in ``FieldPlan``."""
 
     def __init__(self, root: Type, mapping: EventMapping) -> None:
         self._root = root
@@ -164,6 +173,7 @@ class _Finder:
         self.is_envelope = mapping.settings.envelope != "none" and is_envelope(root)
         self.columns: dict[str, tuple[Leaf, ...]] = {}
         self.left_out: dict[str, str] = {}
+        self.absent: set[tuple[str, str]] = set()
         if mapping.settings.envelope == "debezium" and not self.is_envelope:
             raise UnusableSchemaError(
                 "the schema is no Debezium envelope with before, after and op (events.envelope: debezium)"
@@ -197,7 +207,10 @@ class _Finder:
             except UnusableSchemaError as error:
                 problem = problem or error
             else:
-                leaves += [leaf] if leaf is not None and leaf not in leaves else []
+                if leaf is None:
+                    self.absent.add((f"events.fields.{target}", ".".join(path)))
+                elif leaf not in leaves:
+                    leaves.append(leaf)
         if leaves:
             self.columns[target] = tuple(leaves)
         elif problem is not None and target in REQUIRED_TARGETS:
@@ -242,6 +255,7 @@ class _Finder:
         if leaf is None:
             if setting == "take":
                 raise UnusableSchemaError(f"the schema has no field {condition}, which events.take tests")
+            self.absent.add((f"events.{setting}", str(condition)))
             return FieldTest(None, None, condition.values, always=False)
         values = condition.values
         if leaf.path[-1] == RECORD_NAME_STEP:

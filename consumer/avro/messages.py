@@ -12,7 +12,7 @@ from consumer.avro.readers import Reader, Refused
 from consumer.avro.reading import NOTHING, BadMessage, ReadResult, concat, moved
 from consumer.avro.recognise import describe_unframed, recognise
 from consumer.avro.sources import SchemaSource
-from consumer.avro.wire import BadValueError, Framing, SchemaHeader, SchemaKey
+from consumer.avro.wire import BadValueError, Framing, SchemaHeader, SchemaKey, SchemaRef
 from consumer.core.changes.items import RejectReason
 from consumer.ports import Headers
 
@@ -24,6 +24,18 @@ class Reading:
     result: ReadResult
     awaiting: Sequence[BadMessage] = ()
     tombstones: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSchema:
+    """The schema that a message names, and the plan with which it is read; None for what there is not.
+
+    ``refusal`` says why no message of this schema can be read.
+    """
+
+    ref: SchemaRef | None = None
+    plan: FieldPlan | None = None
+    refusal: str | None = None
 
 
 UNWRAPPED_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -50,13 +62,19 @@ class MessageReader:
         """Close the schema source."""
         self._source.close()
 
-    def plan_of(self, value: bytes, headers: Headers) -> FieldPlan | None:
-        """The plan with which a message is read; None if it is refused or skipped. Raises as ``read`` does."""
+    def schema_of(self, value: bytes, headers: Headers) -> MessageSchema:
+        """The schema of a message; without a ref if it is not framed. Raises as ``read`` does."""
         key = self._framing.key_of(value, self._framing.header_of(headers))
         ref = None if key is None else self._framing.ref_of(key)
-        reader = None if ref is None else self._source.reader(ref, must_ask=True)
-        if key is None or reader is None or isinstance(reader, Refused):
-            return None
+        if key is None or ref is None:
+            return MessageSchema()
+        reader = self._source.reader(ref, must_ask=True)
+        if isinstance(reader, Refused):
+            return MessageSchema(ref, refusal=reader.detail)
+        return MessageSchema(ref, self._plan_of(reader, key, value))
+
+    def _plan_of(self, reader: Reader, key: SchemaKey, value: bytes) -> FieldPlan | None:
+        """The plan with which a message is read; None if it is skipped, or corrupt."""
         if self._containers is not None:
             try:
                 rows = self._containers.rows_of(reader, value)

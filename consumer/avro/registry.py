@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -36,6 +37,8 @@ CONFLUENT_API: Final = "/apis/ccompat/v7"
 APICURIO_API: Final = "/apis/registry/v2"
 """Both 2.x and 3.x have it, and its answers say whether an id or the path is unknown, which those of v3 do not."""
 
+_FILES: Final = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
+"""Options with paths. The client's error for a missing file does not name it."""
 _TOKEN_URL: Final = "bearer.auth.issuer.endpoint.url"  # noqa: S105 - the name of an option
 
 
@@ -61,6 +64,9 @@ class RegistryApi:
         """
         self._options = options
         self._is_tls_strict = is_tls_strict
+        for name in _FILES:
+            if options.get(name) and not Path(options[name]).is_file():
+                raise SettingsError(f'avro.registry: "{name}": there is no such file')
         if "ssl.ca.location" not in options:
             check_authorities(os.environ)
         self._client = self._open(APICURIO_PATH.sub(CONFLUENT_API, url) if "/apis/registry/" in url else url)

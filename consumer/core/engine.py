@@ -23,6 +23,7 @@ from consumer.core.location.planner import plan_under_pressure, plan_whole_chunk
 from consumer.core.location.request import Refusal, Request, superseded_refusals
 from consumer.core.oms.answers import Answer, Decision
 from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.lost_answers import LostAnswer
 from consumer.core.oms.rate_limit import RateLimiter
 from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import CommitPoint, Partitions
@@ -223,6 +224,18 @@ class Engine:
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
         """Apply a decision to a request in flight: see ``Settlement.apply``."""
         return self._settlement.apply(request_id, decision, now)
+
+    def lost_answers(self, now: float) -> list[LostAnswer]:
+        """Requests whose job may end a hold early: see ``Settlement.lost_answers``."""
+        return self._settlement.lost_answers(now)
+
+    def end_hold(self, lost: LostAnswer, now: float) -> float | None:
+        """See ``Settlement.end_hold``."""
+        return self._settlement.end_hold(lost, now)
+
+    def inherits_doubt(self, now: float) -> bool:
+        """Whether a partition's last owner may have left a request that the OMS still queues."""
+        return self.partitions.any_in_doubt(now)
 
     def end_set_aside(self, now: float) -> list[Refusal]:
         """What must be dead-lettered because its location was set aside for too long (rule 30).

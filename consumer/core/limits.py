@@ -20,6 +20,8 @@ class EngineLimits:
     items: ItemLimits = field(default_factory=ItemLimits)
     retry: RetryLimits = field(default_factory=RetryLimits)
     set_aside: SetAsideLimits = field(default_factory=SetAsideLimits)
+    only_sender: bool = False
+    """Nobody else sends refresh requests, so that a job may end a hold early (rule 33)."""
     max_age_seconds: float = 300.0
     due_within_seconds: float = 1.0
     """Changes due within this time count as due, so that a burst read in several polls leaves in one request."""

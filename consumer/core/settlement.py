@@ -22,6 +22,7 @@ from consumer.core.oms.answers import (
     decide,
 )
 from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.lost_answers import LostAnswer, RecentJobs
 from consumer.core.oms.refused_locations import RefusedLocations
 from consumer.core.oms.request_size import RequestSize
 from consumer.core.partition.partitions import Partitions
@@ -59,6 +60,9 @@ class Settlement:
         self._locations = locations
         self._breaker = breaker
         self._request_size = request_size
+        self._recent_jobs = RecentJobs()
+        self._lost: dict[str, LostAnswer] = {}
+        """By location: requests of unknown outcome, with ``only_sender``."""
         self.accepted_since_round = 0
         """Requests accepted since the engine's last round; it resets this."""
         self._refused_ratio = RejectRatio(
@@ -89,6 +93,7 @@ class Settlement:
         """
         in_flight = self._locations.in_flight(request_id)
         request, sent_at = in_flight.request, in_flight.sent_at
+        self._lost.pop(request.location, None)
         match decision:
             case Accepted():
                 self.accepted_since_round += 1
@@ -96,6 +101,7 @@ class Settlement:
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped, self.is_access_refused = True, None, False
                 self._refused_locations.accepted(request.location)
+                self._recent_jobs.add(request.location, decision.job_id, now)
                 self._request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self._locations.accept(request_id, now))
@@ -109,6 +115,8 @@ class Settlement:
                 self._retry(request_id, decision, sent_at, now)
             case Hold():
                 self._locations.hold(request_id, now + decision.seconds, now)
+                if self._limits.only_sender:
+                    self._remember_lost(request, sent_at, now)
                 self._record_failure(sent_at, now, decision.breaker_seconds)
             case Stop():
                 self.sending_stopped, self.is_access_refused = decision.detail, True
@@ -118,6 +126,28 @@ class Settlement:
             case _:
                 assert_never(decision)
         return Settled(request, decision)
+
+    def _remember_lost(self, request: Request, sent_at: float, now: float) -> None:
+        known = self._recent_jobs.of(request.location, sent_at)
+        self._lost[request.location] = LostAnswer(request.location, request.items, sent_at, now, known)
+
+    def lost_answers(self, now: float) -> list[LostAnswer]:
+        """What holds their locations, each being the only unknown outcome of its location; none without only_sender."""
+        gone = [name for name in self._lost if not self._has_one_unknown_outcome(name, now)]
+        for name in gone:
+            del self._lost[name]
+        return list(self._lost.values())
+
+    def _has_one_unknown_outcome(self, name: str, now: float) -> bool:
+        location = self._locations.find(name)
+        return location is not None and location.backoff.is_hold(now) and location.backoff.unknown_outcomes == 1
+
+    def end_hold(self, lost: LostAnswer, now: float) -> float | None:
+        """The job of this request has ended: its location may send. Returns the seconds left; None if too late."""
+        if self._lost.get(lost.location) != lost:
+            return None
+        del self._lost[lost.location]
+        return self._locations.end_hold(lost.location, now)
 
     def _shrink(self, request_id: int, decision: Shrink, sent_at: float, now: float) -> list[Refusal]:
         if decision.by_gateway:
@@ -142,7 +172,8 @@ class Settlement:
     def _refuse(self, request: Request, decision: Refused, sent_at: float, now: float) -> list[Refusal]:
         """Unless most locations are refused, the OMS works, and the fault is in the content of the request."""
         locations, request_id = self._locations, request.request_id
-        if not locations.any_part_accepted(request.location):
+        location = locations.find(request.location)
+        if not (location and location.bisection and location.bisection.any_accepted):
             self._refused_locations.content_refused(request.location)
         reason = self._refused_locations.share_reason()
         if reason is None:
@@ -156,7 +187,7 @@ class Settlement:
     def _refuse_whole(self, request: Request, decision: RefusedWhole, sent_at: float, now: float) -> Settled:
         """Find out whether it concerns this location, or all of them (rules 30 to 32)."""
         latest, locations = self._refused_locations, self._locations
-        if not locations.is_set_aside(request.location):
+        if locations.find(request.location) not in locations.set_aside:
             latest.refused(request.location, decision)
         share_reason = latest.share_reason()
         refuses_all = share_reason is not None or latest.may_be_all

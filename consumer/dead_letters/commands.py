@@ -1,13 +1,13 @@
 """What the commands ``dead-letters list``, ``show`` and ``redrive`` do."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress
 
 from consumer.core.changes.items import LINE
 from consumer.dead_letters.filters import DeadLetterFilter
@@ -29,34 +29,36 @@ from consumer.dead_letters.views import (
 )
 from consumer.errors import DeadLettersError
 from consumer.settings import Settings
+from consumer.terminal import console, progress_bar
 
 DECODED_MAX: Final = 1_000
 """Dead letters decoded at once."""
 
 
 def list_dead_letters(
-    settings: Settings, wanted: DeadLetterFilter, *, limit: int | None, verbose: bool, as_lines: bool
+    settings: Settings, wanted: DeadLetterFilter, *, limit: int | None, with_lines: bool, as_json_lines: bool
 ) -> None:
-    """Print counts by reason and location, preceded by one line per dead letter if ``verbose``.
+    """Print counts by reason and location, preceded by one line per dead letter if ``with_lines``.
 
-    With ``as_lines``, print one JSON object per line instead. If a schema is unavailable, a line on stderr says so, and
-    locations that only the events have are left out.
+    With ``as_json_lines``, print one JSON object per line instead. If a schema is unavailable, a line on stderr says
+    so, and locations that only the events have are left out.
     """
     counts: Counts = Counter()
+    prints_lines = with_lines or as_json_lines
     with closing(EventReader(settings)) as events:
-        for dead_letters in _matching(settings, wanted, events, limit):
+        for dead_letters in _matching(settings, wanted, events, limit, prints_lines=prints_lines):
             counts.update((dead_letter.reason, dead_letter.location) for dead_letter in dead_letters)
-            for dead_letter in dead_letters if verbose or as_lines else ():
-                print(json.dumps(as_object(dead_letter)) if as_lines else as_line(dead_letter))  # noqa: T201
-    if not as_lines:
-        Console().print(counts_table(counts))
+            for dead_letter in dead_letters if prints_lines else ():
+                print(json.dumps(as_object(dead_letter)) if as_json_lines else as_line(dead_letter))  # noqa: T201
+    if not as_json_lines:
+        console().print(counts_table(counts))
 
 
-def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: int, as_lines: bool) -> None:
+def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: int, as_json_lines: bool) -> None:
     """Print dead letters in full. Raises DeadLettersError if none matches."""
     shown = 0
     with closing(EventReader(settings)) as events:
-        for dead_letters in _matching(settings, wanted, events, limit):
+        for dead_letters in _matching(settings, wanted, events, limit, prints_lines=True):
             decoded = events.read(dead_letters)
             rows: dict[int, dict[int, dict[str, Any]]] = {}
             for row in decoded.frame.iter_rows(named=True):
@@ -65,12 +67,12 @@ def show_dead_letters(settings: Settings, wanted: DeadLetterFilter, *, limit: in
                 event = _shown_event(dead_letter, rows.get(index, {}))
                 rejection = decoded.undecodable.get((index, dead_letter.line)) or decoded.undecodable.get((index, None))
                 fields = in_full(dead_letter, event, rejection)
-                print(json.dumps(fields) if as_lines else as_page(fields))  # noqa: T201
+                print(json.dumps(fields) if as_json_lines else as_page(fields))  # noqa: T201
             shown += len(dead_letters)
     if not shown:
         raise DeadLettersError(f'no dead letter in "{settings.dead_letters.topic}" matches')
     if shown == limit:
-        Console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or add filters.")
+        console(stderr=True).print(f"Only the first {limit} are shown; raise --limit or add filters.")
 
 
 def _shown_event(dead_letter: DeadLetter, lines: Mapping[int, dict[str, Any]]) -> Any | None:
@@ -93,22 +95,22 @@ def redrive_dead_letters(
 
     Raises DeadLettersError if other producers prevented some from being redriven.
     """
-    console = Console()
+    out = console()
     with closing(Redrive(settings)) as redrive:
         with _progress("records scanned in the source topics") as progress:
             plan = redrive.plan(wanted, limit, _updating(progress))
-        console.print(plan_table(plan))
+        out.print(plan_table(plan))
         _print_skipped(plan)
         count = _redriven(plan)
         if not count:
-            console.print("There is nothing to redrive.")
+            out.print("There is nothing to redrive.")
             return
         if dry_run or not confirm(f"Redrive {count_of(count, 'dead letter')}?"):
-            console.print("Nothing was redriven.")
+            out.print("Nothing was redriven.")
             return
         with _progress("dead letters redriven") as progress:
             outcome = redrive.execute(_updating(progress))
-    console.print(f"Redrove {count_of(_redriven(outcome), 'dead letter')}.")
+    out.print(f"Redrove {count_of(_redriven(outcome), 'dead letter')}.")
     _print_skipped(outcome)
     contended = sum(entry.verdict is Verdict.CONTENDED for entry in outcome)
     if contended:
@@ -128,12 +130,17 @@ def _print_skipped(judged: list[Judged]) -> None:
 
 
 def _matching(
-    settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None
+    settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None, *, prints_lines: bool
 ) -> Iterator[list[DeadLetter]]:
-    """At most ``limit`` dead letters that match, with their locations, in lists, none empty."""
+    """At most ``limit`` dead letters that match, with their locations, in lists, none empty.
+
+    A bar shows the progress, unless lines are printed to the same terminal meanwhile.
+    """
     remaining = limit
-    with closing(DeadLetterReader(settings)) as reader:
-        for dead_letters in _with_locations(reader, wanted, events):
+    progress = _progress("dead letters read")
+    progress.disable = progress.disable or (prints_lines and sys.stdout.isatty())
+    with closing(DeadLetterReader(settings)) as reader, progress:
+        for dead_letters in _with_locations(reader, wanted, events, progress):
             matching = list(filter(wanted.matches, dead_letters))[:remaining]
             if matching:
                 yield matching
@@ -143,18 +150,18 @@ def _matching(
                     return
         if reader.foreign_records:
             foreign = count_of(reader.foreign_records, "record")
-            Console(stderr=True).print(f"Ignored {foreign} that this service did not write.")
+            progress.console.print(f"Ignored {foreign} that this service did not write.")
 
 
 def _with_locations(
-    reader: DeadLetterReader, wanted: DeadLetterFilter, events: EventReader
+    reader: DeadLetterReader, wanted: DeadLetterFilter, events: EventReader, progress: Progress
 ) -> Iterator[list[DeadLetter]]:
     """Dead letters with the locations in their events, as long as schemas are available.
 
     Raises DeadLettersError if a schema is unavailable and the filter needs locations.
     """
     decodable = True
-    for dead_letters in reader.read(wanted.since_ms):
+    for dead_letters in reader.read(wanted.since_ms, _updating(progress)):
         for first in range(0, len(dead_letters), DECODED_MAX):
             part = dead_letters[first : first + DECODED_MAX]
             if decodable:
@@ -164,16 +171,14 @@ def _with_locations(
                     if wanted.location is not None:
                         raise
                     decodable = False
-                    Console(stderr=True).print(f"Some locations are unknown: {error}")
+                    progress.console.print(f"Some locations are unknown: {error}")
             yield part
 
 
 def _progress(what: str) -> Progress:
-    columns = (TextColumn(what), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return progress_bar(what, MofNCompleteColumn())
 
 
 def _updating(progress: Progress) -> Callable[[int, int], None]:
-    task = progress.add_task("")
+    task = progress.add_task("", total=None)
     return lambda done, of: progress.update(task, completed=done, total=of)

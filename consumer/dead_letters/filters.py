@@ -22,12 +22,15 @@ class DeadLetterFilter:
     topic: str | None = None
     partition: int | None = None
     offset: int | None = None
+    job_id: str | None = None
+    request_id: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
 
     def matches(self, dead_letter: DeadLetter) -> bool:
-        expected = (self.reason, self.location, self.topic, self.partition, self.offset)
-        actual = (dead_letter.reason, dead_letter.location, *dead_letter.source)
+        expected = (self.reason, self.location, self.job_id, self.request_id, self.topic, self.partition, self.offset)
+        known = (dead_letter.reason, dead_letter.location, dead_letter.job_id, dead_letter.request_id)
+        actual = (*known, *dead_letter.source)
         written_at = dead_letter.written_at or 0
         return (
             all(value is None or value == own for value, own in zip(expected, actual, strict=True))
@@ -38,13 +41,16 @@ class DeadLetterFilter:
 
 def filter_of(
     now_seconds: float,
-    reason: str | None,
-    location: str | None,
-    since: str | None,
-    until: str | None,
-    topic: str | None,
-    partition: int | None,
-    offset: int | None,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    reason: str | None = None,
+    location: str | None = None,
+    job_id: str | None = None,
+    request_id: str | None = None,
+    topic: str | None = None,
+    partition: int | None = None,
+    offset: int | None = None,
 ) -> DeadLetterFilter:
     """The filter in a command's options. Raises SettingsError if a time cannot be parsed."""
     return DeadLetterFilter(
@@ -53,6 +59,8 @@ def filter_of(
         topic=topic,
         partition=partition,
         offset=offset,
+        job_id=job_id,
+        request_id=request_id,
         since_ms=None if since is None else parse_time_ms("--since", since, now_seconds),
         until_ms=None if until is None else parse_time_ms("--until", until, now_seconds),
     )

@@ -35,6 +35,7 @@ class Header(StrEnum):
     TIMESTAMP = f"{_PREFIX}timestamp"
     SCHEMA_ID = f"{_PREFIX}schema_id"
     LOCATION = f"{_PREFIX}location"
+    REQUEST_ID = f"{_PREFIX}request_id"
     JOB_ID = f"{_PREFIX}job_id"
     MISSING = f"{_PREFIX}missing"
     VALUE_BYTES = f"{_PREFIX}value_bytes"
@@ -64,6 +65,8 @@ class DeadLetter:
     timestamp: int | None = None
     schema_id: int | None = None
     location: str | None = None
+    request_id: str | None = None
+    """Of the request that had the change last, as in the header X-Request-Id and in the log."""
     job_id: str | None = None
     missing: bool = False
     """The source topic no longer had the record: ``value`` is the item as JSON, or None."""
@@ -97,6 +100,7 @@ def write_headers(dead_letter: DeadLetter) -> list[tuple[str, str | bytes | None
         Header.TIMESTAMP: dead_letter.timestamp,
         Header.SCHEMA_ID: dead_letter.schema_id,
         Header.LOCATION: dead_letter.location,
+        Header.REQUEST_ID: dead_letter.request_id,
         Header.JOB_ID: dead_letter.job_id,
         Header.MISSING: "1" if dead_letter.missing else None,
         Header.VALUE_BYTES: dead_letter.value_bytes,
@@ -121,6 +125,7 @@ def parse(record: Record) -> DeadLetter | None:
             timestamp=_integer(texts, Header.TIMESTAMP),
             schema_id=_integer(texts, Header.SCHEMA_ID),
             location=texts.get(Header.LOCATION),
+            request_id=texts.get(Header.REQUEST_ID),
             job_id=texts.get(Header.JOB_ID),
             missing=Header.MISSING in texts,
             value_bytes=_integer(texts, Header.VALUE_BYTES),

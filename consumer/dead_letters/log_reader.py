@@ -47,17 +47,20 @@ class LogReader:
         *,
         isolation_level: str = "read_committed",
         queue_bytes: int = QUEUE_BYTES,
+        silent_seconds_max: float = SILENT_SECONDS_MAX,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Connects to nothing yet. ``read`` ends early once ``cancelled`` is true.
 
-        ``queue_bytes`` is what messages may take that were fetched and not read yet.
+        ``queue_bytes`` is what messages may take that were fetched and not read yet. After ``silent_seconds_max``
+        without a message ``read`` gives up.
 
         Raises SettingsError if an option is wrong.
         """
         self._errors = ErrorLog()
         self._settings = settings
         self._cancelled = cancelled
+        self._silent_seconds_max = silent_seconds_max
         options = _options(settings, client_id, isolation_level) | queue_options(queue_bytes)
         self._consumer: Consumer = new_client(Consumer, options, settings, error_cb=self._errors.add)
 
@@ -112,7 +115,7 @@ class LogReader:
         while unread and not self._cancelled():
             messages = self._request(lambda: self._consumer.consume(MESSAGES_MAX, CONSUME_SECONDS))
             if not messages:
-                if time.monotonic() - received_at > SILENT_SECONDS_MAX:
+                if time.monotonic() - received_at > self._silent_seconds_max:
                     raise self._silent()
                 continue
             received_at = time.monotonic()
@@ -131,9 +134,8 @@ class LogReader:
 
     def _silent(self) -> LogReadError:
         reason = f" ({text_of(self._errors.last)})" if self._errors.last is not None else ""
-        return LogReadError(
-            f"received nothing from Kafka at {self._settings.bootstrap_servers} for {SILENT_SECONDS_MAX:g} s{reason}"
-        )
+        servers = self._settings.bootstrap_servers
+        return LogReadError(f"received nothing from Kafka at {servers} for {self._silent_seconds_max:g} s{reason}")
 
 
 def _is_before_end(message: Message, unread: Mapping[Partition, int]) -> bool:

@@ -61,6 +61,7 @@ def as_object(dead_letter: DeadLetter) -> dict[str, Any]:
         "reason": dead_letter.reason,
         "detail": dead_letter.detail,
         "location": dead_letter.location,
+        "request_id": dead_letter.request_id,
         "job_id": dead_letter.job_id,
         "schema_id": dead_letter.schema_id,
         "timestamp": _iso(dead_letter.timestamp),

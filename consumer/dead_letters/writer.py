@@ -170,6 +170,7 @@ class DeadLetterWriter:
             timestamp=record.timestamp,
             schema_id=None if missing or record.value is None else self._schema_id_of(record.value, record.headers),
             location=changes.location,
+            request_id=changes.x_request_id,
             job_id=changes.job_id,
             missing=missing,
         )

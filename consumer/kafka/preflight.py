@@ -1,7 +1,7 @@
 """Checks of Kafka before the service starts, so that a wrong setting is reported at once, in one line."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -74,11 +74,14 @@ class Preflight:
 
     def similar_topics(self, topic: str) -> Sequence[str]:
         """Existing topics with a similar name, the most similar first."""
-        names = self._ask(
-            lambda seconds: list(self._client.list_topics(timeout=seconds).topics),
+        return similar_names(topic, self.cluster().topics)
+
+    def cluster(self) -> Any:
+        """The client's metadata of the cluster: its brokers, and the topics that these credentials may describe."""
+        return self._ask(
+            lambda seconds: self._client.list_topics(timeout=seconds),
             "these credentials are not permitted to list topics",
         )
-        return get_close_matches(topic, names, n=SIMILAR_TOPICS_MAX, cutoff=0.5)
 
     def check_group(self, consumer: Consumer) -> None:
         """Check that the group's committed offsets can be read."""
@@ -156,6 +159,11 @@ def what_to_check(reason: str | None) -> str:
             "and that these have not expired and are valid for this address"
         )
     return "check the address, the network, and security.protocol in kafka.properties"
+
+
+def similar_names(name: str, names: Iterable[str]) -> Sequence[str]:
+    """Those of the names that are similar, the most similar first. Pure."""
+    return get_close_matches(name, list(names), n=SIMILAR_TOPICS_MAX, cutoff=0.5)
 
 
 def session_times(admin: AdminClient, group_id: str) -> SessionTimes:

@@ -157,6 +157,10 @@ class KafkaSource:
                 on_lost=self._on_lost,
             )
 
+    def partitions_total(self) -> int | None:
+        """Partitions of all topics, as of the latest assignment of each; None if one of them is not known yet."""
+        return self._topics.partitions_total(self._settings.topics)
+
     def close(self) -> None:
         """Leave the group, within ``CLOSE_SECONDS_MAX``; a second call does nothing."""
         if not self._closed:

@@ -36,12 +36,15 @@ class TopicLookup:
         self._admin = admin
         self._requests: dict[str, Future[Any]] = {}
         self._check_at = 0.0
+        self._partition_counts: dict[str, int] = {}
 
     def topic_id(self, topic: str) -> str | None:
         """The topic's id; None if the broker does not report it, which only disables the checks of rule 8."""
         try:
             admin = self._admin()
             cluster = admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+            if topic in cluster.topics:
+                self._partition_counts[topic] = len(cluster.topics[topic].partitions)
             if cluster.controller_id not in cluster.brokers:
                 return None  # an embedded broker, which has no controller: the next request would time out
             requests = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_ID_SECONDS_MAX)
@@ -51,6 +54,11 @@ class TopicLookup:
         except TimeoutError:
             _log.warning("topic_id_unavailable", topic=topic, error=f"no answer within {TOPIC_ID_SECONDS_MAX:g} s")
         return None
+
+    def partitions_total(self, topics: Collection[str]) -> int | None:
+        """Partitions of these topics, as of when their ids were asked for; None if one was not asked for yet."""
+        counts = [self._partition_counts.get(topic) for topic in topics]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def log_bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """The log's start and end offset, even of a partition that the consumer does not know yet.

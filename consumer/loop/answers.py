@@ -9,7 +9,7 @@ from consumer.errors import DeadLettersError, OmsRefusedError, StopError
 from consumer.facts import ChangesDeadLettered, DeadLettersConfirmed, Observer, RequestAnswered
 from consumer.loop.failed_changes import refused_changes
 from consumer.loop.job_follower import JobFollower
-from consumer.ports import Answered, Assignment, DeadLetters, RefreshClient
+from consumer.ports import Answered, Assignment, DeadLetters, RefreshClient, x_request_id
 
 
 class Answers:
@@ -25,7 +25,9 @@ class Answers:
         jitter: Callable[[], float],
         assignments: Mapping[int, Assignment],
         job_follower: JobFollower | None,
+        instance: str,
     ) -> None:
+        """``instance`` names the process in the ids of its requests."""
         self._engine = engine
         self._client = client
         self._dead_letters = dead_letters
@@ -33,6 +35,7 @@ class Answers:
         self._jitter = jitter
         self._assignments = assignments
         self._job_follower = job_follower
+        self._instance = instance
 
     def settle(self, now: float, *, with_dead_letters: bool = True) -> StopError | None:
         """Take all answers and confirmations that have arrived. Returns why the service must stop, None if it need not.
@@ -46,23 +49,25 @@ class Answers:
                 self._engine.dead_lettered(confirmed)
                 self._observer.observe(DeadLettersConfirmed(len(confirmed)))
         errors = [self._settle_request(answered, now) for answered in self._client.answers()]
-        self._dead_letter(self._engine.end_set_aside(now))
-        self._dead_letter(self._engine.take_superseded())
+        self._dead_letter(self._engine.end_set_aside(now), None)
+        self._dead_letter(self._engine.take_superseded(), None)
         return next(filter(None, errors), None)
 
     def _settle_request(self, answered: Answered, now: float) -> StopError | None:
         settled = self._engine.settle(answered.request_id, answered.answer, jitter=self._jitter(), now=now)
-        self._observer.observe(RequestAnswered(settled.request, answered, settled.decision))
+        name = x_request_id(self._instance, answered.request_id)
+        self._observer.observe(RequestAnswered(settled.request, answered, settled.decision, name))
         if self._job_follower and isinstance(settled.decision, Accepted):
-            self._job_follower.accepted(settled.request, settled.decision.job_id, self._assignments, now)
-        self._dead_letter(settled.refusals)
+            self._job_follower.accepted(settled.request, name, settled.decision.job_id, self._assignments, now)
+        self._dead_letter(settled.refusals, name)
         if settled.fatal_reason is not None:
             return OmsRefusedError(settled.fatal_reason)
         return _too_many_refused(settled.refusals[-1]) if settled.too_many_refused else None
 
-    def _dead_letter(self, refusals: Sequence[Refusal]) -> None:
+    def _dead_letter(self, refusals: Sequence[Refusal], name: str | None) -> None:
+        """``name`` is the id of the request whose answer led to these refusals; None if no single answer did."""
         for refusal in refusals:
-            changes = refused_changes(refusal, self._assignments)
+            changes = refused_changes(refusal, self._assignments, name)
             self._dead_letters.fetch_and_publish(changes)
             self._observer.observe(ChangesDeadLettered(changes))
 

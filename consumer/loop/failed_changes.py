@@ -15,8 +15,13 @@ from consumer.core.location.request import Refusal
 from consumer.ports import Assignment, FailedChanges
 
 
-def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> list[FailedChanges]:
-    """The refused changes by partition, including superseded ones. Those of ended assignments are left out."""
+def refused_changes(
+    refusal: Refusal, assignments: Mapping[int, Assignment], x_request_id: str | None = None
+) -> list[FailedChanges]:
+    """The refused changes by partition, including superseded ones. Those of ended assignments are left out.
+
+    ``x_request_id`` is the id of the request that the OMS refused; None if it was not asked.
+    """
     by_assignment = refusal.rows.partition_by(ASSIGNMENT, as_dict=True)
     return [
         FailedChanges(
@@ -26,6 +31,7 @@ def refused_changes(refusal: Refusal, assignments: Mapping[int, Assignment]) -> 
             reason=refusal.reason,
             detail=refusal.detail,
             location=refusal.location,
+            x_request_id=x_request_id,
             items=dict(zip(_ids(rows.select(CHANGE_ID)), _items(rows), strict=True)),
         )
         for (assignment_id,), rows in by_assignment.items()

@@ -14,6 +14,7 @@ from consumer.core.location.request import Request
 from consumer.core.oms.job_schedule import Job, JobLimits, JobOutcome, JobResult, JobSchedule, adaptive_flush_items
 from consumer.core.oms.offset_codec import pack_changes
 from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
+from consumer.loop.hold_queries import HoldQueries, OnlySender
 from consumer.loop.job_queries import JobQueries
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
@@ -34,9 +35,12 @@ class JobFollower:
         observer: Observer,
         jitter: Callable[[], float],
         adaptive_items: ItemLimits | None = None,
+        only_sender: OnlySender | None = None,
     ) -> None:
+        """With ``only_sender``, holds may end early; the client must have lists."""
         self.jobs = JobSchedule(limits)
         self._queries = JobQueries(client)
+        self._holds = HoldQueries(client, engine, observer, only_sender) if only_sender else None
         self._engine = engine
         self._dead_letters = dead_letters
         self._observer = observer
@@ -45,13 +49,21 @@ class JobFollower:
         self.queue_full: str | None = None
         """Why nothing is sent until more jobs have ended; None while there is room."""
 
-    def accepted(self, request: Request, job_id: str, assignments: Mapping[int, Assignment], now: float) -> None:
+    def accepted(
+        self,
+        request: Request,
+        x_request_id: str,
+        job_id: str,
+        assignments: Mapping[int, Assignment],
+        now: float,
+    ) -> None:
         """Follow the job of a request that was just accepted."""
         partitions = {
             assignment_id: (assignment.topic, assignment.partition) for assignment_id, assignment in assignments.items()
         }
         changes = pack_changes(request.taken.present, partitions)
-        self.jobs.follow(Job(job_id, request.location, request.items, request.chunks, changes), now)
+        job = Job(job_id, request.location, request.items, request.chunks, changes, x_request_id)
+        self.jobs.follow(job, now)
         self._limit_queue()
 
     def turn(self, now: float) -> None:
@@ -65,8 +77,11 @@ class JobFollower:
                 self._end(result)
         for result in self.jobs.expired(now):
             self._end(result)
-        job_ids = self.jobs.due(now, self._engine.breaker.background_permits(now))
+        permits = self._engine.breaker.background_permits(now)
+        job_ids = self.jobs.due(now, permits)
         calls += self._queries.ask(job_ids, self.jobs.unfinished, now)
+        if self._holds:
+            calls += self._holds.turn(self._queries.lists_of_locations(), max(permits - calls, 0), now)
         self._engine.breaker.rate_limiter.spend(calls, now)
         self._limit_queue()
         items = self._adaptive_items
@@ -106,6 +121,7 @@ def failed_changes(result: JobResult) -> list[FailedChanges]:
             reason=RejectReason.JOB_FAILED,
             detail="; ".join(result.messages) or "the job ended as FAILED, without a message",
             location=result.job.location,
+            x_request_id=result.job.x_request_id,
             job_id=result.job.job_id,
         )
         for changes in result.job.changes

@@ -30,6 +30,7 @@ class JobQueries:
         self._listed: tuple[str, ...] = ()
         """The job for which the list in flight was asked, if there is one."""
         self._no_list_until = -inf if client.has_lists else inf
+        self._of_locations: list[JobList] = []
 
     def ask(self, job_ids: Sequence[str], unfinished: int, now: float) -> int:
         """Ask about these jobs; ``unfinished`` is the number of all that have not ended. Returns the number of calls.
@@ -47,11 +48,19 @@ class JobQueries:
         reports = self._client.reports()
         calls = 0
         for listed in self._client.lists():
+            if listed.query.location is not None:
+                self._of_locations.append(listed)
+                continue
             due, self._listed = self._listed, ()
             found, missing = self._found(listed, due, now)
             reports += found
             calls += self._ask_singly(missing)
         return reports, calls
+
+    def lists_of_locations(self) -> list[JobList]:
+        """The lists of single locations that ``reports`` has taken and that were asked for elsewhere."""
+        lists, self._of_locations = self._of_locations, []
+        return lists
 
     def _ask_singly(self, job_ids: Sequence[str]) -> int:
         for job_id in job_ids:

@@ -12,16 +12,27 @@ from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.errors import DeadLettersError, SettingsError, StopError
-from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
+from consumer.facts import ChangesDecoded, MessagesRead, Observer, RequestSent
 from consumer.loop.answers import Answers
 from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
+from consumer.loop.location_reports import LocationReports
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
 from consumer.loop.timer import Timer
-from consumer.ports import Clock, DeadLetters, Decoded, Decoder, RawBatch, RefreshClient, Source, Submission
+from consumer.ports import (
+    Clock,
+    DeadLetters,
+    Decoded,
+    Decoder,
+    RawBatch,
+    RefreshClient,
+    Source,
+    Submission,
+    x_request_id,
+)
 
 RECOVERY_DOES_NOT_FIT: Final = (
     "memory.budget: the partitions that were taken over have more changes to read again than half of it holds, even "
@@ -64,6 +75,8 @@ class LoopOptions:
     """How long a partition may wait for a schema that the registry does not know, in any ten minutes."""
     parked_bytes_max: int = DEFAULT_PARKED_BYTES
     """Waiting partitions are paused once this much is parked."""
+    instance: str = "0"
+    """Names the process in the ids of its requests: unique among all members of the group and their restarts."""
 
 
 class Life(Enum):
@@ -94,10 +107,11 @@ class Loop:
         job_follower: JobFollower | None = None,
         log_end: LogEnd = lambda _assignment_id: None,
         memory_pressure: Callable[[], bool] = lambda: False,
+        views_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Without ``job_follower``, jobs of accepted requests are not followed.
 
-        ``memory_pressure`` says whether the process is close to its container's memory limit.
+        ``memory_pressure``: the process is close to its container's memory limit. ``views_wanted``: somebody looks.
         """
         self._engine = engine
         self._clock = clock
@@ -122,6 +136,7 @@ class Loop:
             jitter=jitter,
             assignments=self._commits.assignments,
             job_follower=job_follower,
+            instance=options.instance,
         )
         self.rebalance = Rebalance(
             engine=engine,
@@ -146,7 +161,7 @@ class Loop:
         self._commit_timer = Timer(options.commit_interval_seconds)
         self._round_timer = Timer(options.round_interval_seconds)
         self._snapshot_timer = Timer(options.snapshot_interval_seconds)
-        self._locations_timer = Timer(options.locations_interval_seconds or 0.0)
+        self._location_reports = LocationReports(engine, observer, options.locations_interval_seconds, views_wanted)
 
     # Life
 
@@ -317,8 +332,9 @@ class Loop:
             return
         for request in requests:
             bytes_max = self._engine.bytes_max(request)
-            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max))
-            self._observer.observe(RequestSent(request))
+            name = x_request_id(self._options.instance, request.request_id)
+            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max, name))
+            self._observer.observe(RequestSent(request, name))
 
     def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback
         """Take answers and confirmations. Raises StopError if the service must stop because of one."""
@@ -356,9 +372,7 @@ class Loop:
                 now=now,
             )
         )
-        if self._options.locations_interval_seconds is not None and self._locations_timer.is_due(now):
-            self._locations_timer.restart(now)
-            self._observer.observe(PendingByLocation(self._engine.pending_by_location(), now))
+        self._location_reports.turn(now)
 
 
 def _new_collector(options: LoopOptions, max_age_seconds: float) -> BatchCollector:

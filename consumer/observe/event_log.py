@@ -1,7 +1,7 @@
 """Facts as log events; docs/logs.md lists them, with their fields and what to do about each."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import structlog
@@ -15,9 +15,11 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -30,6 +32,7 @@ from consumer.facts import (
     SchemaWaitEnded,
     Snapshot,
 )
+from consumer.observe.summary import Summary
 from consumer.ports import Assignment, CommitRefused, Decoded, FailedChanges
 
 _log = structlog.get_logger("inventory_refresh.loop")
@@ -40,10 +43,16 @@ class EventLog:
 
     def __init__(self) -> None:
         self._latest = Snapshot(at=0.0)
+        self._summary = Summary()
         self._partitions: dict[int, str] = {}
         """Names of the assigned partitions by assignment, for rejects."""
 
+    def close(self) -> None:
+        """Log what has moved since the last summary. To be called once, at the end."""
+        self._log_summary(self._summary.due(self._latest, at_end=True))
+
     def observe(self, fact: Fact) -> None:  # noqa: C901, PLR0912 - one case per fact
+        self._summary.add(fact)
         match fact:
             case ChangesDecoded():
                 self._log_rejects(fact.decoded)
@@ -52,7 +61,7 @@ class EventLog:
             case RequestSent():
                 _log.debug(
                     "request_sent",
-                    request_id=fact.request.request_id,
+                    request_id=fact.x_request_id,
                     location=fact.request.location,
                     items=fact.request.items,
                     chunks=fact.request.chunks,
@@ -89,6 +98,8 @@ class EventLog:
                     next_step="none if the schema has just been registered: its partition waits "
                     "(avro.unknown_schema_wait)",
                 )
+            case HoldShortened():
+                _log.info("hold_shortened", location=fact.location, seconds_left=round(fact.seconds_left, 1))
             case SchemaWaitEnded():
                 _log_wait_ended(fact)
             case CommitRefused():
@@ -96,17 +107,24 @@ class EventLog:
             case Snapshot():
                 self._log_differences(self._latest, fact)
                 self._latest = fact
+                self._log_summary(self._summary.due(fact))
             case (
                 MessagesRead()
                 | DeadLettersConfirmed()
                 | OffsetsCommitted()
                 | Heartbeat()
                 | PendingByLocation()
+                | LocationViews()
                 | KafkaStatistics()
             ):
                 pass  # too frequent for a log; metrics show them
             case _:
                 assert_never(fact)
+
+    @staticmethod
+    def _log_summary(fields: Mapping[str, Any] | None) -> None:
+        if fields is not None:
+            _log.info("summary", **fields)
 
     def _forget(self, assignments: Sequence[Assignment]) -> list[str]:
         for assignment in assignments:
@@ -197,7 +215,7 @@ def _log_wait_ended(fact: SchemaWaitEnded) -> None:
 def _log_answer(fact: RequestAnswered) -> None:
     request, answer = fact.request, fact.answered.answer
     fields: dict[str, Any] = {
-        "request_id": request.request_id,
+        "request_id": fact.x_request_id,
         "location": request.location,
         "items": request.items,
         "seconds": round(fact.answered.seconds, 3),
@@ -227,6 +245,7 @@ def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
             changes=len(changes.change_ids),
             partition=f"{changes.topic}[{changes.partition}]",
             first_offset=changes.change_ids[0].offset,
+            request_id=changes.x_request_id,
             job_id=changes.job_id,
             detail=changes.detail,
         )
@@ -235,6 +254,7 @@ def _log_dead_lettered(failed: Sequence[FailedChanges]) -> None:
 def _log_job_end(result: JobResult) -> None:
     fields: dict[str, Any] = {
         "job_id": result.job.job_id,
+        "request_id": result.job.x_request_id,
         "location": result.job.location,
         "items": result.job.items,
         "outcome": result.outcome.value,

@@ -6,6 +6,7 @@ therefore never gets more requests than there are threads, and the circuit break
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,6 +24,7 @@ from consumer.oms.clock_skew import ClockSkew
 from consumer.oms.http import Endpoint, open_http
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
+from consumer.oms.probe import ProbeAnswer, RefreshProbe
 from consumer.oms.token import Credentials, Token, TokenOptions, Tokens
 from consumer.oms.transport import open_transports
 from consumer.ports import Answered, Submission
@@ -33,6 +35,8 @@ from consumer.workers import Workers
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long ``close`` waits for requests in flight. Their answers are not used any more."""
 
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+"""By this header, people at the OMS and at its gateways find a request of our log."""
 _CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
 _ENCODING_FACTOR: Final = 4
 """Memory for a body while it is made, in sizes of its items' frame. Measured: 3.2 to 4.1; afterwards about 2."""
@@ -153,6 +157,20 @@ class HttpRefreshClient:
             case _:
                 return token.detail
 
+    def probe(self, sleep: Callable[[float], None] = time.sleep) -> ProbeAnswer:
+        """Post a body that changes nothing, on the caller's thread; see ``RefreshProbe``."""
+        target = self._target
+        return RefreshProbe(
+            target.endpoint,
+            self._tokens,
+            target.api,
+            self._clock_skew,
+            self._timeout_seconds,
+            self._monotonic,
+            self._wall,
+            sleep,
+        ).send()
+
     # ports.RefreshClient
 
     def submit(self, submission: Submission) -> None:
@@ -231,6 +249,9 @@ class HttpRefreshClient:
 
     def _send(self, submission: Submission, items: pl.DataFrame, body: bytes, token: Token) -> Answer:
         open_until = submission.commit_started_at + self._fence_seconds
+        headers = [token.header, _CONTENT_TYPE]
+        if submission.x_request_id is not None:
+            headers.append((REQUEST_ID_HEADER.encode(), submission.x_request_id.encode()))
 
         def check_fence() -> None:
             if self._monotonic() > open_until:
@@ -240,7 +261,7 @@ class HttpRefreshClient:
             check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
             reply = self._target.endpoint.call(
                 "POST",
-                headers=[token.header, _CONTENT_TYPE],
+                headers=headers,
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,

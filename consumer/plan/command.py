@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from consumer.core.location.planner import SendReason
@@ -20,6 +20,7 @@ from consumer.plan.records import Range, Wanted, range_of
 from consumer.plan.simulate import Outcome, Simulation, simulate
 from consumer.settings import Settings, is_secret
 from consumer.settings.memory import MIB
+from consumer.terminal import console, progress_bar
 from consumer.text import iso_time
 
 CLIENT_ID: Final = "inventory-refresh-plan"
@@ -55,7 +56,7 @@ def print_plan(
         found = range_of(log, settings.kafka.topics, wanted)
         if not found.offsets:
             raise SettingsError(f"plan: there are no records from {found.origin} on; see --since and --from-start")
-        with _progress() as bar:
+        with progress_bar("{task.description}", MofNCompleteColumn()) as bar:
             for name, run_settings in runs.items():
                 folder = out / name if out is not None and tried is not None else out
                 outcomes[name] = simulate(
@@ -64,7 +65,7 @@ def print_plan(
     if as_json:
         print(json.dumps(_as_object(found, simulation, outcomes, assignments), ensure_ascii=False))  # noqa: T201 - the result of the command
     else:
-        _print_text(Console(highlight=False, soft_wrap=True), found, simulation, outcomes, assignments)
+        _print_text(console(highlight=False, soft_wrap=True), found, simulation, outcomes, assignments)
 
 
 def _check_same_records(today: Settings, tried: Settings) -> None:
@@ -77,12 +78,6 @@ def _without_secret(assignment: str) -> str:
     """The assignment as it may be shown: that of a secret without its value."""
     path, _, _ = assignment.partition("=")
     return path if is_secret(*path.split(".", 2)) else assignment
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _updating(bar: Progress, name: str, offsets: int) -> Callable[[int], None]:
@@ -151,7 +146,7 @@ def _notes(outcome: Outcome) -> list[str]:
 
 
 def _print_text(
-    console: Console,
+    printed: Console,
     found: Range,
     simulation: Simulation,
     outcomes: Mapping[str, Outcome],
@@ -163,7 +158,7 @@ def _print_text(
     times = ""
     if today.begin is not None and today.end is not None:
         times = f", {iso_time(today.begin)} to {iso_time(today.end)}"
-    console.print(
+    printed.print(
         f"{today.totals.messages:,} records of {topics} ({len(found.starts)} partitions) from {found.origin} on"
         f"{times}, {mode}; nothing was sent",
         markup=False,
@@ -175,10 +170,10 @@ def _print_text(
     columns = [_rows(outcome, simulation) for outcome in outcomes.values()]
     for label in dict.fromkeys(label for column in columns for label in column):
         table.add_row(label, *(column.get(label, "0") for column in columns))
-    console.print(table)
+    printed.print(table)
     for name, outcome in outcomes.items():
         for note in _notes(outcome):
-            console.print(f"{titles[name]}: {note}", markup=False)
+            printed.print(f"{titles[name]}: {note}", markup=False)
 
 
 def _rows(outcome: Outcome, simulation: Simulation) -> dict[str, str]:

@@ -7,6 +7,8 @@ rejected changes from the dead-letter topic, the inventory from the sandbox; the
 import itertools
 import json
 import math
+import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,21 +16,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 from fastavro import parse_schema, schemaless_reader
-from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from consumer.app import Service
 from consumer.avro.bundled import schema_path, schema_text
-from consumer.core.changes.items import RejectReason
+from consumer.core.oms.breaker import BreakerState
 from consumer.dead_letters.reader import dead_letter_of
 from consumer.errors import InvariantError
 from consumer.sandbox.demo_faults import demo_faults
+from consumer.sandbox.demo_result import (
+    DIFFERENCES_SHOWN_MAX,
+    PROGRAM,
+    REASONS_AFTER_SENDING,
+    Result,
+    SentRequest,
+    program_name,
+    show,
+)
 from consumer.sandbox.embedded_broker import PARTITIONS, EmbeddedBroker
 from consumer.sandbox.generator import (
     BURST_ITEMS,
@@ -46,6 +58,7 @@ from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SPECIFIC_KEY, SPECIFIC_SECRET, SandboxSettings
 from consumer.sandbox.publisher import publish
 from consumer.settings import Settings
+from consumer.terminal import console
 
 TOPIC: Final = "inventory-changes"
 DEAD_LETTERS: Final = "inventory-refresh.dead-letters"
@@ -57,44 +70,16 @@ SECONDS_MAX: Final = 240.0
 and the rate of calls stays low for minutes after an over-quota answer."""
 FAULTS_HOLD_SECONDS: Final = 3
 """Instead of the default 120 s: the sandbox queues a request at once, or never."""
-REASONS_AFTER_SENDING: Final = {RejectReason.REFUSED_BY_OMS.value, RejectReason.JOB_FAILED.value}
-"""Reject reasons that depend on the OMS's answers."""
 READ_SECONDS_MAX: Final = 60.0
+BAR_WIDTH: Final = 20
+INTRODUCTION: Final = (
+    "Changes are collected per location, and sent when it has 12,000 items or when its oldest change is "
+    f"{MAX_AGE_SECONDS:g} s old."
+)
 FOREVER_PAUSE_SECONDS: Final = 2.0
 FOREVER_BURST_ITEMS: Final = 500
-DIFFERENCES_SHOWN_MAX: Final = 20
 CONFLUENT_BYTES: Final = 5
 """Header before the Avro value: a zero byte and the schema ID."""
-
-
-@dataclass(frozen=True, slots=True)
-class SentRequest:
-    """One accepted request, as listed in the sandbox's job queue."""
-
-    location: str
-    items: int
-    chunks: int
-    job_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of the demo; printed as tables, or as one JSON object with these keys."""
-
-    ok: bool
-    faults: dict[str, int]
-    """Failed answers and jobs, by kind."""
-    changes_read: int
-    items_accepted: int
-    requests: list[SentRequest]
-    chunks_used: int
-    chunks_min: int
-    """Chunks needed if every item were sent exactly once, in chunks as full as possible."""
-    dead_letters: dict[str, int]
-    committed: dict[str, int]
-    end: dict[str, int]
-    differences: list[str]
-    seconds: float
 
 
 def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool = False) -> int:
@@ -102,17 +87,20 @@ def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool
 
     Returns the exit code: 0 if the result is as expected, else 1.
     """
-    console = Console(stderr=as_json)
+    screen = console(stderr=as_json)
     sandbox_settings = SandboxSettings(seconds_per_chunk=0.05, seconds_per_job=0.05)
     with EmbeddedBroker([TOPIC, DEAD_LETTERS]) as broker, SandboxServer(sandbox_settings) as sandbox:
-        service = Service(_settings(broker.bootstrap_servers, sandbox.url, port, faults=faults))
-        plan = plan_demo(seed)
-        if faults:
-            sandbox.state.add_faults(demo_faults(seed))
-        started = time.monotonic()
-        publish(plan.events, bootstrap_servers=broker.bootstrap_servers, topic=TOPIC)
+        with screen.status("Starting a Kafka broker, a simulated OMS and the service, all on this machine"):
+            service = Service(_settings(broker.bootstrap_servers, sandbox.url, port, faults=faults))
+            plan = plan_demo(seed)
+            if faults:
+                sandbox.state.add_faults(demo_faults(seed))
+            started = time.monotonic()
+            publish(plan.events, bootstrap_servers=broker.bootstrap_servers, topic=TOPIC)
         with _running(service) as failed:
-            demo = _RunningDemo(broker.bootstrap_servers, sandbox, service, plan, console, quiet=as_json)
+            demo = _RunningDemo(broker.bootstrap_servers, sandbox, service, plan, screen)
+            if forever:
+                demo.show_addresses(failed)
             demo.wait_until_done(started, failed)
             if forever:
                 demo.publish_forever(seed, failed)
@@ -121,7 +109,7 @@ def run_demo(*, as_json: bool, forever: bool, seed: int, port: int, faults: bool
     if as_json:
         print(json.dumps(asdict(result)))  # noqa: T201 - the output of --json
     else:
-        _show(console, result)
+        show(screen, result, program_name(sys.argv[0], shutil.which(PROGRAM), Path.cwd()))
     return 0 if result.ok else 1
 
 
@@ -183,16 +171,21 @@ class _RunningDemo:
         sandbox: SandboxServer,
         service: Service,
         plan: DemoPlan,
-        console: Console,
-        *,
-        quiet: bool,
+        screen: Console,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._sandbox = sandbox
         self._service = service
         self._plan = plan
-        self._console = console
-        self._quiet = quiet
+        self._screen = screen
+        self._endless = False
+
+    def show_addresses(self, failed: Sequence[BaseException]) -> None:
+        """Say where to look while the demo goes on."""
+        while self._service.url is None and not failed:
+            time.sleep(0.05)
+        self._screen.print(f"[bold]Status page:[/] {self._service.url}/", highlight=False)
+        self._screen.print(f"[bold]The OMS:[/]     {self._sandbox.url}/", highlight=False)
 
     def wait_until_done(self, started: float, failed: Sequence[BaseException]) -> None:
         """Show the progress until the demo is done, or its time is up."""
@@ -200,13 +193,11 @@ class _RunningDemo:
             while not failed and not self._done() and time.monotonic() - started < SECONDS_MAX:
                 live.update(self._progress(started))
                 time.sleep(0.1)
-            live.update(self._progress(started))
 
     def publish_forever(self, seed: int, failed: Sequence[BaseException]) -> None:
         """Publish new changes and show the progress until Ctrl-C."""
-        self._console.print(
-            f"Status page and metrics: {self._service.url}, OMS sandbox: {self._sandbox.url}. Press Ctrl-C to stop."
-        )
+        self._screen.print("The OMS has the first changes. New ones follow every 2 s; stop with Ctrl-C.")
+        self._endless = True
         started = time.monotonic()
         try:
             with self._live(started) as live:
@@ -220,10 +211,12 @@ class _RunningDemo:
                     if failed:
                         return
         except KeyboardInterrupt:
-            self._console.print("Stopping: waiting for requests in flight, then committing.")
+            self._screen.print("Stopping: waiting for requests in flight, then committing.")
 
     def _live(self, started: float) -> Live:
-        return Live(self._progress(started), console=self._console, refresh_per_second=5, transient=self._quiet)
+        """What goes on, on a terminal. It is removed at the end, since the result says it all."""
+        screen = self._screen if self._screen.is_terminal else Console(quiet=True)
+        return Live(self._progress(started), console=screen, refresh_per_second=5, transient=True)
 
     def _done(self) -> bool:
         """True once every offset is committed, every job has ended, and every dead letter is confirmed."""
@@ -253,20 +246,26 @@ class _RunningDemo:
         """The sum of the committed offsets of all partitions."""
         return sum(max(partition.committed_offset or 0, 0) for partition in self._service.board.latest.partitions)
 
-    def _progress(self, started: float) -> Table:
-        summary = self._sandbox.state.summary()
-        snapshot = self._service.board.latest
-        table = Table("seconds", "read", "pending", "in flight", "breaker", "accepted", "committed", box=box.SIMPLE)
-        table.add_row(
-            f"{time.monotonic() - started:.1f}",
-            f"{self._service.board.totals.messages_read:,}",
-            f"{snapshot.pending_changes:,} ({snapshot.pending_locations} locations)",
-            f"{snapshot.requests_in_flight}",
-            snapshot.breaker.value.replace("_", "-"),
-            f"{summary.items:,} ({summary.jobs} requests)",
-            f"{self._committed():,}",
-        )
-        return table
+    def _progress(self, started: float) -> RenderableType:
+        """How far the demo is, with bars as long as it is known how much there is."""
+        summary, snapshot = self._sandbox.state.summary(), self._service.board.latest
+        read, committed = self._service.board.totals.messages_read, self._committed()
+        messages = None if self._endless else len(self._plan.events)
+        items = None if self._endless else sum(map(len, self._plan.held.values()))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        for name, count, of, unit in (
+            ("Read", read, messages, "messages"),
+            ("Accepted", summary.items, items, f"items, in {summary.jobs:,} request{'' if summary.jobs == 1 else 's'}"),
+            ("Committed", committed, messages, "offsets"),
+        ):
+            bar = "" if of is None else ProgressBar(total=of, completed=min(count, of), width=BAR_WIDTH)
+            table.add_row(name, bar, f"{count:,} {unit}")
+        waiting = f"{snapshot.pending_changes:,} changes at {snapshot.pending_locations} locations"
+        breaker = "" if snapshot.breaker is BreakerState.CLOSED else ", the OMS is unavailable"
+        table.add_row("Waiting", "", f"{waiting}, {snapshot.requests_in_flight} in flight{breaker}")
+        table.add_row("Time", "", f"{time.monotonic() - started:.0f} s")
+        return Group("", INTRODUCTION, "", table)
 
     def result(self, seconds: float, *, faults: bool) -> Result:
         """Compare what broker and sandbox hold with the plan.
@@ -293,6 +292,8 @@ class _RunningDemo:
             ok=ok,
             faults=self._faults(),
             changes_read=self._service.board.totals.messages_read,
+            changes_valid=len(self._plan.changes),
+            items_expected=sum(map(len, held.values())),
             items_accepted=sum(job.items for job in jobs),
             requests=[_sent(job) for job in jobs],
             chunks_used=sum(job.chunks for job in jobs),
@@ -301,6 +302,7 @@ class _RunningDemo:
             committed=committed,
             end=end,
             differences=found[:DIFFERENCES_SHOWN_MAX],
+            items_wrong=len(found),
             seconds=round(seconds, 1),
         )
 
@@ -392,36 +394,3 @@ def _event_id(value: str | bytes | None) -> str:
         raise InvariantError("the dead letter of a change that was sent does not contain the original record")
     event: Any = schemaless_reader(BytesIO(value[CONFLUENT_BYTES:]), parse_schema(json.loads(schema_text())), None)
     return str(event["eventId"])
-
-
-def _show(console: Console, result: Result) -> None:
-    requests = Table("location", "items", "chunks", "jobID", title="Accepted requests", title_justify="left")
-    for request in sorted(result.requests, key=lambda request: (-request.items, request.location)):
-        requests.add_row(request.location, f"{request.items:,}", str(request.chunks), str(request.job_id))
-    console.print(requests)
-    table = Table(title="Result", show_header=False, title_justify="left")
-    for name, count in result.faults.items():
-        table.add_row(name, str(count))
-    table.add_row("changes read", f"{result.changes_read:,}")
-    table.add_row("items accepted by the OMS", f"{result.items_accepted:,} in {len(result.requests)} requests")
-    table.add_row("chunks used", f"{result.chunks_used} (minimum {result.chunks_min})")
-    for partition, end in result.end.items():
-        table.add_row(f"partition {partition}: committed / end offset", f"{result.committed[partition]:,} / {end:,}")
-    for reason, count in result.dead_letters.items():
-        table.add_row(f"dead letters: {reason}", str(count))
-    at_least = "at least " if len(result.differences) == DIFFERENCES_SHOWN_MAX else ""
-    table.add_row("items that are wrong in the OMS", f"{at_least}{len(result.differences)}")
-    table.add_row("seconds", f"{result.seconds:.1f}")
-    console.print(table)
-    for difference in result.differences:
-        console.print(difference, style="red")
-    console.print(_verdict(result), style="bold green" if result.ok else "bold red")
-
-
-def _verdict(result: Result) -> str:
-    if result.differences:
-        return "FAILED: the OMS does not hold the latest value of every item; the differences are listed above."
-    if not result.ok:
-        return "FAILED: committed offsets, dead letters or requests are not as expected."
-    exception = "apart from dead-lettered changes, " if result.dead_letters.keys() & REASONS_AFTER_SENDING else ""
-    return f"OK: {exception}the OMS holds the latest value of every item, and every offset is committed."

@@ -1,23 +1,50 @@
 """The command ``produce``: publishes changes to the configured topic and shows the progress."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 from consumer.errors import SettingsError
 from consumer.kafka.options import connection_options, token_callback
 from consumer.kafka.sasl import check_sasl
+from consumer.sandbox.change_files import FileFormat, events_in
 from consumer.sandbox.generator import SCHEMA_ID, distinct_changes
-from consumer.sandbox.publisher import Encoder, Event, events_in, publish, register
+from consumer.sandbox.publisher import Encoder, Event, publish, register
 from consumer.settings import Settings
+from consumer.terminal import console, progress_bar
+
+_SECONDS_MIN: Final = 0.1
+"""Publishing that took less says nothing about a rate."""
 
 
-def produce_events(
-    settings: Settings, *, topic: str | None, file: Path | None, count: int | None, locations: int, seed: int
-) -> None:
-    """Publish the changes of ``file``, or ``count`` generated ones.
+@dataclass(frozen=True, slots=True)
+class ChangesFile:
+    """A file with changes, ``-`` for standard input. Without a format its name decides."""
+
+    path: Path
+    file_format: FileFormat | None = None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """None: not known, as of a pipe."""
+        return self.path.stat().st_size if self.path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Changes of ``count`` distinct items, made from a seed and spread over the locations."""
+
+    count: int
+    locations: int
+    seed: int
+
+
+def produce_events(settings: Settings, changes: ChangesFile | Generated, *, topic: str | None) -> None:
+    """Publish the changes of a file, or generated ones, to the topic (None: the first of ``kafka.topics``).
 
     With a registry, the bundled schema is registered for the topic. With a schema file the events carry a fixed schema
     ID, since the service then ignores it. Raises SettingsError or BrokerError.
@@ -32,22 +59,33 @@ def produce_events(
     )
     check_sasl(settings.kafka)
     connection = connection_options(settings.kafka)
-    console = Console(stderr=True)
-    columns = (TextColumn("Publishing to {task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(target, total=count)
+    started = time.monotonic()
+    with progress_bar(f"Publishing to {target}", TextColumn("{task.fields[published]:,} changes")) as progress:
+        total = changes.count if isinstance(changes, Generated) else changes.size_bytes
+        task = progress.add_task("", total=total, published=0)
+
+        def on_published(published: int) -> None:
+            progress.update(task, published=published)
+            if isinstance(changes, Generated):
+                progress.update(task, completed=published)
+
         published = publish(
-            _events(schema_id, file=file, count=count, locations=locations, seed=seed),
+            _events(changes, schema_id, lambda read: progress.update(task, completed=read)),
             bootstrap_servers=settings.kafka.bootstrap_servers,
             topic=target,
             properties=connection,
             callbacks=token_callback(connection, settings.kafka),
-            on_progress=lambda done: progress.update(task, completed=done),
+            on_progress=on_published,
         )
-    console.print(f"{published:,} changes published to {target}.")
+    console(stderr=True).print(_summary(published, target, time.monotonic() - started), soft_wrap=True)
 
 
-def _events(schema_id: int, *, file: Path | None, count: int | None, locations: int, seed: int) -> Iterable[Event]:
-    if file is not None:
-        return events_in(Path("/dev/stdin") if str(file) == "-" else file, Encoder(schema_id))
-    return distinct_changes(count or 0, locations=locations, seed=seed, schema_id=schema_id)
+def _events(changes: ChangesFile | Generated, schema_id: int, on_bytes: Callable[[int], None]) -> Iterable[Event]:
+    if isinstance(changes, ChangesFile):
+        return events_in(changes.path, Encoder(schema_id), changes.file_format, on_bytes)
+    return distinct_changes(changes.count, locations=changes.locations, seed=changes.seed, schema_id=schema_id)
+
+
+def _summary(published: int, topic: str, seconds: float) -> str:
+    rate = f" in {seconds:.1f} s ({published / seconds:,.0f} a second)" if seconds >= _SECONDS_MIN else ""
+    return f"{published:,} changes published to {topic}{rate}."

@@ -1,10 +1,8 @@
-"""Publishes inventory changes as events: encoding, files with changes, and the producer."""
+"""Publishes inventory changes as events: encoding and the producer."""
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,8 +24,6 @@ DELIVERY_SECONDS_MAX: Final = 60.0
 FLUSH_SECONDS_EXTRA: Final = 10.0
 PROGRESS_EVENTS: Final = 1_000
 """Events between two progress reports."""
-LINE_BYTES_MAX: Final = 1_000_000
-"""Of a file with changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +74,6 @@ def register(registry_url: str, topic: str, options: Mapping[str, Any] | None = 
         return schema_id
 
 
-def changes_in(path: Path) -> Iterator[Change]:
-    """The changes in a file: one JSON object per line; empty lines are skipped.
-
-    ``occurredAt`` is milliseconds since 1970. Raises SettingsError, which names the line, if it is not a JSON object.
-    """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if len(line) > LINE_BYTES_MAX:
-                raise SettingsError(f"{path.name}, line {number}: longer than {LINE_BYTES_MAX:,} bytes")
-            if line.strip():
-                yield _change_in(line, f"{path.name}, line {number}")
-
-
-def _change_in(line: bytes, where: str) -> Change:
-    try:
-        change = json.loads(line)
-    except ValueError as error:
-        raise SettingsError(f"{where}: not JSON: {error}") from error
-    if not isinstance(change, dict):
-        raise SettingsError(f"{where}: a change must be a JSON object, as in schemas/examples")
-    return change
-
-
-def events_in(path: Path, encoder: Encoder) -> Iterator[Event]:
-    """The events for the changes in a file.
-
-    Raises SettingsError, which names the change by its number, if it does not fit the schema.
-    """
-    for number, change in enumerate(changes_in(path), start=1):
-        try:
-            yield encoder.event(change)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise SettingsError(f"{path.name}, change {number} does not fit the schema: {error}") from error
-
-
 def publish(
     events: Iterable[Event],
     *,
@@ -128,7 +89,8 @@ def publish(
     Only the connection options of ``properties`` (``kafka.properties``) are used; ``callbacks`` are the client's.
     ``on_progress`` is called every 1,000 events, and at the end, with the number published.
 
-    Raises BrokerError if an event cannot be delivered.
+    Raises BrokerError if an event cannot be delivered. A SettingsError of ``events`` is raised with how many were
+    published before it.
     """
     failures: list[KafkaError] = []
 
@@ -139,17 +101,23 @@ def publish(
     options = _options(bootstrap_servers, properties or {}, delivery_seconds_max)
     producer = Producer(options | dict(callbacks or {}), logger=logging.getLogger("inventory_refresh.publisher"))
     published = 0
-    for event in events:
-        _produce(producer, topic, event, on_delivery)
-        published += 1
-        if published % PROGRESS_EVENTS == 0:
-            producer.poll(0)
-            on_progress(published)
-            _raise_first(failures, topic)
+    wrong: SettingsError | None = None
+    try:
+        for event in events:
+            _produce(producer, topic, event, on_delivery)
+            published += 1
+            if published % PROGRESS_EVENTS == 0:
+                producer.poll(0)
+                on_progress(published)
+                _raise_first(failures, topic)
+    except SettingsError as error:
+        wrong = error
     producer.flush(delivery_seconds_max + FLUSH_SECONDS_EXTRA)
     _raise_first(failures, topic)
     if len(producer):
         raise BrokerError(f"{bootstrap_servers} did not acknowledge {len(producer)} events in time")
+    if wrong:
+        raise SettingsError(f"{wrong}; the {published:,} changes before it were published") from wrong
     on_progress(published)
     return published
 

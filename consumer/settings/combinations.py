@@ -83,8 +83,12 @@ def _urls(oms: "OmsSettings") -> list[str]:
 def _api_options(events: "EventsSettings", oms: "OmsSettings") -> list[str]:
     """Settings that only one API of the OMS has."""
     if oms.api == "unified-commerce":
+        if oms.only_sender and not oms.track_jobs:
+            return ["oms.only_sender: needs oms.track_jobs"]
         return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
     problems = []
+    if oms.only_sender:
+        problems.append(f"oms.only_sender: needs a list of jobs, which oms.api {oms.api} does not have")
     if oms.tenant is not None:
         problems.append(f"oms.tenant: must not be set for oms.api {oms.api}")
     granular = [name for name in events.fields if name in GRANULAR_COLUMN_TYPES]

@@ -28,6 +28,7 @@ def engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             dead_letter=frozenset(settings.oms.dead_letter_locations),
             change_bytes=CHANGE_ID_BYTES,
         ),
+        only_sender=settings.oms.only_sender,
         max_age_seconds=settings.window.max_age,
         request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,

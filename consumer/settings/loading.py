@@ -16,6 +16,7 @@ from consumer.settings.sources import (
     SECRETS_DIR_VARIABLE,
     Found,
     Given,
+    OptionPath,
     from_assignments,
     from_environment,
     from_file,
@@ -36,6 +37,9 @@ ASSIGNMENT_OPTION: Final = "--set"
 
 Credentials = Callable[[], tuple[str, str]]
 """Returns the current API key and API secret."""
+
+Origins = Mapping[OptionPath, str]
+"""Where a value comes from, such as ``environment variable INVENTORY_REFRESH_HTTP__PORT``. Defaults have no entry."""
 
 _log = structlog.get_logger("inventory_refresh.settings")
 
@@ -77,11 +81,24 @@ def load(
     separated by colons, if set). ``assignments`` (``section.name=value``) come before all of them.
     Raises SettingsError: one line with the setting, its value unless it is a secret, and what is allowed.
     """
+    settings, _ = load_with_origins(config, environ, secrets_dir, assignments=assignments)
+    return settings
+
+
+def load_with_origins(
+    config: Path | None,
+    environ: Mapping[str, str],
+    secrets_dir: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+) -> tuple[Settings, Origins]:
+    """As ``load``, with where each given value comes from."""
     found = _found(config, environ, secrets_dir, assignments)
     try:
-        return Settings.model_validate(_nested(found))
+        settings = Settings.model_validate(_nested(found))
     except ValidationError as error:
         raise SettingsError(_line(error.errors(include_url=False), found)) from None
+    return settings, {path: given.origin for path, given in found.items()}
 
 
 def credentials_reader(

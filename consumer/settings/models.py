@@ -250,6 +250,12 @@ class OmsSettings(Section):
         description="How long nothing is sent for a location after a request with an unknown outcome. Set it to the "
         "OMS's own time limit for a request: until then the OMS may still queue it.",
     )
+    only_sender: bool = Field(
+        default=False,
+        description="`true`: nobody but this release sends refresh requests to the OMS, for any location. After a "
+        "request with an unknown outcome the list of jobs may then end oms.unknown_hold early. Needs Unified Commerce, "
+        "track_jobs, and a process that has all partitions.",
+    )
     chunk_items: int = Field(
         default=3_000, ge=1, le=OMS_ITEMS_MAX, description="Items that the OMS processes at a time."
     )

@@ -21,6 +21,11 @@ _SECRET_MAPS: Final = frozenset({("oms", "headers")})
 
 _CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://).*@", re.DOTALL)
 """Up to the last "@": a password may contain any character, including those that normally end a URL."""
+_CREDENTIALS_OF_HOST: Final = re.compile(r"""^(['"]?)[^/@:\s'"]+:(?!//).*@(?=[^@]*$)""", re.DOTALL)
+"""At the beginning of an address without a scheme, as in ``user:password@host:3128``."""
+_SECRETS_IN_QUERY: Final = re.compile(
+    rf"(?<=[?&;])([^=&;?\s]*(?:{_SECRET_KEYS.pattern})[^=&;\s]*=)[^&;\s'\"]*", re.IGNORECASE
+)
 
 
 def is_secret(section: str, name: str, key: str | None = None) -> bool:
@@ -31,8 +36,10 @@ def is_secret(section: str, name: str, key: str | None = None) -> bool:
 
 
 def hide_credentials(text: str) -> str:
-    """Replace the ``user:password`` of any URL in the text."""
-    return _CREDENTIALS_IN_URL.sub(f"{HIDDEN}@", text)
+    """Replace the ``user:password`` of a URL or address in the text, and what its query says by a secret's name."""
+    text = _CREDENTIALS_IN_URL.sub(f"{HIDDEN}@", text)
+    text = _CREDENTIALS_OF_HOST.sub(rf"\1{HIDDEN}@", text)
+    return _SECRETS_IN_QUERY.sub(rf"\1{HIDDEN}", text)
 
 
 def redacted(settings: BaseModel) -> dict[str, dict[str, Any]]:
@@ -44,6 +51,8 @@ def redacted(settings: BaseModel) -> dict[str, dict[str, Any]]:
 
 
 def _shown(section: str, name: str, value: object) -> object:
+    if value is None:
+        return None
     if isinstance(value, SecretStr) or is_secret(section, name):
         return HIDDEN
     if isinstance(value, dict):
@@ -52,4 +61,6 @@ def _shown(section: str, name: str, value: object) -> object:
         }
     if isinstance(value, str):
         return hide_credentials(value)
+    if isinstance(value, list):
+        return [_shown(section, name, part) for part in value]
     return value

@@ -47,6 +47,7 @@ _FIXED_HEADERS: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-request-id",
         "x-vol-tenant",
     ]
 )
@@ -65,6 +66,17 @@ def parse_seconds(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(_NOT_A_DURATION)
     return float(value)
+
+
+def seconds_text(seconds: float) -> str:
+    """Text that ``parse_seconds`` reads, in the largest unit without a fraction: ``5m``, ``90s``, ``500ms``."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    milliseconds = round(seconds * 1000, 6)
+    if milliseconds % 1000 and milliseconds.is_integer():
+        return f"{milliseconds:.0f}ms"
+    return f"{seconds:.15g}s"
 
 
 def parse_bytes_or_auto(value: object) -> object:

@@ -9,7 +9,9 @@ from types import ModuleType
 import pytest
 import yaml
 
+from consumer.cli import app
 from consumer.core.changes.items import RejectReason
+from consumer.core.oms.answers import AnswerKind
 from consumer.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,11 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
+def commands_of_the_service() -> set[str]:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return commands | {str(group.typer_instance.info.name) for group in app.registered_groups if group.typer_instance}
+
+
 def tracked_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],  # noqa: S607 - git is on the path
@@ -66,6 +73,7 @@ def tracked_files() -> list[Path]:
 @pytest.mark.parametrize(
     "page",
     [
+        "config.schema.json",
         "configuration.md",
         "metrics.md",
         "performance.md",
@@ -73,6 +81,8 @@ def tracked_files() -> list[Path]:
         "performance-rates.svg",
         "protocol.md",
         "sandbox.md",
+        "status-api.md",
+        "status-api.schema.json",
     ],
 )
 def test_the_generated_pages_are_current(page: str) -> None:
@@ -104,8 +114,17 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
     assert shown <= make_targets()
-    commands = set(re.findall(r"^(?:\$ )?(?:\.venv/bin/)?inventory-refresh ([a-z]+)", text, re.MULTILINE))
-    assert commands <= {"run", "demo", "sandbox", "produce"}
+    commands = set(re.findall(r"(?:^|`)(?:\$ )?(?:\.venv/bin/)?inventory-refresh ([a-z][a-z-]*)", text, re.MULTILINE))
+    assert commands <= commands_of_the_service()
+
+
+def test_what_is_wrong_names_every_outcome_of_a_request() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.split("\n## What is wrong?\n")[1].split("\n## ")[0]
+    named = {
+        name for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named >= {kind.value for kind in AnswerKind} - {"accepted", "not_sent"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -168,7 +187,7 @@ def test_every_rule_of_the_protocol_is_named_in_the_code_and_lists_existing_test
     shown = re.split(r"^## ", page, flags=re.MULTILINE)
     table = next(part for part in shown if part.startswith("What shows"))
 
-    assert rules == set(range(1, 33))
+    assert rules == set(range(1, 34))
     assert named == rules - {2}, "rule 2 is for the producers to keep"
     assert set(map(int, re.findall(r"^\| (\d+) \| `test_", table, re.MULTILINE))) == rules - {2}
     assert set(re.findall(r"`([a-z0-9_]+)`", table)) - exist == set()

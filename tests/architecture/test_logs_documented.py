@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from consumer.facts import MessagesRead, Snapshot
+from consumer.observe.folding import RULES, FoldRule
+from consumer.observe.summary import Summary
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "consumer"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -110,7 +114,7 @@ def test_the_page_has_every_event_and_no_other() -> None:
 
 
 def test_every_table_row_of_the_page_is_read() -> None:
-    assert len(re.findall(r"^\| `", PAGE, re.MULTILINE)) == len(documented())
+    assert len(re.findall(r"^\| `", PAGE, re.MULTILINE)) == len(documented()) + len(RULES)
 
 
 def test_the_page_gives_each_event_its_level_and_fields() -> None:
@@ -119,3 +123,22 @@ def test_the_page_gives_each_event_its_level_and_fields() -> None:
         assert page[name].levels == event.levels, name
         assert page[name].fields >= event.fields, name
         assert event.has_more_fields or page[name].fields == event.fields, name
+
+
+def test_the_page_has_the_rules_by_which_warnings_are_folded() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| ([\w, ]*)\|$", PAGE, re.MULTILINE)
+    page = {name: FoldRule(tuple(same.split(", ")), tuple(totals.split())) for name, same, totals in rows}
+    assert page == RULES
+
+
+def test_warnings_are_folded_by_fields_that_they_have() -> None:
+    events = logged()
+    for name, rule in RULES.items():
+        assert events[name].has_more_fields or events[name].fields >= {*rule.same, *rule.totals}, name
+
+
+def test_the_page_has_every_field_of_the_summary() -> None:
+    summary = Summary()
+    summary.due(Snapshot(at=0.0))
+    summary.add(MessagesRead(1))
+    assert documented()["summary"].fields == set(summary.due(Snapshot(at=60.0)) or {})

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.facts import PartitionsAssigned
-from consumer.observe.status_board import StatusBoard
+from consumer.observe.status.board import StatusBoard
 from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
 from tests.support.fakes import FakeClock
@@ -75,12 +75,13 @@ def test_the_status_test_fails_if_no_pod_answers_or_none_exists(server: tuple[St
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)
-def test_the_check_uses_the_settings_secrets_and_volumes_of_the_service(values: str) -> None:
+def test_the_check_uses_the_settings_secrets_volumes_and_resources_of_the_service(values: str) -> None:
     checking, service = hook_pod(values, "check")["spec"], container(rendered(values))
     container_spec = checking["containers"][0]
-    assert container_spec["args"] == ["run", "--check"]
+    assert container_spec["args"] == ["check"]
     assert container_spec["image"] == service["image"]
     assert container_spec["volumeMounts"] == service["volumeMounts"]
+    assert container_spec["resources"] == service["resources"], "it judges memory.budget by the limit"
     assert [variable for variable in service["env"] if variable not in container_spec["env"]] == [
         variable for variable in service["env"] if variable["name"].endswith("GROUP_INSTANCE_ID")
     ]
@@ -132,7 +133,7 @@ def test_the_notes_name_what_is_still_missing_for_what_is_enabled(notes_as_objec
     assert "Secret files in /vault/secrets" in everything
     assert "runbookUrl" not in notes("production", notes_as_object), "it is set there"
     without = of_kind(template("minimal", {"tests": {"enabled": False}}, chart=notes_as_object), "Notes")[0]["text"]
-    assert "kubectl -n shop exec deployment/demo-inventory-refresh -- inventory-refresh run --check" in without
+    assert "kubectl -n shop exec deployment/demo-inventory-refresh -- inventory-refresh check" in without
     assert "helm test" not in without
 
 

@@ -58,7 +58,7 @@ def three(shop: Shop) -> Shop:
 
 
 def test_list_counts_by_reason_and_location_even_if_only_the_event_has_the_location(three: Shop, run: Run) -> None:
-    done = run("list", "--verbose")
+    done = run("list", "--lines")
     assert done.returncode == 0, done.stderr
     lines, table = done.stdout.split("3 dead letters")
     assert [line.split("  ")[1:4] for line in lines.splitlines()] == [

@@ -133,10 +133,10 @@ def test_a_whole_event_that_could_not_be_read_goes_back_if_it_can_be_now(shop: S
 def test_a_dead_letter_is_listed_and_shown_with_its_line(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     sent = publish(shop, a=1, b=2)
     shop.job_failed(sent, lines=(1,))
-    list_dead_letters(shop.settings, ANY, limit=None, verbose=True, as_lines=False)
+    list_dead_letters(shop.settings, ANY, limit=None, with_lines=True, as_json_lines=False)
     assert f"{shop.topic}/0/{sent[1]}, line 1" in capsys.readouterr().out
 
-    show_dead_letters(shop.settings, ANY, limit=1, as_lines=True)
+    show_dead_letters(shop.settings, ANY, limit=1, as_json_lines=True)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["line"], shown["event"]) == (1, {"locationName": "Rome", "sku": "b", "quantity": 2})
 

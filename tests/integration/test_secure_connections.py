@@ -20,6 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.observe.status.api import ANSWERS
 from consumer.sandbox.oms.app import TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
@@ -158,7 +159,7 @@ def assert_has_no_secret(text: str, *more: str) -> None:
 
 
 def all_output(service: ServiceProcess) -> str:
-    pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere"]
+    pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere", *ANSWERS]
     shown = [httpx.get(service.url + page, timeout=REQUEST_SECONDS_MAX).text for page in pages]
     processes = [path.read_bytes() for path in Path(f"/proc/{service.pid}").glob("task/*/comm")]
     processes.append(Path(f"/proc/{service.pid}/cmdline").read_bytes())
@@ -248,7 +249,7 @@ def test_a_wrong_certificate_or_secret_is_reported_in_one_line_without_secrets(
     path.write_text(yaml.safe_dump(config))
 
     run = subprocess.run(  # noqa: S603 - this project's own command
-        [sys.executable, "-m", "consumer", "run", "--check", "--config", str(path)],
+        [sys.executable, "-m", "consumer", "check", "--config", str(path)],
         cwd=ROOT,
         env=world.environment,
         capture_output=True,
@@ -257,7 +258,7 @@ def test_a_wrong_certificate_or_secret_is_reported_in_one_line_without_secrets(
         timeout=WAIT_SECONDS_MAX,
     )
 
-    assert run.returncode == code, run.stderr
-    last = run.stderr.splitlines()[-1]
-    assert says in last
+    assert run.returncode == code, run.stdout
+    (error,) = [line for line in run.stdout.splitlines() if line.startswith("error")]
+    assert says in error
     assert_has_no_secret(run.stdout + run.stderr)

@@ -31,7 +31,11 @@ def embedded() -> Iterator[KafkaSettings]:
 def test_messages_are_read_in_order_and_a_commit_is_kept(embedded: KafkaSettings) -> None:
     publish(embedded.bootstrap_servers, TOPIC, [(number % PARTITIONS, b"%d" % number) for number in range(40)])
     first = Member.join(embedded)
+    source = first.source
+    assert isinstance(source, KafkaSource)
+    assert source.partitions_total() is None
     poll_until(lambda: len(first.ends) == PARTITIONS, first)
+    assert source.partitions_total() == PARTITIONS
     assert len(first.values) == 40
     assert set(first.ends.values()) == {10}
     for held_id in first.held:

@@ -13,8 +13,6 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_path
-from consumer.sandbox.oms.server import SandboxServer
-from consumer.sandbox.oms.settings import SandboxSettings
 from tests.support.service_process import (
     REQUEST_SECONDS_MAX,
     ROOT,
@@ -80,19 +78,3 @@ def test_changes_that_produce_publishes_from_a_file_and_generated_end_up_in_the_
     items = held.get("locations", held)
     assert len(items) == 6
     assert items["Rome"] == [{"sku": "A-1", "quantity": 7, "attributes": ["NEW"]}]
-
-
-def test_check_reports_that_everything_is_fine_and_sends_nothing(
-    kafka: str, topic: Callable[..., str], admin: AdminClient, tmp_path: Path
-) -> None:
-    name = topic(1)
-    admin.create_topics([NewTopic(f"{name}.dead", 1, 1)])[f"{name}.dead"].result(30.0)
-    with SandboxServer(SandboxSettings()) as sandbox:
-        path = tmp_path / "config.yaml"
-        config = service_config(kafka, name, sandbox, avro={"schema_file": str(schema_path())})
-        path.write_text(yaml.safe_dump(config))
-        run = command("run", "--check", "--config", str(path))
-        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX, check=True)  # noqa: S603
-
-        assert "are fine" in done.stdout
-        assert sandbox.state.summary().jobs == 0

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tests.simulation.campaign import FIXED, outcomes, seeds_of
@@ -24,8 +25,9 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], os.environ | FIXED)  # noqa: S606 - itself
     if options.mutants:
         return _table(options)
-    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
-    seeds = seeds_of(options.mutant, seeds)
+    seeds: Sequence[int] = [options.seed]
+    if options.seed is None:
+        seeds = seeds_of(options.mutant, range(options.first, options.first + options.seeds))
     started = time.monotonic()
     passed, steps = 0, 0
     failed: list[Outcome] = []

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count, islice
 from typing import Final
 
 from tests.simulation.mutants import MUTANTS, applied
@@ -14,10 +15,13 @@ FIXED: Final = {"PYTHONHASHSEED": "0", "POLARS_MAX_THREADS": "1"}
 down frames of a few rows."""
 
 
-def seeds_of(mutant: str, seeds: Sequence[int]) -> list[int]:
-    """The seeds of the mutant's theme, or all if it has none."""
+def seeds_of(mutant: str, seeds: range) -> Sequence[int]:
+    """The seeds of the mutant's theme, or all if it has none: as many as ``seeds``, from its first one on."""
     theme = MUTANTS[mutant].theme if mutant else None
-    return [seed for seed in seeds if theme is None or draw_plan(seed).theme is theme]
+    if theme is None:
+        return seeds
+    of_theme = (seed for seed in count(seeds.start) if draw_plan(seed).theme is theme)
+    return list(islice(of_theme, len(seeds)))
 
 
 def outcomes(seeds: Sequence[int], *, mutant: str, alone: bool, processes: int) -> Iterator[Outcome]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consumer.core.changes.items import CHANGE_ID, ChangeId, RejectReason
 from consumer.core.limits import EngineLimits
+from consumer.core.oms.answers import AnswerKind
 from consumer.core.partition.commit_metadata import parse_metadata
 from consumer.errors import StopError
 from consumer.facts import Snapshot
@@ -40,6 +41,8 @@ Line = tuple[int, int]
 """Offset and line of a change."""
 
 SENDS_MAX: Final = 2
+HOLD_EARLY_SECONDS: Final = 2.0
+"""The process reads its clock, and counts the hold from, a little earlier than this checker."""
 NOTHING_TO_SEND: Final = frozenset({EntryKind.TOMBSTONE, EntryKind.GAP})
 
 
@@ -85,6 +88,10 @@ class Checker:
         self._recovers_to: dict[tuple[str, int], int] = {}
         """By owner and partition: ``read_up_to`` as found at assignment."""
         self._in_flight: dict[tuple[str, int], str] = {}
+        self._unknown: dict[tuple[str, str], tuple[int, float]] = {}
+        """By owner and location: the request whose outcome was unknown last, and since when."""
+        self._worked: set[tuple[str, int]] = set()
+        """Owner and id of the requests whose jobs have ended."""
         self._tokens_of: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         """By owner and request: the fetches of the tokens with which its body was sent."""
 
@@ -218,6 +225,7 @@ class Checker:
     def submitted(self, owner: str, partition_of: Mapping[int, int], submission: Submission) -> None:
         if submission.location in {location for (name, _), location in self._in_flight.items() if name == owner}:
             raise Violation(f"rule 15: {owner} has two requests in flight for {submission.location}")
+        self._check_hold(owner, submission.location)
         self._in_flight[owner, submission.request_id] = submission.location
         self._check_no_barrier_is_newer(owner, partition_of, submission)
 
@@ -232,7 +240,21 @@ class Checker:
                 )
 
     def answered(self, owner: str, answered: Answered) -> None:
-        del self._in_flight[owner, answered.request_id]
+        location = self._in_flight.pop((owner, answered.request_id))
+        if answered.answer.kind in (AnswerKind.UNKNOWN, AnswerKind.UNREADABLE):
+            self._unknown[owner, location] = (answered.request_id, self._world.now)
+        else:
+            self._unknown.pop((owner, location), None)
+
+    def worked(self, wire: "Wire") -> None:
+        """The OMS has applied a job."""
+        self._worked.add((wire.owner, wire.request_id))
+
+    def _check_hold(self, owner: str, location: str) -> None:
+        request_id, since = self._unknown.get((owner, location), (0, float("-inf")))
+        is_early = self._world.now - since < self._plan.hold_seconds - HOLD_EARLY_SECONDS
+        if is_early and (owner, request_id) not in self._worked:
+            raise Violation(f"rule 33: the hold of {location} ends although {owner}#{request_id} may still be queued")
 
     def snapshot(self, owner: str, snapshot: Snapshot, limits: EngineLimits) -> None:
         """What is read fits the limits and what was in hand; recovery alone may read further than its successor."""

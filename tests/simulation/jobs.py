@@ -1,4 +1,4 @@
-"""``ports.JobClient`` without HTTP: asks the simulated OMS, which has lists of jobs in every other plan."""
+"""``ports.JobClient`` without HTTP: asks the simulated OMS, which has lists of jobs in some plans."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ class SimulatedJobs:
         self._oms = oms
         self._ready: list[JobReport] = []
         self._ready_lists: list[JobList] = []
-        self.has_lists = process.plan.seed % 2 == 0
+        self.has_lists = process.plan.has_lists
 
     def ask(self, job_id: str) -> None:
         self._process.enter()

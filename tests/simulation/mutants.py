@@ -30,9 +30,11 @@ from consumer.core.location.request import Refusal, Request
 from consumer.core.location.set_aside import SetAsideLocations
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Windows
+from consumer.core.oms import lost_answers as lost_answers_module
 from consumer.core.oms.answers import Accepted, Answer, AnswerKind, Decision, Hold, Refused, Retry, decide
 from consumer.core.oms.job_list import JobList
-from consumer.core.oms.job_schedule import JobReport
+from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.core.oms.lost_answers import LostAnswer
 from consumer.core.oms.refused_locations import RefusedLocations
 from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
@@ -41,10 +43,12 @@ from consumer.core.partition.partition import PartitionState
 from consumer.core.partition.partitions import CommitPoint, Partitions
 from consumer.core.partition.turns import Turns
 from consumer.core.partition.uncommitted import UncommittedBytes
+from consumer.core.settlement import Settlement
 from consumer.dead_letters.redrive import plan as plan_module
 from consumer.loop import commits as commits_module
 from consumer.loop import rebalance as rebalance_module
 from consumer.loop.commits import Commits
+from consumer.loop.hold_queries import HoldQueries
 from consumer.loop.job_queries import JobQueries
 from consumer.loop.loop import Loop
 from consumer.loop.rebalance import Rebalance
@@ -680,6 +684,51 @@ def one_refused_location_stops_all(patch: Patch) -> None:
 def dead_letters_although_most_locations_are_refused(patch: Patch) -> None:
     """Each location's bad changes are found and dead-lettered, whatever the other locations are answered."""
     patch.setattr(RefusedLocations, "share_reason", lambda _self: None)
+
+
+# Holds that end early
+
+
+@_mutant("33", Theme.LOST_ANSWERS)
+def a_strangers_job_ends_a_hold(patch: Patch) -> None:
+    """A job of the same size ends a hold, although others may send."""
+
+    def apply(self: Settlement, request_id: int, decision: Decision, now: float) -> Any:
+        in_flight = self._locations.in_flight(request_id)
+        settled = original(self, request_id, decision, now)
+        if isinstance(decision, Hold):
+            self._remember_lost(in_flight.request, in_flight.sent_at, now)
+        return settled
+
+    original = Settlement.apply
+    patch.setattr(Settlement, "apply", apply)
+
+
+@_mutant("33", Theme.LOST_ANSWERS)
+def a_job_that_has_not_ended_ends_a_hold(patch: Patch) -> None:
+    """It is enough that the job is queued."""
+    patch.setattr(lost_answers_module, "_ENDED", frozenset(JobStatus))
+
+
+@_mutant("33", Theme.LOST_ANSWERS)
+def a_job_in_the_list_counts_as_acceptance(patch: Patch) -> None:
+    """What waits for the location counts as accepted once the job of the lost request is found."""
+
+    def end_hold(self: Engine, lost: LostAnswer, now: float) -> float | None:
+        seconds_left = original(self, lost, now)
+        location = self.locations.find(lost.location)
+        if seconds_left is not None and location is not None:
+            self.partitions.mark_accepted(self.locations._windows.rows_of(location.window))
+        return seconds_left
+
+    original = Engine.end_hold
+    patch.setattr(Engine, "end_hold", end_hold)
+
+
+@_mutant("33", Theme.LOST_ANSWERS)
+def another_members_job_ends_a_hold(patch: Patch) -> None:
+    """Holds end early although other members have partitions, too, or had them a moment ago."""
+    patch.setattr(HoldQueries, "_clock_ahead", lambda self, now: (self._only_sender.oms_time() or 0.0) - now)
 
 
 # Size of requests, new tokens

@@ -11,11 +11,23 @@ from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from tests.simulation.checkers import Checker
-from tests.simulation.plan import BAD_ATTRIBUTE, BAD_LOCATOR, MAX_ITEMS, Entry, EntryKind, Rates, SimulationPlan
-from tests.simulation.world import Violation, World, new_random
+from tests.simulation.plan import (
+    BAD_ATTRIBUTE,
+    BAD_LOCATOR,
+    MAX_ITEMS,
+    ROOMY,
+    Entry,
+    EntryKind,
+    Rates,
+    SimulationPlan,
+    Theme,
+)
+from tests.simulation.world import WALL_SECONDS, Violation, World, new_random
 
-LISTED_JOBS_MAX: Final = 3
-"""A list of jobs has the newest ones, as many as this."""
+LISTED_JOBS_MAX: Final = 12
+"""A list of jobs has the newest ones, fewer than this or cut at as many."""
+OTHER_SENDER_SHARE: Final = 0.7
+"""So often another sender has a job of the same location and size as a request, at about the same time."""
 WORK_SECONDS: Final = 0.5
 SLOW_WORK_SECONDS: Final = 6.0
 """The longest that the OMS works on a job; slow, it falls behind what it accepts."""
@@ -54,6 +66,16 @@ class Wire:
         return f"{self.owner}#{self.request_id} {self.location}: {items}"
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job as it is listed; ``wire`` is None if another sender has queued it."""
+
+    wire: Wire | None
+    location: str
+    items: int
+    added: float
+
+
 Reply = Callable[[Answer], None]
 
 
@@ -88,10 +110,12 @@ class Oms:
         self._checker = checker
         changes = [change for entry in plan.entries for change in entry.changes]
         self._bad_counts = {change.number for change in changes if _has_bad_count(change)}
-        self._jobs: deque[Wire] = deque()
-        self._jobs_made = 0
+        self._jobs: deque[QueuedJob] = deque()
+        self._listed: list[QueuedJob] = []
+        """All jobs ever queued; the jobID of each is its place, counted from 1."""
+        self._has_other_sender = plan.theme is Theme.LOST_ANSWERS and not plan.only_sender
         self._jobs_done = 0
-        self._is_slow = plan.unfinished_jobs_max is not None
+        self._is_slow = plan.unfinished_jobs_max not in (None, ROOMY)
         self._working = False
         self.token = 1
         """The lowest valid token."""
@@ -123,6 +147,9 @@ class Oms:
     def post(self, wire: Wire, reply: Reply) -> None:
         """Send a request. ``reply`` is called when an answer arrives at the worker, if one does."""
         self._checker.sent(wire)
+        if self._has_other_sender and self._random.random() < OTHER_SENDER_SHARE:
+            delay = self._random.choice((self._latency(), self._random.uniform(0.0, self._hold_seconds)))
+            self._world.after(delay, lambda: self._add_job_of_other(wire.location, len(wire.items)))
         is_faulty = self._random.random() < self.rates.oms
         outcome = self._faulty(wire) if is_faulty else _CallOutcome(queued_after=self._latency())
         if outcome.answer is not None:
@@ -215,11 +242,20 @@ class Oms:
         self._world.note("oms", "queues %s", wire)
         _check_size(wire)
         self._checker.queued(wire)
-        self._jobs.append(wire)
-        self._jobs_made += 1
+        job_id = self._add_job(wire, wire.location, len(wire.items))
+        return Answer(AnswerKind.ACCEPTED, job_id=job_id, status=200, body_bytes=wire.body_bytes)
+
+    def _add_job_of_other(self, location: str, items: int) -> None:
+        if not self._world.healed:
+            self._add_job(None, location, items)
+
+    def _add_job(self, wire: Wire | None, location: str, items: int) -> str:
+        job = QueuedJob(wire, location, items, self._world.now)
+        self._jobs.append(job)
+        self._listed.append(job)
         if not self._working:
             self._work_later()
-        return Answer(AnswerKind.ACCEPTED, job_id=str(self._jobs_made), status=200, body_bytes=wire.body_bytes)
+        return str(len(self._listed))
 
     def _answer(self, wire: Wire, answer: Answer, reply: Reply) -> None:
         self._world.note("oms", "answers %s#%d: %s", wire.owner, wire.request_id, answer.kind.value)
@@ -249,12 +285,18 @@ class Oms:
         return JobReport(job_id, self.job_status(int(job_id)), http_status=200)
 
     def job_list(self, query: ListQuery) -> JobList:
-        """The newest jobs of all members and others, cut at a few, so that it often lacks the oldest ones."""
+        """The newest jobs of all members and others, cut at a few, so that it often lacks older ones."""
         if self._world.now < self.down_until or self._random.random() < self.rates.oms:
             return JobList(query, detail="HTTP 503", http_status=503)
-        numbers = range(max(self._jobs_made - LISTED_JOBS_MAX, 0) + 1, self._jobs_made + 1)
-        reports = (JobReport(str(number), self.job_status(number), http_status=200) for number in numbers)
-        return JobList(query, tuple(map(ListedJob, reports)), http_status=200)
+        found = [
+            (number, job) for number, job in enumerate(self._listed, start=1) if query.location in (None, job.location)
+        ]
+        jobs = tuple(self._as_listed(number, job) for number, job in found[-LISTED_JOBS_MAX:])
+        return JobList(query, jobs, len(found) < LISTED_JOBS_MAX, http_status=200)
+
+    def _as_listed(self, number: int, job: QueuedJob) -> ListedJob:
+        report = JobReport(str(number), self.job_status(number), added=WALL_SECONDS + job.added, http_status=200)
+        return ListedJob(report, job.location, job.items)
 
     def job_status(self, number: int) -> JobStatus:
         """The jobs end in order."""
@@ -268,10 +310,12 @@ class Oms:
         self._world.after(self._random.uniform(0.01, longest), self._work)
 
     def _work(self) -> None:
-        wire = self._jobs.popleft()
+        job = self._jobs.popleft()
         self._jobs_done += 1
-        for item in wire.items:
-            self._apply(wire.location, item)
+        if job.wire:
+            self._checker.worked(job.wire)
+            for item in job.wire.items:
+                self._apply(job.location, item)
         self._working = False
         if self._jobs:
             self._work_later()

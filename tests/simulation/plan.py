@@ -26,6 +26,8 @@ REFUSALS_SHARE: Final = 0.15
 """Share of plans with the theme ``REFUSALS``."""
 LOCATIONS_SHARE: Final = 0.15
 """Share of plans with the theme ``LOCATIONS``."""
+LOST_ANSWERS_SHARE: Final = 0.1
+"""Share of plans with the theme ``LOST_ANSWERS``."""
 SET_ASIDE_SECONDS: Final = 40.0
 """``oms.set_aside_max``."""
 PROBE_SECONDS: Final = 2.0
@@ -185,6 +187,8 @@ class Theme(StrEnum):
     """Many changes are bad, items have too many attributes for one request, memory is short, answers are lost."""
     LOCATIONS = "locations"
     """The OMS or a gateway refuses locations whole while it accepts others."""
+    LOST_ANSWERS = "lost answers"
+    """Answers are lost, and lists of jobs may end holds; or another sender has jobs of the same sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,10 @@ class SimulationPlan:
     """``oms.max_request_bytes``, in bytes as ``client.body_bytes`` counts them."""
     gateway_bytes_max: int | None
     """A larger body is answered 413; the service does not know this limit. Any single change fits."""
+    has_lists: bool
+    """The OMS has lists of jobs."""
+    only_sender: bool
+    """``oms.only_sender``; otherwise another sender has jobs of the same sizes, with the theme ``LOST_ANSWERS``."""
     share_locations_min: int
     """Of so many locations more than half must be refused before nothing is dead-lettered any more."""
     token_ripens_seconds: float
@@ -257,6 +265,8 @@ def draw_plan(seed: int) -> SimulationPlan:
         theme = Theme.REFUSALS
     if new_random(seed, "locations").random() < LOCATIONS_SHARE:
         theme = Theme.LOCATIONS
+    if new_random(seed, "lost answers").random() < LOST_ANSWERS_SHARE:
+        theme = Theme.LOST_ANSWERS
     partitions = random.randint(2, 4)
     members = random.choice((2, 2, 3, 3, 4))
     fixed = random.random() < 0.9
@@ -279,6 +289,8 @@ def draw_plan(seed: int) -> SimulationPlan:
         unfinished_jobs_max=new_random(seed, "jobs").choice((None, None, None, 1, 3)),
         request_bytes_max=new_random(seed, "bytes").choice((None, None, 700, 1_500)),
         gateway_bytes_max=new_random(seed, "gateway").choice((None, None, 700, 1_200)),
+        has_lists=seed % 2 == 0,
+        only_sender=False,
         share_locations_min=5,
         token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
         fixed_partition=fixed,
@@ -298,6 +310,18 @@ def draw_plan(seed: int) -> SimulationPlan:
         case Theme.REFUSALS:
             rates = replace(plan.rates, oms=0.3, late=0.7)
             return replace(plan, max_pending_changes=random.choice((6, 12, 25, ROOMY)), rates=rates)
+        case Theme.LOST_ANSWERS:
+            random = new_random(seed, "senders")
+            return replace(
+                plan,
+                members=random.choice((1, 2)),
+                hold_seconds=20.0,
+                http_seconds=3.0,
+                has_lists=True,
+                only_sender=random.random() < 0.6,
+                unfinished_jobs_max=random.choice((100, ROOMY)),
+                rates=replace(plan.rates, oms=random.choice((0.2, 0.4)), late=random.choice((0.3, 0.7))),
+            )
         case Theme.LOCATIONS:
             return _with_refused_locations(plan)
         case _:

@@ -21,6 +21,7 @@ from consumer.facts import (
     RequestSent,
     Snapshot,
 )
+from consumer.loop.hold_queries import OnlySender
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.loop.schema_wait import MESSAGE_BYTES
@@ -51,12 +52,11 @@ from tests.simulation.plan import (
 )
 from tests.simulation.refusals import RefusalChecker
 from tests.simulation.source import SimulatedSource
-from tests.simulation.world import Strand, Violation, World, new_random
+from tests.simulation.world import WALL_SECONDS, Strand, Violation, World, new_random
 
 QUICK_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 2.0
 STALL_SECONDS: Final = 1.0
-WALL_SECONDS: Final = 1_700_000_000.0
 TURN_CHANGES_MIN: Final = 3
 TURN_SECONDS_MAX: Final = 0.5
 """A longer turn of the loop counts as this long: a process that stands still gives no partition its turn."""
@@ -91,6 +91,8 @@ class Process(Strand):
         self.disconnected_until = 0.0
         self.assigned_at: dict[int, float] = {}
         """By assignment id: the time of the assignment."""
+        self._clock_error = new_random(environment.plan.seed, f"{name}'s clock").uniform(-2.0, 2.0)
+        """Seconds by which its idea of the OMS's time is off."""
         self._booted = self.random.uniform(0.0, 10_000.0)
         self.source = SimulatedSource(self, environment.broker)
         self.client = SimulatedClient(self, environment.oms)
@@ -201,7 +203,11 @@ class Process(Strand):
             dead_letters=self.dead_letters,
             observer=self.observer,
             jitter=self.random.random,
+            only_sender=OnlySender(self._oms_time, lambda: self.plan.partitions) if self.plan.has_lists else None,
         )
+
+    def _oms_time(self) -> float:
+        return self.world.now + WALL_SECONDS + self._clock_error
 
     def check_job_ended(self, result: JobResult) -> None:
         """A job ends as the OMS says, and none that is queued counts as unknown."""
@@ -343,6 +349,7 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
             seconds_max=SET_ASIDE_SECONDS, probe_seconds_min=PROBE_SECONDS, probe_seconds_max=4 * PROBE_SECONDS
         ),
         share_locations_min=plan.share_locations_min,
+        only_sender=plan.only_sender,
         request_bytes_max=plan.request_bytes_max,
         credible_bytes_min=100,
     )

@@ -18,6 +18,9 @@ STACK_BYTES = 512 * 1024
 
 Action = Callable[[], None]
 
+WALL_SECONDS = 1_700_000_000.0
+"""The wall clock at the start of a run."""
+
 
 class Killed(BaseException):
     """Unwinds the thread of a killed process. Not an ``Exception``, so that no error handler catches it."""

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from consumer.cli import app
+from consumer.sandbox.embedded_broker import EmbeddedBroker
 from tests.support.avro import message
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "inventory-change.avsc"
@@ -80,3 +81,14 @@ def test_a_file_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["decode", str(tmp_path / "no.bin"), "--config", config(tmp_path)])
 
     assert "no.bin" in str(result.exception or result.output)
+
+
+def test_a_topic_without_messages_is_said_to_have_none(tmp_path: Path) -> None:
+    with EmbeddedBroker(["stock"]) as broker:
+        path = tmp_path / "here.yaml"
+        settings = json.loads(Path(config(tmp_path)).read_text(encoding="utf-8"))
+        settings["kafka"]["bootstrap_servers"] = broker.bootstrap_servers
+        path.write_text(json.dumps(settings), encoding="utf-8")
+        result = CliRunner().invoke(app, ["decode", "--config", str(path)])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert 'Topic "stock" has no messages.' in result.stderr

@@ -19,16 +19,19 @@ class LocationBackoff:
     retry_at: float = _LONG_AGO
     in_doubt: frozenset[int] = frozenset()
     """Ids of assignments with changes in a request that the OMS may have queued; if any, the wait is a hold."""
+    unknown_outcomes: int = 0
+    """In a row, since a request was accepted or refused."""
 
     def back_off(self, until: float, *, in_doubt: Iterable[int] = ()) -> None:
         """Wait until this time after a failure, or longer if the location already had to."""
         self.failures += 1
         self.retry_at = max(until, self.retry_at)
+        self.unknown_outcomes += bool(in_doubt)
         self.in_doubt = self.in_doubt.union(in_doubt)
 
     def reset(self) -> None:
         """The OMS accepted a request of the location or refused it for its content: end the wait."""
-        self.failures, self.retry_at, self.in_doubt = 0, _LONG_AGO, frozenset()
+        self.failures, self.retry_at, self.in_doubt, self.unknown_outcomes = 0, _LONG_AGO, frozenset(), 0
 
     def is_waiting(self, now: float) -> bool:
         return self.retry_at > now

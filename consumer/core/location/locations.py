@@ -5,7 +5,7 @@ with exactly one call of ``accept``, ``refuse``, ``refuse_whole``, ``shrink``, `
 Idle locations are dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -80,6 +80,9 @@ class Locations:
             self._windows, self._schedule, self._in_flight, self._bisections, self.body_sizes, self._item_key
         )
         self.superseded = SupersededChanges(item_key)
+
+    def __iter__(self) -> Iterator[Location]:
+        return iter(self._by_name.values())
 
     # Changes in
 
@@ -298,7 +301,20 @@ class Locations:
         self._by_name[in_flight.request.location].backoff.back_off(until, in_doubt=in_flight.assignment_ids)
         self._finish(in_flight, LocationEvent.OUTCOME_UNKNOWN, now)
 
+    def end_hold(self, name: str, now: float) -> float | None:
+        """End a hold early (rule 33). Returns how long it still had to last; None if there is none any more."""
+        location = self._by_name.get(name)
+        if location is None or location.in_flight or not location.backoff.is_hold(now):
+            return None
+        seconds_left = location.backoff.retry_at - now
+        location.backoff.reset()
+        return seconds_left
+
     # Questions
+
+    def find(self, name: str) -> Location | None:
+        """The location of this name, to be looked at; None if it has nothing to do."""
+        return self._by_name.get(name)
 
     @property
     def rows(self) -> int:
@@ -332,14 +348,6 @@ class Locations:
     @property
     def bisecting_locations(self) -> int:
         return len(self._bisections.locations)
-
-    def is_set_aside(self, location: str) -> bool:
-        return self._by_name[location] in self.set_aside
-
-    def any_part_accepted(self, location: str) -> bool:
-        """Whether the location is bisecting, and something of it was accepted."""
-        bisection = self._by_name[location].bisection
-        return bisection is not None and bisection.any_accepted
 
     def requests_with_rows_of(self, assignment_ids: Collection[int]) -> int:
         """Number of requests in flight with changes of these assignments."""

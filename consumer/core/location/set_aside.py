@@ -77,8 +77,8 @@ class SetAsideLocations:
         self._refused: dict[Location, WholeRefusals] = {}
         self._acceptances = 0
 
-    def __contains__(self, location: Location) -> bool:
-        refusals = self._refused.get(location)
+    def __contains__(self, location: Location | None) -> bool:
+        refusals = self._refused.get(location) if location else None
         return refusals is not None and refusals.since is not None
 
     @property

@@ -81,13 +81,17 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The job of an accepted request. ``changes`` are the request's, by assignment (``offset_codec.pack_changes``)."""
+    """The job of an accepted request. ``changes`` are the request's, by assignment (``offset_codec.pack_changes``).
+
+    ``x_request_id`` is the request's id as the OMS and the log know it; of several requests, the latest one's.
+    """
 
     job_id: str
     location: str
     items: int
     chunks: int
     changes: tuple[PackedChanges, ...] = ()
+    x_request_id: str | None = None
 
 
 class JobOutcome(StrEnum):

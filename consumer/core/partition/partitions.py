@@ -272,6 +272,10 @@ class Partitions:
         """Memory of the rows that were read of this assignment so far."""
         return self._by_id[assignment_id].read_bytes
 
+    def any_in_doubt(self, now: float) -> bool:
+        """Whether a partition is still recovering, or the OMS may still queue a request of its previous owner."""
+        return any(partition.holds_back or partition.is_in_doubt(now) for partition in self._by_id.values())
+
     def are_far(self, assignment_ids: Iterable[int]) -> bool:
         """Whether one of these assignments was read half as far past its committable offset as it may (rule 30)."""
         found = (self._by_id[assignment_id] for assignment_id in assignment_ids if assignment_id in self._by_id)

@@ -20,9 +20,11 @@ from consumer.facts import (
     DeadLettersConfirmed,
     Fact,
     Heartbeat,
+    HoldShortened,
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -273,7 +275,7 @@ class Metrics:
                 self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
-            case SchemaWaitBegan() | SchemaWaitEnded():
+            case SchemaWaitBegan() | SchemaWaitEnded() | HoldShortened():
                 pass  # the snapshot counts what is parked
             case OffsetsCommitted():
                 self._commits.inc()
@@ -287,6 +289,8 @@ class Metrics:
             case PendingByLocation():
                 if self._locations:
                     self._locations.set_pending(fact.pending, fact.at)
+            case LocationViews():
+                pass  # for people who look at the status page
             case KafkaStatistics():
                 self._kafka.update(fact)
             case _:

@@ -17,6 +17,8 @@ DEAD_LETTER = DeadLetter(
     value=b"value",
     headers=(),
     location="Rome",
+    request_id="0badc0ffee-7",
+    job_id="12",
     position=RecordPosition("dead", 0, 7),
     written_at=5_000,
 )
@@ -29,6 +31,9 @@ DEAD_LETTER = DeadLetter(
         (DeadLetterFilter(reason="job_failed", location="Rome", topic="changes", partition=3, offset=77), True),
         (DeadLetterFilter(reason="corrupt"), False),
         (DeadLetterFilter(location="Oslo"), False),
+        (DeadLetterFilter(job_id="12", request_id="0badc0ffee-7"), True),
+        (DeadLetterFilter(job_id="13"), False),
+        (DeadLetterFilter(request_id="0badc0ffee-8"), False),
         (DeadLetterFilter(topic="others"), False),
         (DeadLetterFilter(partition=0), False),
         (DeadLetterFilter(offset=0), False),

@@ -30,6 +30,7 @@ HEADERS: list[tuple[str, bytes | None]] = [
     ("inventory_refresh.offset", b"77"),
     ("inventory_refresh.timestamp", b"1700"),
     ("inventory_refresh.location", b"Rome"),
+    ("inventory_refresh.request_id", b"0badc0ffee-7"),
     ("inventory_refresh.job_id", b"12"),
 ]
 
@@ -54,6 +55,7 @@ def test_a_dead_letter_has_what_its_headers_say_and_keeps_those_of_the_change() 
         headers=(("trace", b"abc"),),
         timestamp=1_700,
         location="Rome",
+        request_id="0badc0ffee-7",
         job_id="12",
         redriven_from=RecordPosition("changes", 3, 11),
         position=POSITION,

@@ -51,7 +51,7 @@ class Stage:
         self.engine.add(frame(rows), [], {1: self.read}, now)
         (request,) = self.engine.due(now)
         self.engine.apply(request.request_id, Accepted(job_id), now)
-        self.job_follower.accepted(request, job_id, self.assignments, now)
+        self.job_follower.accepted(request, f"here-{request.request_id}", job_id, self.assignments, now)
 
     def report(self, now: float, job_id: str, status: JobStatus | None, **more: Any) -> None:
         self.client.ready.append(JobReport(job_id, status, **more))
@@ -95,6 +95,7 @@ def test_the_changes_of_a_failed_job_are_dead_lettered_with_job_id_and_messages(
         [3, 4, 5],
     )
     assert (failed.reason, failed.job_id, failed.location) == (RejectReason.JOB_FAILED, "7", "Rome")
+    assert failed.x_request_id == "here-2"
     assert failed.detail == "no such location; nothing applied"
     before = stage.engine.commit_points(0.0)
     stage.engine.dead_lettered(failed.change_ids)  # their offsets are committed already: confirmations change nothing
@@ -202,7 +203,7 @@ def test_a_probe_leaves_although_the_queue_is_full_or_no_job_would_be_asked_abou
 
     (probe,) = stage.engine.due(61.0)
     stage.engine.apply(probe.request_id, Accepted("8"), 61.5)
-    stage.job_follower.accepted(probe, "8", stage.assignments, 61.5)
+    stage.job_follower.accepted(probe, "here-8", "8", stage.assignments, 61.5)
     add_oslo(stage)
     assert stage.engine.due(62.0) == []
     assert stage.queried(62.0) == ["7"]

@@ -14,6 +14,7 @@ from consumer.core.location.planner import ItemLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_schedule import JobLimits, JobReport, JobStatus
 from consumer.errors import DeadLettersError, OmsRefusedError, SettingsError
+from consumer.facts import Fact, RequestAnswered, RequestSent
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
 from consumer.ports import AwaitedSchema, CommitRefused, Reject
@@ -39,6 +40,7 @@ class Stage:
 
     def __init__(self, *, options: LoopOptions | None = None, follow_jobs: bool = False, **limits: Any) -> None:
         self.memory_pressure = False
+        self.views_wanted = False
         self.diary: Diary = []
         self.clock = FakeClock()
         self.source = FakeSource(self.diary, self.clock)
@@ -71,6 +73,7 @@ class Stage:
             else None,
             log_end={1: 20}.get,
             memory_pressure=lambda: self.memory_pressure,
+            views_wanted=lambda: self.views_wanted,
         )
         self.source.subscribe(self.loop.rebalance)
         self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
@@ -702,6 +705,21 @@ def test_pending_changes_by_location_are_not_computed_unless_configured() -> Non
     assert stage.recorded("pending") == []
 
 
+def test_what_locations_do_is_reported_once_a_second_while_somebody_looks() -> None:
+    stage = Stage()
+    stage.add_changes(0, count=2)
+    stage.turns(20)
+    assert stage.recorded("views") == []
+
+    stage.views_wanted = True
+    began = stage.clock.now
+    stage.turns(20)
+    seconds = stage.clock.now - began
+    reported = stage.recorded("views")
+    assert 2 <= len(reported) <= seconds + 1
+    assert set(reported) == {("views", "Rome")}
+
+
 def test_observers_see_when_memory_is_short() -> None:
     stage = Stage()
     stage.memory_pressure = True
@@ -753,3 +771,40 @@ def test_a_partition_that_waits_for_a_schema_is_paused_when_too_much_is_parked()
 
     assert stage.source.paused == set()
     assert stage.engine.pending_changes == 2
+
+
+def test_a_request_has_one_id_for_the_oms_the_observers_and_the_dead_letters_of_its_changes() -> None:
+    stage = Stage(options=LoopOptions(instance="0badc0ffee"))
+    facts: list[Fact] = []
+
+    def observe(fact: Fact) -> None:
+        facts.append(fact)
+
+    stage.observer.observe = observe  # type: ignore[method-assign]
+    stage.client.reply = Answer(AnswerKind.REFUSED, status=400, detail="no such item")
+    stage.add_changes(0, count=1)
+    stage.turns(60)
+
+    sent = [fact.x_request_id for fact in facts if isinstance(fact, RequestSent)]
+    assert sent[0] == "0badc0ffee-1"
+    assert [submission.x_request_id for submission in stage.client.submitted] == sent
+    assert [fact.x_request_id for fact in facts if isinstance(fact, RequestAnswered)] == sent
+    (failed,) = [changes for _, fetched in stage.recorded("fetch") for changes in fetched]
+    assert failed.x_request_id == sent[-1]
+
+
+def test_changes_that_no_request_had_have_dead_letters_without_the_id_of_one() -> None:
+    stage = Stage()
+    stage.decoder.ready.append(decoded(frame([change("Rome", "sku-0", offset=0)]), {1: 1}))
+    stage.turns()
+    barriers = frame([change("Rome", "sku-0", offset=1)])
+    stage.decoder.ready.append(
+        replace(
+            decoded(frame([]), {1: 2}, [Reject(ChangeId(1, 1), RejectReason.NEGATIVE_QUANTITY, "", b"v")]),
+            barriers=barriers,
+        )
+    )
+    stage.turns()
+
+    (failed,) = [changes for _, fetched in stage.recorded("fetch") for changes in fetched]
+    assert (failed.reason, failed.x_request_id) == (RejectReason.SUPERSEDED_BY_REJECT, None)

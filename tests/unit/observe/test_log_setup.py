@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -93,3 +95,93 @@ def test_text_from_outside_could_once_forge_log_lines_and_control_the_terminal()
     assert "Köln\\n2026-01-01 [info] stopped \\x1b[2J" in first
     assert "broker says a\\r\\nb" in second
     assert "line1\\u2028\\x1b[2Jline2" in third
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_repeated_warnings_of_ours_and_of_libraries_are_folded_and_none_is_lost() -> None:
+    stream, clock = io.StringIO(), Clock()
+    repeated = configure_logging(LogSettings(format="json"), stream, folds=True, monotonic=clock)
+    for second in range(4):
+        clock.now = float(second)
+        structlog.get_logger("ours").warning("changes_rejected", reason="corrupt", count=2)
+        logging.getLogger("library").warning("took %d s", 4)
+        structlog.get_logger("ours").error("changes_rejected", reason="corrupt")
+        structlog.get_logger("ours").info("request_accepted", items=3)
+    clock.now = 61.0
+    repeated.write_due()
+    structlog.get_logger("ours").warning("changes_rejected", reason="corrupt", count=2)
+    repeated.close()
+
+    found = [line for line in lines(stream) if line["level"] == "warning"]
+    assert [(line["event"], line.get("count"), line.get("repeated")) for line in found] == [
+        ("changes_rejected", 2, None),
+        ("took 4 s", None, None),
+        ("changes_rejected", 6, 3),
+        ("took 4 s", None, 3),
+        ("changes_rejected", 2, 1),
+    ]
+    assert all(line["logger"] and line["timestamp"] for line in found)
+    assert [line["level"] for line in lines(stream)].count("error") == 4
+    assert [line["level"] for line in lines(stream)].count("info") == 4
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_a_library_that_goes_on_warning_says_how_often() -> None:
+    stream, clock = io.StringIO(), Clock()
+    configure_logging(LogSettings(format="json"), stream, folds=True, monotonic=clock)
+    for second in (0.0, 1.0, 60.0):
+        clock.now = second
+        logging.getLogger("library").warning("slow")
+    assert [line.get("repeated") for line in lines(stream)] == [None, 2]
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.parametrize(("level", "folds"), [("debug", True), ("info", False)])
+def test_at_level_debug_and_in_other_commands_nothing_is_folded(level: Any, folds: bool) -> None:  # noqa: FBT001
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json", level=level), stream, folds=folds)
+    for _ in range(3):
+        structlog.get_logger("ours").warning("commit_refused", fenced=True)
+    assert len(lines(stream)) == 3
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.parametrize(("no_color", "has_colors"), [("", True), ("1", False)])
+def test_lines_for_a_terminal_are_in_colour_unless_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+    no_color: str,
+    has_colors: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = Terminal()
+    configure_logging(LogSettings(), stream)
+    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome", items=3)
+    assert ("\x1b[" in stream.getvalue()) is has_colors
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_lines_for_people_have_the_time_of_day_the_event_and_its_fields_in_their_order() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="console"), stream)
+    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome", items=3, status=None)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[info +\] request_accepted +location=Rome items=3\n", stream.getvalue())
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_json_begins_with_time_level_and_event() -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json"), stream)
+    structlog.get_logger("inventory_refresh.loop").info("request_accepted", location="Rome")
+    assert list(lines(stream)[0]) == ["timestamp", "level", "event", "location", "logger"]

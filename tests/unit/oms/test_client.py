@@ -50,6 +50,18 @@ def test_a_submission_becomes_one_request_and_its_answer(make_bench: MakeBench, 
     assert answered.bytes_sent == len(request.content)
 
 
+def test_a_request_has_its_id_in_a_header_also_when_it_is_repeated_with_a_new_token(bench: Bench) -> None:
+    bench.send("a")
+    bench.oms.refreshes = [reply(401), reply(200, {"jobID": 7})]
+    rows = Rows(frame([change("Rome", "a")]))
+    bench.client.submit(Submission(9, "Rome", rows, bench.clock.now, x_request_id="0badc0ffee-9"))
+    bench.answered()
+
+    without, *both = bench.oms.sent_to("oms.example")
+    assert "X-Request-Id" not in without.headers
+    assert [request.headers["X-Request-Id"] for request in both] == ["0badc0ffee-9"] * 2
+
+
 def test_every_submission_is_answered_exactly_once_however_many_are_in_flight(bench: Bench) -> None:
     gate = threading.Barrier(4, timeout=ANSWER_SECONDS_MAX)
 

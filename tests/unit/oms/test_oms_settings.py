@@ -32,6 +32,14 @@ def settings(**options: str) -> Settings:
             "oms.tenant: must not be set for oms.api inventory-v5",
             id="V5's tenant",
         ),
+        pytest.param(
+            {"OMS__ONLY_SENDER": "true"}, "oms.only_sender: needs a list of jobs", id="only sender without lists"
+        ),
+        pytest.param(
+            UNIFIED | {"OMS__ONLY_SENDER": "true", "OMS__TRACK_JOBS": "false"},
+            "oms.only_sender: needs oms.track_jobs",
+            id="only sender that follows no jobs",
+        ),
         pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
         pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
         pytest.param(
