@@ -14,71 +14,74 @@ RECORDS: Final = "Which records"
 PLAYED: Final = "How they are played"
 """Groups of options in the help."""
 
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="Begin with the records since then: an ISO 8601 time, or how long ago: 90s, 15m, 2h. Default: the group's "
+        "committed offsets.",
+        rich_help_panel=RECORDS,
+    ),
+]
+FromStart = Annotated[
+    bool, typer.Option("--from-start", help="Begin at the start of the log.", rich_help_panel=RECORDS)
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        help="End with the records before then; same format as --since. Default: now.", rich_help_panel=RECORDS
+    ),
+]
+MessagesMax = Annotated[
+    int | None,
+    typer.Option(help="Read at most this many records, evenly of all partitions.", min=1, rich_help_panel=RECORDS),
+]
+AsBacklog = Annotated[
+    bool,
+    typer.Option(
+        "--as-backlog",
+        help="All records are there at once, instead of at their timestamps.",
+        rich_help_panel=PLAYED,
+    ),
+]
+ChunkSeconds = Annotated[
+    float | None,
+    typer.Option(help="Seconds that the OMS takes for a chunk, for the OMS's time.", min=0.0, rich_help_panel=PLAYED),
+]
+AnswerSeconds = Annotated[
+    float,
+    typer.Option(help="Seconds until the OMS answers a request.", min=0.001, max=600.0, rich_help_panel=PLAYED),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.NAME=VALUE",
+        help="Try another setting next to today's; may be repeated.",
+        rich_help_panel=PLAYED,
+    ),
+]
+Memory = Annotated[
+    str,
+    typer.Option(
+        help="What may be pending, if the service has that much; a larger value needs that memory.",
+        rich_help_panel=PLAYED,
+    ),
+]
+
 
 def plan(
     context: typer.Context,
     config: Config = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Begin with the records since then: an ISO 8601 time, or how long ago: 90s, 15m, 2h. Default: the "
-            "group's committed offsets.",
-            rich_help_panel=RECORDS,
-        ),
-    ] = None,
-    from_start: Annotated[
-        bool, typer.Option("--from-start", help="Begin at the start of the log.", rich_help_panel=RECORDS)
-    ] = False,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="End with the records before then; same format as --since. Default: now.", rich_help_panel=RECORDS
-        ),
-    ] = None,
-    messages_max: Annotated[
-        int | None,
-        typer.Option(
-            "--messages-max",
-            help="Read at most this many records, evenly of all partitions.",
-            min=1,
-            rich_help_panel=RECORDS,
-        ),
-    ] = None,
-    as_backlog: Annotated[
-        bool,
-        typer.Option(
-            "--as-backlog",
-            help="All records are there at once, instead of at their timestamps.",
-            rich_help_panel=PLAYED,
-        ),
-    ] = False,
-    chunk_seconds: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds that the OMS takes for a chunk, for the OMS's time.", min=0.0, rich_help_panel=PLAYED
-        ),
-    ] = None,
-    answer_seconds: Annotated[
-        float,
-        typer.Option(help="Seconds until the OMS answers a request.", min=0.001, max=600.0, rich_help_panel=PLAYED),
-    ] = 1.0,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.NAME=VALUE",
-            help="Try another setting next to today's; may be repeated.",
-            rich_help_panel=PLAYED,
-        ),
-    ] = None,
+    since: Since = None,
+    from_start: FromStart = False,
+    until: Until = None,
+    messages_max: MessagesMax = None,
+    as_backlog: AsBacklog = False,
+    chunk_seconds: ChunkSeconds = None,
+    answer_seconds: AnswerSeconds = 1.0,
+    assignments: Assignments = None,
+    memory: Memory = "8MiB",
     out: Annotated[Path | None, typer.Option(help="Write the bodies of the requests into this new folder.")] = None,
-    memory: Annotated[
-        str,
-        typer.Option(
-            help="What may be pending, if the service has that much; a larger value needs that memory.",
-            rich_help_panel=PLAYED,
-        ),
-    ] = "8MiB",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     _verbose: Verbose = False,
 ) -> None:
