@@ -55,7 +55,7 @@ def print_plan(
     with closing(LogReader(settings.kafka, CLIENT_ID, queue_bytes=QUEUE_BYTES)) as log:
         found = range_of(log, settings.kafka.topics, wanted)
         if not found.offsets:
-            raise SettingsError(f"plan: there are no records from {found.origin} on; see --since and --from-start")
+            raise SettingsError(f"plan: there is nothing to read from {found.origin} on; see --since and --from-start")
         with progress_bar("{task.description}", MofNCompleteColumn()) as bar:
             for name, run_settings in runs.items():
                 folder = out / name if out is not None and tried is not None else out
@@ -159,7 +159,7 @@ def _print_text(
     if today.begin is not None and today.end is not None:
         times = f", {iso_time(today.begin)} to {iso_time(today.end)}"
     printed.print(
-        f"{today.totals.messages:,} records of {topics} ({len(found.starts)} partitions) from {found.origin} on"
+        f"{today.totals.messages:,} records of {topics} ({len(found.starts)} partitions), read from {found.origin} on"
         f"{times}, {mode}; nothing was sent",
         markup=False,
     )

@@ -27,6 +27,8 @@ AGE_STEPS: Final = 1_000
 """``max_age`` in steps in which ages are counted."""
 JOBS_RESUME_SHARE: Final = 0.9
 """Of the unfinished jobs at which nothing leaves: at this many, requests leave again."""
+LATE_SECONDS: Final = 0.001
+"""A deadline is looked at once more this much later: a permit of the rate limiter may lack a rounding error."""
 _NEVER: Final = float("inf")
 
 
@@ -145,9 +147,10 @@ class PlannedRun:
         if self._job_ends and (self._waits_for_jobs or self._oms.adapts_flush_items):
             times.append(self._job_ends[0])
         deadline = self._engine.next_deadline(self._now)
-        # One that has passed was looked at already: it takes an answer, or more changes, to move it.
-        if deadline is not None and deadline > self._now:
-            times.append(deadline)
+        if deadline is not None:
+            look_at = deadline if deadline > self._now else deadline + LATE_SECONDS
+            # One that has passed was looked at already: it takes an answer, or more changes, to move it.
+            times += [look_at] if look_at > self._now else []
         return min(times, default=None)
 
     def _happen(self, at: float) -> None:

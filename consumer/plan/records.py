@@ -23,6 +23,7 @@ from consumer.kafka.message_columns import (
 )
 from consumer.ports import Headers, RawBatch
 from consumer.settings.memory import MIB
+from consumer.text import iso_time
 
 SLICE_MESSAGES: Final = 5_000
 """Messages of a slice of time, about: they are read together and sorted."""
@@ -81,13 +82,13 @@ def range_of(log: LogReader, topics: Sequence[str], wanted: Wanted) -> Range:
         at = log.offsets_at(partitions, wanted.until_ms)
         ends = {partition: min(end, at[partition]) for partition, end in ends.items()}
     if wanted.since_ms is not None:
-        starts, origin = log.offsets_at(partitions, wanted.since_ms), "a time"
+        starts, origin = log.offsets_at(partitions, wanted.since_ms), iso_time(wanted.since_ms / 1000)
     elif wanted.from_start:
         starts, origin = dict.fromkeys(partitions, 0), "the start of the log"
     else:
         starts, origin = log.committed_offsets(partitions), "the committed offsets"
         if not any(starts.values()):
-            origin = "the start of the log, because the group has committed nothing"
+            origin = "the start of the log (the group has committed nothing)"
     starts = {
         partition: min(max(start, bounds[partition][0]), max(ends[partition], bounds[partition][0]))
         for partition, start in starts.items()

@@ -201,7 +201,7 @@ def test_timestamps_that_go_back_change_neither_order_nor_number(records: Record
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--since", "2026-11-01T00:00:00Z"), "there are no records"),
+        (("--since", "2026-11-01T00:00:00Z"), "there is nothing to read from 2026-11-01T00:00:00.000Z on"),
         (("--from-start", "--since", "2h"), "give either --since or --from-start"),
         (("--from-start", "--set", "kafka.topics=other"), "kafka.topics cannot be tried"),
         (("--from-start", "--set", "window.max_aeg=15m"), "did you mean window.max_age"),

@@ -221,6 +221,16 @@ def test_a_full_memory_lets_requests_leave_early_and_nothing_is_lost() -> None:
     assert totals.age_seconds(0.9) == 0.0
 
 
+@pytest.mark.parametrize("begin", [0.0, 1_506.4, 1_780_000_000.1])
+def test_a_limit_of_requests_spreads_them_over_time(begin: float) -> None:
+    shop = Shop(replace(LIMITS, max_requests_per_second=10.0, max_in_flight=1), answer_seconds=0.001)
+    shop.read(begin, [(f"store {number}", "a", 1) for number in range(300)])
+    shop.run.finish()
+
+    assert shop.run.totals.requests == {SendReason.AGE: 300}
+    assert shop.run.totals.age_seconds(1.0) == pytest.approx(100.0 + 30.0, abs=2.0)
+
+
 def test_with_the_seconds_of_a_chunk_the_queue_of_the_oms_is_known() -> None:
     shop = Shop(chunk_seconds=60.0, answer_seconds=1.0)
     shop.read(0.0, items("Rome", 2 * CHUNK) + items("Oslo", 2 * CHUNK))
