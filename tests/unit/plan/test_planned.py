@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -259,3 +260,38 @@ def test_adaptive_windows_grow_with_the_queue_of_the_oms() -> None:
     shop.run.finish()
 
     assert [len(body["items"]) for body in shop.bodies] == [CHUNK, 2 * CHUNK, 3 * CHUNK]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_limits_everything_leaves_and_the_newest_counts_are_the_last_sent(seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - a test case, not a secret
+    chunk_items, pending_bytes = random.choice([1, 3, 10]), random.choice([20_000, 60_000, 10**8])
+    limits = EngineLimits(
+        items=ItemLimits(chunk_items, 4 * chunk_items, random.randint(1, 4) * chunk_items),
+        max_age_seconds=random.choice([0.3, 5.0, 100.0]),
+        max_pending_bytes=pending_bytes,
+        max_uncommitted_bytes=pending_bytes // 2,
+        coalescing_bytes_max=pending_bytes // 4,
+        max_uncommitted_offsets=random.choice([5, 30, 10**6]),
+        max_in_flight=random.choice([1, 2, 8]),
+        max_requests_per_second=random.choice([None, 0.5, 10.0]),
+        request_bytes_max=random.choice([None, 200, 1_000]),
+    )
+    shop = Shop(
+        limits,
+        answer_seconds=random.choice([0.001, 1.0, 60.0]),
+        chunk_seconds=random.choice([None, 0.0, 2.0, 100.0]),
+        unfinished_jobs_max=random.choice([None, 1, 5]),
+    )
+    newest: dict[tuple[str, str], int] = {}
+    at = 0.0
+    for _ in range(random.randint(1, 40)):
+        at += random.choice([0.0, 0.1, 3.0, 500.0])
+        changes = [(f"L{random.randrange(4)}", f"s{random.randrange(40)}", random.randrange(99)) for _ in range(20)]
+        newest |= {(location, sku): quantity for location, sku, quantity in changes}
+        shop.read(at, changes)
+    shop.run.finish()
+
+    sent = {(body["locationName"], item["sku"]): item["quantity"] for body in shop.bodies for item in body["items"]}
+    assert sent == newest
+    assert shop.run.totals.chunks >= shop.run.totals.fewest_chunks
