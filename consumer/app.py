@@ -43,8 +43,8 @@ from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.log_setup import RepeatedWarnings
 from consumer.observe.metrics import Metrics
-from consumer.observe.status_board import StatusBoard
-from consumer.observe.status_http import StatusServer
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.server import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
@@ -137,9 +137,7 @@ class Service:
     def run(self, *, after_turn: Callable[[], None] = lambda: None) -> None:
         """Check Kafka, the dead-letter topic and the OMS, then work until stopped.
 
-        ``after_turn`` is called after each turn of the loop.
-
-        Raises StopError if the service cannot start or continue.
+        ``after_turn`` is called after each turn of the loop. Raises StopError if the service cannot start or continue.
         """
         _log.info(
             "starting",
@@ -261,6 +259,7 @@ class Service:
             job_follower=job_follower,
             log_end=source.log_end_offset,
             memory_pressure=self._memory.is_short,
+            views_wanted=self.board.views_wanted,
             options=LoopOptions(
                 poll_messages_max=settings.kafka.poll_messages_max,
                 fetching_changes_max=changes_max(self._shares.originals_bytes),

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -17,9 +17,6 @@ from consumer.cli_dead_letters import dead_letters_app
 from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
-
-if TYPE_CHECKING:
-    from consumer.settings import Credentials, Settings
 
 RUN: Final = "Run"
 LOOK: Final = "Look into it"
@@ -88,7 +85,7 @@ def run(context: typer.Context, config: Config = None, _verbose: Verbose = False
     run_service(settings, credentials, context.obj or StopSignals(), warnings)
 
 
-@app.command(rich_help_panel=RUN)
+@app.command(rich_help_panel=LOOK)
 def check(
     context: typer.Context,
     config: Config = None,
@@ -100,13 +97,15 @@ def check(
 ) -> None:
     """Check settings, Kafka, schemas, mapping and the OMS, and say what to do. Sends no change and joins no group.
 
+    The log is shown only with --verbose.
+
     Example: inventory-refresh check --config config.yaml
     """
     from consumer.checks.command import print_checks  # noqa: PLC0415
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
-    from consumer.settings import credentials_reader, load  # noqa: PLC0415
+    from consumer.settings import Credentials, Settings, credentials_reader, load  # noqa: PLC0415
 
-    def loaded() -> "tuple[Settings, Credentials]":
+    def loaded() -> tuple[Settings, Credentials]:
         settings = load(config, os.environ)
         # The report says what the log would, and what to do.
         configure_logging(log_settings(context, settings), None if is_verbose(context) else io.StringIO())
@@ -130,6 +129,31 @@ def job(
     from consumer.job_command import print_jobs  # noqa: PLC0415
 
     print_jobs(load_settings(context, config), job_ids, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def status(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL"
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="Show this many locations, those with the oldest changes.", min=0, max=500)
+    ] = 10,
+) -> None:
+    """Show what running processes do: their state, what waits and why, locations, problems; live, until Ctrl-C.
+
+    Exits with 1 if a process does not answer (with --once).
+
+    Example: inventory-refresh status http://pod-0:8080 http://pod-1:8080
+    """
+    from consumer.status_command import show_status  # noqa: PLC0415 - see the module docstring
+
+    if not show_status(urls or ["http://127.0.0.1:8080"], once=once, locations_max=locations):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -318,6 +342,6 @@ app.add_typer(config_app, rich_help_panel=LOOK)
 
 
 def _need_sandbox() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("anyio", "typing_extensions") if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from consumer.core.location.pending import Pending
 from consumer.core.location.request import Request
+from consumer.core.location.views import LocationView
 from consumer.core.oms.answers import Decision
 from consumer.core.oms.breaker import BreakerState
 from consumer.core.oms.job_schedule import Job, JobResult
@@ -251,6 +252,14 @@ class PendingByLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class LocationViews:
+    """What each location does that is not idle. Emitted by the loop every second while somebody looks at them."""
+
+    views: Sequence[LocationView]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaStatistics:
     """The Kafka client's latest statistics. Emitted by the Kafka source in a poll, every ``statistics.interval.ms``.
 
@@ -289,6 +298,7 @@ Fact: TypeAlias = (
     | Heartbeat
     | Snapshot
     | PendingByLocation
+    | LocationViews
     | KafkaStatistics
 )
 """Everything that an observer is given. ``CommitRefused`` is the source's answer to a commit, passed on by the loop."""

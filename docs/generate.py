@@ -40,6 +40,7 @@ from consumer.settings.memory import (
 from consumer.settings.models import MemorySettings
 from consumer.settings.section import ItemsOrAuto
 from consumer.settings.values import OMS_ITEMS_MAX, parse_bytes_or_auto, parse_seconds
+from docs import status_api
 
 DOCS: Final = Path(__file__).parent
 _STATES_BEGIN: Final = "<!-- states:begin -->"
@@ -425,6 +426,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "performance-rates.svg": lambda: pictures.rates(_results()),
     "protocol.md": protocol,
     "sandbox.md": sandbox,
+    "status-api.md": status_api.page,
+    "status-api.schema.json": status_api.schema,
 }
 
 

@@ -12,11 +12,12 @@ from typing import Final
 
 from consumer.core.engine import Engine
 from consumer.errors import DeadLettersError, SettingsError, StopError
-from consumer.facts import ChangesDecoded, MessagesRead, Observer, PendingByLocation, RequestSent
+from consumer.facts import ChangesDecoded, MessagesRead, Observer, RequestSent
 from consumer.loop.answers import Answers
 from consumer.loop.batch_collector import BatchCollector
 from consumer.loop.commits import Commits
 from consumer.loop.job_follower import JobFollower
+from consumer.loop.location_reports import LocationReports
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
 from consumer.loop.snapshot import LogEnd, take_snapshot
@@ -106,10 +107,11 @@ class Loop:
         job_follower: JobFollower | None = None,
         log_end: LogEnd = lambda _assignment_id: None,
         memory_pressure: Callable[[], bool] = lambda: False,
+        views_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Without ``job_follower``, jobs of accepted requests are not followed.
 
-        ``memory_pressure`` says whether the process is close to its container's memory limit.
+        ``memory_pressure``: the process is close to its container's memory limit. ``views_wanted``: somebody looks.
         """
         self._engine = engine
         self._clock = clock
@@ -159,7 +161,7 @@ class Loop:
         self._commit_timer = Timer(options.commit_interval_seconds)
         self._round_timer = Timer(options.round_interval_seconds)
         self._snapshot_timer = Timer(options.snapshot_interval_seconds)
-        self._locations_timer = Timer(options.locations_interval_seconds or 0.0)
+        self._location_reports = LocationReports(engine, observer, options.locations_interval_seconds, views_wanted)
 
     # Life
 
@@ -370,9 +372,7 @@ class Loop:
                 now=now,
             )
         )
-        if self._options.locations_interval_seconds is not None and self._locations_timer.is_due(now):
-            self._locations_timer.restart(now)
-            self._observer.observe(PendingByLocation(self._engine.pending_by_location(), now))
+        self._location_reports.turn(now)
 
 
 def _new_collector(options: LoopOptions, max_age_seconds: float) -> BatchCollector:

@@ -19,6 +19,7 @@ from consumer.facts import (
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -113,6 +114,7 @@ class EventLog:
                 | OffsetsCommitted()
                 | Heartbeat()
                 | PendingByLocation()
+                | LocationViews()
                 | KafkaStatistics()
             ):
                 pass  # too frequent for a log; metrics show them

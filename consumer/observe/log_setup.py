@@ -25,6 +25,8 @@ _ENCODE: Final = json.JSONEncoder(default=str).encode
 
 WARNINGS_ONLY: Final = ("httpcore", "httpcore2", "httpx", "httpx2", "urllib3", "asyncio")
 """Libraries that log every call at info level: of these, only warnings are logged."""
+ERRORS_ONLY: Final = ("uvicorn",)
+"""It warns of every malformed request, which anyone can send."""
 
 _WARNING: Final = "warning"
 _DUE_SECONDS: Final = 1.0
@@ -72,6 +74,8 @@ def configure_logging(
     root.setLevel(settings.level.upper())
     for name in WARNINGS_ONLY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ERRORS_ONLY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     structlog.configure(
         # Not through the standard library: that costs twice as much, and there is a line for every request.
         processors=[

@@ -2,5 +2,6 @@
 
 ``scenario`` runs the service under load, with a burst and an outage. The dashboard is drawn from its JSON and a real
 Prometheus: ``panels`` reads the part of Grafana's model that our dashboards use, ``units`` formats values as Grafana
-does, ``page.html`` has the layout, and plotly.js draws the lines. ``chromium`` turns both pages into PNG files.
+does, ``page.html`` has the layout, plotly.js draws the lines, and ``chromium`` turns it into a PNG file. The status
+page is drawn as it is, during the outage.
 """

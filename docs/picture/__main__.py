@@ -1,7 +1,7 @@
 """Run the service through a busy few minutes, and draw its main dashboard and its status page.
 
-``python -m docs.picture`` writes docs/dashboard.png and docs/status-page.png. It takes about six minutes, and needs
-Debian's prometheus, chromium and fonts-inter.
+``python -m docs.picture`` writes docs/dashboard.png, docs/status-page.png and docs/status-page-phone.png. It takes
+about six minutes, and needs Debian's prometheus, chromium and fonts-inter.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +20,14 @@ from plotly.offline import get_plotlyjs
 from docs.picture.chromium import take_picture
 from docs.picture.panels import Grid, drawn
 from docs.picture.scenario import running_scenario
+from tests.support.browser import PHONE, running_browser
 from tests.support.dashboards import dashboards
 from tests.support.prometheus import NAMESPACE, RELEASE, Prometheus, Series, running_prometheus, with_values
 
 DOCS: Final = Path(__file__).parents[1]
 DASHBOARD_PICTURE: Final = DOCS / "dashboard.png"
 STATUS_PAGE_PICTURE: Final = DOCS / "status-page.png"
+PHONE_PICTURE: Final = DOCS / "status-page-phone.png"
 PAGE: Final = Path(__file__).with_name("page.html")
 DASHBOARD: Final = "inventory-refresh"
 SECONDS: Final = 300
@@ -32,34 +35,47 @@ POINTS: Final = 150
 RATE_SECONDS: Final = 16
 """Used as Grafana's ``$__rate_interval``: at about one request every two seconds, it covers several requests."""
 DASHBOARD_WIDTH: Final = 1_500
-STATUS_PAGE_WIDTH: Final = 1_060
+STATUS_PAGE_SIZE: Final = (1_060, 1_330)
+SETTLE_MS: Final = 500
+"""For the charts to be drawn."""
 BYTES_MAX: Final = 500_000
 
 
 def main() -> int:
-    """Draw both; return 1 if one is too large for a README."""
+    """Draw all; return 1 if one is too large for a README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=SECONDS, help="how long the pictured time is (%(default)s)")
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as folder:
-        data, status_page = _watch(dashboards()[DASHBOARD], Path(folder), seconds)
+        data = _watch(dashboards()[DASHBOARD], Path(folder), seconds)
     take_picture(_page(data), DASHBOARD_PICTURE, width=DASHBOARD_WIDTH)
-    take_picture(status_page, STATUS_PAGE_PICTURE, width=STATUS_PAGE_WIDTH)
-    sizes = {picture.name: picture.stat().st_size for picture in (DASHBOARD_PICTURE, STATUS_PAGE_PICTURE)}
+    pictures = (DASHBOARD_PICTURE, STATUS_PAGE_PICTURE, PHONE_PICTURE)
+    sizes = {picture.name: picture.stat().st_size for picture in pictures}
     for name, size in sizes.items():
         print(f"wrote docs/{name}, {size / 1_000:.0f} kB")
     return 0 if max(sizes.values()) <= BYTES_MAX else 1
 
 
-def _watch(dashboard: Mapping[str, Any], folder: Path, seconds: int) -> tuple[dict[str, Any], str]:
-    """Run the scenario; return the data of the dashboard's panels, and the status page during the outage."""
+def _watch(dashboard: Mapping[str, Any], folder: Path, seconds: int) -> dict[str, Any]:
+    """Run the scenario, and draw the status page during the outage; return the data of the dashboard's panels."""
     with running_scenario(folder / "service") as scenario:
         address = scenario.service.url.removeprefix("http://")
         with running_prometheus(folder / "prometheus", address) as prometheus:
             scenario.warm_up()
             started = time.time()
-            status_page = scenario.play(seconds)
-            return _data(dashboard, prometheus, started, seconds), status_page
+            scenario.play(seconds, partial(_draw_status_page, scenario.service.url))
+            return _data(dashboard, prometheus, started, seconds)
+
+
+def _draw_status_page(url: str) -> None:
+    with running_browser() as browser:
+        for picture, size in ((STATUS_PAGE_PICTURE, STATUS_PAGE_SIZE), (PHONE_PICTURE, tuple(PHONE.values()))):
+            page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
+            page.goto(url)
+            page.wait_for_selector("#chart-rates canvas")
+            page.wait_for_timeout(SETTLE_MS)
+            page.screenshot(path=picture)
+            page.close()
 
 
 def _page(data: Mapping[str, Any]) -> str:

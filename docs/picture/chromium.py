@@ -21,8 +21,6 @@ _FLAGS: Final = (
     "--virtual-time-budget=20000",
 )
 _SECONDS_MAX: Final = 120
-_RELOADS: Final = re.compile(r'<meta http-equiv="refresh"[^>]*>')
-"""Chromium would wait for ever for a page that keeps reloading itself."""
 _HEIGHT_SCRIPT: Final = "<script>document.body.dataset.height = document.documentElement.scrollHeight</script>"
 
 
@@ -30,7 +28,7 @@ def take_picture(html: str, picture: Path, *, width: int) -> None:
     """Draw the whole page, as high as it is, into a PNG file. Exits where Chromium is not installed."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        page.write_text(_RELOADS.sub("", html) + _HEIGHT_SCRIPT, encoding="utf-8")
+        page.write_text(html + _HEIGHT_SCRIPT, encoding="utf-8")
         found = re.search(r'data-height="(\d+)"', _run_chromium(page, f"--window-size={width},200", "--dump-dom"))
         if found is None:
             sys.exit("Chromium did not report the height of the page")

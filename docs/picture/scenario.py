@@ -6,13 +6,11 @@ Broker, OMS sandbox and publisher run in this process; the service is the comman
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
-
-import httpx
 
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.embedded_broker import EmbeddedBroker
@@ -21,13 +19,7 @@ from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
 from consumer.sandbox.publisher import Change, Encoder, publish
-from tests.support.service_process import (
-    REQUEST_SECONDS_MAX,
-    ServiceProcess,
-    running_service,
-    service_config,
-    wait_until,
-)
+from tests.support.service_process import ServiceProcess, running_service, service_config, wait_until
 
 TOPIC: Final = "inventory-changes"
 SEED: Final = 1
@@ -88,8 +80,8 @@ class Scenario:
         """Wait until all locations send at their usual rate."""
         time.sleep(WARM_UP_SECONDS)
 
-    def play(self, seconds: float) -> str:
-        """Run the burst and the outage within ``seconds``; return the status page as it was during the outage."""
+    def play(self, seconds: float, during_outage: Callable[[], None]) -> None:
+        """Run the burst and the outage within ``seconds``, and call this in the middle of the outage."""
         started = time.monotonic()
 
         def wait_for(share: float) -> None:
@@ -101,9 +93,8 @@ class Scenario:
         outage = Outage(duration=OUTAGE_SHARE * seconds)
         self._sandbox.state.add_faults(FaultRequest(rules=[outage]))
         wait_for(STATUS_PAGE_AT)
-        page = httpx.get(self.service.url, timeout=REQUEST_SECONDS_MAX).raise_for_status().text
+        during_outage()
         wait_for(1)
-        return page
 
     @contextmanager
     def publishing(self) -> Iterator[None]:

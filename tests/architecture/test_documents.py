@@ -81,6 +81,8 @@ def tracked_files() -> list[Path]:
         "performance-rates.svg",
         "protocol.md",
         "sandbox.md",
+        "status-api.md",
+        "status-api.schema.json",
     ],
 )
 def test_the_generated_pages_are_current(page: str) -> None:

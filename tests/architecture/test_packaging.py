@@ -17,6 +17,15 @@ from consumer.avro.bundled import schema_path
 
 ROOT = Path(__file__).parents[2]
 
+RENDER_PAGE = """
+from consumer.observe.status.api import LocationQuery
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.page import FILE_TYPES, file_bytes, render_page
+from consumer.app import SystemClock
+board = StatusBoard(SystemClock(), version="1", settings={}, stalled_after_seconds=1.0)
+assert "What waits and why" in render_page(board, LocationQuery())
+assert all(file_bytes(name) for name in FILE_TYPES)
+"""
 FIND_SCHEMA = "from consumer.avro import bundled; print(bundled.schema_path()); print(len(bundled.schema_text()))"
 
 
@@ -55,6 +64,14 @@ def test_an_installed_wheel_finds_its_schema(wheel: Path, tmp_path: Path) -> Non
     ).splitlines()
     assert Path(found) == tmp_path / "site" / "consumer" / "schemas" / "inventory-change.avsc"
     assert int(length) > 0
+
+
+def test_an_installed_wheel_has_the_status_page_with_its_files_and_their_licence(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")  # noqa: S202 - a wheel of ours
+        names = archive.namelist()
+    run(sys.executable, "-P", "-c", RENDER_PAGE, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert any(name.endswith("uPlot.LICENSE.txt") and "dist-info" in name for name in names)
 
 
 def test_the_source_distribution_contains_no_stray_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.facts import PartitionsAssigned
-from consumer.observe.status_board import StatusBoard
+from consumer.observe.status.board import StatusBoard
 from tests.support.chart import VALUES_FILES, container, of_kind, rendered, template
 from tests.support.facts import assignment
 from tests.support.fakes import FakeClock

@@ -144,7 +144,7 @@ def test_the_status_page_cannot_be_reached_from_outside_by_default() -> None:
 def test_an_ingress_exposes_only_the_page_and_its_json_unless_it_names_paths() -> None:
     (by_default, by_path) = one(rendered("everything"), "Ingress")["spec"]["rules"]
     paths = [(path["path"], path["pathType"]) for path in by_default["http"]["paths"]]
-    assert paths == [("/", "Exact"), ("/api/status", "Exact")]
+    assert paths == [("/", "Exact"), ("/api", "Prefix"), ("/static", "Prefix")]
     assert [path["path"] for path in by_path["http"]["paths"]] == ["/"]
     service = one(rendered("everything"), "Service")
     backend = {"service": {"name": service["metadata"]["name"], "port": {"name": service["spec"]["ports"][0]["name"]}}}
@@ -154,7 +154,8 @@ def test_an_ingress_exposes_only_the_page_and_its_json_unless_it_names_paths() -
 def test_an_http_route_exposes_only_the_page_and_its_json() -> None:
     route = one(rendered("everything"), "HTTPRoute")["spec"]
     (rule,) = route["rules"]
-    assert [match["path"]["value"] for match in rule["matches"]] == ["/", "/api/status"]
+    paths = [(match["path"]["value"], match["path"]["type"]) for match in rule["matches"]]
+    assert paths == [("/", "Exact"), ("/api", "PathPrefix"), ("/static", "PathPrefix")]
     service = one(rendered("everything"), "Service")
     assert rule["backendRefs"] == [{"name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]}]
     assert rule["filters"]

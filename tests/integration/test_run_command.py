@@ -304,3 +304,31 @@ def test_the_status_page_and_the_metrics_count_what_was_sent(
     assert metrics.count("inventory_refresh_location_items_accepted_total{") == 2
     assert status["totals"]["messages_read"] == len(plan.events)
     assert "sandbox-specific-secret" not in metrics + str(status) + service.output()
+
+
+def test_the_status_page_shows_what_is_pending_of_each_location(
+    kafka: str, changes: Topic, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    plan = plan_demo(20, burst_items=100)
+    publish(plan.events, bootstrap_servers=kafka, topic=changes.name)
+    avro = {"schema_file": str(schema_path())}
+    config = service_config(kafka, changes.name, sandbox, avro=avro, window={"max_age": 600.0})
+
+    with running_service(config, tmp_path) as service:
+
+        def get(path: str) -> Any:
+            return httpx.get(f"{service.url}{path}", timeout=REQUEST_SECONDS_MAX).raise_for_status()
+
+        def pending() -> int:
+            locations = get("/api/locations?limit=500").json()["locations"] if service.is_ready() else []
+            return sum(location["pending_changes"] for location in locations)
+
+        wait_until(lambda: pending() == len(plan.changes), "every change is pending")
+        location = get("/api/locations?sort=pending&limit=1").json()["locations"][0]
+        page = get("/").text
+
+    assert location["state"] == "pending"
+    assert location["next_send"].endswith(", or when full")
+    assert location["last_request"] is None
+    assert f"{len(plan.changes):,} changes of " in page
+    assert "the oldest change is 10 minutes old" in page

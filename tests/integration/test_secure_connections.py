@@ -20,6 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.avro.bundled import schema_text
 from consumer.avro.encode import EventEncoder
+from consumer.observe.status.api import ANSWERS
 from consumer.sandbox.oms.app import TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
@@ -158,7 +159,7 @@ def assert_has_no_secret(text: str, *more: str) -> None:
 
 
 def all_output(service: ServiceProcess) -> str:
-    pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere"]
+    pages = ["/", "/api/status", "/metrics", "/healthz", "/readyz", "/nowhere", *ANSWERS]
     shown = [httpx.get(service.url + page, timeout=REQUEST_SECONDS_MAX).text for page in pages]
     processes = [path.read_bytes() for path in Path(f"/proc/{service.pid}").glob("task/*/comm")]
     processes.append(Path(f"/proc/{service.pid}/cmdline").read_bytes())

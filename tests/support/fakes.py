@@ -18,6 +18,7 @@ from consumer.facts import (
     HoldShortened,
     JobEnded,
     JobsAbandoned,
+    LocationViews,
     PartitionsAssigned,
     PartitionsLost,
     PartitionsRevoked,
@@ -258,10 +259,16 @@ class FakeObserver:
                 self.diary.append(("out of range", fact.assignment.assignment_id))
             case HoldShortened():
                 self.diary.append(("hold shortened", (fact.location, fact.seconds_left)))
-            case PendingByLocation():
-                self.diary.append(("pending", {name: pending.changes for name, pending in fact.pending.items()}))
+            case PendingByLocation() | LocationViews():
+                self.diary.append(_of_locations(fact))
             case _:
                 pass
+
+
+def _of_locations(fact: PendingByLocation | LocationViews) -> tuple[str, Any]:
+    if isinstance(fact, PendingByLocation):
+        return "pending", {name: pending.changes for name, pending in fact.pending.items()}
+    return "views", ", ".join(view.name for view in fact.views)
 
 
 def _ids(assignments: Sequence[Assignment]) -> list[int]:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
-from consumer.observe.status_board import StatusBoard
-from consumer.observe.status_http import StatusServer
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.server import StatusServer
 from consumer.settings import HttpSettings
 from tests.support.service_process import wait_until
 
@@ -15,7 +15,7 @@ from tests.support.service_process import wait_until
 def running_status_server(
     board: StatusBoard, registry: CollectorRegistry, host: str | None = "127.0.0.1"
 ) -> Iterator[StatusServer]:
-    """Answers within the block; after it, the threads of its connections have ended.
+    """Answers within the block; after it, its connections are closed.
 
     They log after they have answered, and the next test may check what is logged or printed. Clients must have closed
     their connections by then.
@@ -26,4 +26,4 @@ def running_status_server(
         yield server
     finally:
         server.stop()
-        wait_until(lambda: not server._server._connections, "every connection is closed")
+        wait_until(lambda: not server.connections, "every connection is closed")

@@ -5,7 +5,7 @@ with exactly one call of ``accept``, ``refuse``, ``refuse_whole``, ``shrink``, `
 Idle locations are dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -80,6 +80,9 @@ class Locations:
             self._windows, self._schedule, self._in_flight, self._bisections, self.body_sizes, self._item_key
         )
         self.superseded = SupersededChanges(item_key)
+
+    def __iter__(self) -> Iterator[Location]:
+        return iter(self._by_name.values())
 
     # Changes in
 

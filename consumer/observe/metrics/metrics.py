@@ -24,6 +24,7 @@ from consumer.facts import (
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -288,6 +289,8 @@ class Metrics:
             case PendingByLocation():
                 if self._locations:
                     self._locations.set_pending(fact.pending, fact.at)
+            case LocationViews():
+                pass  # for people who look at the status page
             case KafkaStatistics():
                 self._kafka.update(fact)
             case _:

@@ -40,6 +40,7 @@ class Stage:
 
     def __init__(self, *, options: LoopOptions | None = None, follow_jobs: bool = False, **limits: Any) -> None:
         self.memory_pressure = False
+        self.views_wanted = False
         self.diary: Diary = []
         self.clock = FakeClock()
         self.source = FakeSource(self.diary, self.clock)
@@ -72,6 +73,7 @@ class Stage:
             else None,
             log_end={1: 20}.get,
             memory_pressure=lambda: self.memory_pressure,
+            views_wanted=lambda: self.views_wanted,
         )
         self.source.subscribe(self.loop.rebalance)
         self.source.queue.append(lambda listener: listener.on_assigned([assignment(1)]))
@@ -701,6 +703,21 @@ def test_pending_changes_by_location_are_not_computed_unless_configured() -> Non
     stage.add_changes(0, count=2)
     stage.turns(50)
     assert stage.recorded("pending") == []
+
+
+def test_what_locations_do_is_reported_once_a_second_while_somebody_looks() -> None:
+    stage = Stage()
+    stage.add_changes(0, count=2)
+    stage.turns(20)
+    assert stage.recorded("views") == []
+
+    stage.views_wanted = True
+    began = stage.clock.now
+    stage.turns(20)
+    seconds = stage.clock.now - began
+    reported = stage.recorded("views")
+    assert 2 <= len(reported) <= seconds + 1
+    assert set(reported) == {("views", "Rome")}
 
 
 def test_observers_see_when_memory_is_short() -> None:

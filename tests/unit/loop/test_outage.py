@@ -13,7 +13,7 @@ from consumer.core.limits import EngineLimits
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.breaker import BreakerState
 from consumer.loop.loop import Loop, LoopOptions
-from consumer.observe.status_board import StatusBoard
+from consumer.observe.status.board import StatusBoard
 from consumer.ports import RawBatch, Submission
 from tests.support.fakes import (
     ACCEPTED,

@@ -1,8 +1,11 @@
 """The status board: an observer that keeps the latest state for probes, the status page and its JSON."""
 
+import math
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any, Final, assert_never
 
 from consumer.core.oms.answers import Accepted, AnswerKind
@@ -18,6 +21,7 @@ from consumer.facts import (
     JobEnded,
     JobsAbandoned,
     KafkaStatistics,
+    LocationViews,
     MessagesRead,
     OffsetsCommitted,
     PartitionsAssigned,
@@ -30,20 +34,15 @@ from consumer.facts import (
     SchemaWaitEnded,
     Snapshot,
 )
+from consumer.observe.status.history import History
+from consumer.observe.status.problems import Problems
+from consumer.observe.status.requests import Requests
 from consumer.ports import Assignment, Clock, CommitRefused, Decoded, FailedChanges
 
-PROBLEMS_MAX: Final = 20
-"""The latest problems are kept for the page; older ones are in the log."""
-DETAIL_CHARACTERS_MAX: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that went wrong and was handled: when (seconds since 1970), what, and the details."""
-
-    at: float
-    what: str
-    detail: str
+WANTED_SECONDS: Final = 10.0
+"""How long locations are looked at after somebody asked for them; the page asks again every few seconds."""
+FRESH_SECONDS: Final = 3.0
+"""Views of locations that are older than this are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Totals:
 class StatusBoard:
     """The latest state of the loop, for other threads to read.
 
-    Only the loop's thread writes. It replaces each attribute whole and changes none in place, so readers need no lock.
+    Only the loop's thread writes. What readers get is replaced whole or copied, so they need no lock.
     ``settings`` are the redacted ones. A loop that is silent for more than ``stalled_after_seconds`` is stalled.
     """
 
@@ -69,14 +68,23 @@ class StatusBoard:
     ) -> None:
         self._clock = clock
         self._version = version
-        self._settings = settings
         self._stalled_after_seconds = stalled_after_seconds
         self._started_at = clock.wall()
         self._heartbeat_at = clock.monotonic()
         self._joined = False
         self._snapshot = Snapshot(at=self._heartbeat_at)
         self._totals = Totals()
-        self._problems: tuple[Problem, ...] = ()
+        self.settings = settings
+        """Without secrets."""
+        self.requests = Requests()
+        self.problems = Problems()
+        self.history = History()
+        self._views = LocationViews((), -math.inf)
+        self._views_came = Event()
+        """Set by the loop's thread when there are new ones."""
+        self._views_wanted_until = -math.inf
+        self._views_late_until = -math.inf
+        """The loop is in a long turn: until then nobody waits for it again, as that would keep all workers busy."""
 
     # Facts, on the loop's thread
 
@@ -86,9 +94,13 @@ class StatusBoard:
                 self._heartbeat_at = fact.at
             case Snapshot():
                 self._heartbeat_at = fact.at
-                for location in fact.set_aside.keys() - self._snapshot.set_aside.keys():
-                    self._add_problem("location set aside", f"{location}: {fact.set_aside[location]}")
+                self._set_aside(fact)
                 self._snapshot = fact
+                totals = self._totals
+                self.history.add(fact, messages_read=totals.messages_read, changes_accepted=totals.changes_accepted)
+            case LocationViews():
+                self._views = fact
+                self._views_came.set()
             case MessagesRead():
                 self._count(messages_read=fact.count)
             case ChangesDecoded():
@@ -102,13 +114,7 @@ class StatusBoard:
             case PartitionsAssigned():
                 self._joined = True
             case PartitionsRevoked():
-                # The process is still a member of its group, so it stays ready.
-                if fact.unanswered_requests:
-                    self._add_problem(
-                        "requests unanswered",
-                        f"{fact.unanswered_requests} were still in flight when the revoke of their partitions timed "
-                        "out",
-                    )
+                self._revoked(fact)
             case PartitionsLost():
                 self._joined = False
                 self._add_problem("partitions lost", ", ".join(_name(lost) for lost in fact.assignments))
@@ -132,32 +138,78 @@ class StatusBoard:
             case _:
                 assert_never(fact)
 
+    def _revoked(self, fact: PartitionsRevoked) -> None:
+        """The process is still a member of its group, so it stays ready."""
+        if fact.unanswered_requests:
+            self._add_problem(
+                "requests unanswered",
+                f"{fact.unanswered_requests} were still in flight when the revoke of their partitions timed out",
+                count=fact.unanswered_requests,
+                unit="requests",
+            )
+
+    def _set_aside(self, snapshot: Snapshot) -> None:
+        for location in sorted(snapshot.set_aside.keys() - self._snapshot.set_aside.keys()):
+            detail = snapshot.set_aside[location]
+            self._add_problem("location set aside", f"{location}: {detail}", location=location, latest=detail)
+
     def _rejected(self, decoded: Decoded) -> None:
-        if decoded.rejects:
-            self._count(changes_dead_lettered=len(decoded.rejects))
-            last = decoded.rejects[-1]
-            self._add_problem("changes rejected", f"{len(decoded.rejects)}, last: {last.reason}: {last.detail}")
+        rejects = decoded.rejects
+        if not rejects:
+            return
+        self._count(changes_dead_lettered=len(rejects))
+        last_of = {reject.reason: reject for reject in rejects}
+        for reason, count in Tally(reject.reason for reject in rejects).items():
+            last = last_of[reason]
+            self._add_problem(
+                "changes rejected",
+                f"{count}, last: {last.reason}: {last.detail}",
+                group=reason,
+                count=count,
+                unit="changes",
+                latest=last.detail,
+            )
 
     def _dead_lettered(self, failed: Sequence[FailedChanges]) -> None:
-        count = sum(len(changes.change_ids) for changes in failed)
-        self._count(changes_dead_lettered=count)
-        if failed:
-            first = failed[0]
-            self._add_problem(f"changes {_words(first.reason)}", f"{count} of {first.location}: {first.detail}")
+        self._count(changes_dead_lettered=sum(len(changes.change_ids) for changes in failed))
+        for changes in failed:
+            count = len(changes.change_ids)
+            self._add_problem(
+                f"changes {_words(changes.reason)}",
+                f"{count} of {changes.location}: {changes.detail}",
+                group=changes.reason,
+                location=changes.location,
+                count=count,
+                unit="changes",
+                latest=changes.detail,
+            )
 
     def _answered(self, fact: RequestAnswered) -> None:
         request, answer = fact.request, fact.answered.answer
+        self.requests.answered(fact, self._clock.wall())
         if isinstance(fact.decision, Accepted):
             self._count(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
         elif answer.kind not in (AnswerKind.NOT_SENT, AnswerKind.TOO_LARGE):
             reply = f"{answer.status or 'no answer'} {answer.detail}".strip()
-            self._add_problem(f"request {_words(answer.kind)}", f"{request.items} items of {request.location}: {reply}")
+            self._add_problem(
+                f"request {_words(answer.kind)}",
+                f"{request.items} items of {request.location}: {reply}",
+                group=f"request_{answer.kind}",
+                unit="requests",
+                latest=f"{request.location}: {reply}",
+            )
 
     def _job_ended(self, result: JobResult) -> None:
+        self.requests.job_ended(result, self._clock.wall())
         if result.outcome is not JobOutcome.SUCCESS:
             job, messages = result.job, "; ".join(result.messages)
             self._add_problem(
-                f"job {_words(result.outcome)}", f"{job.job_id}, {job.items} items of {job.location}: {messages}"
+                f"job {_words(result.outcome)}",
+                f"{job.job_id}, {job.items} items of {job.location}: {messages}",
+                group=f"jobs_{result.outcome}",
+                location=job.location,
+                unit="jobs",
+                latest=f"job {job.job_id}: {messages}" if messages else f"job {job.job_id}",
             )
 
     def _out_of_range(self, assignment: Assignment) -> None:
@@ -171,9 +223,9 @@ class StatusBoard:
         totals = self._totals
         self._totals = replace(totals, **{name: getattr(totals, name) + by for name, by in increases.items()})
 
-    def _add_problem(self, what: str, detail: str) -> None:
-        problem = Problem(self._clock.wall(), what, detail[:DETAIL_CHARACTERS_MAX])
-        self._problems = (problem, *self._problems)[:PROBLEMS_MAX]
+    def _add_problem(self, what: str, detail: str, *, group: str | None = None, **of_group: Any) -> None:
+        group = group or what.replace(" ", "_")
+        self.problems.add(self._clock.wall(), what, detail, group=group, **of_group)
 
     # Read from any thread
 
@@ -186,6 +238,37 @@ class StatusBoard:
     def totals(self) -> Totals:
         """Counts since the process started."""
         return self._totals
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def started_at(self) -> float:
+        """Seconds since 1970."""
+        return self._started_at
+
+    def now(self) -> tuple[float, float]:
+        """The time on the monotonic clock, which snapshots have, and in seconds since 1970."""
+        return self._clock.monotonic(), self._clock.wall()
+
+    def views_wanted(self) -> bool:
+        """Whether somebody has asked for the views of locations lately. For the loop, which makes them only then."""
+        return self._clock.monotonic() < self._views_wanted_until
+
+    def location_views(self, wait_seconds_max: float = 0.0) -> LocationViews:
+        """What each location does; none before the first time that they are asked for.
+
+        Waits at most this long for the loop to make them, if the latest ones are old. Not for the loop's thread.
+        """
+        self._views_came.clear()
+        now = self._clock.monotonic()
+        self._views_wanted_until = now + WANTED_SECONDS
+        is_old = now - self._views.at > FRESH_SECONDS
+        may_wait = now >= self._views_late_until and self._joined and self.stalled() is None
+        if is_old and may_wait and not self._views_came.wait(wait_seconds_max):
+            self._views_late_until = now + WANTED_SECONDS
+        return self._views
 
     def stalled(self) -> str | None:
         """Why the process should be restarted; None while the loop is alive."""
@@ -215,8 +298,8 @@ class StatusBoard:
             "not_ready": self.not_ready(),
             "snapshot": snapshot,
             "totals": asdict(self._totals),
-            "problems": [asdict(problem) | {"at": _iso(problem.at)} for problem in self._problems],
-            "settings": self._settings,
+            "problems": [asdict(problem) | {"at": _iso(problem.at)} for problem in self.problems.latest],
+            "settings": self.settings,
         }
 
 

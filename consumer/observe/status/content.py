@@ -1,0 +1,79 @@
+"""The status page, its files and its JSON as responses: everything that only people look at.
+
+``server`` imports this when it is first asked for, since templates and models take 2 MiB and most processes are never
+looked at.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from consumer.observe.status import queries
+from consumer.observe.status.api import LocationQuery
+from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.page import FILE_TYPES, file_bytes, render_page
+
+FILE_SECONDS: Final = 86_400
+"""How long browsers may keep a file of the page: its address changes with its content."""
+
+NOT_FOUND: Final = PlainTextResponse("not found\n", 404)
+
+
+def answer(board: StatusBoard, request: Request) -> Response:
+    """The response to a request for the page, a file or JSON. A wrong parameter is named, with what is allowed."""
+    make = _ANSWERS.get(request.scope["path"])  # not `url`, which the Host header may break
+    if make is None:
+        return NOT_FOUND
+    try:
+        return make(board, request)
+    except _BadQueryError as error:
+        return PlainTextResponse(f"{error}\n", 400)
+
+
+class _BadQueryError(Exception):
+    """A parameter of the query is wrong; the text says which, and what is allowed."""
+
+
+def _query(request: Request) -> LocationQuery:
+    try:
+        return LocationQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise _BadQueryError(f"{where}: {problem['msg']}") from None
+
+
+_Answer = Callable[[StatusBoard, Request], Response]
+
+
+def _page(board: StatusBoard, request: Request) -> Response:
+    return HTMLResponse(render_page(board, _query(request)))
+
+
+def _file(name: str, _board: StatusBoard, _request: Request) -> Response:
+    headers = {"Cache-Control": f"public, max-age={FILE_SECONDS}, immutable"}
+    return Response(file_bytes(name), media_type=FILE_TYPES[name], headers=headers)
+
+
+def _json(make: Callable[[StatusBoard], BaseModel], board: StatusBoard, _request: Request) -> Response:
+    return Response(make(board).model_dump_json(), media_type="application/json")
+
+
+def _locations(board: StatusBoard, request: Request) -> Response:
+    return _json(partial(queries.locations, query=_query(request)), board, request)
+
+
+_ANSWERS: Final[Mapping[str, _Answer]] = {
+    "/": _page,
+    "/api/overview": partial(_json, queries.overview),
+    "/api/locations": _locations,
+    "/api/requests": partial(_json, queries.requests),
+    "/api/problems": partial(_json, queries.problems),
+    "/api/partitions": partial(_json, queries.partitions),
+    "/api/history": partial(_json, queries.history),
+    **{f"/static/{name}": partial(_file, name) for name in FILE_TYPES},
+}
