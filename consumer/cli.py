@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ from consumer.cli_dead_letters import dead_letters_app
 from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
+
+if TYPE_CHECKING:
+    pass
 
 RUN: Final = "Run"
 LOOK: Final = "Look into it"
@@ -85,7 +88,7 @@ def run(context: typer.Context, config: Config = None, _verbose: Verbose = False
     run_service(settings, credentials, context.obj or StopSignals(), warnings)
 
 
-@app.command(rich_help_panel=LOOK)
+@app.command(rich_help_panel=RUN)
 def check(
     context: typer.Context,
     config: Config = None,
