@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -17,9 +17,6 @@ from consumer.cli_dead_letters import dead_letters_app
 from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
-
-if TYPE_CHECKING:
-    pass
 
 RUN: Final = "Run"
 LOOK: Final = "Look into it"
