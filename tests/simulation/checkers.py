@@ -9,6 +9,7 @@ The rules are those of docs/protocol.md. Not checked, because nothing is guarant
   counts again, and if a barrier then supersedes the newest one, an older one stays;
 * items of which a good change was coalesced in place into a bad one: both are dead-lettered, while older changes with
   other fields are still sent;
+* the count of a redriven change until the copy of a newer one is sent, which was redriven after it (rule 28);
 * items of which a good change was dead-lettered because its location was refused whole;
 * the count of a bad change that was accepted in a request with older changes, before the change itself was refused for
   its other fields: it is the newest count.
@@ -317,8 +318,10 @@ class Checker:
         without_metadata = (
             wire.assigned_at.get(change.partition, 0.0) >= since and self._offsets[change.number] < read_up_to
         )
-        dead_lettered_with_newer = self._items[change.location, change.item].dead_lettered_with_newer
-        return without_metadata or dead_lettered_with_newer or not self._plan.fixed_partition
+        item = self._items[change.location, change.item]
+        copy, newer_copy = self._redriven_to.get(change.number), self._redriven_to.get(item.queued)
+        is_followed = copy is not None and newer_copy is not None and newer_copy > copy
+        return without_metadata or item.dead_lettered_with_newer or is_followed or not self._plan.fixed_partition
 
     # End of the run
 

@@ -557,7 +557,7 @@ def _with_backlog(plan: SimulationPlan) -> SimulationPlan:
     if not changes:
         return plan
     published = [
-        replace(random.choice(changes), at=fault.at + fault.seconds * number / BACKLOG_CHANGES)
+        replace(random.choice(changes), at=fault.at + fault.seconds * number / BACKLOG_CHANGES, schema_known_at=0.0)
         for number in range(BACKLOG_CHANGES)
     ]
     in_order = sorted((*plan.entries, *published), key=lambda entry: entry.at)
