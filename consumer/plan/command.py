@@ -12,7 +12,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
+from rich.text import Text
 
+from consumer.core.changes.items import RejectReason
 from consumer.core.location.planner import SendReason
 from consumer.dead_letters.log_reader import LogReader
 from consumer.errors import SettingsError
@@ -163,30 +165,36 @@ def _print_text(
         f"{times}, {mode}; nothing was sent",
         markup=False,
     )
-    table = Table("", box=None, pad_edge=False)
-    titles = {TODAY: TODAY, WHAT_IF: ", ".join(assignments)}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    titles = {TODAY: TODAY, WHAT_IF: "\n".join(assignments)}
     for name in outcomes:
-        table.add_column(titles[name], justify="right")
-    columns = [_rows(outcome, simulation) for outcome in outcomes.values()]
-    for label in dict.fromkeys(label for column in columns for label in column):
-        table.add_row(label, *(column.get(label, "0") for column in columns))
+        table.add_column(Text(titles[name]), justify="right")
+    all_totals = [outcome.totals for outcome in outcomes.values()]
+    rejects = sorted({reason for totals in all_totals for reason in totals.rejects})
+    sent = [reason for reason in SendReason if any(totals.requests[reason] for totals in all_totals)]
+    columns = [_rows(outcome, simulation, rejects, sent) for outcome in outcomes.values()]
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
     printed.print(table)
     for name, outcome in outcomes.items():
         for note in _notes(outcome):
-            printed.print(f"{titles[name]}: {note}", markup=False)
+            printed.print(f"{name.replace('_', ' ')}: {note}", markup=False)
 
 
-def _rows(outcome: Outcome, simulation: Simulation) -> dict[str, str]:
-    """The lines of a column of the table, by their label."""
+def _rows(
+    outcome: Outcome, simulation: Simulation, rejects: Sequence[RejectReason], sent: Sequence[SendReason]
+) -> dict[str, str]:
+    """The lines of a column of the table, by their label; with these reasons, which any column may have."""
     totals = outcome.totals
     requests = totals.requests.total()
     rows = {"changes": f"{totals.changes:,}", "rejects": f"{totals.rejects.total():,}"}
-    rows |= {f"  {reason.value}": f"{count:,}" for reason, count in sorted(totals.rejects.items())}
+    rows |= {f"  {reason.value}": f"{totals.rejects[reason]:,}" for reason in rejects}
     skipped = totals.skipped.total() + totals.tombstones
-    rows |= {"skipped, with tombstones": f"{skipped:,}"} if skipped else {}
+    rows["skipped, with tombstones"] = f"{skipped:,}"
     rows["locations"] = f"{len(totals.items_by_location):,}"
     rows["requests"] = f"{requests:,}"
-    rows |= {f"  {reason.value}": f"{totals.requests[reason]:,}" for reason in SendReason if totals.requests[reason]}
+    rows |= {f"  {reason.value}": f"{totals.requests[reason]:,}" for reason in sent}
     rows["items"] = f"{totals.items:,}"
     rows["  in a request, mean / largest"] = f"{totals.items / max(requests, 1):,.0f} / {totals.items_max:,}"
     rows["chunks"] = f"{totals.chunks:,}"

@@ -168,6 +168,7 @@ def test_the_bodies_are_written_as_they_would_be_sent(records: Records, planned:
 
 def test_the_table_has_a_column_for_todays_settings_and_one_for_the_others(records: Records, run: Run) -> None:
     records.record(0, "a")
+    records.record(10, "a", -1)
 
     done = run("--from-start", "--set", "window.max_age=15m")
 
@@ -175,7 +176,10 @@ def test_the_table_has_a_column_for_todays_settings_and_one_for_the_others(recor
     assert done.stderr == ""  # a progress bar is for terminals
     lines = [line.split() for line in shown.splitlines()]
     assert ["today", "window.max_age=15m"] in lines
-    assert ["chunks", "1", "1"] in lines
+    assert ["chunks", "1", "0"] in lines
+    assert ["superseded_by_reject", "0", "1"] in lines
+    labels = [line[0] for line in lines if line]
+    assert labels.index("superseded_by_reject") < labels.index("requests") < labels.index("chunks")
     assert "give --chunk-seconds" in shown
 
 
