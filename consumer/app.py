@@ -27,11 +27,6 @@ from consumer.avro.decoder_thread import build_decoder
 from consumer.avro.wire import framing_of
 from consumer.container import ContainerMemory, MemoryWatch
 from consumer.core.engine import Engine
-from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
-from consumer.core.location.location import LOCATION_BYTES
-from consumer.core.location.planner import ItemLimits
-from consumer.core.location.set_aside import CHANGE_ID_BYTES, SetAsideLimits
-from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.job_schedule import JobLimits
 from consumer.dead_letters.originals import changes_max
 from consumer.dead_letters.writer import DeadLetterWriter
@@ -48,7 +43,8 @@ from consumer.observe.status.server import StatusServer
 from consumer.oms.apis import APIS
 from consumer.oms.client import HttpRefreshClient, build_client
 from consumer.settings import Credentials, Settings, redacted
-from consumer.settings.memory import MemoryShares, assumed_limit_bytes, budget_bytes, memory_shares
+from consumer.settings.engine_limits import engine_limits
+from consumer.settings.memory import assumed_limit_bytes, budget_bytes, memory_shares
 from consumer.signals import StopSignals, exit_now
 
 LOCATIONS_SECONDS: Final = 5.0
@@ -106,7 +102,7 @@ class Service:
             assumed_limit_bytes(budget, container.limit_bytes),
             monotonic=self._clock.monotonic,
         )
-        self._limits = _engine_limits(settings, self._shares)
+        self._limits = engine_limits(settings, self._shares)
         self.metrics = Metrics(
             self._clock,
             limits=self._limits,
@@ -308,41 +304,6 @@ def run_service(
     _log.info("stopped")
     # Everything is closed. Python's own cleanup of all modules and objects would take up to a second of CPU time.
     exit_now()
-
-
-def _engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
-    flush_items = settings.window.flush_items
-    return EngineLimits(
-        items=ItemLimits(
-            chunk_items=settings.oms.chunk_items,
-            max_items=settings.oms.max_items,
-            flush_items=settings.oms.chunk_items if flush_items == "auto" else flush_items,
-        ),
-        retry=RetryLimits(
-            backoff_seconds_min=settings.oms.backoff_min,
-            backoff_seconds_max=settings.oms.backoff_max,
-            unknown_hold_seconds=settings.oms.unknown_hold,
-        ),
-        set_aside=SetAsideLimits(
-            seconds_max=settings.oms.set_aside_max,
-            dead_letter=frozenset(settings.oms.dead_letter_locations),
-            change_bytes=CHANGE_ID_BYTES,
-        ),
-        only_sender=settings.oms.only_sender,
-        max_age_seconds=settings.window.max_age,
-        request_bytes_max=settings.oms.max_request_bytes,
-        max_in_flight=settings.oms.max_in_flight,
-        max_requests_per_second=settings.oms.max_requests_per_second,
-        bisection_requests_max=settings.oms.bisection_requests_max,
-        max_pending_bytes=shares.pending_bytes,
-        location_bytes=LOCATION_BYTES,
-        coalescing_bytes_max=shares.coalescing_bytes,
-        in_hand_bytes_max=shares.decoder_bytes + shares.parked_bytes,
-        turn_bytes_min=shares.consumer_queue_bytes,
-        max_uncommitted_offsets=settings.kafka.max_uncommitted_offsets,
-        max_uncommitted_bytes=int(UNCOMMITTED_SHARE * shares.pending_bytes),
-        rejected_ratio_max=settings.dead_letters.max_ratio,
-    )
 
 
 def instance_of(host: str, pid: int, started_ns: int) -> str:

@@ -15,6 +15,7 @@ import typer
 from consumer.cli_config import config_app
 from consumer.cli_dead_letters import dead_letters_app
 from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
+from consumer.cli_plan import plan
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
 
@@ -175,6 +176,9 @@ def decode(
     from consumer.decode_command import print_decoded  # noqa: PLC0415
 
     print_decoded(load_settings(context, config), values or [], topic=topic, last=last, as_json=as_json)
+
+
+app.command(rich_help_panel=LOOK)(plan)
 
 
 @app.command(rich_help_panel=TRY_OUT)

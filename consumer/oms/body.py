@@ -12,6 +12,8 @@ from typing import Final
 
 import polars as pl
 
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.coalesce import coalesce, items_of
 from consumer.core.changes.items import ITEM_COLUMNS, LOCATION, MAP_COLUMNS
 from consumer.errors import InvariantError
 
@@ -23,6 +25,11 @@ backslash."""
 SMALL_ITEMS: Final = 500
 """Up to this many items are written with their nulls, which are then cut out: every call of polars costs as much as a
 hundred items, and splitting takes many."""
+
+
+def items_of_request(taken: Rows, item_key: Sequence[str]) -> pl.DataFrame:
+    """The items of a request with these changes, as ``encode`` takes them."""
+    return items_of(taken.present) if taken.is_distinct else coalesce(taken.body, item_key)
 
 
 def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION) -> bytes:

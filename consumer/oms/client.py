@@ -14,12 +14,11 @@ from typing import Final
 import httpx
 import polars as pl
 
-from consumer.core.changes.coalesce import coalesce, items_of
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.errors import OmsRefusedError
 from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER, Api
-from consumer.oms.body import encode, in_body_order
+from consumer.oms.body import encode, in_body_order, items_of_request
 from consumer.oms.body_room import BodyRoom
 from consumer.oms.clock_skew import ClockSkew
 from consumer.oms.http import Endpoint, open_http
@@ -220,8 +219,7 @@ class HttpRefreshClient:
 
     def _refresh(self, submission: Submission) -> tuple[Answer, int]:
         """Send a submission. Returns the answer, and how many bytes of request bodies were sent for it."""
-        taken = submission.taken
-        items = items_of(taken.present) if taken.is_distinct else coalesce(taken.body, self._item_key)
+        items = items_of_request(submission.taken, self._item_key)
         items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
             body = encode(submission.location, items, location_field=self._target.api.location_field)

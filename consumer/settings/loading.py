@@ -17,6 +17,7 @@ from consumer.settings.sources import (
     Found,
     Given,
     OptionPath,
+    from_assignments,
     from_environment,
     from_file,
     from_secret_files,
@@ -30,6 +31,9 @@ PROBLEMS_MAX: Final = 3
 """Wrong values reported at once, at most; more would make the line unreadable."""
 SHOWN_CHARACTERS_MAX: Final = 80
 """Characters of a wrong value that are shown, at most; a pasted certificate must not fill the line."""
+
+ASSIGNMENT_OPTION: Final = "--set"
+"""The option of a command that tries other settings."""
 
 Credentials = Callable[[], tuple[str, str]]
 """Returns the current API key and API secret."""
@@ -63,23 +67,33 @@ _ALLOWED: Final[Mapping[str, str]] = {
 """What is allowed, in our words, by the type of pydantic's error."""
 
 
-def load(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None) -> Settings:
+def load(
+    config: Path | None,
+    environ: Mapping[str, str],
+    secrets_dir: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+) -> Settings:
     """Read and validate the settings from all sources.
 
     ``config`` is the YAML file (None: the one named by INVENTORY_REFRESH_CONFIG, if set), ``environ`` the environment
     of the process, ``secrets_dir`` the directory of secret files (None: those of INVENTORY_REFRESH_SECRETS_DIR,
-    separated by colons, if set).
+    separated by colons, if set). ``assignments`` (``section.name=value``) come before all of them.
     Raises SettingsError: one line with the setting, its value unless it is a secret, and what is allowed.
     """
-    settings, _ = load_with_origins(config, environ, secrets_dir)
+    settings, _ = load_with_origins(config, environ, secrets_dir, assignments=assignments)
     return settings
 
 
 def load_with_origins(
-    config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None = None
+    config: Path | None,
+    environ: Mapping[str, str],
+    secrets_dir: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
 ) -> tuple[Settings, Origins]:
     """As ``load``, with where each given value comes from."""
-    found = _found(config, environ, secrets_dir)
+    found = _found(config, environ, secrets_dir, assignments)
     try:
         settings = Settings.model_validate(_nested(found))
     except ValidationError as error:
@@ -110,7 +124,9 @@ def credentials_reader(
     return reload
 
 
-def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None) -> Found:
+def _found(
+    config: Path | None, environ: Mapping[str, str], secrets_dir: Path | None, assignments: Sequence[str]
+) -> Found:
     file = config or _path(environ.get(CONFIG_VARIABLE))
     directories = [secrets_dir] if secrets_dir else _paths(environ.get(SECRETS_DIR_VARIABLE))
     found: Found = {}
@@ -118,6 +134,7 @@ def _found(config: Path | None, environ: Mapping[str, str], secrets_dir: Path | 
         from_file(file) if file else {},
         from_secret_files(directories),
         from_environment(environ),
+        from_assignments(assignments, ASSIGNMENT_OPTION),
     ):
         found.update(_entries(source))
     return found

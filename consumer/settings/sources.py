@@ -108,6 +108,24 @@ def from_environment(environ: Mapping[str, str]) -> Found:
     return found
 
 
+def from_assignments(assignments: Sequence[str], option: str) -> Found:
+    """Read settings given as ``section.name=value``, or ``section.name.key=value`` for an entry of a map.
+
+    ``option`` is the command's option with which they are given. Raises SettingsError.
+    """
+    found: Found = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not text:
+            raise SettingsError(f"{option} {assignment!r} is not an assignment such as window.max_age=15m")
+        parts = path.split(".", 2)
+        known = [f"{section}.{name}" for section, options in names().items() for name in options]
+        if ".".join(parts[:2]) not in known:
+            raise SettingsError(f"{option}: {path} is not a known setting{_near(path, known)}")
+        found |= _option(parts, text, f"{option} {path}", path, is_variable=False)
+    return found
+
+
 def is_map(section: str, name: str) -> bool:
     """Whether the setting is a map, whose entries can be given one by one."""
     section_model = Settings.model_fields[section].annotation

@@ -72,6 +72,30 @@ def test_maps_of_all_sources_are_merged_entry_by_entry(tmp_path: Path) -> None:
     }
 
 
+def test_assignments_of_a_command_beat_all_other_sources() -> None:
+    found = load(
+        None,
+        with_options(WINDOW__MAX_AGE="1m", OMS__HEADERS='{"x-key": "a"}'),
+        assignments=["window.max_age=15m", "oms.headers.x-key=b=c", "oms.chunk_items=1000"],
+    )
+
+    assert (found.window.max_age, found.oms.headers["x-key"], found.oms.chunk_items) == (900.0, "b=c", 1_000)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("window.max_aeg=15m", "--set: window.max_aeg is not a known setting; did you mean window.max_age?"),
+        ("max_age=15m", "--set: max_age is not a known setting"),
+        ("window.max_age", "--set 'window.max_age' is not an assignment such as window.max_age=15m"),
+        ("window.max_age.x=1", "--set window.max_age.x is not a known setting: window.max_age is not a map"),
+        ("window.max_age=0s", "window.max_age: '0s' must be more than 0 (from --set window.max_age)"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_with_what_is_allowed(assignment: str, words: str) -> None:
+    assert words in refusal(lambda: load(None, ENOUGH, assignments=[assignment]))
+
+
 def test_file_and_secrets_directory_can_be_named_in_the_environment(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("window: {max_age: 7}\n")

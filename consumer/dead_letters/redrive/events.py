@@ -196,5 +196,5 @@ def retry_schema(decode: Callable[[], Answer]) -> Answer:
             return decode()
         except SchemaUnavailableError as error:
             if time.monotonic() > deadline:
-                raise DeadLettersError(f"dead letters cannot be decoded: {error}; see avro.registry_url") from error
+                raise DeadLettersError(f"events cannot be decoded: {error}; see avro.registry_url") from error
         time.sleep(SCHEMA_RETRY_SECONDS)
