@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 ALERTS = ROOT / "helm" / "inventory-refresh" / "alerts" / "inventory-refresh.rules.yaml"
 SEED = 3
 """With any seed, every kind of fault occurs at least once."""
-FAULTS_OVER = "Status page and metrics:"
+FAULTS_OVER = "The OMS has the first changes."
 """What the demo says when every change is committed and every job has ended."""
 FAULTS_SECONDS_MAX = 400.0
 LOCATION = BURST_LOCATION
