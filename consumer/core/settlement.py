@@ -101,7 +101,8 @@ class Settlement:
                 self._record_success(sent_at)
                 self._ever_accepted, self.sending_stopped, self.is_access_refused = True, None, False
                 self._refused_locations.accepted(request.location)
-                self._recent_jobs.add(request.location, decision.job_id, now)
+                if self._limits.only_sender:
+                    self._recent_jobs.add(request.location, decision.job_id, now)
                 self._request_size.on_accepted(decision.body_bytes)
                 self._refused_ratio.add(request.taken.height, 0)
                 return self._settled(request, decision, self._locations.accept(request_id, now))
