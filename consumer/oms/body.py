@@ -7,7 +7,8 @@ items are written at once, and their nulls cut out of the text: the result is th
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import polars as pl
@@ -32,17 +33,21 @@ def items_of_request(taken: Rows, item_key: Sequence[str]) -> pl.DataFrame:
     return items_of(taken.present) if taken.is_distinct else coalesce(taken.body, item_key)
 
 
-def encode(location: str, items: pl.DataFrame, *, location_field: str = LOCATION) -> bytes:
+def encode(location: str, items: pl.DataFrame, *, field_names: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """The request body for these items (at least one row, items distinct), as UTF-8.
 
-    Of ``ITEM_COLUMNS``, those without any value may be missing. ``location_field`` is the API's name for the location.
+    Of ``ITEM_COLUMNS``, those without any value may be missing. ``field_names`` are the API's, where they differ from
+    those of the columns.
     Many items are written pattern by pattern: the items of a request are distinct, so their order does not matter to
     the OMS. An empty list of attributes is left out.
     """
     if items.is_empty():
         raise InvariantError(f"a refresh request for {location!r} needs at least one item")
-    head = json.dumps({location_field: location}, ensure_ascii=False).removesuffix("}")
+    head = json.dumps({field_names.get(LOCATION, LOCATION): location}, ensure_ascii=False).removesuffix("}")
     items, mixed = _present(items)
+    renamed = {name: field_names[name] for name in items.columns if name in field_names}
+    if renamed:
+        items, mixed = items.rename(renamed), [renamed.get(name, name) for name in mixed]
     if not mixed:
         written = items.write_json()[1:-1]
     elif items.height <= SMALL_ITEMS:

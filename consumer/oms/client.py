@@ -222,7 +222,7 @@ class HttpRefreshClient:
         items = items_of_request(submission.taken, self._item_key)
         items_bytes = int(items.estimated_size())
         with self._room.claim(_ENCODING_FACTOR * items_bytes) as claim:
-            body = encode(submission.location, items, location_field=self._target.api.location_field)
+            body = encode(submission.location, items, field_names=self._target.api.field_names)
             claim.shrink(items_bytes + len(body))
             if submission.bytes_max is not None and len(body) > submission.bytes_max:  # rule 25
                 return _too_large(len(body), submission.bytes_max), 0

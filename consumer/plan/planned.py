@@ -6,7 +6,7 @@ fixed time. No I/O here, and no clock: virtual time only moves forward, to the n
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,7 @@ class SimulatedOms:
     above it. ``adapts_flush_items``: the number of unfinished jobs decides when a window is full.
     """
 
-    location_field: str
+    field_names: Mapping[str, str]
     answer_seconds: float = 1.0
     chunk_seconds: float | None = None
     unfinished_jobs_max: int | None = None
@@ -181,7 +181,7 @@ class PlannedRun:
         body = encode(
             request.location,
             items_of_request(request.taken, self._item_key),
-            location_field=self._oms.location_field,
+            field_names=self._oms.field_names,
         )
         bytes_max = self._engine.bytes_max(request)
         if bytes_max is not None and len(body) > bytes_max:

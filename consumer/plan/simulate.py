@@ -134,7 +134,7 @@ def _oms(settings: Settings, simulation: Simulation) -> SimulatedOms:
     if adapts and simulation.chunk_seconds is None:
         raise SettingsError("plan: window.flush_items is auto, which follows the OMS's queue: give --chunk-seconds")
     return SimulatedOms(
-        location_field=APIS[settings.oms.api].location_field,
+        field_names=APIS[settings.oms.api].field_names,
         answer_seconds=simulation.answer_seconds,
         chunk_seconds=simulation.chunk_seconds,
         unfinished_jobs_max=settings.oms.unfinished_jobs_max if settings.oms.track_jobs else None,

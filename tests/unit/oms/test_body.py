@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from consumer.core.changes.items import ITEM_COLUMNS, json_values, map_text
 from consumer.errors import InvariantError
+from consumer.oms.apis import APIS
 from consumer.oms.body import SMALL_ITEMS, encode, in_body_order
 
 exact = st.integers(-(2**53) + 1, 2**53 - 1)
@@ -83,10 +84,21 @@ def test_integers_stay_integers_and_numbers_are_exact() -> None:
     assert json.loads(body)["items"][0]["ltd"] == 1e300
 
 
-def test_an_api_may_have_another_name_for_the_location() -> None:
-    body = encode("Rome", rows_of({"sku": "a", "quantity": 1}), location_field="locationCode")
+@pytest.mark.parametrize("count", [1, SMALL_ITEMS + 2])
+def test_an_api_may_have_other_names_for_the_location_and_for_fields(count: int) -> None:
+    rows = [{"sku": f"s{number}", "quantity": 1, "ltd": 0.5 if number % 2 else None} for number in range(count + 1)]
+    body = encode("Rome", rows_of(*rows), field_names={"locationName": "locationCode", "ltd": "lTD"})
 
-    assert json.loads(body)["locationCode"] == "Rome"
+    content = json.loads(body)
+    assert content["locationCode"] == "Rome"
+    assert "locationName" not in content
+    assert {item["sku"]: item.get("lTD") for item in content["items"]} == {row["sku"]: row["ltd"] for row in rows}
+    assert not any("ltd" in item for item in content["items"])
+
+
+def test_unified_commerce_names_location_and_ltd_as_the_vendors_client_does() -> None:
+    assert APIS["unified-commerce"].field_names == {"locationName": "locationCode", "ltd": "lTD"}
+    assert not APIS["inventory-v5"].field_names
 
 
 def test_items_of_all_patterns_are_in_one_body() -> None:

@@ -32,7 +32,7 @@ class Shop:
         self.run = PlannedRun(
             limits,
             ITEM_KEY,
-            SimulatedOms("locationName", **oms),
+            SimulatedOms({}, **oms),
             on_body=lambda body: self.bodies.append(json.loads(body)),
         )
         self.run.assign([(1, 0)], 0.0)
