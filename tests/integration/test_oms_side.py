@@ -53,6 +53,59 @@ def test_an_oms_with_a_lower_item_limit_than_configured_still_gets_every_quantit
         assert shop.dead_letters() == []
 
 
+# Locations that are refused whole
+
+
+def unknown(location: str, *, text: str | None = None) -> dict[str, Any]:
+    """The OMS does not know this location, or with ``text`` a gateway answers so."""
+    words = {"code": 5002, "message": f"Location '{location}' was not found"} if text is None else {"text": text}
+    return {"fault": "answer", "status": 404, "location": [location], **words}
+
+
+@pytest.mark.parametrize("text", [None, "<html>not found</html>"], ids=["the OMS", "a gateway"])
+def test_a_location_that_is_refused_whole_is_set_aside_and_dead_lettered_and_the_others_go_on(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer, text: str | None
+) -> None:
+    closed = changes(3, location="Closed Store")
+    with open_shop(kafka, topic(4), sandbox, oms={"dead_letter_locations": ["Closed Store"]}) as shop:
+        shop.add_faults(rules=[unknown("Closed Store", text=text)])
+        shop.publish(*closed, *changes(2, location="Rome"))
+        wait_until(lambda: bool(shop.metric("requests_answered_total", outcome=outcome_of(text))), "it is refused")
+        for number in range(100):
+            if shop.metric("dead_letters_confirmed_total") >= len(closed):
+                break
+            before = len(shop.sizes())
+            shop.publish(*changes(2, location="Rome", quantity=number))
+            wait_until(lambda before=before: len(shop.sizes()) > before, "Rome goes on")  # type: ignore[misc]
+            assert shop.probe("/readyz") == 200
+        shop.finish()
+
+        assert shop.differences(*closed) == []
+        letters = shop.dead_letters()
+        assert [letter["reason"] for letter in letters] == ["refused_by_oms"] * 3
+        assert all("404" in letter["detail"] for letter in letters)
+        assert shop.metric("set_aside_locations") == 0
+
+
+def outcome_of(text: str | None) -> str:
+    return "wrong_address" if text is None else "gateway_page"
+
+
+def test_a_location_that_the_oms_learns_of_later_has_all_its_quantities(
+    kafka: str, topic: MakeTopic, sandbox: SandboxServer
+) -> None:
+    with open_shop(kafka, topic(4), sandbox, changes(5, location="Rome")) as shop:
+        wait_until(lambda: bool(shop.sizes()), "Rome is accepted")
+        shop.add_faults(answers=[{"status": 404, "body": {"code": 5002, "message": "no such location"}}] * 2)
+        shop.publish(*changes(3, location="New Store", quantity=1))
+        wait_until(lambda: shop.metric("requests_answered_total", outcome="wrong_address") == 2, "it is refused twice")
+        shop.publish(*changes(3, location="New Store", quantity=2))
+        shop.finish()
+
+        assert shop.differences() == []
+        assert shop.dead_letters() == []
+
+
 # Breaker and quota
 
 

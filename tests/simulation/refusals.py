@@ -75,14 +75,15 @@ class RefusalChecker:
         self._check_stopped(engine)
 
     def _check_stopped(self, engine: Engine) -> None:
-        """Nothing stops because of refusals that concern fewer than three of the pending locations (rule 31)."""
+        """Nothing stops for refusals of fewer than three locations; at the start, of fewer than all (rule 31)."""
         before, self._stopped = self._stopped, engine.sending_stopped
         reason = self._stopped
         if reason is None or reason == before or SHARE_WORDS in reason or self._is_access_refused:
             return
         locations = engine.locations._by_name.values()
         pending = {location.name for location in locations if location.window.rows or location.in_flight}
-        if len(self._refused_whole) < LOCATIONS_MIN and pending - self._refused_whole:
+        are_others_left = self._ever_accepted or bool(pending - self._refused_whole)
+        if len(self._refused_whole) < LOCATIONS_MIN and are_others_left:
             raise Violation(f"rule 31: {self._name} stops sending because of {sorted(self._refused_whole)}: {reason}")
 
     def _accepted(self, location: str, *, is_part: bool) -> None:

@@ -21,6 +21,7 @@ class RefusedLocations:
         self._share_max = share_max
         self._share_locations_min = share_locations_min
         self._said: RefusedWhole | None = None
+        self._ever_accepted = False
         self._locations: set[str] = set()
         self._is_under_two_tokens = False
         self._latest: OrderedDict[str, bool] = OrderedDict()
@@ -30,6 +31,7 @@ class RefusedLocations:
     def accepted(self, location: str) -> None:
         """A request of this location was accepted: others need not be refused, either."""
         self._said, self._is_under_two_tokens = None, False
+        self._ever_accepted = True
         self._locations.clear()
         if self._is_share_exceeded:
             self._latest.clear()
@@ -59,11 +61,12 @@ class RefusedLocations:
     def stop_reason(self, are_others_pending: Callable[[Collection[str]], bool]) -> str | None:
         """Why nothing can be sent at all; None if others may be accepted.
 
-        Fewer locations are enough if there are none but them: ``are_others_pending`` says whether there are.
+        Before anything was accepted, fewer locations are enough if there are none but them: ``are_others_pending`` says
+        whether there are.
         """
         if self._said is None or not self._is_under_two_tokens:
             return None
-        if len(self._locations) < LOCATIONS_MIN and are_others_pending(self._locations):
+        if len(self._locations) < LOCATIONS_MIN and (self._ever_accepted or are_others_pending(self._locations)):
             return None
         return self._said.advice
 

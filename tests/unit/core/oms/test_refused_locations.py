@@ -61,6 +61,19 @@ def test_fewer_locations_are_enough_if_no_others_are_pending() -> None:
     assert refused.stop_reason(lambda names: names != {"Rome"})
 
 
+def test_once_something_was_accepted_fewer_than_three_locations_stop_nothing() -> None:
+    """A lone location that the OMS does not know once made the process unready at night."""
+    refused = RefusedLocations()
+    refused.accepted("Oslo")
+    for _ in range(10):
+        refused.refused("Rome", said())
+    assert refused.stop_reason(lambda _: False) is None
+
+    for location in ("Bern", "Lima"):
+        refused.refused(location, said())
+    assert refused.stop_reason(lambda _: False)
+
+
 def test_more_than_half_of_at_least_five_locations_is_too_many() -> None:
     refused = RefusedLocations()
     for location in ("Rome", "Oslo", "Bern", "Rome"):
