@@ -469,9 +469,9 @@ def accepts_frames_of_old_assignments(patch: Patch) -> None:
 def dead_letters_all_changes_of_an_item(patch: Patch) -> None:
     """When one change of an item is refused, all of its changes are dead-lettered."""
 
-    def refused(self: Any, request: RefusedRequest) -> bool:
+    def refused(self: Any, request: RefusedRequest, *args: Any) -> bool:
         is_one_item = request.rows.select(ITEM_KEY).n_unique() == 1
-        return original(self, replace(request, alone=request.alone or is_one_item))
+        return original(self, replace(request, alone=request.alone or is_one_item), *args)
 
     original = Bisection.refused
     patch.setattr(Bisection, "refused", refused)

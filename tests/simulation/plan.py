@@ -24,9 +24,9 @@ REVOKE_SECONDS_MAX: Final = 6.0
 FAULTY_SECONDS: Final = 80.0
 REFUSALS_SHARE: Final = 0.15
 """Share of plans with the theme ``REFUSALS``."""
-LOCATIONS_SHARE: Final = 0.15
+LOCATIONS_SHARE: Final = 0.08
 """Share of plans with the theme ``LOCATIONS``."""
-LOST_ANSWERS_SHARE: Final = 0.1
+LOST_ANSWERS_SHARE: Final = 0.06
 """Share of plans with the theme ``LOST_ANSWERS``."""
 SET_ASIDE_SECONDS: Final = 40.0
 """``oms.set_aside_max``."""
@@ -48,7 +48,7 @@ LITTLE_MEMORY: Final = 6
 """Pending changes that fit into the memory of a process during ``LESS_MEMORY``."""
 OPERATOR_SECONDS: Final = 400.0
 """After the faults: until an operator makes a location known, or raises ``dead_letters.max_ratio`` to 1."""
-LESS_MEMORY_SHARE: Final = 0.2
+LESS_MEMORY_SHARE: Final = 0.35
 """Share of plans with that fault."""
 BACKLOG_SHARE: Final = 0.2
 """Share of plans with a backlog that does not fit into memory."""
