@@ -268,7 +268,7 @@ class Service:
         )
 
     def _only_sender(self, client: HttpRefreshClient, source: KafkaSource) -> OnlySender | None:
-        """What may end holds early; None unless nobody else sends."""
+        """What may end holds early; None if others may send, too."""
         if not self._settings.oms.only_sender:
             return None
 

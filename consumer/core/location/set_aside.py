@@ -16,6 +16,7 @@ from consumer.core.location.location import Location
 
 PAGES_MIN: Final = 3
 """A gateway's page must come this often in a row before it is taken to be about the location."""
+LOOK_SECONDS: Final = 1.0
 _DOUBLINGS_MAX: Final = 10
 CHANGE_ID_BYTES: Final = 24
 """Memory of a remembered change."""
@@ -76,6 +77,7 @@ class SetAsideLocations:
         self.limits = limits
         self._refused: dict[Location, WholeRefusals] = {}
         self._acceptances = 0
+        self._looked_at = float("-inf")
 
     def __contains__(self, location: Location | None) -> bool:
         refusals = self._refused.get(location) if location else None
@@ -130,7 +132,13 @@ class SetAsideLocations:
         self._refused.pop(location, None)
 
     def ended(self, is_far: IsFar, now: float) -> list[Location]:
-        """The locations that have been set aside long enough and have no request in flight."""
+        """The locations that have been set aside long enough and have no request in flight.
+
+        They are looked at once in ``LOOK_SECONDS``, because there may be thousands.
+        """
+        if not self._refused or now - self._looked_at < LOOK_SECONDS:
+            return []
+        self._looked_at = now
         return [
             location
             for location, refusals in self._refused.items()

@@ -1,4 +1,4 @@
-"""What each location does and when it may send next, for people to look at. Times are monotonic seconds."""
+"""What each location does and when it may send next, for the status page. Times are monotonic seconds."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
