@@ -93,6 +93,8 @@ class Service:
             version=build["version"],
             settings=redacted(settings),
             stalled_after_seconds=STALLED_SECONDS,
+            members=settings.http.members,
+            host=socket.gethostname(),
         )
         container = ContainerMemory()
         budget = budget_bytes(settings.memory.budget, container.limit_bytes)

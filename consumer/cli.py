@@ -137,9 +137,12 @@ def status(
     urls: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Addresses of status pages, or a name of several; default: http://127.0.0.1:8080.", metavar="URL"
+            help="Addresses of status pages, or a name of several; default: http.members of the settings, or else this "
+            "machine.",
+            metavar="URL",
         ),
     ] = None,
+    config: Config = None,
     once: Annotated[bool, typer.Option("--once", help="Print the state once, as if not on a terminal.")] = False,
     locations: Annotated[
         int, typer.Option(help="Show this many locations, those with the oldest changes.", min=0, max=500)
@@ -147,13 +150,13 @@ def status(
 ) -> None:
     """Show what running processes do: their state, what waits and why, locations, problems; live, until Ctrl-C.
 
-    Exits with 1 if a process does not answer (with --once).
+    In a pod of the chart it shows all pods of the release. Exits with 1 if a process does not answer (with --once).
 
     Example: inventory-refresh status http://pod-0:8080 http://pod-1:8080
     """
-    from consumer.status_command import show_status  # noqa: PLC0415 - see the module docstring
+    from consumer.status_command import known_urls, show_status  # noqa: PLC0415 - see the module docstring
 
-    if not show_status(urls or ["http://127.0.0.1:8080"], once=once, locations_max=locations):
+    if not show_status(urls or known_urls(config, os.environ), once=once, locations_max=locations):
         raise typer.Exit(1)
 
 

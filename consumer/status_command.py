@@ -1,10 +1,10 @@
 """The command ``status``: what the status page shows, in a terminal, for one or several processes."""
 
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,14 +17,15 @@ from rich.text import Text
 
 from consumer import terminal
 from consumer.errors import SettingsError
+from consumer.observe.members import MEMBERS_MAX, urls_of
 from consumer.observe.status import api
 from consumer.observe.status.words import ago, count, counted, duration
+from consumer.settings import CONFIG_VARIABLE, HttpSettings, load
 from consumer.text import escape_unprintable
 
 REFRESH_SECONDS: Final = 2.0
 ANSWER_SECONDS_MAX: Final = 5.0
 """For each call; the first one waits up to a second for the process's loop."""
-MEMBERS_MAX: Final = 100
 THREADS: Final = 8
 """That many processes are asked at a time."""
 PROBLEMS_MAX: Final = 10
@@ -40,6 +41,22 @@ class Member:
     overview: api.Overview | None = None
     locations: Sequence[api.LocationReport] = ()
     problems: Sequence[api.ProblemReport] = ()
+
+
+def known_urls(config: Path | None, environ: Mapping[str, str]) -> Sequence[str]:
+    """What to show if no address is given: all members by ``http.members``, or else the process on this machine.
+
+    Settings are not needed: without any, a process on this machine with the default port is shown. Raises
+    SettingsError if a settings file is named and cannot be used.
+    """
+    try:
+        http = load(config, environ).http
+    except SettingsError:
+        if config or environ.get(CONFIG_VARIABLE):
+            raise
+        http = HttpSettings()
+    host = http.host or "127.0.0.1"
+    return http.members or [f"{f'[{host}]' if ':' in host else host}:{http.port}"]
 
 
 def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
@@ -96,21 +113,16 @@ def _members(bases: Sequence[str]) -> list[str]:
     return members
 
 
-def _addresses(base: str) -> list[str]:
+def _addresses(base: str) -> Sequence[str]:
     parts = urlsplit(base)
     host = parts.hostname or ""
     if parts.scheme == "https":  # a certificate is for the name
         return [base]
     try:
-        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
+        found = urls_of(host, parts.port or 80)
     except OSError:
         return [base]  # the call that follows says what is wrong
-    # Of a process with IPv4 and IPv6, one address is enough.
-    addresses = sorted({str(address[0]) for family, _, _, _, address in found if family == found[0][0]})
-    if len(addresses) < 2:
-        return [base]
-    port = f":{parts.port}" if parts.port else ""
-    return [f"http://{f'[{address}]' if ':' in address else address}{port}{parts.path}" for address in addresses]
+    return [base] if len(found) < 2 else [f"{url}{parts.path}" for url in found]
 
 
 def _ask(client: httpx.Client, base: str, locations_max: int) -> Member:

@@ -16,6 +16,7 @@ from consumer.settings.section import (
     BytesOrAuto,
     HeaderMap,
     ItemsOrAuto,
+    MemberList,
     ProxyUrl,
     ScalarMap,
     Seconds,
@@ -373,6 +374,13 @@ class HttpSettings(Section):
         description="Address to listen on. If unset, all addresses: IPv6 and IPv4, or IPv4 alone where IPv6 is off.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    members: MemberList = Field(
+        default_factory=list,
+        max_length=100,
+        description="Status pages of all members of the group, this one included, each as `host:port`: a name whose "
+        "addresses are those of all members, as a headless Service of Kubernetes has it (the chart sets its own), or a "
+        "list. The status page links them, and `inventory-refresh status` shows them.",
+    )
 
 
 class MetricsSettings(Section):

@@ -20,6 +20,7 @@ from consumer.settings.values import (
     parse_items_or_auto,
     parse_list,
     parse_map,
+    parse_member,
     parse_proxy_or_direct,
     parse_scalar_map,
     parse_seconds,
@@ -39,6 +40,7 @@ ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy_or_direct)]
 HeaderMap = Annotated[dict[str, str], BeforeValidator(parse_headers)]
 Url = Annotated[str, AfterValidator(parse_url)]
 UrlList = Annotated[str, AfterValidator(parse_url_list)]
+MemberList = Annotated[list[Annotated[str, AfterValidator(parse_member)]], BeforeValidator(parse_list)]
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -174,6 +174,24 @@ def _joined(name: str, part: object) -> object:
     return ",".join(str(entry).lower() if isinstance(entry, bool) else str(entry) for entry in values)
 
 
+def parse_member(value: str) -> str:
+    """``host:port`` of a status page, or of several with the same name. An IPv6 address has brackets."""
+    split_host_port(value)
+    return value
+
+
+def split_host_port(value: str) -> tuple[str, int]:
+    """Host and port of ``host:port``."""
+    try:
+        parts = urlsplit(f"//{value}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.netloc != value or "@" in value or re.search(r"\s", value):
+        raise ValueError("must be host:port, such as inventory-refresh.shop.svc:8080 or [fd00::7]:8080")
+    return host, port
+
+
 def parse_url(value: str) -> str:
     """An http(s) URL without credentials, query or fragment; a trailing slash is dropped."""
     allowed = "must be a URL such as https://host:port, without credentials, query or fragment"

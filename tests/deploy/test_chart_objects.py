@@ -235,6 +235,9 @@ def test_a_network_policy_allows_dns_the_given_egress_and_ingress_to_metrics_onl
     assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}} in policy["ingress"][
         0
     ]["from"]
+    members = {"to": [{"podSelector": policy["podSelector"]}], "ports": [{"port": 8080, "protocol": "TCP"}]}
+    assert members in policy["egress"]
+    assert members["to"][0] in policy["ingress"][0]["from"]
     assert {port["port"] for port in policy["egress"][0]["ports"]} == {53, 5353}
     assert policy["egress"][-1]["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
     for pod in [pod_template(rendered("production")), *of_kind(rendered("production"), "Pod")]:

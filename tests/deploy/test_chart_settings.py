@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from consumer.kafka.options import consumer_options, group_times
 from consumer.settings import Section, Settings, load
 from tests.support.chart import (
+    NAMESPACE,
     VALUES_FILES,
     container,
     of_kind,
@@ -110,7 +111,16 @@ def test_the_settings_in_values_yaml_are_the_defaults_of_the_service(tmp_path: P
         if not is_secret(option.annotation)
         and getattr(getattr(bare, section), name) != getattr(getattr(with_values, section), name)
     }
-    assert differing == {"log.format"}, "which the image sets to json, too"
+    assert differing == {"http.members", "log.format"}, "the Service, and what the image sets to json, too"
+
+
+def test_the_members_are_found_by_the_headless_service_unless_the_settings_name_them() -> None:
+    objects = template("minimal", {"fullnameOverride": "stock", "config": {"http": {"port": 9090}}})
+    (service,) = of_kind(objects, "Service")
+    name, namespace = service["metadata"]["name"], service["metadata"].get("namespace", NAMESPACE)
+    assert settings(objects)["http"]["members"] == [f"{name}.{namespace}.svc:9090"]
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    assert settings(rendered("everything"))["http"]["members"] == ["stock.shop.svc:9090", "[fd00::7]:9090"]
 
 
 def test_the_settings_file_overrides_the_variables_of_the_image(tmp_path: Path) -> None:

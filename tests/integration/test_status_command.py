@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from consumer import status_command
 from consumer.core.oms.breaker import BreakerState
 from consumer.errors import SettingsError
-from consumer.status_command import show_status
+from consumer.status_command import known_urls, show_status
 from tests.support.service_process import free_port
 from tests.support.status_server import running_status_server
 from tests.support.status_story import STORES, Story, store
@@ -27,6 +27,15 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS_MAX = 60.0
+SETTINGS = {
+    "INVENTORY_REFRESH_KAFKA__BOOTSTRAP_SERVERS": "localhost:1",
+    "INVENTORY_REFRESH_KAFKA__TOPICS": "stock",
+    "INVENTORY_REFRESH_AVRO__REGISTRY_URL": "http://localhost:1",
+    "INVENTORY_REFRESH_OMS__BASE_URL": "http://localhost:1",
+    "INVENTORY_REFRESH_OMS__TOKEN_URL": "http://localhost:1/token",
+    "INVENTORY_REFRESH_OMS__API_KEY": "key",
+    "INVENTORY_REFRESH_OMS__API_SECRET": "secret",
+}
 
 
 @pytest.fixture
@@ -46,11 +55,11 @@ def urls(stories: list[Story]) -> Iterator[list[str]]:
         yield [stack.enter_context(running_status_server(story.board, CollectorRegistry())).url for story in stories]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - this project's own command
         [sys.executable, "-m", "consumer", "status", *arguments],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "200"},
+        env=os.environ | {"COLUMNS": "200"} | environ,
         capture_output=True,
         text=True,
         timeout=WAIT_SECONDS_MAX,
@@ -114,7 +123,7 @@ def test_a_name_with_several_addresses_has_several_processes(
         return [*found, (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))]
 
     with running_status_server(stories[0].board, CollectorRegistry(), "0.0.0.0") as server:  # noqa: S104 - a test of loopback addresses
-        monkeypatch.setattr("consumer.status_command.socket.getaddrinfo", resolve)
+        monkeypatch.setattr("consumer.observe.members.socket.getaddrinfo", resolve)
         members = status_command._members([f"http://release.shop.svc:{server.port}"])
         monkeypatch.undo()
         assert members == [f"http://127.0.0.1:{server.port}", f"http://127.0.0.2:{server.port}"]
@@ -127,6 +136,26 @@ def test_one_address_or_a_certificate_for_a_name_is_asked_by_its_name() -> None:
         "http://localhost:8080",
         "https://release.example",
     ]
+
+
+def test_without_addresses_the_members_of_the_settings_are_shown(urls: list[str]) -> None:
+    members = ",".join(url.removeprefix("http://") for url in urls)
+    ran = run("--once", **SETTINGS, INVENTORY_REFRESH_HTTP__MEMBERS=members)
+    assert ran.returncode == 0, ran.stderr
+    assert all(url in ran.stdout for url in urls)
+
+
+def test_without_members_or_settings_the_process_on_this_machine_is_shown() -> None:
+    assert known_urls(None, SETTINGS | {"INVENTORY_REFRESH_HTTP__PORT": "9090"}) == ["127.0.0.1:9090"]
+    assert known_urls(None, SETTINGS | {"INVENTORY_REFRESH_HTTP__HOST": "fd00::7"}) == ["[fd00::7]:8080"]
+    assert known_urls(None, {}) == ["127.0.0.1:8080"]
+
+
+def test_a_settings_file_that_cannot_be_used_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"missing\.yaml"):
+        known_urls(tmp_path / "missing.yaml", {})
+    with pytest.raises(SettingsError, match=r"missing\.yaml"):
+        known_urls(None, {"INVENTORY_REFRESH_CONFIG": str(tmp_path / "missing.yaml")})
 
 
 @pytest.mark.parametrize("url", ["ftp://pod", "http://", "http://pod:99999999"])

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.core.location.location import LocationState
 from consumer.core.oms.breaker import BreakerState
+from consumer.observe.members import MemberFinder
 from tests.support.browser import DESKTOP, PHONE, chromium_path, running_browser, violations
 from tests.support.parts import or_skip
 from tests.support.status_server import running_status_server
@@ -186,6 +187,40 @@ def test_the_latest_requests_and_the_partitions_are_listed(page: Page, story: St
     partitions = page.locator("#partition-rows tr")
     expect(partitions).to_have_count(2)
     assert partitions.first.inner_text().split("\t") == ["stock[0]", "reading", "35,900", "36,000", "38,500", "38,500"]
+
+
+def test_all_members_are_linked_and_this_one_is_marked(page: Page, story: Story, url: str) -> None:
+    expect(page.locator("#member-list")).to_have_count(0)  # http.members is not set
+    small = Story(stores=2)
+    small.happen()
+    with running_status_server(small.board, CollectorRegistry()) as other:
+        story.board.members = MemberFinder(
+            [url.removeprefix("http://"), other.url.removeprefix("http://"), "x.invalid:1"]
+        )
+        page.reload()
+        assert violations(page) == []
+        page.get_by_role("link", name="Members").click()
+        expect(page.locator("#members")).to_be_focused()
+        shown = page.locator("#member-list li")
+        expect(shown).to_have_count(3)
+        expect(shown.nth(0)).to_have_text(f"{url}, this page")
+        expect(shown.nth(0).get_by_role("link")).to_have_count(0)
+        expect(shown.nth(2)).to_contain_text("x.invalid:1: ")
+        shown.nth(1).get_by_role("link", name=other.url).click()
+        page.wait_for_url(f"{other.url}/")
+        expect(page.locator("#found")).to_have_text("1 to 2 of 2")
+        page.goto("about:blank")  # its connections are closed before the server stops
+
+
+def test_members_come_and_go_without_a_reload(browser: Browser, story: Story) -> None:
+    story.board.members = MemberFinder(["127.0.0.1:1", "127.0.0.1:2"])
+    with running_status_server(story.board, CollectorRegistry()) as server:
+        for page in opened(browser, server.url, PHONE):
+            expect(page.locator("#member-list li")).to_have_count(2)
+            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+            story.board.members = MemberFinder(["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"])
+            expect(page.locator("#member-list li")).to_have_count(3)
+            expect(page.locator("#member-list")).not_to_contain_text("127.0.0.1:1")
 
 
 def test_the_charts_are_drawn_and_say_their_latest_values(page: Page) -> None:

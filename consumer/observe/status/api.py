@@ -192,6 +192,24 @@ class History(Answer):
     points: list[HistoryPoint]
 
 
+# Members
+
+
+class MemberReport(Answer):
+    """The status page of a member of the group."""
+
+    url: Annotated[str, Field(description="Its address, as other members reach it.")]
+    is_this: Annotated[bool, Field(description="Whether it is the one that answers.")]
+
+
+class Members(Answer):
+    """The members of the group, as far as `http.members` finds them."""
+
+    host: Annotated[str, Field(description="The name of the machine; in Kubernetes, of the pod.")]
+    members: list[MemberReport]
+    problems: Annotated[list[str], Field(description="Names that cannot be resolved, and why.")]
+
+
 ANSWERS: Final[Mapping[str, type[Answer]]] = {
     "/api/overview": Overview,
     "/api/locations": Locations,
@@ -199,6 +217,7 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = {
     "/api/problems": Problems,
     "/api/partitions": Partitions,
     "/api/history": History,
+    "/api/members": Members,
 }
 """What each path answers."""
 

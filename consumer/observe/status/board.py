@@ -34,6 +34,7 @@ from consumer.facts import (
     SchemaWaitEnded,
     Snapshot,
 )
+from consumer.observe.members import MemberFinder
 from consumer.observe.status.history import History
 from consumer.observe.status.problems import Problems
 from consumer.observe.status.requests import Requests
@@ -60,11 +61,19 @@ class StatusBoard:
     """The latest state of the loop, for other threads to read.
 
     Only the loop's thread writes. What readers get is replaced whole or copied, so they need no lock.
-    ``settings`` are the redacted ones. A loop that is silent for more than ``stalled_after_seconds`` is stalled.
+    ``settings`` are the redacted ones, ``members`` is their ``http.members``, and ``host`` the name of this machine. A
+    loop that is silent for more than ``stalled_after_seconds`` is stalled.
     """
 
     def __init__(
-        self, clock: Clock, *, version: str, settings: Mapping[str, Any], stalled_after_seconds: float
+        self,
+        clock: Clock,
+        *,
+        version: str,
+        settings: Mapping[str, Any],
+        stalled_after_seconds: float,
+        members: Sequence[str] = (),
+        host: str = "",
     ) -> None:
         self._clock = clock
         self._version = version
@@ -76,6 +85,8 @@ class StatusBoard:
         self._totals = Totals()
         self.settings = settings
         """Without secrets."""
+        self.members = MemberFinder(members)
+        self.host = host
         self.requests = Requests()
         self.problems = Problems()
         self.history = History()

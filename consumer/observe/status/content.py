@@ -51,7 +51,12 @@ _Answer = Callable[[StatusBoard, Request], Response]
 
 
 def _page(board: StatusBoard, request: Request) -> Response:
-    return HTMLResponse(render_page(board, _query(request)))
+    return HTMLResponse(render_page(board, _query(request), _port(request)))
+
+
+def _port(request: Request) -> int:
+    """The port that the client is connected to: that of this process, also behind a port-forward."""
+    return int(request.scope["server"][1])
 
 
 def _file(name: str, _board: StatusBoard, _request: Request) -> Response:
@@ -67,6 +72,10 @@ def _locations(board: StatusBoard, request: Request) -> Response:
     return _json(partial(queries.locations, query=_query(request)), board, request)
 
 
+def _members(board: StatusBoard, request: Request) -> Response:
+    return _json(partial(queries.members, port=_port(request)), board, request)
+
+
 _ANSWERS: Final[Mapping[str, _Answer]] = {
     "/": _page,
     "/api/overview": partial(_json, queries.overview),
@@ -75,5 +84,6 @@ _ANSWERS: Final[Mapping[str, _Answer]] = {
     "/api/problems": partial(_json, queries.problems),
     "/api/partitions": partial(_json, queries.partitions),
     "/api/history": partial(_json, queries.history),
+    "/api/members": _members,
     **{f"/static/{name}": partial(_file, name) for name in FILE_TYPES},
 }

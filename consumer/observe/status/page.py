@@ -38,8 +38,8 @@ def file_address(name: str) -> str:
     return f"static/{name}?v={hashlib.sha256(file_bytes(name)).hexdigest()[:12]}"
 
 
-def render_page(board: StatusBoard, query: LocationQuery) -> str:
-    """The page; every value is escaped."""
+def render_page(board: StatusBoard, query: LocationQuery, port: int) -> str:
+    """The page; every value is escaped. ``port`` is that of this process."""
     overview = queries.overview(board)
     return (
         _environment()
@@ -50,9 +50,11 @@ def render_page(board: StatusBoard, query: LocationQuery) -> str:
             requests=queries.requests(board).requests[:REQUESTS_SHOWN],
             problems=queries.problems(board).problems,
             partitions=queries.partitions(board).partitions,
+            members=queries.members(board, port),
             totals=overview.totals.model_dump(),
             settings=board.settings,
             query=query,
+            port=port,
         )
     )
 

@@ -9,6 +9,7 @@ from consumer.core.changes.items import RejectReason
 from consumer.core.location.location import LocationState
 from consumer.core.location.views import LocationView
 from consumer.facts import PartitionView
+from consumer.observe.members import is_own
 from consumer.observe.status import api
 from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.health import health, next_send, rates, waits
@@ -190,6 +191,16 @@ def history(board: StatusBoard) -> api.History:
     samples = board.history.samples
     pairs = zip(samples, (None, *samples), strict=False)
     return api.History(points=[_point(sample, last, wall - (now - sample.at)) for sample, last in pairs])
+
+
+def members(board: StatusBoard, port: int) -> api.Members:
+    """The members of the group; ``port`` is the one on which this process was asked. May wait for a name server."""
+    found = board.members.find()
+    return api.Members(
+        host=board.host,
+        members=[api.MemberReport(url=url, is_this=is_own(url, port)) for url in found.urls],
+        problems=list(found.problems),
+    )
 
 
 def _point(sample: Sample, last: Sample | None, wall: float) -> api.HistoryPoint:

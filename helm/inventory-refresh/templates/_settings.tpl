@@ -12,10 +12,11 @@
 {{- end }}
 {{- define "inventory-refresh.caFolder" -}}/etc/inventory-refresh/ca{{- end }}
 
-{{/* The settings file: .Values.config, with the paths of mounted files unless it sets others. */}}
+{{/* The settings file: .Values.config, with what the chart knows, unless it sets others: the paths of mounted files, and
+     the Service that has the addresses of all pods. */}}
 {{- define "inventory-refresh.settings" -}}
 {{- $given := include "inventory-refresh.givenSettings" . | fromYaml -}}
-{{- merge $given (include "inventory-refresh.paths" . | fromYaml) | toYaml -}}
+{{- merge $given (include "inventory-refresh.paths" . | fromYaml) (include "inventory-refresh.members" . | fromYaml) | toYaml -}}
 {{- end }}
 
 {{/* .Values.config without empty values, which count as not given. False and 0 are not empty. */}}
@@ -50,6 +51,12 @@
 {{- end -}}
 {{- end -}}
 {{- toYaml $paths -}}
+{{- end }}
+
+{{- define "inventory-refresh.members" -}}
+http:
+  members:
+    - {{ printf "%s.%s.svc:%v" (include "inventory-refresh.fullname" .) .Release.Namespace .Values.config.http.port }}
 {{- end }}
 
 {{- define "inventory-refresh.hasCaBundle" -}}
