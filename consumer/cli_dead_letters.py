@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from consumer.cli_options import HELP_NAMES, Config, Verbose, load_settings
+from consumer.cli_options import HELP_NAMES, Config, Verbose, bytes_of, load_settings
 from consumer.errors import SettingsError
 
 dead_letters_app = typer.Typer(
@@ -155,6 +155,9 @@ def redrive_dead_letters(
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many matching dead letters.", min=1, max=100_000)
     ] = None,
+    memory: Annotated[
+        str, typer.Option(help="What the dead letters of this run may take; a larger value needs that memory.")
+    ] = "24MiB",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be redriven and what would be skipped.")
     ] = False,
@@ -188,6 +191,7 @@ def redrive_dead_letters(
         load_settings(context, config),
         wanted,
         limit=limit,
+        memory_bytes=bytes_of("--memory", memory),
         dry_run=dry_run,
         confirm=lambda question: yes or typer.confirm(question),
     )

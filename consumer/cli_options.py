@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from consumer.errors import SettingsError
+
 if TYPE_CHECKING:
     from consumer.settings import LogSettings, Settings
 
@@ -43,6 +45,16 @@ def is_verbose(context: typer.Context) -> bool:
 def log_settings(context: typer.Context, settings: "Settings") -> "LogSettings":
     """The settings of the log, with what -v says."""
     return settings.log.model_copy(update={"level": "debug"}) if is_verbose(context) else settings.log
+
+
+def bytes_of(option: str, text: str) -> int:
+    """Bytes from an option's text, such as 8MiB. Raises SettingsError that names the option."""
+    from consumer.settings.values import parse_body_bytes  # noqa: PLC0415 - see consumer.cli
+
+    try:
+        return int(str(parse_body_bytes(text)))
+    except ValueError as error:
+        raise SettingsError(f"{option}: {text!r} {error}") from None
 
 
 def load_settings(context: typer.Context, config: Path | None) -> "Settings":

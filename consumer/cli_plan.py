@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from consumer.cli_options import Config, Verbose, load_settings
+from consumer.cli_options import Config, Verbose, bytes_of, load_settings
 from consumer.errors import SettingsError
 
 RECORDS: Final = "Which records"
@@ -92,7 +92,7 @@ def plan(
     from consumer.dead_letters.filters import parse_time_ms  # noqa: PLC0415 - see consumer.cli
     from consumer.plan.command import print_plan  # noqa: PLC0415
     from consumer.plan.records import Wanted  # noqa: PLC0415
-    from consumer.plan.simulate import Simulation, pending_bytes  # noqa: PLC0415
+    from consumer.plan.simulate import Simulation  # noqa: PLC0415
     from consumer.settings import load  # noqa: PLC0415
 
     if since is not None and from_start:
@@ -112,7 +112,7 @@ def plan(
             backlog=as_backlog,
             answer_seconds=answer_seconds,
             chunk_seconds=chunk_seconds,
-            pending_bytes_max=pending_bytes("--memory", memory),
+            pending_bytes_max=bytes_of("--memory", memory),
         ),
         out=out,
         as_json=as_json,

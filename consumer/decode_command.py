@@ -1,7 +1,7 @@
 """What the command ``decode`` does: show what becomes of messages, without sending or committing anything."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,14 @@ from consumer.errors import SettingsError
 from consumer.oms.apis import APIS
 from consumer.ports import Headers, RawBatch
 from consumer.settings import Settings
+from consumer.settings.memory import MIB, size
 from consumer.terminal import console
 
 CLIENT_ID: Final = "inventory-refresh-decode"
+KEPT_BYTES_MAX: Final = 16 * MIB
+"""Of the messages that are shown: next to the service there are ``memory.SIDE_COMMAND_BYTES``."""
+SAMPLE_BYTES: Final = 1_024
+"""Of a message on top of its key and value."""
 VALUE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of a file with a value; a wrong path must not fill the memory."""
 
@@ -116,13 +121,54 @@ def _from_files(files: Sequence[Path]) -> Iterator[Sample]:
 
 
 def _from_topic(settings: Settings, topic: str, last: int) -> Iterator[Sample]:
-    """The last messages of each partition, at most ``last`` in all, by time."""
+    """The last messages of each partition, at most ``last`` in all, by time.
+
+    They are at most ``KEPT_BYTES_MAX`` in all; a line on stderr says so if there would be more.
+    """
     with closing(LogReader(settings.kafka, CLIENT_ID)) as log:
         bounds = {partition: log.bounds(partition) for partition in log.partitions(topic)}
         starts = {partition: max(low, high - last) for partition, (low, high) in bounds.items()}
         ends = {partition: high for partition, (_, high) in bounds.items()}
-        messages = [message for read in log.read(starts, ends) for message in read]
-    yield from sorted((_sample(message) for message in messages), key=lambda sample: sample.timestamp or 0)[-last:]
+        kept = _Latest(last)
+        for messages in log.read(starts, ends):
+            kept.add(map(_sample, messages))
+    if kept.has_dropped:
+        limit = size(KEPT_BYTES_MAX)
+        text = f"Only the last {len(kept.samples)} messages are shown: more of them would take more than {limit}."
+        console(stderr=True).print(text, markup=False)
+    yield from kept.samples
+
+
+class _Latest:
+    """The latest samples by time, at most ``count`` of them and at most ``KEPT_BYTES_MAX``."""
+
+    def __init__(self, count: int) -> None:
+        self.samples: list[Sample] = []
+        self._count = count
+        self._dropped_at = -1
+        """Nothing older than what was dropped is shown: there would be a gap."""
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        newer = (sample for sample in samples if _time_of(sample) > self._dropped_at)
+        self.samples = sorted([*self.samples, *newer], key=_time_of)[-self._count :]
+        excess = sum(map(_bytes_of, self.samples)) - KEPT_BYTES_MAX
+        while excess > 0 and len(self.samples) > 1:
+            dropped = self.samples.pop(0)
+            self._dropped_at = _time_of(dropped)
+            excess -= _bytes_of(dropped)
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether samples were left out only because of their size."""
+        return self._dropped_at >= 0
+
+
+def _time_of(sample: Sample) -> int:
+    return max(sample.timestamp or 0, 0)
+
+
+def _bytes_of(sample: Sample) -> int:
+    return SAMPLE_BYTES + len(sample.key or b"") + len(sample.value or b"")
 
 
 def _sample(message: Message) -> Sample:

@@ -33,6 +33,8 @@ from consumer.settings.memory import (
     GIB,
     MIB,
     PARTS,
+    SIDE_COMMAND_BYTES,
+    SIDE_COMMAND_LIMIT_BYTES_MIN,
     budget_bytes,
     memory_shares,
     size,
@@ -288,8 +290,14 @@ def _budget_table() -> str:
     ]
     rows.append(("**All**", "1", "", *(f"**{size(share.budget_bytes)}**" for share in shares), ""))
     heads = (f"Limit {size(limit)}" for limit in limits)
-    return "The budget is divided. What a part of a large budget cannot use goes to pending changes.\n\n" + _table(
-        ("What it bounds", "Share", "At most", *heads, "Why"), rows
+    next_to_it = (
+        f"It leaves room for one [command next to the service](operations.md#commands-next-to-the-service), which "
+        f"takes at most {size(SIDE_COMMAND_BYTES)}, from a limit of {size(SIDE_COMMAND_LIMIT_BYTES_MIN)} on."
+    )
+    return (
+        "The budget is divided. What a part of a large budget cannot use goes to pending changes.\n\n"
+        + _table(("What it bounds", "Share", "At most", *heads, "Why"), rows)
+        + f"\n\n{next_to_it}"
     )
 
 

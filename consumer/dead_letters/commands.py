@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, Final
+from typing import Any
 
 from rich.progress import MofNCompleteColumn, Progress
 
@@ -13,7 +13,7 @@ from consumer.core.changes.items import LINE
 from consumer.dead_letters.filters import DeadLetterFilter
 from consumer.dead_letters.format import DeadLetter
 from consumer.dead_letters.reader import DeadLetterReader
-from consumer.dead_letters.redrive.events import INDEX, EventReader, as_json
+from consumer.dead_letters.redrive.events import DECODED_MAX, INDEX, EventReader, as_json
 from consumer.dead_letters.redrive.plan import Verdict
 from consumer.dead_letters.redrive.redrive import Judged, Redrive
 from consumer.dead_letters.views import (
@@ -30,9 +30,6 @@ from consumer.dead_letters.views import (
 from consumer.errors import DeadLettersError
 from consumer.settings import Settings
 from consumer.terminal import console, progress_bar
-
-DECODED_MAX: Final = 1_000
-"""Dead letters decoded at once."""
 
 
 def list_dead_letters(
@@ -88,15 +85,17 @@ def redrive_dead_letters(
     wanted: DeadLetterFilter,
     *,
     limit: int | None,
+    memory_bytes: int,
     dry_run: bool,
     confirm: Callable[[str], bool],
 ) -> None:
     """Print what would be redriven and what is skipped; redrive if ``confirm`` agrees.
 
+    ``memory_bytes`` is what the dead letters may take; if they take more, SettingsError says so.
     Raises DeadLettersError if other producers prevented some from being redriven.
     """
     out = console()
-    with closing(Redrive(settings)) as redrive:
+    with closing(Redrive(settings, memory_bytes=memory_bytes)) as redrive:
         with _progress("records scanned in the source topics") as progress:
             plan = redrive.plan(wanted, limit, _updating(progress))
         out.print(plan_table(plan))

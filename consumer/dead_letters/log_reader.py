@@ -14,10 +14,10 @@ from consumer.kafka.preflight import ErrorLog, Preflight
 from consumer.settings import KafkaSettings
 from consumer.settings.memory import MIB
 
-MESSAGES_MAX: Final = 10_000
+MESSAGES_MAX: Final = 2_000
 """Messages in memory at once, apart from those that the client has queued."""
-QUEUE_BYTES: Final = 16 * MIB
-"""Of a command's reader. That of the service has a share of the memory budget."""
+QUEUE_BYTES: Final = 4 * MIB
+"""Of a command's reader, of ``memory.SIDE_COMMAND_BYTES`` in all. That of the service has a share of its budget."""
 CONSUME_SECONDS: Final = 0.1
 """The client waits this long for more messages, although it has some: every read costs at least this."""
 SILENT_SECONDS_MAX: Final = 30.0

@@ -26,7 +26,6 @@ from consumer.terminal import console, progress_bar
 from consumer.text import iso_time
 
 CLIENT_ID: Final = "inventory-refresh-plan"
-QUEUE_BYTES: Final = 4 * MIB
 TODAY: Final = "today"
 WHAT_IF: Final = "what_if"
 READ_ONCE: Final = ("bootstrap_servers", "topics", "group_id")
@@ -54,7 +53,7 @@ def print_plan(
     if tried is not None:
         _check_same_records(settings, tried)
     outcomes: dict[str, Outcome] = {}
-    with closing(LogReader(settings.kafka, CLIENT_ID, queue_bytes=QUEUE_BYTES)) as log:
+    with closing(LogReader(settings.kafka, CLIENT_ID)) as log:
         found = range_of(log, settings.kafka.topics, wanted)
         if not found.offsets:
             raise SettingsError(f"plan: there is nothing to read from {found.origin} on; see --since and --from-start")

@@ -21,7 +21,6 @@ from consumer.ports import Decoded, RawBatch
 from consumer.settings import Settings
 from consumer.settings.engine_limits import engine_limits
 from consumer.settings.memory import MIB, budget_bytes, memory_shares
-from consumer.settings.values import parse_body_bytes
 
 TICK_SHARE: Final = 1 / 100
 """Of ``max_age``: records that close together count as read by one poll."""
@@ -98,14 +97,6 @@ def simulate(
     return Outcome(run.totals, begin if has_times else None, end if has_times else None, is_memory_less)
 
 
-def pending_bytes(option: str, text: str) -> int:
-    """What may be pending, from a command's option. Raises SettingsError that names the option."""
-    try:
-        return int(str(parse_body_bytes(text)))
-    except ValueError as error:
-        raise SettingsError(f"{option}: {text!r} {error}") from None
-
-
 def _decode(decoder: PartDecoder, batch: RawBatch) -> Iterator[tuple[Decoded, int]]:
     """The messages in parts, each with its number of messages."""
     first = 0
@@ -117,7 +108,9 @@ def _decode(decoder: PartDecoder, batch: RawBatch) -> Iterator[tuple[Decoded, in
 
 def _limits(settings: Settings, pending_bytes_max: int) -> tuple[EngineLimits, bool]:
     """The engine's limits, and whether less may be pending than in the service."""
-    shares = memory_shares(budget_bytes(settings.memory.budget, ContainerMemory().limit_bytes))
+    budget = settings.memory.budget
+    # The service's own budget, also in a smaller container than the service's.
+    shares = memory_shares(budget_bytes(budget, ContainerMemory().limit_bytes if budget == "auto" else None))
     pending_bytes = min(shares.pending_bytes, pending_bytes_max)
     limits = engine_limits(settings, shares)
     limits = replace(

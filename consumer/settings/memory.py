@@ -3,6 +3,9 @@
 A container has a limit; above it the kernel kills the process. Part of it is fixed (``FIXED_BYTES``), and of the rest
 the budget is half: what is counted are payloads, and a process needs more than it counts (freed pages that the
 allocator keeps, copies for a moment, fragments). ``PARTS`` says what each part of the budget is for.
+
+From ``SIDE_COMMAND_LIMIT_BYTES_MIN`` on, that leaves room for a command next to the service, too: of a limit of 512 MiB
+the service takes about 310 MiB at its peak, of 1 GiB about 650 MiB (docs/performance.md).
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,11 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 FIXED_BYTES: Final = 128 * MIB
-"""Interpreter, libraries, threads, and a side command such as ``dead-letters`` in the same container."""
+"""Interpreter, libraries and threads."""
+SIDE_COMMAND_BYTES: Final = 128 * MIB
+"""What a command such as ``plan`` or ``dead-letters`` may take next to the service, in its container."""
+SIDE_COMMAND_LIMIT_BYTES_MIN: Final = 512 * MIB
+"""With a lower limit of its container, the service may need what such a command would take."""
 ASSUMED_LIMIT_BYTES: Final = 512 * MIB
 """Taken as the limit where there is none."""
 BUDGET_SHARE: Final = Fraction(1, 2)

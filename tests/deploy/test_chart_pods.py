@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from consumer.settings.memory import MIB, SIDE_COMMAND_BYTES
 from tests.support.chart import container, of_kind, one, pod_template, rendered, settings, template
 from tests.support.release import Object
 
@@ -131,6 +132,37 @@ def test_the_pods_of_helm_test_have_their_own_resources() -> None:
     changes = {"tests": {"resources": {"limits": {"memory": "1Gi"}}}}
     for pod in of_kind(template("minimal", changes), "Pod"):
         assert pod["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
+
+
+def test_a_command_runs_as_a_job_with_all_that_the_service_has() -> None:
+    job = one(rendered("everything"), "Job")
+    pod, service = job["spec"]["template"], pod_template(rendered("everything"))
+    (command,), (running, *_) = pod["spec"]["containers"], service["spec"]["containers"]
+    assert command["args"] == ["plan", "--since", "24h", "--as-backlog", "--memory", "64MiB"]
+    for name in ("image", "imagePullPolicy", "securityContext", "volumeMounts", "envFrom"):
+        assert command[name] == running[name], name
+    own = {variable["name"] for variable in running["env"]} - {variable["name"] for variable in command["env"]}
+    assert own <= {"INVENTORY_REFRESH_KAFKA__PROPERTIES__GROUP_INSTANCE_ID"}
+    for name in ("serviceAccountName", "securityContext", "volumes", "nodeSelector", "tolerations", "affinity"):
+        assert pod["spec"][name] == service["spec"][name], name
+    assert (pod["spec"]["restartPolicy"], job["spec"]["backoffLimit"]) == ("Never", 0)
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false", "the Job would never end"
+
+
+def test_no_selector_of_the_service_matches_a_command() -> None:
+    objects = rendered("everything")
+    labels = one(objects, "Job")["spec"]["template"]["metadata"]["labels"]
+    selectors = [one(objects, "Service")["spec"]["selector"], one(objects, "PodDisruptionBudget")["spec"]["selector"]]
+    assert not any(selector.get("matchLabels", selector).items() <= labels.items() for selector in selectors)
+    assert one(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_a_command_has_twice_the_memory_that_it_takes_and_is_not_run_by_default() -> None:
+    assert not of_kind(rendered("minimal"), "Job")
+    job = one(template("minimal", {"commandJob": {"enabled": True}}), "Job")
+    (command,) = job["spec"]["template"]["spec"]["containers"]
+    assert command["args"] == ["check"]
+    assert command["resources"]["limits"] == {"memory": f"{2 * SIDE_COMMAND_BYTES // MIB}Mi"}
 
 
 # Access to the status page

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from consumer.cli import app
+from consumer.decode_command import SAMPLE_BYTES, Sample, _Latest
 from consumer.sandbox.embedded_broker import EmbeddedBroker
 from tests.support.avro import message
 
@@ -92,3 +93,25 @@ def test_a_topic_without_messages_is_said_to_have_none(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["decode", "--config", str(path)])
     assert (result.exit_code, result.stdout) == (0, "")
     assert 'Topic "stock" has no messages.' in result.stderr
+
+
+def sample(timestamp: int, value: bytes = b"") -> Sample:
+    return Sample(f"stock[0] @ {timestamp}", "stock", value, timestamp=timestamp)
+
+
+def test_the_latest_messages_of_all_partitions_are_kept() -> None:
+    kept = _Latest(3)
+    kept.add([sample(5), sample(1)])
+    kept.add([sample(4), sample(2), sample(6)])
+    assert [found.timestamp for found in kept.samples] == [4, 5, 6]
+    assert not kept.has_dropped
+
+
+def test_of_large_messages_fewer_are_kept_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.decode_command.KEPT_BYTES_MAX", 3 * SAMPLE_BYTES + 1_000)
+    kept = _Latest(100)
+    kept.add([sample(1), sample(3), sample(4), sample(5, b"x" * 900), sample(6, b"x" * 101)])
+    assert kept.has_dropped
+    assert [found.timestamp for found in kept.samples] == [5, 6]
+    kept.add([sample(2), sample(4), sample(7)])
+    assert [found.timestamp for found in kept.samples] == [6, 7]

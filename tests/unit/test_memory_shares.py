@@ -1,15 +1,20 @@
 """How the memory budget is derived from the container's limit and divided."""
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from consumer.errors import SettingsError
 from consumer.settings.memory import (
     BUDGET_BYTES_MIN,
+    FIXED_BYTES,
     GIB,
     MIB,
     PARTS,
+    SIDE_COMMAND_BYTES,
+    SIDE_COMMAND_LIMIT_BYTES_MIN,
     assumed_limit_bytes,
     budget_bytes,
     memory_shares,
@@ -46,6 +51,21 @@ def test_what_a_part_of_a_large_budget_would_not_use_goes_to_pending_rows() -> N
     shares = memory_shares(100 * GIB)
     assert all(getattr(shares, part.field) == part.bytes_max for part in PARTS if part.bytes_max)
     assert shares.pending_bytes > 85 * GIB
+
+
+@pytest.mark.parametrize("limit", [SIDE_COMMAND_LIMIT_BYTES_MIN, GIB, 8 * GIB])
+def test_what_the_budget_does_not_take_is_more_than_a_command_next_to_the_service_takes(limit: int) -> None:
+    assert limit - FIXED_BYTES - budget_bytes("auto", limit) >= SIDE_COMMAND_BYTES
+
+
+def test_in_the_bench_the_service_has_left_that_much_of_its_limit_at_its_peak() -> None:
+    results = json.loads((Path(__file__).parents[2] / "bench" / "results.json").read_text(encoding="utf-8"))
+    limited = [case for case in results["cases"].values() if case["plan"]["memory_bytes"]]
+    assert {case["plan"]["memory_bytes"] for case in limited} >= {SIDE_COMMAND_LIMIT_BYTES_MIN, GIB}
+    for case in limited:
+        for found in case["rounds"]:
+            left = case["plan"]["memory_bytes"] - found["peak_bytes"]
+            assert left >= SIDE_COMMAND_BYTES, f"{case['name']} has left {left // MIB} MiB"
 
 
 @pytest.mark.parametrize(

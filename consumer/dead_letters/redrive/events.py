@@ -25,6 +25,8 @@ from consumer.settings import Settings
 SCHEMA_SECONDS_MAX: Final = 20.0
 """How long to retry while the schema registry does not answer."""
 SCHEMA_RETRY_SECONDS: Final = 1.0
+DECODED_MAX: Final = 1_000
+"""Events decoded at once: until they are columns, they take many times their size."""
 
 INDEX: Final = "_index"
 """Column: a dead letter's index in the sequence that was passed."""
@@ -96,7 +98,8 @@ class EventReader:
     def _changes(self, dead_letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[int], ReadChanges]]:
         """The changes in dead letters, each with its index among them as its offset, and the indices that were read."""
         topics = {topic: number for number, topic in enumerate({letter.source.topic for letter in dead_letters})}
-        todo = [[index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]]
+        readable = [index for index, dead_letter in enumerate(dead_letters) if dead_letter.event is not None]
+        todo = [readable[first : first + DECODED_MAX] for first in range(0, len(readable), DECODED_MAX)]
         while todo:
             indices = todo.pop()
             batch = _batch(dead_letters, indices, topics)

@@ -33,14 +33,19 @@ from consumer.dead_letters.redrive.publisher import Copy, Publisher, require_rea
 from consumer.dead_letters.redrive.source_log import Progress, SourceLog, as_known
 from consumer.errors import SettingsError
 from consumer.settings import Settings
+from consumer.settings.memory import MIB, size
 
 DEAD_LETTERS_MAX: Final = 100_000
 """Of one run: they are in memory with their values."""
+MEMORY_BYTES: Final = 24 * MIB
+"""What they may take, unless a run is given more: next to the service there are ``memory.SIDE_COMMAND_BYTES``."""
+DEAD_LETTER_BYTES: Final = 2_048
+"""Of a dead letter on top of its key, value and headers: objects, verdict, and the rows of its event."""
+LINE_BYTES: Final = 512
+"""Of each line of an event, in frames."""
 BATCH_COUNT_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of one transaction. While it is open the service reads nothing past it, so it must be short."""
-LINES_OF_EVENTS_MAX: Final = 2_000_000
-"""Of all events of one run: about 1 GB."""
 TRIES_MAX: Final = 5
 """A batch that other producers keep disturbing is skipped after this many tries."""
 
@@ -68,9 +73,15 @@ class Selection:
     """Changes whose copy became a dead letter: from the position of the original to that of the copy."""
 
 
-def select(settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None) -> Selection:
-    """Read the dead-letter topic. Raises SettingsError if more than ``DEAD_LETTERS_MAX`` match."""
+def select(
+    settings: Settings, wanted: DeadLetterFilter, events: EventReader, limit: int | None, memory_bytes: int
+) -> Selection:
+    """Read the dead-letter topic.
+
+    Raises SettingsError if more than ``DEAD_LETTERS_MAX`` match, or if these take more than ``memory_bytes``.
+    """
     selection = Selection()
+    taken_bytes = 0
     with closing(DeadLetterReader(settings)) as reader:
         for dead_letters in reader.read():
             for dead_letter in dead_letters:
@@ -83,25 +94,51 @@ def select(settings: Settings, wanted: DeadLetterFilter, events: EventReader, li
                 if dead_letter.redriven_from is not None
             }
             located = dead_letters if wanted.location is None else events.with_locations(dead_letters)
-            selection.dead_letters += filter(wanted.matches, located)
-            if limit is None and len(selection.dead_letters) > DEAD_LETTERS_MAX:
+            matching = list(filter(wanted.matches, located))
+            if limit is not None:
+                del matching[max(limit - len(selection.dead_letters), 0) :]
+            selection.dead_letters += matching
+            taken_bytes += sum(map(_bytes_of, matching))
+            if taken_bytes > memory_bytes:
+                raise SettingsError(_too_large("these dead letters", memory_bytes))
+            if len(selection.dead_letters) > DEAD_LETTERS_MAX:
                 raise SettingsError(
                     f"redrive: more than {DEAD_LETTERS_MAX:,} dead letters match; select fewer with --reason, "
                     "--location, --since, --until or --limit"
                 )
-            if limit is not None:
-                del selection.dead_letters[limit:]
     selection.dead_letters = latest_by_change(selection.dead_letters)
     return selection
+
+
+def _bytes_of(dead_letter: DeadLetter) -> int:
+    headers = sum(len(name) + len(text or b"") for name, text in dead_letter.headers)
+    return DEAD_LETTER_BYTES + len(dead_letter.key or b"") + len(dead_letter.value or b"") + headers
+
+
+def _too_large(what: str, memory_bytes: int) -> str:
+    return (
+        f"redrive: {what} take more than {size(memory_bytes)}; select fewer with --reason, --location, --since, "
+        "--until or --limit, or give --memory where the command has that much, as in a Job"
+    )
 
 
 class Redrive:
     """One run: ``plan``, then ``execute``. Use it from one thread and close it; every method may raise a StopError."""
 
-    def __init__(self, settings: Settings, *, before_sending: Callable[[], None] = lambda: None) -> None:
-        """``before_sending`` is called before the copies of a batch are sent: for tests with other producers."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        before_sending: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``memory_bytes`` is what the dead letters may take, and their events as much again.
+
+        ``before_sending`` is called before the copies of a batch are sent: for tests with other producers.
+        """
         require_read_committed(settings.kafka)
         self._settings = settings
+        self._memory_bytes = memory_bytes
         self._before_sending = before_sending
         self._item = item_columns(settings.window.item_key)
         self._by_source: dict[RecordPosition, list[DeadLetter]] = {}
@@ -119,7 +156,7 @@ class Redrive:
         self, wanted: DeadLetterFilter, limit: int | None = None, progress: Progress = lambda _done, _of: None
     ) -> list[Judged]:
         """Judge the dead letters that match. Sends nothing."""
-        selection = select(self._settings, wanted, self._events, limit)
+        selection = select(self._settings, wanted, self._events, limit, self._memory_bytes)
         judged, candidates = self._without_log(selection)
         by_source: dict[RecordPosition, list[DeadLetter]] = {}
         for dead_letter in candidates:
@@ -130,11 +167,8 @@ class Redrive:
         lines = pl.concat([checked.accepted, checked.barriers]).filter(pl.col(INDEX).is_in(indices))
         if lines.is_empty():
             return judged
-        if lines.height > LINES_OF_EVENTS_MAX:
-            raise SettingsError(
-                f"redrive: the events of these dead letters have more than {LINES_OF_EVENTS_MAX:,} lines; select fewer "
-                "with --reason, --location, --since, --until or --limit"
-            )
+        if lines.height * LINE_BYTES > self._memory_bytes:
+            raise SettingsError(_too_large(f"the {lines.height:,} lines of their events", self._memory_bytes))
         skipped = {id(entry.dead_letter) for entry in again}
         self._by_source = {
             source: [dead_letter for dead_letter in dead_letters if id(dead_letter) not in skipped]
