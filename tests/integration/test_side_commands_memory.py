@@ -40,10 +40,10 @@ ALLOCATORS = {
 @pytest.fixture(scope="module")
 def shop(kafka: str, admin: AdminClient) -> Shop:
     """Records of 1,000 locations over some hours, each of which has become a dead letter, too."""
-    names = [f"{what}-{uuid.uuid4().hex[:12]}" for what in ("changes", "dead-letters")]
-    for name in names:
+    number = uuid.uuid4().hex[:12]
+    shop = Shop(kafka, f"changes-{number}", f"dead-letters-{number}")
+    for name in (shop.topic, shop.dead_topic):
         make_topic(admin, name, PARTITIONS, {"retention.ms": "-1"})
-    shop = Shop(kafka, *names)
     begin_ms = int(time.time() * 1000) - SPAN_MS
     offsets = [0] * PARTITIONS
     with shop.producing(**{"linger.ms": 50, "queue.buffering.max.messages": 3 * RECORDS}) as producer:
