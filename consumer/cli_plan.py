@@ -45,7 +45,22 @@ AsBacklog = Annotated[
 ]
 ChunkSeconds = Annotated[
     float | None,
-    typer.Option(help="Seconds that the OMS takes for a chunk, for the OMS's time.", min=0.0, rich_help_panel=PLAYED),
+    typer.Option(
+        help="Seconds that the OMS takes for a chunk, for the OMS's time. Default: as ended jobs took, by the OMS's "
+        "list of jobs (Unified Commerce) or by running processes.",
+        min=0.0,
+        rich_help_panel=PLAYED,
+    ),
+]
+Members = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        metavar="URL",
+        help="Status page of a running process, to learn that from; may be repeated. Default: http.members of the "
+        "settings.",
+        rich_help_panel=PLAYED,
+    ),
 ]
 AnswerSeconds = Annotated[
     float,
@@ -78,6 +93,7 @@ def plan(
     messages_max: MessagesMax = None,
     as_backlog: AsBacklog = False,
     chunk_seconds: ChunkSeconds = None,
+    members: Members = None,
     answer_seconds: AnswerSeconds = 1.0,
     assignments: Assignments = None,
     memory: Memory = "8MiB",
@@ -90,6 +106,7 @@ def plan(
     Example: inventory-refresh plan --config config.yaml --since 24h --set window.max_age=15m
     """
     from consumer.dead_letters.filters import parse_time_ms  # noqa: PLC0415 - see consumer.cli
+    from consumer.observe.members import base_url  # noqa: PLC0415
     from consumer.plan.command import print_plan  # noqa: PLC0415
     from consumer.plan.records import Wanted  # noqa: PLC0415
     from consumer.plan.simulate import Simulation  # noqa: PLC0415
@@ -114,6 +131,7 @@ def plan(
             chunk_seconds=chunk_seconds,
             pending_bytes_max=bytes_of("--memory", memory),
         ),
+        members=[base_url("--member", member) for member in members or ()],
         out=out,
         as_json=as_json,
     )

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from consumer import terminal
 from consumer.errors import SettingsError
-from consumer.observe.members import MEMBERS_MAX, urls_of
+from consumer.observe.members import MEMBERS_MAX, base_url, urls_of
 from consumer.observe.status import api
 from consumer.observe.status.words import ago, count, counted, duration
 from consumer.settings import CONFIG_VARIABLE, HttpSettings, load
@@ -64,7 +64,7 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
 
     Raises SettingsError for a wrong URL.
     """
-    given = [_base(url) for url in urls]
+    given = [base_url("status", url) for url in urls]
     bases = _members(given)
     console = terminal.console(highlight=False)
     # The addresses are those of pods and port-forwards, so no proxy is used.
@@ -87,19 +87,6 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
                     live.update(_shown(ask_all(_members(given)), locations_max), refresh=True)
         except KeyboardInterrupt:
             return True
-
-
-def _base(url: str) -> str:
-    """The address without a trailing slash; ``host:port`` alone is an http:// one. Raises SettingsError."""
-    full = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(full)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise SettingsError(f"status: {url!r} is not the address of a status page, such as http://127.0.0.1:8080")
-    return full.rstrip("/")
 
 
 def _members(bases: Sequence[str]) -> list[str]:

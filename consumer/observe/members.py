@@ -12,6 +12,7 @@ from threading import Event, Lock, Thread
 from typing import Final
 from urllib.parse import urlsplit
 
+from consumer.errors import SettingsError
 from consumer.settings.values import split_host_port
 
 MEMBERS_MAX: Final = 100
@@ -96,6 +97,11 @@ class _Lookup:
         return Members(tuple(urls)[:MEMBERS_MAX], tuple(problems))
 
 
+def find_members(names: Sequence[str]) -> Members:
+    """The members behind ``names``, once: for a command."""
+    return MemberFinder(names).find()
+
+
 def urls_of(host: str, port: int) -> Sequence[str]:
     """The status pages behind a host's name, one for each of its addresses, sorted.
 
@@ -105,6 +111,22 @@ def urls_of(host: str, port: int) -> Sequence[str]:
     # Of a member with IPv4 and IPv6, one address is enough: the kind that this machine prefers.
     addresses = sorted({str(address[0]) for family, _, _, _, address in found if family == found[0][0]})
     return [f"http://{f'[{address}]' if ':' in address else address}:{port}" for address in addresses]
+
+
+def base_url(option: str, url: str) -> str:
+    """The address of a status page that an option has: without a trailing slash; ``host:port`` is an http:// one.
+
+    Raises SettingsError.
+    """
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"{option}: {url!r} is not the address of a status page, such as http://127.0.0.1:8080")
+    return full.rstrip("/")
 
 
 def is_own(url: str, port: int) -> bool:

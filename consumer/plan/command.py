@@ -1,11 +1,12 @@
 """What the command ``plan`` does: print what the service would send, with today's settings and with others.
 
-It joins no group, commits nothing and does not call the OMS.
+It joins no group, commits nothing and sends nothing. It asks for ended jobs if the seconds of a chunk are not given.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from consumer.core.changes.items import RejectReason
 from consumer.core.location.planner import SendReason
 from consumer.dead_letters.log_reader import LogReader
 from consumer.errors import SettingsError
+from consumer.plan.chunk_seconds import ChunkSeconds, chunk_seconds_of
 from consumer.plan.records import Range, Wanted, range_of
 from consumer.plan.simulate import Outcome, Simulation, simulate
 from consumer.settings import Settings, is_secret
@@ -39,11 +41,13 @@ def print_plan(
     wanted: Wanted,
     simulation: Simulation,
     *,
+    members: Sequence[str],
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Print what would be sent for the wanted records, with ``settings`` and with ``tried`` (None: only the first).
 
+    Without ``simulation.chunk_seconds`` they are taken from ended jobs, if the OMS or ``members`` have enough of them.
     ``assignments`` are what ``tried`` differs by, as given. Both runs read the same offsets, one after the other.
     Bodies are written into ``out``, with ``tried`` into a folder each. Raises SettingsError, BrokerError and
     DeadLettersError.
@@ -52,6 +56,10 @@ def print_plan(
     runs = {TODAY: settings} if tried is None else {TODAY: settings, WHAT_IF: tried}
     if tried is not None:
         _check_same_records(settings, tried)
+    timed = ChunkSeconds(simulation.chunk_seconds, None, "--chunk-seconds")
+    if timed.seconds is None:
+        timed = chunk_seconds_of(settings, members)
+        simulation = replace(simulation, chunk_seconds=timed.seconds)
     outcomes: dict[str, Outcome] = {}
     with closing(LogReader(settings.kafka, CLIENT_ID)) as log:
         found = range_of(log, settings.kafka.topics, wanted)
@@ -64,9 +72,9 @@ def print_plan(
                     run_settings, log, found, simulation, out=folder, progress=_updating(bar, name, found.offsets)
                 )
     if as_json:
-        print(json.dumps(_as_object(found, simulation, outcomes, assignments), ensure_ascii=False))  # noqa: T201 - the result of the command
+        print(json.dumps(_as_object(found, simulation, outcomes, assignments, timed), ensure_ascii=False))  # noqa: T201 - the result of the command
     else:
-        _print_text(console(highlight=False, soft_wrap=True), found, simulation, outcomes, assignments)
+        _print_text(console(highlight=False, soft_wrap=True), found, simulation, outcomes, assignments, timed)
 
 
 def _check_same_records(today: Settings, tried: Settings) -> None:
@@ -87,7 +95,11 @@ def _updating(bar: Progress, name: str, offsets: int) -> Callable[[int], None]:
 
 
 def _as_object(
-    found: Range, simulation: Simulation, outcomes: Mapping[str, Outcome], assignments: Sequence[str]
+    found: Range,
+    simulation: Simulation,
+    outcomes: Mapping[str, Outcome],
+    assignments: Sequence[str],
+    timed: ChunkSeconds,
 ) -> dict[str, Any]:
     return {
         "partitions": [
@@ -96,6 +108,7 @@ def _as_object(
         ],
         "mode": "backlog" if simulation.backlog else "live",
         "set": list(assignments),
+        "chunk_seconds": asdict(timed),
         **{name: _numbers(outcome, simulation) for name, outcome in outcomes.items()},
     }
 
@@ -152,6 +165,7 @@ def _print_text(
     simulation: Simulation,
     outcomes: Mapping[str, Outcome],
     assignments: Sequence[str],
+    timed: ChunkSeconds,
 ) -> None:
     today = outcomes[TODAY]
     mode = "as a backlog, all at once" if simulation.backlog else "as if live"
@@ -176,9 +190,18 @@ def _print_text(
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
     printed.print(table)
+    printed.print(_timed_by(timed), markup=False)
     for name, outcome in outcomes.items():
         for note in _notes(outcome):
             printed.print(f"{name.replace('_', ' ')}: {note}", markup=False)
+
+
+def _timed_by(timed: ChunkSeconds) -> str:
+    if timed.seconds is None:
+        return f"OMS seconds: not known ({timed.origin}); give --chunk-seconds"
+    if timed.jobs is None:
+        return f"OMS seconds: {timed.seconds:,.4g} for a chunk, from {timed.origin}"
+    return f"OMS seconds: {timed.seconds:,.4g} for a chunk, the median of {timed.jobs} ended jobs in {timed.origin}"
 
 
 def _rows(
@@ -201,7 +224,7 @@ def _rows(
     rows["body, mean / largest"] = f"{_size(totals.body_bytes / max(requests, 1))} / {_size(totals.body_bytes_max)}"
     rows["age when sent, p50 / p99"] = f"{_seconds(totals.age_seconds(0.5))} / {_seconds(totals.age_seconds(0.99))}"
     if simulation.chunk_seconds is None:
-        rows["OMS seconds"] = "give --chunk-seconds"
+        rows["OMS seconds"] = "-"
     else:
         rows["OMS seconds"] = f"{totals.chunks * simulation.chunk_seconds:,.0f}"
         rows["  longest queue"] = _seconds(totals.oms_behind_seconds_max)

@@ -11,12 +11,15 @@ import pytest
 import yaml
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from consumer.cli import app
 from consumer.dead_letters.log_reader import LogReader
 from consumer.plan.records import Wanted, by_time, range_of
 from tests.support.dead_letters import ENCODER, Shop
+from tests.support.status_server import running_status_server
+from tests.support.status_story import Story
 
 pytestmark = pytest.mark.integration
 
@@ -180,7 +183,38 @@ def test_the_table_has_a_column_for_todays_settings_and_one_for_the_others(recor
     assert ["superseded_by_reject", "0", "1"] in lines
     labels = [line[0] for line in lines if line]
     assert labels.index("superseded_by_reject") < labels.index("requests") < labels.index("chunks")
+    assert (
+        "OMS seconds: not known (oms.api inventory-specific has no list of jobs; no running process is known" in shown
+    )
     assert "give --chunk-seconds" in shown
+
+
+def test_the_seconds_of_a_chunk_are_those_of_ended_jobs_and_the_report_says_of_how_many(
+    records: Records, run: Run, planned: Planned
+) -> None:
+    records.record(0, "a")
+    story = Story(stores=10)
+    story.send_requests()
+    with running_status_server(story.board, CollectorRegistry()) as server:
+        shown = run("--from-start", "--member", server.url).stdout
+        found = planned("--from-start", "--member", server.url.removeprefix("http://"))
+    assert "OMS seconds: 1.5 for a chunk, the median of 5 ended jobs in the latest requests of 1 running" in shown
+    assert found["chunk_seconds"] == {
+        "seconds": 1.5,
+        "jobs": 5,
+        "origin": "the latest requests of 1 running process",
+    }
+    assert found["today"]["oms_seconds"] == 1.5
+
+
+def test_with_the_seconds_of_a_chunk_no_call_is_made(
+    records: Records, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.plan.command.chunk_seconds_of", None)
+    records.record(0, "a")
+    found = planned("--from-start", "--chunk-seconds", "3", "--member", "127.0.0.1:1")
+    assert found["chunk_seconds"] == {"seconds": 3.0, "jobs": None, "origin": "--chunk-seconds"}
+    assert found["today"]["oms_seconds"] == 3.0
 
 
 def test_a_secret_that_is_tried_is_not_shown(records: Records, run: Run) -> None:

@@ -40,8 +40,8 @@ ALLOCATORS = {
 @pytest.fixture(scope="module")
 def shop(kafka: str, admin: AdminClient) -> Shop:
     """Records of 1,000 locations over some hours, each of which has become a dead letter, too."""
-    number = uuid.uuid4().hex[:12]
-    shop = Shop(kafka, f"changes-{number}", f"dead-letters-{number}")
+    run = uuid.uuid4().hex[:12]
+    shop = Shop(kafka, f"changes-{run}", f"dead-letters-{run}")
     for name in (shop.topic, shop.dead_topic):
         make_topic(admin, name, PARTITIONS, {"retention.ms": "-1"})
     begin_ms = int(time.time() * 1000) - SPAN_MS
@@ -76,7 +76,7 @@ def shop(kafka: str, admin: AdminClient) -> Shop:
     "command",
     [
         ["plan", "--from-start", "--set", "window.max_age=15m", "--chunk-seconds", "1"],
-        ["plan", "--from-start", "--as-backlog", "--chunk-seconds", "1"],
+        ["plan", "--from-start", "--as-backlog", "--member", "127.0.0.1:1"],
         ["decode", "--last", "10000", "--json"],
         ["check", "--json"],
         ["dead-letters", "list"],

@@ -113,4 +113,4 @@ class Story:
 
     def _end_job(self, number: int, outcome: JobOutcome, *messages: str) -> None:
         job = Job(f"{7_000 + number}", store(number), items=3, chunks=1)
-        self.board.observe(JobEnded(JobResult(job, outcome, messages=messages)))
+        self.board.observe(JobEnded(JobResult(job, outcome, processing_seconds=1.5, messages=messages)))

@@ -88,6 +88,9 @@ class RequestReport(Answer):
         Field(description="`success`, `failed`, `never_finished` or `unknown_job`; null while it is not known."),
     ]
     job_ended_at: Annotated[datetime | None, Field(description="When the service learnt that the job had ended.")]
+    job_seconds: Annotated[
+        float | None, Field(description="From the job's start in the OMS to its end, by the OMS's clock.")
+    ]
 
 
 class LocationReport(Answer):

@@ -40,6 +40,8 @@ class AnsweredRequest:
     detail: str
     job_outcome: JobOutcome | None = None
     job_ended_at: float | None = None
+    job_seconds: float | None = None
+    """From its start in the OMS to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ class Requests:
         def ended(request: AnsweredRequest) -> AnsweredRequest:
             if request.job_id != job_id:
                 return request
-            return replace(request, job_outcome=result.outcome, job_ended_at=wall)
+            return replace(
+                request, job_outcome=result.outcome, job_ended_at=wall, job_seconds=result.processing_seconds
+            )
 
         self.latest = tuple(map(ended, self.latest))
         known = self._by_location.get(result.job.location)
