@@ -106,7 +106,7 @@ dashboards: $(DEV) ## Regenerate the chart's Grafana dashboards from helm/dashbo
 	$(BIN)/python -m helm.dashboards_source
 
 .PHONY: picture
-picture: $(DEV) ## Draw docs/dashboard.png and docs/status-page*.png; needs Debian's prometheus, chromium, fonts-inter
+picture: $(DEV) ## Draw the pictures in docs/; needs Debian's prometheus, chromium, fonts-inter, fonts-dejavu
 	$(BIN)/python -m docs.picture
 
 .PHONY: lock

@@ -3,7 +3,6 @@
 Each command imports what it needs when it runs: ``--help`` must not wait for polars, librdkafka and httpx to load.
 """
 
-import importlib.util
 import io
 import os
 import sys
@@ -79,11 +78,13 @@ def run(context: typer.Context, config: Config = None, _verbose: Verbose = False
     from consumer.app import run_service  # noqa: PLC0415 - see the module docstring
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import credentials_reader, load  # noqa: PLC0415
+    from consumer.terminal import native_panics_logged  # noqa: PLC0415
 
     settings = load(config, os.environ)
-    warnings = configure_logging(log_settings(context, settings), folds=True)
-    credentials = credentials_reader(settings, config, os.environ)
-    run_service(settings, credentials, context.obj or StopSignals(), warnings)
+    with native_panics_logged():
+        warnings = configure_logging(log_settings(context, settings), folds=True)
+        credentials = credentials_reader(settings, config, os.environ)
+        run_service(settings, credentials, context.obj or StopSignals(), warnings)
 
 
 @app.command(rich_help_panel=RUN)
@@ -105,9 +106,11 @@ def check(
     from consumer.checks.command import print_checks  # noqa: PLC0415
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.settings import Credentials, Settings, credentials_reader, load  # noqa: PLC0415
+    from consumer.terminal import native_panics_logged  # noqa: PLC0415
 
     def loaded() -> tuple[Settings, Credentials]:
         settings = load(config, os.environ)
+        context.with_resource(native_panics_logged())
         # The report says what the log would, and what to do.
         configure_logging(log_settings(context, settings), None if is_verbose(context) else io.StringIO())
         return settings, credentials_reader(settings, config, os.environ)
@@ -205,7 +208,6 @@ def demo(
 
     Exits with 0 only if the OMS then holds the last change of every item and every offset is committed.
     """
-    _need_sandbox()
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415
     from consumer.sandbox.demo import run_demo  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.settings import LogSettings  # noqa: PLC0415
@@ -270,7 +272,6 @@ def sandbox(
 
     - --fault refuse:prefix=BAD-,quantity=999,named=false
     """
-    _need_sandbox()
     from consumer.sandbox.oms.options import settings_from_options  # noqa: PLC0415 - needs the extra "sandbox"
     from consumer.sandbox.oms.server import serve  # noqa: PLC0415
 
@@ -346,9 +347,3 @@ def produce(
 
 app.add_typer(dead_letters_app, rich_help_panel=LOOK)
 app.add_typer(config_app, rich_help_panel=LOOK)
-
-
-def _need_sandbox() -> None:
-    missing = [name for name in ("anyio", "typing_extensions") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SettingsError(f"this command needs {' and '.join(missing)}: pip install 'inventory-refresh[sandbox]'")

@@ -61,7 +61,9 @@ def load_settings(context: typer.Context, config: Path | None) -> "Settings":
     """Load the settings of a command, and send the log to standard error. Raises SettingsError."""
     from consumer.observe.log_setup import configure_logging  # noqa: PLC0415 - see consumer.cli
     from consumer.settings import load  # noqa: PLC0415
+    from consumer.terminal import native_panics_logged  # noqa: PLC0415
 
     settings = load(config, os.environ)
+    context.with_resource(native_panics_logged())
     configure_logging(log_settings(context, settings))
     return settings

@@ -209,8 +209,8 @@ def _locations(members: Sequence[Member], locations_max: int) -> Table:
 def _request(request: api.RequestReport, overview: api.Overview) -> Text:
     outcome = request.outcome.replace("_", " ")
     when = ago((overview.now - request.answered_at).total_seconds())
-    text = _text(outcome, "green" if request.outcome == "accepted" else "bold red")
-    return text.append(f", {counted(request.items, 'item')}, {when}", "default")
+    style = "green" if request.outcome == "accepted" else "bold red"
+    return Text.assemble(_text(outcome, style), f", {counted(request.items, 'item')}, {when}")
 
 
 def _job(request: api.RequestReport) -> Text:

@@ -1,7 +1,7 @@
-"""Run the service through a busy few minutes, and draw its main dashboard and its status page.
+"""Run the demo, and the service through a busy few minutes, and draw what they show.
 
-``python -m docs.picture`` writes docs/dashboard.png, docs/status-page.png and docs/status-page-phone.png. It takes
-about six minutes, and needs Debian's prometheus, chromium and fonts-inter.
+``python -m docs.picture`` writes the files of ``PICTURES`` into docs/. It takes about seven minutes, and needs Debian's
+prometheus, chromium, fonts-inter and fonts-dejavu. With ``--demo`` it draws only the end of the demo, in one.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,19 @@ from plotly.offline import get_plotlyjs
 from docs.picture.chromium import take_picture
 from docs.picture.panels import Grid, drawn
 from docs.picture.scenario import running_scenario
+from docs.picture.terminal import draw_terminal, last_screen
 from tests.support.browser import PHONE, running_browser
 from tests.support.dashboards import dashboards
 from tests.support.prometheus import NAMESPACE, RELEASE, Prometheus, Series, running_prometheus, with_values
+from tests.support.terminals import on_terminal
 
 DOCS: Final = Path(__file__).parents[1]
 DASHBOARD_PICTURE: Final = DOCS / "dashboard.png"
 STATUS_PAGE_PICTURE: Final = DOCS / "status-page.png"
 PHONE_PICTURE: Final = DOCS / "status-page-phone.png"
+TERMINAL_PICTURE: Final = DOCS / "status-terminal.png"
+DEMO_PICTURE: Final = DOCS / "demo.png"
+PICTURES: Final = (DASHBOARD_PICTURE, STATUS_PAGE_PICTURE, PHONE_PICTURE, TERMINAL_PICTURE, DEMO_PICTURE)
 PAGE: Final = Path(__file__).with_name("page.html")
 DASHBOARD: Final = "inventory-refresh"
 SECONDS: Final = 300
@@ -36,6 +41,13 @@ RATE_SECONDS: Final = 16
 """Used as Grafana's ``$__rate_interval``: at about one request every two seconds, it covers several requests."""
 DASHBOARD_WIDTH: Final = 1_500
 STATUS_PAGE_SIZE: Final = (1_060, 1_330)
+TERMINAL: Final = (132, 40)
+DEMO_TERMINAL: Final = (80, 24)
+"""Columns and lines."""
+POD: Final = "inventory-refresh-5d8f7c6b9-x2x7p"
+"""Shown on the status page in place of the name of the machine that draws it."""
+POD_URL: Final = "http://10.1.2.34:8080"
+NAME_POD: Final = f"document.querySelector('h1 small').textContent = 'on {POD}'"
 SETTLE_MS: Final = 500
 """For the charts to be drawn."""
 BYTES_MAX: Final = 500_000
@@ -45,15 +57,31 @@ def main() -> int:
     """Draw all; return 1 if one is too large for a README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=SECONDS, help="how long the pictured time is (%(default)s)")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--demo", action="store_true", help="draw only the end of the demo")
+    options = parser.parse_args()
+    _draw_demo()
+    if options.demo:
+        return _report([DEMO_PICTURE])
+    seconds = options.seconds
     with tempfile.TemporaryDirectory() as folder:
         data = _watch(dashboards()[DASHBOARD], Path(folder), seconds)
     take_picture(_page(data), DASHBOARD_PICTURE, width=DASHBOARD_WIDTH)
-    pictures = (DASHBOARD_PICTURE, STATUS_PAGE_PICTURE, PHONE_PICTURE)
+    return _report(PICTURES)
+
+
+def _report(pictures: Sequence[Path]) -> int:
     sizes = {picture.name: picture.stat().st_size for picture in pictures}
     for name, size in sizes.items():
         print(f"wrote docs/{name}, {size / 1_000:.0f} kB")
     return 0 if max(sizes.values()) <= BYTES_MAX else 1
+
+
+def _draw_demo() -> None:
+    columns, lines = DEMO_TERMINAL
+    exit_code, written = on_terminal([sys.executable, "-m", "consumer", "demo"], columns=columns, lines=lines)
+    if exit_code:
+        sys.exit(f"the demo ended with exit code {exit_code}: {written}")
+    draw_terminal("inventory-refresh demo", last_screen(written, "Came in"), DEMO_PICTURE, columns=columns)
 
 
 def _watch(dashboard: Mapping[str, Any], folder: Path, seconds: int) -> dict[str, Any]:
@@ -73,9 +101,15 @@ def _draw_status_page(url: str) -> None:
             page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
             page.goto(url)
             page.wait_for_selector("#chart-rates canvas")
+            page.evaluate(NAME_POD)
             page.wait_for_timeout(SETTLE_MS)
             page.screenshot(path=picture)
             page.close()
+    columns, lines = TERMINAL
+    command = [sys.executable, "-m", "consumer", "status", url, "--once", "--locations", "8"]
+    _, written = on_terminal(command, columns=columns, lines=lines)
+    shown = written.replace(url, POD_URL.ljust(len(url)))
+    draw_terminal("inventory-refresh status --locations 8", shown, TERMINAL_PICTURE, columns=columns)
 
 
 def _page(data: Mapping[str, Any]) -> str:
