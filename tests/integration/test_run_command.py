@@ -72,6 +72,7 @@ def test_run_sends_every_change_commits_to_the_end_and_exits_with_0_on_sigterm(
     assert reasons(changes) == {reason.value: count for reason, count in plan.rejects.items()}
     assert sandbox.state.summary().max_in_flight_per_location == 1
     assert "Traceback" not in service.output()
+    assert "panicked" not in service.output()
 
 
 def test_a_process_killed_and_restarted_loses_no_change_and_commits_past_no_unsent_one(

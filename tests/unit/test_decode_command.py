@@ -110,8 +110,10 @@ def test_the_latest_messages_of_all_partitions_are_kept() -> None:
 def test_of_large_messages_fewer_are_kept_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumer.decode_command.KEPT_BYTES_MAX", 3 * SAMPLE_BYTES + 1_000)
     kept = _Latest(100)
-    kept.add([sample(1), sample(3), sample(4), sample(5, b"x" * 900), sample(6, b"x" * 101)])
+    kept.add([sample(1), sample(5, b"x" * 1_001), sample(6), sample(7)])
     assert kept.has_dropped
-    assert [found.timestamp for found in kept.samples] == [5, 6]
-    kept.add([sample(2), sample(4), sample(7)])
     assert [found.timestamp for found in kept.samples] == [6, 7]
+    kept.add([sample(2)])  # there would be room for it
+    assert [found.timestamp for found in kept.samples] == [6, 7]
+    kept.add([sample(8)])
+    assert [found.timestamp for found in kept.samples] == [6, 7, 8]

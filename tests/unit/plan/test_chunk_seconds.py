@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from consumer.avro.bundled import schema_path
 from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
@@ -115,8 +116,11 @@ def test_what_does_not_answer_is_said_in_words_within_a_bounded_time(monkeypatch
 
 
 def test_refused_credentials_are_said_and_are_no_error(oms: OmsCaller) -> None:
-    wrong = settings(oms.server.url)
-    wrong = wrong.model_copy(update={"oms": wrong.oms.model_copy(update={"tenant": 1})})
-    found = chunk_seconds_of(wrong, ())
-    assert found.seconds is None
-    assert "the OMS does not list jobs: HTTP 4" in found.origin
+    right = settings(oms.server.url)
+    for changed, said in (
+        ({"tenant": 1}, "the OMS does not list jobs: HTTP 4"),
+        ({"api_secret": SecretStr("wrong")}, "the OMS was not asked: "),
+    ):
+        found = chunk_seconds_of(right.model_copy(update={"oms": right.oms.model_copy(update=changed)}), ())
+        assert found.seconds is None
+        assert said in found.origin
