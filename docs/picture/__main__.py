@@ -1,6 +1,6 @@
 """Run the demo, and the service through a busy few minutes, and draw what they show.
 
-``python -m docs.picture`` writes the files of ``PICTURES`` into docs/. It takes about seven minutes, and needs Debian's
+``python -m docs.picture`` writes the files of ``PICTURES`` into docs/. It takes about nine minutes, and needs Debian's
 prometheus, chromium, fonts-inter and fonts-dejavu. With ``--demo`` it draws only the end of the demo, in one.
 """
 
@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from docs.picture.chromium import take_picture
 from docs.picture.panels import Grid, drawn
-from docs.picture.scenario import running_scenario
+from docs.picture.scenario import catching_up, running_scenario
 from docs.picture.terminal import draw_terminal, last_screen
 from tests.support.browser import PHONE, running_browser
 from tests.support.dashboards import dashboards
@@ -32,7 +32,15 @@ STATUS_PAGE_PICTURE: Final = DOCS / "status-page.png"
 PHONE_PICTURE: Final = DOCS / "status-page-phone.png"
 TERMINAL_PICTURE: Final = DOCS / "status-terminal.png"
 DEMO_PICTURE: Final = DOCS / "demo.png"
-PICTURES: Final = (DASHBOARD_PICTURE, STATUS_PAGE_PICTURE, PHONE_PICTURE, TERMINAL_PICTURE, DEMO_PICTURE)
+CATCHING_UP_PICTURE: Final = DOCS / "status-page-catching-up.png"
+PICTURES: Final = (
+    DASHBOARD_PICTURE,
+    STATUS_PAGE_PICTURE,
+    PHONE_PICTURE,
+    CATCHING_UP_PICTURE,
+    TERMINAL_PICTURE,
+    DEMO_PICTURE,
+)
 PAGE: Final = Path(__file__).with_name("page.html")
 DASHBOARD: Final = "inventory-refresh"
 SECONDS: Final = 300
@@ -64,6 +72,8 @@ def main() -> int:
         return _report([DEMO_PICTURE])
     seconds = options.seconds
     with tempfile.TemporaryDirectory() as folder:
+        with catching_up(Path(folder) / "backlog") as url:
+            _draw_status_page(url, {CATCHING_UP_PICTURE: STATUS_PAGE_SIZE})
         data = _watch(dashboards()[DASHBOARD], Path(folder), seconds)
     take_picture(_page(data), DASHBOARD_PICTURE, width=DASHBOARD_WIDTH)
     return _report(PICTURES)
@@ -91,13 +101,13 @@ def _watch(dashboard: Mapping[str, Any], folder: Path, seconds: int) -> dict[str
         with running_prometheus(folder / "prometheus", address) as prometheus:
             scenario.warm_up()
             started = time.time()
-            scenario.play(seconds, partial(_draw_status_page, scenario.service.url))
+            scenario.play(seconds, partial(_draw_status, scenario.service.url))
             return _data(dashboard, prometheus, started, seconds)
 
 
-def _draw_status_page(url: str) -> None:
+def _draw_status_page(url: str, pictures: Mapping[Path, tuple[int, int]]) -> None:
     with running_browser() as browser:
-        for picture, size in ((STATUS_PAGE_PICTURE, STATUS_PAGE_SIZE), (PHONE_PICTURE, tuple(PHONE.values()))):
+        for picture, size in pictures.items():
             page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
             page.goto(url)
             page.wait_for_selector("#chart-rates canvas")
@@ -105,6 +115,11 @@ def _draw_status_page(url: str) -> None:
             page.wait_for_timeout(SETTLE_MS)
             page.screenshot(path=picture)
             page.close()
+
+
+def _draw_status(url: str) -> None:
+    """The page and the command at the same moment."""
+    _draw_status_page(url, {STATUS_PAGE_PICTURE: STATUS_PAGE_SIZE, PHONE_PICTURE: (PHONE["width"], PHONE["height"])})
     columns, lines = TERMINAL
     command = [sys.executable, "-m", "consumer", "status", url, "--once", "--locations", "8"]
     _, written = on_terminal(command, columns=columns, lines=lines)

@@ -12,9 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from consumer.avro.bundled import schema_path
 from consumer.sandbox.embedded_broker import EmbeddedBroker
-from consumer.sandbox.oms.faults.rules import Outage
+from consumer.sandbox.oms.faults.rules import Latency, Outage
 from consumer.sandbox.oms.faults.scripted import FaultRequest
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import SandboxSettings
@@ -63,6 +65,15 @@ OUTAGE_AT: Final = 0.42
 OUTAGE_SHARE: Final = 0.15
 STATUS_PAGE_AT: Final = 0.52
 """When things happen, as shares of the time that the picture shows."""
+
+
+BACKLOG_LOCATIONS: Final = 60
+BACKLOG_ITEMS: Final = 15_000
+"""Of each location: what has come while no process ran."""
+BACKLOG_ANSWER_SECONDS: Final = 6.0
+"""Until the OMS answers. With few requests in flight, it sets the pace, and reading waits for memory."""
+BACKLOG_SAMPLES: Final = 13
+"""Of the charts, until the picture is drawn."""
 
 
 class Scenario:
@@ -136,6 +147,40 @@ class Scenario:
             "quantity": self._rng.randrange(1_000),
             "occurredAt": round(occurred_at * 1_000),
         }
+
+
+@contextmanager
+def catching_up(folder: Path) -> Iterator[str]:
+    """The URL of a service that is behind by many changes, and knows for how long."""
+    slow = Latency(seconds=BACKLOG_ANSWER_SECONDS)
+    oms = SandboxSettings(seconds_per_chunk=0.25, seconds_per_job=0.25, faults=(slow,))
+    rng = random.Random(SEED)  # noqa: S311 - not for secrets
+    encoder = Encoder(SCHEMA_ID)
+    with EmbeddedBroker([TOPIC, f"{TOPIC}.dead"]) as broker, SandboxServer(oms) as sandbox:
+        for number in range(BACKLOG_LOCATIONS):
+            changes: list[Change] = [
+                {"locationName": f"Store {number:02}", "sku": f"SKU{item:05}", "quantity": rng.randrange(1_000)}
+                for item in range(BACKLOG_ITEMS)
+            ]
+            publish(map(encoder.event, changes), bootstrap_servers=broker.bootstrap_servers, topic=TOPIC)
+        config = service_config(
+            broker.bootstrap_servers,
+            TOPIC,
+            sandbox,
+            avro={"schema_file": str(schema_path())},
+            oms={"max_in_flight": 2},
+            memory={"budget": "48MiB"},
+        )
+        with running_service(config, folder) as service:
+            wait_until(service.is_ready, "the service is ready")
+            wait_until(lambda: _knows_how_long(service.url), "the service knows how long it will take")
+            yield service.url
+            service.stop()
+
+
+def _knows_how_long(url: str) -> bool:
+    samples = httpx.get(f"{url}/api/history").json()["points"]
+    return len(samples) >= BACKLOG_SAMPLES and "at this rate" in httpx.get(f"{url}/api/overview").json()["health"]
 
 
 @contextmanager
