@@ -19,11 +19,17 @@ from consumer.core.changes.items import ASSIGNMENT, LINE, LOCATION, OCCURRED_AT,
 from consumer.core.engine import Engine
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits
-from consumer.core.oms.answers import Accepted
+from consumer.core.oms.answers import Accepted, Applied
+from consumer.core.oms.job_list import JobList
+from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
+from consumer.core.oms.smart_refresh import LIST_LAG_SECONDS, SmartRefresh
+from consumer.errors import InvariantError
 
 PENDING_BYTES: Final = 224 * 2**20
 """The memory for pending changes in a container of 1 GiB."""
 ROUND_SECONDS: Final = 0.03
+IDLE_SECONDS_MAX: Final = 0.25
+"""A poll waits this long, and small windows are looked at after each."""
 _LOCATION: Final = "location"
 _ITEM: Final = "item"
 
@@ -45,6 +51,8 @@ class Backlog:
     skew: float = 0.0
     """0: all locations are as large. Above: a location's size falls with its rank to this power."""
     turns: bool = True
+    smart_refresh: bool = False
+    """Small windows may leave early, and each job ends as soon as it is accepted."""
 
     @property
     def sizes(self) -> list[int]:
@@ -130,6 +138,10 @@ class Run:
         self.result = Result(fewest_chunks=sum(math.ceil(size / chunk_items) for size in backlog.sizes))
         for assignment_id in self._partitions:
             self._engine.assigned(assignment_id, start=0, read_up_to=None)
+            self._partitions[assignment_id].read_at = LIST_LAG_SECONDS
+        self._now = LIST_LAG_SECONDS
+        if self._engine.smart:
+            _clear_all(self._engine.smart, self._now)
 
     def run(self) -> Result:
         while self._engine.pending_changes or any(partition.left for partition in self._partitions.values()):
@@ -137,11 +149,11 @@ class Run:
             if not self._read() and not self._answers:
                 self._wait()
             while self._answers and self._answers[0][0] <= self._now:
-                self._engine.apply(heapq.heappop(self._answers)[1], Accepted("1"), self._now)
+                self._accept(heapq.heappop(self._answers)[1])
             if self._now >= self._round_at:
                 self._send()
             self._pause()
-        self.result.seconds = self._now
+        self.result.seconds = self._now - LIST_LAG_SECONDS
         return self.result
 
     def _read(self) -> bool:
@@ -161,7 +173,18 @@ class Run:
         """Nothing is there to be read and nothing in flight: go on when something is due."""
         deadline = self._engine.next_deadline(self._now)
         if deadline is not None and not self._engine.must_free_memory:
-            self._now = max(self._now, deadline)
+            self._now = max(self._now, min(deadline, self._now + IDLE_SECONDS_MAX))
+
+    def _accept(self, request_id: int) -> None:
+        """The OMS applies what is small at once, and makes a job of the rest."""
+        request = self._engine.locations.in_flight(request_id).request
+        if request.is_smart and request.items <= self._limits.small.items:
+            self._engine.apply(request_id, Applied(), self._now)
+            return
+        job_id = str(request_id)
+        self._engine.apply(request_id, Accepted(job_id), self._now)
+        ended = JobResult(Job(job_id, request.location, request.items, request.chunks), JobOutcome.SUCCESS)
+        self._engine.job_ended(ended, self._now)
 
     def _send(self) -> None:
         self._round_at = self._now + ROUND_SECONDS
@@ -191,7 +214,17 @@ def limits_of(backlog: Backlog) -> EngineLimits:
         coalescing_bytes_max=backlog.pending_bytes // 4,
         turns_share=EngineLimits().turns_share if backlog.turns else math.inf,
         turn_bytes_min=backlog.pending_bytes // 8,
+        smart_refresh=backlog.smart_refresh,
     )
+
+
+def _clear_all(smart: SmartRefresh, now: float) -> None:
+    """A list of jobs shows that no location has one."""
+    smart.may_use("any", 1, now)
+    query = smart.next_query(now)
+    if query is None:
+        raise InvariantError("no list is asked for")
+    smart.listed(JobList(query, (), is_complete=True), now)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

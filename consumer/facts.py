@@ -78,6 +78,8 @@ class RequestAnswered:
     answered: Answered
     decision: Decision
     x_request_id: str | None = None
+    accepted: Request | None = None
+    """What the OMS has accepted of it: all, or what is left without refused items; None if nothing."""
 
 
 # Jobs
@@ -162,6 +164,13 @@ class HoldShortened:
 
     location: str
     seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class SmartRefreshEnded:
+    """Smart refresh is not used from now on, for a while or for good, because of this. Emitted by the loop."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +302,7 @@ Fact: TypeAlias = (
     | SchemaWaitBegan
     | SchemaWaitEnded
     | HoldShortened
+    | SmartRefreshEnded
     | OffsetsCommitted
     | CommitRefused
     | Heartbeat

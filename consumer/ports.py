@@ -283,6 +283,7 @@ class Submission:
     ``commit_started_at`` is the monotonic time just before the call of the commit that covers the request. If that is
     too long ago when the request could leave, it must not be sent (the fence, rule 13). Neither must a body of more
     than ``bytes_max`` (rule 25); None: there is no limit. ``x_request_id`` is sent as a header; None: without one.
+    With ``is_smart`` it goes to smart refresh.
     """
 
     request_id: int
@@ -291,6 +292,7 @@ class Submission:
     commit_started_at: float
     bytes_max: int | None = None
     x_request_id: str | None = None
+    is_smart: bool = False
 
 
 def x_request_id(instance: str, request_id: int) -> str:

@@ -50,9 +50,11 @@ def check_oms(settings: Settings, credentials: Credentials | None, wall: Callabl
         token = check_token(client, oms.token_url)
         if token.error is not None:
             return [token, *(skipped(name, "not asked without a token") for name in ("refresh", "jobs", "clock"))]
-        refresh = judge_refresh(client.probe(), oms.base_url)
+        refreshes = [judge_refresh(client.probe(), oms.base_url)]
+        if oms.endpoint == "smart-refresh":
+            refreshes.append(judge_smart_refresh(client.probe(smart=True)))
         jobs = skipped("jobs", "oms.track_jobs is off") if client.jobs is None else check_jobs(client.jobs)
-        return [token, refresh, jobs, judge_clock(client.clock_skew_seconds)]
+        return [token, *refreshes, jobs, judge_clock(client.clock_skew_seconds)]
 
 
 def check_token(client: HttpRefreshClient, token_url: str) -> Finding:
@@ -81,6 +83,16 @@ def judge_refresh(probe: ProbeAnswer, base_url: str) -> Finding:
             return warning("refresh", said, "check again later, or set oms.max_requests_per_second")
         case kind:
             return failed("refresh", said, _ADVICE.get(kind, _ADVICE_OTHERWISE))
+
+
+def judge_smart_refresh(probe: ProbeAnswer) -> Finding:
+    """As for refresh, but the service goes on without it."""
+    answer = probe.answer
+    if answer.kind is AnswerKind.REFUSED and probe.is_own:
+        return ok("smart_refresh", f"refuses an empty request, as it must (HTTP {answer.status})")
+    said = f"HTTP {answer.status}: {answer.detail}" if answer.status else answer.detail
+    advice = "have smart refresh enabled for this key, or set oms.endpoint: refresh; until then refresh is used"
+    return warning("smart_refresh", said, advice)
 
 
 def check_jobs(jobs: HttpJobClient) -> Finding:

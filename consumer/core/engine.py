@@ -23,9 +23,11 @@ from consumer.core.location.planner import plan_under_pressure, plan_whole_chunk
 from consumer.core.location.request import Refusal, Request, superseded_refusals
 from consumer.core.oms.answers import Answer, Decision
 from consumer.core.oms.breaker import CircuitBreaker
+from consumer.core.oms.job_schedule import JobResult
 from consumer.core.oms.lost_answers import LostAnswer
 from consumer.core.oms.rate_limit import RateLimiter
 from consumer.core.oms.request_size import RequestSize
+from consumer.core.oms.smart_refresh import SmartRefresh
 from consumer.core.partition.partitions import CommitPoint, Partitions
 from consumer.core.partition.uncommitted import UncommittedLimits
 from consumer.core.settlement import Settled, Settlement
@@ -33,6 +35,9 @@ from consumer.core.settlement import Settled, Settlement
 QUEUED_PER_SLOT: Final = 7
 """A round may start this many more requests per slot than slots are free. They wait at the client's workers, covered by
 the same commit, so that a fast OMS need not wait for the next round."""
+
+FREE_QUOTA_SHARE: Final = 0.25
+"""Small windows leave early only while at least this share of the quota is left for other calls."""
 
 
 class Engine:
@@ -49,6 +54,8 @@ class Engine:
             size_of,
             limits.coalescing_bytes_max,
         )
+        self.smart = SmartRefresh(limits.list_lag_seconds) if limits.smart_refresh else None
+        """Which locations may use smart refresh (rule 34); None: all requests go to plain refresh."""
         self.locations = Locations(
             item_key,
             limits.items,
@@ -60,12 +67,16 @@ class Engine:
             coalescing_bytes_max=limits.coalescing_bytes_max,
             location_bytes=limits.location_bytes,
             set_aside=limits.set_aside,
+            may_use_smart=self.smart.may_use if self.smart else None,
+            small=limits.small,
         )
         self.breaker = CircuitBreaker(limits.max_in_flight, RateLimiter(limits.max_requests_per_second))
         self._backpressure = Backpressure(self.partitions, limits)
         self.request_size = RequestSize(limits.request_bytes_max, limits.request_bytes_max, limits.credible_bytes_min)
         self.locations.body_sizes.bytes_max = limits.request_bytes_max
-        self._settlement = Settlement(limits, self.partitions, self.locations, self.breaker, self.request_size)
+        self._settlement = Settlement(
+            limits, self.partitions, self.locations, self.breaker, self.request_size, item_key, self.smart
+        )
         self._rejected_ratio = RejectRatio(limits.rejected_ratio_max)
         self._is_job_queue_full = False
         self._superseded_in_recovery: list[Refusal] = []
@@ -89,6 +100,8 @@ class Engine:
         """
         hold_seconds = self.limits.retry.unknown_hold_seconds if in_doubt else 0.0
         self.partitions.assign(assignment_id, start=start, read_up_to=read_up_to, in_doubt_until=now + hold_seconds)
+        if self.smart:
+            self.smart.assigned(now, now + hold_seconds)
         self._end_recoveries(now)
 
     def begin_revoke(self, assignment_ids: Collection[int]) -> None:
@@ -163,6 +176,14 @@ class Engine:
         They count as in flight from here on. The caller must commit, and then send them or ``give_back`` all of them.
         """
         self._end_recoveries(now)
+        requests = self._start_due(now)
+        if self.locations.early.has_small(now) and not self.waits_for_jobs:
+            requests += self._start_small(len(requests), now)
+        self.breaker.rate_limiter.spend(len(requests), now)
+        return requests
+
+    def _start_due(self, now: float) -> list[Request]:
+        """Start requests with what is full or due, and with what must leave for others to be read."""
         keep_bytes, resume_offsets = self._backpressure.keep_bytes, self._backpressure.resume_offsets
         is_ready = self.locations.advance(now) or keep_bytes is not None or resume_offsets
         if not is_ready or self.waits_for_jobs:
@@ -173,14 +194,22 @@ class Engine:
             return []
         self._settlement.accepted_since_round = 0
         requests = self.locations.start_due(permits, now)
+        early = self.locations.early
         if resume_offsets and len(requests) < permits:
             plan = plan_under_pressure if self._backpressure.waits_for_offsets else plan_whole_chunks
-            requests += self.locations.start_blocking(permits - len(requests), resume_offsets, now, plan)
+            requests += early.start_blocking(permits - len(requests), resume_offsets, now, plan)
         if keep_bytes is not None and len(requests) < permits:
             free_bytes = self.pending_bytes - self.locations.in_flight_bytes - keep_bytes
-            requests += self.locations.start_fullest(permits - len(requests), free_bytes, now)
-        self.breaker.rate_limiter.spend(len(requests), now)
+            requests += early.start_fullest(permits - len(requests), free_bytes, now)
         return requests
+
+    def _start_small(self, started: int, now: float) -> list[Request]:
+        """Start requests with few changes, if nothing else needs the OMS: all is read, and the quota is not used up."""
+        if self.partitions.behind(0.0):
+            return []
+        permits = self.breaker.permits(self.locations.requests_in_flight, now)
+        spare = self.breaker.rate_limiter.spare(FREE_QUOTA_SHARE, now) - started
+        return self.locations.early.start_small(int(min(permits, max(spare, 0.0))), now)
 
     def give_back(self, requests: Iterable[Request], now: float) -> None:
         """Undo ``due``: the commit was refused, so nothing was sent and the changes return to their windows."""
@@ -232,6 +261,11 @@ class Engine:
     def end_hold(self, lost: LostAnswer, now: float) -> float | None:
         """See ``Settlement.end_hold``."""
         return self._settlement.end_hold(lost, now)
+
+    def job_ended(self, result: JobResult, now: float) -> None:
+        """A job of an accepted request has ended, or is not followed any more."""
+        if self.smart:
+            self.smart.job_ended(result.job.job_id, result.outcome, now)
 
     def inherits_doubt(self, now: float) -> bool:
         """Whether a partition's last owner may have left a request that the OMS still queues."""

@@ -5,8 +5,10 @@ from typing import Final
 
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.set_aside import SetAsideLimits
+from consumer.core.location.small_windows import SmallLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.core.oms.refused_locations import SHARE_LOCATIONS_MIN
+from consumer.core.oms.smart_refresh import LIST_LAG_SECONDS
 
 UNCOMMITTED_SHARE: Final = 0.5
 """Of the memory for pending rows: what a partition may be read past its committable offset. A new owner holds all of
@@ -22,6 +24,11 @@ class EngineLimits:
     set_aside: SetAsideLimits = field(default_factory=SetAsideLimits)
     only_sender: bool = False
     """Nobody else sends refresh requests, so that a job may end a hold early (rule 33)."""
+    smart_refresh: bool = False
+    """Requests go to smart refresh where they may (rule 34)."""
+    small: SmallLimits = field(default_factory=SmallLimits)
+    """With ``smart_refresh``."""
+    list_lag_seconds: float = LIST_LAG_SECONDS
     max_age_seconds: float = 300.0
     due_within_seconds: float = 1.0
     """Changes due within this time count as due, so that a burst read in several polls leaves in one request."""

@@ -1,9 +1,14 @@
 """What follows from the answers to requests: for their changes, their location, and the OMS as a whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+import polars as pl
+
+from consumer.core.changes.blocks import Rows
+from consumer.core.changes.coalesce import rows_with_keys
+from consumer.core.changes.items import ITEM_COLUMNS
 from consumer.core.changes.reject_ratio import RejectRatio
 from consumer.core.limits import EngineLimits
 from consumer.core.location.locations import Locations
@@ -12,6 +17,7 @@ from consumer.core.location.set_aside import WholeRefusal
 from consumer.core.oms.answers import (
     Accepted,
     Answer,
+    Applied,
     Decision,
     Hold,
     Refused,
@@ -19,12 +25,14 @@ from consumer.core.oms.answers import (
     Retry,
     Shrink,
     Stop,
+    backoff_seconds,
     decide,
 )
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.lost_answers import LostAnswer, RecentJobs
 from consumer.core.oms.refused_locations import RefusedLocations
 from consumer.core.oms.request_size import RequestSize
+from consumer.core.oms.smart_refresh import SmartRefresh, is_about_the_call
 from consumer.core.partition.partitions import Partitions
 
 
@@ -39,9 +47,13 @@ class Settled:
 
     request: Request
     decision: Decision
+    accepted: Request | None = None
+    """The request, or what is left of it without refused items, if the OMS has accepted it."""
     refusals: Sequence[Refusal] = ()
     fatal_reason: str | None = None
     too_many_refused: bool = False
+    smart_refresh_ended: str | None = None
+    """Why smart refresh is not used from now on, for a while or for good; None if nothing has changed."""
 
 
 class Settlement:
@@ -54,7 +66,11 @@ class Settlement:
         locations: Locations,
         breaker: CircuitBreaker,
         request_size: RequestSize,
+        item_key: Sequence[str],
+        smart: SmartRefresh | None,
     ) -> None:
+        self._key_schema = {name: ITEM_COLUMNS[name] for name in item_key}
+        self._smart = smart
         self._limits = limits
         self._partitions = partitions
         self._locations = locations
@@ -82,8 +98,17 @@ class Settlement:
     def settle(self, request_id: int, answer: Answer, *, jitter: float, now: float) -> Settled:
         """Decide what follows from an answer, and apply it. ``jitter`` is random in 0 to 1."""
         attempt = max(self._locations.failures(request_id), self._breaker.failures)
-        decision = decide(answer, attempt=attempt, jitter=jitter, limits=self._limits.retry)
-        return self.apply(request_id, decision, now)
+        request = self._locations.in_flight(request_id).request
+        if self._smart is None or not request.is_smart:
+            return self.apply(
+                request_id, decide(answer, attempt=attempt, jitter=jitter, limits=self._limits.retry), now
+            )
+        ended = self._smart.answered(request.location, answer, now)
+        if is_about_the_call(answer):
+            decision: Decision = Retry(backoff_seconds(attempt, jitter, self._limits.retry), whole_oms=False)
+        else:
+            decision = decide(answer, attempt=attempt, jitter=jitter, limits=self._limits.retry)
+        return replace(self.apply(request_id, decision, now), smart_refresh_ended=ended)
 
     def apply(self, request_id: int, decision: Decision, now: float) -> Settled:
         """Apply a decision to a request in flight.
@@ -95,17 +120,8 @@ class Settlement:
         request, sent_at = in_flight.request, in_flight.sent_at
         self._lost.pop(request.location, None)
         match decision:
-            case Accepted():
-                self.accepted_since_round += 1
-                self._partitions.mark_accepted(request.taken.present)
-                self._record_success(sent_at)
-                self._ever_accepted, self.sending_stopped, self.is_access_refused = True, None, False
-                self._refused_locations.accepted(request.location)
-                if self._limits.only_sender:
-                    self._recent_jobs.add(request.location, decision.job_id, now)
-                self._request_size.on_accepted(decision.body_bytes)
-                self._refused_ratio.add(request.taken.height, 0)
-                return self._settled(request, decision, self._locations.accept(request_id, now))
+            case Accepted() | Applied():
+                return self._accept(request, decision, sent_at, now)
             case Refused():
                 return self._settled(request, decision, self._refuse(request, decision, sent_at, now))
             case RefusedWhole():
@@ -116,6 +132,8 @@ class Settlement:
                 self._retry(request_id, decision, sent_at, now)
             case Hold():
                 self._locations.hold(request_id, now + decision.seconds, now)
+                if self._smart:
+                    self._smart.outcome_unknown(request.location, now + decision.seconds)
                 if self._limits.only_sender:
                     self._remember_lost(request, sent_at, now)
                 self._record_failure(sent_at, now, decision.breaker_seconds)
@@ -127,6 +145,37 @@ class Settlement:
             case _:
                 assert_never(decision)
         return Settled(request, decision)
+
+    def _accept(self, request: Request, decision: Accepted | Applied, sent_at: float, now: float) -> Settled:
+        """The OMS has accepted the request, or all but some items of it: it works, and knows the location."""
+        if isinstance(decision, Accepted):
+            if self._limits.only_sender:
+                self._recent_jobs.add(request.location, decision.job_id, now)
+            if self._smart:
+                self._smart.queued(request.location, decision.job_id)
+        accepted, refused = self._parts(request, decision)
+        self.accepted_since_round += 1
+        self._partitions.mark_accepted(accepted.taken.present)
+        self._record_success(sent_at)
+        self._ever_accepted, self.sending_stopped, self.is_access_refused = True, None, False
+        self._refused_locations.accepted(request.location)
+        self._request_size.on_accepted(decision.body_bytes)
+        self._refused_ratio.add(accepted.taken.height, 0)
+        if isinstance(decision, Applied) and refused is not None:
+            refusals = self._locations.refuse_some(request.request_id, refused, decision.detail, now)
+        else:
+            refusals = self._locations.accept(request.request_id, now)
+        return self._settled(request, decision, refusals, accepted)
+
+    def _parts(self, request: Request, decision: Accepted | Applied) -> tuple[Request, pl.DataFrame | None]:
+        """What the OMS has accepted of a request, and the rows of the items that it has refused, if any."""
+        if isinstance(decision, Accepted) or not decision.refused_items:
+            return request, None
+        keys = pl.DataFrame(list(decision.refused_items), schema=self._key_schema, orient="row")
+        rows = request.rows
+        is_refused = rows_with_keys(rows, keys)
+        taken = Rows(rows.filter(~is_refused), overlay=request.taken.overlay)
+        return replace(request, taken=taken, items=request.items - keys.height), rows.filter(is_refused)
 
     def _remember_lost(self, request: Request, sent_at: float, now: float) -> None:
         known = self._recent_jobs.of(request.location, sent_at)
@@ -202,15 +251,17 @@ class Settlement:
             self._record_failure(sent_at, now, self._limits.stopped_retry_seconds)
         elif refuses_all:
             self._record_failure(sent_at, now, decision.after_seconds)
-        return Settled(request, decision, refusals, fatal_reason=None if self._ever_accepted else stop_reason)
+        return Settled(request, decision, refusals=refusals, fatal_reason=None if self._ever_accepted else stop_reason)
 
-    def _settled(self, request: Request, decision: Decision, refusals: Sequence[Refusal]) -> Settled:
+    def _settled(
+        self, request: Request, decision: Decision, refusals: Sequence[Refusal], accepted: Request | None = None
+    ) -> Settled:
         """Offsets of refused changes stay open until their dead letters are confirmed."""
         too_many = False
         for refusal in refusals:
             self._partitions.mark_rejected(refusal.rows)
             too_many = self._refused_ratio.add(refusal.rows.height, refusal.rows.height)
-        return Settled(request, decision, refusals, too_many_refused=too_many)
+        return Settled(request, decision, accepted, refusals, too_many_refused=too_many)
 
     def _record_success(self, sent_at: float) -> None:
         self._breaker.record_success(sent_at=sent_at)

@@ -6,7 +6,7 @@ from consumer.core.engine import Engine
 from consumer.core.location.request import Refusal
 from consumer.core.oms.answers import Accepted
 from consumer.errors import DeadLettersError, OmsRefusedError, StopError
-from consumer.facts import ChangesDeadLettered, DeadLettersConfirmed, Observer, RequestAnswered
+from consumer.facts import ChangesDeadLettered, DeadLettersConfirmed, Observer, RequestAnswered, SmartRefreshEnded
 from consumer.loop.failed_changes import refused_changes
 from consumer.loop.job_follower import JobFollower
 from consumer.ports import Answered, Assignment, DeadLetters, RefreshClient, x_request_id
@@ -56,7 +56,9 @@ class Answers:
     def _settle_request(self, answered: Answered, now: float) -> StopError | None:
         settled = self._engine.settle(answered.request_id, answered.answer, jitter=self._jitter(), now=now)
         name = x_request_id(self._instance, answered.request_id)
-        self._observer.observe(RequestAnswered(settled.request, answered, settled.decision, name))
+        self._observer.observe(RequestAnswered(settled.request, answered, settled.decision, name, settled.accepted))
+        if settled.smart_refresh_ended is not None:
+            self._observer.observe(SmartRefreshEnded(settled.smart_refresh_ended))
         if self._job_follower and isinstance(settled.decision, Accepted):
             self._job_follower.accepted(settled.request, name, settled.decision.job_id, self._assignments, now)
         self._dead_letter(settled.refusals, name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.core.engine import Engine
-from consumer.core.oms.job_list import JobList, ListQuery
+from consumer.core.oms.job_list import JobList, ListPurpose, ListQuery
 from consumer.core.oms.job_schedule import QUERY_REFUSALS
 from consumer.core.oms.lost_answers import LostAnswer, has_job_ended
 from consumer.facts import HoldShortened, Observer
@@ -47,10 +47,10 @@ class HoldQueries:
         self._not_before = float("-inf")
 
     def turn(self, lists: Sequence[JobList], permits: int, now: float) -> int:
-        """Take the lists that have come, and ask for the next one. Returns the number of calls."""
+        """Take the lists that have come, those of others too, and ask for the next one. Returns the number of calls."""
         for listed in lists:
-            lost, self._asked = self._asked, None
-            if lost is not None:
+            if self._asked is not None and listed.query.purpose is ListPurpose.HOLD:
+                lost, self._asked = self._asked, None
                 self._take(lost, listed, now)
         held = self._engine.lost_answers(now)
         self._waits = {lost: self._waits.get(lost, (lost.lost_at + FIRST_SECONDS, FIRST_SECONDS)) for lost in held}
@@ -60,7 +60,7 @@ class HoldQueries:
         self._asked = min(due, key=lambda lost: self._waits[lost])
         _, wait = self._waits[self._asked]
         self._waits[self._asked] = (now + wait, min(2 * wait, WAIT_SECONDS_MAX))
-        self._client.ask_list(ListQuery(location=self._asked.location))
+        self._client.ask_list(ListQuery(self._asked.location, purpose=ListPurpose.HOLD))
         return 1
 
     def _take(self, lost: LostAnswer, listed: JobList, now: float) -> None:

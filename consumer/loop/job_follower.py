@@ -16,6 +16,7 @@ from consumer.core.oms.offset_codec import pack_changes
 from consumer.facts import ChangesDeadLettered, JobEnded, JobsAbandoned, Observer
 from consumer.loop.hold_queries import HoldQueries, OnlySender
 from consumer.loop.job_queries import JobQueries
+from consumer.loop.smart_queries import SmartQueries
 from consumer.ports import Assignment, DeadLetters, FailedChanges, JobClient
 
 
@@ -37,10 +38,11 @@ class JobFollower:
         adaptive_items: ItemLimits | None = None,
         only_sender: OnlySender | None = None,
     ) -> None:
-        """With ``only_sender``, holds may end early; the client must have lists."""
+        """With ``only_sender``, holds may end early. For that and for smart refresh the client must have lists."""
         self.jobs = JobSchedule(limits)
         self._queries = JobQueries(client)
         self._holds = HoldQueries(client, engine, observer, only_sender) if only_sender else None
+        self._smart = SmartQueries(client, engine, engine.smart) if engine.smart else None
         self._engine = engine
         self._dead_letters = dead_letters
         self._observer = observer
@@ -74,14 +76,17 @@ class JobFollower:
                 self._engine.breaker.rate_limiter.on_throttled(sent_at=now, now=now)
             result = self.jobs.on_report(report, now, self._jitter())
             if result:
-                self._end(result)
+                self._end(result, now)
         for result in self.jobs.expired(now):
-            self._end(result)
+            self._end(result, now)
         permits = self._engine.breaker.background_permits(now)
         job_ids = self.jobs.due(now, permits)
         calls += self._queries.ask(job_ids, self.jobs.unfinished, now)
+        lists = self._queries.lists_of_others()
         if self._holds:
-            calls += self._holds.turn(self._queries.lists_of_locations(), max(permits - calls, 0), now)
+            calls += self._holds.turn(lists, max(permits - calls, 0), now)
+        if self._smart:
+            calls += self._smart.turn(lists, max(permits - calls, 0), now)
         self._engine.breaker.rate_limiter.spend(calls, now)
         self._limit_queue()
         items = self._adaptive_items
@@ -103,7 +108,8 @@ class JobFollower:
         self.queue_full = self.jobs.full_reason()
         self._engine.set_job_queue_full(full=self.queue_full is not None)
 
-    def _end(self, result: JobResult) -> None:
+    def _end(self, result: JobResult, now: float) -> None:
+        self._engine.job_ended(result, now)
         self._observer.observe(JobEnded(result))
         if result.outcome is JobOutcome.FAILED:
             changes = failed_changes(result)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from consumer.core.oms.job_list import LIST_JOBS, JobList, ListQuery
+from consumer.core.oms.job_list import LIST_JOBS, JobList, ListPurpose, ListQuery
 from consumer.core.oms.job_schedule import QUERY_REFUSALS, JobReport, JobStatus
 from consumer.ports import JobClient
 
@@ -30,7 +30,7 @@ class JobQueries:
         self._listed: tuple[str, ...] = ()
         """The job for which the list in flight was asked, if there is one."""
         self._no_list_until = -inf if client.has_lists else inf
-        self._of_locations: list[JobList] = []
+        self._of_others: list[JobList] = []
 
     def ask(self, job_ids: Sequence[str], unfinished: int, now: float) -> int:
         """Ask about these jobs; ``unfinished`` is the number of all that have not ended. Returns the number of calls.
@@ -48,8 +48,8 @@ class JobQueries:
         reports = self._client.reports()
         calls = 0
         for listed in self._client.lists():
-            if listed.query.location is not None:
-                self._of_locations.append(listed)
+            if listed.query.purpose is not ListPurpose.JOBS:
+                self._of_others.append(listed)
                 continue
             due, self._listed = self._listed, ()
             found, missing = self._found(listed, due, now)
@@ -57,9 +57,9 @@ class JobQueries:
             calls += self._ask_singly(missing)
         return reports, calls
 
-    def lists_of_locations(self) -> list[JobList]:
-        """The lists of single locations that ``reports`` has taken and that were asked for elsewhere."""
-        lists, self._of_locations = self._of_locations, []
+    def lists_of_others(self) -> list[JobList]:
+        """The lists that ``reports`` has taken and that were asked for elsewhere."""
+        lists, self._of_others = self._of_others, []
         return lists
 
     def _ask_singly(self, job_ids: Sequence[str]) -> int:

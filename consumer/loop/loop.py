@@ -333,7 +333,9 @@ class Loop:
         for request in requests:
             bytes_max = self._engine.bytes_max(request)
             name = x_request_id(self._options.instance, request.request_id)
-            self._client.submit(Submission(request.request_id, request.location, request.taken, now, bytes_max, name))
+            self._client.submit(
+                Submission(request.request_id, request.location, request.taken, now, bytes_max, name, request.is_smart)
+            )
             self._observer.observe(RequestSent(request, name))
 
     def _settle(self, now: float, with_dead_letters: bool = True) -> None:  # noqa: FBT001, FBT002 - it is passed as a callback

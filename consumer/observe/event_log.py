@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import structlog
 
-from consumer.core.oms.answers import Accepted, AnswerKind, Decision, Hold, RefusedWhole, Retry
+from consumer.core.oms.answers import Accepted, AnswerKind, Applied, Decision, Hold, RefusedWhole, Retry
 from consumer.core.oms.job_schedule import Job, JobOutcome, JobResult
 from consumer.facts import (
     ChangesDeadLettered,
@@ -30,10 +30,16 @@ from consumer.facts import (
     RequestSent,
     SchemaWaitBegan,
     SchemaWaitEnded,
+    SmartRefreshEnded,
     Snapshot,
 )
 from consumer.observe.summary import Summary
 from consumer.ports import Assignment, CommitRefused, Decoded, FailedChanges
+
+_ABANDONED_STEP: Final = "no process follows them now; ask for the outcome with inventory-refresh job JOBID"
+_SMART_REFRESH_STEP: Final = (
+    "none is urgent: refresh is used instead; docs/oms-answers.md says for how long; or set oms.endpoint: refresh"
+)
 
 _log = structlog.get_logger("inventory_refresh.loop")
 
@@ -72,11 +78,7 @@ class EventLog:
             case JobEnded():
                 _log_job_end(fact.result)
             case JobsAbandoned():
-                _log.warning(
-                    "jobs_abandoned",
-                    jobs=_names(fact.jobs),
-                    next_step="no process follows them now; ask for the outcome with inventory-refresh job JOBID",
-                )
+                _log.warning("jobs_abandoned", jobs=_names(fact.jobs), next_step=_ABANDONED_STEP)
             case PartitionsAssigned():
                 self._partitions |= {assignment.assignment_id: _name(assignment) for assignment in fact.assignments}
                 _log.info("partitions_assigned", partitions=[_name(assignment) for assignment in fact.assignments])
@@ -100,6 +102,8 @@ class EventLog:
                 )
             case HoldShortened():
                 _log.info("hold_shortened", location=fact.location, seconds_left=round(fact.seconds_left, 1))
+            case SmartRefreshEnded():
+                _log.warning("smart_refresh_ended", reason=fact.reason, next_step=_SMART_REFRESH_STEP)
             case SchemaWaitEnded():
                 _log_wait_ended(fact)
             case CommitRefused():
@@ -222,6 +226,10 @@ def _log_answer(fact: RequestAnswered) -> None:
     }
     if isinstance(fact.decision, Accepted):
         _log.info("request_accepted", **fields, job_id=fact.decision.job_id, changes=request.changes)
+    elif isinstance(fact.decision, Applied) and fact.accepted is not None:
+        refused = len(fact.decision.refused_items)
+        more = {"items_refused": refused, "detail": answer.detail} if refused else {}
+        _log.info("request_applied", **fields, changes=fact.accepted.changes, **more)
     elif answer.kind is AnswerKind.NOT_SENT or (answer.kind is AnswerKind.TOO_LARGE and answer.status is None):
         _log.info("request_not_sent", **fields, detail=answer.detail)
     else:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from consumer.core.oms.answers import Accepted
 from consumer.core.oms.job_schedule import JobOutcome
 from consumer.facts import (
     ChangesDecoded,
@@ -51,9 +50,9 @@ class Summary:
             case ChangesDecoded():
                 self._counts["changes"] += fact.decoded.frame.height
                 self._counts["rejected"] += len(fact.decoded.rejects)
-            case RequestAnswered() if isinstance(fact.decision, Accepted):
+            case RequestAnswered() if fact.accepted is not None:
                 self._counts["requests_accepted"] += 1
-                self._counts["items"] += fact.request.items
+                self._counts["items"] += fact.accepted.items
             case RequestAnswered():
                 self._counts["requests_not_accepted"] += 1
             case JobEnded():

@@ -16,15 +16,17 @@ class Api:
     """One API. It belongs to a package of the OMS, and accepts only API keys of that package.
 
     Paths are below ``oms.base_url``; a jobID is appended to ``job_path``. At ``job_list_path`` one call returns many
-    jobs; None: the API has no such call. ``field_names`` are the API's names where they differ from those of columns.
-    ``item_columns`` are the item columns that the API accepts; ``token_request`` builds the token request from API key,
-    secret and options; with ``has_tenants`` every call but the token request carries the header ``TENANT_HEADER``.
-    ``is_own`` says whether the JSON of an error is in the OMS's own words, and not in a gateway's.
+    jobs, and at ``smart_refresh_path`` small requests are applied at once; None: the API has no such call.
+    ``field_names`` are the API's names where they differ from those of columns. ``item_columns`` are the item columns
+    that the API accepts; ``token_request`` builds the token request from API key, secret and options; with
+    ``has_tenants`` every call but the token request carries the header ``TENANT_HEADER``. ``is_own`` says whether the
+    JSON of an error is in the OMS's own words, and not in a gateway's.
     """
 
     refresh_path: str
     job_path: str
     job_list_path: str | None = None
+    smart_refresh_path: str | None = None
     field_names: Mapping[str, str] = field(default_factory=dict)
     item_columns: tuple[str, ...] = tuple(PLAIN_COLUMNS)
     token_request: Callable[[str, str, TokenOptions], TokenRequest] = form_request
@@ -39,6 +41,7 @@ APIS: Final[Mapping[str, Api]] = {
         "/commerce/inventory/v5/inventory/refresh",
         "/commerce/inventory/v1/queue/",
         "/commerce/inventory/v1/queue",
+        "/commerce/inventory/v5/inventory/smart-refresh/",
         # The vendor's published client spells both in this way.
         field_names={LOCATION: "locationCode", "ltd": "lTD"},
         item_columns=tuple(ITEM_COLUMNS),

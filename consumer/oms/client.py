@@ -15,16 +15,17 @@ import httpx
 import polars as pl
 
 from consumer.core.oms.answers import Answer, AnswerKind
-from consumer.errors import OmsRefusedError
+from consumer.errors import InvariantError, OmsRefusedError
 from consumer.oms.answers import classify, classify_error
 from consumer.oms.apis import APIS, TENANT_HEADER, Api
 from consumer.oms.body import encode, in_body_order, items_of_request
 from consumer.oms.body_room import BodyRoom
 from consumer.oms.clock_skew import ClockSkew
-from consumer.oms.http import Endpoint, open_http
+from consumer.oms.http import REPLY_BYTES_MAX, Endpoint, open_http
 from consumer.oms.job_client import THREADS, HttpJobClient
 from consumer.oms.named_items import find_named
 from consumer.oms.probe import ProbeAnswer, RefreshProbe
+from consumer.oms.smart_reply import read_smart_reply, smart_answer
 from consumer.oms.token import Credentials, Token, TokenOptions, Tokens
 from consumer.oms.transport import open_transports
 from consumer.ports import Answered, Submission
@@ -42,15 +43,19 @@ _ENCODING_FACTOR: Final = 4
 """Memory for a body while it is made, in sizes of its items' frame. Measured: 3.2 to 4.1; afterwards about 2."""
 _SENDS_MAX: Final = 2
 """A body is sent at most twice: the second time only after a 401, with a new token."""
-_LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.REFUSED})
+_RESULT_BYTES_MAX: Final = 1_024
+"""Of the result of an item, in an answer of smart refresh."""
+_LET_IN: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.APPLIED, AnswerKind.REFUSED})
 """Answers that only a valid token gets."""
+_ACCEPTING: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.APPLIED})
 _REFUSED_WHOLE: Final = frozenset({AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS, AnswerKind.GATEWAY_PAGE})
 """Refusals that are not about the request's content. They may be about the token, the location or the address."""
-_SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.TOO_LARGE})
+_SIZED: Final = frozenset({AnswerKind.ACCEPTED, AnswerKind.APPLIED, AnswerKind.TOO_LARGE})
 """Answers that say something about the size of a body."""
 _NO_FAILURES: Final = frozenset(
     {
         AnswerKind.ACCEPTED,
+        AnswerKind.APPLIED,
         AnswerKind.REFUSED,
         AnswerKind.GATEWAY_PAGE,
         AnswerKind.TOO_LARGE,
@@ -87,6 +92,8 @@ class Target:
 
     endpoint: Endpoint
     api: Api
+    smart_endpoint: Endpoint | None = None
+    """Where requests for smart refresh go; None: there are none."""
 
 
 class HttpRefreshClient:
@@ -157,11 +164,14 @@ class HttpRefreshClient:
             case _:
                 return token.detail
 
-    def probe(self, sleep: Callable[[float], None] = time.sleep) -> ProbeAnswer:
-        """Post a body that changes nothing, on the caller's thread; see ``RefreshProbe``."""
+    def probe(self, sleep: Callable[[float], None] = time.sleep, *, smart: bool = False) -> ProbeAnswer:
+        """Post a body that changes nothing, on the caller's thread; see ``RefreshProbe``.
+
+        It goes to refresh, or with ``smart`` to smart refresh.
+        """
         target = self._target
         return RefreshProbe(
-            target.endpoint,
+            self._smart_endpoint() if smart else target.endpoint,
             self._tokens,
             target.api,
             self._clock_skew,
@@ -252,6 +262,7 @@ class HttpRefreshClient:
         headers = [token.header, _CONTENT_TYPE]
         if submission.x_request_id is not None:
             headers.append((REQUEST_ID_HEADER.encode(), submission.x_request_id.encode()))
+        endpoint, reply_bytes_max = self._endpoint_of(submission, items.height)
 
         def check_fence() -> None:
             if self._monotonic() > open_until:
@@ -259,13 +270,14 @@ class HttpRefreshClient:
 
         try:
             check_fence()  # rule 13: saves a connection, and is the only check if the transport has no trace events
-            reply = self._target.endpoint.call(
+            reply = endpoint.call(
                 "POST",
                 headers=headers,
                 body=body,
                 seconds_max=self._timeout_seconds,
                 monotonic=self._monotonic,
                 before_first_byte=check_fence,
+                reply_bytes_max=reply_bytes_max,
             )
         except FenceClosedError:
             return Answer(AnswerKind.NOT_SENT, detail="the commit that covers the request is too old")
@@ -273,16 +285,29 @@ class HttpRefreshClient:
             return classify_error(error)
         reply = reply.without(token.value, *self._target.endpoint.secrets)
         self._clock_skew.observe(reply.headers, self._wall())
+        if submission.is_smart and 200 <= reply.status <= 299:
+            return smart_answer(reply.status, read_smart_reply(reply.body, items, self._item_key), items.height)
         answer = classify(reply.status, reply.headers, reply.body, wall=self._wall(), is_own=self._target.api.is_own)
         if answer.kind is AnswerKind.REFUSED and items.height > 1:
             return replace(answer, named=find_named(reply.body, in_body_order(items), self._item_key))
         return answer
 
+    def _endpoint_of(self, submission: Submission, items: int) -> tuple[Endpoint, int]:
+        """Where it goes, and how much of the answer is read."""
+        if not submission.is_smart:
+            return self._target.endpoint, REPLY_BYTES_MAX
+        return self._smart_endpoint(), REPLY_BYTES_MAX + items * _RESULT_BYTES_MAX
+
+    def _smart_endpoint(self) -> Endpoint:
+        if self._target.smart_endpoint is None:
+            raise InvariantError("a request for smart refresh, which the settings do not name")
+        return self._target.smart_endpoint
+
     def _recorded(self, answer: Answer, token: Token) -> Answer:
         """The answer, after recording what it says about the token."""
         if answer.kind in _LET_IN:
             self._tokens.record_let_in(token)
-        if answer.kind is AnswerKind.ACCEPTED:
+        if answer.kind in _ACCEPTING:
             self._tokens.record_accepted()
         if answer.kind in _REFUSED_WHOLE:
             return replace(answer, repeated=self._tokens.record_refused_whole(token))
@@ -347,6 +372,7 @@ def build_client(
         wall=wall,
         request=lambda key, secret: api.token_request(key, secret, options),
     )
+    smart_path = api.smart_refresh_path if settings.endpoint == "smart-refresh" else None
     jobs = None
     if settings.track_jobs:
         lists = endpoint(api.job_list_path) if api.job_list_path else None
@@ -357,7 +383,7 @@ def build_client(
     return HttpRefreshClient(
         [http] if token_http is http else [http, token_http],
         tokens,
-        Target(endpoint(api.refresh_path), api),
+        Target(endpoint(api.refresh_path), api, endpoint(smart_path) if smart_path else None),
         item_key,
         max_in_flight=settings.max_in_flight,
         timeout_seconds=settings.timeout,

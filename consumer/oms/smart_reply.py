@@ -10,11 +10,12 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, assert_never
 
 import polars as pl
 
 from consumer.core.changes.items import IDENTIFIERS, ITEM_COLUMNS, MAP_COLUMNS, map_text
+from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.oms.reply_parsing import read_job_id, read_json, short_line, write_json
 
 SYNC: Final = "sync"
@@ -71,6 +72,27 @@ def read_smart_reply(body: bytes, items: pl.DataFrame, item_key: Sequence[str]) 
         return _read(read_json(body), items, item_key)
     except _UnreadableError as error:
         return SmartUnknown(short_line(f"the answer of smart refresh cannot be read: {error}"))
+
+
+def smart_answer(status: int, reply: SmartReply, items: int) -> Answer:
+    """The reply to a request with so many items as an answer. If all of them are refused, the request is."""
+    match reply:
+        case SmartQueued():
+            return Answer(AnswerKind.ACCEPTED, job_id=reply.job_id, status=status)
+        case SmartApplied() if len(reply.refused) == items:
+            return Answer(AnswerKind.REFUSED, status=status, detail=_first_message(reply))
+        case SmartApplied():
+            return Answer(
+                AnswerKind.APPLIED, status=status, detail=_first_message(reply), refused_items=tuple(reply.refused)
+            )
+        case SmartUnknown():
+            return Answer(AnswerKind.UNREADABLE, status=status, detail=reply.detail)
+        case _:
+            assert_never(reply)
+
+
+def _first_message(reply: SmartApplied) -> str:
+    return next(iter(reply.refused.values()), "")
 
 
 def _read(content: Any, items: pl.DataFrame, item_key: Sequence[str]) -> SmartQueued | SmartApplied:

@@ -83,10 +83,13 @@ def _urls(oms: "OmsSettings") -> list[str]:
 def _api_options(events: "EventsSettings", oms: "OmsSettings") -> list[str]:
     """Settings that only one API of the OMS has."""
     if oms.api == "unified-commerce":
-        if oms.only_sender and not oms.track_jobs:
-            return ["oms.only_sender: needs oms.track_jobs"]
+        needing_jobs = [] if oms.track_jobs else _needing_jobs(oms)
+        if needing_jobs:
+            return [f"{needing_jobs[0]}: needs oms.track_jobs"]
         return [] if oms.tenant else ["oms.tenant: must be set for oms.api unified-commerce"]
     problems = []
+    if oms.endpoint == "smart-refresh":
+        problems.append(f"oms.endpoint: must be refresh for oms.api {oms.api}, which has no smart refresh")
     if oms.only_sender:
         problems.append(f"oms.only_sender: needs a list of jobs, which oms.api {oms.api} does not have")
     if oms.tenant is not None:
@@ -95,6 +98,12 @@ def _api_options(events: "EventsSettings", oms: "OmsSettings") -> list[str]:
     if granular:
         problems.append(f"events.fields: {', '.join(granular)} can only be sent with oms.api unified-commerce")
     return problems
+
+
+def _needing_jobs(oms: "OmsSettings") -> list[str]:
+    """The settings for which jobs must be followed."""
+    smart = ["oms.endpoint smart-refresh"] if oms.endpoint == "smart-refresh" else []
+    return [*smart, *(["oms.only_sender"] if oms.only_sender else [])]
 
 
 def _certificates(oms: "OmsSettings") -> list[str]:

@@ -4,6 +4,7 @@ from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.location import LOCATION_BYTES
 from consumer.core.location.planner import ItemLimits
 from consumer.core.location.set_aside import CHANGE_ID_BYTES, SetAsideLimits
+from consumer.core.location.small_windows import SmallLimits
 from consumer.core.oms.answers import RetryLimits
 from consumer.settings.memory import MemoryShares
 from consumer.settings.models import Settings
@@ -29,6 +30,8 @@ def engine_limits(settings: Settings, shares: MemoryShares) -> EngineLimits:
             change_bytes=CHANGE_ID_BYTES,
         ),
         only_sender=settings.oms.only_sender,
+        smart_refresh=settings.oms.endpoint == "smart-refresh",
+        small=SmallLimits(settings.window.small_items, settings.window.small_max_age),
         max_age_seconds=settings.window.max_age,
         request_bytes_max=settings.oms.max_request_bytes,
         max_in_flight=settings.oms.max_in_flight,

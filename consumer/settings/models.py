@@ -159,6 +159,20 @@ class WindowSettings(Section):
         "oms.chunk_items. `auto` follows the OMS's queue: one chunk while it is idle, and one chunk more for each of "
         "our unfinished jobs; it needs oms.track_jobs.",
     )
+    small_items: int = Field(
+        default=25,
+        ge=0,
+        le=1_000,
+        description="With oms.endpoint smart-refresh: up to so many items of a quiet location leave after "
+        "small_max_age; 0: none. It should be at most what the OMS applies at once.",
+    )
+    small_max_age: Seconds = Field(
+        default=10.0,
+        gt=0,
+        le=86_400,
+        description="How long the few changes of a quiet location wait then, while its partitions are read to their "
+        "end and a quarter of the quota is free.",
+    )
     item_key: TextList = Field(
         default_factory=lambda: list(ITEM_KEY),
         description="Columns that together identify an item within its location. "
@@ -250,6 +264,11 @@ class OmsSettings(Section):
         le=86_400,
         description="How long nothing is sent for a location after a request with an unknown outcome. Set it to the "
         "OMS's own time limit for a request: until then the OMS may still queue it.",
+    )
+    endpoint: Literal["refresh", "smart-refresh"] = Field(
+        default="refresh",
+        description="`smart-refresh`: small requests are applied at once, without a job. A location uses it while none "
+        "of its earlier jobs can be unfinished, and `refresh` until then. Needs Unified Commerce and track_jobs.",
     )
     only_sender: bool = Field(
         default=False,

@@ -27,10 +27,10 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from consumer.avro.bundled import schema_text
 from consumer.checks.findings import CHECKS
 from consumer.sandbox.embedded_broker import EmbeddedBroker
-from consumer.sandbox.oms.app import TOKEN_PATH
+from consumer.sandbox.oms.app import TOKEN_PATH, UNIFIED_TOKEN_PATH
 from consumer.sandbox.oms.faults.gateway import Skew
 from consumer.sandbox.oms.server import SandboxServer
-from consumer.sandbox.oms.settings import V5_KEY, V5_SECRET, SandboxSettings
+from consumer.sandbox.oms.settings import TENANT, UNIFIED_KEY, UNIFIED_SECRET, V5_KEY, V5_SECRET, SandboxSettings
 from tests.support.avro import message
 from tests.support.certificates import Certificates
 from tests.support.identity_kafka import use_identity_kafka
@@ -366,6 +366,20 @@ def test_a_key_of_another_package_is_refused_at_the_refresh_endpoint(world: Worl
     report = check(world.config, tmp_path)
     assert report.exit_code == 4
     assert "have this API key permitted to refresh inventory, or correct oms.api" in report.of("refresh")[0]
+
+
+def test_smart_refresh_is_asked_too_if_the_settings_name_it(world: World, tmp_path: Path) -> None:
+    world.config["oms"] |= {
+        "api": "unified-commerce",
+        "tenant": TENANT,
+        "endpoint": "smart-refresh",
+        "token_url": world.sandbox.url + UNIFIED_TOKEN_PATH,
+        "api_key": UNIFIED_KEY,
+        "api_secret": UNIFIED_SECRET,
+    }
+    report = check(world.config, tmp_path)
+    assert report.exit_code == 0
+    assert report.of("smart_refresh") == ["ok: refuses an empty request, as it must (HTTP 400)"]
 
 
 def test_a_missing_dead_letter_topic_is_an_error(world: World, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ class _Item:
 
     queued: int = 0
     """Number of the newest change whose count the OMS has queued."""
+    applied: int = 0
+    """Number of the newest change whose count the OMS has applied."""
     dead_lettered_with_newer: bool = False
     """A good change was dead-lettered, with the bad one that superseded it or with its location."""
 
@@ -293,25 +295,39 @@ class Checker:
 
     # Events of the OMS
 
-    def queued(self, wire: "Wire") -> None:
-        for item in wire.items:
-            self._check_order(wire, self._changes[item["quantity"]])
+    def queued(self, wire: "Wire", items: Sequence[Mapping[str, Any]]) -> None:
+        """The OMS queues or applies these items of a request; it refuses the others."""
+        names = {_name(item) for item in items}
+        for item in items:
+            change = self._changes[item["quantity"]]
+            state = self._items[change.location, change.item]
+            self._check_order(wire, change, state.queued, "queued")
+            if change.kind is EntryKind.CHANGE:
+                state.queued = max(state.queued, change.number)
         for partition, offset, line in wire.rows:
-            self._accepted[partition].add((offset, line))
-            self._queued.add(self.logs[partition].change(offset, line).number)
-        self._overlaid.update(wire.overlaid)
+            change = self.logs[partition].change(offset, line)
+            if change.item in names:
+                self._accepted[partition].add((offset, line))
+                self._queued.add(change.number)
+                self._overlaid.update(wire.overlaid)
 
-    def _check_order(self, wire: "Wire", change: Entry) -> None:
-        """The OMS never queues an older count after a newer one."""
-        item = self._items[change.location, change.item]
-        if change.number < item.queued and not self._may_be_older(wire, change):
+    def applied(self, wire: "Wire", items: Sequence[Mapping[str, Any]]) -> None:
+        """The OMS applies these items: those of a job when it works on it, those of smart refresh at once."""
+        for item in items:
+            change = self._changes[item["quantity"]]
+            state = self._items[change.location, change.item]
+            self._check_order(wire, change, state.applied, "applied")
+            # The count of a bad change may be accepted with older changes before the change itself is refused.
+            if change.kind is EntryKind.CHANGE:
+                state.applied = max(state.applied, change.number)
+
+    def _check_order(self, wire: "Wire", change: Entry, newest: int, what: str) -> None:
+        """The OMS never queues, and never applies, an older count after a newer one."""
+        if change.number < newest and not self._may_be_older(wire, change):
             raise Violation(
-                f"stale: {wire} is queued with the count of {self._described_change(change.number)} after the one of "
-                f"{self._described_change(item.queued)}"
+                f"stale: {wire} is {what} with the count of {self._described_change(change.number)} after the one of "
+                f"{self._described_change(newest)}"
             )
-        # The count of a bad change may be accepted with older changes before the change itself is refused; ignore it.
-        if change.kind is EntryKind.CHANGE:
-            item.queued = max(item.queued, change.number)
 
     def _may_be_older(self, wire: "Wire", change: Entry) -> bool:
         since, read_up_to = self._lost_metadata.get(change.partition, (0.0, -1))
@@ -415,3 +431,7 @@ class Checker:
         if change is None:
             return "nothing"
         return f"{change.kind} {change.item}={number} of {self._described(change.partition, self._offsets[number])}"
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item.get("sku") or item["partNumber"])

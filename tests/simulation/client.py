@@ -24,6 +24,7 @@ REST_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 NEW_SECONDS: Final = 0.5
 RENEWAL_SECONDS: Final = 10.0
 """A refusal that is not about the content renews the token at most once in this time."""
+LET_IN: Final = (AnswerKind.ACCEPTED, AnswerKind.APPLIED, AnswerKind.REFUSED)
 REFUSED_WHOLE: Final = (AnswerKind.FORBIDDEN, AnswerKind.WRONG_ADDRESS, AnswerKind.GATEWAY_PAGE)
 
 
@@ -150,13 +151,13 @@ class SimulatedClient:
                 self._send_with_token(delivery)
                 return
             answer = Answer(AnswerKind.UNAVAILABLE, status=401)
-        elif self._token == wire.token and answer.kind in (AnswerKind.ACCEPTED, AnswerKind.REFUSED):
+        elif self._token == wire.token and answer.kind in LET_IN:
             self._is_proven = True
         self._answer(delivery, self._recorded(wire, answer))
 
     def _recorded(self, wire: Wire, answer: Answer) -> Answer:
         """The answer, after recording what it says about the token."""
-        if answer.kind is AnswerKind.ACCEPTED:
+        if answer.kind in (AnswerKind.ACCEPTED, AnswerKind.APPLIED):
             self._first_refused = None
         if answer.kind not in REFUSED_WHOLE:
             return answer
@@ -202,6 +203,8 @@ class SimulatedClient:
             request_id=submission.request_id,
             location=submission.location,
             items=delivery.items,
+            frame=coalesce(submission.taken.body, ITEM_KEY),
+            is_smart=submission.is_smart,
             checked_at=self._process.world.now,
             commit_age_seconds=self._process.uptime() - delivery.commit_started_at,
             token=self._token,

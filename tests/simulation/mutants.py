@@ -23,10 +23,12 @@ from consumer.core.location import superseded as superseded_module
 from consumer.core.location import window as window_module
 from consumer.core.location.bisection import Bisection, RefusedRequest
 from consumer.core.location.body_sizes import BodySizes
+from consumer.core.location.early_requests import EarlyRequests
 from consumer.core.location.in_flight import InFlight
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.locations import Locations
 from consumer.core.location.request import Refusal, Request
+from consumer.core.location.request_starter import RequestStarter
 from consumer.core.location.set_aside import SetAsideLocations
 from consumer.core.location.superseded import SupersededChanges
 from consumer.core.location.window import Windows
@@ -36,6 +38,7 @@ from consumer.core.oms.job_list import JobList
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.core.oms.lost_answers import LostAnswer
 from consumer.core.oms.refused_locations import RefusedLocations
+from consumer.core.oms.smart_refresh import SmartRefresh
 from consumer.core.partition import recovery as recovery_module
 from consumer.core.partition.commit_metadata import CommitMetadata, parse_metadata
 from consumer.core.partition.offsets import OffsetTracker
@@ -53,7 +56,9 @@ from consumer.loop.job_queries import JobQueries
 from consumer.loop.loop import Loop
 from consumer.loop.rebalance import Rebalance
 from consumer.loop.schema_wait import SchemaWait
+from consumer.oms.smart_reply import SmartApplied, SmartReply, SmartUnknown, read_smart_reply
 from consumer.ports import Assignment, Commit, Decoded, Submission
+from tests.simulation import oms as oms_module
 from tests.simulation.client import REST_SECONDS, Delivery, SimulatedClient
 from tests.simulation.oms import Wire
 from tests.simulation.plan import Theme
@@ -304,7 +309,7 @@ def recovers_beyond_the_budget(patch: Patch) -> None:
 def waits_for_age_at_the_uncommitted_limit(patch: Patch) -> None:
     """What holds the committable offset back waits for its age, although the partition is not read meanwhile."""
 
-    patch.setattr(Locations, "start_blocking", lambda _self, _requests_max, _offsets, _now, _plan: [])
+    patch.setattr(EarlyRequests, "start_blocking", lambda _self, _requests_max, _offsets, _now, _plan: [])
 
 
 @_mutant("24")
@@ -318,7 +323,7 @@ def gives_no_partition_its_turn_again(patch: Patch) -> None:
 def waits_for_full_windows_under_pressure(patch: Patch) -> None:
     """Over the budget only full and due windows are sent, although nothing more can be read."""
 
-    patch.setattr(Locations, "start_fullest", lambda _self, _requests_max, _free_bytes, _now: [])
+    patch.setattr(EarlyRequests, "start_fullest", lambda _self, _requests_max, _free_bytes, _now: [])
 
 
 @_mutant("10")
@@ -509,12 +514,12 @@ def ignores_the_attribute_limit(patch: Patch) -> None:
 def sends_two_requests_per_location_at_once(patch: Patch) -> None:
     """A location with a request in flight may send another."""
 
-    def start(self: Any, location: Location, now: float) -> Any:
+    def start(self: RequestStarter, location: Location, *args: Any) -> Any:
         location.in_flight = None
-        return original(self, location, now)
+        return original(self, location, *args)
 
-    original = Locations._start
-    patch.setattr(Locations, "_start", start)
+    original = RequestStarter.start
+    patch.setattr(RequestStarter, "start", start)
     patch.setattr(Location, "may_send", lambda self, now: not self.backoff.is_waiting(now))
     patch.setattr(Location, "check", lambda *_args: None)
 
@@ -729,6 +734,59 @@ def a_job_in_the_list_counts_as_acceptance(patch: Patch) -> None:
 def another_members_job_ends_a_hold(patch: Patch) -> None:
     """Holds end early although other members have partitions, too, or had them a moment ago."""
     patch.setattr(HoldQueries, "_clock_ahead", lambda self, now: (self._only_sender.oms_time() or 0.0) - now)
+
+
+# Smart refresh
+
+
+@_mutant("34", Theme.SMART_REFRESH)
+def a_sync_request_leaves_while_a_job_of_its_location_is_queued(patch: Patch) -> None:
+    """Our own unfinished jobs do not matter: smart refresh overtakes them."""
+    patch.setattr(SmartRefresh, "queued", lambda *_args: None)
+
+
+@_mutant("34", Theme.SMART_REFRESH)
+def a_sync_request_leaves_while_the_last_owners_job_is_queued(patch: Patch) -> None:
+    """A new owner uses smart refresh before a list has shown that nothing of the location is unfinished."""
+
+    def assigned(self: SmartRefresh, _now: float, _doubt_until: float) -> None:
+        self._all_listed = True
+
+    patch.setattr(SmartRefresh, "assigned", assigned)
+
+
+@_mutant("34", Theme.SMART_REFRESH)
+def a_sync_request_leaves_after_a_lost_answer(patch: Patch) -> None:
+    """A request of unknown outcome may be queued as a job; smart refresh is used once its hold is over."""
+    patch.setattr(SmartRefresh, "outcome_unknown", lambda *_args: None)
+
+
+@_mutant("34", Theme.SMART_REFRESH)
+def a_list_that_was_cut_clears_locations(patch: Patch) -> None:
+    """The list may lack the job that is still queued."""
+
+    def listed(self: SmartRefresh, jobs: JobList, now: float) -> None:
+        original(self, replace(jobs, is_complete=True), now)
+
+    original = SmartRefresh.listed
+    patch.setattr(SmartRefresh, "listed", listed)
+
+
+@_mutant("14", Theme.SMART_REFRESH)
+def a_sync_answer_without_all_items_counts(patch: Patch) -> None:
+    """What smart refresh says nothing about counts as applied."""
+
+    def read(body: bytes, items: pl.DataFrame, item_key: Sequence[str]) -> SmartReply:
+        reply = read_smart_reply(body, items, item_key)
+        return SmartApplied() if isinstance(reply, SmartUnknown) else reply
+
+    patch.setattr(oms_module, "read_smart_reply", read)
+
+
+@_mutant("34", Theme.SMART_REFRESH)
+def items_that_smart_refresh_refuses_count_as_accepted(patch: Patch) -> None:
+    """An answer that refuses some items counts for the whole request."""
+    patch.setattr(Settlement, "_parts", lambda _self, request, _decision: (request, None))
 
 
 # Size of requests, new tokens

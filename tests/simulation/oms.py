@@ -1,15 +1,19 @@
 """The simulated OMS: refuses or queues requests, may lose answers, and applies absolute counts job by job."""
 
+import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import polars as pl
 
 from consumer.core.changes.items import ITEM_KEY
 from consumer.core.changes.rules import ATTRIBUTES_MAX
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
 from consumer.core.oms.job_schedule import JobReport, JobStatus
+from consumer.oms.smart_reply import read_smart_reply, smart_answer
 from tests.simulation.checkers import Checker
 from tests.simulation.plan import (
     BAD_ATTRIBUTE,
@@ -24,8 +28,8 @@ from tests.simulation.plan import (
 )
 from tests.simulation.world import WALL_SECONDS, Violation, World, new_random
 
-LISTED_JOBS_MAX: Final = 12
-"""A list of jobs has the newest ones, fewer than this or cut at as many."""
+ASYNC_SHARE: Final = 0.3
+"""So often smart refresh queues a request that it might have applied at once: the threshold is the OMS's."""
 OTHER_SENDER_SHARE: Final = 0.7
 """So often another sender has a job of the same location and size as a request, at about the same time."""
 WORK_SECONDS: Final = 0.5
@@ -44,6 +48,10 @@ class Wire:
     request_id: int
     location: str
     items: tuple[Mapping[str, Any], ...]
+    frame: pl.DataFrame
+    """The items as the worker has them."""
+    is_smart: bool
+    """It is sent to smart refresh."""
     checked_at: float
     """When its worker last checked the fence."""
     commit_age_seconds: float
@@ -113,6 +121,8 @@ class Oms:
         self._jobs: deque[QueuedJob] = deque()
         self._listed: list[QueuedJob] = []
         """All jobs ever queued; the jobID of each is its place, counted from 1."""
+        self._listed_jobs_max = plan.listed_jobs_max
+        self._sync_items_max = plan.sync_items_max
         self._has_other_sender = plan.theme is Theme.LOST_ANSWERS and not plan.only_sender
         self._jobs_done = 0
         self._is_slow = plan.unfinished_jobs_max not in (None, ROOMY)
@@ -188,13 +198,15 @@ class Oms:
         )
 
     def _arrive(self, wire: Wire, reply: Reply | None) -> None:
-        answer = self._judge(wire) or self._queue(wire)
+        is_sync = wire.is_smart and len(wire.items) <= self._sync_items_max and self._random.random() > ASYNC_SHARE
+        answer = self._judge(wire, is_sync=is_sync) or (self._apply_at_once(wire) if is_sync else self._queue(wire))
         if reply:
             self._answer(wire, answer, reply)
 
-    def _judge(self, wire: Wire) -> Answer | None:
-        """The answer if the OMS does not queue the request, else None."""
-        return self._refuse_all(wire) or self._refused_whole(wire) or self._refuse_content(wire)
+    def _judge(self, wire: Wire, *, is_sync: bool) -> Answer | None:
+        """The answer if the OMS neither queues nor applies the request, else None."""
+        of_content = None if is_sync else self._refuse_content(wire)
+        return self._refuse_all(wire) or self._refused_whole(wire) or of_content
 
     def _refuse_all(self, wire: Wire) -> Answer | None:
         if self._world.now < self.refuses_until:
@@ -241,9 +253,29 @@ class Oms:
     def _queue(self, wire: Wire) -> Answer:
         self._world.note("oms", "queues %s", wire)
         _check_size(wire)
-        self._checker.queued(wire)
+        self._checker.queued(wire, wire.items)
         job_id = self._add_job(wire, wire.location, len(wire.items))
         return Answer(AnswerKind.ACCEPTED, job_id=job_id, status=200, body_bytes=wire.body_bytes)
+
+    def _apply_at_once(self, wire: Wire) -> Answer:
+        """Smart refresh: the items that are not bad overtake all jobs. Sometimes one is left out without a word."""
+        _check_size(wire)
+        bad = [item for item in wire.items if self._is_bad(item)]
+        lost = [self._random.choice(wire.items)] if self._random.random() < self.rates.oms else []
+        applied = [item for item in wire.items if item not in bad and item not in lost]
+        self._world.note("oms", "applies %d items of %s at once", len(applied), wire)
+        self._checker.queued(wire, applied)
+        self._checker.applied(wire, applied)
+        for item in applied:
+            self._apply(wire.location, item)
+        results = [
+            {name: item[name] for name in ITEM_KEY if name in item} | {"success": item not in bad, "messages": ["bad"]}
+            for item in wire.items
+            if item not in lost
+        ]
+        body = json.dumps({"method": "sync", "jobID": None, "results": results}).encode()
+        answer = smart_answer(200, read_smart_reply(body, wire.frame, ITEM_KEY), len(wire.items))
+        return replace(answer, body_bytes=wire.body_bytes)
 
     def _add_job_of_other(self, location: str, items: int) -> None:
         if not self._world.healed:
@@ -291,8 +323,8 @@ class Oms:
         found = [
             (number, job) for number, job in enumerate(self._listed, start=1) if query.location in (None, job.location)
         ]
-        jobs = tuple(self._as_listed(number, job) for number, job in found[-LISTED_JOBS_MAX:])
-        return JobList(query, jobs, len(found) < LISTED_JOBS_MAX, http_status=200)
+        jobs = tuple(self._as_listed(number, job) for number, job in found[-self._listed_jobs_max :])
+        return JobList(query, jobs, len(found) < self._listed_jobs_max, http_status=200)
 
     def _as_listed(self, number: int, job: QueuedJob) -> ListedJob:
         report = JobReport(str(number), self.job_status(number), added=WALL_SECONDS + job.added, http_status=200)
@@ -314,6 +346,7 @@ class Oms:
         self._jobs_done += 1
         if job.wire:
             self._checker.worked(job.wire)
+            self._checker.applied(job.wire, job.wire.items)
             for item in job.wire.items:
                 self._apply(job.location, item)
         self._working = False

@@ -28,6 +28,8 @@ LOCATIONS_SHARE: Final = 0.08
 """Share of plans with the theme ``LOCATIONS``."""
 LOST_ANSWERS_SHARE: Final = 0.06
 """Share of plans with the theme ``LOST_ANSWERS``."""
+SMART_REFRESH_SHARE: Final = 0.06
+"""Share of plans with the theme ``SMART_REFRESH``."""
 SET_ASIDE_SECONDS: Final = 40.0
 """``oms.set_aside_max``."""
 PROBE_SECONDS: Final = 2.0
@@ -41,6 +43,10 @@ HEALED_SECONDS_MAX: Final = 900.0
 """Time to send everything after the last fault; long, because a throttled rate recovers slowly."""
 ROOMY: Final = 10_000
 """A limit that no plan reaches."""
+FEW_JOBS: Final = 3
+"""A list that is cut there lacks jobs that have not ended."""
+LISTED_JOBS_MAX: Final = 12
+"""Of jobs in a list, so that it often lacks older ones."""
 LINES_MAX: Final = 5
 NUMBERS_PER_OFFSET: Final = 10
 """An offset's changes are numbered from a multiple of this on."""
@@ -187,6 +193,8 @@ class Theme(StrEnum):
     """Many changes are bad, items have too many attributes for one request, memory is short, answers are lost."""
     LOCATIONS = "locations"
     """The OMS or a gateway refuses locations whole while it accepts others."""
+    SMART_REFRESH = "smart refresh"
+    """Small requests are applied at once, while jobs of the same locations may wait in a slow queue."""
     LOST_ANSWERS = "lost answers"
     """Answers are lost, and lists of jobs may end holds; or another sender has jobs of the same sizes."""
 
@@ -218,6 +226,12 @@ class SimulationPlan:
     """A larger body is answered 413; the service does not know this limit. Any single change fits."""
     has_lists: bool
     """The OMS has lists of jobs."""
+    listed_jobs_max: int
+    """A list of jobs has the newest ones, fewer than this or cut at as many."""
+    smart_refresh: bool
+    """``oms.endpoint`` is smart-refresh."""
+    sync_items_max: int
+    """Smart refresh applies requests with so many items at once."""
     only_sender: bool
     """``oms.only_sender``; otherwise another sender has jobs of the same sizes, with the theme ``LOST_ANSWERS``."""
     share_locations_min: int
@@ -261,12 +275,9 @@ class SimulationPlan:
 def draw_plan(seed: int) -> SimulationPlan:
     random = new_random(seed, "plan")
     theme = random.choice((Theme.MIXED, Theme.MIXED, Theme.MIXED, Theme.HANDOVERS, Theme.TOKENS))
-    if new_random(seed, "theme").random() < REFUSALS_SHARE:
-        theme = Theme.REFUSALS
-    if new_random(seed, "locations").random() < LOCATIONS_SHARE:
-        theme = Theme.LOCATIONS
-    if new_random(seed, "lost answers").random() < LOST_ANSWERS_SHARE:
-        theme = Theme.LOST_ANSWERS
+    for name, share, rare in _RARE_THEMES:
+        if new_random(seed, name).random() < share:
+            theme = rare
     partitions = random.randint(2, 4)
     members = random.choice((2, 2, 3, 3, 4))
     fixed = random.random() < 0.9
@@ -290,6 +301,9 @@ def draw_plan(seed: int) -> SimulationPlan:
         request_bytes_max=new_random(seed, "bytes").choice((None, None, 700, 1_500)),
         gateway_bytes_max=new_random(seed, "gateway").choice((None, None, 700, 1_200)),
         has_lists=seed % 2 == 0,
+        listed_jobs_max=LISTED_JOBS_MAX,
+        smart_refresh=False,
+        sync_items_max=2,
         only_sender=False,
         share_locations_min=5,
         token_ripens_seconds=new_random(seed, "ripens").choice((0.0, 0.0, 0.5, 4.0)),
@@ -301,7 +315,21 @@ def draw_plan(seed: int) -> SimulationPlan:
         faults=_with_redrives(new_random(seed, "redrives"), _draw_faults(random, theme, members, partitions)),
     )
     plan = _with_backlog(replace(plan, faults=_with_less_memory(plan)))
-    match theme:
+    return _with_theme(plan, random)
+
+
+_RARE_THEMES: Final = (
+    ("theme", REFUSALS_SHARE, Theme.REFUSALS),
+    ("locations", LOCATIONS_SHARE, Theme.LOCATIONS),
+    ("lost answers", LOST_ANSWERS_SHARE, Theme.LOST_ANSWERS),
+    ("smart", SMART_REFRESH_SHARE, Theme.SMART_REFRESH),
+)
+"""The source of randomness that decides, the share of plans, and the theme. The last one that is drawn wins."""
+
+
+def _with_theme(plan: SimulationPlan, random: Random) -> SimulationPlan:  # noqa: PLR0911 - one return per theme
+    seed = plan.seed
+    match plan.theme:
         case Theme.HANDOVERS:
             rates = replace(plan.rates, oms=0.4, late=0.7, pause=0.0, undeliverable=0.0)
             return replace(plan, hold_seconds=20.0, http_seconds=3.0, max_age_seconds=1.5, rates=rates)
@@ -321,6 +349,24 @@ def draw_plan(seed: int) -> SimulationPlan:
                 only_sender=random.random() < 0.6,
                 unfinished_jobs_max=random.choice((100, ROOMY)),
                 rates=replace(plan.rates, oms=random.choice((0.2, 0.4)), late=random.choice((0.3, 0.7))),
+            )
+        case Theme.SMART_REFRESH:
+            random = new_random(seed, "smart refresh")
+            moves = [
+                Fault(random.uniform(0.0, FAULTY_SECONDS), FaultKind.MOVE, random.randrange(plan.partitions))
+                for _ in range(random.choice((0, 0, 12)))
+            ]
+            return replace(
+                plan,
+                faults=tuple(sorted((*plan.faults, *moves), key=lambda fault: fault.at)),
+                hold_seconds=6.0,
+                has_lists=True,
+                listed_jobs_max=random.choice((FEW_JOBS, ROOMY, ROOMY)),
+                smart_refresh=True,
+                sync_items_max=random.choice((2, MAX_ITEMS)),
+                only_sender=random.random() < 0.3,
+                unfinished_jobs_max=random.choice((20, 100, 100, 100)),
+                rates=replace(plan.rates, oms=random.choice((0.0, 0.3, 0.5)), late=0.8),
             )
         case Theme.LOCATIONS:
             return _with_refused_locations(plan)

@@ -8,6 +8,7 @@ from consumer.core.engine import Engine
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.core.location.planner import ItemLimits, SendReason
 from consumer.core.location.set_aside import SetAsideLimits
+from consumer.core.location.small_windows import SmallLimits
 from consumer.core.oms.answers import Accepted, RetryLimits
 from consumer.core.oms.breaker import CircuitBreaker
 from consumer.core.oms.job_schedule import JobLimits, JobResult
@@ -350,6 +351,9 @@ def engine_limits(plan: SimulationPlan) -> EngineLimits:
         ),
         share_locations_min=plan.share_locations_min,
         only_sender=plan.only_sender,
+        smart_refresh=plan.smart_refresh,
+        small=SmallLimits(items=2, max_age_seconds=0.5),
+        list_lag_seconds=0.0,
         request_bytes_max=plan.request_bytes_max,
         credible_bytes_min=100,
     )

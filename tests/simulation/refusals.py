@@ -8,7 +8,7 @@ from consumer.core.changes.coalesce import change_ids
 from consumer.core.changes.items import CHANGE_ID, ChangeId, RejectReason
 from consumer.core.engine import Engine
 from consumer.core.location.planner import SendReason
-from consumer.core.oms.answers import Accepted, AnswerKind, RefusedWhole, Stop
+from consumer.core.oms.answers import Accepted, AnswerKind, Applied, RefusedWhole, Stop
 from consumer.facts import RequestAnswered
 from consumer.ports import FailedChanges
 from tests.simulation.plan import PROBE_SECONDS, ROOMY, SET_ASIDE_SECONDS, SimulationPlan
@@ -56,7 +56,7 @@ class RefusalChecker:
         request, answer = fact.request, fact.answered.answer
         changes = {ChangeId(*row) for row in change_ids(request.rows).select(CHANGE_ID).iter_rows()}
         match fact.decision:
-            case Accepted():
+            case Accepted() | Applied():
                 self._accepted(request.location, is_part=request.reason is SendReason.BISECTION)
             case RefusedWhole():
                 self._refused_whole.add(request.location)

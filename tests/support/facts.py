@@ -50,7 +50,9 @@ def decoded(*rejects: Reject, rows: Sequence[dict[str, Any]] = (), tombstones: i
 
 def accepted(sent: Request, *, job_id: str = "77", seconds: float = 0.3) -> RequestAnswered:
     answer = Answer(AnswerKind.ACCEPTED, job_id=job_id, status=200)
-    return RequestAnswered(sent, Answered(sent.request_id, answer, seconds, bytes_sent=100), Accepted(job_id))
+    return RequestAnswered(
+        sent, Answered(sent.request_id, answer, seconds, bytes_sent=100), Accepted(job_id), None, sent
+    )
 
 
 def failed(sent: Request, *, kind: AnswerKind, status: int = 0, detail: str = "") -> RequestAnswered:

@@ -24,6 +24,7 @@ from consumer.facts import (
     PartitionsRevoked,
     PendingByLocation,
     RequestAnswered,
+    SmartRefreshEnded,
     Snapshot,
 )
 from consumer.ports import (
@@ -237,7 +238,7 @@ class FakeObserver:
     diary: Diary
     latest: Snapshot | None = None
 
-    def observe(self, fact: Fact) -> None:  # noqa: C901 - one case per fact
+    def observe(self, fact: Fact) -> None:  # noqa: C901, PLR0912 - one case per fact
         match fact:
             case Snapshot():
                 self.latest = fact
@@ -257,6 +258,8 @@ class FakeObserver:
                 self.diary.append(("lost", _ids(fact.assignments)))
             case CommittedOffsetOutOfRange():
                 self.diary.append(("out of range", fact.assignment.assignment_id))
+            case SmartRefreshEnded():
+                self.diary.append(("smart refresh ended", fact.reason))
             case HoldShortened():
                 self.diary.append(("hold shortened", (fact.location, fact.seconds_left)))
             case PendingByLocation() | LocationViews():

@@ -1,8 +1,7 @@
 """How many items of a location fit into a request's body, by what bodies that were too large have measured."""
 
 from consumer.core.location.location import Location
-from consumer.core.location.planner import FlushPlan, ItemLimits, plan_at_most
-from consumer.core.location.window import Planner
+from consumer.core.location.planner import FlushPlan, ItemLimits, Planner, plan_at_most
 
 
 class BodySizes:

@@ -121,6 +121,16 @@ class Location:
         """Whether the location may send a request now."""
         return self.in_flight is None and not self.backoff.is_waiting(now)
 
+    def wait_after_refusal(self, until: float, now: float) -> None:
+        """Wait, and be sent behind all others then."""
+        self.backoff.back_off(until)
+        self.window.refused_at = now
+
+    def end_wait(self) -> None:
+        """The location may send at once, and need not be sent behind others."""
+        self.backoff.reset()
+        self.window.refused_at = float("-inf")
+
     def may_be_dropped(self, now: float) -> bool:
         """Whether the location is idle and has no ``futile_bisections`` to remember."""
         return self.state(now) is _State.IDLE and not self.futile_bisections

@@ -5,7 +5,7 @@ with exactly one call of ``accept``, ``refuse``, ``refuse_whole``, ``shrink``, `
 Idle locations are dropped, unless they must remember futile bisections. Times are monotonic seconds.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import polars as pl
@@ -16,17 +16,18 @@ from consumer.core.location.bisection import Key, Verdict
 from consumer.core.location.bisections import Bisections, KeepCurrent
 from consumer.core.location.blocking import BlockingLocations
 from consumer.core.location.body_sizes import BodySizes
-from consumer.core.location.fullest import fullest
+from consumer.core.location.early_requests import EarlyRequests
 from consumer.core.location.in_flight import InFlight, InFlightRequests
 from consumer.core.location.location import Location, LocationEvent
 from consumer.core.location.pending import Pending, pending_by_location
-from consumer.core.location.planner import ItemLimits, plan_items, plan_under_pressure
+from consumer.core.location.planner import ItemLimits, plan_items
 from consumer.core.location.request import Refusal, Request
 from consumer.core.location.request_starter import RequestStarter
 from consumer.core.location.schedule import FlushSchedule
 from consumer.core.location.set_aside import IsFar, SetAsideLimits, SetAsideLocations, WholeRefusal
+from consumer.core.location.small_windows import MayUseSmart, SmallLimits, SmallWindows
 from consumer.core.location.superseded import SupersededChanges
-from consumer.core.location.window import Planner, Window, Windows
+from consumer.core.location.window import Window, Windows
 
 COALESCE_GROWTH: Final = 1.25
 """Windows are coalesced in place again once they have grown by this factor; a few million rows take about a second."""
@@ -48,7 +49,10 @@ class Locations:
         coalescing_bytes_max: int = 24 * 1024 * 1024,
         location_bytes: int = 0,
         set_aside: SetAsideLimits = SetAsideLimits(),  # noqa: B008 - it is frozen
+        may_use_smart: MayUseSmart | None = None,
+        small: SmallLimits = SmallLimits(),  # noqa: B008 - it is frozen
     ) -> None:
+        """Without ``may_use_smart`` all requests go to plain refresh, and nothing is sent because it is ``small``."""
         self._location_bytes = location_bytes
         self._item_key = tuple(item_key)
         self._items = items
@@ -57,8 +61,12 @@ class Locations:
         self._windows = Windows(
             self._item_key, lambda name: self._get_or_create(name).window, size_of, coalescing_bytes_max
         )
+        small_windows = SmallWindows(small, max_age_seconds) if may_use_smart and small.items else None
         self._schedule = FlushSchedule(
-            flush_items=items.flush_items, max_age_seconds=max_age_seconds, due_within_seconds=due_within_seconds
+            flush_items=items.flush_items,
+            max_age_seconds=max_age_seconds,
+            due_within_seconds=due_within_seconds,
+            small_windows=small_windows,
         )
         self._in_flight = InFlightRequests()
         self._waiting: dict[str, Location] = {}
@@ -66,7 +74,7 @@ class Locations:
         self.set_aside = SetAsideLocations(set_aside)
         self.body_sizes = BodySizes()
         self._coalesce_from = 0
-        self._blocking = BlockingLocations(self._windows.blocking_locations)
+        blocking = BlockingLocations(self._windows.blocking_locations)
         self._bisections = Bisections(
             self._windows,
             self._schedule,
@@ -77,7 +85,17 @@ class Locations:
             keep_current=keep_current,
         )
         self._starter = RequestStarter(
-            self._windows, self._schedule, self._in_flight, self._bisections, self.body_sizes, self._item_key
+            self._windows,
+            self._schedule,
+            self._in_flight,
+            self._bisections,
+            self.body_sizes,
+            self._item_key,
+            may_use_smart or _never,
+            small_windows,
+        )
+        self.early = EarlyRequests(
+            self._by_name, items, self._starter, self._in_flight, blocking, small_windows, may_use_smart or _never
         )
         self.superseded = SupersededChanges(item_key)
 
@@ -135,7 +153,7 @@ class Locations:
 
     def set_flush_items(self, items: ItemLimits) -> None:
         """Change the number of items that makes a window full."""
-        self._items = items
+        self._items = self.early.items = items
         self._schedule.set_flush_items(items.flush_items, (location.window for location in self._by_name.values()))
 
     # Requests out
@@ -154,39 +172,10 @@ class Locations:
         requests: list[Request] = []
         while len(requests) < requests_max and (window := self._schedule.take_ready()):
             location = self._by_name[window.location]
-            request = self._start(location, now) if location.may_send(now) else None
+            may_send = location.may_send(now)
+            request = self._starter.start(location, self._items, plan_items, now) if may_send else None
             if request:
                 requests.append(request)
-        return requests
-
-    def start_fullest(self, requests_max: int, free_bytes: float, now: float) -> list[Request]:
-        """Start requests to free memory, since nothing more can be read: at most one per location.
-
-        Locations with the most whole chunks go first, then those that free most. Ends once this many bytes of rows are
-        in flight.
-        """
-        requests: list[Request] = []
-        for location in fullest(self._by_name.values(), requests_max, self._items, now):
-            if free_bytes <= 0:
-                break
-            request = self._start(location, now, plan_under_pressure)
-            if request:
-                free_bytes -= self._in_flight.get(request.request_id).size_bytes
-                requests.append(request)
-        return requests
-
-    def start_blocking(self, requests_max: int, offsets: Mapping[int, int], now: float, plan: Planner) -> list[Request]:
-        """Start requests with the oldest changes; ``offsets`` are the committable offsets at which reading resumes."""
-        requests: list[Request] = []
-        for found in self._blocking.take(offsets, now):
-            location = self._by_name.get(found.location)
-            if not location or not plan(location.window.items_max, 0, self._items).items:
-                continue  # counting its items would be in vain
-            if location.window.first_arrived <= found.last_arrived and location.may_send(now):
-                request = self._start(location, now, plan)
-                requests += [request] if request else []
-            if len(requests) == requests_max:
-                break
         return requests
 
     def give_back(self, request_id: int, now: float) -> None:
@@ -219,13 +208,25 @@ class Locations:
         """
         in_flight = self._in_flight.get(request_id)
         request, location = in_flight.request, self._by_name[in_flight.request.location]
-        self._end_wait(location)
+        location.end_wait()
         location.futile_bisections = 0
         if location.bisection:
             location.bisection.accepted(in_flight.suspects, request.rows)
         refusals = self._finish(in_flight, LocationEvent.ACCEPTED, now)
         self.set_aside.accepted(location)
         return refusals
+
+    def refuse_some(self, request_id: int, refused: pl.DataFrame, detail: str, now: float) -> list[Refusal]:
+        """The OMS accepted the request but for the items of these of its rows: they are bisected.
+
+        Returns the changes that must be dead-lettered.
+        """
+        in_flight = self._in_flight.get(request_id)
+        location = self._by_name[in_flight.request.location]
+        location.end_wait()
+        location.futile_bisections = 0
+        self.set_aside.accepted(location)
+        return self._bisect(in_flight, detail, (), Verdict.AT_ONCE, LocationEvent.REFUSED, now, refused)
 
     def refuse(
         self, request_id: int, detail: str, named: Sequence[Key], now: float, *, wait_until: float | None = None
@@ -240,7 +241,7 @@ class Locations:
         location.backoff.reset()
         if wait_until is None:
             return self._bisect(in_flight, detail, named, Verdict.AT_ONCE, LocationEvent.REFUSED, now)
-        self._wait_after_refusal(location, wait_until, now)
+        location.wait_after_refusal(wait_until, now)
         return self._bisect(in_flight, detail, named, Verdict.NOT_NOW, LocationEvent.NOT_QUEUED, now)
 
     def refuse_whole(self, request_id: int, said: WholeRefusal, now: float, *, refuses_all: bool) -> list[Refusal]:
@@ -251,14 +252,14 @@ class Locations:
         in_flight = self._in_flight.get(request_id)
         location = self._by_name[in_flight.request.location]
         rows = self._keep_current(in_flight.request.rows)
-        self._wait_after_refusal(location, self.set_aside.refused(location, rows, said, now), now)
+        location.wait_after_refusal(self.set_aside.refused(location, rows, said, now), now)
         if location not in self.set_aside:
             return self._finish(in_flight, LocationEvent.NOT_QUEUED, now)
         verdict = Verdict.NOT_NOW if refuses_all else Verdict.TWICE
         refusals = self._bisect(in_flight, said.detail, (), verdict, LocationEvent.NOT_QUEUED, now)
         if refusals and not location.bisection:  # what is bad has been found
             self.set_aside.forget(location)
-            self._end_wait(location)
+            location.end_wait()
         return refusals
 
     def end_set_aside(self, is_far: IsFar, now: float) -> list[Refusal]:
@@ -272,7 +273,7 @@ class Locations:
             self._bisections.end(location)
             rows = self._windows.take_changes(location.window, ended.change_ids)
             self._schedule.schedule(location.window)
-            self._end_wait(location)
+            location.end_wait()
             refusals += [Refusal(location.name, rows, ended.said.detail)] if rows.height else []
         return refusals
 
@@ -391,18 +392,6 @@ class Locations:
             self.set_aside.forget(location)
             del self._by_name[location.name]
 
-    def _start(self, location: Location, now: float, plan: Planner = plan_items) -> Request | None:
-        return self._starter.start(location, self._items, plan, now)
-
-    def _wait_after_refusal(self, location: Location, until: float, now: float) -> None:
-        """The location waits, and is then sent behind all others."""
-        location.backoff.back_off(until)
-        location.window.refused_at = now
-
-    def _end_wait(self, location: Location) -> None:
-        location.backoff.reset()
-        location.window.refused_at = float("-inf")
-
     def _bisect(
         self,
         in_flight: InFlight,
@@ -411,11 +400,15 @@ class Locations:
         verdict: Verdict,
         event: LocationEvent,
         now: float,
+        refused: pl.DataFrame | None = None,
     ) -> list[Refusal]:
-        """End a refused request, and bisect it. Returns the changes that must be dead-lettered."""
+        """End a refused request, and bisect it, or these of its rows.
+
+        Returns the changes that must be dead-lettered.
+        """
         location = self._by_name[in_flight.request.location]
         refusals = []
-        rows = self._keep_current(in_flight.request.rows)
+        rows = self._keep_current(in_flight.request.rows if refused is None else refused)
         if rows.height and self._bisections.refused(location, in_flight.refused(rows, detail, named), verdict, now):
             refusals.append(Refusal(location.name, rows, detail))
             rows = rows.clear()
@@ -447,3 +440,8 @@ class Locations:
             self._schedule.queue_again(location.window)
         self._drop_if_idle(location, now)
         return refusals
+
+
+def _never(_location: str, _items: int, _now: float) -> bool:
+    """Nobody may use smart refresh."""
+    return False

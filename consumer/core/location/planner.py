@@ -4,6 +4,7 @@ The OMS processes a request in chunks, and a partial chunk costs as much as a fu
 whole chunks if it can, and a partial one only if a change is due because of its age.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +18,8 @@ class SendReason(StrEnum):
     """The window's oldest change was ``max_age`` old."""
     PRESSURE = "pressure"
     """The memory budget was used up: waiting was pointless, since nothing more could be read."""
+    SMALL = "small"
+    """The window had few items, of a quiet location that may use smart refresh (``window.small_max_age``)."""
     BISECTION = "bisection"
     """Part of a refused request, to find out which items the OMS refuses."""
 
@@ -44,6 +47,9 @@ class FlushPlan:
 
 
 WAIT = FlushPlan(0, None)
+
+Planner = Callable[[int, int, ItemLimits], FlushPlan]
+"""From the distinct items of a window, those that are due, and the limits, to what leaves now."""
 
 
 def plan_items(items: int, due: int, limits: ItemLimits) -> FlushPlan:
@@ -74,6 +80,15 @@ def plan_whole_chunks(items: int, due: int, limits: ItemLimits) -> FlushPlan:
     planned = plan_under_pressure(items, due, limits)
     is_partial = planned.reason is SendReason.PRESSURE and planned.items % limits.chunk_items
     return WAIT if is_partial else planned
+
+
+def plan_small(items_max: int) -> Planner:
+    """All of a window that has at most so many items, however young its changes are."""
+
+    def plan(items: int, _due: int, limits: ItemLimits) -> FlushPlan:
+        return FlushPlan(items, SendReason.SMALL) if items <= min(items_max, limits.max_items) else WAIT
+
+    return plan
 
 
 def plan_at_most(planned: FlushPlan, items_max: int, limits: ItemLimits) -> FlushPlan:

@@ -22,6 +22,8 @@ class Request:
     chunks: int
     """Number of chunks in which the OMS processes it."""
     reason: SendReason
+    is_smart: bool = False
+    """It goes to smart refresh (rule 34)."""
 
     @property
     def rows(self) -> pl.DataFrame:

@@ -6,10 +6,11 @@ from consumer.core.location.bisections import Bisections
 from consumer.core.location.body_sizes import BodySizes
 from consumer.core.location.in_flight import InFlightRequests
 from consumer.core.location.location import Location
-from consumer.core.location.planner import ItemLimits, SendReason, chunks
+from consumer.core.location.planner import ItemLimits, Planner, SendReason, chunks
 from consumer.core.location.request import Request
 from consumer.core.location.schedule import FlushSchedule
-from consumer.core.location.window import Planner, Windows
+from consumer.core.location.small_windows import MayUseSmart, SmallWindows
+from consumer.core.location.window import Windows
 from consumer.errors import InvariantError
 
 
@@ -24,7 +25,11 @@ class RequestStarter:
         bisections: Bisections,
         body_sizes: BodySizes,
         item_key: tuple[str, ...],
+        may_use_smart: MayUseSmart,
+        small_windows: SmallWindows | None,
     ) -> None:
+        self._may_use_smart = may_use_smart
+        self._small_windows = small_windows
         self._windows = windows
         self._schedule = schedule
         self._in_flight = in_flight
@@ -85,8 +90,12 @@ class RequestStarter:
     ) -> Request:
         self._schedule.schedule(location.window)
         self._requests_started += 1
-        request = Request(self._requests_started, location.name, rows, items, chunks(items, limits.chunk_items), reason)
+        is_smart = self._may_use_smart(location.name, items, now)
+        whole_chunks = chunks(items, limits.chunk_items)
+        request = Request(self._requests_started, location.name, rows, items, whole_chunks, reason, is_smart)
         if location.in_flight:
             raise InvariantError(f"location {location.name!r} already has a request in flight")
+        if self._small_windows:
+            self._small_windows.started(location.name, reason, now)
         location.in_flight = self._in_flight.start(request, now, suspects, size_bytes)
         return request

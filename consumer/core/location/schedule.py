@@ -7,13 +7,23 @@ import heapq
 from collections.abc import Collection, Iterable
 from itertools import count
 
+from consumer.core.location.small_windows import SmallWindows
 from consumer.core.location.window import Window
 
 
 class FlushSchedule:
     """Windows by the age of their oldest change, and *ready* windows: the planner must look at these when it can."""
 
-    def __init__(self, *, flush_items: int, max_age_seconds: float, due_within_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        flush_items: int,
+        max_age_seconds: float,
+        due_within_seconds: float,
+        small_windows: SmallWindows | None = None,
+    ) -> None:
+        """``small_windows`` hear of every change, too."""
+        self._small_windows = small_windows
         self._flush_items = flush_items
         self._max_age_seconds = max_age_seconds
         self._due_within_seconds = due_within_seconds
@@ -41,6 +51,8 @@ class FlushSchedule:
         if window.rows and window.first_arrived < self._queued.get(window, float("inf")):
             self._queued[window] = window.first_arrived
             heapq.heappush(self._deadlines, (window.first_arrived, next(self._order), window))
+        if self._small_windows:
+            self._small_windows.schedule(window)
 
     def mark_ready(self, window: Window, *, is_waiting: bool = False) -> None:
         """Look at the window as soon as its location may send, whatever its size and age.
@@ -84,6 +96,8 @@ class FlushSchedule:
         """Forget a window that no longer exists."""
         self.unmark_ready(window)
         self._queued.pop(window, None)
+        if self._small_windows:
+            self._small_windows.drop(window)
 
     def set_flush_items(self, flush_items: int, windows: Iterable[Window]) -> None:
         """Change the number of items that makes a window full. ``windows`` are all windows."""

@@ -21,7 +21,7 @@ from consumer.core.changes.coalesce import (
 )
 from consumer.core.changes.items import ARRIVED, ASSIGNMENT, CHANGE_ID, CHANGE_SCHEMA, LOCATION
 from consumer.core.location.blocking import Blocking, blocking_locations
-from consumer.core.location.planner import FlushPlan, ItemLimits, plan_items
+from consumer.core.location.planner import FlushPlan, ItemLimits, Planner, plan_items
 
 _NEVER: Final = float("inf")
 
@@ -57,10 +57,6 @@ class Taken:
 
     rows: Rows
     plan: FlushPlan
-
-
-Planner = Callable[[int, int, ItemLimits], FlushPlan]
-"""From the distinct items of a window, those that are due, and the limits, to what leaves now."""
 
 
 class Windows:

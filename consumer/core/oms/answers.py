@@ -17,6 +17,8 @@ class AnswerKind(StrEnum):
 
     ACCEPTED = "accepted"
     """A jobID came back: the OMS has queued the request."""
+    APPLIED = "applied"
+    """Smart refresh has applied the request at once, and says so item by item; it may have refused some items."""
     REFUSED = "refused"
     """400 in the OMS's own words: the request, or one of its items, is wrong."""
     GATEWAY_PAGE = "gateway_page"
@@ -61,9 +63,11 @@ class Answer:
     setting: str | None = None
     """Only without a token: the setting to correct, if the answer says which; otherwise it is key or secret."""
     body_bytes: int = 0
-    """Size of the request's body; for ACCEPTED and TOO_LARGE, otherwise 0."""
+    """Size of the request's body; for ACCEPTED, APPLIED and TOO_LARGE, otherwise 0."""
     named: tuple[tuple[str | int | None, ...], ...] = ()
     """Only for REFUSED: item keys (values in the order of ``window.item_key``) that the OMS's message seems to name."""
+    refused_items: tuple[tuple[str | int | None, ...], ...] = ()
+    """Only for APPLIED: the keys of the items that were refused; ``detail`` is the message about the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,18 @@ class Accepted:
 
     job_id: str
     body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The OMS has applied the request at once, without a job: its changes are accepted, but those of ``refused_items``.
+
+    These are item keys; ``detail`` is the OMS's message about the first one.
+    """
+
+    body_bytes: int = 0
+    refused_items: tuple[tuple[str | int | None, ...], ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +193,7 @@ class Stop:
     detail: str
 
 
-Decision = Accepted | Retry | Hold | Refused | RefusedWhole | Shrink | Stop
+Decision = Accepted | Applied | Retry | Hold | Refused | RefusedWhole | Shrink | Stop
 
 _DOUBLINGS_MAX: Final = 32
 """More doublings exceed any sensible maximum, and 2.0**1024 would overflow."""
@@ -222,6 +238,8 @@ def decide(  # noqa: C901, PLR0911 - one return per row of the table
             if answer.job_id is None:
                 raise InvariantError("an accepted request without a jobID")
             return Accepted(answer.job_id, answer.body_bytes)
+        case AnswerKind.APPLIED:
+            return Applied(answer.body_bytes, answer.refused_items, _quoted(answer) if answer.refused_items else "")
         case AnswerKind.NOT_SENT:
             return Retry(after_seconds=None, whole_oms=False)
         case AnswerKind.OVER_QUOTA | AnswerKind.UNAVAILABLE:

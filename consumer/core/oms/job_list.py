@@ -1,6 +1,7 @@
 """The OMS's list of jobs: what one call says about many jobs."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from consumer.core.oms.job_schedule import JobReport
@@ -9,12 +10,24 @@ LIST_JOBS: Final = 100
 """Jobs asked for in one list, in addition to twice those that are followed: others use the OMS, too."""
 
 
+class ListPurpose(Enum):
+    """Who asks for a list. Each asks for one at a time."""
+
+    JOBS = auto()
+    """To follow the jobs of accepted requests."""
+    HOLD = auto()
+    """To end a hold early."""
+    SMART_REFRESH = auto()
+    """To clear locations for smart refresh."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListQuery:
     """Ask for the refresh jobs of a location; None: of all locations."""
 
     location: str | None = None
     limit: int = LIST_JOBS
+    purpose: ListPurpose = ListPurpose.JOBS
 
 
 @dataclass(frozen=True, slots=True)

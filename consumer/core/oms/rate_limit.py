@@ -54,6 +54,11 @@ class RateLimiter:
         self._fill(limit, now)
         return self._calls
 
+    def spare(self, share: float, now: float) -> float:
+        """How many calls may be sent now so that this share of the bucket is left; infinite without a limit."""
+        limit = self.limit(now)
+        return float("inf") if limit is None else self.available(now) - share * _size(limit)
+
     def next_at(self, now: float) -> float:
         """Earliest time at which a call may be sent."""
         limit = self.limit(now)
@@ -89,6 +94,10 @@ class RateLimiter:
             self._recent.popleft()
 
     def _fill(self, limit: float, now: float) -> None:
-        size = max(1.0, BURST_SECONDS * limit)
-        self._calls = min(size, self._calls + limit * max(now - self._filled_at, 0.0))
+        self._calls = min(_size(limit), self._calls + limit * max(now - self._filled_at, 0.0))
         self._filled_at = now
+
+
+def _size(limit: float) -> float:
+    """The bucket's capacity in calls, at this many per second."""
+    return max(1.0, BURST_SECONDS * limit)

@@ -26,11 +26,11 @@ _OLDEST: Final = GaugeDefinition(
 )
 _ACCEPTED_AT: Final = GaugeDefinition(
     "location_last_accepted_timestamp_seconds",
-    "When a request of the location was last accepted with a jobID, as Unix time.",
+    "When a request of the location was last accepted, with a jobID or applied at once, as Unix time.",
     ("location",),
 )
 _ITEMS: Final = CounterDefinition(
-    "location_items_accepted", "Items in the location's requests that were accepted with a jobID.", ("location",)
+    "location_items_accepted", "Items of the location that the OMS has accepted.", ("location",)
 )
 _REQUESTS: Final = CounterDefinition(
     "location_requests_answered", "The location's answered requests, by outcome.", ("location", "outcome")

@@ -11,7 +11,7 @@ from consumer.core.changes.items import ARRIVED, OCCURRED_AT, TIMESTAMP, RejectR
 from consumer.core.limits import EngineLimits
 from consumer.core.location.planner import SendReason
 from consumer.core.location.request import Request
-from consumer.core.oms.answers import Accepted, AnswerKind
+from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.job_schedule import JobOutcome, JobResult
 from consumer.facts import (
     ChangesDeadLettered,
@@ -35,6 +35,7 @@ from consumer.facts import (
     RequestSent,
     SchemaWaitBegan,
     SchemaWaitEnded,
+    SmartRefreshEnded,
     Snapshot,
 )
 from consumer.observe.metrics.definitions import PREFIX, MetricDescription
@@ -131,7 +132,8 @@ class Metrics:
         self._dead_letters = self._counter("dead_letters_confirmed", "Dead letters that the broker has confirmed.")
         self._changes_accepted = self._counter(
             "changes_accepted",
-            "Changes accepted with a jobID, including those superseded by a newer change of the same item.",
+            "Changes that the OMS has accepted, with a jobID or applied at once, including those superseded by a newer "
+            "change of the same item.",
         )
         self._changes_coalesced = self._counter(
             "changes_coalesced",
@@ -142,7 +144,7 @@ class Metrics:
         self._requests_sent = self._counters(
             "requests_sent",
             "Refresh requests handed to the OMS client, by what triggered them: a full window, the age of a change, "
-            "or bisection.",
+            "memory pressure, few changes of a quiet location, or bisection.",
             reason=tuple(SendReason),
         )
         self._items_sent = self._counter("items_sent", "Items in requests handed to the OMS client.")
@@ -164,7 +166,9 @@ class Metrics:
             "Time from a request's submission to its answer, including the wait for a connection.",
             REQUEST_SECONDS,
         )
-        self._items_accepted = self._counter("items_accepted", "Items in requests that were accepted with a jobID.")
+        self._items_accepted = self._counter(
+            "items_accepted", "Items that the OMS has accepted, with a jobID or applied at once."
+        )
         self._oldest_age = self._histograms(
             "oldest_change_age_seconds",
             "Age of the oldest change in a request when it was accepted: since the change occurred, was published to "
@@ -275,7 +279,7 @@ class Metrics:
                 self._rebalances["lost"].inc()
             case CommittedOffsetOutOfRange():
                 self._out_of_range.inc()
-            case SchemaWaitBegan() | SchemaWaitEnded() | HoldShortened():
+            case SchemaWaitBegan() | SchemaWaitEnded() | HoldShortened() | SmartRefreshEnded():
                 pass  # the snapshot counts what is parked
             case OffsetsCommitted():
                 self._commits.inc()
@@ -324,8 +328,8 @@ class Metrics:
         self._request_seconds.observe(answered.seconds)
         if self._locations:
             self._locations.answered(request.location, answered.answer.kind)
-        if isinstance(fact.decision, Accepted):
-            self._accepted(request)
+        if fact.accepted is not None:
+            self._accepted(fact.accepted)
 
     def _accepted(self, request: Request) -> None:
         changes = request.changes

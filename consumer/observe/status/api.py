@@ -40,7 +40,7 @@ class Totals(Answer):
     """Counts since the process started."""
 
     messages_read: int
-    changes_accepted: Annotated[int, Field(description="Changes in requests that the OMS accepted with a jobID.")]
+    changes_accepted: Annotated[int, Field(description="Changes that the OMS accepted, with or without a job.")]
     items_accepted: int
     requests_accepted: int
     changes_dead_lettered: int
@@ -78,7 +78,10 @@ class RequestReport(Answer):
     changes: Annotated[int, Field(description="Changes that it covers, with older ones of the same items.")]
     chunks: Annotated[int, Field(description="Chunks in which the OMS processes it.")]
     reason: Annotated[str, Field(description="Why it was sent, as in the metric `requests_sent`.")]
-    outcome: Annotated[str, Field(description="As in the metric `requests_answered`; `accepted` with a jobID.")]
+    outcome: Annotated[
+        str,
+        Field(description="As in the metric `requests_answered`, such as `accepted`."),
+    ]
     status: Annotated[int | None, Field(description="The HTTP code.")]
     seconds: Annotated[float, Field(description="From its submission to the answer.")]
     detail: Annotated[str, Field(description="What the OMS said, if it did not accept it.")]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import Any, Final, assert_never
 
-from consumer.core.oms.answers import Accepted, AnswerKind
+from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.job_schedule import JobOutcome, JobResult
 from consumer.facts import (
     ChangesDeadLettered,
@@ -32,6 +32,7 @@ from consumer.facts import (
     RequestSent,
     SchemaWaitBegan,
     SchemaWaitEnded,
+    SmartRefreshEnded,
     Snapshot,
 )
 from consumer.observe.members import MemberFinder
@@ -135,6 +136,8 @@ class StatusBoard:
                 self._add_problem("waits for a schema", f"{_name(fact.assignment)}: {fact.detail}")
             case CommitRefused():
                 self._add_problem("commit refused", fact.detail)
+            case SmartRefreshEnded():
+                self._add_problem("refresh in place of smart refresh", fact.reason)
             case (
                 RequestSent()
                 | JobsAbandoned()
@@ -198,8 +201,9 @@ class StatusBoard:
     def _answered(self, fact: RequestAnswered) -> None:
         request, answer = fact.request, fact.answered.answer
         self.requests.answered(fact, self._clock.wall())
-        if isinstance(fact.decision, Accepted):
-            self._count(changes_accepted=request.changes, items_accepted=request.items, requests_accepted=1)
+        accepted = fact.accepted
+        if accepted is not None:
+            self._count(changes_accepted=accepted.changes, items_accepted=accepted.items, requests_accepted=1)
         elif answer.kind not in (AnswerKind.NOT_SENT, AnswerKind.TOO_LARGE):
             reply = f"{answer.status or 'no answer'} {answer.detail}".strip()
             self._add_problem(

@@ -85,7 +85,7 @@ class Requests:
         self.latest = (found, *self.latest)[:REQUESTS_MAX]
         before = self._by_location.pop(request.location, None)  # popped, so that it is the newest again
         accepted = before.accepted if before else None
-        if found.job_id is not None:
+        if fact.accepted is not None:
             accepted = found
         self._by_location[request.location] = LastRequests(found, accepted)
         if len(self._by_location) > LOCATIONS_MAX:

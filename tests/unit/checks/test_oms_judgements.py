@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.checks.findings import Status
-from consumer.checks.oms import judge_clock, judge_jobs, judge_refresh
+from consumer.checks.oms import judge_clock, judge_jobs, judge_refresh, judge_smart_refresh
 from consumer.core.oms.answers import Answer, AnswerKind
 from consumer.core.oms.job_list import JobList, ListQuery
 from consumer.core.oms.job_schedule import JobReport, JobStatus
@@ -31,6 +31,15 @@ def test_a_job_for_an_empty_request_is_a_warning_that_names_it() -> None:
     status, line = refresh(AnswerKind.ACCEPTED)
     assert status is Status.WARNING
     assert "as job 7" in line
+
+
+def test_without_smart_refresh_the_service_goes_on_with_refresh() -> None:
+    refused = Answer(AnswerKind.REFUSED, status=400, detail="no items")
+    assert judge_smart_refresh(ProbeAnswer(refused, is_own=True)).status is Status.OK
+    for kind in AnswerKind:
+        found = judge_smart_refresh(ProbeAnswer(Answer(kind, status=404, detail="because")))
+        assert found.status is Status.WARNING
+        assert (found.text, found.advice is None) == ("HTTP 404: because", False)
 
 
 @pytest.mark.parametrize(

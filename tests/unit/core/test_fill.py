@@ -1,6 +1,7 @@
 """How full requests are when memory cannot hold full windows, with the engine fed from memory (``bench.fill``)."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -39,3 +40,9 @@ def test_turns_cost_no_chunks_where_each_location_is_in_every_partition() -> Non
 
 def test_memory_stays_within_the_budget_of_pending_changes(by_location: Result) -> None:
     assert by_location.pending_bytes_max <= 1.1 * SMALL.pending_bytes
+
+
+@pytest.mark.parametrize("keyed_by", ["location", "item"])
+def test_a_backlog_takes_as_many_chunks_with_smart_refresh_as_without(keyed_by: Literal["location", "item"]) -> None:
+    backlog = replace(SMALL, keyed_by=keyed_by)
+    assert Run(replace(backlog, smart_refresh=True)).run().chunks == Run(backlog).run().chunks

@@ -8,7 +8,7 @@ from consumer.core.engine import Engine
 from consumer.core.limits import EngineLimits
 from consumer.core.location.request import Request
 from consumer.core.oms.answers import Accepted, Hold, Retry
-from consumer.core.oms.job_list import JobList, ListedJob, ListQuery
+from consumer.core.oms.job_list import JobList, ListedJob, ListPurpose, ListQuery
 from consumer.core.oms.job_schedule import JobReport, JobStatus
 from consumer.loop.hold_queries import FIRST_SECONDS, REFUSED_SECONDS, HoldQueries, OnlySender
 from tests.support.fakes import FakeJobs, FakeObserver
@@ -18,6 +18,7 @@ AGE = 10.0
 HOLD = 120.0
 LOST_AT = AGE + 30.0
 AHEAD = 1_700_000_000.0
+ROME = ListQuery("Rome", purpose=ListPurpose.HOLD)
 
 
 class Stage:
@@ -58,7 +59,7 @@ class Stage:
 
     def answer(self, *, added: float = AGE + 1.0, items: int = 2) -> JobList:
         report = JobReport("8", JobStatus.SUCCESS, added=AHEAD + added)
-        return JobList(ListQuery("Rome"), (ListedJob(report, "Rome", items),), is_complete=True)
+        return JobList(ROME, (ListedJob(report, "Rome", items),), is_complete=True)
 
     @property
     def shortened(self) -> list[tuple[str, float]]:
@@ -69,7 +70,7 @@ def test_a_hold_ends_once_the_job_of_the_lost_request_has_ended_and_its_changes_
     stage = Stage()
     assert stage.turn(FIRST_SECONDS - 1.0) == 0
     assert stage.turn(1.0) == 1
-    assert stage.jobs.asked_lists == [ListQuery("Rome")]
+    assert stage.jobs.asked_lists == [ROME]
     stage.add("Rome", "c")
     stage.turn(1.0, stage.answer())
 
@@ -86,7 +87,7 @@ def test_until_the_job_is_found_the_list_is_asked_for_again_with_growing_waits()
     for _ in range(110):
         calls = stage.turn(1.0, *answers)
         asked += [stage.now - LOST_AT] * calls
-        answers = [JobList(ListQuery("Rome"), (), is_complete=True)] if calls else []
+        answers = [JobList(ROME, (), is_complete=True)] if calls else []
 
     assert asked == [5.0, 10.0, 20.0, 40.0, 70.0, 100.0]
     assert not stage.shortened
@@ -159,7 +160,7 @@ def test_a_list_that_comes_after_the_hold_ends_nothing_else() -> None:
 def test_a_refused_list_is_not_asked_for_again_soon() -> None:
     stage = Stage()
     assert stage.turn(FIRST_SECONDS) == 1
-    stage.turn(1.0, JobList(ListQuery("Rome"), http_status=403, detail="HTTP 403"))
+    stage.turn(1.0, JobList(ROME, http_status=403, detail="HTTP 403"))
     assert stage.turn(60.0) == 0
     assert REFUSED_SECONDS > HOLD
 

@@ -83,10 +83,12 @@ class Bench:
     client: HttpRefreshClient
     submitted: int = 0
 
-    def submit(self, *skus: str, location: str = "Rome", age_seconds: float = 0.0) -> int:
+    def submit(self, *skus: str, location: str = "Rome", age_seconds: float = 0.0, is_smart: bool = False) -> int:
         self.submitted += 1
         rows = frame(change(location, sku, offset=offset) for offset, sku in enumerate(skus or ("a",)))
-        self.client.submit(Submission(self.submitted, location, Rows(rows), self.clock.now - age_seconds))
+        self.client.submit(
+            Submission(self.submitted, location, Rows(rows), self.clock.now - age_seconds, is_smart=is_smart)
+        )
         return self.submitted
 
     def answered(self) -> Answered:
@@ -108,8 +110,8 @@ class Bench:
             reports += self.client.jobs.reports()
         return reports
 
-    def send(self, *skus: str, age_seconds: float = 0.0) -> Answered:
-        self.submit(*skus, age_seconds=age_seconds)
+    def send(self, *skus: str, age_seconds: float = 0.0, is_smart: bool = False) -> Answered:
+        self.submit(*skus, age_seconds=age_seconds, is_smart=is_smart)
         return self.answered()
 
 

@@ -40,6 +40,16 @@ def settings(**options: str) -> Settings:
             "oms.only_sender: needs oms.track_jobs",
             id="only sender that follows no jobs",
         ),
+        pytest.param(
+            {"OMS__ENDPOINT": "smart-refresh"},
+            "oms.endpoint: must be refresh for oms.api inventory-specific",
+            id="an API without smart refresh",
+        ),
+        pytest.param(
+            UNIFIED | {"OMS__ENDPOINT": "smart-refresh", "OMS__TRACK_JOBS": "false"},
+            "oms.endpoint smart-refresh: needs oms.track_jobs",
+            id="smart refresh that follows no jobs",
+        ),
         pytest.param(UNIFIED | {"OMS__TENANT": "t7"}, "oms.tenant: 't7' must be a whole number", id="no number"),
         pytest.param(UNIFIED | {"OMS__TENANT": "0"}, "oms.tenant: '0' must be at least 1", id="tenant zero"),
         pytest.param(
