@@ -9,15 +9,13 @@ from consumer.settings.loading import Credentials, credentials_reader, load
 from consumer.settings.models import (
     AvroSettings,
     DeadLetterSettings,
-    HttpSettings,
     KafkaSettings,
-    LogSettings,
     MemorySettings,
-    MetricsSettings,
     OmsSettings,
     Settings,
     WindowSettings,
 )
+from consumer.settings.observing import HttpSettings, LogSettings, MetricsSettings
 from consumer.settings.redaction import is_secret, redacted
 from consumer.settings.section import Scalar, Seconds, Section, TextList
 from consumer.settings.sources import CONFIG_VARIABLE, PREFIX, SECRETS_DIR_VARIABLE

@@ -146,22 +146,20 @@ class Windows:
 
     def take_items(self, window: Window, keys: pl.DataFrame, *, arrived_until: float = _NEVER) -> pl.DataFrame:
         """Take all pending changes of these items (a row of item key columns each) that had arrived by then."""
-        spans = self._blocks.spans(window.location)
-        rows = rows_of(spans)
+        rows = self.rows_of(window)
         mask = rows_with_keys(rows, keys) & (rows[ARRIVED] <= arrived_until)
         taken = rows.filter(mask)
         if taken.height:
-            self._clear(window, spans)
+            self._clear(window, self._blocks.spans(window.location))
             self.put_back(window, rows.filter(~mask))
         return taken
 
     def take_changes(self, window: Window, change_ids: pl.DataFrame) -> pl.DataFrame:
         """Take these changes (columns ``CHANGE_ID``), as far as they are pending."""
-        spans = self._blocks.spans(window.location)
-        rows = rows_of(spans)
+        rows = self.rows_of(window)
         taken = rows.join(change_ids, on=CHANGE_ID, how="semi", maintain_order="left")
         if taken.height:
-            self._clear(window, spans)
+            self._clear(window, self._blocks.spans(window.location))
             self.put_back(window, rows.join(change_ids, on=CHANGE_ID, how="anti", maintain_order="left"))
         return taken
 

@@ -158,6 +158,17 @@ def test_after_an_hour_what_was_refused_is_dead_lettered_and_later_changes_are_s
     assert not any(settled.too_many_refused for settled in stage.settled)
 
 
+def test_a_location_whose_partitions_are_gone_may_end_with_nothing_to_dead_letter() -> None:
+    """Its window is empty, while it still waits for its next probe. That once ended the process."""
+    stage = begin(only_rome(NOT_FOUND), set_aside=SetAsideLimits(seconds_max=4 * AGE))
+    stage.engine.forget([1], stage.now)
+    assert stage.set_aside == ["Rome"]
+    stage.run(100.0)
+
+    assert stage.set_aside == []
+    assert stage.refusals == []
+
+
 def test_it_ends_at_once_for_a_location_that_an_operator_has_named() -> None:
     limits = SetAsideLimits(dead_letter=frozenset({"Rome"}))
     stage = Stage(only_rome(NOT_FOUND), set_aside=limits)
