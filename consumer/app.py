@@ -34,6 +34,7 @@ from consumer.kafka.source import KafkaSource
 from consumer.loop.hold_queries import OnlySender
 from consumer.loop.job_follower import JobFollower
 from consumer.loop.loop import Loop, LoopOptions
+from consumer.loop.traces import Traces
 from consumer.observe.composite import CompositeObserver
 from consumer.observe.event_log import EventLog
 from consumer.observe.log_setup import RepeatedWarnings
@@ -115,6 +116,8 @@ class Service:
         self.metrics.show_memory(budget, self._memory.limit_bytes, lambda: self._memory.used_bytes)
         self._loop: Loop | None = None
         """None until it runs."""
+        self._traces: Traces | None = None
+        """None until the loop is made."""
         self._stopping = False
         self._start_lock = Lock()
         """Guards both: either ``stop`` finds the loop, or ``run`` finds that it must not start it."""
@@ -164,6 +167,8 @@ class Service:
 
                 def end_turn(now: float, idle: bool) -> None:  # noqa: FBT001 - a fact, not a switch
                     collect(now, idle)
+                    if self._traces:
+                        self._traces.turn()
                     after_turn()
 
                 loop.run(after_turn=end_turn)
@@ -227,7 +232,8 @@ class Service:
         engine = Engine(self._limits, settings.window.item_key)
         event_log = EventLog()
         stack.callback(event_log.close)
-        observer = CompositeObserver(self.metrics, self.board, event_log)
+        self._traces = self._new_traces(engine, client)
+        observer = CompositeObserver(self.metrics, self.board, event_log, self._traces)
         jitter = random.SystemRandom().random
         job_follower = None
         if client.jobs:
@@ -267,6 +273,17 @@ class Service:
                 instance=self._instance,
                 locations_interval_seconds=LOCATIONS_SECONDS if settings.metrics.locations_max else None,
             ),
+        )
+
+    def _new_traces(self, engine: Engine, client: HttpRefreshClient) -> Traces:
+        return Traces(
+            self.board.questions,
+            engine,
+            self._clock,
+            item_key=self._settings.window.item_key,
+            bytes_max=self._shares.trace_bytes,
+            instance=self._instance,
+            follows_jobs=client.jobs is not None,
         )
 
     def _only_sender(self, client: HttpRefreshClient, source: KafkaSource) -> OnlySender | None:

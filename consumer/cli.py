@@ -15,6 +15,7 @@ from consumer.cli_config import config_app
 from consumer.cli_dead_letters import dead_letters_app
 from consumer.cli_options import HELP_NAMES, Config, Verbose, is_verbose, load_settings, log_settings
 from consumer.cli_plan import plan
+from consumer.cli_trace import trace
 from consumer.errors import SettingsError, StopError
 from consumer.signals import StopSignals
 
@@ -185,6 +186,7 @@ def decode(
 
 
 app.command(rich_help_panel=LOOK)(plan)
+app.command(rich_help_panel=LOOK)(trace)
 
 
 @app.command(rich_help_panel=TRY_OUT)

@@ -55,8 +55,13 @@ def known_urls(config: Path | None, environ: Mapping[str, str]) -> Sequence[str]
         if config or environ.get(CONFIG_VARIABLE):
             raise
         http = HttpSettings()
+    return http.members or [own_url(http)]
+
+
+def own_url(http: HttpSettings) -> str:
+    """The status page of the process that these settings are for, as seen from its machine."""
     host = http.host or "127.0.0.1"
-    return http.members or [f"{f'[{host}]' if ':' in host else host}:{http.port}"]
+    return f"{f'[{host}]' if ':' in host else host}:{http.port}"
 
 
 def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
@@ -64,8 +69,7 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
 
     Raises SettingsError for a wrong URL.
     """
-    given = [base_url("status", url) for url in urls]
-    bases = _members(given)
+    bases = members_of(urls)
     console = terminal.console(highlight=False)
     # The addresses are those of pods and port-forwards, so no proxy is used.
     with (
@@ -84,19 +88,19 @@ def show_status(urls: Sequence[str], *, once: bool, locations_max: int) -> bool:
             with Live(_shown(members, locations_max), console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(REFRESH_SECONDS)
-                    live.update(_shown(ask_all(_members(given)), locations_max), refresh=True)
+                    live.update(_shown(ask_all(members_of(urls)), locations_max), refresh=True)
         except KeyboardInterrupt:
             return True
 
 
-def _members(bases: Sequence[str]) -> list[str]:
+def members_of(urls: Sequence[str], command: str = "status") -> list[str]:
     """The addresses to ask: a name with several addresses, such as that of the chart's Service, has several processes.
 
-    Raises SettingsError if there are too many.
+    ``host:port`` alone is an ``http://`` address. Raises SettingsError if one is none, or if there are too many.
     """
-    members = [member for base in bases for member in _addresses(base)]
+    members = [member for url in urls for member in _addresses(base_url(command, url))]
     if len(members) > MEMBERS_MAX:
-        raise SettingsError(f"status: {len(members)} addresses are more than the {MEMBERS_MAX} that can be shown")
+        raise SettingsError(f"{command}: {len(members)} addresses are more than the {MEMBERS_MAX} that can be shown")
     return members
 
 

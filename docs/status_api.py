@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from consumer.observe.status.api import ANSWERS, LocationQuery, json_schema
+from consumer.observe.status.api import ANSWERS, LocationQuery, TraceQuery, json_schema
 
 _HEAD: Final = """\
 # The status server's JSON
@@ -28,6 +29,11 @@ those of the code and may change with it. `/metrics` is described in [metrics.md
 What locations do is collected only while somebody asks: the first request waits up to a second for the loop. Per
 location the last request and the last accepted one are kept, of at most 10,000 locations.
 
+`/api/trace` is answered by the loop itself, one question a turn, from what is pending and from a memory of the latest
+changes that have left ([`memory.budget`](configuration.md#memory)). If others ask at the same time, or the loop has no
+time within 2 seconds, the answer is 503 and the reason: ask again. It lists at most 200 pending changes and 200 that
+have left. [trace.md](trace.md) says how `inventory-refresh trace` puts the answers of all members together.
+
 | Path | Answers |
 | --- | --- |
 """
@@ -37,7 +43,8 @@ _NAMES: Final = {str: "text", int: "whole number", float: "number", bool: "true 
 def page() -> str:
     """docs/status-api.md."""
     rows = [f"| `{path}` | {_summary(model)} |" for path, model in ANSWERS.items()]
-    parts = [_HEAD + "\n".join(rows), _parameters()]
+    parts = [_HEAD + "\n".join(rows), "## Parameters\n\nA wrong one is answered with 400 and what is allowed."]
+    parts += [_parameters("/api/locations", LocationQuery), _parameters("/api/trace", TraceQuery)]
     parts += [f"## `{path}`\n\n{_fields(model)}" for path, model in ANSWERS.items()]
     known = set(ANSWERS.values())
     parts += [
@@ -55,14 +62,19 @@ def _summary(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip()
 
 
-def _parameters() -> str:
+def _parameters(path: str, query: type[BaseModel]) -> str:
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | `{field.default}` | {field.description}{_bounds(field.metadata)} |"
-        for name, field in LocationQuery.model_fields.items()
+        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description}{_bounds(field.metadata)} |"
+        for name, field in query.model_fields.items()
     ]
-    head = "| Parameter | Type | Default | Meaning |\n| --- | --- | --- | --- |\n"
-    text = "`/api/locations` takes these parameters; a wrong one is answered with 400 and what is allowed."
-    return f"## Parameters\n\n{text}\n\n{head}" + "\n".join(rows).replace("``", '`""`')
+    head = f"Of `{path}`:\n\n| Parameter | Type | Default | Meaning |\n| --- | --- | --- | --- |\n"
+    return head + "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required() or field.default is None:
+        return "required" if field.is_required() else "none"
+    return f"`{field.default}`" if field.default != "" else '`""`'
 
 
 def _bounds(metadata: list[Any]) -> str:

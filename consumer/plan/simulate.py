@@ -1,23 +1,20 @@
 """One planned run over a range of records: reading, decoding as the service does, the engine, and bodies to files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from consumer.avro.decoder_thread import build_batch_decoder
-from consumer.avro.parts import PartDecoder
 from consumer.container import ContainerMemory
 from consumer.core.limits import UNCOMMITTED_SHARE, EngineLimits
 from consumer.dead_letters.log_reader import LogReader
-from consumer.dead_letters.redrive.events import retry_schema
 from consumer.errors import SettingsError
 from consumer.oms.apis import APIS
+from consumer.plan.decoding import decoded_parts, decoder_of
 from consumer.plan.planned import PlannedRun, SimulatedOms
 from consumer.plan.records import Range, as_backlog, by_time, raw_batch
 from consumer.plan.totals import Totals
-from consumer.ports import Decoded, RawBatch
 from consumer.settings import Settings
 from consumer.settings.engine_limits import engine_limits
 from consumer.settings.memory import MIB, budget_bytes, memory_shares
@@ -65,7 +62,6 @@ def simulate(
     Raises SettingsError if a body cannot be written, BrokerError if Kafka cannot be read, DeadLettersError if a schema
     stays unavailable.
     """
-    columns = APIS[settings.oms.api].item_columns
     limits, is_memory_less = _limits(settings, simulation.pending_bytes_max)
     run = PlannedRun(limits, settings.window.item_key, _oms(settings, simulation), on_body=_writer(out))
     ids = {partition: number for number, partition in enumerate(found.starts, start=1)}
@@ -74,17 +70,13 @@ def simulate(
     slices = as_backlog(log, found) if simulation.backlog else by_time(log, found, tick_seconds)
     begin: float | None = None
     end = 0.0
-    with closing(
-        PartDecoder(
-            build_batch_decoder(settings.avro, settings.events, settings.window.item_key, columns, is_patient=False)
-        )
-    ) as decoder:
+    with closing(decoder_of(settings)) as decoder:
         for piece in slices:
             if begin is None:
                 begin = piece.first_seconds
                 run.assign(((ids[partition], start) for partition, start in found.starts.items()), begin)
             end = piece.last_seconds
-            for decoded, messages in _decode(decoder, raw_batch(piece.messages, ids)):
+            for decoded, messages in decoded_parts(decoder, raw_batch(piece.messages, ids)):
                 ends = {
                     owner
                     for owner, offset in decoded.next_offsets.items()
@@ -95,15 +87,6 @@ def simulate(
     run.finish()
     has_times = begin is not None and not simulation.backlog
     return Outcome(run.totals, begin if has_times else None, end if has_times else None, is_memory_less)
-
-
-def _decode(decoder: PartDecoder, batch: RawBatch) -> Iterator[tuple[Decoded, int]]:
-    """The messages in parts, each with its number of messages."""
-    first = 0
-    while first < len(batch):
-        decoded, stop = retry_schema(lambda first=first: decoder.decode_part([batch], first))  # type: ignore[misc]
-        yield decoded, stop - first
-        first = stop
 
 
 def _limits(settings: Settings, pending_bytes_max: int) -> tuple[EngineLimits, bool]:

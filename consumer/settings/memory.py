@@ -47,6 +47,7 @@ class MemoryShares:
     bodies_bytes: int
     consumer_queue_bytes: int
     job_offsets_bytes: int
+    trace_bytes: int
     dead_letter_queue_bytes: int
     originals_bytes: int
 
@@ -68,7 +69,7 @@ class Part:
 PARTS: Final[Sequence[Part]] = (
     Part(
         "pending_bytes",
-        Fraction(15, 32),
+        Fraction(29, 64),
         "rows that wait in windows, recover or are in flight, with their offsets",
         "The larger, the fuller the requests: everything else only has to keep up",
     ),
@@ -112,6 +113,13 @@ PARTS: Final[Sequence[Part]] = (
         "offsets of the changes in unfinished jobs, kept for their dead letters",
         "12 kB a job of 12,000 changes, so about 1,000 jobs at 1 GiB",
         bytes_max=64 * MIB,
+    ),
+    Part(
+        "trace_bytes",
+        Fraction(1, 64),
+        "what has become of the latest changes that have left, for `/api/trace`",
+        "16 to 32 bytes a change: about 300,000 at 1 GiB. What is forgotten can still be found in the topics",
+        bytes_max=32 * MIB,
     ),
     Part(
         "dead_letter_queue_bytes",

@@ -64,7 +64,7 @@ def test_the_purity_check_covers_every_folder_of_the_core() -> None:
     checked = {path.parent for path in CORE}
     assert checked == {
         PACKAGE / "core",
-        *(PACKAGE / "core" / room for room in ("changes", "location", "oms", "partition")),
+        *(PACKAGE / "core" / room for room in ("changes", "location", "oms", "partition", "trace")),
     }
 
 

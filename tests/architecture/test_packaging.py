@@ -18,12 +18,12 @@ from consumer.avro.bundled import schema_path
 ROOT = Path(__file__).parents[2]
 
 RENDER_PAGE = """
-from consumer.observe.status.api import LocationQuery
+from consumer.observe.status.api import PageQuery
 from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.page import FILE_TYPES, file_bytes, render_page
 from consumer.app import SystemClock
 board = StatusBoard(SystemClock(), version="1", settings={}, stalled_after_seconds=1.0)
-assert "What waits and why" in render_page(board, LocationQuery(), 8080)
+assert "What waits and why" in render_page(board, PageQuery(), 8080)
 assert all(file_bytes(name) for name in FILE_TYPES)
 """
 FIND_SCHEMA = "from consumer.avro import bundled; print(bundled.schema_path()); print(len(bundled.schema_text()))"

@@ -83,6 +83,7 @@ def shop(kafka: str, admin: AdminClient) -> Shop:
         ["dead-letters", "list", "--json"],
         ["dead-letters", "show", "--json", "--limit", "10000"],
         ["dead-letters", "redrive", "--dry-run", "--limit", "8000"],
+        ["trace", "--location", "Store 500", "--sku", "SKU-00000500", "--since", "5h", "--json"],
     ],
     ids=" ".join,
 )

@@ -124,7 +124,7 @@ def test_a_name_with_several_addresses_has_several_processes(
 
     with running_status_server(stories[0].board, CollectorRegistry(), "0.0.0.0") as server:  # noqa: S104 - a test of loopback addresses
         monkeypatch.setattr("consumer.observe.members.socket.getaddrinfo", resolve)
-        members = status_command._members([f"http://release.shop.svc:{server.port}"])
+        members = status_command.members_of([f"http://release.shop.svc:{server.port}"])
         monkeypatch.undo()
         assert members == [f"http://127.0.0.1:{server.port}", f"http://127.0.0.2:{server.port}"]
         assert show_status(members, once=True, locations_max=0)
@@ -132,7 +132,7 @@ def test_a_name_with_several_addresses_has_several_processes(
 
 
 def test_one_address_or_a_certificate_for_a_name_is_asked_by_its_name() -> None:
-    assert status_command._members(["http://localhost:8080", "https://release.example"]) == [
+    assert status_command.members_of(["http://localhost:8080", "https://release.example"]) == [
         "http://localhost:8080",
         "https://release.example",
     ]

@@ -11,9 +11,11 @@ from consumer.core.location.location import LocationState
 from consumer.core.oms.breaker import BreakerState
 from consumer.observe.members import MemberFinder
 from tests.support.browser import DESKTOP, PHONE, chromium_path, running_browser, violations
+from tests.support.frames import change
 from tests.support.parts import or_skip
 from tests.support.status_server import running_status_server
 from tests.support.status_story import STORES, Story, store
+from tests.support.traces import TracedEngine, story_of_an_item
 
 pytestmark = pytest.mark.integration
 
@@ -241,6 +243,77 @@ def test_the_page_is_used_by_keyboard_alone(page: Page) -> None:
     expect(page.locator("#location-rows tr")).to_have_count(1)
 
 
+@pytest.fixture
+def item(story: Story) -> Iterator[TracedEngine]:
+    """Item B-1 of Rome, about which the loop answers."""
+    traced = story_of_an_item(story.board.questions, story.clock)
+    with traced.answering():
+        yield traced
+
+
+def find(page: Page, location: str, item: str) -> None:
+    page.get_by_label("Location", exact=True).fill(location)
+    page.get_by_label("Part number, UPC or SKU").fill(item)
+    page.get_by_label("Part number, UPC or SKU").press("Enter")
+
+
+def test_an_item_is_found_in_place_and_its_fate_is_kept_up_to_date(
+    page: Page, story: Story, item: TracedEngine
+) -> None:
+    page.evaluate("window.notReloaded = true")
+    find(page, "Rome", "B-1")
+    changes = page.locator("#trace li")
+    expect(changes).to_have_count(5)
+    expect(changes.nth(2)).to_contain_text("stock[0], offset 12: in request 0123456789-3, which the OMS has not")
+    expect(changes.nth(3)).to_contain_text(
+        "What to do: correct the cause, then: inventory-refresh dead-letters redrive"
+    )
+    expect(changes.last).to_contain_text("offset 10: in request 0123456789-1, accepted as job 7001")
+    expect(changes.first).to_contain_text('{"sku": "B-1", "quantity": 7}')
+
+    item.read(change("Rome", "B-1", 8, offset=15))
+    expect(changes).to_have_count(6)
+    expect(changes.nth(1)).to_contain_text("coalesced into the newer change at offset 15")
+    expect(page.get_by_label("Location", exact=True)).to_have_value("Rome")
+
+    page.get_by_label("Search by name").fill("Store 007")
+    expect(page.locator("#location-rows tr")).to_have_count(1)
+    expect(changes).to_have_count(6)
+    assert page.evaluate("window.notReloaded")
+
+
+def test_an_item_that_the_process_does_not_have_and_a_loop_without_time_are_said(page: Page, story: Story) -> None:
+    with story_of_an_item(story.board.questions, story.clock).answering():
+        find(page, "Rome", "<b>none</b>")
+        expect(page.locator("#trace")).to_contain_text("This process has no change of this item")
+    find(page, "Rome", "B-1")
+    expect(page.locator("#trace")).to_contain_text("No answer: the loop had no time to answer")
+
+
+@pytest.mark.usefixtures("item")
+def test_an_item_is_found_on_a_phone_and_by_keyboard(phone: Page) -> None:
+    phone.get_by_label("Location", exact=True).focus()
+    phone.keyboard.type("Rome")
+    phone.keyboard.press("Tab")
+    phone.keyboard.type("B-1")
+    phone.keyboard.press("Tab")
+    expect(phone.get_by_role("button", name="Find")).to_be_focused()
+    phone.keyboard.press("Enter")
+    expect(phone.locator("#trace li")).to_have_count(5)
+    assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+@pytest.mark.usefixtures("item")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", ["page", "phone"])
+def test_axe_finds_no_barrier_where_an_item_is_found(device: str, scheme: str, request: pytest.FixtureRequest) -> None:
+    shown: Page = request.getfixturevalue(device)
+    shown.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    find(shown, "Rome", "B-1")
+    expect(shown.locator("#trace li")).to_have_count(5)
+    assert violations(shown) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["page", "phone"])
 def test_axe_finds_no_barrier(device: str, scheme: str, request: pytest.FixtureRequest, story: Story) -> None:
@@ -253,12 +326,20 @@ def test_axe_finds_no_barrier(device: str, scheme: str, request: pytest.FixtureR
     assert violations(shown) == []
 
 
-def test_without_javascript_the_page_has_the_same_text_and_its_search_works(browser: Browser, url: str) -> None:
+def test_without_javascript_the_page_has_the_same_text_and_its_searches_work(
+    browser: Browser, url: str, story: Story
+) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(url)
     expect(page.locator("#health")).to_have_text(re.compile("^All is well: "))
     page.get_by_label("Search by name").fill("Store 010")
     page.get_by_role("button", name="Search").click()
+    expect(page.locator("#location-rows tr")).to_have_count(1)
+    with story_of_an_item(story.board.questions, story.clock).answering():
+        page.get_by_label("Location", exact=True).fill("Rome")
+        page.get_by_label("Part number, UPC or SKU").fill("B-1")
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator("#trace li")).to_have_count(5)
     expect(page.locator("#location-rows tr")).to_have_count(1)
     context.close()

@@ -98,6 +98,7 @@ class Locations:
             self._by_name, items, self._starter, self._in_flight, blocking, small_windows, may_use_smart or _never
         )
         self.superseded = SupersededChanges(item_key)
+        self.matching = self._windows.matching
 
     def __iter__(self) -> Iterator[Location]:
         return iter(self._by_name.values())

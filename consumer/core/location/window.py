@@ -25,6 +25,9 @@ from consumer.core.location.planner import FlushPlan, ItemLimits, Planner, plan_
 
 _NEVER: Final = float("inf")
 
+SelectRows = Callable[[pl.DataFrame], pl.DataFrame]
+"""Some of the rows, in their order."""
+
 
 @dataclass(eq=False, slots=True)
 class Window:
@@ -183,6 +186,10 @@ class Windows:
         """The window's rows, in the order of their arrival."""
         spans = self._blocks.spans(window.location)
         return rows_of(spans) if spans else pl.DataFrame(schema={**CHANGE_SCHEMA, ARRIVED: pl.Float64()})
+
+    def matching(self, window: Window, select: SelectRows) -> list[pl.DataFrame]:
+        """What ``select`` leaves of the window's rows, span by span; columns without information may be missing."""
+        return [select(span.rows()) for span in self._blocks.spans(window.location)]
 
     def blocking_locations(self, offsets: Mapping[int, int]) -> list[Blocking]:
         """See ``blocking.blocking_locations``."""

@@ -4,7 +4,7 @@ An assignment is a partition assigned to this process once. What belongs to an a
 (rule 17).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -191,6 +191,10 @@ class Partitions:
         if not frames:
             return []
         return pl.concat(frames).group_by(LOCATION).agg(pl.len(), pl.col(ARRIVED).min()).rows()
+
+    def matching(self, select: Callable[[pl.DataFrame], pl.DataFrame]) -> list[pl.DataFrame]:
+        """What ``select`` leaves of the rows in recovery, frame by frame."""
+        return [rows for partition in self._by_id.values() for rows in partition.recovery.matching(select)]
 
     # Outcomes
 

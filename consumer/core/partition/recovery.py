@@ -6,7 +6,7 @@ is read again, and may be coalesced meanwhile. Times are monotonic seconds.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import polars as pl
@@ -92,6 +92,10 @@ class Recovery:
     def locations(self) -> pl.DataFrame:
         """Location and arrival time of each row. There must be rows."""
         return pl.concat([frame.select(LOCATION, ARRIVED) for frame in self._frames])
+
+    def matching(self, select: Callable[[pl.DataFrame], pl.DataFrame]) -> list[pl.DataFrame]:
+        """What ``select`` leaves of each frame of rows."""
+        return [select(frame) for frame in self._frames]
 
     def take_all(self) -> Iterator[pl.DataFrame]:
         """Remove all rows and yield them in parts, each location's oldest first. A part is freed with its frame."""

@@ -5,9 +5,9 @@ All answers are snapshots of one process. Times are ISO 8601 in UTC; ``null`` me
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import models_json_schema
 
 LIMIT_MAX: Final = 500
@@ -17,6 +17,11 @@ OFFSET_MAX: Final = 1_000_000
 Level = Literal["good", "waiting", "bad"]
 SortKey = Literal["name", "pending", "oldest", "next_send", "last_request"]
 Order = Literal["asc", "desc"]
+
+
+Identifier = Annotated[
+    str | None, Field(min_length=1, max_length=SEARCH_CHARACTERS_MAX, description="The item's, whole and exact.")
+]
 
 
 class Answer(BaseModel):
@@ -121,7 +126,7 @@ class Locations(Answer):
 
 
 class LocationQuery(BaseModel):
-    """The parameters of `/api/locations` and of the page."""
+    """The parameters of `/api/locations`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -132,6 +137,13 @@ class LocationQuery(BaseModel):
     order: Annotated[Order, Field(description="Locations without a value come last in any case.")] = "desc"
     offset: Annotated[int, Field(ge=0, le=OFFSET_MAX, description="How many of them to leave out.")] = 0
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX, description="How many to return at most.")] = 50
+
+
+class PageQuery(LocationQuery):
+    """The parameters of the page: those of its list of locations, and the item that is looked for, if any."""
+
+    location: Annotated[str, Field(max_length=SEARCH_CHARACTERS_MAX)] = ""
+    item: Annotated[str, Field(max_length=SEARCH_CHARACTERS_MAX)] = ""
 
 
 # Requests, problems, partitions, history
@@ -198,6 +210,91 @@ class History(Answer):
     points: list[HistoryPoint]
 
 
+# Where an item is
+
+
+class TraceQuery(BaseModel):
+    """The parameters of `/api/trace`: the location and at least one identifier of the item."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    location: Annotated[str, Field(min_length=1, max_length=SEARCH_CHARACTERS_MAX, description="Its name, as sent.")]
+    part_number: Identifier = None
+    upc: Identifier = None
+    sku: Identifier = None
+    item: Annotated[
+        str | None,
+        Field(min_length=1, max_length=SEARCH_CHARACTERS_MAX, description="Any of the three, instead of them."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _names_an_item(self) -> Self:
+        named = [value for value in (self.part_number, self.upc, self.sku) if value is not None]
+        if bool(named) == (self.item is not None):
+            raise ValueError("give part_number, upc or sku, or item instead of them")
+        return self
+
+
+class ChangePlace(Answer):
+    """Where a change is in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    line: Annotated[int, Field(description="Its index in an event with several changes, otherwise 0.")]
+
+
+class TracedRequest(Answer):
+    """The request that has or had a change."""
+
+    request_id: Annotated[str | None, Field(description="As in the header X-Request-Id, the log and dead letters.")]
+    sent_at: datetime | None
+    accepted_at: datetime | None
+    items: int | None
+    job_id: str | None
+    job_outcome: Annotated[str | None, Field(description="As of `RequestReport`.")]
+    job_ended_at: Annotated[datetime | None, Field(description="When the service learnt that the job had ended.")]
+    job_messages: str
+
+
+class TracedChange(Answer):
+    """A change of the item, and its fate."""
+
+    place: ChangePlace
+    state: Annotated[
+        Literal["recovering", "pending", "in_flight", "accepted", "dead_lettered"],
+        Field(description="`recovering`: its partition is; `pending`: in the window of its location."),
+    ]
+    text: Annotated[str, Field(description="Its fate in words.")]
+    next_step: Annotated[str | None, Field(description="What to do about it; null: nothing.")]
+    recorded_at: Annotated[datetime | None, Field(description="Kafka's timestamp, while the change is pending.")]
+    read_at: Annotated[datetime | None, Field(description="When it was read, while it is pending.")]
+    leaves_by: Annotated[
+        datetime | None, Field(description="When it leaves at the latest, if the OMS accepts requests then.")
+    ]
+    value: Annotated[str | None, Field(description="The item as JSON, while the change is pending.")]
+    coalesced_into: Annotated[
+        ChangePlace | None, Field(description="The newer change whose count was sent, or will be, in its place.")
+    ]
+    request: TracedRequest | None
+
+
+class Trace(Answer):
+    """Where the changes of an item are, as far as this process has them or remembers them."""
+
+    now: datetime
+    location: str
+    next_send: Annotated[str, Field(description="When the location's next request leaves, with the reason.")]
+    failed: Annotated[str | None, Field(description="The location's last request, if it was not accepted.")]
+    waits: Annotated[list[Wait], Field(description="What the location and the process wait for.")]
+    changes: Annotated[list[TracedChange], Field(description="Pending ones first, then those that left last.")]
+    left_out: Annotated[int, Field(description="Pending changes of the item that are not listed.")]
+    complete_since: Annotated[
+        datetime, Field(description="What had left by then may be forgotten, and was not read by this process before.")
+    ]
+    partitions: Annotated[list[PartitionReport], Field(description="Those of this process.")]
+
+
 # Members
 
 
@@ -223,6 +320,7 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = {
     "/api/problems": Problems,
     "/api/partitions": Partitions,
     "/api/history": History,
+    "/api/trace": Trace,
     "/api/members": Members,
 }
 """What each path answers."""

@@ -10,6 +10,8 @@ from typing import Any, Final, assert_never
 
 from consumer.core.oms.answers import AnswerKind
 from consumer.core.oms.job_schedule import JobOutcome, JobResult
+from consumer.core.trace.answer import ItemTrace
+from consumer.core.trace.query import ItemQuery
 from consumer.facts import (
     ChangesDeadLettered,
     ChangesDecoded,
@@ -35,6 +37,7 @@ from consumer.facts import (
     SmartRefreshEnded,
     Snapshot,
 )
+from consumer.mailbox import Mailbox
 from consumer.observe.members import MemberFinder
 from consumer.observe.status.history import History
 from consumer.observe.status.problems import Problems
@@ -43,6 +46,8 @@ from consumer.ports import Assignment, Clock, CommitRefused, Decoded, FailedChan
 
 WANTED_SECONDS: Final = 10.0
 """How long locations are looked at after somebody asked for them; the page asks again every few seconds."""
+QUESTIONS_MAX: Final = 2
+"""Questions about items that wait for the loop: fewer than there are workers, which have pages to make, too."""
 FRESH_SECONDS: Final = 3.0
 """Views of locations that are older than this are waited for."""
 
@@ -91,6 +96,8 @@ class StatusBoard:
         self.requests = Requests()
         self.problems = Problems()
         self.history = History()
+        self.questions: Mailbox[ItemQuery, ItemTrace] = Mailbox(QUESTIONS_MAX)
+        """Where items are asked about, for the loop to answer."""
         self._views = LocationViews((), -math.inf)
         self._views_came = Event()
         """Set by the loop's thread when there are new ones."""

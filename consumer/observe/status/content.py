@@ -6,16 +6,18 @@ looked at.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from consumer.mailbox import Unanswered
 from consumer.observe.status import queries
-from consumer.observe.status.api import LocationQuery
+from consumer.observe.status.api import LocationQuery, PageQuery, TraceQuery
 from consumer.observe.status.board import StatusBoard
 from consumer.observe.status.page import FILE_TYPES, file_bytes, render_page
+from consumer.observe.status.traces import TRACE_SECONDS_MAX, UNANSWERED, trace_item
 
 FILE_SECONDS: Final = 86_400
 """How long browsers may keep a file of the page: its address changes with its content."""
@@ -38,20 +40,23 @@ class _BadQueryError(Exception):
     """A parameter of the query is wrong; the text says which, and what is allowed."""
 
 
-def _query(request: Request) -> LocationQuery:
+Query = TypeVar("Query", bound=BaseModel)
+
+
+def _query(model: type[Query], request: Request) -> Query:
     try:
-        return LocationQuery.model_validate(dict(request.query_params))
+        return model.model_validate(dict(request.query_params))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise _BadQueryError(f"{where}: {problem['msg']}") from None
+        raise _BadQueryError(f"{where}: {problem['msg']}" if where else problem["msg"]) from None
 
 
 _Answer = Callable[[StatusBoard, Request], Response]
 
 
 def _page(board: StatusBoard, request: Request) -> Response:
-    return HTMLResponse(render_page(board, _query(request), _port(request)))
+    return HTMLResponse(render_page(board, _query(PageQuery, request), _port(request)))
 
 
 def _port(request: Request) -> int:
@@ -69,7 +74,14 @@ def _json(make: Callable[[StatusBoard], BaseModel], board: StatusBoard, _request
 
 
 def _locations(board: StatusBoard, request: Request) -> Response:
-    return _json(partial(queries.locations, query=_query(request)), board, request)
+    return _json(partial(queries.locations, query=_query(LocationQuery, request)), board, request)
+
+
+def _trace(board: StatusBoard, request: Request) -> Response:
+    found = trace_item(board, _query(TraceQuery, request), TRACE_SECONDS_MAX)
+    if isinstance(found, Unanswered):
+        return PlainTextResponse(f"{UNANSWERED[found]}\n", 503, {"Retry-After": "1"})
+    return _json(lambda _: found, board, request)
 
 
 def _members(board: StatusBoard, request: Request) -> Response:
@@ -84,6 +96,7 @@ _ANSWERS: Final[Mapping[str, _Answer]] = {
     "/api/problems": partial(_json, queries.problems),
     "/api/partitions": partial(_json, queries.partitions),
     "/api/history": partial(_json, queries.history),
+    "/api/trace": _trace,
     "/api/members": _members,
     **{f"/static/{name}": partial(_file, name) for name in FILE_TYPES},
 }

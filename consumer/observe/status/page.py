@@ -9,13 +9,17 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from consumer.mailbox import Unanswered
 from consumer.observe.status import queries
-from consumer.observe.status.api import LocationQuery
+from consumer.observe.status.api import LocationQuery, PageQuery, Trace, TraceQuery
 from consumer.observe.status.board import StatusBoard
+from consumer.observe.status.traces import TRACE_SECONDS_MAX, UNANSWERED, trace_item
 from consumer.observe.status.words import ago, count, counted, duration
 
 REQUESTS_SHOWN: Final = 20
 """On the page, the latest ones; the JSON has more."""
+CHANGES_SHOWN: Final = 20
+"""Of the item that is looked for; the JSON has more."""
 _HERE: Final = "consumer.observe.status"
 FILE_TYPES: Final = {
     "icon.svg": "image/svg+xml",
@@ -38,9 +42,10 @@ def file_address(name: str) -> str:
     return f"static/{name}?v={hashlib.sha256(file_bytes(name)).hexdigest()[:12]}"
 
 
-def render_page(board: StatusBoard, query: LocationQuery, port: int) -> str:
+def render_page(board: StatusBoard, query: PageQuery, port: int) -> str:
     """The page; every value is escaped. ``port`` is that of this process."""
     overview = queries.overview(board)
+    trace = _trace(board, query)
     return (
         _environment()
         .get_template("page.html")
@@ -54,9 +59,19 @@ def render_page(board: StatusBoard, query: LocationQuery, port: int) -> str:
             totals=overview.totals.model_dump(),
             settings=board.settings,
             query=query,
+            trace=None if isinstance(trace, Unanswered) else trace,
+            unanswered=UNANSWERED[trace] if isinstance(trace, Unanswered) else None,
+            shown_max=CHANGES_SHOWN,
             port=port,
         )
     )
+
+
+def _trace(board: StatusBoard, query: PageQuery) -> Trace | Unanswered | None:
+    """Where the item is that is looked for; None if none is."""
+    if not (query.location and query.item):
+        return None
+    return trace_item(board, TraceQuery(location=query.location, item=query.item), TRACE_SECONDS_MAX)
 
 
 @cache

@@ -48,8 +48,8 @@ def overview(board: StatusBoard) -> api.Overview:
     level, text = health(board)
     return api.Overview(
         version=board.version,
-        started_at=_time(board.started_at),
-        now=_time(wall),
+        started_at=time_of(board.started_at),
+        now=time_of(wall),
         level=level,
         health=text,
         waits=waits(board, views, now),
@@ -80,7 +80,7 @@ def locations(board: StatusBoard, query: api.LocationQuery) -> api.Locations:
     ordered = [name for _, name in known] + sorted(name for value, name in values if value is None)
     page = ordered[query.offset : query.offset + query.limit]
     return api.Locations(
-        as_of=_time(wall - (now - reported.at)) if reported.views else None,
+        as_of=time_of(wall - (now - reported.at)) if reported.views else None,
         total=len(names),
         offset=query.offset,
         limit=query.limit,
@@ -119,7 +119,7 @@ def _location(
         pending_changes=view.pending_changes,
         pending_items=view.pending_items,
         oldest_seconds=None if view.oldest_arrived is None else max(now - view.oldest_arrived, 0.0),
-        next_send_at=None if view.send_at is None else _time(wall + view.send_at - now),
+        next_send_at=None if view.send_at is None else time_of(wall + view.send_at - now),
         next_send=next_send(view, now, is_set_aside=is_set_aside),
         last_request=_request(requests.last) if requests else None,
         last_accepted=_request(accepted) if accepted else None,
@@ -132,9 +132,9 @@ def requests(board: StatusBoard) -> api.Requests:
 
 
 def _request(request: AnsweredRequest) -> api.RequestReport:
-    values = asdict(request) | {"answered_at": _time(request.answered_at)}
+    values = asdict(request) | {"answered_at": time_of(request.answered_at)}
     ended_at = values.pop("job_ended_at")
-    return api.RequestReport(**values, job_ended_at=None if ended_at is None else _time(ended_at))
+    return api.RequestReport(**values, job_ended_at=None if ended_at is None else time_of(ended_at))
 
 
 def problems(board: StatusBoard) -> api.Problems:
@@ -149,8 +149,8 @@ def _problem(group: ProblemGroup) -> api.ProblemReport:
         location=group.location,
         count=group.count,
         unit=group.unit,
-        first_at=_time(group.first_at),
-        latest_at=_time(group.latest_at),
+        first_at=time_of(group.first_at),
+        latest_at=time_of(group.latest_at),
         detail=group.detail,
     )
 
@@ -206,7 +206,7 @@ def members(board: StatusBoard, port: int) -> api.Members:
 def _point(sample: Sample, last: Sample | None, wall: float) -> api.HistoryPoint:
     seconds = sample.at - last.at if last else 0.0
     return api.HistoryPoint(
-        at=_time(wall),
+        at=time_of(wall),
         pending_changes=sample.pending_changes,
         oldest_pending_seconds=sample.oldest_pending_seconds,
         lag=sample.lag,
@@ -215,5 +215,6 @@ def _point(sample: Sample, last: Sample | None, wall: float) -> api.HistoryPoint
     )
 
 
-def _time(seconds: float) -> datetime:
+def time_of(seconds: float) -> datetime:
+    """Seconds since 1970 as a time in UTC, to the millisecond."""
     return datetime.fromtimestamp(round(seconds, 3), UTC)

@@ -83,9 +83,6 @@ async function refresh() {
 
 function show(parameters) {
   history.replaceState(null, "", `?${parameters}`);
-  for (const name of ["sort", "order"]) {
-    if (parameters.has(name)) document.querySelector(`#search-form [name=${name}]`).value = parameters.get(name);
-  }
   refresh();
 }
 
@@ -96,8 +93,16 @@ document.addEventListener("click", (event) => {
   show(new URL(link.href).searchParams);
 });
 
+// What people typed into a form; the hidden fields beside it are for browsers without JavaScript.
+function submit(form) {
+  const parameters = new URLSearchParams(location.search);
+  for (const { name, value } of form.querySelectorAll("input[type=search]")) parameters.set(name, value.trim());
+  parameters.delete("offset");
+  show(parameters);
+}
+
 function search() {
-  show(new URLSearchParams(new FormData(document.getElementById("search-form"))));
+  submit(document.getElementById("search-form"));
 }
 
 let typingTimer = 0;
@@ -109,6 +114,10 @@ document.getElementById("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typingTimer);
   search();
+});
+document.getElementById("trace-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit(event.target);
 });
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 
