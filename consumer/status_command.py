@@ -213,11 +213,13 @@ def _locations(members: Sequence[Member], locations_max: int) -> Table:
 def _request(request: api.RequestReport, overview: api.Overview) -> Text:
     outcome = request.outcome.replace("_", " ")
     when = ago((overview.now - request.answered_at).total_seconds())
-    style = "green" if request.outcome == "accepted" else "bold red"
+    style = "green" if request.outcome in {"accepted", "applied"} else "bold red"
     return Text.assemble(_text(outcome, style), f", {counted(request.items, 'item')}, {when}")
 
 
 def _job(request: api.RequestReport) -> Text:
+    if request.job_id is None:
+        return _text("applied at once")
     if request.job_outcome is None:
         return _text(f"{request.job_id}: not ended yet")
     applied = request.job_outcome == "success"

@@ -26,6 +26,7 @@ TITLE = "OMS: answers and jobs"
 
 OUTCOMES = {
     "accepted": GREEN,
+    "applied": "dark-green",
     "over_quota": YELLOW,
     "unavailable": ORANGE,
     "unknown": PURPLE,
@@ -48,7 +49,8 @@ def _answers() -> AnyPanel:
     return graph(
         "Answers by outcome",
         Description(
-            "Answers to refresh requests per second, by outcome (docs/oms-answers.md): accepted is a jobID.",
+            "Answers to refresh requests per second, by outcome (docs/oms-answers.md): accepted is a jobID, applied is "
+            "smart refresh.",
             "unavailable, over_quota: temporary, the changes are sent again later. unknown, unreadable: the "
             "request may have been queued; its location is held for oms.unknown_hold. refused: items are "
             "wrong. forbidden, wrong_address, gateway_page: for one location, it is set aside. For all, and for "

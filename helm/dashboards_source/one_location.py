@@ -132,7 +132,7 @@ def current() -> list[AnyPanel]:
     ]
 
 
-_FAILED: Final = 'outcome!="accepted"'
+_FAILED: Final = 'outcome!~"accepted|applied"'
 
 
 def history() -> list[AnyPanel]:

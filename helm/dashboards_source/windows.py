@@ -92,13 +92,14 @@ def _reasons() -> AnyPanel:
         "Send reasons",
         Description(
             "Requests per second by why they were sent: full (the window held flush_items), age (its oldest "
-            "change was max_age old), bisection (part of a refused request, to find the items that cause it).",
+            "change was max_age old), pressure (memory was short), small (few changes of a quiet location, by smart "
+            "refresh), bisection (part of a refused request, to find the items that cause it).",
             "bisection does not end: the OMS refuses a lot. See Dead letters by reason, and the answers in row OMS.",
         ),
         Query(f"sum by (reason) ({rate('inventory_refresh_requests_sent_total')})", "{{reason}}"),
         unit=REQUESTS_PER_SECOND,
         stacked=True,
-        colors={"full": GREEN, "age": BLUE, "bisection": RED},
+        colors={"full": GREEN, "age": BLUE, "pressure": ORANGE, "small": PURPLE, "bisection": RED},
     )
 
 

@@ -1,15 +1,19 @@
 """Smart refresh against the sandbox: small requests are applied at once, and never before an older job."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from consumer.sandbox.oms.app import UNIFIED_TOKEN_PATH
 from consumer.sandbox.oms.server import SandboxServer
 from consumer.sandbox.oms.settings import TENANT, UNIFIED_KEY, UNIFIED_SECRET, SandboxSettings
-from tests.support.service_process import wait_until
+from tests.support.service_process import REQUEST_SECONDS_MAX, WAIT_SECONDS_MAX, wait_until
 from tests.support.shop import Shop, changes, open_shop
 
 pytestmark = pytest.mark.integration
@@ -65,6 +69,17 @@ def test_a_lone_change_is_applied_at_once_without_a_job(kafka: str, topic: MakeT
 
         assert shop.sizes() == []
         assert shop.differences() == []
+        assert shop.service.url is not None
+        assert "applied at once" in httpx.get(shop.service.url, timeout=REQUEST_SECONDS_MAX).text
+        shown = subprocess.run(  # noqa: S603 - this project's own command
+            [sys.executable, "-m", "consumer", "status", "--once", shop.service.url],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=WAIT_SECONDS_MAX,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+        assert "applied at once" in shown.stdout
 
 
 def test_an_item_that_smart_refresh_refuses_is_sent_again_alone(
