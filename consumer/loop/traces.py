@@ -36,7 +36,7 @@ FAILED_MAX: Final = 1_000
 """Locations of which the last request is remembered that was not accepted: about 0.5 kB each."""
 
 REJECT_GROUPS_MAX: Final = 100
-"""Of a batch: rejects of so many locations and kinds are remembered. The dead-letter topic has them all."""
+"""Of a batch, rejects of this many locations and kinds are remembered. The dead-letter topic has them all."""
 _REASON: Final = "_reason"
 _DETAIL: Final = "_detail"
 
@@ -166,7 +166,7 @@ class Traces:
                 del self._failed[next(iter(self._failed))]
 
     def _rejected(self, rejects: Sequence[Reject], barriers: pl.DataFrame) -> None:
-        """Rejects whose item is known. Of the others nobody can say whose they are."""
+        """Rejects whose item is known. Of the others the item is not known."""
         said = pl.DataFrame(
             [(*reject.change_id, reject.reason.value, reject.detail) for reject in rejects],
             schema={ASSIGNMENT: pl.Int32, OFFSET: pl.Int64, LINE: pl.Int32, _REASON: pl.String, _DETAIL: pl.String},

@@ -75,7 +75,7 @@ def read_smart_reply(body: bytes, items: pl.DataFrame, item_key: Sequence[str]) 
 
 
 def smart_answer(status: int, reply: SmartReply, items: int) -> Answer:
-    """The reply to a request with so many items as an answer. If all of them are refused, the request is."""
+    """The reply to a request with ``items`` items, as an answer. If all of them are refused, the request is."""
     match reply:
         case SmartQueued():
             return Answer(AnswerKind.ACCEPTED, job_id=reply.job_id, status=status)

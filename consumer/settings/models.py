@@ -163,7 +163,7 @@ class WindowSettings(Section):
         default=25,
         ge=0,
         le=1_000,
-        description="With oms.endpoint smart-refresh: up to so many items of a quiet location leave after "
+        description="With oms.endpoint smart-refresh: up to this many items of a quiet location leave after "
         "small_max_age; 0: none. It should be at most what the OMS applies at once.",
     )
     small_max_age: Seconds = Field(

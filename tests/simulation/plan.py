@@ -231,7 +231,7 @@ class SimulationPlan:
     smart_refresh: bool
     """``oms.endpoint`` is smart-refresh."""
     sync_items_max: int
-    """Smart refresh applies requests with so many items at once."""
+    """Smart refresh applies requests with up to this many items at once."""
     only_sender: bool
     """``oms.only_sender``; otherwise another sender has jobs of the same sizes, with the theme ``LOST_ANSWERS``."""
     share_locations_min: int

@@ -444,5 +444,5 @@ class Locations:
 
 
 def _never(_location: str, _items: int, _now: float) -> bool:
-    """Nobody may use smart refresh."""
+    """No location may use smart refresh."""
     return False

@@ -83,7 +83,7 @@ def plan_whole_chunks(items: int, due: int, limits: ItemLimits) -> FlushPlan:
 
 
 def plan_small(items_max: int) -> Planner:
-    """All of a window that has at most so many items, however young its changes are."""
+    """All of a window with at most ``items_max`` items, however young its changes are."""
 
     def plan(items: int, _due: int, limits: ItemLimits) -> FlushPlan:
         return FlushPlan(items, SendReason.SMALL) if items <= min(items_max, limits.max_items) else WAIT

@@ -14,11 +14,11 @@ from consumer.core.location.planner import SendReason
 from consumer.core.location.window import Window
 
 RETRY_SHARE: Final = 0.5
-"""Of ``max_age_seconds``: after so long a window is looked at again that was due, and could not leave."""
+"""Of ``max_age_seconds``: after this long a window that was due and could not leave is looked at again."""
 _BUSY: Final = frozenset({SendReason.FULL, SendReason.PRESSURE})
 
 MayUseSmart = Callable[[str, int, float], bool]
-"""Whether a location may use smart refresh for a request with so many items now (rule 34)."""
+"""From a location, a number of items and the time: whether a request of that size may use smart refresh (rule 34)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ LIST_SECONDS_MAX: Final = 60.0
 LOCATION_LIST_SECONDS: Final = 0.5
 """Between lists of single locations, which are asked for where the list of all is cut."""
 REFUSED_SECONDS: Final = 900.0
-"""For so long a location, or everybody, does without what was refused: smart refresh, or lists."""
+"""How long a location, or all of them, do without what was refused: smart refresh, or lists."""
 REFUSED_LOCATIONS_MIN: Final = 3
-"""If so many locations in a row are refused, nobody uses smart refresh for a while."""
+"""Once this many locations in a row are refused, none uses smart refresh for a while."""
 UNREADABLE_MAX: Final = 3
-"""After so many unreadable answers in a row smart refresh is not used any more: each of them costs a hold."""
+"""After this many unreadable answers in a row smart refresh is not used any more: each of them costs a hold."""
 ITEMS_MAX: Final = 1_000
 """A larger request goes to plain refresh: smart refresh would queue it, too."""
 LOCATIONS_MAX: Final = 100_000
