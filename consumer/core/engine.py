@@ -177,7 +177,8 @@ class Engine:
         """
         self._end_recoveries(now)
         requests = self._start_due(now)
-        if self.locations.early.has_small(now) and not self.waits_for_jobs:
+        small_at = self._next_small_at(now, started=len(requests))
+        if small_at is not None and small_at <= now and not self.waits_for_jobs:
             requests += self._start_small(len(requests), now)
         self.breaker.rate_limiter.spend(len(requests), now)
         return requests
@@ -204,12 +205,20 @@ class Engine:
         return requests
 
     def _start_small(self, started: int, now: float) -> list[Request]:
-        """Start requests with few changes, if nothing else needs the OMS: all is read, and the quota is not used up."""
-        if self.partitions.behind(0.0):
-            return []
+        """Start requests with few changes of quiet locations."""
         permits = self.breaker.permits(self.locations.requests_in_flight, now)
         spare = self.breaker.rate_limiter.spare(FREE_QUOTA_SHARE, now) - started
-        return self.locations.early.start_small(int(min(permits, max(spare, 0.0))), now)
+        return self.locations.early.start_small(int(min(permits, spare)), now)
+
+    def _next_small_at(self, now: float, *, started: int = 0) -> float | None:
+        """When few changes of a quiet location may leave; None while something else needs the OMS.
+
+        That is while a partition has a backlog, or too little of the quota is left after ``started`` requests.
+        """
+        small_at = self.locations.early.next_small_at()
+        if small_at is None or self.partitions.behind(0.0):
+            return None
+        return small_at if self.breaker.rate_limiter.spare(FREE_QUOTA_SHARE, now) - started >= 1.0 else None
 
     def give_back(self, requests: Iterable[Request], now: float) -> None:
         """Undo ``due``: the commit was refused, so nothing was sent and the changes return to their windows."""
@@ -223,6 +232,9 @@ class Engine:
         times = [self.partitions.next_deadline()]
         if send_at is not None and permit_at is not None and not self.waits_for_jobs:
             times.append(max(send_at, permit_at))
+        small_at = self._next_small_at(now)
+        if small_at is not None and permit_at is not None and not self.waits_for_jobs:
+            times.append(max(small_at, permit_at))
         return min((time for time in times if time is not None), default=None)
 
     def set_job_queue_full(self, *, full: bool) -> None:

@@ -64,9 +64,9 @@ class EarlyRequests:
                 break
         return requests
 
-    def has_small(self, now: float) -> bool:
-        """Whether ``start_small`` may start a request."""
-        return self._small_windows is not None and self._small_windows.is_due(now)
+    def next_small_at(self) -> float | None:
+        """Earliest time at which ``start_small`` may start a request; None if there is nothing small."""
+        return self._small_windows.next_at() if self._small_windows else None
 
     def start_small(self, requests_max: int, now: float) -> list[Request]:
         """Start requests with the few changes of quiet locations that may use smart refresh."""

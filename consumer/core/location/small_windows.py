@@ -65,6 +65,10 @@ class SmallWindows:
         """Whether no window of the location was full lately."""
         return now - self._busy_at.get(location, float("-inf")) > self._quiet_seconds
 
+    def next_at(self) -> float | None:
+        """Earliest time at which ``take_due`` may return a window; None without one."""
+        return self._times[0][0] if self._times else None
+
     def is_due(self, now: float) -> bool:
         """Whether ``take_due`` may return a window."""
         return bool(self._times) and self._times[0][0] <= now

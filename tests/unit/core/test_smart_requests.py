@@ -178,6 +178,36 @@ def test_few_changes_of_a_quiet_location_leave_after_a_short_time() -> None:
     assert (request.reason, request.items, request.is_smart) == (SendReason.SMALL, 2, True)
 
 
+def test_the_deadline_of_a_small_window_is_known_so_that_many_leave_one_round_after_another() -> None:
+    """They once left in every fourth of a second only, 8 at a time, whatever the OMS could take."""
+    stage = Stage(max_in_flight=2)
+    for number in range(5):
+        stage.add("a", location=f"L{number}")
+    assert stage.engine.next_deadline(stage.now) == stage.now + SMALL_AGE
+    sent = 0
+    stage.now += SMALL_AGE
+    while requests := stage.due():
+        sent += len(requests)
+        for request in requests:
+            stage.settle(request, AnswerKind.APPLIED)
+        deadline = stage.engine.next_deadline(stage.now)
+        assert (deadline is not None and deadline <= stage.now) == (sent < 5)
+    assert sent == 5
+
+
+def test_a_small_window_that_may_not_leave_keeps_no_round_busy() -> None:
+    stage = Stage()
+    stage.add("a", at_end=False)
+    stage.now += SMALL_AGE
+    assert stage.engine.next_deadline(stage.now) == CLEAR_AT + AGE
+    not_cleared = Stage(listed=False)
+    not_cleared.add("a")
+    assert not_cleared.due(SMALL_AGE) == []
+    deadline = not_cleared.engine.next_deadline(not_cleared.now)
+    assert deadline is not None
+    assert deadline > not_cleared.now
+
+
 def test_more_changes_wait_as_usual() -> None:
     stage = Stage()
     stage.add("a", "b", "c")
