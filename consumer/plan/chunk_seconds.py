@@ -40,7 +40,7 @@ DETAIL_CHARACTERS_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class ChunkSeconds:
-    """The median seconds of a chunk, from so many jobs; both None if it is not known.
+    """The median seconds of a chunk, and the number of jobs it is from; both None if it is not known.
 
     ``origin`` says where the number comes from, or why there is none.
     """

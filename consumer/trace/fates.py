@@ -157,7 +157,7 @@ def _if_stuck(trace: api.Trace, report: api.PartitionReport) -> str | None:
 
 
 def _left_unseen(event: Event, why: str, letters: Letters) -> ChangeFate:
-    """A change that has left and that nobody remembers."""
+    """A change that has left and that no member remembers."""
     place = event.place
     if event.rejection:
         text = f"rejected: {event.rejection}. Its dead letter was not found; {why}"

@@ -23,7 +23,7 @@ from tests.simulation.simulation import simulate
 
 SEEDS = 20
 EVERY_FACTS = 3
-"""A question is asked after so many facts."""
+"""Facts between two questions."""
 
 Place = tuple[int, int, int]
 """Partition, offset and line."""

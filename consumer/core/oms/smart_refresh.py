@@ -125,6 +125,8 @@ class SmartRefresh:
         asked_at, self._query = self._asked_at, None
         of_all = jobs.query.location is None
         unfinished = _unfinished_locations(jobs)
+        if jobs.query.location is not None and (unfinished is None or unfinished):
+            self._postpone(jobs.query.location, is_cut=jobs.jobs is not None and unfinished is None, now=now)
         if unfinished is None:
             if jobs.http_status in {400, *QUERY_REFUSALS} and not jobs.over_quota:
                 self._ask_at = now + REFUSED_SECONDS
@@ -179,6 +181,14 @@ class SmartRefresh:
         return self._query
 
     # Inside
+
+    def _postpone(self, location: str, *, is_cut: bool, now: float) -> None:
+        """Its own list has not cleared the location: do not ask again soon, least of all if the list was cut."""
+        self._wanted.pop(location, None)
+        if is_cut and len(self._refused) < LOCATIONS_MAX:
+            self._refused[location] = now + REFUSED_SECONDS
+        else:
+            self._must_be_listed(location, now + LIST_LAG_SECONDS)
 
     def _must_be_listed(self, location: str, not_before: float) -> None:
         self._unclear[location] = max(not_before, self._unclear.get(location, -inf))

@@ -133,6 +133,26 @@ def test_where_the_list_of_all_is_cut_each_location_is_asked_about_in_turn() -> 
     assert not stage.may_use("Rome")
 
 
+@pytest.mark.parametrize(
+    ("complete", "seconds"), [(False, REFUSED_SECONDS), (True, LIST_LAG_SECONDS)], ids=["cut", "an unfinished job"]
+)
+def test_a_location_that_its_own_list_does_not_clear_is_not_asked_about_again_soon(
+    *, complete: bool, seconds: float
+) -> None:
+    """Otherwise such locations would use up the quota, two calls a second, for nothing."""
+    stage = Stage().at(CLEAR_AT)
+    stage.list(complete=False)
+    query = stage.at(CLEAR_AT + LIST_SECONDS_MIN).asks()
+    assert query is not None
+    assert query.location == "Rome"
+    pending = ListedJob(JobReport("1", JobStatus.PENDING), "Rome", 3)
+    stage.smart.listed(JobList(query, (pending,), complete, http_status=200), stage.now)
+    asked_at = stage.now
+    assert stage.at(asked_at + seconds - 1.0).asks() is None
+    assert not stage.may_use()
+    assert stage.at(asked_at + seconds).asks() is not None
+
+
 def test_while_our_own_job_is_unfinished_its_location_may_not() -> None:
     stage = listed()
     stage.smart.queued("Rome", "7")
